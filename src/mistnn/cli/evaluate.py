@@ -1,0 +1,106 @@
+"""``mist evaluate``: the metrics of a trained model."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mistnn.cli.parsing import Model, Number, OptionalFile, OptionalFolder, OptionalNumber, parse, renamed
+from mistnn.cli.screen import progress_bar, show_table
+from mistnn.errors import MistError
+
+DESCRIPTION = (
+    "Measures a trained model on scenes it never saw, of the kind it was trained on. MODEL is a run folder or the name "
+    "of a model that ships with the package, such as mist-mnist-hard. Shares are from 0 to 1."
+)
+
+MEANINGS = {
+    "iou50": "share of the objects that a box overlaps by more than half (IoU > 0.5), each box used once",
+    "both": "share of the objects found like that by a box of the right class",
+    "classified": "share of the objects counted in the right class: per class, the smaller of true and predicted count",
+    "classified_paper": "the same by the rule of the papers' released code, for comparison only",
+    "ap50": "average precision at an overlap of 0.5",
+    "ap": "average precision, mean over overlaps from 0.5 to 0.95",
+    "count_error": "how many objects too few or too many an image gets, on average",
+    "greedy_optimal_gap": "what iou50 would gain if boxes were paired with objects optimally",
+    "images": "scenes measured",
+    "objects": "objects in them",
+}
+WHOLE = ("images", "objects")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """The arguments.
+
+    Attributes:
+        model: a run folder, or the name of a shipped model.
+        images: how many scenes.
+        seed: of the scenes; the one of the training run if not given. Scenes of training, validation and test never
+            share a digit, whatever the seed.
+        split: which digits: those kept for tests, or those used to choose settings.
+        json: a file to write the results to as well.
+        data_root: the folder that holds MNIST, if the model was trained on it; the environment variable MIST_DATA says
+            the same.
+    """
+
+    model: Model
+    images: Number = 1000
+    seed: OptionalNumber = None
+    split: Literal["test", "validation"] = "test"
+    json: OptionalFile = None
+    data_root: OptionalFolder = None
+
+    def __post_init__(self) -> None:
+        """Refuses impossible values."""
+        if self.images < 1:
+            raise MistError(f"--images {self.images} measures nothing: give 1 or more")
+        if self.seed is not None and self.seed < 0:
+            raise MistError(f"--seed {self.seed} is negative: give 0 or more")
+        if self.json is not None and (self.json.is_dir() or not self.json.absolute().parent.is_dir()):
+            raise MistError(f"--json {self.json} can't be written: give a file in a folder that exists")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Measures and prints."""
+    request = parse(Evaluate, renamed(arguments, "--data.root", "--data-root"), "mist evaluate", DESCRIPTION)
+    from mistnn.models.mist import Mist
+    from mistnn.presets import evaluate, restore
+    from mistnn.weights import load_model
+
+    model = load_model(request.model)
+    assert isinstance(model, Mist)
+    data = restore(request.model).data
+    data = dataclasses.replace(
+        data,
+        root=data.root if request.data_root is None else request.data_root,
+        seed=data.seed if request.seed is None else request.seed,
+    )
+    with progress_bar("measuring") as progress:
+        metrics = evaluate(model, data, request.split, request.images, progress)
+    shown = [name for name in MEANINGS if name in metrics] + sorted(metrics.keys() - MEANINGS.keys())
+    rows = [(name, _number(name, metrics[name]), MEANINGS.get(name, "")) for name in shown]
+    show_table(("metric", "value", "meaning"), rows, numbers=("value",))
+    if request.json is not None:
+        numbers = {name: int(value) if name in WHOLE else value for name, value in metrics.items()}
+        _write_json(request.json, {"model": request.model, "split": request.split, "seed": data.seed, **numbers})
+    return 0
+
+
+def _number(name: str, value: float) -> str:
+    return f"{value:,.0f}" if name in WHOLE else f"{value:.4f}"
+
+
+def _write_json(path: Path, content: Mapping[str, str | float]) -> None:
+    """Writes a file aside and renames it, so that half of it is never read."""
+    aside = path.with_name(path.name + ".part")
+    try:
+        aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        os.replace(aside, path)
+    except OSError as error:
+        raise MistError(f"--json {path} can't be written ({error.strerror}): give another file") from error

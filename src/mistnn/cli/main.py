@@ -1,0 +1,117 @@
+"""The command ``mist``: picks the subcommand, and says every mistake in one line.
+
+Exit codes: 0 done; 1 done in part (some images were skipped); 2 a mistake in what was given; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mistnn import __version__
+from mistnn.errors import MistError
+
+MISTAKE, INTERRUPTED = 2, 130
+
+
+class Command(NamedTuple):
+    """A subcommand.
+
+    Attributes:
+        module: where its function ``run(arguments) -> exit code`` is; loaded when the command is used.
+        usage: its arguments, in short.
+        summary: one line for the overview.
+    """
+
+    module: str
+    usage: str
+    summary: str
+
+
+COMMANDS = {
+    "demo": Command("mistnn.cli.demo", "[--out DIR]", "learn to find and read digits from nothing, and write a report"),
+    "presets": Command("mistnn.cli.presets", "", "list the experiments that can be trained"),
+    "train": Command("mistnn.cli.train", "PRESET [--out DIR]", "train a preset; --resume DIR goes on with a run"),
+    "evaluate": Command("mistnn.cli.evaluate", "MODEL", "measure a trained model on test scenes"),
+    "predict": Command("mistnn.cli.predict", "MODEL PATH... --out DIR", "find objects in your images"),
+    "figure": Command("mistnn.cli.figure", "NAME", "draw a figure of the papers with a trained model"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        arguments: without the program's name; those of the process if not given.
+
+    Returns:
+        The exit code.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _run(given)
+        sys.stdout.flush()  # or a reader that has gone, as in `mist presets | head -1`, would only be noticed too late
+        return code
+    except MistError as error:
+        print(f"mist: {_one_line(str(error))}", file=sys.stderr)
+        return MISTAKE
+    except KeyboardInterrupt:
+        print("mist: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes again at exit, and would complain about the closed pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except SystemExit as stop:  # the command-line library leaves this way once it has printed a help page
+        return stop.code if isinstance(stop.code, int) else 0
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        print(overview())
+        return 0
+    if arguments[0] in ("--version", "-V"):
+        print(f"mist {__version__}")
+        return 0
+    name = arguments[0]
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(COMMANDS)}"
+        raise MistError(f"no command is called {name!r}: {hint}")
+    logging.basicConfig(format="mist: %(message)s")
+    logging.getLogger("mistnn").setLevel(logging.INFO)
+    return importlib.import_module(COMMANDS[name].module).run(arguments[1:])
+
+
+def overview() -> str:
+    """The page of ``mist --help``."""
+    usages = {f"mist {name} {command.usage}".rstrip(): command.summary for name, command in COMMANDS.items()}
+    width = max(map(len, usages))
+    lines = [
+        "Find, count and read the objects in an image without boxes.",
+        "",
+        "usage: mist COMMAND [ARGUMENTS]",
+        "",
+        *(f"  {usage:<{width}}  {summary}" for usage, summary in usages.items()),
+        "",
+        "  mist COMMAND --help" + " " * (width - len("mist COMMAND --help")) + "  say what a command takes",
+        "  mist --version" + " " * (width - len("mist --version")) + "  say which version this is",
+        "",
+        "New here? `mist demo` takes minutes, needs no data, and shows in demo/report.html what it learnt.",
+        "MODEL is the folder of a run, as `mist train` writes it, or the name of a model that ships with the package.",
+    ]
+    return "\n".join(lines)
+
+
+def _one_line(message: str) -> str:
+    """The message without line breaks; library messages name fields, the command line also offers a short option."""
+    return " ".join(message.split()).replace("--data.root", "--data-root")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""``mist predict``: finds objects in files and folders of images."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from mistnn.cli.parsing import Folder, Model, parse
+from mistnn.cli.screen import progress_bar
+
+SOME_SKIPPED = 1
+
+DESCRIPTION = """\
+Finds the objects in your images. PATH... are image files, or folders that are searched for images to the bottom.
+
+Writes into the output folder
+  detections.csv  file,x,y,w,h,label,score: a row for each object; centre and size in pixels of the image
+  counts.csv      file,class,count: how many objects of each class each image holds
+  overlays/       the images with the boxes drawn in
+
+MODEL is a run folder or the name of a model that ships with the package, such as mist-mnist-hard. Objects should \
+be about as large, in pixels, as those it was trained on. Images that can't be read are skipped and named, and the \
+exit code is then 1."""
+
+
+@dataclass(frozen=True)
+class Predict:
+    """The arguments.
+
+    Attributes:
+        model: a run folder, or the name of a shipped model.
+        paths: images, or folders of images.
+        out: folder for the results, made if it is missing.
+        k: how many objects to find in each image.
+        force: replace the results that the folder holds.
+        overlays: draw the boxes into copies of the images.
+    """
+
+    model: Model
+    paths: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH...", help_behavior_hint="(required)")
+    ]
+    out: Folder
+    k: Annotated[
+        int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: as many as the model was trained with)")
+    ] = None
+    force: bool = False
+    overlays: bool = True
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Predicts, and says what was done and what was skipped."""
+    request = parse(Predict, arguments, "mist predict", DESCRIPTION)
+    from mistnn.inference import Predictor, predict_folder
+
+    predictor = Predictor.from_pretrained(request.model)
+    with progress_bar("predicting") as progress:
+        summary = predict_folder(
+            predictor, request.paths, request.out, request.k, request.force, request.overlays, progress
+        )
+    print(f"{_count(summary.detections, 'object')} in {_count(summary.images, 'image')}; results in {request.out}")
+    if summary.approximate:
+        print(
+            f"{_count(summary.approximate, 'image')} too large for one pass went through this model in tiles: scores "
+            "near the seams are approximate"
+        )
+    for file, reason in summary.skipped:
+        print(f"mist: skipped {file}: {reason}", file=sys.stderr)
+    if summary.skipped:
+        print(f"mist: {_count(len(summary.skipped), 'image')} skipped", file=sys.stderr)
+        return SOME_SKIPPED
+    return 0
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

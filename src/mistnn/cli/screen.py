@@ -1,0 +1,55 @@
+"""What the commands show: tables, and a progress bar where somebody is watching."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+PIPED_WIDTH = 160
+"""Columns of a table that goes into a file or another program, which has no width of its own."""
+
+
+def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[str] = ()) -> None:
+    """Prints a plain table; only its last column may run over several lines.
+
+    Args:
+        headings: one a column.
+        rows: of texts.
+        numbers: headings of the columns to align at the right.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for heading in headings:
+        last = heading == headings[-1]
+        table.add_column(heading, justify="right" if heading in numbers else "left", no_wrap=not last)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
+    console.print(table)
+
+
+@contextlib.contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Yields a function of (done, of how many) that moves a bar, or ``None`` where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich import progress
+    from rich.console import Console
+
+    bar = progress.Progress(
+        title,
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(),
+        "left",
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,128 @@
+"""``mist train``: trains a preset, any of its settings changed, or goes on with a run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from mistnn.cli.main import INTERRUPTED
+from mistnn.cli.parsing import Folder, parse, renamed, takes
+from mistnn.errors import MistError
+from mistnn.presets import PRESETS, Experiment, find_preset, restore, train
+from mistnn.training import FitResult
+
+DESCRIPTION = """\
+Trains a preset and writes a run folder: config.json, model.safetensors, metrics.jsonl and checkpoint/.
+
+  mist train mist-mnist-3                     as the preset has it, into runs/mist-mnist-3
+  mist train mist-mnist-3 --train.steps 1000  any setting below can be changed
+  mist train --resume runs/mist-mnist-3       goes on where a run was stopped, with its own settings
+
+Ctrl-C saves a checkpoint and stops. `mist presets` lists the presets. --data-root is short for --data.root."""
+
+UNNAMED = """
+
+The defaults below are the package's own; `mist train PRESET --help` shows a preset's."""
+
+# An empty name leaves the prefix out: the fields of the experiment are the options.
+Settings = Annotated[Experiment, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True)
+class Train:
+    """The arguments of a new run.
+
+    Attributes:
+        experiment: everything that makes the run.
+        out: the run folder.
+        force: remove an earlier run from that folder first.
+    """
+
+    experiment: Settings
+    out: Folder
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Resume:
+    """The arguments of a run that goes on: its own settings, where none is given.
+
+    Attributes:
+        experiment: everything that makes the run.
+        resume: the run folder to go on with.
+    """
+
+    experiment: Settings
+    resume: Folder
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Trains, and says how it ended."""
+    given = renamed(arguments, "--data-root", "--data.root")
+    helped = bool({"-h", "--help"} & set(given))
+    if takes(given, "--resume") and not helped:
+        return _resume(given)
+    name = next((argument for argument in given if argument in PRESETS), None)
+    if name is None and given and not given[0].startswith("-"):
+        name = find_preset(given[0]).name  # which says what is the matter
+    if name is None and not helped:
+        raise MistError("no preset was named: `mist train PRESET`, and `mist presets` lists them")
+    if name is None:
+        default = Train(Experiment(), Path("runs/PRESET"))
+        parse(Train, ["--help"], "mist train PRESET", DESCRIPTION + UNNAMED, default)
+        raise AssertionError("a help page ends the command")
+    given.remove(name)
+    preset = PRESETS[name]
+    default = Train(preset.experiment, Path("runs") / name)
+    request = parse(Train, given, f"mist train {name}", f"{preset.summary}.\n\n{DESCRIPTION}", default)
+    experiment = request.experiment
+    if not takes(given, "--step.decay-steps"):
+        experiment = follow_steps(experiment, preset.experiment)
+    return _report(train(experiment, request.out, force=request.force), experiment, request.out)
+
+
+def follow_steps(changed: Experiment, preset: Experiment) -> Experiment:
+    """Lets the learning rates fall until the end of a run whose length was changed.
+
+    A preset whose rates fall over all of its steps means "over the whole run": with fewer steps they would else end
+    half way down, with more they would stay at the bottom.
+
+    Args:
+        changed: the preset with what was given; its ``step.decay_steps`` was not.
+        preset: as it was.
+    """
+    if preset.step.decay_steps != preset.train.steps:
+        return changed
+    return dataclasses.replace(changed, step=dataclasses.replace(changed.step, decay_steps=changed.train.steps))
+
+
+def _resume(given: list[str]) -> int:
+    place = next(index for index, argument in enumerate(given) if takes([argument], "--resume"))
+    folder = given[place].partition("=")[2] or next(iter(given[place + 1 :]), "")
+    if not folder or folder.startswith("-"):
+        raise MistError("--resume needs the folder of the run to go on with: `mist train --resume DIR`")
+    if takes(given, "--out") or takes(given, "--force"):
+        raise MistError(f"--resume {folder} goes on in its own folder: leave --out and --force away")
+    name = next((argument for argument in given if argument in PRESETS and argument != folder), None)
+    if name is not None:
+        raise MistError(f"--resume {folder} takes its settings from the run: leave the preset {name} away")
+    default = Resume(restore(folder), Path(folder))
+    request = parse(Resume, given, "mist train --resume DIR", DESCRIPTION, default)
+    return _report(train(request.experiment, request.resume, resume=True), request.experiment, request.resume)
+
+
+def _report(result: FitResult, experiment: Experiment, out: Path) -> int:
+    steps = experiment.train.steps
+    if result.interrupted:
+        print(f"Stopped after {result.steps} of {steps} steps; `mist train --resume {out}` goes on.")
+        return INTERRUPTED
+    print(f"Trained {result.steps} steps in {result.seconds:.0f} s; the run is in {out}.")
+    shown = [f"{name} {result.metrics[name]:.3f}" for name in ("iou50", "classified", "both") if name in result.metrics]
+    if shown:
+        print(f"On validation scenes: {', '.join(shown)}. `mist evaluate {out}` measures it on test scenes.")
+    return 0

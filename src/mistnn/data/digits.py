@@ -1,0 +1,306 @@
+"""Digit sources: MNIST from its four IDX files, and the small digits that ship with scikit-learn.
+
+A source is what scenes are composed from. The three splits of a source share no image.
+
+Where MNIST is looked for, the first of these that is given: the ``root`` argument (``--data.root`` on the command
+line), the environment variable ``MIST_DATA``, ``~/.cache/mistnn``. Below that folder the files may lie directly, in
+``mnist/``, or in ``MNIST/raw/`` (torchvision's layout), each as it is or gzip-compressed. Only where no folder was
+given are missing files fetched, into ``~/.cache/mistnn/mnist``.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.client
+import logging
+import math
+import os
+import tempfile
+import urllib.request
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from mistnn.errors import MistError
+
+Split = Literal["train", "validation", "test"]
+SourceName = Literal["mnist", "embedded"]
+
+ROOT_HELP = "name the folder that holds MNIST with --data.root or the environment variable MIST_DATA"
+ROOT_VARIABLE = "MIST_DATA"
+DEFAULT_ROOT = "~/.cache/mistnn"
+SUBFOLDERS = ("", "mnist", "MNIST/raw", "mnist/MNIST/raw")
+
+MNIST_MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+MNIST_SHA256: Mapping[str, str] = MappingProxyType(
+    {
+        "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    }
+)
+"""SHA-256 of the decompressed bytes: re-compressing a file doesn't change it."""
+
+MNIST_VALIDATION = 5000
+"""How many digits at the end of MNIST's training file make the validation split (our choice; the papers name none)."""
+
+MNIST_TEST_ID = 60_000
+"""The id of the test file's first digit: ids count on from the training file's 60,000."""
+
+EMBEDDED_TRAIN = 1200
+EMBEDDED_VALIDATION = 297
+EMBEDDED_MAXIMUM = 16
+"""The largest grey value of scikit-learn's digits."""
+
+_IDX_UINT8 = 0x08
+_log = logging.getLogger(__name__)
+
+
+class DigitSource(NamedTuple):
+    """Square grey pictures of single digits, one split of a source.
+
+    Attributes:
+        images: (N, s, s), 0 is the background and 255 full ink.
+        labels: (N,), the digit, 0 to 9.
+        ids: (N,), the position of each picture in the whole source. Two splits of a source never share one.
+    """
+
+    images: UInt8[np.ndarray, "n side side"]
+    labels: Int64[np.ndarray, " n"]
+    ids: Int64[np.ndarray, " n"]
+
+
+def check_split(split: str) -> None:
+    """Refuses an unknown split.
+
+    Raises:
+        MistError: if the split is not train, validation or test.
+    """
+    if split not in get_args(Split):
+        raise MistError(f"unknown split {split!r}: use train, validation or test")
+
+
+def load_source(name: SourceName, split: Split, root: str | Path | None = None) -> DigitSource:
+    """Loads one split of a source by its name.
+
+    Args:
+        name: ``"mnist"`` or ``"embedded"``.
+        split: ``"train"``, ``"validation"`` or ``"test"``.
+        root: where MNIST lies; the embedded digits need none.
+
+    Raises:
+        MistError: if the name or split is unknown, or MNIST is missing or corrupt.
+    """
+    if name == "mnist":
+        return load_mnist(split, root)
+    if name == "embedded":
+        return load_embedded(split)
+    raise MistError(f"unknown digit source {name!r}: use mnist or embedded")
+
+
+def load_embedded(split: Split) -> DigitSource:
+    """Loads scikit-learn's ``load_digits``: 1,797 real handwritten digits of 8 x 8 pixels.
+
+    The grey values 0..16 become 0..255, and one pixel of background is added around, so a frame is 10 x 10. Train is
+    the first 1,200, validation the next 297, test the last 300, in the order scikit-learn gives them.
+
+    Args:
+        split: ``"train"``, ``"validation"`` or ``"test"``.
+
+    Raises:
+        MistError: if the split is unknown.
+    """
+    check_split(split)
+    from sklearn.datasets import load_digits  # slow to import
+
+    images, labels = load_digits(return_X_y=True)
+    levels = np.rint(np.asarray(images).reshape(-1, 8, 8) * (255 / EMBEDDED_MAXIMUM)).astype(np.uint8)
+    frames = np.pad(levels, ((0, 0), (1, 1), (1, 1)))
+    borders = (0, EMBEDDED_TRAIN, EMBEDDED_TRAIN + EMBEDDED_VALIDATION, len(frames))
+    start, stop = _borders_of(split, borders)
+    digits = np.asarray(labels, dtype=np.int64)[start:stop]
+    return DigitSource(frames[start:stop].copy(), digits, np.arange(start, stop, dtype=np.int64))
+
+
+def load_mnist(
+    split: Split,
+    root: str | Path | None = None,
+    *,
+    digests: Mapping[str, str] = MNIST_SHA256,
+    validation: int = MNIST_VALIDATION,
+) -> DigitSource:
+    """Loads one split of MNIST from its IDX files.
+
+    Train is the training file without its last 5,000 digits, validation those 5,000, test the test file.
+
+    Args:
+        split: ``"train"``, ``"validation"`` or ``"test"``.
+        root: the folder that holds the files; see the module's docstring.
+        digests: file name -> SHA-256 of the decompressed bytes.
+        validation: how many digits at the end of the training file form the validation split.
+
+    Raises:
+        MistError: if the split is unknown, or a file is missing, unreadable or not the expected one.
+    """
+    check_split(split)
+    given = root if root is not None else os.environ.get(ROOT_VARIABLE) or None
+    folder = Path(DEFAULT_ROOT if given is None else given).expanduser()
+    if given is not None and not folder.is_dir():
+        raise MistError(f"the data folder {str(folder)!r} does not exist: {ROOT_HELP}")
+    if given is None and any(find_file(name, folder) is None for name in digests):
+        download_mnist(folder / "mnist", digests=digests)
+    prefix = "t10k" if split == "test" else "train"
+    images = _read_checked(f"{prefix}-images-idx3-ubyte", folder, digests)
+    labels = _read_checked(f"{prefix}-labels-idx1-ubyte", folder, digests)
+    if images.ndim != 3 or images.shape[1] != images.shape[2] or labels.shape != images.shape[:1]:
+        raise MistError(
+            f"MNIST in {str(folder)!r} has images of shape {images.shape} and labels of shape {labels.shape}, "
+            f"expected (N, s, s) and (N,): {ROOT_HELP}"
+        )
+    if split == "test":
+        ids = np.arange(MNIST_TEST_ID, MNIST_TEST_ID + len(images), dtype=np.int64)
+        return DigitSource(images, labels.astype(np.int64), ids)
+    if not 0 < validation < len(images):
+        raise MistError(f"validation={validation} does not leave digits in both splits of {len(images)}")
+    kept = len(images) - validation
+    start, stop = _borders_of(split, (0, kept, len(images), len(images)))
+    # A copy, so that the 5,000 of validation don't keep the whole file in memory.
+    chosen = images[start:stop].copy() if split == "validation" else images[start:stop]
+    return DigitSource(chosen, labels[start:stop].astype(np.int64), np.arange(start, stop, dtype=np.int64))
+
+
+def find_file(name: str, root: Path) -> Path | None:
+    """Where an IDX file lies below a folder, compressed or not; ``None`` if nowhere."""
+    for folder in SUBFOLDERS:
+        for suffix in ("", ".gz"):
+            path = root / folder / f"{name}{suffix}"
+            if path.is_file():
+                return path
+    return None
+
+
+def parse_idx(data: bytes, name: str) -> UInt8[np.ndarray, ...]:
+    """Reads an array of bytes from the IDX format.
+
+    Convention: two zero bytes, one for the type (only 0x08, unsigned byte, is accepted), one for the number of axes,
+    then each axis' length as a big-endian 32-bit number, then the values, the last axis fastest.
+
+    Args:
+        data: the decompressed file.
+        name: the file's name, for the error.
+
+    Raises:
+        MistError: if the header is not one, or announces another number of bytes than follow.
+    """
+    if len(data) < 4 or data[:2] != b"\0\0" or data[2] != _IDX_UINT8 or not 1 <= data[3] <= 4:
+        raise MistError(f"{name} is not an IDX file of unsigned bytes, it starts with {data[:4].hex(' ') or 'nothing'}")
+    header = 4 + 4 * data[3]
+    shape = tuple(int.from_bytes(data[at : at + 4], "big") for at in range(4, header, 4))
+    if len(data) - header != math.prod(shape):
+        raise MistError(f"{name} announces the shape {shape} but holds {max(len(data) - header, 0)} values")
+    return np.frombuffer(data, dtype=np.uint8, offset=header).reshape(shape)
+
+
+def download_mnist(
+    folder: str | Path,
+    *,
+    mirrors: Sequence[str] = MNIST_MIRRORS,
+    digests: Mapping[str, str] = MNIST_SHA256,
+    timeout: float = 10.0,
+) -> Path:
+    """Fetches the MNIST files that a folder lacks, each checked, written aside and then renamed.
+
+    Args:
+        folder: where to write the ``.gz`` files; made if it doesn't exist.
+        mirrors: addresses of folders that hold them, tried in turn.
+        digests: file name -> SHA-256 of the decompressed bytes.
+        timeout: seconds without an answer before the next mirror is tried.
+
+    Returns:
+        The folder.
+
+    Raises:
+        MistError: if no mirror gives a file, or the folder can't be written.
+    """
+    folder = Path(folder).expanduser()
+    for name, digest in digests.items():
+        if find_file(name, folder) is None:
+            data = _fetch(name, digest, mirrors, timeout, folder)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                _write_aside(folder / f"{name}.gz", data)
+            except OSError as error:
+                raise MistError(f"cannot write MNIST to {str(folder)!r} ({_reason(error)}): {ROOT_HELP}") from error
+    return folder
+
+
+def _fetch(name: str, digest: str, mirrors: Sequence[str], timeout: float, folder: Path) -> bytes:
+    failures = []
+    for mirror in mirrors:
+        url = f"{mirror}{name}.gz"
+        _log.info("fetching %s", url)
+        try:
+            with urllib.request.urlopen(url, timeout=timeout) as answer:
+                data = answer.read()
+            if hashlib.sha256(gzip.decompress(data)).hexdigest() == digest:
+                return data
+            failures.append(f"{url}: other contents")
+        except (OSError, EOFError, zlib.error, http.client.HTTPException, ValueError) as error:
+            failures.append(f"{url}: {_reason(error)}")
+    raise MistError(
+        f"MNIST file {name} is not in {str(folder)!r} and could not be fetched ({'; '.join(failures)}): {ROOT_HELP}"
+    )
+
+
+def _write_aside(path: Path, data: bytes) -> None:
+    handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(aside, path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+
+
+def _read_checked(name: str, root: Path, digests: Mapping[str, str]) -> np.ndarray:
+    path = find_file(name, root)
+    if path is None:
+        places = ", ".join(repr(str(root / folder)) for folder in SUBFOLDERS)
+        raise MistError(
+            f"MNIST file {name} (or {name}.gz, sha256 {digests[name]} decompressed) not found in {places}: {ROOT_HELP}"
+        )
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise MistError(
+            f"MNIST file {str(path)!r} cannot be read ({_reason(error)}), expected sha256 {digests[name]} "
+            f"decompressed: replace it, or {ROOT_HELP}"
+        ) from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != digests[name]:
+        raise MistError(
+            f"MNIST file {str(path)!r} is corrupt: its decompressed bytes have sha256 {found}, expected "
+            f"{digests[name]}: replace it, or {ROOT_HELP}"
+        )
+    return parse_idx(data, str(path))
+
+
+def _borders_of(split: str, borders: tuple[int, int, int, int]) -> tuple[int, int]:
+    at = get_args(Split).index(split)
+    return borders[at], borders[at + 1]
+
+
+def _reason(error: BaseException) -> str:
+    """An error's text on one line."""
+    return " ".join(str(error).split()) or type(error).__name__

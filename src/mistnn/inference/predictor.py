@@ -1,0 +1,166 @@
+"""The three-line way to use a trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+
+from mistnn.errors import MistError
+from mistnn.inference.images import UnreadableImage, normalise_mode, open_image, to_tensor
+from mistnn.inference.tiles import MAX_PIXELS, Detector, detect
+from mistnn.records import Detections
+from mistnn.weights import load_model
+
+
+class Predictor:
+    """Finds objects in single images.
+
+    Convention: an image is seen at its own size, never resized: the objects should be as large in pixels as those the
+    model was trained on. Boxes are in pixels of the image given.
+
+    Example:
+        >>> predictor = Predictor.from_pretrained("mist-mnist-hard")  # doctest: +SKIP
+        >>> found = predictor.predict("scene.png", k=9)  # doctest: +SKIP
+        >>> print(found.boxes, predictor.names(found))  # doctest: +SKIP
+    """
+
+    def __init__(self, model: Detector, max_pixels: int = MAX_PIXELS) -> None:
+        """Wraps a model, which is put in eval mode and stays on its device.
+
+        Args:
+            model: finds objects in images of any size.
+            max_pixels: larger images go through the network in tiles.
+        """
+        self.model = model
+        self.max_pixels = max_pixels
+        self.device = torch.device("cpu")
+        if isinstance(model, nn.Module):
+            model.eval()
+            parameter = next(model.parameters(), None)
+            self.device = self.device if parameter is None else parameter.device
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | Path, device: str | torch.device = "cpu") -> Predictor:
+        """A predictor with the weights of a run folder or of a shipped model.
+
+        Raises:
+            MistError: no such folder or name, or a folder that can't be trusted.
+        """
+        model = load_model(name_or_folder).to(device)
+        if not isinstance(model, Detector):
+            raise MistError(
+                f"{name_or_folder} holds a {type(model).__name__}, which finds no objects: give another model"
+            )
+        return cls(model)
+
+    def predict(
+        self, image: Tensor | NDArray[np.generic] | Image.Image | str | Path, k: int | None = None
+    ) -> Detections:
+        """The K best objects of one image, the best first.
+
+        Args:
+            image: a file; a Pillow image; an array (height, width) or (height, width, channels), red first; or a
+                tensor (channels, height, width). Whole numbers of 8 or 16 bits are scaled to 0-1, floats have to
+                lie there.
+            k: how many; the K of the training if not given.
+
+        Raises:
+            MistError: the file can't be read, or k is below 1 or above the number of pixels.
+            ValueError: an array or tensor of another shape, type or range.
+        """
+        if isinstance(image, str | Path):
+            try:
+                picture = open_image(Path(image))
+            except UnreadableImage as error:
+                raise MistError(f"can't read {image}: {error}") from error
+            tensor = to_tensor(picture, self.model.config.channels)
+        else:
+            tensor = as_image_tensor(image, self.model.config.channels)
+        k = self.model.config.k if k is None else k
+        pixels = tensor.shape[-2] * tensor.shape[-1]
+        if not 1 <= k <= pixels:
+            raise MistError(f"k must be from 1 to {pixels}, the number of pixels, got {k}")
+        return self.predict_batch(tensor.unsqueeze(0), k)[0]
+
+    @torch.inference_mode()
+    def predict_batch(
+        self, images: Float[Tensor, "batch channels height width"], k: int | None = None
+    ) -> list[Detections]:
+        """The K best objects of each of several images of one size, on the CPU.
+
+        Args:
+            images: values in [0, 1], as many channels as the model has.
+            k: how many; the K of the training if not given.
+        """
+        k = self.model.config.k if k is None else k
+        found = detect(self.model, images.to(self.device), k, self.max_pixels)
+        return [
+            Detections(one.boxes.cpu(), one.scores.cpu(), None if one.labels is None else one.labels.cpu())
+            for one in found
+        ]
+
+    def names(self, found: Detections) -> list[str]:
+        """The class name of each detection; empty texts if the model has no classes."""
+        if found.labels is None:
+            return [""] * len(found.boxes)
+        return [self.model.class_names[index] for index in found.labels.tolist()]
+
+
+def as_image_tensor(
+    image: Tensor | NDArray[np.generic] | Image.Image, channels: int
+) -> Float[Tensor, "channels height width"]:
+    """An image in memory as the tensor a model takes; see ``Predictor.predict`` for what is accepted.
+
+    Raises:
+        ValueError: another shape, type or range.
+    """
+    if isinstance(image, Image.Image):
+        try:
+            return to_tensor(normalise_mode(ImageOps.exif_transpose(image)), channels)
+        except UnreadableImage as error:
+            raise ValueError(f"can't use this image: {error}") from error
+    if isinstance(image, Tensor):
+        if image.ndim != 3:
+            raise ValueError(f"an image tensor must be (channels, height, width), got shape {tuple(image.shape)}")
+        values = _unit_range(image)
+    else:
+        array = np.ascontiguousarray(image)
+        if array.ndim not in (2, 3):
+            raise ValueError(f"an image array must be (height, width) or (height, width, channels), got {array.shape}")
+        values = _unit_range(torch.from_numpy(array))
+        values = values.unsqueeze(0) if values.ndim == 2 else values.permute(2, 0, 1)
+    return _with_channels(values, channels)
+
+
+def _unit_range(values: Tensor) -> Tensor:
+    if values.numel() == 0:
+        raise ValueError(f"an image needs at least one pixel, got shape {tuple(values.shape)}")
+    if values.dtype in (torch.uint8, torch.uint16):
+        return values.float() / torch.iinfo(values.dtype).max
+    if values.dtype == torch.bool:
+        return values.float()
+    if not values.is_floating_point():
+        raise ValueError(f"image values must be uint8, uint16, bool or floats in 0-1, got {values.dtype}")
+    low, high = values.min().item(), values.max().item()
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"float image values must lie in 0-1, got {low:g} to {high:g}: scale them")
+    return values.float()
+
+
+def _with_channels(values: Tensor, channels: int) -> Tensor:
+    """Grey, grey with alpha, RGB or RGBA to the channels of a model, as files are converted: alpha on black."""
+    found = values.shape[0]
+    if found not in (1, 2, 3, 4):
+        raise ValueError(f"an image has 1 to 4 channels, got {found} in shape {tuple(values.shape)}")
+    if found in (2, 4):
+        values = values[:-1] * values[-1:]
+    if values.shape[0] == 3 and channels == 1:
+        luma = values.new_tensor([0.299, 0.587, 0.114])
+        values = torch.einsum("chw,c->hw", values, luma).unsqueeze(0)
+    return values.expand(channels, -1, -1).contiguous()

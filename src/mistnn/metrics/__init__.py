@@ -1,0 +1,50 @@
+"""Metrics: each is a pure function of detections and truth, and beside it a thin class that sums over batches.
+
+The functions cost nothing to import. The classes stand on torchmetrics, whose import is slow and loads pyplot, so they
+are resolved on first use: ``from mistnn.metrics import DetectionMetrics`` loads it, ``import mistnn.metrics`` doesn't.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mistnn.metrics.centre import CentreScores, centre_scores
+from mistnn.metrics.classification import class_histogram, classified, classified_paper
+from mistnn.metrics.counts import CountErrors, count_errors
+from mistnn.metrics.detection import both, greedy_optimal_gap, iou50
+from mistnn.metrics.precision import COCO_THRESHOLDS, average_precision
+from mistnn.metrics.reconstruction import ReconstructionErrors, reconstruction_errors
+
+if TYPE_CHECKING:
+    from mistnn.metrics.stateful import AveragePrecision, CentreMetrics, DetectionMetrics, ReconstructionMetrics
+
+_LAZY = frozenset({"AveragePrecision", "CentreMetrics", "DetectionMetrics", "ReconstructionMetrics"})
+
+__all__ = [
+    "COCO_THRESHOLDS",
+    "AveragePrecision",
+    "CentreMetrics",
+    "CentreScores",
+    "CountErrors",
+    "DetectionMetrics",
+    "ReconstructionErrors",
+    "ReconstructionMetrics",
+    "average_precision",
+    "both",
+    "centre_scores",
+    "class_histogram",
+    "classified",
+    "classified_paper",
+    "count_errors",
+    "greedy_optimal_gap",
+    "iou50",
+    "reconstruction_errors",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from mistnn.metrics import stateful
+
+    return getattr(stateful, name)

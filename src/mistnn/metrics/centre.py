@@ -1,0 +1,76 @@
+"""Precision, recall and F1 by the centre of the detections, for images whose boxes have no fixed size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mistnn.metrics.detection import share
+from mistnn.metrics.scenes import Scenes, pad_scenes
+from mistnn.ops.matching import UNMATCHED, greedy_match
+from mistnn.records import Detections
+
+
+class CentreScores(NamedTuple):
+    """Each 0-1; NaN where its denominator is 0 (no detections, no objects, neither)."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+class CentreTally(NamedTuple):
+    """Sums over images from which the scores follow: right detections, detections, objects."""
+
+    hits: int
+    found: int
+    objects: int
+
+    def scores(self) -> CentreScores:
+        """Precision, recall and F1 of all images together."""
+        return CentreScores(
+            precision=share(self.hits, self.found),
+            recall=share(self.hits, self.objects),
+            f1=share(2 * self.hits, self.found + self.objects),
+        )
+
+
+def centre_tally(scenes: Scenes, background: int | None = None) -> CentreTally:
+    """Counts right detections, detections and objects; see ``centre_scores``."""
+    found_labels, true_labels = scenes.labels()
+    is_found, is_true = scenes.is_found, scenes.is_true
+    if background is not None:
+        is_found, is_true = is_found & (found_labels != background), is_true & (true_labels != background)
+    offset = (scenes.found[..., None, :2] - scenes.true[..., None, :, :2]).abs()
+    distance = (offset / (scenes.true[..., None, :, 2:] / 2)).amax(-1)  # NaN for a box without size: never inside
+    inside = (distance <= 1) & is_found.unsqueeze(-1) & is_true.unsqueeze(-2) & scenes.same_label()
+    match = greedy_match(-distance, -torch.inf, inside)
+    return CentreTally(int((match != UNMATCHED).sum()), int(is_found.sum()), int(is_true.sum()))
+
+
+def centre_scores(
+    detections: Sequence[Detections], boxes: Sequence[Tensor], labels: Sequence[Tensor], background: int | None = None
+) -> CentreScores:
+    """Precision, recall and F1, where a detection is right if its centre lies in an object's box and the class agrees.
+
+    Convention: the distance of a detection (x, y) from a box (cx, cy, w, h) is max(abs(x - cx) / (w / 2),
+    abs(y - cy) / (h / 2)), and the centre is inside where it is at most 1, the border included. Matching is greedy
+    one-to-one by that distance, nearest first.
+
+    Args:
+        detections: one an image, with labels.
+        boxes: the true boxes of each image.
+        labels: the true classes of each image.
+        background: a class that stands for "no object": its detections and boxes are left out. ``None``: there is none.
+
+    Raises:
+        ValueError: if the detections carry no labels; see also ``pad_scenes``.
+
+    Reference:
+        MIST (CVPR 2021), Table 4. The released code gives each object, in their stored order, the nearest detection
+        left; nearest first doesn't depend on that order. Its background is class 0.
+    """
+    return centre_tally(pad_scenes(detections, boxes, labels), background).scores()

@@ -1,0 +1,158 @@
+"""Average precision over IoU thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mistnn.metrics.scenes import Scenes, pad_scenes
+from mistnn.records import Detections
+
+COCO_THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+"""The IoU thresholds that COCO averages over."""
+
+
+class Ranking(NamedTuple):
+    """All that average precision needs of any number of images. Joining images is joining these arrays.
+
+    Attributes:
+        scores: of every detection.
+        labels: class of every detection, 0 where classes are ignored.
+        hits: whether the detection is right at each threshold.
+        true_labels: class of every object, 0 where classes are ignored.
+    """
+
+    scores: Float[Tensor, " found"]
+    labels: Int[Tensor, " found"]
+    hits: Bool[Tensor, "found thresholds"]
+    true_labels: Int[Tensor, " objects"]
+
+
+def check_thresholds(thresholds: Sequence[float]) -> tuple[float, ...]:
+    """The thresholds, if each is in [0, 1] and there is at least one.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if not thresholds or not all(0 <= threshold <= 1 for threshold in thresholds):
+        raise ValueError(f"IoU thresholds must be in [0, 1] and at least one, got {tuple(thresholds)}")
+    return tuple(thresholds)
+
+
+def rank(scenes: Scenes, thresholds: Sequence[float], class_aware: bool = True) -> Ranking:
+    """Decides of every detection whether it is right at each threshold.
+
+    The detections of an image choose in the order of their scores (equal scores: as they are stored). Each takes, of
+    the objects not yet taken, the one of highest IoU, if that is at least the threshold.
+
+    Raises:
+        ValueError: if classes are asked for and not known.
+    """
+    order = scenes.scores.argsort(dim=-1, descending=True, stable=True)  # padding, at -inf, comes last
+    iou = scenes.iou
+    if class_aware:
+        iou = torch.where(scenes.same_label(), iou, -1.0)
+    images, count, objects = iou.shape
+    iou = iou.gather(1, order.unsqueeze(-1).expand(-1, -1, objects))
+    limits = torch.tensor(tuple(thresholds), dtype=iou.dtype).unsqueeze(-1)
+    free = torch.ones(images, len(limits), objects, dtype=torch.bool)
+    hits = torch.zeros(images, count, len(limits), dtype=torch.bool)
+    for place in range(count if objects else 0):
+        offered = iou[:, place].unsqueeze(1).masked_fill(~free, -1.0)
+        best, taken = offered.max(-1, keepdim=True)
+        hit = best >= limits
+        free &= ~(hit & (torch.arange(objects) == taken))
+        hits[:, place] = hit.squeeze(-1)
+    real = scenes.is_found.gather(1, order)
+    if class_aware:
+        found_labels, true_labels = scenes.labels()
+    else:
+        found_labels, true_labels = (torch.zeros_like(mask, dtype=torch.int64) for mask in (real, scenes.is_true))
+    return Ranking(
+        scores=scenes.scores.gather(1, order)[real],
+        labels=found_labels.gather(1, order)[real],
+        hits=hits[real],
+        true_labels=true_labels[scenes.is_true],
+    )
+
+
+def precision_of(ranking: Ranking, points: int | None = None) -> Float[Tensor, " thresholds"]:
+    """Average precision at each threshold, the mean over the classes that have objects; NaN if none has."""
+    parts = []
+    for label in ranking.true_labels.unique():
+        own = ranking.labels == label
+        objects = int((ranking.true_labels == label).sum())
+        parts.append(_area(ranking.scores[own], ranking.hits[own], objects, points))
+    if not parts:
+        return torch.full(ranking.hits.shape[1:], torch.nan, dtype=torch.float64)
+    return torch.stack(parts).mean(0)
+
+
+def _area(scores: Tensor, hits: Tensor, objects: int, points: int | None) -> Tensor:
+    """Area under the envelope of the precision-recall curve of one class, for each threshold."""
+    if not len(scores):
+        return torch.zeros(hits.shape[1], dtype=torch.float64, device=hits.device)
+    scores, order = scores.sort(descending=True)
+    # Detections of one score enter together, so the result doesn't depend on their order or on that of the images.
+    last = torch.cat([scores[1:] != scores[:-1], scores.new_ones(1, dtype=torch.bool)])
+    right = hits[order].double().cumsum(0)[last]
+    found = torch.arange(1, len(scores) + 1, dtype=torch.float64, device=hits.device)[last].unsqueeze(1)
+    recall = right / objects
+    envelope = (right / found).flip(0).cummax(0).values.flip(0)
+    if points is None:
+        return (recall.diff(dim=0, prepend=torch.zeros_like(recall[:1])) * envelope).sum(0)
+    # The grid is built as pycocotools builds it, so that a recall on a grid point falls on the same side.
+    grid = torch.arange(points, dtype=torch.float64, device=hits.device) * (1 / (points - 1))
+    grid[-1] = 1
+    index = torch.searchsorted(recall.T.contiguous(), grid.expand(hits.shape[1], -1).contiguous())
+    reached = torch.cat([envelope, torch.zeros_like(envelope[:1])])
+    return reached.T.gather(1, index).mean(1)
+
+
+def average_precision(
+    detections: Sequence[Detections],
+    boxes: Sequence[Tensor],
+    labels: Sequence[Tensor] | None = None,
+    thresholds: Sequence[float] = (0.5,),
+    class_aware: bool = True,
+    points: int | None = None,
+) -> tuple[float, ...]:
+    """Average precision at each IoU threshold: the area under the precision-recall curve.
+
+    Convention: precision at a recall is the best precision at that recall or a higher one. Detections of equal score
+    enter the curve together. A detection is right at an IoU of *at least* the threshold, as in COCO (``iou50`` wants
+    more than 0.5). At threshold 0 every pair of one image is allowed, whether or not it overlaps, so that class-aware
+    AP at 0 judges the classes alone.
+
+    Args:
+        detections: one an image; with labels if ``class_aware``.
+        boxes: the true boxes of each image.
+        labels: the true classes of each image; needed if ``class_aware``.
+        thresholds: IoU thresholds in [0, 1].
+        class_aware: mean of the classes' AP over the classes that have objects; otherwise one AP, classes ignored.
+        points: ``None`` sums over all points of the curve; 101 is the mean over 101 evenly spaced recalls, as in COCO.
+
+    Returns:
+        AP of each threshold, 0-1; NaN if there are no objects.
+
+    Raises:
+        ValueError: if a threshold is outside [0, 1], if ``points`` is below 2, or if labels are missing in class-aware
+            mode; see also ``pad_scenes``.
+
+    Reference:
+        Earlier MIST version (arXiv), Table 4, where IoU = 0 is "pure" classification; neither paper defines its AP.
+    """
+    limits = check_thresholds(thresholds)
+    check_points(points)
+    ranking = rank(pad_scenes(detections, boxes, labels), limits, class_aware)
+    return tuple(precision_of(ranking, points).tolist())
+
+
+def check_points(points: int | None) -> None:
+    """Raises ``ValueError`` unless there are at least two recall points, or ``None``."""
+    if points is not None and points < 2:
+        raise ValueError(f"points must be 2 or more, or None for all points of the curve, got {points}")

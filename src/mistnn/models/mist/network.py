@@ -1,0 +1,256 @@
+"""The MIST network: heat map, top-K, patches, task network (MIST, CVPR 2021, figure 1)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mistnn.errors import MistError
+from mistnn.nn.blocks import gaussian_window
+from mistnn.nn.heatmap import HeatmapConfig, build_heatmap_network
+from mistnn.nn.patches import EncoderConfig, SmallDecoder, build_encoder
+from mistnn.ops.coordinates import boxes_at
+from mistnn.ops.heatmap import local_spatial_softmax
+from mistnn.ops.sampling import extract_patches, place_patches
+from mistnn.ops.topk import Keypoints, top_k
+from mistnn.records import Detections
+
+
+@dataclass(frozen=True)
+class MistConfig:
+    """Everything that shapes a MIST network.
+
+    Attributes:
+        class_names: one name a class; empty for a model that only reconstructs.
+        k: K, how many patches to extract; can be changed at prediction.
+        channels: of the images, 1 or 3.
+        box_size: side in pixels of the box that is reported around a keypoint (20 in the released MNIST setting).
+        patch_extent: side in pixels of the square that is cut out for the task network. The paper has one size for
+            both; a little context helps the small networks.
+        patch_size: side of the resampled patch in patch pixels (paper: 32).
+        patch_window: standard deviation of a Gaussian window on the patch, as a fraction of its side; 0 for none
+            (paper). A window darkens what lies off the centre.
+        heatmap: the heat-map network.
+        encoder: the patch encoder.
+        decoder: width of the decoder that the joint objective needs; 0 for none.
+        softmax_window: side of the local spatial softmax in pixels (paper: 15).
+        softmax_strength: its strength (not stated in the paper; value of the released code).
+        softmax_epsilon: added to its sum (not stated). The released code's 1e-6 gives 0, and no gradient, to every object
+            whose score is 1.4 below the image's best; 1e-30 keeps it to 6.9 below.
+        nms_window: side of the non-maximum suppression in pixels (not stated; value of the released code).
+    """
+
+    class_names: tuple[str, ...] = tuple(str(digit) for digit in range(10))
+    k: int = 9
+    channels: int = 1
+    box_size: float = 20.0
+    patch_extent: float = 20.0
+    patch_size: int = 32
+    patch_window: float = 0.0
+    heatmap: HeatmapConfig = field(default_factory=HeatmapConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    decoder: int = 0
+    softmax_window: int = 15
+    softmax_strength: float = 10.0
+    softmax_epsilon: float = 1e-30
+    nms_window: int = 5
+
+    def __post_init__(self) -> None:
+        """Refuses values that no network can have.
+
+        Raises:
+            MistError: naming the field, its value and the mend.
+        """
+        if not all(self.class_names) or len(set(self.class_names)) < len(self.class_names):
+            raise MistError(f"model.class_names={self.class_names} must be distinct names, none of them empty")
+        if self.k < 1:
+            raise MistError(f"model.k={self.k} finds nothing: give 1 or more")
+        if self.channels not in (1, 3):
+            raise MistError(f"model.channels={self.channels} must be 1 (grey) or 3 (colour)")
+        for name in ("box_size", "patch_extent", "softmax_strength"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise MistError(f"model.{name}={getattr(self, name)} must be a finite number above 0")
+        for name in ("softmax_window", "nms_window"):
+            if getattr(self, name) < 1 or getattr(self, name) % 2 == 0:
+                raise MistError(f"model.{name}={getattr(self, name)} must be odd, to have a centre: 1, 3, 5, ...")
+        if not 0 <= self.patch_window < math.inf:
+            raise MistError(f"model.patch_window={self.patch_window} must be a fraction of the patch, or 0 for none")
+        if self.decoder < 0:
+            raise MistError(f"model.decoder={self.decoder} must be a width of 1 or more, or 0 for no decoder")
+        unit = self.encoder.patch_unit
+        if self.patch_size < 1 or self.patch_size % unit:
+            nearest = max(1, round(self.patch_size / unit)) * unit
+            raise MistError(
+                f"model.patch_size={self.patch_size} must be a multiple of {unit}, since the {self.encoder.network} "
+                f"encoder halves patches: give e.g. {nearest}"
+            )
+
+
+class TaskOutput(NamedTuple):
+    """What the task network says of the patches.
+
+    Attributes:
+        logits: (batch, k, classes), or ``None`` without classes.
+        decoded: (batch, k, channels, size, size), or ``None`` without a decoder.
+    """
+
+    logits: Tensor | None
+    decoded: Tensor | None
+
+
+class MistOutput(NamedTuple):
+    """Everything between an image and its objects.
+
+    Attributes:
+        heatmap: (batch, height, width), h = H_eta(I).
+        keypoints: (batch, k, 2), E_K(h), x and y in pixels.
+        responses: (batch, k), the heat map at the keypoints.
+        patches: (batch, k, channels, size, size), S(I, x).
+        logits: (batch, k, classes) or ``None``.
+        decoded: (batch, k, channels, size, size) or ``None``.
+        reconstruction: (batch, channels, height, width) or ``None``, the sum of S^-1 over the decoded patches.
+    """
+
+    heatmap: Tensor
+    keypoints: Tensor
+    responses: Tensor
+    patches: Tensor
+    logits: Tensor | None
+    decoded: Tensor | None
+    reconstruction: Tensor | None
+
+
+class Mist(nn.Module):
+    """Finds K objects in an image and reads them.
+
+    Reference: MIST (CVPR 2021), section 3 and figure 1.
+    """
+
+    def __init__(self, config: MistConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.heatmap_network = build_heatmap_network(config.channels, config.heatmap)
+        self.task_network = TaskNetwork(config)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One name a class; empty for a model without classes."""
+        return self.config.class_names
+
+    @property
+    def margin(self) -> int:
+        """How many pixels around it the score of a pixel depends on."""
+        return self.heatmap_network.margin
+
+    @property
+    def tileable(self) -> bool:
+        """Whether tiles, overlapping by the margin, give exactly the scores of the whole image."""
+        return not any(isinstance(module, nn.GroupNorm) for module in self.heatmap_network.modules())
+
+    def forward(self, images: Tensor, k: int | None = None) -> MistOutput:
+        """Heat map, top-K, patches, task: no gradient passes from the task to the heat map (equation 1).
+
+        Args:
+            images: (batch, channels, height, width) in [0, 1]; any size.
+            k: how many to extract; the K of the configuration if not given.
+        """
+        heatmap = self.heatmap(images)
+        found = self.keypoints(heatmap, k)
+        patches = self.cut(images, found.points)
+        task = self.task_network(patches)
+        reconstruction = None if task.decoded is None else self.rebuild(task.decoded, found.points, images)
+        return MistOutput(heatmap, *found, patches, task.logits, task.decoded, reconstruction)
+
+    def score_map(self, images: Tensor) -> Tensor:
+        """(batch, channels, height, width) to raw scores (batch, height, width), each from its neighbourhood only."""
+        return self.heatmap_network(images).float()
+
+    def heatmap_from_scores(self, scores: Tensor) -> Tensor:
+        """Raw scores to the heat map h of the whole image."""
+        config = self.config
+        return local_spatial_softmax(scores, config.softmax_window, config.softmax_strength, config.softmax_epsilon)
+
+    def heatmap(self, images: Tensor) -> Tensor:
+        """h = H_eta(I), (batch, height, width) in [0, 1]."""
+        return self.heatmap_from_scores(self.score_map(images))
+
+    def keypoints(self, heatmap: Tensor, k: int | None = None) -> Keypoints:
+        """E_K(h)."""
+        return top_k(heatmap, self.config.k if k is None else k, self.config.nms_window)
+
+    def cut(self, images: Tensor, keypoints: Tensor) -> Tensor:
+        """S(I, x): the patches around the keypoints, (batch, k, channels, size, size)."""
+        return extract_patches(images, boxes_at(keypoints, self.config.patch_extent), self.config.patch_size)
+
+    def rebuild(self, decoded: Tensor, keypoints: Tensor, images: Tensor) -> Tensor:
+        """The sum over patches of S^-1(P, x), of the shape of the images (equation 8)."""
+        boxes = boxes_at(keypoints, self.config.patch_extent)
+        window = int(self.config.patch_extent * (1 + 1 / self.config.patch_size)) + 2
+        return place_patches(decoded, boxes, images.shape[-2], images.shape[-1], window)
+
+    def detect(self, images: Tensor, k: int | None = None) -> list[Detections]:
+        """The K objects of each image, the best first.
+
+        Args:
+            images: (batch, channels, height, width) in [0, 1].
+            k: how many; the K of the configuration if not given.
+        """
+        return self.detect_from_heatmap(images, self.heatmap(images), k)
+
+    def detect_from_heatmap(self, images: Tensor, heatmap: Tensor, k: int | None = None) -> list[Detections]:
+        """As ``detect``, with the heat map computed before; the score is response x probability of the class."""
+        found = self.keypoints(heatmap, k)
+        boxes = boxes_at(found.points, self.config.box_size)
+        scores, labels = found.responses.clamp(0, 1), None
+        if self.class_names:
+            logits = self.task_network.classify(self.cut(images, found.points))
+            confidence, labels = logits.softmax(-1).max(-1)
+            scores = scores * confidence
+        result = []
+        for index in range(len(images)):
+            order = scores[index].argsort(descending=True, stable=True)
+            label = None if labels is None else labels[index, order]
+            result.append(Detections(boxes[index, order], scores[index, order], label))
+        return result
+
+
+class TaskNetwork(nn.Module):
+    """T_tau, shared by all patches: encoder, then a dense layer to the classes, a decoder, or both on one code.
+
+    Reference: MIST supplement, section C.1; both on one code is an addition to the paper.
+    """
+
+    window: Tensor
+
+    def __init__(self, config: MistConfig) -> None:
+        super().__init__()
+        self.encoder = build_encoder(config.channels, config.patch_size, config.encoder)
+        code = self.encoder.code_size
+        self.head = nn.Linear(code, len(config.class_names)) if config.class_names else None
+        self.decoder = (
+            SmallDecoder(code, config.channels, config.patch_size, config.decoder) if config.decoder else None
+        )
+        window = (
+            gaussian_window(config.patch_size, config.patch_window) if config.patch_window else torch.ones(1, 1)
+        )
+        self.register_buffer("window", window, persistent=False)
+
+    def forward(self, patches: Tensor) -> TaskOutput:
+        """(batch, k, channels, size, size) to logits and decoded patches."""
+        code = self._encode(patches)
+        logits = None if self.head is None else self.head(code.relu()).unflatten(0, patches.shape[:2])
+        decoded = None if self.decoder is None else self.decoder(code).unflatten(0, patches.shape[:2])
+        return TaskOutput(logits, decoded)
+
+    def classify(self, patches: Tensor) -> Tensor:
+        """(batch, k, channels, size, size) to logits (batch, k, classes)."""
+        if self.head is None:
+            raise ValueError("this model has no classes")
+        return self.head(self._encode(patches).relu()).unflatten(0, patches.shape[:2])
+
+    def _encode(self, patches: Tensor) -> Tensor:
+        return self.encoder((patches * self.window).flatten(0, 1))

@@ -1,0 +1,1 @@
+"""Small reusable modules: residual blocks, heat-map networks, patch networks."""

@@ -1,0 +1,167 @@
+"""Heat-map networks H_eta: fully convolutional, an image in, one score a pixel out.
+
+The scores are raw; ``mistnn.ops.heatmap.local_spatial_softmax`` turns them into a heat map. None of the networks looks at the
+batch, so an image's scores don't depend on its batch mates.
+
+All of them start as a measure of energy: random ReLU features of the neighbourhood, averaged. The first heat map then
+fires where something is to be seen, and not on empty ground, from where no task gradient leads back. The papers don't
+say how the weights start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mistnn.errors import MistError
+from mistnn.nn.blocks import Normalisation, ResidualBlock
+
+
+@dataclass(frozen=True)
+class HeatmapConfig:
+    """Which heat-map network.
+
+    Attributes:
+        network: "paper" (MIST supplement, section A), "released" (the released code: unpadded convolutions on a mirrored border,
+            normalisation after each) or "small" (half resolution inside, about ten times cheaper).
+        channels: width of every block (paper: 32).
+        blocks: number of residual blocks (paper: 4).
+        normalisation: of the "paper" and the "small" network. The paper names none here; "before" is what it says of
+            the auto-encoder. With "none" the scores grow without bound and training broke down in our runs.
+        zero_start: residual branches start at zero (not in the paper; an option for ablations).
+    """
+
+    network: Literal["paper", "released", "small"] = "paper"
+    channels: int = 32
+    blocks: int = 4
+    normalisation: Normalisation = "before"
+    zero_start: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses sizes that no network can have.
+
+        Raises:
+            MistError: naming the field, its value and the mend.
+        """
+        for name, least in (("channels", 1), ("blocks", 0)):
+            if getattr(self, name) < least:
+                raise MistError(f"heatmap.{name}={getattr(self, name)} is too small: give {least} or more")
+
+
+class PaperHeatmapNetwork(nn.Module):
+    """Four residual blocks of two 3x3 convolutions with 32 channels and ReLU, no downsampling.
+
+    The paper does not say how the first and the last convolution look; here 3x3 in and 1x1 out.
+
+    Reference: MIST supplement, section A, "Standard architecture".
+    """
+
+    def __init__(self, channels: int, config: HeatmapConfig) -> None:
+        super().__init__()
+        self.entry = nn.Conv2d(channels, config.channels, 3, padding=1)
+        self.blocks = nn.Sequential(
+            *(
+                ResidualBlock(config.channels, config.channels, config.normalisation, config.zero_start)
+                for _ in range(config.blocks)
+            )
+        )
+        self.score = nn.Conv2d(config.channels, 1, 1)
+        self.margin = 1 + 2 * config.blocks
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(batch, channels, height, width) to scores (batch, height, width)."""
+        return _score(self.score, self.blocks(F.relu(self.entry(images)))).squeeze(1)
+
+
+class ReleasedHeatmapNetwork(nn.Module):
+    """The released code's network: 1x1 in, four blocks of unpadded convolutions on a mirrored border, 1x1 out.
+
+    Its input batch normalisation is left out: on batch statistics, as there, an image's result depends on its mates.
+    """
+
+    def __init__(self, channels: int, config: HeatmapConfig) -> None:
+        super().__init__()
+        self.entry = nn.Conv2d(channels, config.channels, 1)
+        self.blocks = nn.ModuleList(_UnpaddedBlock(config.channels) for _ in range(config.blocks))
+        self.score = nn.Conv2d(config.channels, 1, 1)
+        self.margin = 2 * config.blocks
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(batch, channels, height, width) to scores (batch, height, width)."""
+        reach = self.margin
+        # A border can only mirror what is there: images no larger than the border repeat their last row and column.
+        mode = "reflect" if min(images.shape[-2:]) > reach else "replicate"
+        features = self.entry(F.pad(images, (reach, reach, reach, reach), mode=mode))
+        for block in self.blocks:
+            features = block(features)
+        return _score(self.score, features).squeeze(1)
+
+
+class _UnpaddedBlock(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3)
+        self.second = nn.Conv2d(channels, channels, 3)
+        self.norm = nn.GroupNorm(1, channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        hidden = F.relu(self.norm(self.first(features)))
+        return F.relu(features[..., 2:-2, 2:-2] + self.norm(self.second(hidden)))
+
+
+class SmallHeatmapNetwork(nn.Module):
+    """Residual blocks at half resolution, each giving the scores of four pixels: for laptops, not of the paper."""
+
+    def __init__(self, channels: int, config: HeatmapConfig) -> None:
+        super().__init__()
+        self.entry = nn.Conv2d(channels, config.channels, 4, stride=2, padding=1)
+        self.blocks = nn.Sequential(
+            *(
+                ResidualBlock(config.channels, config.channels, config.normalisation, config.zero_start)
+                for _ in range(config.blocks)
+            )
+        )
+        self.score = nn.Conv2d(config.channels, 4, 1)
+        self.margin = 4 + 4 * config.blocks
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(batch, channels, height, width) to scores (batch, height, width)."""
+        height, width = images.shape[-2:]
+        padded = F.pad(images, (0, width % 2, 0, height % 2))
+        scores = _score(self.score, self.blocks(F.relu(self.entry(padded))))
+        return F.pixel_shuffle(scores, 2)[:, 0, :height, :width]
+
+
+def _score(layer: nn.Conv2d, features: Tensor) -> Tensor:
+    # The softmax multiplies differences of scores by its strength: in bfloat16 near scores would become ties.
+    with torch.autocast(features.device.type, enabled=False):
+        return layer(features.float())
+
+
+HeatmapNetwork = PaperHeatmapNetwork | ReleasedHeatmapNetwork | SmallHeatmapNetwork
+
+
+def build_heatmap_network(channels: int, config: HeatmapConfig) -> HeatmapNetwork:
+    """The heat-map network of a configuration, for images of so many channels, its weights as above."""
+    network = _NETWORKS[config.network](channels, config)
+    _start_as_energy(network, config.zero_start)
+    return network
+
+
+_NETWORKS = {"paper": PaperHeatmapNetwork, "released": ReleasedHeatmapNetwork, "small": SmallHeatmapNetwork}
+
+
+def _start_as_energy(network: HeatmapNetwork, zero_start: bool) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            assert module.bias is not None
+            nn.init.zeros_(module.bias)
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if zero_start and isinstance(module, ResidualBlock):
+            nn.init.zeros_(module.second.weight)
+    with torch.no_grad():
+        network.score.weight.abs_().div_(network.score.in_channels)

@@ -1,0 +1,154 @@
+"""Task networks T_tau for patches: encoders that turn a patch into a code, and the decoder that turns it back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mistnn.errors import MistError
+from mistnn.nn.blocks import Normalisation, ResidualBlock
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Which patch encoder.
+
+    Attributes:
+        network: "paper" (MIST supplement, section C.1), "released" (the released code's variant) or "small" (three
+            convolutions).
+        width: channels of the first level; they double from level to level. Not stated in the paper; 8 in the
+            released code. The small network uses width, 2 x width, 2 x width.
+        code: numbers in the code of a patch. 0 takes what the network ends in.
+    """
+
+    network: Literal["paper", "released", "small"] = "paper"
+    width: int = 8
+    code: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses sizes that no network can have.
+
+        Raises:
+            MistError: naming the field, its value and the mend.
+        """
+        for name, least in (("width", 1), ("code", 0)):
+            if getattr(self, name) < least:
+                raise MistError(f"encoder.{name}={getattr(self, name)} is too small: give {least} or more")
+
+    @property
+    def patch_unit(self) -> int:
+        """The side of a patch must be a multiple of this, for the encoder halves it several times."""
+        return 2**3 if self.network == "small" else 2**ResidualEncoder.levels
+
+
+class ResidualEncoder(nn.Module):
+    """The encoder half of the paper's auto-encoder: five levels of three residual blocks, each followed by 2x2 max pooling.
+
+    The released code has a sixth stage of three blocks after the last pooling and normalises after the convolutions.
+
+    Args:
+        channels: of the patches.
+        size: side of the patches in pixels; at least 32, so that five poolings leave one pixel.
+        config: the width of the first level and the code size.
+        released: the released code's variant.
+
+    Reference: MIST supplement, section C.1, "MIST auto-encoder network".
+    """
+
+    levels = 5
+    blocks = 3
+
+    def __init__(self, channels: int, size: int, config: EncoderConfig, released: bool) -> None:
+        super().__init__()
+        if size % 2**self.levels:
+            raise ValueError(
+                f"the {config.network} encoder halves a patch {self.levels} times: its size must be a multiple of "
+                f"{2**self.levels}, got {size}"
+            )
+        normalisation: Normalisation = "after" if released else "before"
+        layers: list[nn.Module] = []
+        inputs = channels
+        for level in range(self.levels):
+            outputs = config.width * 2**level
+            for _ in range(self.blocks):
+                layers.append(ResidualBlock(inputs, outputs, normalisation))
+                inputs = outputs
+            layers.append(nn.MaxPool2d(2))
+        if released:
+            layers.extend(ResidualBlock(inputs, inputs, normalisation) for _ in range(self.blocks))
+        features = inputs * (size // 2**self.levels) ** 2
+        self.layers = nn.Sequential(*layers)
+        self.code = nn.Linear(features, config.code) if config.code else nn.Identity()
+        self.code_size = config.code or features
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(patches, channels, size, size) to (patches, code)."""
+        return self.code(self.layers(patches).flatten(1))
+
+
+class SmallEncoder(nn.Module):
+    """Three 3x3 convolutions, each with ReLU and 2x2 max pooling, and a dense layer: for laptops, not of the paper."""
+
+    def __init__(self, channels: int, size: int, config: EncoderConfig) -> None:
+        super().__init__()
+        if size % 8:
+            raise ValueError(f"the small encoder halves a patch 3 times: its size must be a multiple of 8, got {size}")
+        width = config.width
+        self.convolutions = nn.ModuleList(
+            (
+                nn.Conv2d(channels, width, 3, padding=1),
+                nn.Conv2d(width, 2 * width, 3, padding=1),
+                nn.Conv2d(2 * width, 2 * width, 3, padding=1),
+            )
+        )
+        self.code_size = config.code or 128
+        self.code = nn.Linear(2 * width * (size // 8) ** 2, self.code_size)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(patches, channels, size, size) to (patches, code)."""
+        features = patches
+        for convolution in self.convolutions:
+            features = F.max_pool2d(F.relu(convolution(features)), 2)
+        return self.code(features.flatten(1))
+
+
+class SmallDecoder(nn.Module):
+    """A dense layer and three transposed convolutions: the code of a patch back to the patch, in (0, 1)."""
+
+    def __init__(self, code: int, channels: int, size: int, width: int) -> None:
+        super().__init__()
+        if size % 8:
+            raise ValueError(f"the small decoder doubles 3 times: the patch size must be a multiple of 8, got {size}")
+        self.side, self.width = size // 8, width
+        self.entry = nn.Linear(code, 2 * width * self.side**2)
+        self.grow = nn.ModuleList(
+            (
+                nn.ConvTranspose2d(2 * width, 2 * width, 4, stride=2, padding=1),
+                nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1),
+                nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1),
+            )
+        )
+        # Patches start nearly empty: most of a scene is background, and a grey start would have to be unlearned first.
+        last = self.grow[2]
+        assert isinstance(last, nn.ConvTranspose2d) and last.bias is not None
+        nn.init.constant_(last.bias, -2.0)
+
+    def forward(self, code: Tensor) -> Tensor:
+        """(patches, code) to (patches, channels, size, size)."""
+        features = F.relu(self.entry(code)).view(-1, 2 * self.width, self.side, self.side)
+        for layer in self.grow[:-1]:
+            features = F.relu(layer(features))
+        return self.grow[-1](features).sigmoid()
+
+
+Encoder = ResidualEncoder | SmallEncoder
+
+
+def build_encoder(channels: int, size: int, config: EncoderConfig) -> Encoder:
+    """The patch encoder of a configuration, for patches of so many channels and pixels."""
+    if config.network == "small":
+        return SmallEncoder(channels, size, config)
+    return ResidualEncoder(channels, size, config, released=config.network == "released")

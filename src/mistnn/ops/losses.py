@@ -1,0 +1,118 @@
+"""The losses of the papers, one value per image: the training step reduces them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def reconstruction_loss(images: Tensor, reconstructions: Tensor) -> Tensor:
+    """Equation 8: the squared distance between an image and the sum of its placed patches.
+
+    Args:
+        images: (batch, channels, height, width).
+        reconstructions: the same shape, ``place_patches`` of the decoded patches.
+
+    Returns:
+        (batch,), summed over channels and pixels.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Reference: MIST (CVPR 2021), equation 8.
+    """
+    if images.shape != reconstructions.shape:
+        raise ValueError(f"images {tuple(images.shape)} and reconstructions {tuple(reconstructions.shape)} differ")
+    return (images - reconstructions).square().flatten(1).sum(1)
+
+
+def class_proportion_loss(probabilities: Tensor, counts: Tensor) -> Tensor:
+    """Equation 9: the squared distance between the true and the predicted class proportions of an image.
+
+    Args:
+        probabilities: (batch, k, classes), a softmax for each patch.
+        counts: (batch, classes), how many objects of each class the image holds; an image without any has the
+            proportions 0.
+
+    Returns:
+        (batch,), summed over classes, from 0 to 2.
+
+    Raises:
+        ValueError: if the shapes don't fit.
+
+    Reference: MIST (CVPR 2021), equation 9, with (1/L) sum_l y_l written as counts / L.
+    """
+    if probabilities.dim() != 3 or counts.shape != (probabilities.shape[0], probabilities.shape[2]):
+        raise ValueError(
+            f"probabilities must be (batch, k, classes) and counts (batch, classes), "
+            f"got {tuple(probabilities.shape)} and {tuple(counts.shape)}"
+        )
+    counts = counts.to(probabilities.dtype)
+    target = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    return (target - probabilities.mean(1)).square().sum(1)
+
+
+def heatmap_loss(heatmap: Tensor, ideal: Tensor) -> Tensor:
+    """Equation 7: the mean over pixels of the squared distance between a heat map and the ideal one.
+
+    The paper leaves mean or sum open; the released code takes the mean.
+
+    Args:
+        heatmap: (batch, height, width), H_eta(I).
+        ideal: the same shape, G of the optimised keypoints, no gradient wanted.
+
+    Returns:
+        (batch,).
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if heatmap.shape != ideal.shape:
+        raise ValueError(f"heat map {tuple(heatmap.shape)} and ideal heat map {tuple(ideal.shape)} differ")
+    return (heatmap - ideal).square().flatten(1).mean(1)
+
+
+def lifting_penalty(keypoints: Tensor, anchors: Tensor) -> Tensor:
+    """The penalty of equation 6: sum over keypoints of the squared distance to where E_K found them, in pixels.
+
+    Keypoint k is compared with anchor k: the lifted keypoints start there, so their order is kept.
+
+    Args:
+        keypoints: (batch, k, 2).
+        anchors: (batch, k, 2), E_K(H_eta(I)).
+
+    Returns:
+        (batch,).
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if keypoints.shape != anchors.shape:
+        raise ValueError(f"keypoints {tuple(keypoints.shape)} and anchors {tuple(anchors.shape)} differ")
+    return (keypoints - anchors).square().flatten(1).sum(1)
+
+
+def mass_offset(patches: Tensor) -> Tensor:
+    """Signed offset of each patch's centre of mass from its centre, as a fraction of the patch side.
+
+    Mass is the squared deviation from the patch's mean, so it works on dark and on bright grounds. A constant and large
+    mean offset over many patches tells that the keypoints have settled beside the objects.
+
+    Args:
+        patches: (batch, k, channels, size, size).
+
+    Returns:
+        (batch, k, 2), x and y in [-0.5, 0.5]; 0 for a flat patch.
+
+    Raises:
+        ValueError: on a shape that is not as above.
+    """
+    if patches.dim() != 5 or patches.shape[-1] != patches.shape[-2]:
+        raise ValueError(f"patches must be (batch, k, channels, size, size), got {tuple(patches.shape)}")
+    size = patches.shape[-1]
+    mass = (patches - patches.mean(dim=(-2, -1), keepdim=True)).square().sum(2)
+    position = (torch.arange(size, device=patches.device, dtype=patches.dtype) + 0.5) / size - 0.5
+    total = mass.sum(dim=(-2, -1)).clamp(min=1e-12)
+    x = (mass.sum(-2) * position).sum(-1) / total
+    y = (mass.sum(-1) * position).sum(-1) / total
+    return torch.stack((x, y), dim=-1)

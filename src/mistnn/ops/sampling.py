@@ -1,0 +1,108 @@
+"""The bilinear patch sampler S and its inverse S^-1.
+
+Convention: see ``mistnn.ops.coordinates``. Patch pixel (i, j) of a P x P patch sits at the fraction ((j + 0.5) / P, (i + 0.5) / P) of
+its box. Beyond its edge an image is continued by half a pixel and then fades to zero within one pixel, so a box that
+touches the border keeps its last row and column.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mistnn.ops.coordinates import corners_of, normalise
+
+
+def extract_patches(images: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """S: resamples the boxes of each image to square patches, without repeating the image for each box.
+
+    Args:
+        images: (batch, channels, height, width).
+        boxes: (batch, k, 4) in pixels; may leave the image, where it reads zeros.
+        size: side P of the patches, in patch pixels.
+
+    Returns:
+        (batch, k, channels, size, size), differentiable in ``images`` and in all four box coordinates.
+
+    Raises:
+        ValueError: on a shape that is not as above, or size < 1.
+
+    Reference: MIST (CVPR 2021), section 4.1, "Patch resampling".
+    """
+    _check(images, boxes)
+    if size < 1:
+        raise ValueError(f"the patch size must be at least 1, got {size}")
+    batch, channels, height, width = images.shape
+    k = boxes.shape[1]
+    fraction = (torch.arange(size, device=boxes.device, dtype=boxes.dtype) + 0.5) / size - 0.5
+    x = boxes[..., 0, None] + fraction * boxes[..., 2, None]
+    y = boxes[..., 1, None] + fraction * boxes[..., 3, None]
+    points = torch.stack(
+        (x[:, :, None, :].expand(batch, k, size, size), y[:, :, :, None].expand(batch, k, size, size)), dim=-1
+    )
+    # One replicated pixel around the image keeps the border samples of a box whole; the K grids are stacked along
+    # the rows of one grid, so that each image is read in place.
+    padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
+    grid = normalise(points + 1.0, height + 2, width + 2).reshape(batch, k * size, size, 2)
+    sampled = F.grid_sample(padded, grid.to(padded.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
+    return sampled.reshape(batch, channels, k, size, size).transpose(1, 2)
+
+
+def place_patches(patches: Tensor, boxes: Tensor, height: int, width: int, window: int | None = None) -> Tensor:
+    """S^-1: places each patch at its box on zeros by the inverse warp and sums all of them.
+
+    Only the window that a box can touch is computed, never a full canvas for each patch.
+
+    Args:
+        patches: (batch, k, channels, size, size).
+        boxes: (batch, k, 4) in pixels; parts outside the canvas are cut off.
+        height: rows of the canvas.
+        width: columns of the canvas.
+        window: side in pixels of the square that each patch may touch; taken from the largest box if not given, which
+            waits for the device. A larger box is cut to the window.
+
+    Returns:
+        (batch, channels, height, width), differentiable in patches and boxes.
+
+    Raises:
+        ValueError: on a shape that is not as above.
+
+    Reference: MIST (CVPR 2021), section 4.2 and equation 8.
+    """
+    if patches.dim() != 5 or patches.shape[-1] != patches.shape[-2]:
+        raise ValueError(f"patches must be (batch, k, channels, size, size), got {tuple(patches.shape)}")
+    if boxes.shape != (*patches.shape[:2], 4):
+        raise ValueError(f"boxes must be {(*patches.shape[:2], 4)} for these patches, got {tuple(boxes.shape)}")
+    batch, k, channels, size, _ = patches.shape
+    if patches.numel() == 0:
+        return patches.new_zeros(batch, channels, height, width)
+    if window is None:
+        # A patch fades within half a patch pixel beyond its box: box / size / 2 on each side, and one for the floor.
+        window = int((boxes[..., 2:].detach().max() * (1 + 1 / size)).ceil()) + 1
+    top_left = (boxes[..., :2] - boxes[..., 2:] * (0.5 + 0.5 / size)).detach().floor()
+    offsets = torch.arange(window, device=boxes.device, dtype=boxes.dtype)
+    column, row = top_left[..., 0, None] + offsets, top_left[..., 1, None] + offsets
+    corner = corners_of(boxes)
+    u = (column + 0.5 - corner[..., 0, None]) / boxes[..., 2, None].clamp(min=1e-6) * 2 - 1
+    v = (row + 0.5 - corner[..., 1, None]) / boxes[..., 3, None].clamp(min=1e-6) * 2 - 1
+    shape = (batch, k, window, window)
+    grid = torch.stack((u[:, :, None, :].expand(shape), v[:, :, :, None].expand(shape)), dim=-1)
+    placed = F.grid_sample(
+        patches.flatten(0, 1), grid.flatten(0, 1).to(patches.dtype), padding_mode="zeros", align_corners=False
+    )
+    inside = ((column >= 0) & (column < width))[:, :, None, :] & ((row >= 0) & (row < height))[:, :, :, None]
+    placed = placed.view(batch, k, channels, window, window) * inside[:, :, None].to(placed.dtype)
+    site = row.clamp(0, height - 1).long()[:, :, :, None] * width + column.clamp(0, width - 1).long()[:, :, None, :]
+    canvas = placed.new_zeros(batch, channels, height * width)
+    values = placed.transpose(1, 2).reshape(batch, channels, -1)
+    return canvas.scatter_add(2, site.reshape(batch, 1, -1).expand(-1, channels, -1), values).view(
+        batch, channels, height, width
+    )
+
+
+def _check(images: Tensor, boxes: Tensor) -> None:
+    if images.dim() != 4:
+        raise ValueError(f"images must be (batch, channels, height, width), got {tuple(images.shape)}")
+    if boxes.dim() != 3 or boxes.shape[-1] != 4 or boxes.shape[0] != images.shape[0]:
+        raise ValueError(f"boxes must be ({images.shape[0]}, k, 4) for these images, got {tuple(boxes.shape)}")

@@ -1,0 +1,58 @@
+"""E_K: the K best local maxima of a heat map."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mistnn.ops.coordinates import centre_of
+from mistnn.ops.heatmap import non_maximum_suppression
+
+
+class Keypoints(NamedTuple):
+    """What E_K returns, the highest response first.
+
+    Attributes:
+        points: (batch, k, 2), x and y in pixels, at pixel centres.
+        responses: (batch, k), the heat map there.
+    """
+
+    points: Tensor
+    responses: Tensor
+
+
+def top_k(heatmap: Tensor, k: int, window: int = 5) -> Keypoints:
+    """E_K: non-maximum suppression, then the K highest pixels that survive it.
+
+    Where fewer than K pixels survive, the highest suppressed ones fill up, so that K distinct pixels always come back.
+
+    Args:
+        heatmap: (batch, height, width).
+        k: how many, from 1 to height * width.
+        window: side of the suppression window in pixels, odd.
+
+    Returns:
+        Points and responses. There is no gradient to the heat map: that is what lifting is for.
+
+    Raises:
+        ValueError: on a shape that is not as above, or if k is below 1 or above the number of pixels.
+
+    Reference: MIST (CVPR 2021), section 4.1.
+    """
+    if heatmap.dim() != 3:
+        raise ValueError(f"a heat map must be (batch, height, width), got {tuple(heatmap.shape)}")
+    height, width = heatmap.shape[-2:]
+    if not 1 <= k <= height * width:
+        raise ValueError(f"k must be from 1 to {height * width} for a {width}x{height} heat map, got {k}")
+    heatmap = heatmap.detach()
+    survives = non_maximum_suppression(heatmap, window)
+    # Two exact rankings. Pushing the suppressed ones down by a constant would round close values to ties.
+    lowest = heatmap.new_tensor(-torch.inf)
+    best = torch.where(survives, heatmap, lowest).flatten(1).topk(k, dim=1).indices
+    rest = torch.where(survives, lowest, heatmap).flatten(1).topk(k, dim=1).indices
+    beyond = torch.arange(k, device=heatmap.device) - survives.flatten(1).sum(1, keepdim=True)
+    site = torch.where(beyond < 0, best, rest.gather(1, beyond.clamp(min=0)))
+    pixels = torch.stack((site % width, site // width), dim=-1)
+    return Keypoints(centre_of(pixels, heatmap.dtype), heatmap.flatten(1).gather(1, site))

@@ -1,0 +1,47 @@
+"""Presets: a name for every experiment of the papers, and the one place where model, data, step and metrics meet."""
+
+from __future__ import annotations
+
+import difflib
+
+from mistnn.errors import MistError
+from mistnn.presets import mist_digits
+from mistnn.presets.experiment import (
+    Experiment,
+    Preset,
+    build,
+    describe,
+    evaluate,
+    evaluate_stored,
+    restore,
+    train,
+)
+
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in mist_digits.PRESETS}
+
+
+def find_preset(name: str) -> Preset:
+    """The preset of a name.
+
+    Raises:
+        MistError: if there is none, with the nearest names.
+    """
+    if name in PRESETS:
+        return PRESETS[name]
+    near = difflib.get_close_matches(name, PRESETS, n=1)
+    hint = f"did you mean {near[0]}?" if near else "`mist presets` lists them"
+    raise MistError(f"no preset is called {name!r}: {hint}")
+
+
+__all__ = [
+    "PRESETS",
+    "Experiment",
+    "Preset",
+    "build",
+    "describe",
+    "evaluate",
+    "evaluate_stored",
+    "find_preset",
+    "restore",
+    "train",
+]

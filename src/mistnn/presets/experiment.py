@@ -1,0 +1,230 @@
+"""An experiment: the one place where model, data, step and training loop meet."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cattrs
+import torch
+from torch import nn
+
+from mistnn.data import Scenes, ScenesConfig, Split
+from mistnn.errors import MistError
+from mistnn.models.mist import LiftedStep, Mist, MistConfig, StepConfig
+from mistnn.records import collate
+from mistnn.training import FitResult, TrainConfig, fit, prepare_run_folder
+from mistnn.weights import StoredModel, load_model, read_config, save_model
+from mistnn.weights.store import FORMAT, package_version
+from mistnn.weights.strict import explain, strict_converter
+
+KIND = "mist"
+EVALUATION_BATCH = 50
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """MIST on composed scenes: everything a run depends on.
+
+    Attributes:
+        model: the network.
+        data: the scenes; training, validation and test scenes never share a digit.
+        step: the lifted step.
+        train: the loop. Its seed also starts the weights; ``data.seed`` chooses the scenes, so that runs of different
+            ``train.seed`` are tested on the same ones.
+        evaluation_images: validation scenes of an evaluation during training.
+    """
+
+    model: MistConfig = field(default_factory=MistConfig)
+    data: ScenesConfig = field(default_factory=ScenesConfig)
+    step: StepConfig = field(default_factory=StepConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluation_images: int = 200
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named experiment.
+
+    Attributes:
+        name: what ``mist train`` takes.
+        summary: one line for ``mist presets``.
+        experiment: its settings.
+    """
+
+    name: str
+    summary: str
+    experiment: Experiment
+
+
+def describe(experiment: Experiment) -> dict[str, Any]:
+    """The content of a run's ``config.json``."""
+    plain = strict_converter().unstructure(experiment)
+    model = plain.pop("model")
+    stored = StoredModel(FORMAT, package_version(), KIND, model, plain, None)
+    return dataclasses.asdict(stored)
+
+
+def restore(folder_or_name: Path | str) -> Experiment:
+    """The experiment that a run folder or a shipped model remembers.
+
+    Raises:
+        MistError: if there is no such model, or its configuration is not of this version.
+    """
+    stored = read_config(folder_or_name)
+    try:
+        return strict_converter().structure({"model": stored.model, **stored.experiment}, Experiment)
+    except cattrs.BaseValidationError as error:
+        raise MistError(f"{folder_or_name}: config.json can't be read: {explain(error)}") from error
+
+
+def build(experiment: Experiment) -> LiftedStep:
+    """The network with its starting weights, and its step, seeded by ``train.seed``."""
+    torch.manual_seed(experiment.train.seed)
+    return LiftedStep(Mist(experiment.model), experiment.step)
+
+
+def train(
+    experiment: Experiment,
+    out: Path,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    on_log: Callable[[int, dict[str, float]], None] | None = None,
+    observe: Callable[[int, Mist], None] | None = None,
+) -> FitResult:
+    """Trains an experiment into a run folder.
+
+    Args:
+        experiment: what to train.
+        out: the run folder.
+        resume: go on from its checkpoint.
+        force: remove a run that is there first.
+        on_log: hears every line of the log.
+        observe: is given the model at every iteration of the log, 0 included.
+
+    Raises:
+        MistError: see ``fit``; and if the data don't fit the model.
+    """
+    check(experiment)
+    scenes = Scenes(experiment.data, "train", None)
+    step = build(experiment)
+    prepare_run_folder(out, force=force, resume=resume)
+    described = describe(experiment)
+    if observe is not None and not resume:
+        observe(0, step.model)
+
+    def log(iteration: int, values: dict[str, float]) -> None:
+        if on_log is not None:
+            on_log(iteration, values)
+        if observe is not None:
+            observe(iteration, step.model)
+
+    def save(model: nn.Module, folder: Path) -> None:
+        save_model(folder, model, KIND, described["model"], described["experiment"])
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        assert isinstance(model, Mist)
+        return evaluate(model, experiment.data, "validation", experiment.evaluation_images)
+
+    return fit(
+        step,
+        scenes,
+        experiment.train,
+        out,
+        describe=described,
+        evaluate=validate if experiment.evaluation_images else None,
+        on_log=log,
+        resume=resume,
+        save_model=save,
+    )
+
+
+def check(experiment: Experiment) -> None:
+    """Refuses an experiment whose parts don't fit each other.
+
+    Raises:
+        MistError: naming the fields, their values and the mend.
+    """
+    model, data = experiment.model, experiment.data
+    if model.class_names and len(model.class_names) != data.classes:
+        raise MistError(
+            f"model.class_names has {len(model.class_names)} classes and data.classes={data.classes}: make them equal"
+        )
+    if not 1 <= model.k <= data.canvas**2:
+        raise MistError(f"model.k={model.k} must be from 1 to the {data.canvas**2} pixels of the canvas")
+
+
+def evaluate(
+    model: Mist, data: ScenesConfig, split: Split, images: int, progress: Callable[[int, int], None] | None = None
+) -> dict[str, float]:
+    """The metrics of a model on scenes whose number of objects is known: K is each scene's own count.
+
+    Args:
+        model: in any mode; left in it.
+        data: the scenes.
+        split: "validation" while training, "test" for a number that is reported.
+        images: how many scenes.
+        progress: called with (done, of how many).
+
+    Returns:
+        See ``mistnn.metrics.DetectionMetrics``.
+    """
+    from mistnn.metrics import DetectionMetrics
+
+    scenes = Scenes(data, split, images)
+    metrics = DetectionMetrics()
+    was_training = model.training
+    device = next(model.parameters()).device
+    model.eval()
+    with torch.inference_mode():
+        for start in range(0, images, EVALUATION_BATCH):
+            samples = [scenes[index] for index in range(start, min(start + EVALUATION_BATCH, images))]
+            by_count: dict[int, list[int]] = {}
+            for position, sample in enumerate(samples):
+                assert sample.labels is not None
+                by_count.setdefault(len(sample.labels), []).append(position)
+            for count, positions in by_count.items():
+                batch = collate([samples[position] for position in positions])
+                assert batch.boxes is not None
+                found = [
+                    detections._replace(
+                        boxes=detections.boxes.cpu(),
+                        scores=detections.scores.cpu(),
+                        labels=None if detections.labels is None else detections.labels.cpu(),
+                    )
+                    for detections in model.detect(batch.images.to(device), count)
+                ]
+                metrics.update(found, batch.boxes, batch.labels if model.class_names else None)
+            if progress is not None:
+                progress(min(start + EVALUATION_BATCH, images), images)
+    model.train(was_training)
+    return metrics.compute()
+
+
+def evaluate_stored(
+    folder_or_name: Path | str,
+    images: int,
+    seed: int | None = None,
+    root: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, float]:
+    """The metrics of a run folder or a shipped model on the test scenes of its own experiment.
+
+    Args:
+        folder_or_name: the model.
+        images: how many test scenes.
+        seed: another set of scenes than the experiment's.
+        root: where the digits lie, see ``ScenesConfig``.
+        progress: called with (done, of how many).
+    """
+    experiment = restore(folder_or_name)
+    model = load_model(folder_or_name)
+    assert isinstance(model, Mist)
+    data = dataclasses.replace(experiment.data, root=root if root is not None else experiment.data.root)
+    if seed is not None:
+        data = dataclasses.replace(data, seed=seed)
+    return evaluate(model, data, "test", images, progress)

@@ -1,0 +1,48 @@
+"""MIST on digits: Tables 2 and 3 of the paper (CVPR 2021), and the demo."""
+
+from __future__ import annotations
+
+from mistnn.data import ScenesConfig
+from mistnn.models.mist import MistConfig, StepConfig
+from mistnn.nn.heatmap import HeatmapConfig
+from mistnn.nn.patches import EncoderConfig
+from mistnn.presets.experiment import Experiment, Preset
+from mistnn.training import TrainConfig
+
+HARD = ScenesConfig(layout="hard", source="mnist", canvas=80, counts=(9,))
+THREE = ScenesConfig(layout="hard", source="mnist", canvas=48, counts=(3,))
+EMBEDDED_THREE = ScenesConfig(layout="hard", source="embedded", canvas=48, counts=(3,))
+
+PAPER_HEATMAP = HeatmapConfig(network="paper", channels=32, blocks=4)
+SMALL = MistConfig(
+    k=9, patch_size=24, heatmap=PAPER_HEATMAP, encoder=EncoderConfig(network="small", width=32, code=128)
+)
+"""The heat-map network of the paper with the small classifier."""
+
+PAPER = MistConfig(k=9, heatmap=PAPER_HEATMAP)
+"""Heat-map network and classifier of the paper, 32 px patches."""
+
+RELEASED = MistConfig(k=9, heatmap=HeatmapConfig(network="released"), encoder=EncoderConfig(network="released"))
+"""Heat-map network and classifier as in the released code, 32 px patches."""
+
+
+def _step(steps: int) -> StepConfig:
+    return StepConfig(decay=0.02, decay_steps=steps, precision="bfloat16")
+
+
+def _train(steps: int) -> TrainConfig:
+    return TrainConfig(steps=steps, batch_size=32, log_every=50, save_every=250, evaluate_every=500)
+
+
+PRESETS = (
+    Preset(
+        "mist-mnist-hard",
+        "Tables 2 and 3: nine MNIST digits on 80x80, class counts only (paper's heat map, small classifier)",
+        Experiment(SMALL, HARD, _step(4000), _train(4000)),
+    ),
+    Preset(
+        "mist-mnist-3",
+        "Table 3: three MNIST digits on 48x48, class counts only (paper's heat map, small classifier)",
+        Experiment(SMALL, THREE, _step(5000), _train(5000)),
+    ),
+)

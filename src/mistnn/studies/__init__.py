@@ -1,0 +1,1 @@
+"""Studies: reproduce a table, draw a figure, write a report."""

@@ -1,0 +1,115 @@
+"""Figures of the papers, drawn with our own models."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mistnn.data import Scenes
+from mistnn.errors import MistError
+from mistnn.models.mist import Mist
+from mistnn.ops.matching import UNMATCHED, box_iou, greedy_match
+from mistnn.presets import restore
+from mistnn.records import Detections, Sample
+from mistnn.viz import draw_scenes, save_figure
+from mistnn.weights import load_model
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Draw = Callable[[str | Path, int | None, str | None], "Figure"]
+"""Draws from a model (folder or name), a seed of the scenes and the folder of MNIST, where they are given."""
+
+MATCH = 0.5
+"""IoU that a box must exceed to count as found (MIST, CVPR 2021, section 5.2)."""
+SCENES = 8
+"""Scenes in figure 5; the paper shows two."""
+
+
+def draw_figure(
+    name: str, model: str | Path, out: Path, seed: int | None = None, root: str | None = None
+) -> tuple[Path, Path]:
+    """Draws a figure and writes it as PNG and PDF.
+
+    Args:
+        name: key into ``FIGURES``.
+        model: a run folder or a shipped model.
+        out: folder of the files, made if it is missing.
+        seed: of the scenes; the experiment's own if not given.
+        root: where MNIST lies, see ``ScenesConfig``.
+
+    Returns:
+        The two files.
+
+    Raises:
+        MistError: no such figure or model; no digits; ``out`` can't be written to.
+    """
+    if name not in FIGURES:
+        raise MistError(f"no figure is called {name!r}: choose one of {', '.join(FIGURES)}")
+    figure = FIGURES[name](model, seed, root)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out) as aside:  # both files are moved in when both are written
+            files = save_figure(figure, Path(aside) / name)
+            png, pdf = (file.replace(out / file.name) for file in files)
+    except OSError as error:
+        raise MistError(f"can't write to --out {out} ({error.strerror}): give another folder") from error
+    return png, pdf
+
+
+def figure_5(model: str | Path, seed: int | None = None, root: str | None = None) -> Figure:
+    """Boxes and classes on test scenes: right ones, wrong ones and missed digits.
+
+    K is each scene's own number of digits, as in the papers' evaluation.
+
+    Reference: MIST (CVPR 2021), figure 5.
+    """
+    network = load_model(model)
+    assert isinstance(network, Mist)
+    data = restore(model).data
+    data = dataclasses.replace(data, seed=data.seed if seed is None else seed, root=data.root if root is None else root)
+    scenes = Scenes(data, "test", SCENES)
+    samples = [scenes[index] for index in range(SCENES)]
+    with torch.inference_mode():
+        found = [network.detect(sample.image[None], _objects(sample))[0] for sample in samples]
+    return draw_scenes(
+        [sample.image for sample in samples],
+        found,
+        [_known(sample.boxes) for sample in samples],
+        [_known(sample.labels) for sample in samples],
+        network.class_names,
+        correct=[right_detections(one, sample) for one, sample in zip(found, samples, strict=True)],
+    )
+
+
+def right_detections(found: Detections, sample: Sample) -> Tensor:
+    """Which detections stand for an object: matched one to one by IoU, of its class where there are classes.
+
+    Args:
+        found: in one image.
+        sample: the image with its true boxes and labels.
+
+    Returns:
+        (found,) booleans.
+    """
+    boxes, labels = _known(sample.boxes), _known(sample.labels)
+    eligible = None if found.labels is None else found.labels[:, None] == labels[None]
+    return greedy_match(box_iou(found.boxes, boxes), MATCH, eligible) != UNMATCHED
+
+
+def _objects(sample: Sample) -> int:
+    return len(_known(sample.labels))
+
+
+def _known(annotation: Tensor | None) -> Tensor:
+    assert annotation is not None, "composed scenes know their objects"
+    return annotation
+
+
+FIGURES: Mapping[str, Draw] = {"fig5": figure_5}

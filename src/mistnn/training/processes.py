@@ -1,0 +1,143 @@
+"""The processes that train one model together.
+
+Accelerate finds devices and starts the process group. It is imported only in a run that was launched with it (or with
+torchrun): the import takes about two seconds, a fifth of a short run, and a process alone needs none of it.
+
+The model is not wrapped in ``DistributedDataParallel``: that counts on one forward and one backward an iteration, and
+the steps here make several of each. Instead the gradients are averaged just before each optimizer uses them.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from mistnn.errors import MistError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together.
+
+    Attributes:
+        rank: its number; 0 is the main one, which alone writes files and evaluates.
+        count: how many there are.
+        device: where this one computes.
+        accelerator: ``None`` for a process alone.
+    """
+
+    rank: int
+    count: int
+    device: torch.device
+    accelerator: Accelerator | None = None
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes the files."""
+        return self.rank == 0
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over the processes of a tensor that has one shape in all of them."""
+        if self.accelerator is None or self.count == 1:
+            return values
+        reduced = self.accelerator.reduce(values.to(self.device), reduction="mean")
+        assert isinstance(reduced, Tensor)
+        return reduced
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process: they must all stop at the same iteration."""
+        return flag if self.count == 1 else bool(self.mean(torch.tensor(float(flag))) > 0)
+
+    def same_model(self, model: nn.Module) -> None:
+        """Gives every process the main one's parameters and buffers."""
+        if self.count > 1:
+            for tensor in (*model.parameters(), *model.buffers()):
+                data = tensor.detach().contiguous()
+                torch.distributed.broadcast(data, src=0)
+                tensor.detach().copy_(data)
+
+    def wait(self) -> None:
+        """Returns once all processes came here."""
+        if self.accelerator is not None:
+            self.accelerator.wait_for_everyone()
+
+
+def join_processes(device: str) -> Processes:
+    """Joins the processes that a launcher started, or stands alone.
+
+    Args:
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        MistError: if "cuda" is asked for and there is none, or if the launcher asks for mixed precision.
+    """
+    gpu = torch.cuda.is_available()
+    if device == "cuda" and not gpu:
+        raise MistError("train.device=cuda, but torch finds no GPU here: use train.device=cpu")
+    on_cpu = device == "cpu" or not gpu
+    if "WORLD_SIZE" not in os.environ:
+        if "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ:
+            warnings.warn(
+                "accelerate launch started one process only; for several on CPU call it with --multi_gpu "
+                "--num_processes N (its name for several processes on one machine) and without --cpu",
+                stacklevel=2,
+            )
+        return Processes(0, 1, torch.device("cpu" if on_cpu else "cuda"))
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if precision != "no":
+        raise MistError(
+            f"accelerate launch --mixed_precision {precision}: a step chooses its own precision; launch with "
+            "--mixed_precision no and set the step's precision field"
+        )
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=on_cpu)
+    return Processes(accelerator.process_index, accelerator.num_processes, accelerator.device, accelerator)
+
+
+@contextmanager
+def shared_gradients(optimizers: Mapping[str, Optimizer], processes: Processes) -> Iterator[None]:
+    """While open, every step of these optimizers uses the gradients' mean over the processes.
+
+    With losses that are means over equal parts of the joined batch, that is the joined batch's gradient.
+    """
+
+    def average(optimizer: Optimizer, args: object, kwargs: object) -> None:
+        average_gradients(optimizer, processes)
+
+    several = processes.count > 1
+    hooks = [optimizer.register_step_pre_hook(average) for optimizer in optimizers.values()] if several else []
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@torch.no_grad()
+def average_gradients(optimizer: Optimizer, processes: Processes) -> None:
+    """Replaces the gradients of an optimizer's parameters by their means over the processes.
+
+    One message carries them all. It always has the same length, with zeros for a parameter without a gradient and a
+    flag for each that has one: so processes whose graphs differ can't wait for each other for ever, and a parameter
+    without a gradient everywhere stays without.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    present = torch.tensor([float(p.grad is not None) for p in parameters], device=processes.device)
+    message = processes.mean(torch.cat([*(gradient.reshape(-1) for gradient in gradients), present]))
+    *means, shares = message.split([*(p.numel() for p in parameters), len(parameters)])
+    for parameter, gradient, mean, share in zip(parameters, gradients, means, shares.tolist(), strict=True):
+        if share > 0:
+            parameter.grad = gradient.copy_(mean.view(gradient.shape))

@@ -1,0 +1,189 @@
+"""Pictures of whole images: what was found in them, what was missed, and sheets of training samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mistnn.ops.matching import UNMATCHED, box_iou, greedy_match
+from mistnn.records import Detections, Sample
+from mistnn.viz.style import (
+    FOUND,
+    LIGHT,
+    MISSED,
+    RIGHT,
+    TRUTH,
+    WRONG,
+    Pictures,
+    Theme,
+    Tiles,
+    add_box,
+    show_picture,
+    tiles_for,
+    title_tile,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def class_label(label: int, class_names: Sequence[str]) -> str:
+    """The name of a class, or its number where no name is known."""
+    return class_names[label] if 0 <= label < len(class_names) else str(label)
+
+
+def missed_truth(
+    detections: Detections,
+    correct: Bool[Tensor, " found"],
+    boxes: Float[Tensor, "objects 4"],
+    labels: Int[Tensor, " objects"] | None,
+) -> Bool[Tensor, " objects"]:
+    """Which true objects no right detection stands for.
+
+    Each right detection stands for one object: the one it overlaps most among those of its label that are left. This
+    only undoes a matching that was made elsewhere, to know which boxes to draw; it is not a metric.
+
+    Args:
+        detections: of one image.
+        correct: which of them are right.
+        boxes: of the true objects, in pixels.
+        labels: of the true objects; None where nothing has a class.
+    """
+    if len(boxes) == 0 or len(detections.boxes) == 0:
+        return torch.ones(len(boxes), dtype=torch.bool)
+    found, truth = detections.boxes.detach().cpu().float(), boxes.detach().cpu().float()
+    eligible = correct.cpu()[:, None].expand(-1, len(truth))
+    if labels is not None and detections.labels is not None:
+        eligible = eligible & (detections.labels.cpu()[:, None] == labels.cpu()[None])
+    # Any overlap counts: how much is enough was decided by whoever called a detection right.
+    partner = greedy_match(box_iou(found, truth), 0.0, eligible)
+    missed = torch.ones(len(boxes), dtype=torch.bool)
+    missed[partner[partner != UNMATCHED]] = False
+    return missed
+
+
+def draw_scenes(
+    images: Pictures,
+    detections: Sequence[Detections],
+    boxes: Sequence[Tensor] | None = None,
+    labels: Sequence[Tensor] | None = None,
+    class_names: Sequence[str] = (),
+    columns: int = 4,
+    *,
+    correct: Sequence[Tensor] | None = None,
+    titles: Sequence[str] | None = None,
+    inches: float = 1.9,
+    theme: Theme = LIGHT,
+) -> Figure:
+    """Images with what was found in them: right ones green and solid, wrong ones red and dashed, missed ones grey.
+
+    Convention: boxes are (centre x, centre y, width, height) in pixels of their image.
+
+    Args:
+        images: (channels, height, width) each, in [0, 1].
+        detections: one record an image.
+        boxes: the true boxes of every image. With ``correct``, those no right detection stands for are drawn dotted
+            and grey; without it, all of them.
+        labels: the classes of ``boxes``.
+        class_names: the names of the labels; numbers are written where there is none.
+        columns: pictures to a row.
+        correct: (found,) booleans for every image, made by the caller's matching; without it nothing is judged and
+            every detection is blue.
+        titles: one above each picture.
+        inches: the longer side of a picture.
+        theme: colours around the pictures.
+
+    Returns:
+        The figure; with one image and no title the picture fills it to the edge. Every box carries its kind (right,
+        wrong, missed, found) as ``gid``.
+
+    Raises:
+        ValueError: if there is no image, or a list is not as long as the images.
+
+    Reference: S002, Figure 5 (boxes on MNIST-hard) and Figure 6 (right green, wrong red).
+    """
+    pictures = list(images)
+    for name, entries in (
+        ("detections", detections),
+        ("boxes", boxes),
+        ("labels", labels),
+        ("correct", correct),
+        ("titles", titles),
+    ):
+        if entries is not None and len(entries) != len(pictures):
+            raise ValueError(f"{name} has {len(entries)} entries for {len(pictures)} images: give one for each")
+    tiles = tiles_for(pictures, columns, inches=inches, header=0.24 if titles else 0.0)
+    figure = tiles.figure(theme)
+    for index, picture in enumerate(pictures):
+        axes = tiles.axes(figure, *divmod(index, tiles.columns))
+        show_picture(axes, picture)
+        right = None if correct is None else correct[index]
+        if boxes is not None:
+            true_labels = None if labels is None else labels[index]
+            hidden = torch.ones(len(boxes[index]), dtype=torch.bool)
+            if right is not None:
+                hidden = missed_truth(detections[index], right, boxes[index], true_labels)
+            for box in boxes[index][hidden.to(boxes[index].device)]:
+                add_box(axes, box, MISSED, inches=inches)
+        _add_detections(axes, detections[index], right, class_names, inches)
+        if titles is not None:
+            title_tile(axes, titles[index], theme)
+    return figure
+
+
+def _add_detections(
+    axes: Axes, found: Detections, right: Tensor | None, class_names: Sequence[str], inches: float
+) -> None:
+    """Draws the detections of one image; the best last, so that they lie on top."""
+    if right is not None and len(right) != len(found.boxes):
+        raise ValueError(f"correct has {len(right)} entries for {len(found.boxes)} detections: give one for each")
+    for index in reversed(range(len(found.boxes))):
+        mark = FOUND if right is None else (RIGHT if bool(right[index]) else WRONG)
+        label = "" if found.labels is None else class_label(int(found.labels[index]), class_names)
+        add_box(axes, found.boxes[index], mark, label, inches)
+
+
+def draw_samples(
+    layouts: Mapping[str, Sequence[Sample]],
+    class_names: Sequence[str] = (),
+    *,
+    boxes: bool = True,
+    inches: float = 1.5,
+    theme: Theme = LIGHT,
+) -> Figure:
+    """A sheet of samples: one row for each layout of the data, with the true boxes that training never sees.
+
+    Args:
+        layouts: name of the layout -> its samples, which may differ in size between layouts.
+        class_names: written on the boxes of labelled samples.
+        boxes: False draws the bare images.
+        inches: the longer side of a picture; all rows have the same, whatever the canvas in pixels.
+        theme: colours around the pictures.
+
+    Raises:
+        ValueError: if there is no layout or a layout has no sample.
+    """
+    if not layouts or not all(layouts.values()):
+        empty = [name for name, samples in layouts.items() if not samples]
+        raise ValueError(f"every layout needs at least one sample, got none for {empty or 'any'}")
+    columns = max(len(samples) for samples in layouts.values())
+    tiles = Tiles(rows=len(layouts), columns=columns, width=inches, height=inches, header=0.26)
+    figure = tiles.figure(theme)
+    for row, (name, samples) in enumerate(layouts.items()):
+        for column, sample in enumerate(samples):
+            axes = tiles.axes(figure, row, column)
+            show_picture(axes, sample.image)
+            for index, box in enumerate(sample.boxes if boxes and sample.boxes is not None else ()):
+                label = "" if sample.labels is None else class_label(int(sample.labels[index]), class_names)
+                add_box(axes, box, TRUTH, label, 0.7 * inches)
+            if column == 0:
+                height, width = sample.image.shape[-2:]
+                title_tile(axes, f"{name} ({width} x {height} px)", theme, bold=True)
+                # Row titles start at the sheet's left edge and may run over the next tile.
+                axes.title.set(ha="left", position=(0.0, 1.0))
+    return figure

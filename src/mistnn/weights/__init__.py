@@ -1,0 +1,34 @@
+"""Model folders: configuration beside safetensors, checked before use; and the models shipped in the package."""
+
+from mistnn.weights.shipped import resolve, shipped_folder, shipped_names
+from mistnn.weights.store import (
+    FORMAT,
+    KINDS,
+    Kind,
+    StoredModel,
+    load_model,
+    package_version,
+    read_config,
+    save_model,
+    tensor_digest,
+    write_config,
+)
+from mistnn.weights.strict import explain, strict_converter
+
+__all__ = [
+    "FORMAT",
+    "KINDS",
+    "Kind",
+    "StoredModel",
+    "explain",
+    "load_model",
+    "package_version",
+    "read_config",
+    "resolve",
+    "save_model",
+    "shipped_folder",
+    "shipped_names",
+    "strict_converter",
+    "tensor_digest",
+    "write_config",
+]

@@ -1,0 +1,48 @@
+"""Configurations on disk, read strictly: no unknown key, no missing key, no silently converted value."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import cattrs
+from cattrs.errors import ForbiddenExtraKeysError
+from cattrs.v import transform_error
+
+
+@functools.cache
+def strict_converter() -> cattrs.Converter:
+    """The converter between configuration classes and JSON; do not register hooks on it, it is shared.
+
+    Convention: an extra key is an error. A plain value has to be of the very type its field has, except that a whole
+    number may stand for a float: by default cattrs would read the text "false" as the truth value true.
+    """
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    for kind in (bool, int, float, str):
+        converter.register_structure_hook(kind, functools.partial(_plain, kind))
+    return converter
+
+
+def _plain(kind: type, value: Any, _: Any) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{value!r} is no {kind.__name__}")
+    return value
+
+
+def explain(error: cattrs.BaseValidationError) -> str:
+    """What a failed ``structure`` complains about, in one line, each complaint with the place it is about."""
+    # cattrs marks the place by "@ $.field"; a reader of JSON needs no "$".
+    found = (message.replace(" @ $.", " at ").removesuffix(" @ $") for message in transform_error(error, "$", _say))
+    return "; ".join(" ".join(message.split()) for message in found)
+
+
+def _say(error: BaseException, _: Any) -> str:
+    if isinstance(error, ForbiddenExtraKeysError):
+        return f"unknown key {', '.join(repr(name) for name in sorted(error.extra_fields))}"
+    if isinstance(error, KeyError):
+        return f"missing key {error.args[0]!r}"
+    if isinstance(error, AttributeError):  # cattrs walks an object that is none
+        return f"{error.obj!r} is no object with keys"
+    return str(error)

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import mistnn
+from mistnn.cli import main as main_module
+from mistnn.cli.main import COMMANDS, main
+from mistnn.cli.parsing import parse, renamed, takes
+from mistnn.errors import MistError
+from tests.cli.runs import only_line
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_overview(arguments: list[str], capsys: Captured) -> None:
+    assert main(arguments) == 0
+    text = capsys.readouterr().out
+    assert all(f"mist {name}" in text for name in COMMANDS)
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_version(capsys: Captured) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"mist {mistnn.__version__}\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command(name: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main([name, "--help"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"usage: mist {name}")
+    assert captured.err == ""
+    assert "``" not in captured.out and "default: None" not in captured.out.partition("model options")[0]
+
+
+def test_help_shows_the_docs_of_nested_fields(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    assert main(["train", "mist-mnist-3", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "gradient steps on the keypoints in a batch" in text
+    assert "number of residual blocks" in text
+    assert "--resume" in text and "--data-root" in text
+
+
+def test_help_and_version_load_nothing_heavy() -> None:
+    code = (
+        "import sys; from mistnn.cli.main import main; main(['--help']); main(['--version']); "
+        "sys.exit(bool({'torch', 'tyro', 'rich', 'matplotlib', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=_environment())
+    assert done.returncode == 0, done.stderr
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    return {**os.environ, "PYTHONPATH": str(Path(mistnn.__file__).parents[1])}
+
+
+def test_closed_pipe_is_quiet() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mistnn.cli.main", "--help"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=_environment(),
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["tran"], ["'tran'", "did you mean train"]),
+        (["xyz"], ["'xyz'", "demo", "predict"]),
+        (["presets", "--al"], ["'--al'", "--help"]),
+        (["demo", "--sed", "3"], ["'--sed'", "--seed"]),
+        (["demo", "more"], ["'more'"]),
+        (["demo", "--out"], ["--out needs a value"]),
+        (["demo", "--seed", "x"], ["--seed", "'x'", "whole number"]),
+        (["demo", "--steps", "x"], ["--steps", "'x'", "whole number"]),
+        (["demo", "--seed", "-1"], ["--seed -1", "0 or more"]),
+        (["demo", "--steps", "0"], ["--steps 0", "1 or more"]),
+        (["evaluate"], ["MODEL must be given"]),
+        (["evaluate", "x", "--split", "train"], ["--split", "'train'", "'validation'"]),
+        (["evaluate", "x", "--images", "0"], ["--images 0"]),
+        (["evaluate", "no-such-model"], ["'no-such-model'", "shipped models"]),
+        (["predict", "x", "y"], ["--out DIR must be given"]),
+        (["predict", "no-such-model", "y", "--out", "z"], ["'no-such-model'"]),
+        (["figure", "fig6"], ["'fig6'", "fig5"]),
+        (["figure", "fig5", "--model", "no-such-model"], ["'no-such-model'"]),
+        (["figure", "fig5", "--seed", "-2"], ["--seed -2"]),
+    ],
+)
+def test_mistakes_are_one_line(
+    arguments: list[str], words: list[str], capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    only_line(captured.err, *words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_message_of_several_lines_becomes_one(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(arguments: list[str]) -> int:
+        raise MistError("first\nsecond: mend it")
+
+    monkeypatch.setattr(main_module, "_run", fail)
+    assert main(["demo"]) == 2
+    assert capsys.readouterr().err == "mist: first second: mend it\n"
+
+
+def test_interrupt(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(arguments: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main_module, "_run", interrupt)
+    assert main(["demo"]) == 130
+    only_line(capsys.readouterr().err, "interrupted")
+
+
+def test_presets(capsys: Captured) -> None:
+    from mistnn.presets import PRESETS
+
+    assert main(["presets"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:2] == ["preset", "steps"]
+    assert [line.split()[0] for line in lines[1:] if not line.startswith(" ")] == list(PRESETS)
+    name, steps, images = lines[1].split()[:3]
+    train = PRESETS[name].experiment.train
+    assert (steps, images) == (f"{train.steps:,}", str(train.batch_size))
+
+
+def test_demo(capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls: list[tuple[Path, int, int | None, bool]] = []
+
+    def run_demo(out: Path, seed: int, steps: int | None, force: bool) -> dict[str, float]:
+        calls.append((out, seed, steps, force))
+        return {"both": 0.9125, "seconds": 3.0}
+
+    stand_in = ModuleType("mistnn.studies.demo")
+    monkeypatch.setattr(stand_in, "run_demo", run_demo, raising=False)
+    monkeypatch.setitem(sys.modules, "mistnn.studies.demo", stand_in)
+    assert main(["demo"]) == 0
+    assert main(["demo", "--out", str(tmp_path / "d"), "--seed", "3", "--steps", "5", "--force"]) == 0
+    assert calls == [(Path("demo"), 0, None, False), (tmp_path / "d", 3, 5, True)]
+    text = capsys.readouterr().out
+    assert "91.2%" in text and str(tmp_path / "d" / "report.html") in text
+
+
+def test_option_names() -> None:
+    assert takes(["--a.b_c=3"], "--a.b-c")
+    assert not takes(["a.b-c", "--a.b-cd"], "--a.b-c")
+    assert renamed(["--data_root=x", "--data-root", "y", "z"], "--data-root", "--data.root") == [
+        "--data.root=x",
+        "--data.root",
+        "y",
+        "z",
+    ]
+
+
+def test_parse_names_the_unknown_before_anything_runs() -> None:
+    from mistnn.cli.demo import Demo
+
+    with pytest.raises(MistError, match="did you mean --force"):
+        parse(Demo, ["--forse"], "mist demo", "")

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mistnn.cli.main import main
+from tests.cli.runs import only_line, train_tiny
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder with images of every kind, one of them in a folder below."""
+    folder = tmp_path / "pictures"
+    (folder / "below").mkdir(parents=True)
+    values = np.random.default_rng(0).integers(0, 256, (24, 30), dtype=np.uint8)
+    grey = Image.fromarray(values)
+    grey.save(folder / "grey.png")
+    grey.convert("RGBA").save(folder / "rgba.png")
+    grey.convert("P").save(folder / "below" / "palette.png")
+    Image.fromarray(values.astype(np.uint16) * 257).save(folder / "deep.png")
+    return folder
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_files_and_summary(trained: Path, pictures: Path, tmp_path: Path, capsys: Captured) -> None:
+    out = tmp_path / "out"
+    assert main(["predict", str(trained), str(pictures), "--out", str(out)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    names = ["below/palette.png", "deep.png", "grey.png", "rgba.png"]
+    detections = _rows(out / "detections.csv")
+    assert list(detections[0]) == ["file", "x", "y", "w", "h", "label", "score"]
+    assert [row["file"] for row in detections] == [name for name in names for _ in range(2)], "K of the training"
+    for row in detections:
+        assert 0 <= float(row["x"]) <= 30 and 0 <= float(row["y"]) <= 24 and 0 <= float(row["score"]) <= 1
+        assert row["label"] in list("0123456789")
+    counts = _rows(out / "counts.csv")
+    assert list(counts[0]) == ["file", "class", "count"]
+    assert len(counts) == 10 * len(names) and sum(int(row["count"]) for row in counts) == len(detections)
+    assert all((out / "overlays" / name).is_file() for name in names)
+    assert "8 objects in 4 images" in captured.out and str(out) in captured.out
+
+
+def test_k_and_no_overlays(trained: Path, pictures: Path, tmp_path: Path, capsys: Captured) -> None:
+    out = tmp_path / "out"
+    files = [str(pictures / "grey.png"), str(pictures / "rgba.png")]
+    assert main(["predict", str(trained), *files, "--k", "1", "--out", str(out), "--no-overlays"]) == 0
+    assert [row["file"] for row in _rows(out / "detections.csv")] == ["grey.png", "rgba.png"]
+    assert not any((out / "overlays").rglob("*.png"))
+    assert main(["predict", str(trained), files[0], "--out", str(out)]) == 2
+    only_line(capsys.readouterr().err, str(out), "detections.csv", "--force")
+    assert main(["predict", str(trained), files[0], "--out", str(out), "--force"]) == 0
+    assert {row["file"] for row in _rows(out / "detections.csv")} == {"grey.png"}
+
+
+def test_bad_images_are_skipped_and_named(trained: Path, pictures: Path, tmp_path: Path, capsys: Captured) -> None:
+    data = (pictures / "grey.png").read_bytes()
+    (pictures / "cut.png").write_bytes(data[: len(data) // 2])
+    (pictures / "text.png").write_text("no image")
+    Image.new("L", (1, 1)).save(pictures / "dot.png")
+    out = tmp_path / "out"
+    assert main(["predict", str(trained), str(pictures), "--out", str(out)]) == 1
+    captured = capsys.readouterr()
+    for name in ("cut.png", "text.png", "dot.png"):
+        assert f"mist: skipped {name}: " in captured.err
+    assert captured.err.splitlines()[-1] == "mist: 3 images skipped"
+    assert "8 objects in 4 images" in captured.out
+    assert len(_rows(out / "detections.csv")) == 8
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--k", "0"], ["--k", "at least 1", "0"]),
+        (["--k", "-3"], ["--k", "-3"]),
+        (["--k", "721"], ["--k is 721", "720"]),
+        (["--k", "x"], ["--k", "'x'"]),
+        (["--kk", "3"], ["'--kk'", "--k"]),
+    ],
+)
+def test_impossible_k(
+    more: list[str], words: list[str], trained: Path, pictures: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    out = tmp_path / "out"
+    assert main(["predict", str(trained), str(pictures), "--out", str(out), *more]) == 2
+    only_line(capsys.readouterr().err, *words)
+    assert not out.exists()
+
+
+def test_no_images(trained: Path, tmp_path: Path, capsys: Captured) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    out = tmp_path / "out"
+    for paths, word in (([], "no image"), ([str(empty)], str(empty)), ([str(tmp_path / "gone")], "gone")):
+        assert main(["predict", str(trained), *paths, "--out", str(out)]) == 2
+        only_line(capsys.readouterr().err, word)
+    assert not out.exists()
+
+
+def test_out_is_a_file_or_a_run(trained: Path, pictures: Path, tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", trained):
+        assert main(["predict", str(trained), str(pictures), "--out", str(out)]) == 2
+        only_line(capsys.readouterr().err, f"--out {out}")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_released_network_takes_images_smaller_than_its_border(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert train_tiny(run, "--model.heatmap.network", "released", "--model.heatmap.blocks", "4") == 0
+    Image.fromarray(np.arange(15, dtype=np.uint8).reshape(3, 5) * 17).save(tmp_path / "small.png")
+    assert main(["predict", str(run), str(tmp_path / "small.png"), "--k", "15", "--out", str(tmp_path / "out")]) == 0
+    rows = _rows(tmp_path / "out" / "detections.csv")
+    assert len({(row["x"], row["y"]) for row in rows}) == 15
+    assert json.loads((run / "config.json").read_text())["model"]["heatmap"]["network"] == "released"

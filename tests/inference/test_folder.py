@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import csv
+import os
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mistnn.errors import MistError
+from mistnn.inference import Predictor, folder, predict_folder
+from tests.inference.fakes import FakeDetector
+
+
+def _image(path: Path, spot: tuple[int, int] = (5, 3), size: tuple[int, int] = (16, 12)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.new("L", size)
+    image.putpixel((min(spot[0], size[0] - 1), min(spot[1], size[1] - 1)), 255)
+    image.save(path)
+    return path
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _tree(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_results(tmp_path: Path) -> None:
+    _image(tmp_path / "in" / "b.png", (5, 3))
+    _image(tmp_path / "in" / "a" / "x.png", (8, 2))
+    summary = predict_folder(Predictor(FakeDetector()), [tmp_path / "in"], tmp_path / "out", k=1)
+    assert summary == (2, 2, (), 0)
+    text = (tmp_path / "out" / "detections.csv").read_text()
+    assert text.startswith("file,x,y,w,h,label,score\na/x.png,8.5000,2.5000,4.0000,4.0000,even,1.000000\n")
+    assert text.count("\n") == 3
+    assert (tmp_path / "out" / "counts.csv").read_text() == (
+        "file,class,count\na/x.png,even,1\na/x.png,odd,0\nb.png,even,0\nb.png,odd,1\n"
+    )
+    assert _tree(tmp_path / "out") == [
+        "counts.csv", "detections.csv", "overlays", "overlays/a", "overlays/a/x.png", "overlays/b.png"
+    ]  # fmt: skip
+    with Image.open(tmp_path / "out" / "overlays" / "b.png") as drawn:
+        assert drawn.format == "PNG" and drawn.size == (128, 96)
+
+
+def test_model_without_classes(tmp_path: Path) -> None:
+    _image(tmp_path / "a.png")
+    predict_folder(Predictor(FakeDetector(class_names=(), k=3)), [tmp_path / "a.png"], tmp_path / "out")
+    assert _rows(tmp_path / "out" / "counts.csv") == [{"file": "a.png", "class": "", "count": "3"}]
+    assert [row["label"] for row in _rows(tmp_path / "out" / "detections.csv")] == [""] * 3
+
+
+def test_bad_images_among_good_ones_are_skipped_and_named(tmp_path: Path) -> None:
+    for name in ("a.png", "c.png", "e.png"):
+        _image(tmp_path / "in" / name)
+    whole = (tmp_path / "in" / "a.png").read_bytes()
+    (tmp_path / "in" / "b.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "in" / "d.png").write_text("no image")
+    _image(tmp_path / "in" / "f.png", size=(2, 2))
+    steps: list[tuple[int, int]] = []
+    summary = predict_folder(
+        Predictor(FakeDetector()), [tmp_path / "in"], tmp_path / "out", 5, progress=lambda *step: steps.append(step)
+    )
+    assert summary.images == 3 and summary.detections == 15
+    assert [skipped.file for skipped in summary.skipped] == ["b.png", "d.png", "f.png"]
+    assert "can't be read" in summary.skipped[0].reason
+    assert summary.skipped[2].reason == "has 4 pixels, fewer than --k 5"
+    assert {row["file"] for row in _rows(tmp_path / "out" / "counts.csv")} == {"a.png", "c.png", "e.png"}
+    assert _tree(tmp_path / "out" / "overlays") == ["a.png", "c.png", "e.png"]
+    assert steps[-1] == (6, 6)
+
+
+def test_only_unreadable_images(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("")
+    summary = predict_folder(Predictor(FakeDetector()), [tmp_path / "a.png"], tmp_path / "out")
+    assert summary.images == 0 and len(summary.skipped) == 1
+    assert _rows(tmp_path / "out" / "detections.csv") == []
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "JPEG", "bmp", "gif", "tif", "webp", "pgm", "ppm"])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_every_format_has_an_overlay_under_its_own_name(tmp_path: Path, suffix: str, mode: str) -> None:
+    Image.new(mode, (9, 9)).save(tmp_path / f"a.{suffix}")
+    predict_folder(Predictor(FakeDetector()), [tmp_path / f"a.{suffix}"], tmp_path / "out")
+    with Image.open(tmp_path / "out" / "overlays" / f"a.{suffix}") as drawn:
+        assert drawn.convert("RGB").getcolors() != [(72 * 72, (0, 0, 0))]
+
+
+def test_unknown_suffix_and_odd_names(tmp_path: Path) -> None:
+    image = _image(tmp_path / "x.png")
+    names = ['comma, "quote".png', "new\nline.png", "ümlaut é.png", os.fsdecode(b"bytes\xff.png")]
+    for name in names:
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(image.read_bytes())
+    image.rename(tmp_path / "scan")
+    predict_folder(Predictor(FakeDetector()), [tmp_path / "in", tmp_path / "scan"], tmp_path / "out")
+    with (tmp_path / "out" / "counts.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        assert {row["file"] for row in csv.DictReader(file)} == {*names, "scan"}
+    assert (tmp_path / "out" / "overlays" / "scan.png").is_file()
+
+
+def test_16_bit_overlay_is_bright(tmp_path: Path) -> None:
+    values = np.full((330, 330), 4095, dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    predict_folder(Predictor(FakeDetector()), [tmp_path / "a.png"], tmp_path / "out")
+    with Image.open(tmp_path / "out" / "overlays" / "a.png") as drawn:
+        assert drawn.getpixel((300, 300)) == (255, 255, 255)
+
+
+def test_results_among_the_images_are_not_read(tmp_path: Path) -> None:
+    _image(tmp_path / "a.png")
+    predictor = Predictor(FakeDetector())
+    for force in (False, True):
+        summary = predict_folder(predictor, [tmp_path], tmp_path / "out", force=force)
+        assert summary.images == 1
+
+
+def test_without_overlays(tmp_path: Path) -> None:
+    predict_folder(Predictor(FakeDetector()), [_image(tmp_path / "a.png")], tmp_path / "out", overlays=False)
+    assert _tree(tmp_path / "out") == ["counts.csv", "detections.csv", "overlays"]
+
+
+def test_neighbours_of_one_size_share_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(5):
+        _image(tmp_path / "in" / f"a{index}.png", (index, index))
+    _image(tmp_path / "in" / "b.png", size=(12, 16))
+    _image(tmp_path / "in" / "c.png")
+    monkeypatch.setattr(folder, "BATCH_SIZE", 3)
+    model = FakeDetector()
+    predict_folder(Predictor(model), [tmp_path / "in"], tmp_path / "out", k=1)
+    assert [shape[0] for shape in model.seen] == [3, 2, 1, 1]
+    expected = (tmp_path / "out" / "detections.csv").read_text()
+    model.seen.clear()
+    predict_folder(Predictor(model, max_pixels=2 * 16 * 12), [tmp_path / "in"], tmp_path / "out2", k=1)
+    assert [shape[0] for shape in model.seen] == [2, 2, 1, 1, 1]
+    assert (tmp_path / "out2" / "detections.csv").read_text() == expected
+
+
+@pytest.mark.parametrize("size", [(10_000, 100), (1000, 1500)])
+def test_large_images_go_in_tiles(tmp_path: Path, size: tuple[int, int]) -> None:
+    spot = (size[0] - 3, size[1] - 4)
+    model = FakeDetector()
+    predict_folder(Predictor(model), [_image(tmp_path / "a.png", spot, size)], tmp_path / "whole", 1, overlays=False)
+    assert len(model.seen) == (2 if size == (1000, 1500) else 1)
+    summary = predict_folder(Predictor(model, 1 << 16), [tmp_path / "a.png"], tmp_path / "tiled", 1, overlays=False)
+    assert len(model.seen) > 10 and summary.approximate == 0
+    rows = _rows(tmp_path / "tiled" / "detections.csv")
+    assert rows == _rows(tmp_path / "whole" / "detections.csv")
+    assert (float(rows[0]["x"]), float(rows[0]["y"])) == (spot[0] + 0.5, spot[1] + 0.5)
+    model.tileable = False
+    again = predict_folder(Predictor(model, 1 << 16), [tmp_path / "a.png"], tmp_path / "again", 1, overlays=False)
+    assert again.approximate == 1
+
+
+def test_memory_is_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(40):
+        _image(tmp_path / "in" / f"{index:02}.png")
+    opened: list[weakref.ref[Image.Image]] = []  # an image has no hash, so no WeakSet
+    most = 0
+    real = folder.open_image
+
+    def counted(path: Path) -> Image.Image:
+        nonlocal most
+        image = real(path)
+        # Without the cycle collector: memory that waits for it is not flat either.
+        opened.append(weakref.ref(image))
+        most = max(most, sum(one() is not None for one in opened))
+        return image
+
+    monkeypatch.setattr(folder, "open_image", counted)
+    monkeypatch.setattr(folder, "BATCH_SIZE", 4)
+    assert predict_folder(Predictor(FakeDetector()), [tmp_path / "in"], tmp_path / "out").images == 40
+    assert 4 <= most <= 2 * 4 + 1
+
+
+@pytest.mark.parametrize(
+    ("k", "word"), [(0, "--k must be at least 1, got 0"), (-3, "got -3"), (193, "--k is 193.*largest has 192")]
+)
+def test_bad_k_leaves_nothing(tmp_path: Path, k: int, word: str) -> None:
+    _image(tmp_path / "in" / "a.png")
+    _image(tmp_path / "in" / "b.png", size=(3, 3))
+    with pytest.raises(MistError, match=word):
+        predict_folder(Predictor(FakeDetector()), [tmp_path / "in"], tmp_path / "new" / "out", k)
+    assert _tree(tmp_path) == ["in", "in/a.png", "in/b.png"]
+
+
+def test_no_images_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(MistError, match="no image in folder"):
+        predict_folder(Predictor(FakeDetector()), [tmp_path / "in"], tmp_path / "out")
+    assert _tree(tmp_path) == ["in"]
+
+
+@pytest.mark.parametrize("name", ["detections.csv", "counts.csv", "config.json", "model.safetensors", "metrics.jsonl"])
+def test_results_and_runs_are_not_overwritten(tmp_path: Path, name: str) -> None:
+    image = _image(tmp_path / "a.png")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("mine")
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(MistError, match=f"already holds {name}.*--force"):
+        predict_folder(Predictor(FakeDetector()), [image], out)
+    assert _tree(out) == sorted([name, "notes.txt"]) and (out / name).read_text() == "mine"
+    predict_folder(Predictor(FakeDetector()), [image], out, force=True)
+    assert (out / "notes.txt").read_text() == "mine"
+    assert ((out / name).read_text() == "mine") == (name not in ("detections.csv", "counts.csv"))
+    assert len(_rows(out / "detections.csv")) == 2
+
+
+def test_force_replaces_old_overlays(tmp_path: Path) -> None:
+    predictor = Predictor(FakeDetector())
+    predict_folder(predictor, [_image(tmp_path / "a.png")], tmp_path / "out")
+    predict_folder(predictor, [_image(tmp_path / "b.png")], tmp_path / "out", force=True)
+    assert _tree(tmp_path / "out" / "overlays") == ["b.png"]
+
+
+class _Breaks(FakeDetector):
+    error: BaseException = KeyboardInterrupt()
+
+    def detect(self, images, k=None):
+        if len(self.seen) == 2:
+            raise self.error
+        return super().detect(images, k)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("out of memory")])
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_break_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, exists: bool
+) -> None:
+    for index in range(4):
+        _image(tmp_path / "in" / f"{index}.png")
+    monkeypatch.setattr(folder, "BATCH_SIZE", 1)
+    out = tmp_path / "deep" / "out"
+    if exists:
+        predict_folder(Predictor(FakeDetector()), [tmp_path / "in"], out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    model = _Breaks(k=5)
+    model.error = error
+    with pytest.raises(type(error)):
+        predict_folder(Predictor(model), [tmp_path / "in"], out, force=True)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert (tmp_path / "deep").exists() == exists
+
+
+def test_leftovers_of_a_killed_run_are_cleared(tmp_path: Path) -> None:
+    (tmp_path / "out" / ".predict.part" / "overlays").mkdir(parents=True)
+    (tmp_path / "out" / ".predict.part" / "detections.csv").write_text("half")
+    predict_folder(Predictor(FakeDetector()), [_image(tmp_path / "a.png")], tmp_path / "out")
+    assert _tree(tmp_path / "out") == ["counts.csv", "detections.csv", "overlays", "overlays/a.png"]
+
+
+def test_unwritable_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = _image(tmp_path / "a.png")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MistError, match="is a file"):
+        predict_folder(Predictor(FakeDetector()), [image], tmp_path / "file")
+    with pytest.raises(MistError, match="can't write to --out"):
+        predict_folder(Predictor(FakeDetector()), [image], tmp_path / "file" / "out")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(folder, "_write_overlay", full)
+    with pytest.raises(MistError, match="No space left on device"):
+        predict_folder(Predictor(FakeDetector()), [image], tmp_path / "out")
+    assert _tree(tmp_path) == ["a.png", "file"]

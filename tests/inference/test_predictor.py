@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import functools
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from mistnn.errors import MistError
+from mistnn.inference import Predictor, predictor
+from mistnn.inference.predictor import as_image_tensor
+from mistnn.weights import Kind, load_model, save_model
+from tests.inference.fakes import FakeDetector
+
+
+@dataclass(frozen=True)
+class StoredConfig:
+    k: int = 3
+
+
+def _spot(x: int, y: int, size: tuple[int, int] = (20, 30)) -> np.ndarray:
+    values = np.zeros(size, dtype=np.uint8)
+    values[y, x] = 255
+    return values
+
+
+def test_finds_the_bright_spot_in_every_form(tmp_path: Path) -> None:
+    values = _spot(17, 5)
+    path = tmp_path / "a.png"
+    Image.fromarray(values).save(path)
+    wrapped = Predictor(FakeDetector())
+    forms = [
+        path, str(path), Image.fromarray(values), values, np.dstack([values] * 3), values.astype(np.uint16) * 257,
+        values > 0, values / 255, torch.from_numpy(values)[None], torch.from_numpy(values / 255)[None].float(),
+        np.asfortranarray(values), values[::-1][::-1], Image.fromarray(values.astype(np.uint16) * 257),
+    ]  # fmt: skip
+    for form in forms:
+        found = wrapped.predict(form, k=1)
+        assert found.boxes.tolist() == [[17.5, 5.5, 4, 4]]
+        assert wrapped.names(found) == ["odd"]
+        torch.testing.assert_close(found.scores, wrapped.predict(values, k=1).scores)
+
+
+def test_colour_models_and_alpha() -> None:
+    values = np.zeros((4, 5, 4), dtype=np.uint8)
+    values[..., 0], values[..., 3] = 255, 51
+    tensor = as_image_tensor(values, 3)
+    assert tensor.shape == (3, 4, 5)
+    torch.testing.assert_close(tensor[:, 0, 0], torch.tensor([0.2, 0, 0]))
+    torch.testing.assert_close(as_image_tensor(values, 1)[0, 0, 0], torch.tensor(0.2 * 0.299))
+    assert as_image_tensor(values[..., 0], 3).shape == (3, 4, 5)
+    assert torch.equal(as_image_tensor(torch.ones(2, 3, 3) * 0.5, 1), torch.full((1, 3, 3), 0.25))
+
+
+def test_k_defaults_to_that_of_the_training() -> None:
+    wrapped = Predictor(FakeDetector(k=2))
+    assert len(wrapped.predict(_spot(1, 1)).boxes) == 2
+    assert len(wrapped.predict(_spot(1, 1), k=7).scores) == 7
+    assert [len(found.boxes) for found in wrapped.predict_batch(torch.rand(3, 1, 8, 8))] == [2, 2, 2]
+
+
+def test_eval_mode_no_gradient_and_large_images_in_tiles() -> None:
+    model = FakeDetector().train()
+    found = Predictor(model, max_pixels=48 * 48).predict(_spot(80, 90, (100, 100)), k=1)
+    assert found.boxes.tolist() == [[80.5, 90.5, 4, 4]]
+    assert not found.scores.requires_grad and len(model.seen) > 1
+
+
+def test_names_without_classes() -> None:
+    wrapped = Predictor(FakeDetector(class_names=()))
+    assert wrapped.names(wrapped.predict(_spot(1, 1))) == ["", ""]
+
+
+@pytest.mark.parametrize("k", [0, -1, 601])
+def test_bad_k(k: int) -> None:
+    with pytest.raises(MistError, match=f"k must be from 1 to 600.*got {k}"):
+        Predictor(FakeDetector()).predict(_spot(1, 1), k)
+
+
+@pytest.mark.parametrize(
+    ("image", "word"),
+    [
+        (torch.zeros(4, 4), "shape"),
+        (torch.zeros(1, 1, 4, 4), "shape"),
+        (np.zeros(4), "height, width"),
+        (np.zeros((2, 2, 5)), "1 to 4 channels, got 5"),
+        (np.zeros((2, 2), dtype=np.int64), "int64"),
+        (np.full((2, 2), 255.0), "0-1, got 255 to 255"),
+        (np.full((2, 2), np.nan), "0-1, got nan"),
+        (np.zeros((0, 2)), "at least one pixel"),
+        (Image.fromarray(np.full((2, 2), 3, dtype=np.float32)), "0-1"),
+    ],
+)
+def test_bad_image(image: object, word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        Predictor(FakeDetector()).predict(image)  # pyright: ignore[reportArgumentType]
+
+
+def test_unreadable_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MistError, match=r"can't read .*gone\.png"):
+        Predictor(FakeDetector()).predict(tmp_path / "gone.png")
+
+
+def test_from_pretrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = {
+        "spots": lambda: Kind(StoredConfig, lambda config: FakeDetector(k=config.k)),
+        "layer": lambda: Kind(StoredConfig, lambda config: nn.Linear(1, config.k)),
+    }
+    monkeypatch.setattr(predictor, "load_model", functools.partial(load_model, kinds=kinds))
+    save_model(tmp_path / "a", FakeDetector(), "spots", asdict(StoredConfig()), {})
+    assert len(Predictor.from_pretrained(tmp_path / "a").predict(_spot(1, 1)).boxes) == 3
+    save_model(tmp_path / "b", nn.Linear(1, 3), "layer", asdict(StoredConfig()), {})
+    with pytest.raises(MistError, match="Linear, which finds no objects"):
+        Predictor.from_pretrained(str(tmp_path / "b"))
+    with pytest.raises(MistError, match="no model"):
+        Predictor.from_pretrained("nothing")

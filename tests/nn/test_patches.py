@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from mistnn.nn.blocks import ResidualBlock
+from mistnn.nn.patches import EncoderConfig, SmallDecoder, build_encoder
+
+NETWORKS = ["paper", "released", "small"]
+
+
+def smallest(network):
+    return 8 if network == "small" else 32
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(("code", "channels"), [(0, 1), (5, 3)])
+def test_shapes(network, code, channels):
+    size = smallest(network)
+    encoder = build_encoder(channels, size, EncoderConfig(network=network, width=2, code=code))
+    result = encoder(torch.rand(3, channels, size, size))
+    assert result.shape == (3, encoder.code_size)
+    assert code in (0, encoder.code_size)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_parameter_gets_a_gradient(network):
+    size = smallest(network)
+    encoder = build_encoder(1, size, EncoderConfig(network=network, width=4, code=6))
+    code = encoder(torch.rand(8, 1, size, size))
+    (code * torch.randn_like(code)).sum().backward()
+    for name, weights in encoder.named_parameters():
+        assert weights.grad is not None and weights.grad.isfinite().all() and weights.grad.any(), name
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_batch_equals_singles(network):
+    size = smallest(network)
+    encoder = build_encoder(1, size, EncoderConfig(network=network, width=4)).eval()
+    patches = torch.rand(4, 1, size, size) * torch.tensor([1.0, 0.01, 3.0, 0.3]).view(4, 1, 1, 1)
+    singles = torch.cat([encoder(patch[None]) for patch in patches])
+    torch.testing.assert_close(encoder(patches), singles, atol=1e-5, rtol=1e-4)
+
+
+def test_the_paper_encoder_is_as_in_the_paper():
+    """Five levels of three blocks whose channels double, a normalisation before each 3x3 convolution, max pooling."""
+    encoder = build_encoder(1, 32, EncoderConfig(network="paper"))
+    blocks = [part for part in encoder.modules() if isinstance(part, ResidualBlock)]
+    assert [block.second.out_channels for block in blocks] == [w for w in (8, 16, 32, 64, 128) for _ in range(3)]
+    assert all(isinstance(block.norm_first, nn.GroupNorm) for block in blocks)
+    assert all(isinstance(block.norm_second, nn.GroupNorm) for block in blocks)
+    assert sum(isinstance(part, nn.MaxPool2d) for part in encoder.modules()) == 5
+    assert encoder.code_size == 128
+
+
+def test_the_released_classifier_has_its_size():
+    """2,096,698 parameters with the dense layer to ten classes, three input channels."""
+    encoder = build_encoder(3, 32, EncoderConfig(network="released"))
+    head = nn.Linear(encoder.code_size, 10)
+    assert sum(weights.numel() for module in (encoder, head) for weights in module.parameters()) == 2_096_698
+
+
+def test_decoder():
+    decoder = SmallDecoder(code=5, channels=3, size=16, width=4)
+    decoded = decoder(torch.randn(7, 5))
+    assert decoded.shape == (7, 3, 16, 16) and decoded.min() > 0 and decoded.max() < 1
+    assert decoded.mean() < 0.3  # starts nearly empty
+    (decoded * torch.randn_like(decoded)).sum().backward()
+    for name, weights in decoder.named_parameters():
+        assert weights.grad is not None and weights.grad.isfinite().all() and weights.grad.any(), name
+
+
+@pytest.mark.parametrize(("network", "size"), [("paper", 24), ("released", 16), ("small", 12)])
+def test_patch_sizes_that_do_not_halve_are_named(network, size):
+    with pytest.raises(ValueError, match=f"got {size}"):
+        build_encoder(1, size, EncoderConfig(network=network))
+
+
+def test_decoder_sizes_that_do_not_double_are_named():
+    with pytest.raises(ValueError, match="got 12"):
+        SmallDecoder(4, 1, 12, 4)
+
+
+def test_seeds_reproduce():
+    weights = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        encoder = build_encoder(1, 8, EncoderConfig(network="small", width=2))
+        weights.append(torch.cat([part.flatten() for part in encoder.parameters()]))
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])

@@ -1,0 +1,72 @@
+"""Slow, obvious loops for heat maps. A heat map is a nested list [row][column]."""
+
+from __future__ import annotations
+
+import math
+
+
+def _around(height, width, row, column, window):
+    """The pixels of a window, cut off at the border, in reading order."""
+    reach = window // 2
+    for i in range(max(0, row - reach), min(height, row + reach + 1)):
+        for j in range(max(0, column - reach), min(width, column + reach + 1)):
+            yield i, j
+
+
+def local_spatial_softmax(scores, window, strength, epsilon):
+    """The exponential of a pixel over those of its window; a pixel beyond the border counts as the nearest inside."""
+    height, width, reach = len(scores), len(scores[0]), window // 2
+    top = max(max(line) for line in scores)
+    exponential = [[math.exp(strength * (score - top)) for score in line] for line in scores]
+    result = [[0.0] * width for _ in range(height)]
+    for row in range(height):
+        for column in range(width):
+            total = 0.0
+            for i in range(row - reach, row + reach + 1):
+                for j in range(column - reach, column + reach + 1):
+                    total += exponential[min(max(i, 0), height - 1)][min(max(j, 0), width - 1)]
+            result[row][column] = exponential[row][column] / (total + epsilon)
+    return result
+
+
+def non_maximum_suppression(heatmap, window):
+    """A pixel survives unless one in its window is larger, or equal and earlier in reading order."""
+    height, width = len(heatmap), len(heatmap[0])
+    result = [[True] * width for _ in range(height)]
+    for row in range(height):
+        for column in range(width):
+            for i, j in _around(height, width, row, column, window):
+                earlier = (i, j) < (row, column)
+                larger = heatmap[i][j] > heatmap[row][column]
+                if larger or (earlier and heatmap[i][j] == heatmap[row][column]):
+                    result[row][column] = False
+    return result
+
+
+def top_k_responses(heatmap, k, window):
+    """The values that E_K picks: survivors from the highest down, then suppressed pixels from the highest down."""
+    survives = non_maximum_suppression(heatmap, window)
+    kept, rest = [], []
+    for line, flags in zip(heatmap, survives, strict=True):
+        for value, flag in zip(line, flags, strict=True):
+            (kept if flag else rest).append(value)
+    return (sorted(kept, reverse=True) + sorted(rest, reverse=True))[:k]
+
+
+def top_k_pixels(heatmap, k, window):
+    """The (column, row) that E_K picks, for heat maps without ties."""
+    survives = non_maximum_suppression(heatmap, window)
+    ranked = sorted(
+        (not survives[row][column], -heatmap[row][column], column, row)
+        for row in range(len(heatmap))
+        for column in range(len(heatmap[0]))
+    )
+    return [(column, row) for _, _, column, row in ranked[:k]]
+
+
+def ideal_heatmap(points, height, width):
+    """G: 1 at the pixel that holds a point, the nearest border pixel for a point outside."""
+    result = [[0.0] * width for _ in range(height)]
+    for x, y in points:
+        result[min(max(math.floor(y), 0), height - 1)][min(max(math.floor(x), 0), width - 1)] = 1.0
+    return result
