@@ -49,12 +49,12 @@ PAPER = "paper"
 class PlainStep:
     """Algorithm 1 with the arithmetic of the released code; weights and keypoints end where ``LiftedStep`` brings them.
 
-    Convention: float32, the order keypoints, task, heat map; no ``keypoint_reach``, no schedule.
+    Convention: float32, the order keypoints, task, heat map; constant rates, so ``decay`` 1 and no ``heatmap_warmup``.
     """
 
     def __init__(self, model: Mist, config: StepConfig) -> None:
-        if config.order != "keypoints-first" or config.keypoint_reach:
-            raise ValueError(f"the plain step has the released order and no reach, got {config}")
+        if config.order != "keypoints-first" or config.decay != 1.0 or config.heatmap_warmup:
+            raise ValueError(f"the plain step has the released order and constant rates, got {config}")
         self.model, self.config = model, config
         plain = {"foreach": False, "fused": False}
         self.task = torch.optim.Adam(model.task_network.parameters(), lr=config.task_rate, **plain)
@@ -79,6 +79,7 @@ class PlainStep:
             if config.penalty:
                 loss = loss + config.penalty * lifting_penalty(keypoints, anchors)
             loss.mean().backward()
+            self.cap(keypoints, config.keypoint_step * len(images))
             mover.step()
             with torch.no_grad():
                 keypoints[..., 0].clamp_(0, width)
@@ -97,6 +98,12 @@ class PlainStep:
         del labels
         return keypoints
 
+    def cap(self, keypoints: Tensor, rate: float) -> None:
+        """Shortens gradients that would move a keypoint beyond its reach (not in the released code)."""
+        if self.config.keypoint_reach and keypoints.grad is not None:
+            length = (rate * keypoints.grad).norm(dim=-1, keepdim=True).clamp(min=1e-12)
+            keypoints.grad *= (self.config.keypoint_reach / length).clamp(max=1)
+
     def losses(self, batch: Batch, keypoints: Tensor) -> Tensor:
         """The task loss of each image."""
         images = batch.images
@@ -114,7 +121,7 @@ class PlainStep:
 def build(variant: str, model: Mist, config: StepConfig) -> Callable[[Batch, int], object]:
     """The step of a variant on a copy of the model."""
     precision = variant.rpartition("-")[2]
-    config = dataclasses.replace(config, precision=precision, decay=1.0)
+    config = dataclasses.replace(config, precision=precision, decay=1.0, heatmap_warmup=0)
     step = PlainStep if variant.startswith("plain") else LiftedStep
     return step(copy.deepcopy(model), config)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -37,7 +38,8 @@ def test_help_of_a_command(name: str, capsys: Captured, monkeypatch: pytest.Monk
     captured = capsys.readouterr()
     assert captured.out.startswith(f"usage: mist {name}")
     assert captured.err == ""
-    assert "``" not in captured.out and "default: None" not in captured.out.partition("model options")[0]
+    assert "``" not in captured.out
+    assert "default: None" not in captured.out.partition("model options")[0]
 
 
 def test_help_shows_the_docs_of_nested_fields(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,8 +146,10 @@ def test_presets(capsys: Captured) -> None:
 
 def test_demo(capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     calls: list[tuple[Path, int, int | None, bool]] = []
+    begun = time.monotonic()
 
-    def run_demo(out: Path, seed: int, steps: int | None, force: bool) -> dict[str, float]:
+    def run_demo(out: Path, seed: int, steps: int | None, force: bool, start: float) -> dict[str, float]:
+        assert begun <= start <= time.monotonic()
         calls.append((out, seed, steps, force))
         return {"both": 0.9125, "seconds": 3.0}
 

@@ -44,6 +44,16 @@ def test_default_folder_and_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "Trained 2 steps" in text and "both" in text and "mist evaluate" in text
 
 
+def test_a_folder_may_have_the_name_of_a_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--force", "mist-mnist-3", "--out", "mist-mnist-hard", *TINY]) == 0
+    assert main(["train", "--out", "mist-mnist-3", "mist-mnist-3", *TINY]) == 0
+    assert main(["train", "mist-mnist-3", "--out=demo", *TINY]) == 0
+    assert main(["train", "--resume", "mist-mnist-hard", "--train.steps", "3"]) == 0
+    steps = {path.name: logged(path)[-1]["step"] for path in tmp_path.iterdir()}
+    assert steps == {"mist-mnist-hard": 3, "mist-mnist-3": 2, "demo": 2}
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [([], 2), (["--step.decay-steps", "7"], 7), (["--step.decay_steps=9"], 9)],
@@ -162,7 +172,7 @@ def test_out_is_a_file(tmp_path: Path, capsys: Captured) -> None:
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(os.access("/", os.W_OK), reason="root may write everywhere")
 def test_out_is_not_writable(tmp_path: Path, capsys: Captured) -> None:
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)

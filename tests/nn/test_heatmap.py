@@ -46,10 +46,10 @@ def test_batch_equals_singles(network):
 
 @pytest.mark.parametrize("network", ["paper", "small"])
 def test_the_margin_is_the_reach_of_a_pixel(network):
-    module = build_heatmap_network(1, HeatmapConfig(network=network, channels=4, blocks=2)).double()
+    module = build_heatmap_network(1, HeatmapConfig(network=network, channels=4, blocks=2, normalisation="none"))
     side = 2 * module.margin + 20
     for place in ((side // 2, side // 2), (side // 2 + 1, side // 2)):  # both phases of the half resolution
-        images = torch.rand(1, 1, side, side, dtype=torch.float64, requires_grad=True)
+        images = torch.rand(1, 1, side, side, requires_grad=True)
         (gradient,) = torch.autograd.grad(module(images)[0, place[0], place[1]], images)
         rows, columns = gradient[0, 0].nonzero().unbind(1)
         reach = max(
@@ -75,11 +75,12 @@ def test_the_paper_network_is_as_in_the_paper():
             assert convolution.weight.shape == (32, 32, 3, 3) and convolution.stride == (1, 1)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", ["paper", "small"])
 def test_starts_as_a_measure_of_energy(network):
-    """Empty ground scores lowest before any training, so that the first keypoints fall on something."""
-    if network == "released":
-        pytest.skip("its normalisation rescales every image, so energy has no scale")
+    """Empty ground scores lowest before any training, so that the first keypoints fall on something.
+
+    The released network's normalisation rescales every image: there energy has no scale.
+    """
     module = build_heatmap_network(1, HeatmapConfig(network=network, channels=16, blocks=2))
     image = torch.zeros(1, 1, 40, 40)
     image[..., 16:24, 16:24] = torch.rand(8, 8)

@@ -68,11 +68,12 @@ def test_softmax_of_a_constant_map_is_uniform():
     torch.testing.assert_close(heatmap, torch.full_like(heatmap, 1 / 225))
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3, 1e6])
-def test_softmax_is_finite_and_within_bounds(scale):
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 10.0, 1e3, 1e6])
+@pytest.mark.parametrize("epsilon", [1e-6, 1e-30])
+def test_softmax_is_finite_and_within_bounds(scale, epsilon):
     scores = (torch.rand(2, 9, 9) - 0.5) * scale
     scores.requires_grad_()
-    heatmap = local_spatial_softmax(scores)
+    heatmap = local_spatial_softmax(scores, epsilon=epsilon)
     assert heatmap.isfinite().all() and heatmap.min() >= 0 and heatmap.max() <= 1
     heatmap.sum().backward()
     assert scores.grad.isfinite().all()

@@ -8,8 +8,9 @@ from PIL import Image
 
 from mistnn.cli.main import main
 from mistnn.errors import MistError
-from mistnn.records import Detections, Sample
-from mistnn.studies.figures import FIGURES, SCENES, draw_figure, figure_5, right_detections
+from mistnn.records import Detections
+from mistnn.studies.demo import right_detections
+from mistnn.studies.figures import FIGURES, SCENES, draw_figure, figure_5
 from tests.cli.runs import only_line, train_tiny
 
 
@@ -48,12 +49,12 @@ def test_every_box_is_judged(run: Path) -> None:
 
 def test_right_needs_overlap_and_class() -> None:
     boxes = torch.tensor([[10.0, 10, 8, 8], [30, 10, 8, 8], [50, 10, 8, 8]])
-    sample = Sample(torch.zeros(1, 20, 60), boxes=boxes, labels=torch.tensor([1, 2, 3]))
+    labels = torch.tensor([1, 2, 3])
     found = torch.tensor([[10.5, 10, 8, 8], [11, 10, 8, 8], [30, 10, 8, 8], [55, 10, 8, 8]])
     scores = torch.ones(4)
     labelled = Detections(found, scores, torch.tensor([1, 1, 3, 3]))
-    assert right_detections(labelled, sample).tolist() == [True, False, False, False]
-    assert right_detections(Detections(found, scores), sample).tolist() == [True, False, True, False]
+    assert right_detections(labelled, boxes, labels).tolist() == [True, False, False, False]
+    assert right_detections(Detections(found, scores), boxes, None).tolist() == [True, False, True, False]
 
 
 def test_mistakes(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

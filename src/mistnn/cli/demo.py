@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +43,11 @@ class Demo:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs the demo and says where its report is."""
+    start = time.monotonic()
     demo = parse(Demo, arguments, "mist demo", DESCRIPTION)
     from mistnn.studies.demo import run_demo
 
-    metrics = run_demo(demo.out, demo.seed, demo.steps, demo.force)
+    metrics = run_demo(demo.out, demo.seed, demo.steps, demo.force, start)
     print(f"{metrics['both']:.1%} of the digits found and read right on test images, after {metrics['seconds']:.0f} s.")
     print(f"Open {demo.out / 'report.html'} to see them.")
     return 0

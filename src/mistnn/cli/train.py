@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,23 +68,33 @@ def run(arguments: Sequence[str]) -> int:
     helped = bool({"-h", "--help"} & set(given))
     if takes(given, "--resume") and not helped:
         return _resume(given)
-    name = next((argument for argument in given if argument in PRESETS), None)
-    if name is None and given and not given[0].startswith("-"):
-        name = find_preset(given[0]).name  # which says what is the matter
-    if name is None and not helped:
+    place = _place_of_preset(given)
+    if place is None and given and not given[0].startswith("-"):
+        find_preset(given[0])  # which says what is the matter
+    if place is None and not helped:
         raise MistError("no preset was named: `mist train PRESET`, and `mist presets` lists them")
-    if name is None:
+    if place is None:
         default = Train(Experiment(), Path("runs/PRESET"))
         parse(Train, ["--help"], "mist train PRESET", DESCRIPTION + UNNAMED, default)
         raise AssertionError("a help page ends the command")
-    given.remove(name)
+    name = given.pop(place)
     preset = PRESETS[name]
     default = Train(preset.experiment, Path("runs") / name)
     request = parse(Train, given, f"mist train {name}", f"{preset.summary}.\n\n{DESCRIPTION}", default)
     experiment = request.experiment
     if not takes(given, "--step.decay-steps"):
         experiment = follow_steps(experiment, preset.experiment)
-    return _report(train(experiment, request.out, force=request.force), experiment, request.out)
+    return _report(train(experiment, request.out, force=request.force, on_note=_note), experiment, request.out)
+
+
+def _place_of_preset(given: Sequence[str]) -> int | None:
+    """Where a preset is named. The value of an option is no such place: `--out demo` names none."""
+    for place, argument in enumerate(given):
+        before = given[place - 1] if place else ""
+        is_value = before.startswith("--") and "=" not in before and before not in ("--force", "--no-force")
+        if argument in PRESETS and not is_value:
+            return place
+    return None
 
 
 def follow_steps(changed: Experiment, preset: Experiment) -> Experiment:
@@ -108,12 +119,17 @@ def _resume(given: list[str]) -> int:
         raise MistError("--resume needs the folder of the run to go on with: `mist train --resume DIR`")
     if takes(given, "--out") or takes(given, "--force"):
         raise MistError(f"--resume {folder} goes on in its own folder: leave --out and --force away")
-    name = next((argument for argument in given if argument in PRESETS and argument != folder), None)
-    if name is not None:
-        raise MistError(f"--resume {folder} takes its settings from the run: leave the preset {name} away")
+    preset = _place_of_preset(given)
+    if preset is not None:
+        raise MistError(f"--resume {folder} takes its settings from the run: leave the preset {given[preset]} away")
     default = Resume(restore(folder), Path(folder))
     request = parse(Resume, given, "mist train --resume DIR", DESCRIPTION, default)
-    return _report(train(request.experiment, request.resume, resume=True), request.experiment, request.resume)
+    result = train(request.experiment, request.resume, resume=True, on_note=_note)
+    return _report(result, request.experiment, request.resume)
+
+
+def _note(text: str) -> None:
+    print(f"mist: {text}", file=sys.stderr)
 
 
 def _report(result: FitResult, experiment: Experiment, out: Path) -> int:

@@ -1,7 +1,7 @@
 """Heat-map networks H_eta: fully convolutional, an image in, one score a pixel out.
 
-The scores are raw; ``mistnn.ops.heatmap.local_spatial_softmax`` turns them into a heat map. None of the networks looks at the
-batch, so an image's scores don't depend on its batch mates.
+The scores are raw; ``mistnn.ops.heatmap.local_spatial_softmax`` turns them into a heat map. None of the networks looks
+at the batch, so an image's scores don't depend on its batch mates.
 
 All of them start as a measure of energy: random ReLU features of the neighbourhood, averaged. The first heat map then
 fires where something is to be seen, and not on empty ground, from where no task gradient leads back. The papers don't
@@ -26,8 +26,8 @@ class HeatmapConfig:
     """Which heat-map network.
 
     Attributes:
-        network: "paper" (MIST supplement, section A), "released" (the released code: unpadded convolutions on a mirrored border,
-            normalisation after each) or "small" (half resolution inside, about ten times cheaper).
+        network: "paper" (MIST supplement, section A), "released" (the released code: unpadded convolutions on a
+            mirrored border, normalisation after each) or "small" (half resolution inside, about ten times cheaper).
         channels: width of every block (paper: 32).
         blocks: number of residual blocks (paper: 4).
         normalisation: of the "paper" and the "small" network. The paper names none here; "before" is what it says of

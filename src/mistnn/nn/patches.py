@@ -45,7 +45,7 @@ class EncoderConfig:
 
 
 class ResidualEncoder(nn.Module):
-    """The encoder half of the paper's auto-encoder: five levels of three residual blocks, each followed by 2x2 max pooling.
+    """The encoder half of the paper's auto-encoder: five levels of three residual blocks and a 2x2 max pooling.
 
     The released code has a sixth stage of three blocks after the last pooling and normalises after the convolutions.
 

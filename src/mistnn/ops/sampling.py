@@ -1,8 +1,8 @@
 """The bilinear patch sampler S and its inverse S^-1.
 
-Convention: see ``mistnn.ops.coordinates``. Patch pixel (i, j) of a P x P patch sits at the fraction ((j + 0.5) / P, (i + 0.5) / P) of
-its box. Beyond its edge an image is continued by half a pixel and then fades to zero within one pixel, so a box that
-touches the border keeps its last row and column.
+Convention: see ``mistnn.ops.coordinates``. Patch pixel (row i, column j) of a P x P patch sits at the fraction
+((j + 0.5) / P, (i + 0.5) / P) of its box. Beyond its edge an image is continued by half a pixel and then fades to zero
+within one pixel, so a box that touches the border keeps its last row and column.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from mistnn.presets.experiment import (
     describe,
     evaluate,
     evaluate_stored,
+    read_log,
     restore,
     train,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "evaluate",
     "evaluate_stored",
     "find_preset",
+    "read_log",
     "restore",
     "train",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +15,10 @@ from torch import nn
 
 from mistnn.data import Scenes, ScenesConfig, Split
 from mistnn.errors import MistError
-from mistnn.models.mist import LiftedStep, Mist, MistConfig, StepConfig
+from mistnn.models.mist import LiftedStep, Mist, MistConfig, StepConfig, off_centre_note
 from mistnn.records import collate
 from mistnn.training import FitResult, TrainConfig, fit, prepare_run_folder
+from mistnn.training.runfolder import METRICS
 from mistnn.weights import StoredModel, load_model, read_config, save_model
 from mistnn.weights.store import FORMAT, package_version
 from mistnn.weights.strict import explain, strict_converter
@@ -95,6 +97,7 @@ def train(
     force: bool = False,
     on_log: Callable[[int, dict[str, float]], None] | None = None,
     observe: Callable[[int, Mist], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> FitResult:
     """Trains an experiment into a run folder.
 
@@ -104,7 +107,8 @@ def train(
         resume: go on from its checkpoint.
         force: remove a run that is there first.
         on_log: hears every line of the log.
-        observe: is given the model at every iteration of the log, 0 included.
+        observe: is given the model at every line of the log, and before the first step.
+        on_note: is told once, at the end, if the keypoints have settled beside the objects.
 
     Raises:
         MistError: see ``fit``; and if the data don't fit the model.
@@ -117,7 +121,10 @@ def train(
     if observe is not None and not resume:
         observe(0, step.model)
 
+    last: dict[str, float] = {}
+
     def log(iteration: int, values: dict[str, float]) -> None:
+        last.update(values)
         if on_log is not None:
             on_log(iteration, values)
         if observe is not None:
@@ -130,7 +137,7 @@ def train(
         assert isinstance(model, Mist)
         return evaluate(model, experiment.data, "validation", experiment.evaluation_images)
 
-    return fit(
+    result = fit(
         step,
         scenes,
         experiment.train,
@@ -141,6 +148,23 @@ def train(
         resume=resume,
         save_model=save,
     )
+    note = off_centre_note(last, experiment.model.box_size) if "offset_x" in last else None
+    if note is not None and on_note is not None:
+        on_note(note)
+    return result
+
+
+def read_log(folder: Path) -> list[dict[str, float]]:
+    """The lines of a run's ``metrics.jsonl``, the oldest first.
+
+    Raises:
+        MistError: if the file is missing or no longer readable.
+    """
+    path = folder / METRICS
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise MistError(f"{path}: can't be read ({error}); is {folder} a run folder?") from error
 
 
 def check(experiment: Experiment) -> None:

@@ -34,11 +34,27 @@ def _train(steps: int) -> TrainConfig:
     return TrainConfig(steps=steps, batch_size=32, log_every=50, save_every=250, evaluate_every=500)
 
 
+DEMO_STEPS = 600
+DEMO = Experiment(
+    MistConfig(
+        k=3,
+        patch_size=24,
+        heatmap=HeatmapConfig(network="paper", channels=16, blocks=4),
+        encoder=EncoderConfig(network="small", width=16, code=32),
+        decoder=16,
+    ),
+    EMBEDDED_THREE,
+    StepConfig(reconstruction=2.0, heatmap_warmup=50, decay=0.05, decay_steps=DEMO_STEPS),
+    TrainConfig(steps=DEMO_STEPS, batch_size=32, log_every=20, save_every=0),
+    evaluation_images=0,
+)
+
 PRESETS = (
+    Preset("demo", "what `mist demo` trains: three embedded digits on 48x48, equation 9 + 2 x equation 8", DEMO),
     Preset(
         "mist-mnist-hard",
         "Tables 2 and 3: nine MNIST digits on 80x80, class counts only (paper's heat map, small classifier)",
-        Experiment(SMALL, HARD, _step(4000), _train(4000)),
+        Experiment(SMALL, HARD, _step(3000), _train(3000)),
     ),
     Preset(
         "mist-mnist-3",

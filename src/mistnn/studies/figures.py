@@ -8,15 +8,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
 from mistnn.data import Scenes
 from mistnn.errors import MistError
 from mistnn.models.mist import Mist
-from mistnn.ops.matching import UNMATCHED, box_iou, greedy_match
 from mistnn.presets import restore
-from mistnn.records import Detections, Sample
+from mistnn.studies.demo import view_scenes
 from mistnn.viz import draw_scenes, save_figure
 from mistnn.weights import load_model
 
@@ -26,8 +22,6 @@ if TYPE_CHECKING:
 Draw = Callable[[str | Path, int | None, str | None], "Figure"]
 """Draws from a model (folder or name), a seed of the scenes and the folder of MNIST, where they are given."""
 
-MATCH = 0.5
-"""IoU that a box must exceed to count as found (MIST, CVPR 2021, section 5.2)."""
 SCENES = 8
 """Scenes in figure 5; the paper shows two."""
 
@@ -75,41 +69,15 @@ def figure_5(model: str | Path, seed: int | None = None, root: str | None = None
     data = restore(model).data
     data = dataclasses.replace(data, seed=data.seed if seed is None else seed, root=data.root if root is None else root)
     scenes = Scenes(data, "test", SCENES)
-    samples = [scenes[index] for index in range(SCENES)]
-    with torch.inference_mode():
-        found = [network.detect(sample.image[None], _objects(sample))[0] for sample in samples]
+    views = view_scenes(network, [scenes[index] for index in range(SCENES)])
     return draw_scenes(
-        [sample.image for sample in samples],
-        found,
-        [_known(sample.boxes) for sample in samples],
-        [_known(sample.labels) for sample in samples],
+        [view.image for view in views],
+        [view.detections for view in views],
+        [view.boxes for view in views if view.boxes is not None],
+        [view.labels for view in views if view.labels is not None],
         network.class_names,
-        correct=[right_detections(one, sample) for one, sample in zip(found, samples, strict=True)],
+        correct=[view.correct for view in views if view.correct is not None],
     )
-
-
-def right_detections(found: Detections, sample: Sample) -> Tensor:
-    """Which detections stand for an object: matched one to one by IoU, of its class where there are classes.
-
-    Args:
-        found: in one image.
-        sample: the image with its true boxes and labels.
-
-    Returns:
-        (found,) booleans.
-    """
-    boxes, labels = _known(sample.boxes), _known(sample.labels)
-    eligible = None if found.labels is None else found.labels[:, None] == labels[None]
-    return greedy_match(box_iou(found.boxes, boxes), MATCH, eligible) != UNMATCHED
-
-
-def _objects(sample: Sample) -> int:
-    return len(_known(sample.labels))
-
-
-def _known(annotation: Tensor | None) -> Tensor:
-    assert annotation is not None, "composed scenes know their objects"
-    return annotation
 
 
 FIGURES: Mapping[str, Draw] = {"fig5": figure_5}

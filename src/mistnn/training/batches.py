@@ -24,7 +24,7 @@ from mistnn.records import Batch, Sample, collate
 
 @runtime_checkable
 class MapDataset(Protocol):
-    """Samples by index. Without ``__len__``, or with the length ``sys.maxsize``, it is unlimited: any index from 0 on gives a sample."""
+    """Samples by index; unlimited without ``__len__`` or of length ``sys.maxsize``: any index from 0 on is one."""
 
     def __getitem__(self, index: int, /) -> Sample:
         """The sample of an index, the same each time."""

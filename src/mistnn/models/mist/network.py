@@ -39,8 +39,8 @@ class MistConfig:
         decoder: width of the decoder that the joint objective needs; 0 for none.
         softmax_window: side of the local spatial softmax in pixels (paper: 15).
         softmax_strength: its strength (not stated in the paper; value of the released code).
-        softmax_epsilon: added to its sum (not stated). The released code's 1e-6 gives 0, and no gradient, to every object
-            whose score is 1.4 below the image's best; 1e-30 keeps it to 6.9 below.
+        softmax_epsilon: added to its sum (not stated). The released code's 1e-6 gives 0, and no gradient, to every
+            object whose score is 1.4 below the image's best; 1e-30 keeps it to 6.9 below.
         nms_window: side of the non-maximum suppression in pixels (not stated; value of the released code).
     """
 
@@ -234,9 +234,7 @@ class TaskNetwork(nn.Module):
         self.decoder = (
             SmallDecoder(code, config.channels, config.patch_size, config.decoder) if config.decoder else None
         )
-        window = (
-            gaussian_window(config.patch_size, config.patch_window) if config.patch_window else torch.ones(1, 1)
-        )
+        window = gaussian_window(config.patch_size, config.patch_window) if config.patch_window else torch.ones(1, 1)
         self.register_buffer("window", window, persistent=False)
 
     def forward(self, patches: Tensor) -> TaskOutput:

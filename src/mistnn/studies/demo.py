@@ -1,0 +1,224 @@
+"""``mist demo``: from nothing to a page that shows a network learning to find and read digits."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from mistnn.data import Scenes
+from mistnn.models.mist import Mist
+from mistnn.ops.matching import UNMATCHED, box_iou, greedy_match
+from mistnn.presets import Experiment, evaluate, find_preset, read_log, train
+from mistnn.records import Detections, Sample, collate
+from mistnn.studies.report import DemoReport, HeatmapHistory, PatchView, SceneView, TrainingExample, write_report
+from mistnn.training.runfolder import write_atomically
+from mistnn.viz import Curve
+from mistnn.weights import package_version
+
+PRESET = "demo"
+TEST_IMAGES = 500
+SHOWN_SCENES = 12
+WATCHED_SCENES = 3
+
+
+def run_demo(
+    out: Path, seed: int = 0, steps: int | None = None, force: bool = False, start: float | None = None
+) -> dict[str, float]:
+    """Trains the ``demo`` preset, tests it, and writes the report.
+
+    Writes ``report.html`` and ``metrics.json`` into the run folder.
+
+    Args:
+        out: the run folder.
+        seed: of the scenes and the weights.
+        steps: how many iterations; the preset's own number if not given.
+        force: replace a run that is there.
+        start: when the command began, on ``time.monotonic``'s clock.
+
+    Returns:
+        What is in ``metrics.json``: iou50, classified, both (shares), images, seconds, seed, steps.
+
+    Raises:
+        MistError: if the folder holds a run or cannot be written.
+    """
+    start = time.monotonic() if start is None else start
+    experiment = demo_experiment(seed, steps)
+    watch = _Watch(Scenes(experiment.data, "test", WATCHED_SCENES))
+    notes: list[str] = []
+    result = train(experiment, out, force=force, observe=watch.look, on_note=notes.append)
+    if result.interrupted:
+        raise KeyboardInterrupt
+    model = watch.model
+    measured = evaluate(model, experiment.data, "test", TEST_IMAGES)
+    metrics: dict[str, float] = {name: measured[name] for name in ("iou50", "classified", "both")}
+    metrics |= {"images": TEST_IMAGES, "seconds": 0.0, "seed": seed, "steps": result.steps}
+    # The page says how long everything took, so its own making is timed by making it once before.
+    report = _report(experiment, model, watch, read_log(out), metrics, notes)
+    write_report(report, out / "report.html")
+    metrics["seconds"] = round(time.monotonic() - start, 1)
+    report = dataclasses.replace(report, summary=_summary(metrics), metrics=metrics)
+    write_report(report, out / "report.html")
+    write_atomically(out / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+    return metrics
+
+
+def demo_experiment(seed: int, steps: int | None) -> Experiment:
+    """The ``demo`` preset with a seed for scenes and weights and, if given, another length."""
+    experiment = find_preset(PRESET).experiment
+    steps = experiment.train.steps if steps is None else steps
+    return dataclasses.replace(
+        experiment,
+        data=dataclasses.replace(experiment.data, seed=seed),
+        step=dataclasses.replace(experiment.step, decay_steps=steps),
+        train=dataclasses.replace(experiment.train, steps=steps, seed=seed),
+    )
+
+
+class _Watch:
+    """Keeps the heat maps of a few test scenes while the network learns."""
+
+    model: Mist
+
+    def __init__(self, scenes: Scenes) -> None:
+        self.images = collate([scenes[index] for index in range(WATCHED_SCENES)]).images
+        self.frames: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def look(self, step: int, model: Mist) -> None:
+        self.model = model
+        if step in self.frames:
+            return
+        with torch.no_grad():
+            heatmap = model.heatmap(self.images)
+            self.frames[step] = (heatmap, model.keypoints(heatmap).points)
+
+    def histories(self) -> tuple[HeatmapHistory, ...]:
+        return tuple(
+            HeatmapHistory(
+                image, tuple((step, maps[index], points[index]) for step, (maps, points) in self.frames.items())
+            )
+            for index, image in enumerate(self.images)
+        )
+
+
+def right_detections(detections: Detections, boxes: Tensor, labels: Tensor | None) -> Bool[Tensor, " found"]:
+    """Which detections are right: overlap above .5 with an object of their class, one to one."""
+    eligible = None
+    if detections.labels is not None and labels is not None:
+        eligible = detections.labels[:, None] == labels[None, :]
+    return greedy_match(box_iou(detections.boxes, boxes), 0.5, eligible) != UNMATCHED
+
+
+def view_scenes(model: Mist, samples: Sequence[Sample]) -> list[SceneView]:
+    """What a model finds in samples of one size, judged against their truth; K is each sample's own count."""
+    views = []
+    model.eval()
+    for sample in samples:
+        assert sample.boxes is not None
+        with torch.inference_mode():
+            found = model.detect(sample.image[None], len(sample.boxes))[0]
+        correct = right_detections(found, sample.boxes, sample.labels)
+        views.append(SceneView(sample.image, found, sample.boxes, sample.labels, correct))
+    return views
+
+
+def _report(
+    experiment: Experiment,
+    model: Mist,
+    watch: _Watch,
+    log: Sequence[dict[str, float]],
+    metrics: dict[str, float],
+    notes: Sequence[str],
+) -> DemoReport:
+    shown = Scenes(experiment.data, "test", SHOWN_SCENES)
+    views = view_scenes(model, [shown[index] for index in range(SHOWN_SCENES)])
+    example = Scenes(experiment.data, "train", 1)[0]
+    return DemoReport(
+        title="Three digits to an image: found and read, without ever being shown where",
+        summary=_summary(metrics),
+        intro="It learnt from scratch, on images made on the fly from real handwriting. It was told how many of each "
+        "digit an image holds, and nothing else: nobody ever told it where a digit is.",
+        scenes=tuple(views),
+        class_names=model.class_names,
+        example=TrainingExample(example.image, example.counts),
+        told=("The image.", "How many of each digit it holds."),
+        not_told=(
+            "Where any digit is: no box and no point was ever used to learn.",
+            "Which of the digits is which.",
+            f"The true boxes are used after training only, to count what is right. The size of a box, "
+            f"{experiment.model.box_size:g} px, is a setting.",
+        ),
+        histories=watch.histories(),
+        patches=tuple(_patches(model, views)),
+        curves=_curves(log),
+        curve_notes={
+            "Counting loss": "How far its counts are from the true ones; lower is better.",
+            "Redrawing loss": "The share of the image that its patches, redrawn and put back, leave unexplained.",
+            "Heat-map loss": "How far the heat map is from one that fires exactly at the improved keypoints.",
+        },
+        metrics=metrics,
+        settings=_settings(experiment),
+        repeat=f"mist demo --seed {experiment.train.seed} --steps {experiment.train.steps}",
+        notes=tuple(notes),
+    )
+
+
+def _summary(metrics: dict[str, float]) -> str:
+    minutes, seconds = divmod(round(metrics["seconds"]), 60)
+    took = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    return (
+        f"In {took} this computer taught a small network to find and read handwritten digits: on images it had never "
+        f"seen it finds {metrics['iou50']:.0%} of them, and finds and reads {metrics['both']:.0%}."
+    )
+
+
+def _patches(model: Mist, views: Sequence[SceneView], count: int = 24) -> list[PatchView]:
+    patches = []
+    for view in views:
+        with torch.inference_mode():
+            cut = model.cut(view.image[None], view.detections.boxes[None, :, :2])[0]
+            decoded = model.task_network(cut[None]).decoded
+        for index, patch in enumerate(cut):
+            label, correct = view.detections.labels, view.correct
+            patches.append(
+                PatchView(
+                    patch,
+                    "" if label is None else model.class_names[int(label[index])],
+                    None if correct is None else bool(correct[index]),
+                    None if decoded is None else decoded[0, index],
+                )
+            )
+    return patches[:count]
+
+
+def _curves(log: Sequence[dict[str, float]]) -> dict[str, Curve]:
+    curves = {}
+    for title, name in (
+        ("Counting loss", "classification"),
+        ("Redrawing loss", "reconstruction"),
+        ("Heat-map loss", "heatmap"),
+    ):
+        rows = [line for line in log if name in line]
+        if rows:
+            curves[title] = Curve([int(row["step"]) for row in rows], [row[name] for row in rows], "log", "loss")
+    return curves
+
+
+def _settings(experiment: Experiment) -> dict[str, str]:
+    model, data, step = experiment.model, experiment.data, experiment.step
+    return {
+        "preset": PRESET,
+        "heat map": f"{model.heatmap.network}, {model.heatmap.blocks} blocks of {model.heatmap.channels} channels",
+        "classifier": f"{model.encoder.network}, {model.patch_size} px patches",
+        "objective": f"equation 9 + {step.reconstruction:g} x equation 8 of the MIST paper",
+        "digits": "scikit-learn's load_digits; training and test digits are different ones",
+        "scenes": f"{data.counts[0]} digits on {data.canvas} x {data.canvas} px",
+        "images a step": str(experiment.train.batch_size),
+        "versions": f"mistnn {package_version()}, torch {torch.__version__}",
+    }

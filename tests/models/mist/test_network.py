@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mistnn.models.mist import Mist
+from mistnn.nn.heatmap import HeatmapConfig
+from tests.models.mist.toys import JOINT, NETWORKS, TOY, toy, variant
+from tests.reference import heatmap as reference
+from tests.reference import sampling as sampling_reference
+
+
+def test_output_has_the_names_and_shapes_of_the_paper():
+    output = toy(JOINT)(torch.rand(2, 1, 20, 24))
+    assert output.heatmap.shape == (2, 20, 24)
+    assert output.keypoints.shape == (2, 2, 2) and output.responses.shape == (2, 2)
+    assert output.patches.shape == output.decoded.shape == (2, 2, 1, 8, 8)
+    assert output.logits.shape == (2, 2, 3)
+    assert output.reconstruction.shape == (2, 1, 20, 24)
+    assert toy()(torch.rand(1, 1, 20, 20)).decoded is None
+    assert toy(JOINT, class_names=())(torch.rand(1, 1, 20, 20)).logits is None
+
+
+def test_forward_is_equation_1():
+    """Each part is the op of the paper applied to the part before."""
+    model, images = toy(JOINT), torch.rand(2, 1, 20, 20)
+    with torch.no_grad():
+        output = model(images)
+    for index in range(2):
+        pixels = (output.keypoints[index] - 0.5).tolist()
+        expected = reference.top_k_pixels(output.heatmap[index].tolist(), TOY.k, TOY.nms_window)
+        assert [tuple(pixel) for pixel in pixels] == expected
+        boxes = [(*point, 7.0, 7.0) for point in output.keypoints[index].tolist()]
+        patches = [sampling_reference.extract_patch(images[index].tolist(), box, 8) for box in boxes]
+        torch.testing.assert_close(output.patches[index], torch.tensor(patches), atol=1e-5, rtol=0)
+        placed = sampling_reference.place_patches(output.decoded[index].tolist(), boxes, 20, 20)
+        torch.testing.assert_close(output.reconstruction[index], torch.tensor(placed), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("heatmap", "encoder"), NETWORKS)
+def test_batch_equals_singles(heatmap, encoder):
+    """An image's output does not depend on its batch mates (the released code's did)."""
+    model = variant(heatmap, encoder).eval()
+    scale = torch.tensor([1.0, 0.2, 0.6]).view(3, 1, 1, 1)
+    images = torch.rand(3, 1, 20, 20) * scale
+    with torch.no_grad():
+        whole = model(images)
+        for index in range(3):
+            one = model(images[index : index + 1])
+            assert torch.equal(one.keypoints[0], whole.keypoints[index])
+            for name in ("heatmap", "responses", "patches", "logits"):
+                torch.testing.assert_close(getattr(one, name)[0], getattr(whole, name)[index], atol=1e-5, rtol=1e-4)
+
+
+def test_training_mode_is_eval_mode():
+    model, images = toy(JOINT), torch.rand(2, 1, 20, 20)
+    with torch.no_grad():
+        trained, evaluated = model.train()(images), model.eval()(images)
+    assert all(torch.equal(a, b) for a, b in zip(trained, evaluated, strict=True))
+
+
+def test_task_loss_does_not_reach_the_heatmap_network():
+    """E_K stops it: this is why lifting is needed."""
+    model = toy()
+    model(torch.rand(2, 1, 20, 20)).logits.sum().backward()
+    assert all(part.grad is None for part in model.heatmap_network.parameters())
+    assert any(part.grad is not None for part in model.task_network.parameters())
+
+
+@pytest.mark.parametrize("k", [1, 5, 400])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_detect_any_k(k, batch):
+    found = toy().detect(torch.rand(batch, 1, 20, 20), k)
+    assert len(found) == batch
+    for one in found:
+        assert one.boxes.shape == (k, 4) and one.scores.shape == (k,) and one.labels.shape == (k,)
+        assert (one.boxes[:, 2:] == 7).all()
+        assert ((one.scores >= 0) & (one.scores <= 1)).all()
+        assert (one.scores[:-1] >= one.scores[1:]).all()
+
+
+def test_detect_pairs_boxes_with_their_labels():
+    """Scores reorder the detections: boxes, scores and labels must move together."""
+    model, images = toy(), torch.rand(1, 1, 20, 20)
+    with torch.no_grad():
+        found, output = model.detect(images, 5)[0], model(images, 5)
+    confidence, label = output.logits[0].softmax(-1).max(-1)
+    expected = {
+        tuple(point): (score, kind)
+        for point, score, kind in zip(
+            output.keypoints[0].tolist(), (output.responses[0] * confidence).tolist(), label.tolist(), strict=True
+        )
+    }
+    for box, score, kind in zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True):
+        assert expected[tuple(box[:2])] == (pytest.approx(score), kind)
+
+
+def test_without_classes_there_are_no_labels():
+    model = toy(JOINT, class_names=())
+    found = model.detect(torch.rand(1, 1, 20, 20))[0]
+    assert found.labels is None and found.boxes.shape == (2, 4)
+    with pytest.raises(ValueError, match="classes"):
+        model.task_network.classify(torch.rand(1, 2, 1, 8, 8))
+
+
+@pytest.mark.plain
+def test_k_beyond_the_pixels_is_named():
+    with pytest.raises(ValueError, match="got 401"):
+        toy().detect(torch.rand(1, 1, 20, 20), 401)
+
+
+def test_colour_and_other_sizes():
+    model = toy(channels=3)
+    for side in ((20, 20), (33, 17), (7, 9)):
+        assert model.detect(torch.rand(1, 3, *side))[0].boxes.shape == (2, 4)
+
+
+def test_box_and_extent_are_two_things():
+    model = toy(box_size=5.0, patch_extent=9.0)
+    images = torch.rand(1, 1, 20, 20)
+    assert (model.detect(images)[0].boxes[:, 2:] == 5).all()
+    patch = model.cut(images, torch.tensor([[[10.0, 10.0]]]))[0, 0].tolist()
+    expected = sampling_reference.extract_patch(images[0].tolist(), (10.0, 10.0, 9.0, 9.0), 8)
+    torch.testing.assert_close(torch.tensor(patch), torch.tensor(expected), atol=1e-5, rtol=0)
+
+
+def test_rebuild_has_room_for_every_place():
+    """The fixed window of ``rebuild`` cuts nothing off, wherever the keypoint sits in its pixel."""
+    for extent, size in ((7.0, 8), (20.0, 32), (9.5, 8)):
+        model = toy(JOINT, patch_extent=extent, patch_size=size)
+        for shift in (0.0, 0.01, 0.49, 0.5, 0.99):
+            keypoints = torch.tensor([[[14.0 + shift, 15.0 - shift]]])
+            decoded = torch.rand(1, 1, 1, size, size)
+            found = model.rebuild(decoded, keypoints, torch.zeros(1, 1, 30, 30))
+            box = (*keypoints[0, 0].tolist(), extent, extent)
+            if size == 8:
+                expected = sampling_reference.place_patches(decoded[0].tolist(), [box], 30, 30)
+                torch.testing.assert_close(found[0], torch.tensor(expected), atol=1e-4, rtol=0)
+            assert found.sum().item() == pytest.approx(decoded.mean().item() * extent**2, rel=0.05)
+
+
+def test_patch_window_darkens_the_border():
+    model = toy(patch_window=0.25)
+    patches = torch.rand(1, 1, 1, 8, 8)
+    moved = patches.clone()
+    moved[..., 0, 0] += 1
+    moved_centre = patches.clone()
+    moved_centre[..., 4, 4] += 1
+    with torch.no_grad():
+        base = model.task_network.classify(patches)
+        corner = (model.task_network.classify(moved) - base).abs().max()
+        centre = (model.task_network.classify(moved_centre) - base).abs().max()
+    assert corner < 0.5 * centre
+
+
+def test_tileable():
+    plain = toy(heatmap=HeatmapConfig(channels=4, blocks=1, normalisation="none"))
+    assert plain.tileable and plain.margin == 3
+    assert not toy(heatmap=HeatmapConfig(channels=4, blocks=1, normalisation="before")).tileable
+    assert not variant("released", "small").tileable
+
+
+@pytest.mark.parametrize(("heatmap", "encoder"), [("paper", "paper"), ("released", "released"), ("small", "small")])
+def test_state_round_trip(heatmap, encoder):
+    model = variant(heatmap, encoder)
+    other = Mist(model.config)
+    images = torch.rand(1, 1, 20, 20)
+    with torch.no_grad():
+        assert not torch.equal(other(images).logits, model(images).logits)
+        other.load_state_dict(model.state_dict(), strict=True)
+        assert all(torch.equal(a, b) for a, b in zip(model(images), other(images), strict=True) if a is not None)
+
+
+def test_seeds_reproduce():
+    same, again, other = (toy(JOINT, seed=seed)(torch.ones(1, 1, 20, 20)).logits for seed in (3, 3, 4))
+    assert torch.equal(same, again) and not torch.equal(same, other)
