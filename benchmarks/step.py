@@ -7,7 +7,7 @@ Contract:
       alternate between the variants, and each round starts with another one, so that a machine that slows down slows
       all of them.
     * The first ``--warm-up`` rounds are dropped. What is reported is the median of a step and its interquartile range.
-    * The twin differs in five things, no more: it classifies the patches of E_K's keypoints for labels in every step, it
+    * The twin differs in five things, no more: it classifies the patches at E_K for labels in every step, it
       differentiates the weights in the keypoint steps (``loss.backward()``), its Adam walks over single tensors, its
       tensors are packed channel by channel (NCHW), and it doesn't log. Samplers, softmax and networks are the same on
       both sides, so what they gained over the released code is not counted.

@@ -13,19 +13,18 @@ def _around(height, width, row, column, window):
             yield i, j
 
 
-def local_spatial_softmax(scores, window, strength, epsilon):
+def local_spatial_softmax(scores, window, strength):
     """The exponential of a pixel over those of its window; a pixel beyond the border counts as the nearest inside."""
     height, width, reach = len(scores), len(scores[0]), window // 2
-    top = max(max(line) for line in scores)
-    exponential = [[math.exp(strength * (score - top)) for score in line] for line in scores]
     result = [[0.0] * width for _ in range(height)]
     for row in range(height):
         for column in range(width):
             total = 0.0
             for i in range(row - reach, row + reach + 1):
                 for j in range(column - reach, column + reach + 1):
-                    total += exponential[min(max(i, 0), height - 1)][min(max(j, 0), width - 1)]
-            result[row][column] = exponential[row][column] / (total + epsilon)
+                    other = scores[min(max(i, 0), height - 1)][min(max(j, 0), width - 1)]
+                    total += math.exp(strength * (other - scores[row][column]))
+            result[row][column] = 1 / total
     return result
 
 

@@ -3,9 +3,10 @@
 The scores are raw; ``mistnn.ops.heatmap.local_spatial_softmax`` turns them into a heat map. None of the networks looks
 at the batch, so an image's scores don't depend on its batch mates.
 
-All of them start as a measure of energy: random ReLU features of the neighbourhood, averaged. The first heat map then
-fires where something is to be seen, and not on empty ground, from where no task gradient leads back. The papers don't
-say how the weights start.
+All of them start as a measure of energy: random ReLU features of the neighbourhood, averaged, from kernels that are the
+same seen in a mirror. The first heat map then fires where something is to be seen, and not on empty ground, from where
+no task gradient leads back; and it leans to no side, which training on its own keypoints would make worse. The papers
+don't say how the weights start.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ class HeatmapConfig:
             mirrored border, normalisation after each) or "small" (half resolution inside, about ten times cheaper).
         channels: width of every block (paper: 32).
         blocks: number of residual blocks (paper: 4).
-        normalisation: of the "paper" and the "small" network. The paper names none here; "before" is what it says of
-            the auto-encoder. With "none" the scores grow without bound and training broke down in our runs.
+        normalisation: of the "paper" and the "small" network. The paper names none here. With "none" a score depends on
+            its neighbourhood alone, so a large image can be read in tiles.
         zero_start: residual branches start at zero (not in the paper; an option for ablations).
     """
 
     network: Literal["paper", "released", "small"] = "paper"
     channels: int = 32
     blocks: int = 4
-    normalisation: Normalisation = "before"
+    normalisation: Normalisation = "none"
     zero_start: bool = False
 
     def __post_init__(self) -> None:
@@ -139,7 +140,7 @@ class SmallHeatmapNetwork(nn.Module):
 def _score(layer: nn.Conv2d, features: Tensor) -> Tensor:
     # The softmax multiplies differences of scores by its strength: in bfloat16 near scores would become ties.
     with torch.autocast(features.device.type, enabled=False):
-        return layer(features.float())
+        return layer(features.to(layer.weight.dtype))
 
 
 HeatmapNetwork = PaperHeatmapNetwork | ReleasedHeatmapNetwork | SmallHeatmapNetwork
@@ -155,12 +156,24 @@ def build_heatmap_network(channels: int, config: HeatmapConfig) -> HeatmapNetwor
 _NETWORKS = {"paper": PaperHeatmapNetwork, "released": ReleasedHeatmapNetwork, "small": SmallHeatmapNetwork}
 
 
+def _mirror(kernels: Tensor) -> None:
+    """Makes each kernel equal to its mirror images and transpose, and keeps the mean square of the weights."""
+    with torch.no_grad():
+        before = kernels.square().mean().sqrt()
+        mirrored = kernels + kernels.flip(-1)
+        mirrored = mirrored + mirrored.flip(-2)
+        mirrored = mirrored + mirrored.transpose(-1, -2)
+        kernels.copy_(mirrored * before / mirrored.square().mean().sqrt())
+
+
 def _start_as_energy(network: HeatmapNetwork, zero_start: bool) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             assert module.bias is not None
             nn.init.zeros_(module.bias)
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            _mirror(module.weight)
+    for module in network.modules():
         if zero_start and isinstance(module, ResidualBlock):
             nn.init.zeros_(module.second.weight)
     with torch.no_grad():

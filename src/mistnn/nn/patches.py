@@ -47,7 +47,8 @@ class EncoderConfig:
 class ResidualEncoder(nn.Module):
     """The encoder half of the paper's auto-encoder: five levels of three residual blocks and a 2x2 max pooling.
 
-    The released code has a sixth stage of three blocks after the last pooling and normalises after the convolutions.
+    The released code has a sixth stage of three blocks after the last pooling, begins each stage with a 1x1
+    convolution, and normalises after the convolutions.
 
     Args:
         channels: of the patches.
@@ -73,11 +74,15 @@ class ResidualEncoder(nn.Module):
         inputs = channels
         for level in range(self.levels):
             outputs = config.width * 2**level
+            if released:  # every stage changes the width first, by a 1x1 convolution of its own
+                layers.append(nn.Conv2d(inputs, outputs, 1))
+                inputs = outputs
             for _ in range(self.blocks):
                 layers.append(ResidualBlock(inputs, outputs, normalisation))
                 inputs = outputs
             layers.append(nn.MaxPool2d(2))
         if released:
+            layers.append(nn.Conv2d(inputs, inputs, 1))
             layers.extend(ResidualBlock(inputs, inputs, normalisation) for _ in range(self.blocks))
         features = inputs * (size // 2**self.levels) ** 2
         self.layers = nn.Sequential(*layers)

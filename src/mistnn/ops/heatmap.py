@@ -12,21 +12,22 @@ from torch.nn import functional as F
 from mistnn.ops.coordinates import pixel_of
 
 
-def local_spatial_softmax(scores: Tensor, window: int = 15, strength: float = 10.0, epsilon: float = 1e-6) -> Tensor:
+def local_spatial_softmax(scores: Tensor, window: int = 15, strength: float = 10.0) -> Tensor:
     """Sharpens scores: each pixel's exponential over the sum of those in the window around it.
 
-    The maximum of each image is subtracted first; a pixel far below it (1.4 at strength 10 and epsilon 1e-6) gives 0.
+    Computed on logarithms, with the maximum of each window: exact for scores of any size. (Subtracting the maximum of
+    the whole image and adding 1e-6 to the sum, as the released code does, gives 0 and no gradient to every object whose
+    score is 1.4 below the best one's; in the end one object of an image wins all keypoints.)
 
     Args:
         scores: (batch, height, width), any range.
         window: side in pixels, odd (paper: 15).
         strength: factor on the scores (not stated in the paper; value of the released code).
-        epsilon: added to the sum (not stated; value of the released code).
 
-    Convention: beyond the border the exponentials are continued by the nearest pixel.
+    Convention: beyond the border the scores are continued by the nearest pixel.
 
     Returns:
-        (batch, height, width) in [0, 1].
+        (batch, height, width) in [0, 1]; 1 / window^2 where the scores are flat.
 
     Raises:
         ValueError: if the window is even or below 1.
@@ -35,13 +36,23 @@ def local_spatial_softmax(scores: Tensor, window: int = 15, strength: float = 10
     """
     _check(scores, window)
     reach = window // 2
-    top = scores.detach().amax(dim=(-2, -1), keepdim=True)
-    exponential = (strength * (scores - top)).exp()
-    padded = F.pad(exponential.unsqueeze(1), (reach, reach, reach, reach), mode="replicate")
-    # A sum over a square is a sum of sums over lines: 2 * window additions a pixel instead of window^2.
-    rows = F.avg_pool2d(padded, (window, 1), stride=1, divisor_override=1)
-    total = F.avg_pool2d(rows, (1, window), stride=1, divisor_override=1).squeeze(1)
-    return exponential / (total + epsilon)
+    logits = strength * scores
+    padded = F.pad(logits.unsqueeze(1), (reach, reach, reach, reach), mode="replicate")
+    # A sum over a square is a sum of sums over lines: 2 * window terms a pixel instead of window^2.
+    rows = _log_sum_of_windows(padded.squeeze(1), window, dim=-2)
+    return (logits - _log_sum_of_windows(rows, window, dim=-1)).exp()
+
+
+def _log_sum_of_windows(values: Tensor, window: int, dim: int) -> Tensor:
+    """The logarithm of the sum of exponentials over every run of ``window`` values along a dimension."""
+    count = values.shape[dim] - window + 1
+    shifted = [values.narrow(dim, start, count) for start in range(window)]
+    # The maximum only keeps the exponentials in range: the result, and so the gradient, does not depend on it.
+    top = torch.stack([part.detach() for part in shifted]).amax(0)
+    total = torch.zeros_like(top)
+    for part in shifted:
+        total = total + (part - top).exp()
+    return top + total.log()
 
 
 def non_maximum_suppression(heatmap: Tensor, window: int = 5) -> Tensor:

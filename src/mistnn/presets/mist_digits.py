@@ -54,11 +54,11 @@ PRESETS = (
     Preset(
         "mist-mnist-hard",
         "Tables 2 and 3: nine MNIST digits on 80x80, class counts only (paper's heat map, small classifier)",
-        Experiment(SMALL, HARD, _step(3000), _train(3000)),
+        Experiment(SMALL, HARD, _step(2500), _train(2500)),
     ),
     Preset(
         "mist-mnist-3",
         "Table 3: three MNIST digits on 48x48, class counts only (paper's heat map, small classifier)",
-        Experiment(SMALL, THREE, _step(5000), _train(5000)),
+        Experiment(SMALL, THREE, _step(2500), _train(2500)),
     ),
 )

@@ -72,11 +72,12 @@ class Row:
     paper: dict[str, float]
 
 
+HARD_IN_PAPER = {"iou50": 0.978, "classified": 0.988, "both": 0.975}
 TABLES: dict[str, tuple[Row, ...]] = {
     "Table 2 and 3: detection and classification of digits (MIST, CVPR 2021)": (
-        Row("MIST", "MNIST-hard", "mist-mnist-hard", {"iou50": 0.978, "classified": 0.988, "both": 0.975}),
-        Row("MIST, classifier of the paper", "MNIST-hard", "mist-mnist-hard-paper", {"iou50": 0.978, "classified": 0.988, "both": 0.975}),
-        Row("MIST", "MNIST-3 digits", "mist-mnist-3", {"iou50": 0.995, "classified": 0.969, "both": 0.966}),
+        Row("MIST, small classifier", "MNIST-hard", "mist-mnist-hard", HARD_IN_PAPER),
+        Row("MIST, classifier of the paper", "MNIST-hard", "mist-mnist-hard-paper", HARD_IN_PAPER),
+        Row("MIST, small classifier", "MNIST-3 digits", "mist-mnist-3", {"iou50": 0.995, "classified": 0.969, "both": 0.966}),
     ),
 }  # fmt: skip
 SHOWN = ("iou50", "classified", "both")
@@ -181,8 +182,8 @@ def results_page(entries: list[Entry]) -> str:
     lines = [
         "# Results",
         "",
-        "Made by `mist results` from `results/*.json`; every number has the command that makes it again. Shares are 0-1;",
-        "where several seeds were run, mean (spread: least - greatest). `classified` is strict, see `mistnn.metrics`.",
+        "Made by `mist results` from `results/*.json`; every number has the command that makes it again. Shares are",
+        "0-1; where several seeds were run, mean (spread: least - greatest). `classified` is strict, see `mistnn.metrics`.",
     ]
     for title, rows in TABLES.items():
         lines += [

@@ -39,8 +39,6 @@ class MistConfig:
         decoder: width of the decoder that the joint objective needs; 0 for none.
         softmax_window: side of the local spatial softmax in pixels (paper: 15).
         softmax_strength: its strength (not stated in the paper; value of the released code).
-        softmax_epsilon: added to its sum (not stated). The released code's 1e-6 gives 0, and no gradient, to every
-            object whose score is 1.4 below the image's best; 1e-30 keeps it to 6.9 below.
         nms_window: side of the non-maximum suppression in pixels (not stated; value of the released code).
     """
 
@@ -56,7 +54,6 @@ class MistConfig:
     decoder: int = 0
     softmax_window: int = 15
     softmax_strength: float = 10.0
-    softmax_epsilon: float = 1e-30
     nms_window: int = 5
 
     def __post_init__(self) -> None:
@@ -167,12 +164,11 @@ class Mist(nn.Module):
 
     def score_map(self, images: Tensor) -> Tensor:
         """(batch, channels, height, width) to raw scores (batch, height, width), each from its neighbourhood only."""
-        return self.heatmap_network(images).float()
+        return self.heatmap_network(images)
 
     def heatmap_from_scores(self, scores: Tensor) -> Tensor:
         """Raw scores to the heat map h of the whole image."""
-        config = self.config
-        return local_spatial_softmax(scores, config.softmax_window, config.softmax_strength, config.softmax_epsilon)
+        return local_spatial_softmax(scores, self.config.softmax_window, self.config.softmax_strength)
 
     def heatmap(self, images: Tensor) -> Tensor:
         """h = H_eta(I), (batch, height, width) in [0, 1]."""
@@ -192,6 +188,7 @@ class Mist(nn.Module):
         window = int(self.config.patch_extent * (1 + 1 / self.config.patch_size)) + 2
         return place_patches(decoded, boxes, images.shape[-2], images.shape[-1], window)
 
+    @torch.no_grad()
     def detect(self, images: Tensor, k: int | None = None) -> list[Detections]:
         """The K objects of each image, the best first.
 
@@ -201,6 +198,7 @@ class Mist(nn.Module):
         """
         return self.detect_from_heatmap(images, self.heatmap(images), k)
 
+    @torch.no_grad()
     def detect_from_heatmap(self, images: Tensor, heatmap: Tensor, k: int | None = None) -> list[Detections]:
         """As ``detect``, with the heat map computed before; the score is response x probability of the class."""
         found = self.keypoints(heatmap, k)
@@ -237,11 +235,13 @@ class TaskNetwork(nn.Module):
         window = gaussian_window(config.patch_size, config.patch_window) if config.patch_window else torch.ones(1, 1)
         self.register_buffer("window", window, persistent=False)
 
-    def forward(self, patches: Tensor) -> TaskOutput:
-        """(batch, k, channels, size, size) to logits and decoded patches."""
+    def forward(self, patches: Tensor, decode: bool = True) -> TaskOutput:
+        """(batch, k, channels, size, size) to logits and, unless told not to, decoded patches."""
         code = self._encode(patches)
         logits = None if self.head is None else self.head(code.relu()).unflatten(0, patches.shape[:2])
-        decoded = None if self.decoder is None else self.decoder(code).unflatten(0, patches.shape[:2])
+        decoded = None
+        if self.decoder is not None and decode:
+            decoded = self.decoder(code).unflatten(0, patches.shape[:2])
         return TaskOutput(logits, decoded)
 
     def classify(self, patches: Tensor) -> Tensor:

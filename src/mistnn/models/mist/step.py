@@ -31,9 +31,11 @@ class StepConfig:
             scattered the keypoints in our runs).
         keypoint_reach: longest move of a keypoint in one inner step, in pixels; 0 for no limit (paper;
             a limit keeps a patch from losing its object).
-        penalty: lambda of equation 6 (not stated; the released code has no such term: 0).
+        penalty: lambda of equation 6 (not stated; the released code has no such term: 0). Each inner step takes 2 x
+            keypoint_step x lambda of a keypoint's way from its anchor back, so at most 1 / keypoint_step.
         confidence: c of the weight exp(-c x task loss) that an image has in the heat-map loss (not in the paper; the
-            released code's 5 on half the squared distance is 2.5 here). 0 switches it off.
+            released code's 5 on half the squared distance is 2.5 here; 0.5 is 5 on its mean over 10 classes). 0
+            switches it off.
         reconstruction: beta, the share of equation 8 in the objective: equation 9 + beta x equation 8 per unit of the
             image's own energy. 0 as in the paper; needs a decoder.
         task_rate: learning rate of Adam for tau (not stated; 1e-4 in the released code).
@@ -76,6 +78,15 @@ class StepConfig:
                 raise MistError(f"step.{name}={getattr(self, name)} must be a finite number of 0 or more")
         if not 0 <= self.decay <= 1:
             raise MistError(f"step.decay={self.decay} must be a share from 0 to 1; 1 keeps the rates constant")
+        if self.decay < 1 and self.decay_steps < 1:
+            raise MistError(
+                f"step.decay={self.decay} needs step.decay_steps, the iterations it takes; e.g. train.steps"
+            )
+        if self.penalty * self.keypoint_step > 1:
+            raise MistError(
+                f"step.penalty={self.penalty} diverges at step.keypoint_step={self.keypoint_step}: give at most "
+                f"{1 / self.keypoint_step:.3g}"
+            )
 
 
 def off_centre_note(values: Mapping[str, float], box_size: float) -> str | None:
@@ -107,6 +118,11 @@ class LiftedStep:
         if config.reconstruction and model.task_network.decoder is None:
             raise MistError(
                 f"step.reconstruction={config.reconstruction} needs a decoder: set model.decoder to its width, e.g. 32"
+            )
+        if not config.reconstruction and not model.class_names:
+            raise MistError(
+                "model.class_names is empty and step.reconstruction=0: there is nothing to learn; name the classes, or "
+                "set step.reconstruction=1 and model.decoder=16"
             )
         self.model = model.to(memory_format=torch.channels_last)
         self.config = config
@@ -181,7 +197,7 @@ class LiftedStep:
 
     def objective(self, batch: Batch, images: Tensor, keypoints: Tensor) -> dict[str, Tensor]:
         """L_task of each image and its terms: equation 9, and beta times equation 8 where it is switched on."""
-        task = self.model.task_network(self.model.cut(images, keypoints))
+        task = self.model.task_network(self.model.cut(images, keypoints), decode=self.config.reconstruction > 0)
         terms: dict[str, Tensor] = {}
         total = images.new_zeros(len(images))
         if task.logits is not None:
@@ -189,7 +205,7 @@ class LiftedStep:
                 raise MistError("this model has classes: its training images need class counts, and these have none")
             terms["classification"] = class_proportion_loss(F.softmax(task.logits, -1), batch.counts)
             total = total + terms["classification"]
-        if self.config.reconstruction and task.decoded is not None:
+        if task.decoded is not None:
             rebuilt = self.model.rebuild(task.decoded, keypoints, images)
             energy = images.square().flatten(1).sum(1).clamp(min=1.0)
             terms["reconstruction"] = reconstruction_loss(images, rebuilt) / energy
