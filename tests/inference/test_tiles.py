@@ -70,7 +70,7 @@ def test_mist_tiles(network: str) -> None:
     from mistnn.models.mist import Mist, MistConfig
     from mistnn.nn.heatmap import HeatmapConfig
 
-    model = Mist(MistConfig(heatmap=HeatmapConfig(network=network, zero_start=False))).eval()  # pyright: ignore
+    model = Mist(MistConfig(heatmap=HeatmapConfig(network=network))).eval()  # pyright: ignore
     assert isinstance(model, Detector)
     images = torch.rand(1, 1, 151, 170)
     if not model.tileable:

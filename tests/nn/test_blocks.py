@@ -19,14 +19,6 @@ def test_shapes_and_gradients(normalisation, outputs):
         assert weights.grad is not None and weights.grad.isfinite().all() and weights.grad.any(), name
 
 
-@pytest.mark.parametrize("normalisation", NORMALISATIONS)
-def test_zero_start_is_the_identity(normalisation):
-    """Of what has passed a ReLU before, as the blocks' input has."""
-    features = torch.rand(2, 4, 5, 5)
-    assert torch.equal(ResidualBlock(4, 4, normalisation, zero_start=True)(features), features)
-    assert not torch.equal(ResidualBlock(4, 4, normalisation)(features), features)
-
-
 def test_norm_before_stands_before_each_convolution():
     block = ResidualBlock(3, 3, "before")
     seen = []

@@ -90,15 +90,31 @@ def test_starts_as_a_measure_of_energy(network):
     assert (scores >= 0).all()
 
 
+@pytest.mark.parametrize("network", ["paper", "released", "small"])
+def test_energy_start_leans_to_no_side(network):
+    """A symmetric blob gives symmetric scores."""
+    image = torch.zeros(1, 1, 32, 32)
+    image[..., 12:20, 12:20] = 1.0
+    with torch.no_grad():
+        scores = build(network)(image)
+    torch.testing.assert_close(scores, scores.flip(-1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(scores, scores.flip(-2), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", ["paper", "released", "small"])
+def test_a_flat_image_has_flat_scores_up_to_the_border(network):
+    module = build(network)
+    with torch.no_grad():
+        for part in module.parameters():
+            part.add_(0.05 * torch.randn_like(part))  # biases that padding with zeros would show
+        scores = module(torch.full((1, 1, 40, 40), 0.3))
+    assert scores.var() < 1e-8 if network != "small" else scores[0, ::2, ::2].var() < 1e-8
+
+
 @pytest.mark.parametrize("network", ["paper", "small"])
-def test_zero_start(network):
-    """Residual branches are zero after the start as energy, too."""
-    module = build(network, zero_start=True)
-    blocks = [part for part in module.modules() if isinstance(part, ResidualBlock)]
-    assert blocks
-    features = torch.rand(1, 4, 6, 6)
-    for block in blocks:
-        assert torch.equal(block(features), features)
+def test_random_start_is_another(network):
+    assert not torch.equal(build(network).entry.weight, build(network, start="random").entry.weight)
+    assert (build(network, start="random").score.weight < 0).any()
 
 
 def test_seeds_reproduce():

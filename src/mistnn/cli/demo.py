@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mistnn.cli.parsing import Folder, Number, OptionalNumber, parse
+from mistnn.cli.parsing import Folder, Number, OptionalFile, OptionalNumber, parse
 from mistnn.errors import MistError
 
 DESCRIPTION = (
@@ -26,12 +26,14 @@ class Demo:
         seed: of the starting weights and of training; another seed is another run.
         steps: of training; fewer are faster and worse. The preset's number if not given.
         force: replace what an earlier demo left in the folder.
+        record: a file for an entry of the ledger, see `mist evaluate`.
     """
 
     out: Folder = Path("demo")
     seed: Number = 0
     steps: OptionalNumber = None
     force: bool = False
+    record: OptionalFile = None
 
     def __post_init__(self) -> None:
         """Refuses impossible numbers."""
@@ -48,6 +50,13 @@ def run(arguments: Sequence[str]) -> int:
     from mistnn.studies.demo import run_demo
 
     metrics = run_demo(demo.out, demo.seed, demo.steps, demo.force, start)
+    if demo.record is not None:
+        from mistnn.studies.ledger import make_entry, write_entry
+
+        measured = {name: metrics[name] for name in ("iou50", "classified", "both", "seconds")}
+        command = f"mist demo --seed {demo.seed}" + ("" if demo.steps is None else f" --steps {demo.steps}")
+        entry = make_entry(demo.out, measured, int(metrics["images"]), demo.seed, command, "demo")
+        write_entry(entry, demo.record)
     print(f"{metrics['both']:.1%} of the digits found and read right on test images, after {metrics['seconds']:.0f} s.")
     print(f"Open {demo.out / 'report.html'} to see them.")
     return 0

@@ -45,6 +45,8 @@ class Evaluate:
             share a digit, whatever the seed.
         split: which digits: those kept for tests, or those used to choose settings.
         json: a file to write the results to as well.
+        record: a file for an entry of the ledger: the results with seed, steps, time, hardware, versions and commit.
+            Its name without ending and "-seedN" is the entry's name; `mist results` makes a page of all entries.
         data_root: the folder that holds MNIST, if the model was trained on it; the environment variable MIST_DATA says
             the same.
     """
@@ -54,6 +56,7 @@ class Evaluate:
     seed: OptionalNumber = None
     split: Literal["test", "validation"] = "test"
     json: OptionalFile = None
+    record: OptionalFile = None
     data_root: OptionalFolder = None
 
     def __post_init__(self) -> None:
@@ -62,8 +65,9 @@ class Evaluate:
             raise MistError(f"--images {self.images} measures nothing: give 1 or more")
         if self.seed is not None and self.seed < 0:
             raise MistError(f"--seed {self.seed} is negative: give 0 or more")
-        if self.json is not None and (self.json.is_dir() or not self.json.absolute().parent.is_dir()):
-            raise MistError(f"--json {self.json} can't be written: give a file in a folder that exists")
+        for option, path in (("--json", self.json), ("--record", self.record)):
+            if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+                raise MistError(f"{option} {path} can't be written: give a file in a folder that exists")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -89,6 +93,14 @@ def run(arguments: Sequence[str]) -> int:
     if request.json is not None:
         numbers = {name: int(value) if name in WHOLE else value for name, value in metrics.items()}
         _write_json(request.json, {"model": request.model, "split": request.split, "seed": data.seed, **numbers})
+    if request.record is not None:
+        from mistnn.studies.ledger import entry_name, make_entry, write_entry
+
+        command = f"mist evaluate {request.model} --images {request.images}" + (
+            "" if request.seed is None else f" --seed {request.seed}"
+        )
+        name = entry_name(request.record)
+        write_entry(make_entry(request.model, metrics, request.images, data.seed, command, name), request.record)
     return 0
 
 

@@ -15,8 +15,9 @@ from mistnn.errors import MistError
 DESCRIPTION = """\
 Draws a figure of the papers with a trained model, as PNG and PDF.
 
-  fig5  boxes and classes on test scenes (MIST, CVPR 2021, figure 5):
-        right ones green and solid, wrong ones red and dashed, missed digits grey and dotted"""
+  fig5     boxes and classes on test scenes (MIST, CVPR 2021, figure 5):
+           right ones green and solid, wrong ones red and dashed, missed digits grey and dotted
+  samples  scenes of every kind with their true boxes; needs no model"""
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Figure:
     """The arguments.
 
     Attributes:
-        name: which figure: fig5.
+        name: which figure: fig5, samples.
         model: a run folder, or the name of a shipped model.
         out: folder for the two files, made if it is missing.
         seed: of the scenes; the one of the training run if not given.

@@ -40,6 +40,8 @@ COMMANDS = {
     "evaluate": Command("mistnn.cli.evaluate", "MODEL", "measure a trained model on test scenes"),
     "predict": Command("mistnn.cli.predict", "MODEL PATH... --out DIR", "find objects in your images"),
     "figure": Command("mistnn.cli.figure", "NAME", "draw a figure of the papers with a trained model"),
+    "reproduce": Command("mistnn.cli.reproduce", "NAME", "run a study of several trainings"),
+    "results": Command("mistnn.cli.results", "", "make the page of all measured results"),
 }
 
 

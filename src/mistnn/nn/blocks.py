@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Normalisation = Literal["before", "after", "none"]
+Padding = Literal["zeros", "replicate"]
 
 
 def layer_norm(channels: int) -> nn.GroupNorm:
@@ -24,15 +25,15 @@ class ResidualBlock(nn.Module):
         outputs: channels of the output; a 1x1 convolution fits the skip where they differ.
         normalisation: "before" each convolution (MIST supplement, section C.1), "after" each with one module shared by
             both (the released code), or "none".
-        zero_start: the block starts as the identity, its last convolution at zero.
+        padding: what the convolutions see beyond the border.
 
     Reference: He et al. (2016); MIST supplement, sections A and C.1.
     """
 
-    def __init__(self, inputs: int, outputs: int, normalisation: Normalisation, zero_start: bool = False) -> None:
+    def __init__(self, inputs: int, outputs: int, normalisation: Normalisation, padding: Padding = "zeros") -> None:
         super().__init__()
-        self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.first = nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode=padding)
+        self.second = nn.Conv2d(outputs, outputs, 3, padding=1, padding_mode=padding)
         self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
         self.norm_first: nn.Module = nn.Identity()
         self.norm_second: nn.Module = nn.Identity()
@@ -41,10 +42,6 @@ class ResidualBlock(nn.Module):
             self.norm_first, self.norm_second = layer_norm(inputs), layer_norm(outputs)
         elif normalisation == "after":
             self.after = layer_norm(outputs)
-        if zero_start:
-            nn.init.zeros_(self.second.weight)
-            assert self.second.bias is not None
-            nn.init.zeros_(self.second.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, inputs, height, width) to (batch, outputs, height, width)."""

@@ -3,10 +3,11 @@
 The scores are raw; ``mistnn.ops.heatmap.local_spatial_softmax`` turns them into a heat map. None of the networks looks
 at the batch, so an image's scores don't depend on its batch mates.
 
-All of them start as a measure of energy: random ReLU features of the neighbourhood, averaged, from kernels that are the
-same seen in a mirror. The first heat map then fires where something is to be seen, and not on empty ground, from where
-no task gradient leads back; and it leans to no side, which training on its own keypoints would make worse. The papers
-don't say how the weights start.
+By default they start as a measure of energy: random ReLU features of the neighbourhood, averaged, from kernels that are
+the same seen in a mirror. The first heat map then fires where something is to be seen, and not on empty ground, from
+where no task gradient leads back; and it leans to no side, which training on its own keypoints would make worse. The
+papers don't say how the weights start. Borders are continued by the nearest pixel: zeros would make corners of their
+own, which the local softmax sharpens.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ class HeatmapConfig:
         blocks: number of residual blocks (paper: 4).
         normalisation: of the "paper" and the "small" network. The paper names none here. With "none" a score depends on
             its neighbourhood alone, so a large image can be read in tiles.
-        zero_start: residual branches start at zero (not in the paper; an option for ablations).
+        start: "energy" as said above, or "random", PyTorch's own start, which may look anywhere.
     """
 
     network: Literal["paper", "released", "small"] = "paper"
     channels: int = 32
     blocks: int = 4
     normalisation: Normalisation = "none"
-    zero_start: bool = False
+    start: Literal["energy", "random"] = "energy"
 
     def __post_init__(self) -> None:
         """Refuses sizes that no network can have.
@@ -63,10 +64,10 @@ class PaperHeatmapNetwork(nn.Module):
 
     def __init__(self, channels: int, config: HeatmapConfig) -> None:
         super().__init__()
-        self.entry = nn.Conv2d(channels, config.channels, 3, padding=1)
+        self.entry = nn.Conv2d(channels, config.channels, 3, padding=1, padding_mode="replicate")
         self.blocks = nn.Sequential(
             *(
-                ResidualBlock(config.channels, config.channels, config.normalisation, config.zero_start)
+                ResidualBlock(config.channels, config.channels, config.normalisation, padding="replicate")
                 for _ in range(config.blocks)
             )
         )
@@ -119,10 +120,10 @@ class SmallHeatmapNetwork(nn.Module):
 
     def __init__(self, channels: int, config: HeatmapConfig) -> None:
         super().__init__()
-        self.entry = nn.Conv2d(channels, config.channels, 4, stride=2, padding=1)
+        self.entry = nn.Conv2d(channels, config.channels, 4, stride=2, padding=1, padding_mode="replicate")
         self.blocks = nn.Sequential(
             *(
-                ResidualBlock(config.channels, config.channels, config.normalisation, config.zero_start)
+                ResidualBlock(config.channels, config.channels, config.normalisation, padding="replicate")
                 for _ in range(config.blocks)
             )
         )
@@ -132,7 +133,7 @@ class SmallHeatmapNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(batch, channels, height, width) to scores (batch, height, width)."""
         height, width = images.shape[-2:]
-        padded = F.pad(images, (0, width % 2, 0, height % 2))
+        padded = F.pad(images, (0, width % 2, 0, height % 2), mode="replicate")
         scores = _score(self.score, self.blocks(F.relu(self.entry(padded))))
         return F.pixel_shuffle(scores, 2)[:, 0, :height, :width]
 
@@ -149,7 +150,8 @@ HeatmapNetwork = PaperHeatmapNetwork | ReleasedHeatmapNetwork | SmallHeatmapNetw
 def build_heatmap_network(channels: int, config: HeatmapConfig) -> HeatmapNetwork:
     """The heat-map network of a configuration, for images of so many channels, its weights as above."""
     network = _NETWORKS[config.network](channels, config)
-    _start_as_energy(network, config.zero_start)
+    if config.start == "energy":
+        _start_as_energy(network)
     return network
 
 
@@ -166,15 +168,14 @@ def _mirror(kernels: Tensor) -> None:
         kernels.copy_(mirrored * before / mirrored.square().mean().sqrt())
 
 
-def _start_as_energy(network: HeatmapNetwork, zero_start: bool) -> None:
+def _start_as_energy(network: HeatmapNetwork) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             assert module.bias is not None
             nn.init.zeros_(module.bias)
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             _mirror(module.weight)
-    for module in network.modules():
-        if zero_start and isinstance(module, ResidualBlock):
-            nn.init.zeros_(module.second.weight)
     with torch.no_grad():
-        network.score.weight.abs_().div_(network.score.in_channels)
+        weight = network.score.weight
+        # The small network has four scores: alike, so that none of the four pixels is preferred.
+        weight.copy_(weight.abs().mean(0, keepdim=True).expand_as(weight) / network.score.in_channels)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from mistnn.data import ScenesConfig
 from mistnn.models.mist import MistConfig, StepConfig
 from mistnn.nn.heatmap import HeatmapConfig
@@ -54,11 +56,11 @@ PRESETS = (
     Preset(
         "mist-mnist-hard",
         "Tables 2 and 3: nine MNIST digits on 80x80, class counts only (paper's heat map, small classifier)",
-        Experiment(SMALL, HARD, _step(2500), _train(2500)),
+        Experiment(SMALL, HARD, _step(2000), _train(2000)),
     ),
     Preset(
         "mist-mnist-3",
         "Table 3: three MNIST digits on 48x48, class counts only (paper's heat map, small classifier)",
-        Experiment(SMALL, THREE, _step(2500), _train(2500)),
+        Experiment(dataclasses.replace(SMALL, k=3), THREE, _step(2000), _train(2000)),
     ),
 )

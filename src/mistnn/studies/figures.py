@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mistnn.data import Scenes
+from mistnn.data import Scenes, ScenesConfig
 from mistnn.errors import MistError
 from mistnn.models.mist import Mist
 from mistnn.presets import restore
 from mistnn.studies.demo import view_scenes
-from mistnn.viz import draw_scenes, save_figure
+from mistnn.viz import draw_samples, draw_scenes, save_figure
 from mistnn.weights import load_model
 
 if TYPE_CHECKING:
@@ -80,4 +80,24 @@ def figure_5(model: str | Path, seed: int | None = None, root: str | None = None
     )
 
 
-FIGURES: Mapping[str, Draw] = {"fig5": figure_5}
+def sample_sheet(model: str | Path, seed: int | None = None, root: str | None = None) -> Figure:
+    """Scenes of every layout with their true boxes; the model plays no part."""
+    seed = 0 if seed is None else seed
+    sheets = {}
+    for title, config in SHEET.items():
+        scenes = Scenes(dataclasses.replace(config, seed=seed, root=root), "train", SHEET_COLUMNS)
+        sheets[title] = [scenes[index] for index in range(SHEET_COLUMNS)]
+    return draw_samples(sheets, tuple(str(digit) for digit in range(10)))
+
+
+SHEET_COLUMNS = 5
+SHEET: Mapping[str, ScenesConfig] = {
+    "MNIST easy": ScenesConfig(layout="easy"),
+    "MNIST hard": ScenesConfig(layout="hard"),
+    "uneven": ScenesConfig(layout="uneven"),
+    "varying size": ScenesConfig(layout="hard", canvas=96, object_size=(14, 28), counts=(6,)),
+    "three digits": ScenesConfig(layout="hard", canvas=48, counts=(3,)),
+    "embedded digits": ScenesConfig(layout="hard", source="embedded", canvas=48, counts=(3,)),
+}
+
+FIGURES: Mapping[str, Draw] = {"fig5": figure_5, "samples": sample_sheet}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cattrs
 import torch
@@ -55,31 +57,29 @@ class Entry:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A row of a table of the paper.
 
     Attributes:
         system: as the paper prints it.
         data: the data set.
         name: of the ledger entries that repeat it.
-        paper: metric -> the paper's number.
+        paper: the paper's numbers, in the order of ``SHOWN``.
     """
 
     system: str
     data: str
     name: str
-    paper: dict[str, float]
+    paper: tuple[float, float, float]
 
 
-HARD_IN_PAPER = {"iou50": 0.978, "classified": 0.988, "both": 0.975}
 TABLES: dict[str, tuple[Row, ...]] = {
     "Table 2 and 3: detection and classification of digits (MIST, CVPR 2021)": (
-        Row("MIST, small classifier", "MNIST-hard", "mist-mnist-hard", HARD_IN_PAPER),
-        Row("MIST, classifier of the paper", "MNIST-hard", "mist-mnist-hard-paper", HARD_IN_PAPER),
-        Row("MIST, small classifier", "MNIST-3 digits", "mist-mnist-3", {"iou50": 0.995, "classified": 0.969, "both": 0.966}),
+        Row("MIST, small classifier", "MNIST-hard", "mist-mnist-hard", (0.978, 0.988, 0.975)),
+        Row("MIST, classifier of the paper", "MNIST-hard", "mist-mnist-hard-paper", (0.978, 0.988, 0.975)),
+        Row("MIST, small classifier", "MNIST-3 digits", "mist-mnist-3", (0.995, 0.969, 0.966)),
     ),
-}  # fmt: skip
+}
 SHOWN = ("iou50", "classified", "both")
 
 
@@ -122,6 +122,11 @@ def make_entry(
         command=command,
         note=note,
     )
+
+
+def entry_name(path: Path) -> str:
+    """The entry's name in a file name: without the ending and without "-seedN"."""
+    return re.sub(r"-seed\d+$", "", path.stem)
 
 
 def hardware() -> str:
@@ -183,29 +188,36 @@ def results_page(entries: list[Entry]) -> str:
         "# Results",
         "",
         "Made by `mist results` from `results/*.json`; every number has the command that makes it again. Shares are",
-        "0-1; where several seeds were run, mean (spread: least - greatest). `classified` is strict, see `mistnn.metrics`.",
+        "0-1; where several seeds were run: mean (least - greatest). `classified` is strict, see `mistnn.metrics`.",
     ]
     for title, rows in TABLES.items():
-        lines += [
-            "",
-            f"## {title}",
-            "",
-            "| system | data | seeds | " + " | ".join(f"{name}: paper | ours" for name in SHOWN) + " |",
-        ]
-        lines.append("|" + "---|" * (3 + 2 * len(SHOWN)))
-        for row in rows:
-            ours = [entry for entry in entries if entry.name == row.name]
-            cells = []
-            for name in SHOWN:
-                cells += [
-                    f"{row.paper[name]:.3f}",
-                    _spread([entry.metrics[name] for entry in ours if name in entry.metrics]),
-                ]
-            lines.append(f"| {row.system} | {row.data} | {len(ours)} | " + " | ".join(cells) + " |")
-    lines += ["", "## Every run", ""]
+        heads = " | ".join(f"{name}: paper | ours" for name in SHOWN)
+        lines += ["", f"## {title}", "", f"| system | data | runs | {heads} |", "|" + "---|" * (3 + 2 * len(SHOWN))]
+        lines += [_table_row(row, [entry for entry in entries if entry.name == row.name]) for row in rows]
+    lines += _plain_table("The demo", "demo", entries, ("iou50", "classified", "both", "seconds"))
+    lines += _plain_table("The off-centre trap", "off-centre-", entries, ("iou50", "iou50_worst", "both", "offset"))
+    lines += ["", "## Every entry", ""]
     for entry in entries:
         lines += _paragraph(entry)
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _table_row(row: Row, ours: list[Entry]) -> str:
+    cells = [row.system, row.data, str(len(ours))]
+    for name, paper in zip(SHOWN, row.paper, strict=True):
+        cells += [f"{paper:.3f}", _spread([entry.metrics[name] for entry in ours if name in entry.metrics])]
+    return f"| {' | '.join(cells)} |"
+
+
+def _plain_table(title: str, prefix: str, entries: list[Entry], names: tuple[str, ...]) -> list[str]:
+    chosen = [entry for entry in entries if entry.name.startswith(prefix)]
+    if not chosen:
+        return []
+    lines = ["", f"## {title}", "", f"| run | seed | steps | {' | '.join(names)} |", "|" + "---|" * (3 + len(names))]
+    for entry in chosen:
+        values = " | ".join(f"{entry.metrics[name]:.4g}" if name in entry.metrics else "" for name in names)
+        lines.append(f"| {entry.name} | {entry.train_seed} | {entry.steps} | {values} |")
+    return lines
 
 
 def _spread(values: list[float]) -> str:
