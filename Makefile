@@ -1,8 +1,8 @@
 # Two commands do all the set-up: `make demo` and `make test`. Each makes .venv when there is none.
 #
 #   make demo [OUT=demo] [SEED=0]   learn to find and read digits, then write OUT/report.html
-#   make test                       lint, types, import rules, quick tests (what .ci/run runs)
-#   make test-all                   the same with the slow tests and the README's commands
+#   make test                       lint, types, import rules, the README's commands, quick tests (what .ci/run runs)
+#   make test-all                   the same with the slow tests
 #   make docs                       the documentation, in docs/_build/html
 #   make clean                      remove .venv and caches
 #
@@ -17,16 +17,16 @@ DOCS_STAMP := $(VENV)/.installed-docs
 OUT ?= demo
 SEED ?= 0
 
-.PHONY: demo test test-all lint types imports tests-plain tests tests-plain-all tests-all docs format clean venv
+.PHONY: demo test test-all lint types imports readme tests-plain tests tests-plain-all tests-all docs format clean venv
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
 demo: $(STAMP)
-	$(BIN)/mist demo --out $(OUT) --seed $(SEED)
+	$(BIN)/mist demo --out $(OUT) --seed $(SEED) --force
 
 # Each check is a line of its own, cheapest first. The quick tests come last, so that their closing line is the last one.
 test: $(STAMP)
-	@$(MAKE) --no-print-directory lint types imports tests-plain tests
+	@$(MAKE) --no-print-directory lint types imports readme tests-plain tests
 
 test-all: $(STAMP)
 	@$(MAKE) --no-print-directory lint types imports tests-plain-all tests-all
@@ -43,6 +43,9 @@ imports: $(STAMP)
 
 # The shape checks turn a bad argument into their own error first, and a compiler can't see through them: the tests of our
 # own errors and of torch.compile carry the marker `plain` and run without the checks.
+readme: $(STAMP)
+	$(BIN)/pytest -q -m slow tests/test_readme.py
+
 tests-plain: $(STAMP)
 	MISTNN_PLAIN=1 $(BIN)/pytest -q -m "plain and not slow"
 

@@ -39,11 +39,11 @@ from torch.nn import functional as F
 from mistnn.models.mist import LiftedStep, Mist, MistConfig, StepConfig
 from mistnn.ops.heatmap import ideal_heatmap
 from mistnn.ops.losses import class_proportion_loss, heatmap_loss, lifting_penalty, reconstruction_loss
+from mistnn.presets import find_preset
 from mistnn.records import Batch, collate
 
 VARIANTS = ("plain-float32", "lean-float32", "lean-bfloat16")
-PAPER = "paper"
-"""Not a preset: heat-map network and classifier of the paper, on the scenes of mist-mnist-hard."""
+PRESETS = ["mist-mnist-hard", "mist-mnist-hard-paper"]
 
 
 class PlainStep:
@@ -127,16 +127,15 @@ def build(variant: str, model: Mist, config: StepConfig) -> Callable[[Batch, int
 
 
 def settings_of(name: str) -> tuple[MistConfig, StepConfig, int, int, tuple[int, ...]]:
-    """Model, step, canvas, batch size and objects an image of a preset, or of the paper's own networks."""
-    from mistnn.presets import mist_digits
-
-    wanted = "mist-mnist-hard" if name == PAPER else name
-    found = [preset.experiment for preset in mist_digits.PRESETS if preset.name == wanted]
-    if not found:
-        raise SystemExit(f"no preset {name!r}: use {PAPER} or {', '.join(p.name for p in mist_digits.PRESETS)}")
-    experiment = found[0]
-    model = mist_digits.PAPER if name == PAPER else experiment.model
-    return model, experiment.step, experiment.data.canvas, experiment.train.batch_size, experiment.data.counts
+    """Model, step, canvas, batch size and objects an image of a preset."""
+    experiment = find_preset(name).experiment
+    return (
+        experiment.model,
+        experiment.step,
+        experiment.data.canvas,
+        experiment.train.batch_size,
+        experiment.data.counts,
+    )
 
 
 def make_batches(canvas: int, size: int, counts: tuple[int, ...], number: int) -> list[Batch]:
@@ -235,7 +234,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
     parser.add_argument("--rounds", type=int, default=15, help="steps of each variant that count")
     parser.add_argument("--warm-up", type=int, default=3, help="steps of each variant that don't")
-    parser.add_argument("--preset", nargs="+", default=["mist-mnist-hard", PAPER], help="the first gives the ratio")
+    parser.add_argument("--preset", nargs="+", default=PRESETS, help="the first gives the ratio")
     parser.add_argument("--no-memory", action="store_true", help="skip the peak memory")
     parser.add_argument("--peak-of", choices=VARIANTS, help=argparse.SUPPRESS)
     asked = parser.parse_args()

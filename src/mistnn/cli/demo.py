@@ -41,6 +41,8 @@ class Demo:
             raise MistError(f"--seed {self.seed} is negative: give 0 or more")
         if self.steps is not None and self.steps < 1:
             raise MistError(f"--steps {self.steps} trains nothing: give 1 or more")
+        if self.record is not None and (self.record.is_dir() or not self.record.absolute().parent.is_dir()):
+            raise MistError(f"--record {self.record} can't be written: give a file in a folder that exists")
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -99,6 +99,7 @@ def run(arguments: Sequence[str]) -> int:
         command = f"mist evaluate {request.model} --images {request.images}" + (
             "" if request.seed is None else f" --seed {request.seed}"
         )
+        command += "" if request.split == "test" else f" --split {request.split}"
         name = entry_name(request.record)
         write_entry(make_entry(request.model, metrics, request.images, data.seed, command, name), request.record)
     return 0

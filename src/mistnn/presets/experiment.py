@@ -16,7 +16,7 @@ from torch import nn
 from mistnn.data import Scenes, ScenesConfig, Split
 from mistnn.errors import MistError
 from mistnn.models.mist import LiftedStep, Mist, MistConfig, StepConfig, off_centre_note
-from mistnn.records import collate
+from mistnn.records import Detections, collate
 from mistnn.training import FitResult, TrainConfig, fit, prepare_run_folder
 from mistnn.training.runfolder import METRICS
 from mistnn.weights import StoredModel, load_model, read_config, save_model
@@ -38,6 +38,7 @@ class Experiment:
         train: the loop. Its seed also starts the weights; ``data.seed`` chooses the scenes, so that runs of different
             ``train.seed`` are tested on the same ones.
         evaluation_images: validation scenes of an evaluation during training.
+        start_from: a run folder or a shipped model whose weights to start from; fresh weights if not given.
     """
 
     model: MistConfig = field(default_factory=MistConfig)
@@ -45,6 +46,7 @@ class Experiment:
     step: StepConfig = field(default_factory=StepConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluation_images: int = 200
+    start_from: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,24 @@ def restore(folder_or_name: Path | str) -> Experiment:
 
 
 def build(experiment: Experiment) -> LiftedStep:
-    """The network with its starting weights, and its step, seeded by ``train.seed``."""
+    """The network with its starting weights, and its step, seeded by ``train.seed``.
+
+    Raises:
+        MistError: if the model to start from is missing, or is not the same network.
+    """
     torch.manual_seed(experiment.train.seed)
-    return LiftedStep(Mist(experiment.model), experiment.step)
+    model = Mist(experiment.model)
+    if experiment.start_from is not None:
+        wanted, found = model.state_dict(), load_model(experiment.start_from).state_dict()
+        if {name: value.shape for name, value in wanted.items()} != {
+            name: value.shape for name, value in found.items()
+        }:
+            raise MistError(
+                f"--start-from {experiment.start_from} is another network than the one to train: choose its preset, or "
+                "the same model.* settings"
+            )
+        model.load_state_dict(found)
+    return LiftedStep(model, experiment.step)
 
 
 def train(
@@ -180,6 +197,12 @@ def check(experiment: Experiment) -> None:
         )
     if not 1 <= model.k <= data.canvas**2:
         raise MistError(f"model.k={model.k} must be from 1 to the {data.canvas**2} pixels of the canvas")
+    if model.channels != 1:
+        raise MistError(f"model.channels={model.channels}, but composed digits are grey: give 1")
+    if experiment.evaluation_images < 0:
+        raise MistError(
+            f"evaluation_images={experiment.evaluation_images} is negative: give 0 to measure nothing while training"
+        )
 
 
 def evaluate(
@@ -214,13 +237,14 @@ def evaluate(
             for count, positions in by_count.items():
                 batch = collate([samples[position] for position in positions])
                 assert batch.boxes is not None
+                # There is no K of 0: in a scene without objects, 1 is found and left out again.
                 found = [
-                    detections._replace(
-                        boxes=detections.boxes.cpu(),
-                        scores=detections.scores.cpu(),
-                        labels=None if detections.labels is None else detections.labels.cpu(),
+                    Detections(
+                        boxes=detections.boxes[:count].cpu(),
+                        scores=detections.scores[:count].cpu(),
+                        labels=None if detections.labels is None else detections.labels[:count].cpu(),
                     )
-                    for detections in model.detect(batch.images.to(device), count)
+                    for detections in model.detect(batch.images.to(device), max(1, count))
                 ]
                 metrics.update(found, batch.boxes, batch.labels if model.class_names else None)
             if progress is not None:

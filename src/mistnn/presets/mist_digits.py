@@ -36,27 +36,37 @@ def _train(steps: int) -> TrainConfig:
     return TrainConfig(steps=steps, batch_size=32, log_every=50, save_every=250, evaluate_every=500)
 
 
-DEMO_STEPS = 600
+DEMO_STEPS = 700
 DEMO = Experiment(
     MistConfig(
         k=3,
         patch_size=24,
         heatmap=HeatmapConfig(network="paper", channels=16, blocks=4),
-        encoder=EncoderConfig(network="small", width=16, code=32),
+        encoder=EncoderConfig(network="small", width=32, code=128),
         decoder=16,
     ),
     EMBEDDED_THREE,
-    StepConfig(reconstruction=2.0, heatmap_warmup=50, decay=0.05, decay_steps=DEMO_STEPS),
+    StepConfig(reconstruction=0.5, task_rate=2e-3, heatmap_warmup=50, decay=0.05, decay_steps=DEMO_STEPS),
     TrainConfig(steps=DEMO_STEPS, batch_size=32, log_every=20, save_every=0),
     evaluation_images=0,
 )
 
 PRESETS = (
-    Preset("demo", "what `mist demo` trains: three embedded digits on 48x48, equation 9 + 2 x equation 8", DEMO),
+    Preset("demo", "what `mist demo` trains: three embedded digits on 48x48, equation 9 + 0.5 x equation 8", DEMO),
     Preset(
         "mist-mnist-hard",
         "Tables 2 and 3: nine MNIST digits on 80x80, class counts only (paper's heat map, small classifier)",
         Experiment(SMALL, HARD, _step(2000), _train(2000)),
+    ),
+    Preset(
+        "mist-mnist-hard-paper",
+        "the same with the paper's classifier (supplement C.1) on 32 px patches",
+        Experiment(PAPER, HARD, _step(1200), _train(1200)),
+    ),
+    Preset(
+        "mist-mnist-hard-released",
+        "the same with both networks as in the released code, on 32 px patches",
+        Experiment(RELEASED, HARD, _step(1200), _train(1200)),
     ),
     Preset(
         "mist-mnist-3",

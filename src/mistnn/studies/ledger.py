@@ -175,8 +175,11 @@ def read_ledger(folder: Path) -> list[Entry]:
     entries = []
     for path in sorted(folder.glob("*.json")):
         try:
-            entries.append(strict_converter().structure(json.loads(path.read_text()), Entry))
-        except (ValueError, cattrs.BaseValidationError) as error:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise ValueError("not an object with keys")
+            entries.append(strict_converter().structure(content, Entry))
+        except (OSError, ValueError, cattrs.BaseValidationError) as error:
             why = explain(error) if isinstance(error, cattrs.BaseValidationError) else str(error)
             raise MistError(f"{path}: no entry of the ledger ({why}); mend or remove it") from error
     return entries

@@ -107,7 +107,7 @@ def off_centre_note(values: Mapping[str, float], box_size: float) -> str | None:
     return (
         f"the keypoints stand {offset:.1f} px beside the objects, all on one side (x {-values['offset_x']:+.1f}, "
         f"y {-values['offset_y']:+.1f}): the boxes will be off. Another seed, or the joint objective "
-        f"(model.decoder=16 step.reconstruction=2), helps"
+        f"(model.decoder=16 step.reconstruction=0.5), helps"
     )
 
 

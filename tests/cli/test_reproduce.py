@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mistnn.cli.main import main
+from mistnn.studies import off_centre
+from tests.cli.runs import only_line
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, int, int]]:
+    """What the study is asked for; it is not run here, see tests/studies."""
+    calls: list[tuple[Path, int, int]] = []
+
+    def study(results: Path, seeds: int, steps: int) -> list[None]:
+        calls.append((results, seeds, steps))
+        return [None, None]
+
+    monkeypatch.setattr(off_centre, "run_off_centre", study)
+    return calls
+
+
+def test_arguments_reach_the_study(asked: list[tuple[Path, int, int]], tmp_path: Path, capsys: Captured) -> None:
+    assert main(["reproduce", "off-centre"]) == 0
+    assert main(["reproduce", "off-centre", "--ledger", str(tmp_path), "--seeds", "1", "--steps", "2"]) == 0
+    assert asked == [(Path("results"), 3, off_centre.STEPS), (tmp_path, 1, 2)]
+    assert capsys.readouterr().out.splitlines() == ["2 new entries in results", f"2 new entries in {tmp_path}"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["centre"], ["'centre'", "off-centre"]),
+        (["off-centre", "--seeds", "0"], ["--seeds 0", "1 or more"]),
+        (["off-centre", "--steps", "0"], ["--steps 0", "1 or more"]),
+        (["off-centre", "--sedes", "1"], ["'--sedes'", "--seeds"]),
+        ([], ["NAME", "must be given"]),
+    ],
+)
+def test_mistakes(arguments: list[str], words: list[str], asked: list[object], capsys: Captured) -> None:
+    assert main(["reproduce", *arguments]) == 2
+    only_line(capsys.readouterr().err, *words)
+    assert not asked

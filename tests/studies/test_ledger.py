@@ -1,0 +1,195 @@
+"""The ledger: entries on disk, and the page that is made from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from mistnn.errors import MistError
+from mistnn.presets import PRESETS, describe
+from mistnn.studies.ledger import (
+    SHOWN,
+    TABLES,
+    Entry,
+    commit,
+    entry_name,
+    hardware,
+    make_entry,
+    read_ledger,
+    results_page,
+    versions,
+    write_entry,
+)
+from tests.presets.tiny import TINY
+
+ENTRY = Entry(
+    name="mist-mnist-3",
+    metrics={"iou50": 0.91234, "classified": 0.8125, "both": 0.75},
+    images=1000,
+    seed=5,
+    train_seed=2,
+    steps=2000,
+    batch_size=32,
+    train_seconds=754.3,
+    peak_memory_mib=1234.5,
+    hardware="a processor, 2 threads",
+    versions={"python": "3.11", "torch": "2.6"},
+    commit="0123456789ab",
+    command="mist evaluate runs/three --images 1000",
+    note="A remark.",
+)
+
+
+def with_metrics(train_seed: int, **metrics: float) -> Entry:
+    return dataclasses.replace(ENTRY, train_seed=train_seed, metrics=metrics)
+
+
+def row_of(page: str, system: str, data: str) -> list[str]:
+    """The cells of the one table row of a system on a data set."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    (found,) = [row for row in rows if row[:2] == [system, data]]
+    return found
+
+
+def test_round_trip_in_the_order_of_the_files(tmp_path: Path) -> None:
+    second = dataclasses.replace(ENTRY, name="other", train_seconds=10, note="")
+    write_entry(second, tmp_path / "b.json")
+    write_entry(ENTRY, tmp_path / "a.json")
+    (tmp_path / "readme.txt").write_text("no entry")
+    assert read_ledger(tmp_path) == [ENTRY, second]
+    assert (tmp_path / "a.json").read_bytes().endswith(b"}\n")
+    assert json.loads((tmp_path / "a.json").read_text()) == dataclasses.asdict(ENTRY)
+    assert read_ledger(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "no entry"),
+        (b'{"name": ', "no entry"),
+        (b"[1]", "no object|not an object"),
+        (b"null", "not an object"),
+        (b"\xff\xfe", "utf-8"),
+        (json.dumps({**dataclasses.asdict(ENTRY), "extra": 1}).encode(), "unknown key 'extra'"),
+        (json.dumps({**dataclasses.asdict(ENTRY), "steps": "many"}).encode(), "'many' is no int at steps"),
+        (json.dumps({"name": "x"}).encode(), "missing key 'metrics'"),
+    ],
+)
+def test_a_broken_entry_is_named_in_one_line(content: bytes, words: str, tmp_path: Path) -> None:
+    write_entry(ENTRY, tmp_path / "good.json")
+    path = tmp_path / "broken.json"
+    path.write_bytes(content)
+    with pytest.raises(MistError, match=words) as caught:
+        read_ledger(tmp_path)
+    assert "\n" not in str(caught.value) and str(path) in str(caught.value) and "mend or remove" in str(caught.value)
+    assert path.read_bytes() == content
+
+
+def test_an_entry_that_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(MistError, match="a.json.*no entry"):
+        read_ledger(tmp_path)
+
+
+def test_what_was_not_run_is_said_beside_the_papers_number() -> None:
+    page = results_page([])
+    for rows in TABLES.values():
+        for row in rows:
+            expected = [cell for number in row.paper for cell in (f"{number:.3f}", "not run")]
+            assert row_of(page, row.system, row.data) == [row.system, row.data, "0", *expected]
+    assert "The demo" not in page and "The off-centre trap" not in page
+
+
+def test_papers_numbers() -> None:
+    """MIST (CVPR 2021), Tables 2 and 3: IoU50, classified, both; each at most one and "both" the least."""
+    papers = {row.data: row.paper for rows in TABLES.values() for row in rows}
+    assert papers["MNIST-hard"] == (0.978, 0.988, 0.975)
+    assert papers["MNIST-3 digits"] == (0.995, 0.969, 0.966)
+    assert SHOWN == ("iou50", "classified", "both")
+
+
+def test_ours_beside_the_papers() -> None:
+    row = row_of(results_page([ENTRY]), "MIST, small classifier", "MNIST-3 digits")
+    assert row[2:] == ["1", "0.995", "0.912", "0.969", "0.812", "0.966", "0.750"]
+
+
+def test_several_seeds_are_a_mean_and_a_spread() -> None:
+    entries = [with_metrics(0, iou50=0.9, both=0.8), with_metrics(1, iou50=0.6, both=0.7), with_metrics(2, iou50=0.9)]
+    row = row_of(results_page(entries), "MIST, small classifier", "MNIST-3 digits")
+    assert row[2:] == [
+        "3", "0.995", "0.800 (0.600 - 0.900)", "0.969", "not run", "0.966", "0.750 (0.700 - 0.800)",
+    ]  # fmt: skip
+
+
+def test_every_table_is_a_table() -> None:
+    demo = dataclasses.replace(ENTRY, name="demo", metrics={"iou50": 0.98, "both": 0.95, "seconds": 118.2})
+    trap = dataclasses.replace(ENTRY, name="off-centre-eq9-random-plain", metrics={"iou50": 0.5, "offset": 3.25})
+    page = results_page([ENTRY, demo, trap])
+    widths = [line.count("|") for line in page.splitlines() if line.startswith("|")]
+    blocks = re.findall(r"(?:^\|.*\n)+", page, flags=re.MULTILINE)
+    assert len(blocks) == len(TABLES) + 2 and len(widths) == sum(block.count("\n") for block in blocks)
+    for block in blocks:
+        assert len({line.count("|") for line in block.splitlines()}) == 1, block
+    assert "| demo | 2 | 2000 | 0.98 |  | 0.95 | 118.2 |" in page
+    assert "| off-centre-eq9-random-plain | 2 | 2000 | 0.5 |  |  | 3.25 |" in page
+
+
+def test_every_entry_has_its_facts() -> None:
+    bare = dataclasses.replace(ENTRY, name="bare", images=0, steps=0, train_seconds=0.0, peak_memory_mib=0.0, note="")
+    page = results_page([ENTRY, bare])
+    first, second = page.split("## Every entry")[1].split("**bare**")
+    facts = ("1000 test images of seed 5", "2000 steps of 32 images, weights of seed 2", "trained 754 s")
+    for fact in (*facts, "peak memory 1234 MiB"):
+        assert fact in first and fact not in second
+    for fact in (ENTRY.hardware, "torch 2.6", "commit 0123456789ab", "`mist evaluate runs/three --images 1000`"):
+        assert fact in first and fact in second
+    assert "A remark." in first and "A remark." not in second
+    assert page.endswith("\n") and not page.endswith("\n\n") and "None" not in page
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("mist-mnist-hard-seed0.json", "mist-mnist-hard"),
+        ("mist-mnist-hard-seed12.json", "mist-mnist-hard"),
+        ("mist-mnist-3.json", "mist-mnist-3"),
+        ("demo-seed.json", "demo-seed"),
+        ("demo-seed1-long.json", "demo-seed1-long"),
+    ],
+)
+def test_entry_name_leaves_the_seed_out(file: str, name: str) -> None:
+    assert entry_name(Path("results") / file) == name
+
+
+def test_an_entry_is_made_of_the_run_and_its_log(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text(json.dumps(describe(TINY)))
+    (run / "model.safetensors").write_bytes(b"")
+    lines = [{"step": 1, "seconds": 2.04, "peak_memory_mib": 90.0}, {"step": 2, "seconds": 7.06, "peak_memory_mib": 80}]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    entry = make_entry(run, {"both": 0.123456789}, 40, 6, "mist evaluate run", "tiny", "why")
+    assert (entry.name, entry.metrics, entry.images, entry.seed) == ("tiny", {"both": 0.12346}, 40, 6)
+    assert (entry.train_seed, entry.steps, entry.batch_size) == (3, 4, 4)
+    assert (entry.train_seconds, entry.peak_memory_mib, entry.note) == (7.1, 90.0, "why")
+    (run / "metrics.jsonl").unlink()
+    unknown = make_entry(run, {"both": 0.5}, 40, 6, "mist evaluate run", "tiny")
+    assert unknown.train_seconds == unknown.peak_memory_mib == 0.0, "a shipped model has no log"
+
+
+def test_where_and_with_what_it_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hardware().endswith(f", {torch.get_num_threads()} threads") and len(hardware()) > len(", 2 threads")
+    assert versions().keys() == {"python", "torch", "mistnn"} and versions()["torch"] == torch.__version__
+    assert re.fullmatch(r"unknown|[0-9a-f]{12}(\+changes)?", commit())
+    monkeypatch.setenv("PATH", "")
+    assert commit() == "unknown", "git is missing"
+
+
+def test_tables_name_presets_or_what_is_to_come() -> None:
+    names = {row.name for rows in TABLES.values() for row in rows}
+    assert {"mist-mnist-hard", "mist-mnist-3"} <= names & set(PRESETS)
