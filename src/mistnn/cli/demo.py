@@ -59,6 +59,6 @@ def run(arguments: Sequence[str]) -> int:
         command = f"mist demo --seed {demo.seed}" + ("" if demo.steps is None else f" --steps {demo.steps}")
         entry = make_entry(demo.out, measured, int(metrics["images"]), demo.seed, command, "demo")
         write_entry(entry, demo.record)
-    print(f"{metrics['both']:.1%} of the digits found and read right on test images, after {metrics['seconds']:.0f} s.")
+    print(f"Found and read right on test images: a share of {metrics['both']:.3f}, after {metrics['seconds']:.0f} s.")
     print(f"Open {demo.out / 'report.html'} to see them.")
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,6 @@ MEANINGS = {
     "classified_paper": "the same by the rule of the papers' released code, for comparison only",
     "ap50": "average precision at an overlap of 0.5",
     "ap": "average precision, mean over overlaps from 0.5 to 0.95",
-    "count_error": "how many objects too few or too many an image gets, on average",
     "greedy_optimal_gap": "what iou50 would gain if boxes were paired with objects optimally",
     "images": "scenes measured",
     "objects": "objects in them",
@@ -73,26 +71,17 @@ class Evaluate:
 def run(arguments: Sequence[str]) -> int:
     """Measures and prints."""
     request = parse(Evaluate, renamed(arguments, "--data.root", "--data-root"), "mist evaluate", DESCRIPTION)
-    from mistnn.models.mist import Mist
-    from mistnn.presets import evaluate, restore
-    from mistnn.weights import load_model
+    from mistnn.presets import evaluate_stored, restore
 
-    model = load_model(request.model)
-    assert isinstance(model, Mist)
-    data = restore(request.model).data
-    data = dataclasses.replace(
-        data,
-        root=data.root if request.data_root is None else request.data_root,
-        seed=data.seed if request.seed is None else request.seed,
-    )
+    seed = restore(request.model).data.seed if request.seed is None else request.seed
     with progress_bar("measuring") as progress:
-        metrics = evaluate(model, data, request.split, request.images, progress)
+        metrics = evaluate_stored(request.model, request.images, seed, request.data_root, request.split, progress)
     shown = [name for name in MEANINGS if name in metrics] + sorted(metrics.keys() - MEANINGS.keys())
     rows = [(name, _number(name, metrics[name]), MEANINGS.get(name, "")) for name in shown]
     show_table(("metric", "value", "meaning"), rows, numbers=("value",))
     if request.json is not None:
         numbers = {name: int(value) if name in WHOLE else value for name, value in metrics.items()}
-        _write_json(request.json, {"model": request.model, "split": request.split, "seed": data.seed, **numbers})
+        _write_json(request.json, {"model": request.model, "split": request.split, "seed": seed, **numbers})
     if request.record is not None:
         from mistnn.studies.ledger import entry_name, make_entry, write_entry
 
@@ -101,7 +90,7 @@ def run(arguments: Sequence[str]) -> int:
         )
         command += "" if request.split == "test" else f" --split {request.split}"
         name = entry_name(request.record)
-        write_entry(make_entry(request.model, metrics, request.images, data.seed, command, name), request.record)
+        write_entry(make_entry(request.model, metrics, request.images, seed, command, name), request.record)
     return 0
 
 

@@ -87,11 +87,15 @@ def run(arguments: Sequence[str]) -> int:
     return _report(train(experiment, request.out, force=request.force, on_note=_note), experiment, request.out)
 
 
+FLAGS = ("--force", "--no-force", "--train.tensorboard", "--train.no-tensorboard")
+"""Options without a value."""
+
+
 def _place_of_preset(given: Sequence[str]) -> int | None:
     """Where a preset is named. The value of an option is no such place: `--out demo` names none."""
     for place, argument in enumerate(given):
         before = given[place - 1] if place else ""
-        is_value = before.startswith("--") and "=" not in before and before not in ("--force", "--no-force")
+        is_value = before.startswith("--") and "=" not in before and before not in FLAGS
         if argument in PRESETS and not is_value:
             return place
     return None

@@ -48,7 +48,9 @@ def _log_sum_of_windows(values: Tensor, window: int, dim: int) -> Tensor:
     count = values.shape[dim] - window + 1
     shifted = [values.narrow(dim, start, count) for start in range(window)]
     # The maximum only keeps the exponentials in range: the result, and so the gradient, does not depend on it.
-    top = torch.stack([part.detach() for part in shifted]).amax(0)
+    top = shifted[0].detach()
+    for part in shifted[1:]:
+        top = torch.maximum(top, part.detach())
     total = torch.zeros_like(top)
     for part in shifted:
         total = total + (part - top).exp()
@@ -63,7 +65,8 @@ def non_maximum_suppression(heatmap: Tensor, window: int = 5) -> Tensor:
         window: side in pixels, odd (not stated in the paper; 5 in the released code).
 
     Convention: windows are cut off at the border, so border pixels compete on equal terms. Of equal values within a
-    window the first in reading order (row by row) wins: one pixel of a plateau survives.
+    window the first in reading order (row by row) wins: one pixel of a
+    convex plateau survives, and never two within a window.
 
     Returns:
         (batch, height, width) bool.

@@ -66,6 +66,8 @@ class Preset:
 
 def describe(experiment: Experiment) -> dict[str, Any]:
     """The content of a run's ``config.json``."""
+    # Where the digits lie is of this machine, not of the experiment: a moved folder must not stop a run.
+    experiment = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, root=None))
     plain = strict_converter().unstructure(experiment)
     model = plain.pop("model")
     stored = StoredModel(FORMAT, package_version(), KIND, model, plain, None)
@@ -85,7 +87,7 @@ def restore(folder_or_name: Path | str) -> Experiment:
         raise MistError(f"{folder_or_name}: config.json can't be read: {explain(error)}") from error
 
 
-def build(experiment: Experiment) -> LiftedStep:
+def build(experiment: Experiment, resume: bool = False) -> LiftedStep:
     """The network with its starting weights, and its step, seeded by ``train.seed``.
 
     Raises:
@@ -93,7 +95,7 @@ def build(experiment: Experiment) -> LiftedStep:
     """
     torch.manual_seed(experiment.train.seed)
     model = Mist(experiment.model)
-    if experiment.start_from is not None:
+    if experiment.start_from is not None and not resume:  # a resumed run has its own weights
         wanted, found = model.state_dict(), load_model(experiment.start_from).state_dict()
         if {name: value.shape for name, value in wanted.items()} != {
             name: value.shape for name, value in found.items()
@@ -132,7 +134,7 @@ def train(
     """
     check(experiment)
     scenes = Scenes(experiment.data, "train", None)
-    step = build(experiment)
+    step = build(experiment, resume)
     prepare_run_folder(out, force=force, resume=resume)
     described = describe(experiment)
     if observe is not None and not resume:
@@ -250,7 +252,8 @@ def evaluate(
             if progress is not None:
                 progress(min(start + EVALUATION_BATCH, images), images)
     model.train(was_training)
-    return metrics.compute()
+    # K was given, so the number of detections is always right and says nothing.
+    return {name: value for name, value in metrics.compute().items() if name != "count_error"}
 
 
 def evaluate_stored(
@@ -258,21 +261,21 @@ def evaluate_stored(
     images: int,
     seed: int | None = None,
     root: str | None = None,
+    split: Split = "test",
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
-    """The metrics of a run folder or a shipped model on the test scenes of its own experiment.
+    """The metrics of a run folder or a shipped model on scenes of its own experiment.
 
     Args:
         folder_or_name: the model.
-        images: how many test scenes.
+        images: how many scenes.
         seed: another set of scenes than the experiment's.
         root: where the digits lie, see ``ScenesConfig``.
+        split: of the digits.
         progress: called with (done, of how many).
     """
-    experiment = restore(folder_or_name)
+    data = restore(folder_or_name).data
+    data = dataclasses.replace(data, root=data.root if root is None else root, seed=data.seed if seed is None else seed)
     model = load_model(folder_or_name)
     assert isinstance(model, Mist)
-    data = dataclasses.replace(experiment.data, root=root if root is not None else experiment.data.root)
-    if seed is not None:
-        data = dataclasses.replace(data, seed=seed)
-    return evaluate(model, data, "test", images, progress)
+    return evaluate(model, data, split, images, progress)

@@ -55,7 +55,7 @@ def run_demo(
     result = train(experiment, out, force=force, observe=watch.look, on_note=notes.append)
     if result.interrupted:
         raise KeyboardInterrupt
-    model = watch.model
+    model = watch.model.cpu()  # an accelerator was for the training; what follows is little
     measured = evaluate(model, experiment.data, "test", TEST_IMAGES)
     metrics: dict[str, float] = {name: measured[name] for name in ("iou50", "classified", "both")}
     metrics |= {"images": TEST_IMAGES, "seconds": 0.0, "seed": seed, "steps": result.steps}
@@ -95,8 +95,8 @@ class _Watch:
         if step in self.frames:
             return
         with torch.no_grad():
-            heatmap = model.heatmap(self.images)
-            self.frames[step] = (heatmap, model.keypoints(heatmap).points)
+            heatmap = model.heatmap(self.images.to(next(model.parameters()).device))
+            self.frames[step] = (heatmap.cpu(), model.keypoints(heatmap).points.cpu())
 
     def histories(self) -> tuple[HeatmapHistory, ...]:
         return tuple(

@@ -101,7 +101,8 @@ def fit(
         begun = _resume(path, step, stored, config.steps) if resume and path.exists() else Progress()
         processes.same_model(step.model)
         processes.wait()  # all have looked at the folder before one writes into it
-        if processes.main:
+        # A resumed run keeps the file, which describes the weights that lie beside it until the next are saved.
+        if processes.main and not resume:
             write_atomically(out / CONFIG, (json.dumps(describe, indent=2) + "\n").encode())
         with RunLog(out, begun.iteration, config.steps, config.tensorboard, processes.main) as log:
             run = _Run(step, config, out, stored, processes, log, evaluate, on_log, save_model, begun)

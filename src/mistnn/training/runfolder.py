@@ -38,7 +38,9 @@ def prepare_run_folder(out: Path, force: bool, resume: bool) -> None:
     if not resume and not force:
         found = [entry for entry in _RUN_ENTRIES if (out / entry).exists()]
         if found:
-            raise MistError(f"{out}: already holds a run ({found[0]}); --resume goes on, --force starts again")
+            raise MistError(
+                f"{out}: already holds a run ({found[0]}); --force starts again, `mist train --resume {out}` goes on"
+            )
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):

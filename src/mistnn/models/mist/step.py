@@ -27,8 +27,8 @@ class StepConfig:
             default here.
         inner_steps: gradient steps on the keypoints in a batch (not stated; 2 in the released code).
         keypoint_step: step size of the keypoints in pixels^2 on each image's own loss, so that it does not change with
-            the batch (not stated; the released code's 1e4 on half the mean over 32 images is 156 here, which
-            scattered the keypoints in our runs).
+            the batch (not stated; the released code's 1e4 on half the mean over 32 images is 156 here;
+            100 scattered the keypoints in our runs, see docs/logbook.md).
         keypoint_reach: longest move of a keypoint in one inner step, in pixels; 0 for no limit (paper;
             a limit keeps a patch from losing its object).
         penalty: lambda of equation 6 (not stated; the released code has no such term: 0). Each inner step takes 2 x
@@ -106,8 +106,8 @@ def off_centre_note(values: Mapping[str, float], box_size: float) -> str | None:
         return None
     return (
         f"the keypoints stand {offset:.1f} px beside the objects, all on one side (x {-values['offset_x']:+.1f}, "
-        f"y {-values['offset_y']:+.1f}): the boxes will be off. Another seed, or the joint objective "
-        f"(model.decoder=16 step.reconstruction=0.5), helps"
+        f"y {-values['offset_y']:+.1f}): the boxes will be off. Try another seed, a window "
+        f"(--model.patch-window 0.3) or the joint objective (--model.decoder 16 --step.reconstruction 0.5)"
     )
 
 
