@@ -69,14 +69,15 @@ def test_a_preset_survives_its_config(name: str, tmp_path: Path) -> None:
 
 
 def test_every_field_survives(tmp_path: Path) -> None:
-    """Values that no preset has: more than one count, a root, a number of threads, no class names."""
+    """Values that no preset has. Where the digits lie is of the machine, so the root is left out."""
     other = dataclasses.replace(
         TINY,
         model=dataclasses.replace(TINY.model, class_names=(), patch_window=0.25),
         data=dataclasses.replace(TINY.data, counts=(1, 1, 3), object_size=(8, 12), root="somewhere"),
         train=dataclasses.replace(TINY.train, threads=3, tensorboard=True),
     )
-    assert restore(write_config(tmp_path / "run", describe(other))) == other
+    without_root = dataclasses.replace(other, data=dataclasses.replace(other.data, root=None))
+    assert restore(write_config(tmp_path / "run", describe(other))) == without_root
 
 
 def test_a_config_of_another_version_is_refused(tmp_path: Path) -> None:
