@@ -6,13 +6,15 @@ Convention: a heat map is (batch, height, width) and has one value a pixel; see 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from mistnn.ops.coordinates import pixel_of
+from mistnn.records import Heatmap, Points
 
 
-def local_spatial_softmax(scores: Tensor, window: int = 15, strength: float = 10.0) -> Tensor:
+def local_spatial_softmax(scores: Heatmap, window: int = 15, strength: float = 10.0) -> Heatmap:
     """Sharpens scores: each pixel's exponential over the sum of those in the window around it.
 
     Computed on logarithms, with the maximum of each window: exact for scores of any size. (Subtracting the maximum of
@@ -57,7 +59,7 @@ def _log_sum_of_windows(values: Tensor, window: int, dim: int) -> Tensor:
     return top + total.log()
 
 
-def non_maximum_suppression(heatmap: Tensor, window: int = 5) -> Tensor:
+def non_maximum_suppression(heatmap: Heatmap, window: int = 5) -> Bool[Tensor, "batch height width"]:
     """Marks the pixels that are the largest of the window around them.
 
     Args:
@@ -83,7 +85,7 @@ def non_maximum_suppression(heatmap: Tensor, window: int = 5) -> Tensor:
     return first.squeeze(1) == site
 
 
-def ideal_heatmap(keypoints: Tensor, height: int, width: int) -> Tensor:
+def ideal_heatmap(keypoints: Points, height: int, width: int) -> Float[Tensor, "batch {height} {width}"]:
     """G: zero everywhere except 1 at the pixel of each keypoint.
 
     Args:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Num
 from torch import Tensor
 
+from mistnn.records import Heatmap, Images, Patches, Points
 
-def reconstruction_loss(images: Tensor, reconstructions: Tensor) -> Tensor:
+
+def reconstruction_loss(images: Images, reconstructions: Images) -> Float[Tensor, " batch"]:
     """Equation 8: the squared distance between an image and the sum of its placed patches.
 
     Args:
@@ -26,7 +29,9 @@ def reconstruction_loss(images: Tensor, reconstructions: Tensor) -> Tensor:
     return (images - reconstructions).square().flatten(1).sum(1)
 
 
-def class_proportion_loss(probabilities: Tensor, counts: Tensor) -> Tensor:
+def class_proportion_loss(
+    probabilities: Float[Tensor, "batch k classes"], counts: Num[Tensor, "batch classes"]
+) -> Float[Tensor, " batch"]:
     """Equation 9: the squared distance between the true and the predicted class proportions of an image.
 
     Args:
@@ -52,7 +57,7 @@ def class_proportion_loss(probabilities: Tensor, counts: Tensor) -> Tensor:
     return (target - probabilities.mean(1)).square().sum(1)
 
 
-def heatmap_loss(heatmap: Tensor, ideal: Tensor) -> Tensor:
+def heatmap_loss(heatmap: Heatmap, ideal: Heatmap) -> Float[Tensor, " batch"]:
     """Equation 7: the mean over pixels of the squared distance between a heat map and the ideal one.
 
     The paper leaves mean or sum open; the released code takes the mean.
@@ -72,7 +77,7 @@ def heatmap_loss(heatmap: Tensor, ideal: Tensor) -> Tensor:
     return (heatmap - ideal).square().flatten(1).mean(1)
 
 
-def lifting_penalty(keypoints: Tensor, anchors: Tensor) -> Tensor:
+def lifting_penalty(keypoints: Points, anchors: Points) -> Float[Tensor, " batch"]:
     """The penalty of equation 6: sum over keypoints of the squared distance to where E_K found them, in pixels.
 
     Keypoint k is compared with anchor k: the lifted keypoints start there, so their order is kept.
@@ -92,7 +97,7 @@ def lifting_penalty(keypoints: Tensor, anchors: Tensor) -> Tensor:
     return (keypoints - anchors).square().flatten(1).sum(1)
 
 
-def mass_offset(patches: Tensor) -> Tensor:
+def mass_offset(patches: Patches) -> Points:
     """Signed offset of each patch's centre of mass from its centre, as a fraction of the patch side.
 
     Mass is the squared deviation from the patch's mean, so it works on dark and on bright grounds. A constant and large

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mistnn.ops.coordinates import corners_of, normalise
+from mistnn.records import Boxes, Images, Patches
 
 
-def extract_patches(images: Tensor, boxes: Tensor, size: int) -> Tensor:
+def extract_patches(images: Images, boxes: Boxes, size: int) -> Patches:
     """S: resamples the boxes of each image to square patches, without repeating the image for each box.
 
     Args:
@@ -49,7 +50,7 @@ def extract_patches(images: Tensor, boxes: Tensor, size: int) -> Tensor:
     return sampled.reshape(batch, channels, k, size, size).transpose(1, 2)
 
 
-def place_patches(patches: Tensor, boxes: Tensor, height: int, width: int, window: int | None = None) -> Tensor:
+def place_patches(patches: Patches, boxes: Boxes, height: int, width: int, window: int | None = None) -> Images:
     """S^-1: places each patch at its box on zeros by the inverse warp and sums all of them.
 
     Only the window that a box can touch is computed, never a full canvas for each patch.

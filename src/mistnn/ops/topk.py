@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from mistnn.ops.coordinates import centre_of
 from mistnn.ops.heatmap import non_maximum_suppression
+from mistnn.records import Heatmap, Points
 
 
 class Keypoints(NamedTuple):
@@ -19,11 +21,11 @@ class Keypoints(NamedTuple):
         responses: (batch, k), the heat map there.
     """
 
-    points: Tensor
-    responses: Tensor
+    points: Points
+    responses: Float[Tensor, "batch k"]
 
 
-def top_k(heatmap: Tensor, k: int, window: int = 5) -> Keypoints:
+def top_k(heatmap: Heatmap, k: int, window: int = 5) -> Keypoints:
     """E_K: non-maximum suppression, then the K highest pixels that survive it.
 
     Where fewer than K pixels survive, the highest suppressed ones fill up, so that K distinct pixels always come back.
