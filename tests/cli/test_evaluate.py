@@ -33,7 +33,7 @@ def test_seed_and_split_choose_other_scenes(trained: Path, tmp_path: Path) -> No
     found = []
     for index, more in enumerate(([], ["--seed", "5"], ["--split", "validation"], ["--seed", "0"])):
         path = tmp_path / f"{index}.json"
-        assert main(["evaluate", str(trained), "--images", "20", "--json", str(path), *more]) == 0
+        assert main(["evaluate", str(trained), "--images", "60", "--json", str(path), *more]) == 0
         found.append(json.loads(path.read_text()))
     assert [one["seed"] for one in found] == [0, 5, 0, 0]
     assert [one["split"] for one in found] == ["test", "test", "validation", "test"]

@@ -160,7 +160,7 @@ def test_demo(capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert main(["demo", "--out", str(tmp_path / "d"), "--seed", "3", "--steps", "5", "--force"]) == 0
     assert calls == [(Path("demo"), 0, None, False), (tmp_path / "d", 3, 5, True)]
     text = capsys.readouterr().out
-    assert "91.2%" in text and str(tmp_path / "d" / "report.html") in text
+    assert "0.912" in text and str(tmp_path / "d" / "report.html") in text
 
 
 def test_option_names() -> None:

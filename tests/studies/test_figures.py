@@ -64,4 +64,4 @@ def test_mistakes(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["figure", "fig5", "--model", str(run), "--out", str(tmp_path / "file")]) == 2
     only_line(capsys.readouterr().err, f"--out {tmp_path / 'file'}")
     assert not (tmp_path / "out").exists()
-    assert set(FIGURES) == {"fig5"}
+    assert set(FIGURES) == {"fig5", "samples"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -31,17 +30,14 @@ def test_a_combination_changes_what_it_says_and_nothing_else(cell: Cell) -> None
     assert bool(made.model.decoder) == (cell.objective == "joint")
     assert made.model.heatmap.start == cell.start and made.model.patch_window == cell.window
     assert (made.train.seed, made.data.seed, made.train.steps, made.step.decay_steps) == (4, 4, 9, 9)
-    assert (made.data.canvas, made.data.counts, made.train.batch_size) == (48, (3,), demo.train.batch_size)
+    assert (made.data.canvas, made.data.counts, made.train.batch_size) == (48, (3,), off_centre.BATCH)
     assert build(made).config == made.step
 
 
 def test_writes_an_entry_and_skips_it_the_second_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(off_centre, "cells", lambda: iter([JOINT]))
     monkeypatch.setattr(off_centre, "TEST_IMAGES", 4)
-    demo = find_preset("demo")
-    loop = dataclasses.replace(demo.experiment.train, batch_size=4)
-    short = dataclasses.replace(demo, experiment=dataclasses.replace(demo.experiment, train=loop))
-    monkeypatch.setattr(off_centre, "find_preset", {"demo": short}.__getitem__)
+    monkeypatch.setattr(off_centre, "BATCH", 4)
     said: list[str] = []
     ledger = tmp_path / "new" / "results"
     (entry,) = run_off_centre(ledger, seeds=1, steps=1, say=said.append)
@@ -61,6 +57,7 @@ def test_writes_an_entry_and_skips_it_the_second_time(tmp_path: Path, monkeypatc
     monkeypatch.setattr(off_centre, "measure", never)
     assert run_off_centre(ledger, seeds=1, steps=1, say=said.append) == []
     assert (ledger / f"{JOINT.name}.json").stat().st_mtime_ns == before
+    assert "kept" in said[-1]
 
 
 def test_mean_worst_and_each_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,7 +90,8 @@ def run(arguments: Sequence[str]) -> int:
         )
         command += "" if request.split == "test" else f" --split {request.split}"
         name = entry_name(request.record)
-        write_entry(make_entry(request.model, metrics, request.images, seed, command, name), request.record)
+        note = "" if request.split == "test" else "Measured on validation scenes."
+        write_entry(make_entry(request.model, metrics, request.images, seed, command, name, note), request.record)
     return 0
 
 

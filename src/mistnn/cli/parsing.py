@@ -99,6 +99,8 @@ def _tidied(page: str, description: str) -> str:
     width = min(shutil.get_terminal_size().columns, MAX_WIDTH)
     wrapped = [line if line.startswith(" ") else textwrap.fill(line, width) for line in description.splitlines()]
     text = page.replace(_MARK, "\n".join(wrapped)).replace("``", "")
+    # "Not given" is what an option is anyway.
+    text = text.replace(" (default: None)", "").replace("(default: None)", "").replace("{None}|", "")
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 

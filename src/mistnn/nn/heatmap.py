@@ -34,7 +34,8 @@ class HeatmapConfig:
         blocks: number of residual blocks (paper: 4).
         normalisation: of the "paper" and the "small" network. The paper names none here. With "none" a score depends on
             its neighbourhood alone, so a large image can be read in tiles.
-        start: "energy" as said above, or "random", PyTorch's own start, which may look anywhere.
+        start: of the weights. "energy": the first heat map fires where something is to be seen and leans to no side;
+            "random": PyTorch's own start, which may look anywhere.
     """
 
     network: Literal["paper", "released", "small"] = "paper"

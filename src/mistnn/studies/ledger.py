@@ -105,6 +105,8 @@ def make_entry(
         note: what a reader should know.
     """
     experiment = restore(folder_or_name)
+    if experiment.start_from is not None:
+        note = f"{note} Trained from the weights of {experiment.start_from}; the steps are those after it.".strip()
     folder = resolve(folder_or_name)
     log = read_log(folder) if (folder / METRICS).exists() else []
     return Entry(
@@ -113,7 +115,7 @@ def make_entry(
         images=images,
         seed=seed,
         train_seed=experiment.train.seed,
-        steps=experiment.train.steps,
+        steps=int(log[-1]["step"]) if log else experiment.train.steps,
         batch_size=experiment.train.batch_size,
         train_seconds=round(max((line.get("seconds", 0.0) for line in log), default=0.0), 1),
         peak_memory_mib=round(max((line.get("peak_memory_mib", 0.0) for line in log), default=0.0), 1),
