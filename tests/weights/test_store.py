@@ -217,7 +217,11 @@ def test_no_such_model(tmp_path: Path) -> None:
         ({"model": {"width": True}}, ("True is no int", "width")),
         ({"model": {"width": 0}}, ("width must be at least 1, got 0",)),
         ({"model": {"names": [1]}}, ("1 is no str",)),
-        ({"model": {"width": 6}}, ("tensor layer.", "has shape (4,", "asks for (6,")),
+        ({"model": {"width": 6}}, ("missing key 'strength'",)),
+        (
+            {"model": {"width": 6, "strength": 1.0, "names": [], "limit": None}},
+            ("tensor layer.", "has shape (4,", "asks for (6,"),
+        ),
         ({"digest": "0" * 64}, ("000000000000", "sha256")),
         ({"digest": None}, ("expected none",)),
     ],

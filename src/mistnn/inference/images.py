@@ -91,7 +91,8 @@ def find_images(paths: Sequence[Path | str], exclude: Path | None = None) -> lis
 
 
 def _images_below(root: Path, exclude: Path | None) -> Iterator[ImageFile]:
-    left_out = set() if exclude is None else {os.path.realpath(exclude)}
+    # The results may lie in the very folder of the images: then its own drawings are no input.
+    left_out = set() if exclude is None else {os.path.realpath(exclude), os.path.realpath(exclude / "overlays")}
     entered = {os.path.realpath(root)}
 
     def refuse(error: OSError) -> None:
@@ -123,6 +124,8 @@ def open_image(path: Path) -> Image.Image:
     Raises:
         UnreadableImage: not an image, truncated, too large, or values whose range nobody stated.
     """
+    if not path.is_file():  # reading a pipe would wait for ever
+        raise UnreadableImage("not a regular file")
     try:
         image = _decode(path)
     except _DECODING_ERRORS as error:

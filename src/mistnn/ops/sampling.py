@@ -94,7 +94,9 @@ def place_patches(patches: Patches, boxes: Boxes, height: int, width: int, windo
     )
     inside = ((column >= 0) & (column < width))[:, :, None, :] & ((row >= 0) & (row < height))[:, :, :, None]
     placed = placed.view(batch, k, channels, window, window) * inside[:, :, None].to(placed.dtype)
-    site = row.clamp(0, height - 1).long()[:, :, :, None] * width + column.clamp(0, width - 1).long()[:, :, None, :]
+    # A box that is not finite spoils its values, which the loss then shows; it must not spoil the index as well.
+    rows, columns = row.nan_to_num(0).clamp(0, height - 1).long(), column.nan_to_num(0).clamp(0, width - 1).long()
+    site = rows[:, :, :, None] * width + columns[:, :, None, :]
     canvas = placed.new_zeros(batch, channels, height * width)
     values = placed.transpose(1, 2).reshape(batch, channels, -1)
     return canvas.scatter_add(2, site.reshape(batch, 1, -1).expand(-1, channels, -1), values).view(

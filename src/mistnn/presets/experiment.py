@@ -21,7 +21,7 @@ from mistnn.training import FitResult, TrainConfig, fit, prepare_run_folder
 from mistnn.training.runfolder import METRICS
 from mistnn.weights import StoredModel, load_model, read_config, save_model
 from mistnn.weights.store import FORMAT, package_version
-from mistnn.weights.strict import explain, strict_converter
+from mistnn.weights.strict import explain, strict_converter, structure_whole
 
 KIND = "mist"
 EVALUATION_BATCH = 50
@@ -82,9 +82,13 @@ def restore(folder_or_name: Path | str) -> Experiment:
     """
     stored = read_config(folder_or_name)
     try:
-        return strict_converter().structure({"model": stored.model, **stored.experiment}, Experiment)
-    except cattrs.BaseValidationError as error:
-        raise MistError(f"{folder_or_name}: config.json can't be read: {explain(error)}") from error
+        return structure_whole({"model": stored.model, **stored.experiment}, Experiment)
+    except (cattrs.BaseValidationError, ValueError) as error:
+        why = explain(error) if isinstance(error, cattrs.BaseValidationError) else str(error)
+        raise MistError(
+            f"{folder_or_name}: config.json can't be read: {why}; written by mistnn {stored.mistnn}, read by "
+            f"{package_version()}: mend the entry or use that version"
+        ) from error
 
 
 def build(experiment: Experiment, resume: bool = False) -> LiftedStep:

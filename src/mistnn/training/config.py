@@ -49,6 +49,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < minimum:
                 raise MistError(f"train.{name}={value} is too small: give {minimum} or more")
+            if value is not None and value >= 2**63:
+                raise MistError(f"train.{name}={value} is too large: give less than 2^63")
 
 
 MUST_NOT_CHANGE_ON_RESUME = ("batch_size", "seed")

@@ -61,6 +61,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         MistError: if the file cannot be written (a full disk, for instance); the old file stays.
     """
+    if path.exists() and not path.is_file():
+        raise MistError(f"{path}: is no regular file, so it can't be replaced; give another name")
     aside = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

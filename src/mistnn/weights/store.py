@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from mistnn.errors import MistError
 from mistnn.weights.shipped import resolve
-from mistnn.weights.strict import explain, strict_converter
+from mistnn.weights.strict import explain, strict_converter, structure_whole
 
 FORMAT = 1
 """Version of the folder's layout; raised when an old reader would misread a new folder."""
@@ -208,10 +208,11 @@ def load_model(folder_or_name: Path | str, kinds: Mapping[str, Callable[[], Kind
     tensors, stored = _read_tensors(folder, stored)
     kind = kinds[stored.kind]()
     try:
-        config = strict_converter().structure(stored.model, kind.config)
-    except cattrs.BaseValidationError as error:
+        config = structure_whole(stored.model, kind.config)
+    except (cattrs.BaseValidationError, ValueError) as error:
+        why = explain(error) if isinstance(error, cattrs.BaseValidationError) else str(error)
         raise MistError(
-            f"{folder / CONFIG_FILE}: in 'model', {explain(error)}; written by mistnn {stored.mistnn}, read by "
+            f"{folder / CONFIG_FILE}: in 'model', {why}; written by mistnn {stored.mistnn}, read by "
             f"{package_version()}: mend the entry or use that version"
         ) from error
     with torch.random.fork_rng(devices=[]):
@@ -307,6 +308,8 @@ def _fitting(tensors: dict[str, Tensor], wanted: Mapping[str, Tensor], folder: P
         half = tensor.dtype in (torch.bfloat16, torch.float16) and goal.is_floating_point()
         if tensor.dtype != goal.dtype and not half:
             raise MistError(f"{path}: tensor {name} is {tensor.dtype}, the network has {goal.dtype}: {mend}")
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise MistError(f"{path}: tensor {name} holds NaN or infinity: restore the file from a good copy")
         fitting[name] = tensor.to(goal.dtype)
     return fitting
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, TypeVar
 
 import cattrs
 from cattrs.errors import ForbiddenExtraKeysError
 from cattrs.v import transform_error
+
+T = TypeVar("T")
 
 
 @functools.cache
@@ -21,6 +23,30 @@ def strict_converter() -> cattrs.Converter:
     for kind in (bool, int, float, str):
         converter.register_structure_hook(kind, functools.partial(_plain, kind))
     return converter
+
+
+def structure_whole(content: Any, kind: type[T]) -> T:
+    """Reads a stored configuration in which every field must be: a default is for people, not for files.
+
+    Raises:
+        cattrs.BaseValidationError: on an unknown key or a value of another type.
+        ValueError: on a missing key, naming it.
+    """
+    converter = strict_converter()
+    read = converter.structure(content, kind)
+    missing = _missing(content, converter.unstructure(read), "")
+    if missing:
+        raise ValueError(f"missing key {missing[0]!r}")
+    return read
+
+
+def _missing(content: Any, whole: Any, place: str) -> list[str]:
+    if not isinstance(whole, dict) or not isinstance(content, dict):
+        return []
+    absent = [place + name for name in whole if name not in content]
+    return absent + [
+        name for key in whole if key in content for name in _missing(content[key], whole[key], f"{place}{key}.")
+    ]
 
 
 def _plain(kind: type, value: Any, _: Any) -> Any:

@@ -72,8 +72,8 @@ class MistConfig:
             if not 0 < getattr(self, name) < math.inf:
                 raise MistError(f"model.{name}={getattr(self, name)} must be a finite number above 0")
         for name in ("softmax_window", "nms_window"):
-            if getattr(self, name) < 1 or getattr(self, name) % 2 == 0:
-                raise MistError(f"model.{name}={getattr(self, name)} must be odd, to have a centre: 1, 3, 5, ...")
+            if not 1 <= getattr(self, name) <= 255 or getattr(self, name) % 2 == 0:
+                raise MistError(f"model.{name}={getattr(self, name)} must be odd, to have a centre: 1, 3, 5, ... 255")
         if not 0 <= self.patch_window < math.inf:
             raise MistError(f"model.patch_window={self.patch_window} must be a fraction of the patch, or 0 for none")
         if self.decoder < 0:

@@ -73,6 +73,7 @@ class StepConfig:
                 raise MistError(f"step.{name}={getattr(self, name)} must be a finite learning rate above 0")
         for name in (
             "inner_steps", "keypoint_step", "keypoint_reach", "penalty", "confidence", "reconstruction", "decay_steps",
+            "heatmap_warmup",
         ):  # fmt: skip
             if not 0 <= getattr(self, name) < math.inf:
                 raise MistError(f"step.{name}={getattr(self, name)} must be a finite number of 0 or more")

@@ -1,0 +1,71 @@
+"""How a trained heat map is read: the strength of its softmax and the suppression window, by validation scenes.
+
+Without normalisation the scores of the heat-map network grow while it learns, and a strength that was right at the
+start can hide a weak object beside a strong one at the end. Training settings stay as they were; only the reading changes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mistnn.errors import MistError
+from mistnn.models.mist import Mist
+from mistnn.presets.experiment import KIND, describe, evaluate, restore
+from mistnn.training import prepare_run_folder
+from mistnn.weights import load_model, save_model
+
+STRENGTHS = (10.0, 1.0, 0.5, 0.2, 0.1)
+NMS_WINDOWS = (5, 11)
+
+
+def tune_readout(
+    folder_or_name: Path | str,
+    out: Path,
+    images: int = 300,
+    strengths: Sequence[float] = STRENGTHS,
+    windows: Sequence[int] = NMS_WINDOWS,
+    root: str | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, float]:
+    """Tries every strength with every window on validation scenes and writes the model with the best.
+
+    Best is the largest share found and read ("both"), or found where the model has no classes. The first of
+    equals wins.
+
+    Args:
+        folder_or_name: the model.
+        out: the folder to write, a model folder without a checkpoint.
+        images: validation scenes.
+        strengths: of the local softmax.
+        windows: of the suppression, in pixels.
+        root: where the digits lie, see ``ScenesConfig``.
+        say: told each combination's result.
+
+    Returns:
+        The metrics of the best on those scenes.
+
+    Raises:
+        MistError: if the model is missing or ``out`` is in use.
+    """
+    experiment = restore(folder_or_name)
+    model = load_model(folder_or_name)
+    assert isinstance(model, Mist)
+    if not strengths or not windows:
+        raise MistError("there is nothing to choose from: give at least one strength and one window")
+    prepare_run_folder(out, force=False, resume=False)
+    data = experiment.data if root is None else dataclasses.replace(experiment.data, root=root)
+    name = "both" if model.class_names else "iou50"
+    best: dict[str, float] = {}
+    chosen = experiment.model
+    for strength in strengths:
+        for window in windows:
+            model.config = dataclasses.replace(experiment.model, softmax_strength=strength, nms_window=window)
+            measured = evaluate(model, data, "validation", images)
+            say(f"strength {strength:g}, window {window}: iou50 {measured['iou50']:.4f}, {name} {measured[name]:.4f}")
+            if not best or measured[name] > best[name]:
+                best, chosen = measured, model.config
+    described = describe(dataclasses.replace(experiment, model=chosen))
+    save_model(out, model, KIND, described["model"], described["experiment"])
+    return best

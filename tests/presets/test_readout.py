@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mistnn.cli.main import main
+from mistnn.errors import MistError
+from mistnn.presets import restore, train
+from mistnn.presets.experiment import evaluate
+from mistnn.presets.readout import tune_readout
+from mistnn.weights import load_model
+from tests.presets.tiny import TINY
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("readout") / "run"
+    train(TINY, out)
+    return out
+
+
+def test_the_best_is_written_and_the_weights_stay(run: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    best = tune_readout(run, tmp_path / "out", 6, (10.0, 0.5), (3, 7), say=said.append)
+    assert len(said) == 4
+    before, after = restore(run), restore(tmp_path / "out")
+    assert (after.model.softmax_strength, after.model.nms_window) in [(10.0, 3), (10.0, 7), (0.5, 3), (0.5, 7)]
+    assert after.data == before.data and after.step == before.step
+    model = load_model(tmp_path / "out")
+    assert evaluate(model, after.data, "validation", 6) == best  # type: ignore[arg-type]
+    assert max(float(line.rsplit(" ", 1)[1]) for line in said) == pytest.approx(best["both"], abs=1e-4)
+    for (name, old), new in zip(load_model(run).state_dict().items(), model.state_dict().values(), strict=True):
+        assert torch.equal(old, new), name
+
+
+def test_mistakes(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(MistError, match="nothing to choose"):
+        tune_readout(run, tmp_path / "a", 2, ())
+    with pytest.raises(MistError, match="already holds a run"):
+        tune_readout(run, run, 2)
+    assert main(["tune", str(run), "--out", str(tmp_path / "b"), "--images", "0"]) == 2
+
+
+def test_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tune", str(run), "--out", str(tmp_path / "out"), "--images", "2"]) == 0
+    assert capsys.readouterr().out.count("strength") == 10
+    assert (tmp_path / "out" / "model.safetensors").is_file()
