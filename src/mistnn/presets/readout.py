@@ -1,7 +1,8 @@
 """How a trained heat map is read: the strength of its softmax and the suppression window, by validation scenes.
 
 Without normalisation the scores of the heat-map network grow while it learns, and a strength that was right at the
-start can hide a weak object beside a strong one at the end. Training settings stay as they were; only the reading changes.
+start can hide a weak object beside a strong one at the end. Training settings stay as they were; only the reading
+changes.
 """
 
 from __future__ import annotations
