@@ -36,7 +36,7 @@ def _train(steps: int) -> TrainConfig:
     return TrainConfig(steps=steps, batch_size=32, log_every=50, save_every=250, evaluate_every=500)
 
 
-DEMO_STEPS = 1500
+DEMO_STEPS = 1000
 DEMO = Experiment(
     MistConfig(
         k=3,
