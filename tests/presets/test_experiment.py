@@ -89,8 +89,8 @@ def test_a_config_of_another_version_is_refused(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     content = describe(TINY)
     del content["experiment"]["step"]["order"]
-    # A missing key has its default: fields may be added, never silently dropped.
-    assert restore(write_config(tmp_path / "missing", content)) == TINY
+    with pytest.raises(MistError, match="missing key 'step.order'"):  # a default would silently change an old model
+        restore(write_config(tmp_path / "missing", content))
 
 
 def test_find_preset_suggests() -> None:
