@@ -37,7 +37,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mistnn.models.mist import LiftedStep, Mist, MistConfig, StepConfig
-from mistnn.ops.heatmap import ideal_heatmap
+from mistnn.ops.heatmap import ideal_heatmaps
 from mistnn.ops.losses import class_proportion_loss, heatmap_loss, lifting_penalty, reconstruction_loss
 from mistnn.presets import find_preset
 from mistnn.records import Batch, collate
@@ -64,8 +64,8 @@ class PlainStep:
         """One batch; returns the optimised keypoints."""
         model, config, images = self.model, self.config, batch.images
         height, width = images.shape[-2:]
-        heatmap = model.heatmap(images)
-        anchors = model.keypoints(heatmap).points
+        heatmaps = model.heatmaps(images)
+        anchors = model.keypoints(heatmaps).keypoints
         # The labels of the detections, wanted only by the log; like there, the graph is kept to the end of the step.
         labels = model.task_network(model.cut(images, anchors))
 
@@ -93,14 +93,16 @@ class PlainStep:
 
         self.heatmap.zero_grad(set_to_none=False)
         weight = torch.exp(-config.confidence * losses.detach())
-        (weight * heatmap_loss(heatmap, ideal_heatmap(keypoints, height, width))).mean().backward()
+        (weight * heatmap_loss(heatmaps, ideal_heatmaps(keypoints, (1.0,), height, width))).mean().backward()
         self.heatmap.step()
         del labels
         return keypoints
 
     def cap(self, keypoints: Tensor, rate: float) -> None:
         """Shortens gradients that would move a keypoint beyond its reach (not in the released code)."""
-        if self.config.keypoint_reach and keypoints.grad is not None:
+        assert keypoints.grad is not None
+        keypoints.grad[..., 2] = 0  # width and height are fixed, there and here
+        if self.config.keypoint_reach:
             length = (rate * keypoints.grad).norm(dim=-1, keepdim=True).clamp(min=1e-12)
             keypoints.grad *= (self.config.keypoint_reach / length).clamp(max=1)
 

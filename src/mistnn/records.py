@@ -17,7 +17,9 @@ from torch import Tensor
 
 Images = Float[Tensor, "batch channels height width"]
 Heatmap = Float[Tensor, "batch height width"]
+Heatmaps = Float[Tensor, "batch scales height width"]
 Points = Float[Tensor, "batch k 2"]
+Keypoints = Float[Tensor, "batch k 3"]
 Boxes = Float[Tensor, "batch k 4"]
 Patches = Float[Tensor, "batch k channels size size"]
 

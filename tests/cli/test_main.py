@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from PIL import Image
 
 import mistnn
 from mistnn.cli import main as main_module
@@ -79,6 +80,74 @@ def test_closed_pipe_is_quiet() -> None:
     assert process.wait() == 0
 
 
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
+@pytest.mark.parametrize("arguments", [["--help"], ["presets"], ["presets", "--help"], ["tran"]], ids=" ".join)
+def test_full_output_is_one_line(arguments: list[str]) -> None:
+    with FULL.open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mistnn.cli.main", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=_environment(),
+        )
+    only_line(done.stderr, "'tran'" if arguments == ["tran"] else "No space left on device")
+    assert done.returncode == 2
+
+
+LONG = "x" * 300
+DEEP = "/".join(["x"] * 3000)
+
+
+@pytest.mark.parametrize("path", [LONG, DEEP], ids=["long name", "long path"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["predict", "PATH", "y", "--out", "z"],
+        ["predict", "mist-mnist-3", "PATH", "--out", "z"],
+        ["predict", "mist-mnist-3", ".", "--out", "PATH"],
+        ["evaluate", "PATH"],
+        ["evaluate", "mist-mnist-3", "--json", "PATH"],
+        ["evaluate", "mist-mnist-3", "--record", "PATH"],
+        ["evaluate", "mist-mnist-3", "--data-root", "PATH"],
+        ["train", "demo", "--out", "PATH"],
+        ["train", "--resume", "PATH"],
+        ["train", "demo", "--start-from", "PATH", "--out", "z"],
+        ["train", "mist-mnist-3", "--data-root", "PATH", "--out", "z"],
+        ["tune", "PATH", "--out", "z"],
+        ["figure", "fig5", "--model", "PATH"],
+        ["results", "--ledger", "PATH"],
+        ["results", "--ledger", ".", "--out", "PATH"],
+    ],
+    ids=" ".join,
+)
+def test_long_paths_are_one_line(
+    arguments: list[str], path: str, capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (8, 8)).save("a.png")
+    assert main([argument.replace("PATH", path) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    only_line(captured.err, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_other_errors_of_the_system_are_shown_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are defects of ours."""
+
+    def fail(arguments: list[str]) -> int:
+        raise FileNotFoundError(2, "No such file or directory", "asset.css")
+
+    monkeypatch.setattr(main_module, "_run", fail)
+    with pytest.raises(FileNotFoundError):
+        main(["demo"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -145,22 +214,27 @@ def test_presets(capsys: Captured) -> None:
 
 
 def test_demo(capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    calls: list[tuple[Path, int, int | None, bool]] = []
+    calls: list[tuple[Path, int, int | None, bool, str]] = []
     begun = time.monotonic()
 
-    def run_demo(out: Path, seed: int, steps: int | None, force: bool, start: float) -> dict[str, float]:
+    def run_demo(out: Path, seed: int, steps: int | None, force: bool, start: float, task: str) -> dict[str, float]:
         assert begun <= start <= time.monotonic()
-        calls.append((out, seed, steps, force))
-        return {"both": 0.9125, "seconds": 3.0}
+        calls.append((out, seed, steps, force, task))
+        return {"iou50": 0.5, "seconds": 3.0} | ({"both": 0.9125} if task == "classify" else {"iou50": 0.75})
 
     stand_in = ModuleType("mistnn.studies.demo")
     monkeypatch.setattr(stand_in, "run_demo", run_demo, raising=False)
+    monkeypatch.setattr(stand_in, "STORIES", {"classify": None, "discover": None}, raising=False)
     monkeypatch.setitem(sys.modules, "mistnn.studies.demo", stand_in)
     assert main(["demo"]) == 0
     assert main(["demo", "--out", str(tmp_path / "d"), "--seed", "3", "--steps", "5", "--force"]) == 0
-    assert calls == [(Path("demo"), 0, None, False), (tmp_path / "d", 3, 5, True)]
+    assert calls == [(Path("demo"), 0, None, False, "classify"), (tmp_path / "d", 3, 5, True, "classify")]
     text = capsys.readouterr().out
     assert "0.912" in text and str(tmp_path / "d" / "report.html") in text
+    assert main(["demo", "--task", "discover"]) == 0
+    assert calls[-1] == (Path("demo"), 0, None, False, "discover")
+    assert "Found on test images: a share of 0.750" in capsys.readouterr().out
+    assert main(["demo", "--task", "read"]) == 2 and len(calls) == 3
 
 
 def test_option_names() -> None:

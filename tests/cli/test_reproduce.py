@@ -1,33 +1,37 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mistnn.cli.main import main
-from mistnn.studies import off_centre
+from mistnn.studies import ablation, choices, off_centre
 from tests.cli.runs import only_line
 
 Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(autouse=True)
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, int, int]]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Path, int, int]]:
     """What the study is asked for; it is not run here, see tests/studies."""
-    calls: list[tuple[Path, int, int]] = []
+    calls: list[tuple[str, Path, int, int]] = []
 
-    def study(results: Path, seeds: int, steps: int) -> list[None]:
-        calls.append((results, seeds, steps))
+    def study(cells: Any, results: Path, command: str, metrics: Any, seeds: int, steps: int) -> list[None]:
+        calls.append((next(iter(cells)).name, results, seeds, steps))
+        assert command.startswith("mist reproduce ") and "iou50" in metrics
         return [None, None]
 
-    monkeypatch.setattr(off_centre, "run_off_centre", study)
+    monkeypatch.setattr(ablation, "run_cells", study)
     return calls
 
 
-def test_arguments_reach_the_study(asked: list[tuple[Path, int, int]], tmp_path: Path, capsys: Captured) -> None:
+def test_arguments_reach_the_study(asked: list[object], tmp_path: Path, capsys: Captured) -> None:
     assert main(["reproduce", "off-centre"]) == 0
-    assert main(["reproduce", "off-centre", "--ledger", str(tmp_path), "--seeds", "1", "--steps", "2"]) == 0
-    assert asked == [(Path("results"), 3, off_centre.STEPS), (tmp_path, 1, 2)]
+    assert main(["reproduce", "choices", "--ledger", str(tmp_path), "--seeds", "1", "--steps", "2"]) == 0
+    first = "off-centre-eq9-energy-plain"
+    assert asked == [(first, Path("results"), 3, off_centre.STEPS), ("choices-base", tmp_path, 1, 2)]
+    assert choices.STEPS > 0
     assert capsys.readouterr().out.splitlines() == ["2 new entries in results", f"2 new entries in {tmp_path}"]
 
 

@@ -43,14 +43,14 @@ def test_a_measured_run_ends_up_on_the_page(trained: Path, tmp_path: Path, capsy
 def test_a_demo_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: Path) -> None:
     asked: list[object] = []
 
-    def run(out: Path, seed: int, steps: int | None, force: bool, start: float) -> dict[str, float]:
-        asked.append((out, seed, steps, force))
+    def run(out: Path, seed: int, steps: int | None, force: bool, start: float, task: str) -> dict[str, float]:
+        asked.append((out, seed, steps, force, task))
         return {"iou50": 0.9, "classified": 0.8, "both": 0.7, "images": 500, "seconds": 9.5, "seed": 6, "steps": 2}
 
     monkeypatch.setattr(demo, "run_demo", run)
     record = tmp_path / "demo-seed6.json"
     assert main(["demo", "--out", str(trained), "--seed", "6", "--steps", "2", "--record", str(record)]) == 0
-    assert asked == [(trained, 6, 2, False)]
+    assert asked == [(trained, 6, 2, False, "classify")]
     (entry,) = read_ledger(tmp_path)
     assert entry.metrics == {"iou50": 0.9, "classified": 0.8, "both": 0.7, "seconds": 9.5}
     assert (entry.name, entry.images, entry.seed) == ("demo", 500, 6)

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 import mistnn
 from mistnn.cli.main import main
+from mistnn.data import ScenesConfig
 from mistnn.presets import PRESETS
 from tests.cli.runs import TINY, logged, only_line, read_config, train_tiny
 
@@ -24,7 +25,8 @@ CHECKPOINT = Path("checkpoint") / "state.safetensors"
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_trains(name: str, tmp_path: Path) -> None:
     """Each preset as it is, but for the number of steps, the batch and the digits, which need no files."""
-    short = "--train.steps 2 --train.batch-size 2 --train.threads 1 --evaluation-images 1 --data.source embedded"
+    short = "--train.steps 2 --train.batch-size 2 --train.threads 1 --evaluation-images 1"
+    short += " --data.source embedded" if isinstance(PRESETS[name].experiment.data, ScenesConfig) else ""
     out = tmp_path / "run"
     assert main(["train", name, "--out", str(out), *short.split()]) == 0
     lines = logged(out)
@@ -72,8 +74,19 @@ def test_resume_goes_on_with_the_runs_settings(copy: Path, capsys: Captured) -> 
     config = read_config(copy)["experiment"]
     assert config["train"]["steps"] == 4 and config["data"]["canvas"] == 32
     assert config["step"]["decay_steps"] == 2, "the fall that was begun goes on"
+    only_line(capsys.readouterr().err, "fall until step 2", "step.decay_steps", "0.02", "train.steps=4", "--start-from")
     assert main(["train", f"--resume={copy}", "--train.steps=5"]) == 0
     assert logged(copy)[-1]["step"] == 5
+
+
+@pytest.mark.parametrize("more", [["--step.decay", "1"], ["--step.decay-steps", "9"]], ids=["constant", "falling"])
+def test_resume_is_silent_where_the_rates_do_not_stay_at_the_bottom(
+    more: list[str], tmp_path: Path, capsys: Captured
+) -> None:
+    assert train_tiny(tmp_path / "run", *more) == 0
+    assert main(["train", "--resume", str(tmp_path / "run"), "--train.steps", "3"]) == 0
+    assert main(["train", "--resume", str(tmp_path / "run")]) == 0, "nothing is left to do"
+    assert capsys.readouterr().err == ""
 
 
 def test_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
@@ -188,6 +201,31 @@ def test_missing_mnist_names_the_option(tmp_path: Path, capsys: Captured) -> Non
         only_line(capsys.readouterr().err, str(empty), "--data-root")
     assert main(["train", "mist-mnist-3", f"--data-root={tmp_path / 'gone'}", "--out", str(tmp_path / "run")]) == 2
     only_line(capsys.readouterr().err, "gone", "--data-root")
+    assert not (tmp_path / "run").exists()
+
+
+def test_mnist_that_cannot_be_fetched_is_one_line(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a process of its own: under pytest the log has another handler."""
+    code = (
+        "import sys, urllib.request\n"
+        "def refuse(*a, **k): raise OSError('no network')\n"
+        "urllib.request.urlopen = refuse\n"
+        "from mistnn.cli.main import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "MIST_DATA"}
+    environment |= {"PYTHONPATH": str(Path(mistnn.__file__).parents[1]), "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train", "mist-mnist-3", "--out", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    only_line(done.stderr, "could not be fetched", "no network", "--data-root")
     assert not (tmp_path / "run").exists()
 
 

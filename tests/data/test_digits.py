@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -187,25 +188,31 @@ def test_idx_bad_header(data: bytes) -> None:
     assert "some-file" in one_line(error)
 
 
-def test_download(tmp_path: Path, arrays: dict[str, np.ndarray], digests: dict[str, str]) -> None:
+def test_download(
+    tmp_path: Path, arrays: dict[str, np.ndarray], digests: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
     server = write(tmp_path / "server", arrays)
     broken = write(tmp_path / "broken", {name: array[:1] for name, array in arrays.items()})
     mirrors = [f"{(tmp_path / 'none').as_uri()}/", f"{broken.as_uri()}/", f"{server.as_uri()}/"]
+    caplog.set_level(logging.INFO, "mistnn")
     target = download_mnist(tmp_path / "deep" / "mnist", mirrors=mirrors, digests=digests)
     assert sorted(path.name for path in target.iterdir()) == sorted(f"{name}.gz" for name in NAMES)
+    assert [record.getMessage() for record in caplog.records] == [f"fetched {mirrors[2]}{name}.gz" for name in digests]
     assert len(load_mnist("test", tmp_path / "deep", digests=digests).images) == 5
     # What is there is not fetched again.
     download_mnist(target, mirrors=[], digests=digests)
 
 
-def test_download_fails(tmp_path: Path, digests: dict[str, str]) -> None:
+def test_download_fails(tmp_path: Path, digests: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
     mirror = f"{(tmp_path / 'none').as_uri()}/"
+    caplog.set_level(logging.INFO, "mistnn")
     with pytest.raises(MistError) as error:
         download_mnist(tmp_path / "cache", mirrors=[mirror], digests=digests)
     message = one_line(error)
     for part in (mirror, str(tmp_path / "cache"), NAMES[0], "--data.root", "MIST_DATA"):
         assert part in message
     assert not (tmp_path / "cache").exists()
+    assert not caplog.records, "the error is all there is to say"
 
 
 def test_download_unwritable(tmp_path: Path, arrays: dict[str, np.ndarray], digests: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -38,14 +39,15 @@ class FakeDetector(nn.Module):
         self.seen.append(tuple(images.shape))
         return self.second(F.relu(self.first(images)))[:, 0]
 
-    def heatmap_from_scores(self, scores: Tensor) -> Tensor:
-        return (scores - scores.amax(dim=(1, 2), keepdim=True)).exp()
+    def heatmaps(self, images: Tensor, score_map: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        scores = (self.score_map if score_map is None else score_map)(images)
+        return (scores - scores.amax(dim=(1, 2), keepdim=True)).exp()[:, None]
 
     def detect(self, images: Tensor, k: int | None = None) -> list[Detections]:
-        return self.detect_from_heatmap(images, self.heatmap_from_scores(self.score_map(images)), k)
+        return self.detect_from_heatmaps(images, self.heatmaps(images), k)
 
-    def detect_from_heatmap(self, images: Tensor, heatmap: Tensor, k: int | None = None) -> list[Detections]:
-        scores, site = heatmap.flatten(1).topk(self.config.k if k is None else k)
+    def detect_from_heatmaps(self, images: Tensor, heatmaps: Tensor, k: int | None = None) -> list[Detections]:
+        scores, site = heatmaps.flatten(1).topk(self.config.k if k is None else k)
         x, y = site % images.shape[-1], site // images.shape[-1]
         boxes = torch.stack((x + 0.5, y + 0.5, torch.full_like(x, 4) * 1.0, torch.full_like(x, 4) * 1.0), dim=-1)
         labels = x % 2 if self.class_names else None

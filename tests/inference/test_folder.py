@@ -105,6 +105,37 @@ def test_unknown_suffix_and_odd_names(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "overlays" / "scan.png").is_file()
 
 
+def test_a_lone_carriage_return_is_quoted(tmp_path: Path) -> None:
+    """Python before 3.13 leaves it bare when rows end in a line feed alone, and then refuses to read it."""
+    _image(tmp_path / "in" / "a\rb.png")
+    _image(tmp_path / "in" / "c.png")
+    predict_folder(Predictor(FakeDetector()), [tmp_path / "in"], tmp_path / "out", k=1)
+    assert [row["file"] for row in _rows(tmp_path / "out" / "detections.csv")] == ["a\rb.png", "c.png"]
+    data = (tmp_path / "out" / "counts.csv").read_bytes()
+    assert b'"a\rb.png",' in data and b"\r\n" not in data and data.endswith(b"\n")
+
+
+def test_no_two_drawings_share_a_file(tmp_path: Path) -> None:
+    """A name without the suffix of an image gets one, which may be the name of another image."""
+    sizes = {"a": (16, 12), "a.png": (14, 12), "a-2.png": (12, 12), "b.dat": (18, 12)}
+    for name, size in sizes.items():
+        _image(tmp_path / "x.png", size=size).rename(tmp_path / name)
+    predict_folder(Predictor(FakeDetector()), [tmp_path / name for name in sizes], tmp_path / "out", k=1)
+    drawn = {"a": "a-3.png", "a.png": "a.png", "a-2.png": "a-2.png", "b.dat": "b.dat.png"}
+    assert _tree(tmp_path / "out" / "overlays") == sorted(drawn.values())
+    for name, size in sizes.items():
+        with Image.open(tmp_path / "out" / "overlays" / drawn[name]) as drawing:
+            assert drawing.width / drawing.height == pytest.approx(size[0] / size[1]), name
+
+
+def test_overlay_names() -> None:
+    assert folder.overlay_names(["a.png", "d/b.JPG", "c.txt"]) == {
+        "a.png": "a.png", "d/b.JPG": "d/b.JPG", "c.txt": "c.txt.png"
+    }  # fmt: skip
+    assert folder.overlay_names(["x", "x.png", "x-2.png/y.png"])["x"] == "x-3.png", "a folder has that name"
+    assert folder.overlay_names(["x.png", "x.png/y.png"])["x.png"] == "x.png.png"
+
+
 def test_16_bit_overlay_is_bright(tmp_path: Path) -> None:
     values = np.full((330, 330), 4095, dtype=np.uint16)
     Image.fromarray(values).save(tmp_path / "a.png")

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mistnn.nn.blocks import ResidualBlock
-from mistnn.nn.patches import EncoderConfig, SmallDecoder, build_encoder
+from mistnn.nn.patches import EncoderConfig, ResidualDecoder, SmallDecoder, build_decoder, build_encoder
 
 NETWORKS = ["paper", "released", "small"]
 
@@ -89,3 +89,42 @@ def test_seeds_reproduce():
         encoder = build_encoder(1, 8, EncoderConfig(network="small", width=2))
         weights.append(torch.cat([part.flatten() for part in encoder.parameters()]))
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_paper_auto_encoder_layer_by_layer():
+    """Five levels of three blocks, channels doubling down and halving up, 32 -> 1 -> 32 pixels (supplement C.1)."""
+    encoder, decoder = build_encoder(1, 32, EncoderConfig("paper", 8)), build_decoder(128, 1, 32, "paper", 8)
+    blocks = [layer for layer in encoder.layers if isinstance(layer, ResidualBlock)]
+    assert [block.second.out_channels for block in blocks] == [c for c in (8, 16, 32, 64, 128) for _ in range(3)]
+    assert sum(isinstance(layer, nn.MaxPool2d) for layer in encoder.layers) == 5
+    assert isinstance(decoder, ResidualDecoder)
+    blocks = [layer for layer in decoder.layers if isinstance(layer, ResidualBlock)]
+    assert [block.second.out_channels for block in blocks] == [c for c in (128, 64, 32, 16, 8) for _ in range(3)]
+    grown = [layer for layer in decoder.layers if isinstance(layer, nn.ConvTranspose2d)]
+    assert [(layer.kernel_size, layer.stride) for layer in grown] == [((2, 2), (2, 2))] * 5
+    for block in blocks:
+        assert isinstance(block.norm_first, nn.GroupNorm) and isinstance(block.norm_second, nn.GroupNorm)
+    features = torch.rand(2, 128)
+    sides = []
+    for layer in decoder.layers:
+        if isinstance(layer, nn.ConvTranspose2d):
+            layer.register_forward_hook(lambda _, __, output: sides.append(output.shape[-1]))
+    assert decoder(features).shape == (2, 1, 32, 32) and sides == [2, 4, 8, 16, 32]
+    assert sum(part.numel() for module in (encoder, decoder) for part in module.parameters()) == 2_388_443
+
+
+@pytest.mark.parametrize(("family", "size"), [("paper", 32), ("small", 8)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_decoders(family, size, channels):
+    decoder = build_decoder(6, channels, size, family, 4)
+    result = decoder(torch.randn(5, 6))
+    assert result.shape == (5, channels, size, size)
+    assert 0 < result.min() and result.max() < 1 and result.mean() < 0.3  # patches start nearly empty
+    result.square().mean().backward()
+    assert all(part.grad is not None and part.grad.isfinite().all() for part in decoder.parameters())
+
+
+@pytest.mark.plain
+def test_decoder_sizes_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match="32"):
+        ResidualDecoder(8, 1, 24, 4)

@@ -5,7 +5,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mistnn.ops.heatmap import ideal_heatmap, local_spatial_softmax, non_maximum_suppression
+from mistnn.ops.heatmap import (
+    ideal_heatmap,
+    ideal_heatmaps,
+    local_spatial_softmax,
+    non_maximum_suppression,
+    pool_scales,
+    scale_moment,
+)
+from mistnn.ops.topk import top_k
 from tests.reference import heatmap as reference
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -169,3 +177,90 @@ def test_bad_input_is_named(function):
 def test_bad_keypoints_are_named(shape):
     with pytest.raises(ValueError, match=str(shape).replace("(", r"\(").replace(")", r"\)")):
         ideal_heatmap(torch.rand(shape), 5, 5)
+
+
+SCALES = (0.7, 1.0, 1.4, 2.0)
+
+
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**31))
+@settings(max_examples=30, deadline=None)
+def test_pooling_reference(scales, height, width, seed):
+    maps = torch.rand(2, scales, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    maps[0, :, 0, 0] = 0.0  # where all are silent the epsilon decides
+    found = pool_scales(maps)
+    for index in range(2):
+        torch.testing.assert_close(found[index], reference.pool_scales(list(maps[index])))
+    assert found[0, :, 0, 0].tolist() == [0.0] * scales
+
+
+def test_pooling_gradcheck():
+    maps = torch.rand(1, 3, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(pool_scales, (maps,))
+
+
+@given(st.floats(0.1, 3.0), st.sampled_from([(1.0,), (0.7, 1.0), SCALES]))
+@settings(max_examples=60, deadline=None)
+def test_ideal_scales_reference(scale, scales):
+    """One at the pixel, split over the two nearest scales so that the centre of mass is the scale."""
+    keypoint = torch.tensor([[[3.2, 1.9, scale]]], dtype=torch.float64)
+    found = ideal_heatmaps(keypoint, scales, 4, 5)
+    assert found.shape == (1, len(scales), 4, 5)
+    weights = found[0, :, 1, 3]
+    torch.testing.assert_close(
+        weights, torch.tensor(reference.split_over_scales(scale, scales), dtype=torch.float64), atol=1e-12, rtol=0
+    )
+    assert found.sum().item() == pytest.approx(1.0)
+    inside = min(max(scale, scales[0]), scales[-1])
+    mass = (weights * torch.tensor(scales, dtype=torch.float64)).sum().item()
+    assert mass == pytest.approx(inside if len(scales) > 1 else scales[0])
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=50, deadline=None)
+def test_e_k_of_g_is_x_with_scale(seed):
+    """{x_k} = E_K(G({x_k})), section B of the supplement: the keypoints come back, each with its scale."""
+    random = torch.Generator().manual_seed(seed)
+    cells = torch.randperm(16, generator=random)[:6]
+    points = torch.stack((cells % 4, cells // 4), -1) * 6 + torch.randint(0, 3, (6, 2), generator=random) + 0.5
+    scale = torch.rand(6, 1, generator=random) * (SCALES[-1] - SCALES[0]) + SCALES[0]
+    keypoints = torch.cat((points, scale), dim=-1)[None].double()
+    ideal = ideal_heatmaps(keypoints, SCALES, 24, 26)
+    best = top_k(ideal.sum(1), 6, window=3)
+    found = torch.cat((best.points, scale_moment(ideal, best.points, SCALES)[..., None]), dim=-1)
+    expected = sorted(map(tuple, keypoints[0].tolist()))
+    for one, other in zip(sorted(map(tuple, found[0].tolist())), expected, strict=True):
+        assert one == pytest.approx(other, abs=1e-9)
+
+
+def test_two_keypoints_on_one_pixel_share_it():
+    keypoints = torch.tensor([[[1.5, 1.5, 0.7], [1.6, 1.4, 1.4]]])
+    ideal = ideal_heatmaps(keypoints, SCALES, 3, 3)
+    assert ideal.sum().item() == pytest.approx(1.0)
+    moment = scale_moment(ideal, keypoints[..., :2], SCALES)
+    torch.testing.assert_close(moment, torch.full((1, 2), 1.05))
+
+
+def test_moment_is_a_mean():
+    """A weak response is no small scale; where nothing responds, the mean of the scales."""
+    maps = torch.zeros(1, 2, 1, 2)
+    maps[0, :, 0, 0] = torch.tensor([0.003, 0.001])
+    moment = scale_moment(maps, torch.tensor([[[0.5, 0.5], [1.5, 0.5]]]), (1.0, 2.0))
+    torch.testing.assert_close(moment, torch.tensor([[1.25, 1.5]]))
+
+
+def test_one_scale_is_the_standard_map():
+    points = torch.rand(2, 3, 2) * 7
+    keypoints = torch.cat((points, torch.ones(2, 3, 1)), dim=-1)
+    assert torch.equal(ideal_heatmaps(keypoints, (1.0,), 7, 7)[:, 0], ideal_heatmap(points, 7, 7))
+
+
+@pytest.mark.plain
+def test_scale_mistakes_are_named():
+    with pytest.raises(ValueError, match="rise"):
+        ideal_heatmaps(torch.rand(1, 2, 3), (1.0, 0.5), 4, 4)
+    with pytest.raises(ValueError, match="differ"):
+        scale_moment(torch.rand(1, 2, 4, 4), torch.rand(1, 2, 2), (1.0,))
+    with pytest.raises(ValueError, match="scales"):
+        pool_scales(torch.rand(2, 4, 4))
+    with pytest.raises(ValueError, match=r"\(batch, k, 3\)"):
+        ideal_heatmaps(torch.rand(1, 2, 2), (1.0,), 4, 4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ from mistnn.presets import (
     evaluate,
     evaluate_stored,
     find_preset,
+    off_centre,
     read_log,
     restore,
     train,
 )
 from mistnn.presets import experiment as experiment_module
 from mistnn.presets.experiment import check
+from mistnn.weights import commit, read_config, versions
 from tests.presets.tiny import TINY, changed, with_counts
 
 
@@ -151,7 +154,8 @@ def test_each_scene_has_its_own_k(model: Mist) -> None:
     assert counts == {1, 2, 4}
     measured = evaluate(model, data, "test", images)
     wanted = {name: value for name, value in expected.compute().items() if name != "count_error"}
-    assert measured == pytest.approx(wanted, abs=1e-6)
+    assert {name: measured[name] for name in wanted} == pytest.approx(wanted, abs=1e-6)
+    assert set(measured) - set(wanted) == {"rmse", "rmse_black", "rmse_mean", "r2"}  # it has a decoder
 
 
 def test_scenes_without_objects_count(model: Mist) -> None:
@@ -206,9 +210,9 @@ def test_a_saved_run_measures_as_the_model_in_memory(tmp_path: Path) -> None:
     assert result.steps == 2 and [step for step, _ in seen] == [0, 1, 2]
     model = seen[-1][1]
     assert restore(tmp_path / "run") == changed(steps=2)
-    assert evaluate_stored(tmp_path / "run", 5) == evaluate(model, TINY.data, "test", 5)
+    assert evaluate_stored(tmp_path / "run", 5) == pytest.approx(evaluate(model, TINY.data, "test", 5))
     other = dataclasses.replace(TINY.data, seed=9)
-    assert evaluate_stored(tmp_path / "run", 5, seed=9) == evaluate(model, other, "test", 5)
+    assert evaluate_stored(tmp_path / "run", 5, seed=9) == pytest.approx(evaluate(model, other, "test", 5))
 
 
 def test_resumed_equals_uninterrupted_bit_for_bit(run: Path, tmp_path: Path) -> None:
@@ -279,7 +283,77 @@ def test_training_passes_the_note_on_once(off: bool, tmp_path: Path, monkeypatch
         asked.append(box_size)
         return "beside" if off else None
 
-    monkeypatch.setattr(experiment_module, "off_centre_note", note)
+    monkeypatch.setattr(off_centre, "off_centre_note", note)
     heard: list[str] = []
     train(changed(steps=1, batch_size=2), tmp_path / "run", on_note=heard.append)
     assert asked == [12.0] and heard == ["beside"] * off
+
+
+def test_a_run_records_what_it_took(run: Path, tmp_path: Path) -> None:
+    record = read_config(run).training
+    assert record is not None
+    assert (record.steps, record.start_from, record.before) == (4, None, None)
+    assert (record.versions, record.commit) == (versions(), commit())
+    assert record.hardware.endswith(", 1 threads"), "the run's threads, not this process's"
+    log = read_log(run)
+    assert 0 < record.seconds <= log[-1]["seconds"] + 1 and 10 < record.peak_memory_mib < 1e5
+
+
+def test_a_resumed_run_records_all_its_parts(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(changed(steps=2), out)
+    first = read_config(out).training
+    train(changed(steps=4), out, resume=True)
+    both = read_config(out).training
+    assert first is not None and both is not None
+    assert (first.steps, both.steps) == (2, 4) and both.seconds >= first.seconds
+    assert both.peak_memory_mib >= first.peak_memory_mib and both.before is None
+
+
+def test_the_record_is_no_part_of_what_a_resume_compares(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(changed(steps=2), out)
+    assert describe(changed(steps=2))["training"] is None and describe(restore(out)) == describe(changed(steps=2))
+    config = json.loads((out / "config.json").read_text())
+    del config["training"]  # as before there was one
+    (out / "config.json").write_text(json.dumps(config))
+    assert train(changed(steps=3), out, resume=True).steps == 3
+
+
+def test_a_run_remembers_what_it_started_from(run: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    shutil.copytree(run, first)
+    started = dataclasses.replace(changed(steps=2), start_from=str(first))
+    train(started, tmp_path / "second")
+    record = read_config(tmp_path / "second").training
+    assert record is not None
+    assert (record.steps, record.start_from, record.before) == (2, str(first), read_config(run).training)
+    shutil.rmtree(first)
+    train(dataclasses.replace(changed(steps=3), start_from=str(first)), tmp_path / "second", resume=True)
+    resumed = read_config(tmp_path / "second").training
+    assert resumed is not None and resumed.before == record.before, "it may be gone by then"
+
+
+def test_a_start_without_a_record_is_named(run: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    first.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (first / name).write_bytes((run / name).read_bytes())
+    config = json.loads((first / "config.json").read_text())
+    (first / "config.json").write_text(json.dumps(config | {"training": None}))
+    train(dataclasses.replace(changed(steps=1), start_from=str(first)), tmp_path / "second")
+    record = read_config(tmp_path / "second").training
+    assert record is not None and (record.start_from, record.before) == (str(first), None)
+
+
+def test_a_run_stopped_before_its_first_checkpoint_starts_from_the_same_weights(run: Path, tmp_path: Path) -> None:
+    """It has none of its own yet."""
+    started = dataclasses.replace(changed(steps=1), start_from=str(run))
+    train(started, tmp_path / "whole")
+    (tmp_path / "stopped").mkdir()
+    (tmp_path / "stopped" / "config.json").write_text(json.dumps(describe(started)))
+    train(started, tmp_path / "stopped", resume=True)
+    whole, again = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    record = read_config(tmp_path / "stopped").training
+    assert record is not None and record.before == read_config(run).training

@@ -10,7 +10,7 @@ from mistnn.errors import MistError
 from mistnn.presets import restore, train
 from mistnn.presets.experiment import evaluate
 from mistnn.presets.readout import tune_readout
-from mistnn.weights import load_model
+from mistnn.weights import load_model, read_config
 from tests.presets.tiny import TINY
 
 
@@ -28,6 +28,7 @@ def test_the_best_is_written_and_the_weights_stay(run: Path, tmp_path: Path) -> 
     before, after = restore(run), restore(tmp_path / "out")
     assert (after.model.softmax_strength, after.model.nms_window) in [(10.0, 3), (10.0, 7), (0.5, 3), (0.5, 7)]
     assert after.data == before.data and after.step == before.step
+    assert read_config(tmp_path / "out").training == read_config(run).training is not None
     model = load_model(tmp_path / "out")
     assert evaluate(model, after.data, "validation", 6) == best  # type: ignore[arg-type]
     assert max(float(line.rsplit(" ", 1)[1]) for line in said) == pytest.approx(best["both"], abs=1e-4)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import torch
+
 
 def _around(height, width, row, column, window):
     """The pixels of a window, cut off at the border, in reading order."""
@@ -69,3 +71,31 @@ def ideal_heatmap(points, height, width):
     for x, y in points:
         result[min(max(math.floor(y), 0), height - 1)][min(max(math.floor(x), 0), width - 1)] = 1.0
     return result
+
+
+def pool_scales(maps, epsilon=1e-6):
+    """Each scale's map times its share of the pixel's sum; a list of (height, width) tensors in, one tensor out."""
+    result = torch.zeros(len(maps), *maps[0].shape, dtype=maps[0].dtype)
+    for row in range(maps[0].shape[0]):
+        for column in range(maps[0].shape[1]):
+            total = sum(float(one[row, column]) + epsilon for one in maps)
+            for index, one in enumerate(maps):
+                value = float(one[row, column])
+                result[index, row, column] = value * value / total
+    return result
+
+
+def split_over_scales(scale, scales):
+    """The weights of a scale on discrete ones: only its neighbours', whose centre of mass is the scale."""
+    weights = [0.0] * len(scales)
+    if scale <= scales[0]:
+        weights[0] = 1.0
+    elif scale >= scales[-1]:
+        weights[-1] = 1.0
+    else:
+        for index in range(len(scales) - 1):
+            if scales[index] <= scale <= scales[index + 1]:
+                share = (scale - scales[index]) / (scales[index + 1] - scales[index])
+                weights[index], weights[index + 1] = 1 - share, share
+                break
+    return weights

@@ -165,6 +165,32 @@ def centre_scores(images, background=None):
     return precision, recall, f1
 
 
+def impulse_scores(images, radius=None):
+    """(precision, recall, mean distance): the nearest pair left is taken until none is near enough."""
+    distances, found, objects = [], 0, 0
+    for boxes, _, _, true, _ in images:
+        found += len(boxes)
+        objects += len(true)
+        pairs = []
+        for d, (x, y, _, _) in enumerate(boxes):
+            for o, (cx, cy, w, _) in enumerate(true):
+                squared = (x - cx) ** 2 + (y - cy) ** 2
+                if squared <= (w / 2 if radius is None else radius) ** 2:
+                    pairs.append((squared, d, o))
+        used_d, used_o = set(), set()
+        for squared, d, o in sorted(pairs):
+            if d not in used_d and o not in used_o:
+                used_d.add(d)
+                used_o.add(o)
+                distances.append(math.sqrt(squared))
+    hits = len(distances)
+    return (
+        hits / found if found else math.nan,
+        hits / objects if objects else math.nan,
+        sum(distances) / hits if hits else math.nan,
+    )
+
+
 def count_errors(predicted, true):
     """(mean total error, mean error per class, share exact) of lists of lists of counts."""
     images, classes = len(true), len(true[0])
@@ -187,3 +213,14 @@ def reconstruction_errors(made, images):
     size = count * pixels
     r2 = 1 - error / spread if spread else math.nan
     return math.sqrt(error / size), math.sqrt(black / size), math.sqrt(spread / size), r2
+
+
+def own_mean_r2(made, images):
+    """One value for each of the lists of flat lists of pixels."""
+    values = []
+    for one, image in zip(made, images, strict=True):
+        mean = sum(image) / len(image)
+        error = sum((a - b) ** 2 for a, b in zip(one, image, strict=True))
+        spread = sum((pixel - mean) ** 2 for pixel in image)
+        values.append(1 - error / spread if spread else math.nan)
+    return values

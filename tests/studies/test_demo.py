@@ -129,9 +129,24 @@ def test_note_and_whole_time_are_on_the_page(tmp_path: Path, monkeypatch: pytest
     """``start`` is when the command began, here a while before the training."""
     usual = demo_experiment(0, 1)
     short = dataclasses.replace(usual, train=dataclasses.replace(usual.train, batch_size=2))
-    monkeypatch.setattr(demo, "demo_experiment", lambda seed, steps: short)
-    monkeypatch.setattr("mistnn.presets.experiment.off_centre_note", lambda values, box_size: "they stand beside")
+    monkeypatch.setattr(demo, "demo_experiment", lambda seed, steps, task: short)
+    monkeypatch.setattr("mistnn.presets.off_centre.off_centre_note", lambda values, box_size: "they stand beside")
     metrics = run_demo(tmp_path / "run", steps=1, start=time.monotonic() - 3000)
     assert metrics["seconds"] > 3000
     text = " ".join(Page((tmp_path / "run" / "report.html").read_text(encoding="utf-8")).text)
     assert "they stand beside" in text and re.search(r"In 5\d min \d+ s", text)
+
+
+def test_the_unlabelled_demo(tmp_path: Path) -> None:
+    """``--task discover``: nothing is read, and the page shows what was redrawn."""
+    metrics = run_demo(tmp_path / "run", seed=1, steps=1, task="discover")
+    keys = ["iou50", "rmse", "rmse_black", "rmse_mean", "r2", "images", "seconds", "seed", "steps"]
+    assert list(metrics) == keys == list(json.loads((tmp_path / "run" / "metrics.json").read_text()))
+    assert restore(tmp_path / "run") == demo_experiment(1, 1, "discover")
+    page = Page((tmp_path / "run" / "report.html").read_text(encoding="utf-8"))
+    text = " ".join(" ".join(page.text).split())
+    assert "mist demo --task discover --seed 1 --steps 1" in text and "without a single label" in text
+    for word in ("auto-encoder", "Redrawing loss", "That it is made of three parts."):
+        assert word in text
+    for word in ("Counting loss", "How many of each digit"):
+        assert word not in text

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from mistnn.errors import MistError
 from mistnn.records import Batch
+from mistnn.training import checkpoint
 from mistnn.training.checkpoint import (
     FORMAT,
     Progress,
@@ -65,10 +68,10 @@ def assert_same(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
 def test_round_trip_brings_back_everything(tmp_path: Path) -> None:
     step = trained_step()
     expected = everything(step)
-    save_checkpoint(tmp_path / "s", step, Progress(2, 1.5), CONFIG)
+    save_checkpoint(tmp_path / "s", step, Progress(2, 1.5, 300.0), CONFIG)
     fresh = ToyStep()
     torch.rand(3)
-    assert load_checkpoint(tmp_path / "s", fresh, CONFIG) == Progress(2, 1.5)
+    assert load_checkpoint(tmp_path / "s", fresh, CONFIG) == Progress(2, 1.5, 300.0)
     assert_same(everything(fresh), expected)
     assert fresh.optimizers["first"].param_groups[0]["betas"] == (0.9, 0.999)
     assert [group["lr"] for group in fresh.optimizers["second"].param_groups] == [0.01, 0.05]
@@ -134,6 +137,79 @@ def test_a_file_of_something_else_is_refused(saved: Path) -> None:
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     refuses(tmp_path / "nothing.safetensors", ToyStep(), "no checkpoint here")
+
+
+def forge(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Changes the header and computes the digest anew, as anybody can."""
+
+    def rewritten(tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        header = json.loads(metadata["header"])
+        changed = change(header)
+        metadata["header"] = changed if isinstance(changed, str) else json.dumps(header)
+        metadata["digest"] = checkpoint._digest(metadata["header"], tensors)
+
+    rewrite(path, rewritten)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda header: '{"iteration": 2', "header is not one that mistnn writes"),
+        (lambda header: "[" * 100_000, "header is not one"),
+        (lambda header: "[1]", "header is not one"),
+        (lambda header: "null", "header is not one"),
+        (lambda header: header.pop("iteration"), "missing key 'iteration'"),
+        (lambda header: header.pop("optimizers"), "missing key 'optimizers'"),
+        (lambda header: header.update(extra=1), "unknown key 'extra'"),
+        (lambda header: header.update(iteration="2"), "'2' is no int at iteration"),
+        (lambda header: header.update(iteration=-2), "iteration -2"),
+        (lambda header: header.update(seconds=float("nan")), "nan seconds"),
+        (lambda header: header.update(config=None), "header is not one"),
+        (lambda header: header.update(optimizers=[]), "header is not one"),
+        (lambda header: header["optimizers"].update(first=None), "header is not one"),
+        (lambda header: header["optimizers"]["first"].pop("numbers"), "missing key 'numbers'"),
+        (lambda header: header["optimizers"]["first"].update(groups=["x"]), "header is not one|differs"),
+        (lambda header: header["optimizers"]["first"].update(numbers={"first.weight": 3}), "header is not one"),
+        (lambda header: header["optimizers"]["second"]["options"].pop(), "1 options for 2 groups of 'second'"),
+        (lambda header: header["optimizers"]["first"]["options"][0].update(lr="fast"), "'first' can't take lr='fast'"),
+        (lambda header: header["optimizers"]["first"]["options"][0].update(betas=[0.9]), "can't take betas"),
+        (lambda header: header["optimizers"]["first"]["options"][0].update(params=[7]), "can't take params"),
+        (
+            lambda header: header["optimizers"]["first"].update(numbers={"first.weight": {"step": "x"}}),
+            "can't take step='x'",
+        ),
+    ],
+)
+def test_a_forged_header_is_refused(change: Callable[[dict[str, Any]], object], words: str, saved: Path) -> None:
+    load_checkpoint(saved, ToyStep(), CONFIG)
+    forge(saved, change)
+    refuses(saved, ToyStep(), words)
+
+
+def test_an_old_header_without_memory_is_read(saved: Path) -> None:
+    forge(saved, lambda header: header.pop("peak_memory_mib") and None)
+    assert load_checkpoint(saved, ToyStep(), CONFIG) == Progress(2, 1.5)
+
+
+def test_a_random_state_that_torch_cannot_take_is_refused(saved: Path) -> None:
+    def change(state: Tensor | None) -> None:
+        def rewritten(tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+            tensors.pop("rng/cpu")
+            if state is not None:
+                tensors["rng/cpu"] = state
+            metadata["digest"] = checkpoint._digest(metadata["header"], tensors)
+
+        rewrite(saved, rewritten)
+
+    good = torch.get_rng_state()
+    for state in (good[:-8].clone(), good.float(), torch.full_like(good, 255)):
+        change(state)
+        refuses(saved, ToyStep(), "random state")
+
+
+def test_a_format_of_thousands_of_digits_is_refused(saved: Path) -> None:
+    rewrite(saved, lambda tensors, metadata: metadata.update(format="9" * 5000))
+    refuses(saved, ToyStep(), "newer mistnn")
 
 
 def test_another_shape_is_refused(saved: Path) -> None:

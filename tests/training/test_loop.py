@@ -17,7 +17,8 @@ from torch import nn
 
 from mistnn.errors import MistError
 from mistnn.training import TrainConfig, fit, prepare_run_folder
-from mistnn.training.checkpoint import read_checkpoint
+from mistnn.training import loop as loop_module
+from mistnn.training.checkpoint import Progress, read_checkpoint
 from tests.training import toy
 from tests.training.toy import DESCRIBE, FewToys, Toys, ToyStep, train
 
@@ -216,7 +217,7 @@ def test_callbacks_do_not_disturb_training(whole: Path, tmp_path: Path) -> None:
         modes.append(model.training)
         return {"both": float(torch.rand(()))}
 
-    def save_model(model: nn.Module, out: Path) -> None:
+    def save_model(model: nn.Module, out: Path, progress: Progress) -> None:
         model.eval()
         (out / "model.safetensors").write_text(str(float(torch.rand(()))))
 
@@ -243,6 +244,24 @@ def test_callbacks_do_not_disturb_training(whole: Path, tmp_path: Path) -> None:
 
     again = fit(ToyStep(), Toys(), config, out, describe=DESCRIBE, evaluate=evaluate, resume=True)
     assert (again.steps, again.metrics, len(modes)) == (40, result.metrics, 3)  # nothing is left to do
+
+
+def test_saving_is_told_what_the_run_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over all parts of a run that was resumed; the peak is the largest of them."""
+    told: list[Progress] = []
+    for steps, peak in ((2, 300.0), (4, 200.0)):
+        monkeypatch.setattr(loop_module, "peak_memory_mib", lambda peak=peak: peak)
+        fit(
+            ToyStep(wait=0.01),
+            Toys(),
+            TrainConfig(steps=steps, batch_size=2, save_every=0, device="cpu"),
+            tmp_path / "run",
+            describe=DESCRIBE | {"experiment": {"train": {"steps": steps}}},
+            resume=steps == 4,
+            save_model=lambda model, out, progress: told.append(progress),
+        )
+    assert [(one.iteration, one.peak_memory_mib) for one in told] == [(2, 300.0), (4, 300.0)]
+    assert 0.02 <= told[0].seconds and told[0].seconds + 0.02 <= told[1].seconds < 60
 
 
 def test_an_evaluation_that_was_killed_is_made_up_for(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mistnn.errors import MistError
-from mistnn.weights import Kind, load_model, read_config, save_model, tensor_digest, write_config
+from mistnn.weights import FORMAT, Kind, StoredModel, TrainingRecord, load_model, read_config, save_model, tensor_digest
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,42 @@ def test_round_trip(tmp_path: Path) -> None:
 
 def test_config_has_the_documented_keys(folder: Path) -> None:
     raw = json.loads((folder / "config.json").read_text())
-    assert list(raw) == ["format", "mistnn", "kind", "model", "experiment", "digest"]
+    assert list(raw) == ["format", "mistnn", "kind", "model", "experiment", "digest", "training"]
+    assert raw["training"] is None
     assert raw["format"] == 1 and raw["experiment"] == {"preset": "x", "train": {"steps": 7}}
     assert raw["digest"] == tensor_digest(load_file(folder / "model.safetensors"))
     assert read_config(folder).experiment["preset"] == "x"
+
+
+FIRST = TrainingRecord(2000, 755.0, 1234.5, "a processor", {"python": "3.11"}, "0123456789ab")
+SECOND = TrainingRecord(
+    4000, 1500.0, 900.0, "another", {"python": "3.12"}, "unknown", start_from="runs/first", before=FIRST
+)
+
+
+@pytest.mark.parametrize("record", [FIRST, SECOND], ids=["fresh weights", "from others"])
+def test_the_record_of_the_training_travels_with_the_weights(record: TrainingRecord, tmp_path: Path) -> None:
+    config = FakeConfig()
+    save_model(tmp_path / "run", Fake(config), "fake", asdict(config), {}, training=record)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["training"] == asdict(record)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (copy / name).write_bytes((tmp_path / "run" / name).read_bytes())
+    assert read_config(copy).training == record
+    load_model(copy, KINDS)
+
+
+def test_the_record_names_the_latest_training_first() -> None:
+    assert [one.steps for one in SECOND.line()] == [4000, 2000]
+
+
+def test_a_config_without_the_record_loads(folder: Path) -> None:
+    raw = json.loads((folder / "config.json").read_text())
+    del raw["training"]
+    (folder / "config.json").write_text(json.dumps(raw))
+    assert read_config(folder).training is None and raw["format"] == FORMAT == 1
+    load_model(folder, KINDS)
 
 
 def test_loading_leaves_the_random_state_alone(folder: Path) -> None:
@@ -180,12 +212,12 @@ def test_unwritable_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(MistError, match="can't write to"):
         _save(tmp_path / "file" / "run", FakeConfig())
-    with pytest.raises(MistError, match="can't write to"):
-        write_config(tmp_path / "file", "fake", {}, {})
 
 
 def test_run_without_weights_yet(tmp_path: Path) -> None:
-    write_config(tmp_path / "run", "fake", asdict(FakeConfig()), {"a": 1})
+    stored = StoredModel(FORMAT, "0.1", "fake", asdict(FakeConfig()), {"a": 1}, digest=None)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(json.dumps(asdict(stored)))
     assert read_config(tmp_path / "run").digest is None
     assert read_config(tmp_path / "run").experiment == {"a": 1}
     _fails(tmp_path / "run", "no weights yet", "--resume")
@@ -222,6 +254,9 @@ def test_no_such_model(tmp_path: Path) -> None:
             {"model": {"width": 6, "strength": 1.0, "names": [], "limit": None}},
             ("tensor layer.", "has shape (4,", "asks for (6,"),
         ),
+        ({"training": {"steps": 3}}, ("missing key 'seconds'", "training")),
+        ({"training": asdict(FIRST) | {"steps": "3"}}, ("'3' is no int", "training.steps")),
+        ({"training": asdict(SECOND) | {"before": {"steps": 3, "x": 1}}}, ("unknown key 'x'", "training.before")),
         ({"digest": "0" * 64}, ("000000000000", "sha256")),
         ({"digest": None}, ("expected none",)),
     ],

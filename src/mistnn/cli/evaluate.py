@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Literal
 from mistnn.cli.parsing import Model, Number, OptionalFile, OptionalFolder, OptionalNumber, parse, renamed
 from mistnn.cli.screen import progress_bar, show_table
 from mistnn.errors import MistError
+from mistnn.files import replace_file
 
 DESCRIPTION = (
     "Measures a trained model on scenes it never saw, of the kind it was trained on. MODEL is a run folder or the name "
@@ -100,10 +100,7 @@ def _number(name: str, value: float) -> str:
 
 
 def _write_json(path: Path, content: Mapping[str, str | float]) -> None:
-    """Writes a file aside and renames it, so that half of it is never read."""
-    aside = path.with_name(path.name + ".part")
     try:
-        aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        os.replace(aside, path)
+        replace_file(path, (json.dumps(content, indent=2) + "\n").encode())
     except OSError as error:
         raise MistError(f"--json {path} can't be written ({error.strerror}): give another file") from error

@@ -13,11 +13,18 @@ from mistnn.cli.parsing import Folder, OptionalFolder, OptionalNumber, parse, re
 from mistnn.errors import MistError
 
 DESCRIPTION = """\
-Draws a figure of the papers with a trained model, as PNG and PDF.
+Draws a figure of MIST (CVPR 2021) with a trained model, as PNG and PDF.
 
-  fig5     boxes and classes on test scenes (MIST, CVPR 2021, figure 5):
-           right ones green and solid, wrong ones red and dashed, missed digits grey and dotted
-  samples  scenes of every kind with their true boxes; needs no model"""
+  fig3     two test scenes: input, boxes and synthesis; each patch before and after the auto-encoder
+  fig4     Gabor noise: input, impulses and synthesis; true kernels above the ones found.
+           An impulse counts as found within half a kernel's width
+  fig5     boxes and classes on test scenes
+  fig7     both losses over a training. `--model RUN` draws a run's log; without it the preset
+           demo-discover is trained, and the heat map of a test scene is shown at some steps
+  fig8     boxes and synthesis on scenes of unevenly placed digits
+  samples  scenes of every kind with their true boxes; needs no model
+
+Right ones are green, wrong ones red, missed ones grey."""
 
 
 @dataclass(frozen=True)
@@ -25,24 +32,28 @@ class Figure:
     """The arguments.
 
     Attributes:
-        name: which figure: fig5, samples.
-        model: a run folder, or the name of a shipped model.
+        name: which figure: fig3, fig4, fig5, fig7, fig8, samples.
+        model: a run folder, or the name of a shipped model; the figure's own if not given.
         out: folder for the two files, made if it is missing.
         seed: of the scenes; the one of the training run if not given.
+        steps: how long fig7 trains; the preset's own number if not given.
         data_root: the folder that holds MNIST, if the model was trained on it; the environment variable MIST_DATA says
             the same.
     """
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
-    model: Annotated[str, tyro.conf.arg(metavar="MODEL")] = "mist-mnist-hard"
+    model: Annotated[str | None, tyro.conf.arg(metavar="MODEL", help_behavior_hint="")] = None
     out: Folder = Path("figures")
     seed: OptionalNumber = None
+    steps: OptionalNumber = None
     data_root: OptionalFolder = None
 
     def __post_init__(self) -> None:
         """Refuses impossible values."""
         if self.seed is not None and self.seed < 0:
             raise MistError(f"--seed {self.seed} is negative: give 0 or more")
+        if self.steps is not None and self.steps < 1:
+            raise MistError(f"--steps {self.steps} is no training: give 1 or more")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -53,6 +64,6 @@ def run(arguments: Sequence[str]) -> int:
     request = parse(Figure, given, "mist figure", DESCRIPTION)
     from mistnn.studies.figures import draw_figure
 
-    for path in draw_figure(request.name, request.model, request.out, request.seed, request.data_root):
+    for path in draw_figure(request.name, request.model, request.out, request.seed, request.data_root, request.steps):
         print(path)
     return 0

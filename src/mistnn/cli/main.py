@@ -1,11 +1,13 @@
 """The command ``mist``: picks the subcommand, and says every mistake in one line.
 
-Exit codes: 0 done; 1 done in part (some images were skipped); 2 a mistake in what was given; 130 interrupted.
+Exit codes: 0 done; 1 done in part (some images were skipped); 2 a mistake in what was given, or output that can't be
+written; 130 interrupted.
 """
 
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import logging
 import os
@@ -17,6 +19,9 @@ from mistnn import __version__
 from mistnn.errors import MistError
 
 MISTAKE, INTERRUPTED = 2, 130
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of a write for which there is no room, or no longer a device."""
 
 
 class Command(NamedTuple):
@@ -58,20 +63,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = _run(given)
-        sys.stdout.flush()  # or a reader that has gone, as in `mist presets | head -1`, would only be noticed too late
-        return code
     except MistError as error:
-        print(f"mist: {_one_line(str(error))}", file=sys.stderr)
-        return MISTAKE
+        code = _refuse(str(error))
     except KeyboardInterrupt:
         print("mist: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        code = INTERRUPTED
     except BrokenPipeError:
-        # Python flushes again at exit, and would complain about the closed pipe.
+        code = 0
+    except OSError as error:
+        code = _refuse(_mend(error))
+    return _flushed(code)
+
+
+def _flushed(code: int) -> int:
+    """Writes out what was printed, which may fail only now; returns the exit code."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # Python flushes again at exit, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except SystemExit as stop:  # the command-line library leaves this way once it has printed a help page
-        return stop.code if isinstance(stop.code, int) else 0
+        # A reader that has gone, as in `mist presets | head -1`, is no mistake.
+        if not isinstance(error, BrokenPipeError) and code != MISTAKE:
+            return _refuse(_mend(error))
+    return code
+
+
+def _refuse(message: str) -> int:
+    print(f"mist: {_one_line(message)}", file=sys.stderr)
+    return MISTAKE
+
+
+def _mend(error: OSError) -> str:
+    """What to say of the system's errors that no command foresees: a path too long anywhere, output that is full.
+
+    Raises:
+        OSError: the error itself, if it is another: a defect of ours is shown in full.
+    """
+    if error.errno == errno.ENAMETOOLONG:
+        return f"{error.filename}: {error.strerror}; give a path with shorter names"
+    if error.errno in FULL:
+        return f"what there is to say or keep can't be written ({error.strerror}); make room, or write it elsewhere"
+    raise error
 
 
 def _run(arguments: list[str]) -> int:
@@ -88,7 +120,10 @@ def _run(arguments: list[str]) -> int:
         raise MistError(f"no command is called {name!r}: {hint}")
     logging.basicConfig(format="mist: %(message)s")
     logging.getLogger("mistnn").setLevel(logging.INFO)
-    return importlib.import_module(COMMANDS[name].module).run(arguments[1:])
+    try:
+        return importlib.import_module(COMMANDS[name].module).run(arguments[1:])
+    except SystemExit as stop:  # the command-line library leaves this way once it has printed a help page
+        return stop.code if isinstance(stop.code, int) else 0
 
 
 def overview() -> str:

@@ -22,6 +22,8 @@ Writes into the output folder
   detections.csv  file,x,y,w,h,label,score: a row for each object; centre and size in pixels of the image
   counts.csv      file,class,count: how many objects of each class each image holds
   overlays/       the images with the boxes drawn in
+  reconstructions/, residuals/    by a model that reconstructs: the images as the sum of the parts found, and what
+                  that leaves over (middle grey: nothing)
 
 MODEL is a run folder or the name of a model that ships with the package, such as mist-mnist-hard. Objects should \
 be about as large, in pixels, as those it was trained on. Images that can't be read are skipped and named, and the \

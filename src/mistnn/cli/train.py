@@ -31,7 +31,7 @@ UNNAMED = """
 The defaults below are the package's own; `mist train PRESET --help` shows a preset's."""
 
 # An empty name leaves the prefix out: the fields of the experiment are the options.
-Settings = Annotated[Experiment, tyro.conf.arg(name="")]
+Settings = Annotated[Experiment, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands]
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,31 @@ def _resume(given: list[str]) -> int:
         raise MistError(f"--resume {folder} takes its settings from the run: leave the preset {given[preset]} away")
     default = Resume(restore(folder), Path(folder))
     request = parse(Resume, given, "mist train --resume DIR", DESCRIPTION, default)
-    result = train(request.experiment, request.resume, resume=True, on_note=_note)
+    notes = [note for note in (constant_rates_note(request.experiment, default.experiment.train.steps),) if note]
+
+    def once_begun(*_: object) -> None:
+        """Says it when the first line of the log shows that the run goes on; what is refused is one line only."""
+        while notes:
+            _note(notes.pop())
+
+    result = train(request.experiment, request.resume, resume=True, on_log=once_begun, on_note=_note)
     return _report(result, request.experiment, request.resume)
+
+
+def constant_rates_note(experiment: Experiment, steps_before: int) -> str | None:
+    """What to say of a run that goes on beyond the fall of its learning rates.
+
+    Args:
+        experiment: as it goes on.
+        steps_before: ``train.steps`` until now.
+    """
+    step, steps = experiment.step, experiment.train.steps
+    if step.decay == 1 or steps <= steps_before or steps <= step.decay_steps:
+        return None
+    return (
+        f"the learning rates fall until step {step.decay_steps} (step.decay_steps) and stay at {step.decay:g} of their "
+        f"start up to train.steps={steps}; for a new fall, train anew with --start-from and the run's folder"
+    )
 
 
 def _note(text: str) -> None:

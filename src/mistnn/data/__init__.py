@@ -1,16 +1,23 @@
 """Data sets. Each is a map-style torch data set that yields a ``mistnn.records.Sample``."""
 
 from mistnn.data.digits import DigitSource, Split, download_mnist, load_embedded, load_mnist, load_source
+from mistnn.data.gabor import GaborConfig, GaborNoise, Impulses, analytic_power_spectrum, gabor_kernel, gabor_noise
 from mistnn.data.scenes import Layout, Recipe, Scenes, ScenesConfig
 
 __all__ = [
     "DigitSource",
+    "GaborConfig",
+    "GaborNoise",
+    "Impulses",
     "Layout",
     "Recipe",
     "Scenes",
     "ScenesConfig",
     "Split",
+    "analytic_power_spectrum",
     "download_mnist",
+    "gabor_kernel",
+    "gabor_noise",
     "load_embedded",
     "load_mnist",
     "load_source",

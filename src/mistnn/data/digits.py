@@ -16,7 +16,6 @@ import http.client
 import logging
 import math
 import os
-import tempfile
 import urllib.request
 import zlib
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from mistnn.errors import MistError
+from mistnn.files import replace_file
 
 Split = Literal["train", "validation", "test"]
 SourceName = Literal["mnist", "embedded"]
@@ -238,7 +238,8 @@ def download_mnist(
             data = _fetch(name, digest, mirrors, timeout, folder)
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                _write_aside(folder / f"{name}.gz", data)
+                # Several processes may fetch at once: a name of its own for each.
+                replace_file(folder / f"{name}.gz", data, aside=f".{os.getpid()}.tmp")
             except OSError as error:
                 raise MistError(f"cannot write MNIST to {str(folder)!r} ({_reason(error)}): {ROOT_HELP}") from error
     return folder
@@ -248,11 +249,11 @@ def _fetch(name: str, digest: str, mirrors: Sequence[str], timeout: float, folde
     failures = []
     for mirror in mirrors:
         url = f"{mirror}{name}.gz"
-        _log.info("fetching %s", url)
         try:
             with urllib.request.urlopen(url, timeout=timeout) as answer:
                 data = answer.read()
             if hashlib.sha256(gzip.decompress(data)).hexdigest() == digest:
+                _log.info("fetched %s", url)  # only now: where nothing can be fetched, the error alone is said
                 return data
             failures.append(f"{url}: other contents")
         except (OSError, EOFError, zlib.error, http.client.HTTPException, ValueError) as error:
@@ -260,17 +261,6 @@ def _fetch(name: str, digest: str, mirrors: Sequence[str], timeout: float, folde
     raise MistError(
         f"MNIST file {name} is not in {str(folder)!r} and could not be fetched ({'; '.join(failures)}): {ROOT_HELP}"
     )
-
-
-def _write_aside(path: Path, data: bytes) -> None:
-    handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
 
 
 def _read_checked(name: str, root: Path, digests: Mapping[str, str]) -> np.ndarray:

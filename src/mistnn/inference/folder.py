@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import itertools
 import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
@@ -24,7 +26,8 @@ from mistnn.records import Detections
 from mistnn.viz.overlay import class_colour, draw_detections
 
 DETECTIONS_FILE, COUNTS_FILE, OVERLAYS_FOLDER = "detections.csv", "counts.csv", "overlays"
-RESULTS = (DETECTIONS_FILE, COUNTS_FILE, OVERLAYS_FOLDER)
+RECONSTRUCTIONS_FOLDER, RESIDUALS_FOLDER = "reconstructions", "residuals"
+RESULTS = (DETECTIONS_FILE, COUNTS_FILE, OVERLAYS_FOLDER, RECONSTRUCTIONS_FOLDER, RESIDUALS_FOLDER)
 
 BATCH_SIZE = 32
 """Most images at once; large images go in smaller batches, see ``Predictor.max_pixels``."""
@@ -32,7 +35,7 @@ BATCH_SIZE = 32
 _STAGE = ".predict.part"
 # A training run lives here: results are not mixed into it unasked.
 _RUN = ("config.json", "model.safetensors", "metrics.jsonl", "metrics.json", "checkpoint", "report.html")
-# Pillow's writer for each suffix; anything else is written as PNG with ".png" appended.
+# Pillow's writer for each suffix; anything else is written as PNG, see ``overlay_names``.
 _WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".png": ("PNG", {"compress_level": 3}),
     ".jpg": ("JPEG", {"quality": 95}),
@@ -112,7 +115,12 @@ def predict_folder(
     - ``counts.csv``: ``file,class,count``; a row for each class of each image, zeros included; one row with an empty
       class if the model has none.
     - ``overlays/`` (empty if ``overlays`` is off): a drawing for each image under its own relative path and in its own
-      file format; a file whose suffix is not that of an image gets ".png" appended.
+      file format; a file whose suffix is not that of an image gets ".png" appended, or "-2.png" and so on where another
+      image has that name.
+
+    - ``reconstructions/`` and ``residuals/``, of a model that reconstructs, unless ``overlays`` is off: PNG files named
+      like the drawings (".png" appended where they are not PNG) with the image as the sum of the parts found, and with
+      what that leaves unexplained: half of (image - reconstruction) above and below a middle grey.
 
     Convention: images keep their size, see ``Predictor``. Nothing appears under its final name before all is done; an
     error or Ctrl-C leaves ``out`` as it was. Images of one size that follow each other share a batch.
@@ -148,18 +156,26 @@ def _predict_into(
     progress: Callable[[int, int], None] | None,
 ) -> PredictSummary:
     tally = _Tally()
+    drawings = overlay_names([file.name for file in files]) if overlays else {}
+    rebuilds = overlays and predictor.reconstructs
     channels, classes = predictor.model.config.channels, predictor.model.class_names
     with _table(stage / DETECTIONS_FILE) as detection_table, _table(stage / COUNTS_FILE) as count_table:
         detection_table.writerow(("file", "x", "y", "w", "h", "label", "score"))
         count_table.writerow(("file", "class", "count"))
         for batch in _batches(_usable(files, channels, k, tally), predictor.max_pixels):
-            found = predictor.predict_batch(torch.stack([one.tensor for one in batch]), k)
+            images = torch.stack([one.tensor for one in batch])
+            found = predictor.predict_batch(images, k)
+            if rebuilds:
+                for one, image, rebuilt in zip(batch, images, predictor.reconstruct(images, found), strict=True):
+                    drawing = drawings[one.name]
+                    _write_tensor(stage / RECONSTRUCTIONS_FOLDER / drawing, rebuilt)
+                    _write_tensor(stage / RESIDUALS_FOLDER / drawing, 0.5 + (image - rebuilt) / 2)
             for one, objects in zip(batch, found, strict=True):
                 names = predictor.names(objects)
                 detection_table.writerows(_detection_rows(one.name, objects, names))
                 count_table.writerows(_count_rows(one.name, names, classes))
                 if overlays:
-                    _write_overlay(stage / OVERLAYS_FOLDER, one, objects, names)
+                    _write_overlay(stage / OVERLAYS_FOLDER / drawings[one.name], one.picture, objects, names)
                 tally.images += 1
                 tally.detections += len(names)
                 if not predictor.model.tileable:
@@ -214,22 +230,41 @@ def _count_rows(name: str, labels: Sequence[str], classes: Sequence[str]) -> Ite
         yield name, label, counts[label]
 
 
-def _write_overlay(folder: Path, image: _Opened, found: Detections, names: Sequence[str]) -> None:
+def overlay_names(names: Sequence[str]) -> dict[str, str]:
+    """The path of each image's drawing below the folder of drawings; no two are the same.
+
+    Convention: an image's own name, with ".png" appended if its suffix is not that of an image. Where that is the name
+    of another image, or of a folder of images, "-2.png" is appended, "-3.png" and so on.
+    """
+    folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
+    drawable = {name for name in names if PurePosixPath(name).suffix.lower() in _WRITERS and name not in folders}
+    taken, drawings = drawable | folders, {name: name for name in drawable}
+    for name in names:
+        if name not in drawable:
+            endings = itertools.chain((".png",), (f"-{number}.png" for number in itertools.count(2)))
+            drawings[name] = next(name + ending for ending in endings if name + ending not in taken)
+            taken.add(drawings[name])
+    return drawings
+
+
+def _write_overlay(path: Path, picture: Image.Image, found: Detections, names: Sequence[str]) -> None:
     if found.labels is None:
         # A model without classes has nothing to write on a box but how sure it is.
-        drawn = draw_detections(
-            _display(image.picture), found.boxes.tolist(), [f"{s:.2f}" for s in found.scores.tolist()]
-        )
+        drawn = draw_detections(_display(picture), found.boxes.tolist(), [f"{s:.2f}" for s in found.scores.tolist()])
     else:
         colours = [class_colour(index) for index in found.labels.tolist()]
-        drawn = draw_detections(_display(image.picture), found.boxes.tolist(), names, colours)
-    path = folder / image.name
-    writer = _WRITERS.get(path.suffix.lower())
-    if writer is None:
-        path, writer = path.with_name(path.name + ".png"), _WRITERS[".png"]
+        drawn = draw_detections(_display(picture), found.boxes.tolist(), names, colours)
     path.parent.mkdir(parents=True, exist_ok=True)
-    form, options = writer
+    form, options = _WRITERS[path.suffix.lower()]
     drawn.save(path, format=form, **options)
+
+
+def _write_tensor(path: Path, image: Float[Tensor, "channels height width"]) -> None:
+    """An image in [0, 1], beyond that clipped, as a PNG file."""
+    path = path if path.suffix.lower() == ".png" else path.with_name(path.name + ".png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    Image.fromarray(values[..., 0] if values.shape[2] == 1 else values).save(path, format="PNG", compress_level=3)
 
 
 def _display(picture: Image.Image) -> Image.Image:
@@ -241,11 +276,24 @@ def _display(picture: Image.Image) -> Image.Image:
     return Image.fromarray((values * (255 / top)).astype(np.uint8))
 
 
+class _UnixRows:
+    r"""A file for the csv writer, whose rows end in "\n".
+
+    The writer itself ends them with "\r\n": with anything else, Python before 3.13 leaves a lone "\r" unquoted.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+
+    def write(self, row: str) -> None:
+        self.file.write(row.removesuffix("\r\n") + "\n")
+
+
 @contextlib.contextmanager
 def _table(path: Path) -> Iterator[Any]:
     # surrogateescape: a file name need not be valid UTF-8 on Linux, and is written as the bytes it is.
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        yield csv.writer(file, lineterminator="\n")
+        yield csv.writer(_UnixRows(file))
 
 
 @contextlib.contextmanager
@@ -285,4 +333,5 @@ def _publish(stage: Path, out: Path) -> None:
     for name in RESULTS:
         if os.path.lexists(out / name):
             os.replace(out / name, old / name)
-        os.replace(stage / name, out / name)
+        if (stage / name).exists():
+            os.replace(stage / name, out / name)

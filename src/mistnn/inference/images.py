@@ -200,16 +200,6 @@ def to_tensor(image: Image.Image, channels: int) -> Float[Tensor, "channels heig
     return values.permute(2, 0, 1).contiguous()
 
 
-def read_image(path: Path, channels: int) -> Float[Tensor, "channels height width"]:
-    """An image file as a tensor in [0, 1]; see ``open_image`` and ``to_tensor`` for the conventions.
-
-    Raises:
-        UnreadableImage: not an image, truncated, too large, or values whose range nobody stated.
-        ValueError: if channels is neither 1 nor 3.
-    """
-    return to_tensor(open_image(path), channels)
-
-
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise UnreadableImage(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from mistnn.errors import MistError
 from mistnn.inference.images import UnreadableImage, normalise_mode, open_image, to_tensor
-from mistnn.inference.tiles import MAX_PIXELS, Detector, detect
+from mistnn.inference.tiles import MAX_PIXELS, Detector, Reconstructor, detect
 from mistnn.records import Detections
 from mistnn.weights import load_model
 
@@ -104,6 +105,32 @@ class Predictor:
             Detections(one.boxes.cpu(), one.scores.cpu(), None if one.labels is None else one.labels.cpu())
             for one in found
         ]
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether ``reconstruct`` works with this model."""
+        return isinstance(self.model, Reconstructor) and self.model.reconstructs
+
+    @torch.inference_mode()
+    def reconstruct(
+        self, images: Float[Tensor, "batch channels height width"], found: Sequence[Detections]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """The images as the model explains them: the sum of what it makes of each part found, on black.
+
+        Args:
+            images: as given to ``predict_batch``.
+            found: its result: as many parts in each image.
+
+        Returns:
+            On the CPU; overlapping parts may add up to more than 1.
+
+        Raises:
+            ValueError: the model has no decoder.
+        """
+        if not isinstance(self.model, Reconstructor) or not self.model.reconstructs:
+            raise ValueError("this model has no decoder, it can't reconstruct")
+        keypoints = self.model.keypoints_of(torch.stack([one.boxes for one in found]).to(self.device))
+        return self.model.reconstruct(images.to(self.device), keypoints).cpu()
 
     def names(self, found: Detections) -> list[str]:
         """The class name of each detection; empty texts if the model has no classes."""

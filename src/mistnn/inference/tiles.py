@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -70,12 +70,30 @@ class Detector(Protocol):
         """(batch, channels, height, width) to raw scores (batch, height, width)."""
         ...
 
-    def heatmap_from_scores(self, scores: Tensor) -> Tensor:
-        """Raw scores to the heat map, whole images at a time."""
+    def heatmaps(self, images: Tensor, score_map: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """The heat maps of whole images, (batch, scales, height, width), with scores from the function given."""
         ...
 
-    def detect_from_heatmap(self, images: Tensor, heatmap: Tensor, k: int | None = None) -> list[Detections]:
-        """As ``detect``, with the heat map computed before."""
+    def detect_from_heatmaps(self, images: Tensor, heatmaps: Tensor, k: int | None = None) -> list[Detections]:
+        """As ``detect``, with the heat maps computed before."""
+        ...
+
+
+@runtime_checkable
+class Reconstructor(Protocol):
+    """A network that may be able to draw an image again as the sum of its parts."""
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether this one can."""
+        ...
+
+    def keypoints_of(self, boxes: Tensor) -> Tensor:
+        """(batch, k, 4) boxes to the keypoints they stand for."""
+        ...
+
+    def reconstruct(self, images: Tensor, keypoints: Tensor) -> Tensor:
+        """(batch, channels, height, width), the sum of the parts at the keypoints."""
         ...
 
 
@@ -146,5 +164,5 @@ def detect(
     """The K objects of each image; images above ``max_pixels`` are tiled."""
     if images.shape[-2] * images.shape[-1] <= max_pixels:
         return model.detect(images, k)
-    heatmap = model.heatmap_from_scores(tiled_score_map(model, images, max_pixels))
-    return model.detect_from_heatmap(images, heatmap, k)
+    heatmaps = model.heatmaps(images, lambda seen: tiled_score_map(model, seen, max_pixels))
+    return model.detect_from_heatmaps(images, heatmaps, k)

@@ -12,8 +12,9 @@ from mistnn.metrics.centre import CentreScores, centre_scores
 from mistnn.metrics.classification import class_histogram, classified, classified_paper
 from mistnn.metrics.counts import CountErrors, count_errors
 from mistnn.metrics.detection import both, greedy_optimal_gap, iou50
+from mistnn.metrics.impulses import ImpulseScores, impulse_scores
 from mistnn.metrics.precision import COCO_THRESHOLDS, average_precision
-from mistnn.metrics.reconstruction import ReconstructionErrors, reconstruction_errors
+from mistnn.metrics.reconstruction import ReconstructionErrors, own_mean_r2, reconstruction_errors
 
 if TYPE_CHECKING:
     from mistnn.metrics.stateful import AveragePrecision, CentreMetrics, DetectionMetrics, ReconstructionMetrics
@@ -27,6 +28,7 @@ __all__ = [
     "CentreScores",
     "CountErrors",
     "DetectionMetrics",
+    "ImpulseScores",
     "ReconstructionErrors",
     "ReconstructionMetrics",
     "average_precision",
@@ -37,7 +39,9 @@ __all__ = [
     "classified_paper",
     "count_errors",
     "greedy_optimal_gap",
+    "impulse_scores",
     "iou50",
+    "own_mean_r2",
     "reconstruction_errors",
 ]
 

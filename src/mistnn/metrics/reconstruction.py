@@ -98,6 +98,39 @@ def reconstruction_errors(
     return reconstruction_sums(reconstructions, images).errors()
 
 
+def own_mean_r2(
+    reconstructions: Float[Tensor, "batch channels height width"], images: Float[Tensor, "batch channels height width"]
+) -> Float[Tensor, " batch"]:
+    """How much of each image's own variation its reconstruction explains.
+
+    ``ReconstructionErrors.r2`` compares with the mean of all the images, so it needs many and says one number for all;
+    this compares with one even grey, the image's own.
+
+    Convention: 1 - squared error / squared deviation from the image's mean over channels and pixels together. 1 is
+    perfect, 0 as good as the even grey, and below 0 worse.
+
+    Args:
+        reconstructions: what the model made of the images; may leave [0, 1].
+        images: what they should be.
+
+    Returns:
+        A value an image, in float64; NaN for an image of one value.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if reconstructions.shape != images.shape or images.ndim != 4:
+        raise ValueError(
+            f"reconstructions and images must both be (batch, channels, height, width), got "
+            f"{tuple(reconstructions.shape)} and {tuple(images.shape)}"
+        )
+    target = images.detach().double().flatten(1)
+    error = (reconstructions.detach().double().flatten(1) - target).square().sum(1)
+    spread = (target - target.mean(1, keepdim=True)).square().sum(1)
+    varies = spread > 1e-12 * target.square().sum(1).clamp(min=1.0)
+    return torch.where(varies, 1 - error / torch.where(varies, spread, 1), math.nan)
+
+
 def empty_sums(shape: tuple[int, int, int]) -> ReconstructionSums:
     """The sums of no image."""
     zero = torch.zeros((), dtype=torch.float64)

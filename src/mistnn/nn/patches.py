@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mistnn.errors import MistError
-from mistnn.nn.blocks import Normalisation, ResidualBlock
+from mistnn.nn.blocks import Normalisation, ResidualBlock, layer_norm
 
 
 @dataclass(frozen=True)
@@ -136,10 +136,9 @@ class SmallDecoder(nn.Module):
                 nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1),
             )
         )
-        # Patches start nearly empty: most of a scene is background, and a grey start would have to be unlearned first.
         last = self.grow[2]
-        assert isinstance(last, nn.ConvTranspose2d) and last.bias is not None
-        nn.init.constant_(last.bias, -2.0)
+        assert isinstance(last, nn.ConvTranspose2d)
+        _start_dark(last)
 
     def forward(self, code: Tensor) -> Tensor:
         """(patches, code) to (patches, channels, size, size)."""
@@ -149,7 +148,49 @@ class SmallDecoder(nn.Module):
         return self.grow[-1](features).sigmoid()
 
 
+class ResidualDecoder(nn.Module):
+    """The decoder half of the paper's auto-encoder: the encoder seen in a mirror.
+
+    A dense layer back to the smallest map; then five levels of a 2x2 transposed convolution of stride 2 and three
+    residual blocks, the channels halving from level to level; layer normalisation before each convolution, and a 1x1
+    convolution with a sigmoid at the end. The paper states neither the dense layers nor the last convolution; there
+    are no skip connections to the encoder.
+
+    Args:
+        code: numbers in the code of a patch.
+        channels: of the patches.
+        size: side of the patches in pixels; a multiple of 32.
+        width: channels of the last level, those of the encoder's first (not stated; 8 in the released encoder).
+
+    Reference: MIST supplement, section C.1, "MIST auto-encoder network".
+    """
+
+    def __init__(self, code: int, channels: int, size: int, width: int) -> None:
+        super().__init__()
+        levels, blocks = ResidualEncoder.levels, ResidualEncoder.blocks
+        if size % 2**levels:
+            raise ValueError(f"the paper's decoder doubles {levels} times: the patch size must be a multiple of 32")
+        self.side, self.width = size // 2**levels, width * 2 ** (levels - 1)
+        features = self.width * self.side**2
+        self.entry = nn.Identity() if code == features else nn.Linear(code, features)
+        layers: list[nn.Module] = []
+        inputs = self.width
+        for level in reversed(range(levels)):
+            outputs = width * 2**level
+            layers += [layer_norm(inputs), nn.ConvTranspose2d(inputs, outputs, 2, stride=2), nn.ReLU()]
+            layers.extend(ResidualBlock(outputs, outputs, "before") for _ in range(blocks))
+            inputs = outputs
+        last = nn.Conv2d(inputs, channels, 1)
+        _start_dark(last)
+        self.layers = nn.Sequential(*layers, layer_norm(inputs), last)
+
+    def forward(self, code: Tensor) -> Tensor:
+        """(patches, code) to (patches, channels, size, size)."""
+        return self.layers(self.entry(code).view(-1, self.width, self.side, self.side)).sigmoid()
+
+
 Encoder = ResidualEncoder | SmallEncoder
+Decoder = ResidualDecoder | SmallDecoder
 
 
 def build_encoder(channels: int, size: int, config: EncoderConfig) -> Encoder:
@@ -157,3 +198,18 @@ def build_encoder(channels: int, size: int, config: EncoderConfig) -> Encoder:
     if config.network == "small":
         return SmallEncoder(channels, size, config)
     return ResidualEncoder(channels, size, config, released=config.network == "released")
+
+
+def build_decoder(
+    code: int, channels: int, size: int, family: Literal["paper", "released", "small"], width: int
+) -> Decoder:
+    """The decoder that belongs to an encoder of a family; the released code has none, so its encoder gets the small."""
+    if family == "paper":
+        return ResidualDecoder(code, channels, size, width)
+    return SmallDecoder(code, channels, size, width)
+
+
+def _start_dark(last: nn.Conv2d | nn.ConvTranspose2d) -> None:
+    """Patches start nearly empty: most of a scene is background, and a grey start would have to be unlearned first."""
+    assert last.bias is not None
+    nn.init.constant_(last.bias, -2.0)

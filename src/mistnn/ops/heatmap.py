@@ -1,9 +1,13 @@
 """Heat maps: the local spatial softmax, non-maximum suppression, and the ideal heat map G.
 
-Convention: a heat map is (batch, height, width) and has one value a pixel; see ``mistnn.ops.coordinates``.
+Convention: a heat map is (batch, height, width) and has one value a pixel; see ``mistnn.ops.coordinates``. With
+several scales there is one a scale, (batch, scales, height, width), all of the size of the image.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,7 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mistnn.ops.coordinates import pixel_of
-from mistnn.records import Heatmap, Points
+from mistnn.records import Heatmap, Heatmaps, Keypoints, Points
+
+SCALE_EPSILON = 1e-6
+"""Keeps the pooling over scales from dividing by zero (MIST supplement, section A)."""
 
 
 def local_spatial_softmax(scores: Heatmap, window: int = 15, strength: float = 10.0) -> Heatmap:
@@ -108,6 +115,113 @@ def ideal_heatmap(keypoints: Points, height: int, width: int) -> Float[Tensor, "
     site = pixel[..., 1] * width + pixel[..., 0]
     heatmap = keypoints.new_zeros(keypoints.shape[0], height * width)
     return heatmap.scatter(1, site, 1.0).view(-1, height, width)
+
+
+def pool_scales(heatmaps: Heatmaps, epsilon: float = SCALE_EPSILON) -> Heatmaps:
+    """The "softmax pooling" over scales: each scale's heat map, weighted by its share of the pixel's sum.
+
+    h'_s = h_s * h_s / sum_s (h_s + epsilon), without an exponential, since the h_s are exponentiated already. Their sum
+    over scales is the pooled heat map in which keypoints are sought. The paper writes h' for both; here h'_s is what is
+    returned, what G makes and what equation 7 compares.
+
+    Args:
+        heatmaps: (batch, scales, height, width), h_s after the local spatial softmax.
+        epsilon: added to each of the scales.
+
+    Returns:
+        (batch, scales, height, width).
+
+    Raises:
+        ValueError: on a shape that is not as above.
+
+    Reference: MIST supplement, section A.
+    """
+    _check_scales(heatmaps)
+    return heatmaps.square() / (heatmaps + epsilon).sum(1, keepdim=True)
+
+
+def ideal_heatmaps(keypoints: Keypoints, scales: Sequence[float], height: int, width: int) -> Heatmaps:
+    """G with scales: the 1 at a keypoint's pixel is split over its two nearest scales.
+
+    Args:
+        keypoints: (batch, k, 3), x and y in pixels and the scale.
+        scales: the values of the discrete scales, rising.
+        height: rows of the heat maps.
+        width: columns of the heat maps.
+
+    Convention: the centre of mass over ``scales`` is the keypoint's scale; a scale beyond the ends is the end's. Where
+    several keypoints share a pixel, their mean is there.
+
+    Returns:
+        (batch, scales, height, width), at each keypoint's pixel summing to 1. ``top_k`` of the sum over scales and
+        ``scale_moment`` give the keypoints back, x and y rounded to pixel centres.
+
+    Raises:
+        ValueError: on shapes that are not as above, or scales that don't rise.
+
+    Reference: MIST supplement, section B, "Standard architecture".
+    """
+    if keypoints.dim() != 3 or keypoints.shape[-1] != 3:
+        raise ValueError(f"keypoints must be (batch, k, 3), got {tuple(keypoints.shape)}")
+    if not scales or any(low >= high for low, high in pairwise(scales)):
+        raise ValueError(f"the scales must rise, got {tuple(scales)}")
+    keypoints = keypoints.detach()
+    pixel = pixel_of(keypoints[..., :2], height, width)
+    site = pixel[..., 1] * width + pixel[..., 0]
+    weights = _scale_weights(keypoints[..., 2], scales)
+    shape = (len(keypoints), len(scales), height * width)
+    sites = site.unsqueeze(1).expand(-1, len(scales), -1)
+    total = keypoints.new_zeros(shape).scatter_add(2, sites, weights.transpose(1, 2))
+    hits = keypoints.new_zeros(shape).scatter_add(2, sites, torch.ones_like(weights).transpose(1, 2))
+    return (total / hits.clamp(min=1)).view(*shape[:2], height, width)
+
+
+def _scale_weights(scale: Tensor, scales: Sequence[float]) -> Tensor:
+    """(batch, k) to (batch, k, scales): linear interpolation weights, 0 but at the two nearest scales."""
+    values = scale.new_tensor(list(scales))
+    if len(scales) == 1:
+        return torch.ones_like(scale).unsqueeze(-1)
+    scale = scale.clamp(values[0], values[-1])
+    upper = torch.searchsorted(values, scale.contiguous()).clamp(1, len(scales) - 1)
+    low, high = values[upper - 1], values[upper]
+    share = (scale - low) / (high - low)
+    weights = scale.new_zeros(*scale.shape, len(scales))
+    weights = weights.scatter(-1, (upper - 1).unsqueeze(-1), (1 - share).unsqueeze(-1))
+    return weights.scatter(-1, upper.unsqueeze(-1), share.unsqueeze(-1))
+
+
+def scale_moment(heatmaps: Heatmaps, points: Points, scales: Sequence[float]) -> Float[Tensor, "batch k"]:
+    """The scale at each point: the first-order moment of the heat maps there, normalised to a mean.
+
+    The paper writes the moment without the division; without it a weak response would be a small scale.
+
+    Args:
+        heatmaps: (batch, scales, height, width), the h'_s of ``pool_scales``.
+        points: (batch, k, 2), x and y in pixels.
+        scales: the values of the scales.
+
+    Returns:
+        (batch, k); the mean of the scales where all responses are 0.
+
+    Raises:
+        ValueError: on shapes that are not as above.
+
+    Reference: MIST (CVPR 2021), section 4.1, "Top-K patch selection".
+    """
+    _check_scales(heatmaps)
+    if heatmaps.shape[1] != len(scales):
+        raise ValueError(f"{heatmaps.shape[1]} heat maps and {len(scales)} scales differ")
+    height, width = heatmaps.shape[-2:]
+    pixel = pixel_of(points, height, width)
+    site = (pixel[..., 1] * width + pixel[..., 0]).unsqueeze(1).expand(-1, len(scales), -1)
+    responses = heatmaps.flatten(2).gather(2, site) + torch.finfo(heatmaps.dtype).tiny
+    values = heatmaps.new_tensor(list(scales))[:, None]
+    return (responses * values).sum(1) / responses.sum(1)
+
+
+def _check_scales(heatmaps: Tensor) -> None:
+    if heatmaps.dim() != 4:
+        raise ValueError(f"heat maps of several scales must be (batch, scales, height, width), got {heatmaps.shape}")
 
 
 def _check(heatmap: Tensor, window: int) -> None:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from mistnn.records import Heatmap, Images, Patches, Points
+from mistnn.records import Images, Patches, Points
 
 
 def reconstruction_loss(images: Images, reconstructions: Images) -> Float[Tensor, " batch"]:
@@ -57,13 +57,16 @@ def class_proportion_loss(
     return (target - probabilities.mean(1)).square().sum(1)
 
 
-def heatmap_loss(heatmap: Heatmap, ideal: Heatmap) -> Float[Tensor, " batch"]:
-    """Equation 7: the mean over pixels of the squared distance between a heat map and the ideal one.
+def heatmap_loss(
+    heatmap: Float[Tensor, "batch *scales height width"], ideal: Float[Tensor, "batch *scales height width"]
+) -> Float[Tensor, " batch"]:
+    """Equation 7: the mean over pixels of the squared distance between heat maps and the ideal ones.
 
-    The paper leaves mean or sum open; the released code takes the mean.
+    The paper leaves mean or sum open; the released code, which has one scale, takes the mean over pixels. Over scales
+    the distances are summed, so that a keypoint counts as much whatever their number.
 
     Args:
-        heatmap: (batch, height, width), H_eta(I).
+        heatmap: (batch, height, width) or (batch, scales, height, width), H_eta(I).
         ideal: the same shape, G of the optimised keypoints, no gradient wanted.
 
     Returns:
@@ -74,17 +77,19 @@ def heatmap_loss(heatmap: Heatmap, ideal: Heatmap) -> Float[Tensor, " batch"]:
     """
     if heatmap.shape != ideal.shape:
         raise ValueError(f"heat map {tuple(heatmap.shape)} and ideal heat map {tuple(ideal.shape)} differ")
-    return (heatmap - ideal).square().flatten(1).mean(1)
+    return (heatmap - ideal).square().mean(dim=(-2, -1)).reshape(len(heatmap), -1).sum(1)
 
 
-def lifting_penalty(keypoints: Points, anchors: Points) -> Float[Tensor, " batch"]:
+def lifting_penalty(
+    keypoints: Float[Tensor, "batch k coordinates"], anchors: Float[Tensor, "batch k coordinates"]
+) -> Float[Tensor, " batch"]:
     """The penalty of equation 6: sum over keypoints of the squared distance to where E_K found them, in pixels.
 
     Keypoint k is compared with anchor k: the lifted keypoints start there, so their order is kept.
 
     Args:
-        keypoints: (batch, k, 2).
-        anchors: (batch, k, 2), E_K(H_eta(I)).
+        keypoints: (batch, k, 2), or (batch, k, 3) with a scale, in the units in which it is to count.
+        anchors: the same shape, E_K(H_eta(I)).
 
     Returns:
         (batch,).

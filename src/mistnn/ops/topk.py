@@ -13,7 +13,7 @@ from mistnn.ops.heatmap import non_maximum_suppression
 from mistnn.records import Heatmap, Points
 
 
-class Keypoints(NamedTuple):
+class TopK(NamedTuple):
     """What E_K returns, the highest response first.
 
     Attributes:
@@ -25,7 +25,7 @@ class Keypoints(NamedTuple):
     responses: Float[Tensor, "batch k"]
 
 
-def top_k(heatmap: Heatmap, k: int, window: int = 5) -> Keypoints:
+def top_k(heatmap: Heatmap, k: int, window: int = 5) -> TopK:
     """E_K: non-maximum suppression, then the K highest pixels that survive it.
 
     Where fewer than K pixels survive, the highest suppressed ones fill up, so that K distinct pixels always come back.
@@ -57,4 +57,4 @@ def top_k(heatmap: Heatmap, k: int, window: int = 5) -> Keypoints:
     beyond = torch.arange(k, device=heatmap.device) - survives.flatten(1).sum(1, keepdim=True)
     site = torch.where(beyond < 0, best, rest.gather(1, beyond.clamp(min=0)))
     pixels = torch.stack((site % width, site // width), dim=-1)
-    return Keypoints(centre_of(pixels, heatmap.dtype), heatmap.flatten(1).gather(1, site))
+    return TopK(centre_of(pixels, heatmap.dtype), heatmap.flatten(1).gather(1, site))

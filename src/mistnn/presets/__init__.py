@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from mistnn.errors import MistError
-from mistnn.presets import mist_digits
+from mistnn.presets import mist_digits, mist_discover
 from mistnn.presets.experiment import (
     Experiment,
     Preset,
@@ -13,12 +13,13 @@ from mistnn.presets.experiment import (
     describe,
     evaluate,
     evaluate_stored,
+    open_data,
     read_log,
     restore,
     train,
 )
 
-PRESETS: dict[str, Preset] = {preset.name: preset for preset in mist_digits.PRESETS}
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in (*mist_digits.PRESETS, *mist_discover.PRESETS)}
 
 
 def find_preset(name: str) -> Preset:
@@ -43,6 +44,7 @@ __all__ = [
     "evaluate",
     "evaluate_stored",
     "find_preset",
+    "open_data",
     "read_log",
     "restore",
     "train",

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cattrs
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from mistnn.data import Scenes, ScenesConfig, Split
+from mistnn.data import GaborConfig, GaborNoise, Scenes, ScenesConfig, Split
 from mistnn.errors import MistError
-from mistnn.models.mist import LiftedStep, Mist, MistConfig, StepConfig, off_centre_note
-from mistnn.records import Detections, collate
+from mistnn.models.mist import LiftedStep, Mist, MistConfig, StepConfig
+from mistnn.presets.off_centre import OffCentreWatch
+from mistnn.records import Batch, Detections, Sample, collate
 from mistnn.training import FitResult, TrainConfig, fit, prepare_run_folder
-from mistnn.training.runfolder import METRICS
-from mistnn.weights import StoredModel, load_model, read_config, save_model
+from mistnn.training.checkpoint import Progress
+from mistnn.training.runfolder import CHECKPOINT, METRICS
+from mistnn.weights import StoredModel, TrainingRecord, commit, hardware, load_model, read_config, save_model, versions
 from mistnn.weights.store import FORMAT, package_version
 from mistnn.weights.strict import explain, strict_converter, structure_whole
 
 KIND = "mist"
 EVALUATION_BATCH = 50
+DataConfig = ScenesConfig | GaborConfig
+"""Images that are made on the fly; which kind, is told by the fields of the configuration."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """MIST on composed scenes: everything a run depends on.
+    """MIST on images made on the fly: everything a run depends on.
 
     Attributes:
         model: the network.
-        data: the scenes; training, validation and test scenes never share a digit.
+        data: composed scenes (training, validation and test scenes never share a digit) or Gabor noise.
         step: the lifted step.
         train: the loop. Its seed also starts the weights; ``data.seed`` chooses the scenes, so that runs of different
             ``train.seed`` are tested on the same ones.
@@ -42,7 +47,7 @@ class Experiment:
     """
 
     model: MistConfig = field(default_factory=MistConfig)
-    data: ScenesConfig = field(default_factory=ScenesConfig)
+    data: DataConfig = field(default_factory=ScenesConfig)
     step: StepConfig = field(default_factory=StepConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluation_images: int = 200
@@ -67,7 +72,7 @@ class Preset:
 def describe(experiment: Experiment) -> dict[str, Any]:
     """The content of a run's ``config.json``."""
     # Where the digits lie is of this machine, not of the experiment: a moved folder must not stop a run.
-    experiment = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, root=None))
+    experiment = dataclasses.replace(experiment, data=at_root(experiment.data, None))
     plain = strict_converter().unstructure(experiment)
     model = plain.pop("model")
     stored = StoredModel(FORMAT, package_version(), KIND, model, plain, None)
@@ -89,6 +94,16 @@ def restore(folder_or_name: Path | str) -> Experiment:
             f"{folder_or_name}: config.json can't be read: {why}; written by mistnn {stored.mistnn}, read by "
             f"{package_version()}: mend the entry or use that version"
         ) from error
+
+
+def at_root(data: DataConfig, root: str | None) -> DataConfig:
+    """The same images with their digits in another place; Gabor noise needs none."""
+    return dataclasses.replace(data, root=root) if isinstance(data, ScenesConfig) else data
+
+
+def open_data(data: DataConfig, split: Split, length: int | None) -> Scenes | GaborNoise:
+    """The data set of a configuration."""
+    return Scenes(data, split, length) if isinstance(data, ScenesConfig) else GaborNoise(data, split, length)
 
 
 def build(experiment: Experiment, resume: bool = False) -> LiftedStep:
@@ -131,30 +146,42 @@ def train(
         force: remove a run that is there first.
         on_log: hears every line of the log.
         observe: is given the model at every line of the log, and before the first step.
-        on_note: is told once, at the end, if the keypoints have settled beside the objects.
+        on_note: is told once if the keypoints have settled beside the objects, see ``OffCentreWatch``.
 
     Raises:
         MistError: see ``fit``; and if the data don't fit the model.
     """
     check(experiment)
-    scenes = Scenes(experiment.data, "train", None)
-    step = build(experiment, resume)
+    scenes = open_data(experiment.data, "train", None)
+    goes_on = resume and (out / CHECKPOINT).exists()  # a run that was stopped before it saved anything starts again
+    step = build(experiment, goes_on)
+    before, source = _record_before(experiment, out, goes_on), commit()
     prepare_run_folder(out, force=force, resume=resume)
     described = describe(experiment)
     if observe is not None and not resume:
         observe(0, step.model)
 
-    last: dict[str, float] = {}
+    watch = OffCentreWatch(experiment.model.box_size, on_note if on_note is not None else lambda note: None)
 
     def log(iteration: int, values: dict[str, float]) -> None:
-        last.update(values)
+        watch.line(iteration, values)
         if on_log is not None:
             on_log(iteration, values)
         if observe is not None:
             observe(iteration, step.model)
 
-    def save(model: nn.Module, folder: Path) -> None:
-        save_model(folder, model, KIND, described["model"], described["experiment"])
+    def save(model: nn.Module, folder: Path, progress: Progress) -> None:
+        record = TrainingRecord(
+            steps=progress.iteration,
+            seconds=round(progress.seconds, 1),
+            peak_memory_mib=round(progress.peak_memory_mib, 1),
+            hardware=hardware(next(model.parameters()).device),
+            versions=versions(),
+            commit=source,
+            start_from=experiment.start_from,
+            before=before,
+        )
+        save_model(folder, model, KIND, described["model"], described["experiment"], training=record)
 
     def validate(model: nn.Module) -> dict[str, float]:
         assert isinstance(model, Mist)
@@ -171,10 +198,21 @@ def train(
         resume=resume,
         save_model=save,
     )
-    note = off_centre_note(last, experiment.model.box_size) if "offset_x" in last else None
-    if note is not None and on_note is not None:
-        on_note(note)
+    watch.end()
     return result
+
+
+def _record_before(experiment: Experiment, out: Path, goes_on: bool) -> TrainingRecord | None:
+    """The record of the model that a run started from, where it has one.
+
+    A run that goes on remembers it: the model that it started from may be gone by now.
+    """
+    with contextlib.suppress(MistError):
+        own = read_config(out).training if goes_on else None
+        if own is not None:
+            return own.before
+        return None if experiment.start_from is None else read_config(experiment.start_from).training
+    return None
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:
@@ -197,14 +235,16 @@ def check(experiment: Experiment) -> None:
         MistError: naming the fields, their values and the mend.
     """
     model, data = experiment.model, experiment.data
-    if model.class_names and len(model.class_names) != data.classes:
+    if model.class_names and isinstance(data, GaborConfig):
+        raise MistError("Gabor noise has no classes to learn: give --model.class-names nothing, or another preset")
+    if model.class_names and isinstance(data, ScenesConfig) and len(model.class_names) != data.classes:
         raise MistError(
             f"model.class_names has {len(model.class_names)} classes and data.classes={data.classes}: make them equal"
         )
     if not 1 <= model.k <= data.canvas**2:
         raise MistError(f"model.k={model.k} must be from 1 to the {data.canvas**2} pixels of the canvas")
     if model.channels != 1:
-        raise MistError(f"model.channels={model.channels}, but composed digits are grey: give 1")
+        raise MistError(f"model.channels={model.channels}, but these images are grey: give 1")
     if experiment.evaluation_images < 0:
         raise MistError(
             f"evaluation_images={experiment.evaluation_images} is negative: give 0 to measure nothing while training"
@@ -212,52 +252,93 @@ def check(experiment: Experiment) -> None:
 
 
 def evaluate(
-    model: Mist, data: ScenesConfig, split: Split, images: int, progress: Callable[[int, int], None] | None = None
+    model: Mist, data: DataConfig, split: Split, images: int, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, float]:
-    """The metrics of a model on scenes whose number of objects is known: K is each scene's own count.
+    """The metrics of a model on images whose number of objects is known: K is each image's own count.
 
     Args:
         model: in any mode; left in it.
-        data: the scenes.
+        data: the images.
         split: "validation" while training, "test" for a number that is reported.
-        images: how many scenes.
+        images: how many.
         progress: called with (done, of how many).
 
     Returns:
-        See ``mistnn.metrics.DetectionMetrics``.
+        See ``mistnn.metrics.DetectionMetrics``. Of a model that reconstructs also ``rmse``, ``rmse_black``,
+        ``rmse_mean`` and ``r2``, see ``mistnn.metrics.ReconstructionMetrics``. On Gabor noise also ``precision`` and
+        ``recall`` of the impulses, found within half the width of a kernel; ``recall_close``, within half the least
+        distance between two; and what places drawn at random reach (``..._chance``).
     """
-    from mistnn.metrics import DetectionMetrics
+    from mistnn.metrics import DetectionMetrics, ReconstructionMetrics
 
-    scenes = Scenes(data, split, images)
-    metrics = DetectionMetrics()
+    samples = open_data(data, split, images)
+    metrics, errors = DetectionMetrics(), ReconstructionMetrics((model.config.channels, data.canvas, data.canvas))
+    all_found: list[Detections] = []
+    all_boxes: list[Tensor] = []
     was_training = model.training
     device = next(model.parameters()).device
     model.eval()
     with torch.inference_mode():
         for start in range(0, images, EVALUATION_BATCH):
-            samples = [scenes[index] for index in range(start, min(start + EVALUATION_BATCH, images))]
-            by_count: dict[int, list[int]] = {}
-            for position, sample in enumerate(samples):
-                assert sample.labels is not None
-                by_count.setdefault(len(sample.labels), []).append(position)
-            for count, positions in by_count.items():
-                batch = collate([samples[position] for position in positions])
+            some = [samples[index] for index in range(start, min(start + EVALUATION_BATCH, images))]
+            for count, batch in _by_count(some):
                 assert batch.boxes is not None
+                seen = batch.images.to(device)
                 # There is no K of 0: in a scene without objects, 1 is found and left out again.
-                found = [
-                    Detections(
-                        boxes=detections.boxes[:count].cpu(),
-                        scores=detections.scores[:count].cpu(),
-                        labels=None if detections.labels is None else detections.labels[:count].cpu(),
-                    )
-                    for detections in model.detect(batch.images.to(device), max(1, count))
-                ]
+                heatmaps, k = model.heatmaps(seen), max(1, count)
+                found = [_first(one, count) for one in model.detect_from_heatmaps(seen, heatmaps, k)]
                 metrics.update(found, batch.boxes, batch.labels if model.class_names else None)
+                if model.config.decoder:
+                    rebuilt = model.reconstruct(seen, model.keypoints(heatmaps, k).keypoints)
+                    errors.update(rebuilt.cpu() if count else torch.zeros_like(batch.images), batch.images)
+                if isinstance(data, GaborConfig):
+                    all_found.extend(found)
+                    all_boxes.extend(batch.boxes)
             if progress is not None:
                 progress(min(start + EVALUATION_BATCH, images), images)
     model.train(was_training)
     # K was given, so the number of detections is always right and says nothing.
-    return {name: value for name, value in metrics.compute().items() if name != "count_error"}
+    result = {name: value for name, value in metrics.compute().items() if name != "count_error"}
+    if model.config.decoder:
+        result |= errors.compute()
+    if isinstance(data, GaborConfig):
+        result |= _impulse_metrics(all_found, all_boxes, data)
+    return result
+
+
+def _impulse_metrics(found: list[Detections], boxes: list[Tensor], data: GaborConfig) -> dict[str, float]:
+    """How many impulses were found, and how many as many places drawn at random would find."""
+    from mistnn.metrics import impulse_scores
+
+    low, high = data.margin, data.canvas - data.margin
+    random = torch.Generator().manual_seed(0)
+    guesses = []
+    for one in found:
+        places = torch.rand(len(one.boxes), 2, generator=random) * (high - low) + low
+        guesses.append(one._replace(boxes=torch.cat((places, one.boxes[:, 2:]), dim=1)))
+    scores, chance = impulse_scores(found, boxes), impulse_scores(guesses, boxes)
+    result = {"precision": scores.precision, "recall": scores.recall, "precision_chance": chance.precision}
+    if data.min_distance:
+        # Within half the least distance no place can stand for two impulses.
+        radius = data.min_distance / 2
+        result["recall_close"] = impulse_scores(found, boxes, radius).recall
+        result["recall_close_chance"] = impulse_scores(guesses, boxes, radius).recall
+    return result
+
+
+def _by_count(samples: Sequence[Sample]) -> Iterator[tuple[int, Batch]]:
+    """The samples in batches of one number of objects."""
+    groups: dict[int, list[Sample]] = {}
+    for sample in samples:
+        assert sample.boxes is not None
+        groups.setdefault(len(sample.boxes), []).append(sample)
+    return ((count, collate(group)) for count, group in groups.items())
+
+
+def _first(found: Detections, count: int) -> Detections:
+    """The best detections, on the CPU."""
+    labels = None if found.labels is None else found.labels[:count].cpu()
+    return Detections(found.boxes[:count].cpu(), found.scores[:count].cpu(), labels)
 
 
 def evaluate_stored(
@@ -279,7 +360,8 @@ def evaluate_stored(
         progress: called with (done, of how many).
     """
     data = restore(folder_or_name).data
-    data = dataclasses.replace(data, root=data.root if root is None else root, seed=data.seed if seed is None else seed)
+    data = data if root is None else at_root(data, root)
+    data = data if seed is None else dataclasses.replace(data, seed=seed)
     model = load_model(folder_or_name)
     assert isinstance(model, Mist)
     return evaluate(model, data, split, images, progress)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from mistnn.errors import MistError
 from mistnn.models.mist import Mist
-from mistnn.presets.experiment import KIND, describe, evaluate, restore
+from mistnn.presets.experiment import KIND, at_root, describe, evaluate, restore
 from mistnn.training import prepare_run_folder
-from mistnn.weights import load_model, save_model
+from mistnn.weights import load_model, read_config, save_model
 
 STRENGTHS = (10.0, 1.0, 0.5, 0.2, 0.1)
 NMS_WINDOWS = (5, 11)
@@ -56,7 +56,7 @@ def tune_readout(
     if not strengths or not windows:
         raise MistError("there is nothing to choose from: give at least one strength and one window")
     prepare_run_folder(out, force=False, resume=False)
-    data = experiment.data if root is None else dataclasses.replace(experiment.data, root=root)
+    data = experiment.data if root is None else at_root(experiment.data, root)
     name = "both" if model.class_names else "iou50"
     best: dict[str, float] = {}
     chosen = experiment.model
@@ -68,5 +68,6 @@ def tune_readout(
             if not best or measured[name] > best[name]:
                 best, chosen = measured, model.config
     described = describe(dataclasses.replace(experiment, model=chosen))
-    save_model(out, model, KIND, described["model"], described["experiment"])
+    training = read_config(folder_or_name).training
+    save_model(out, model, KIND, described["model"], described["experiment"], training=training)
     return best

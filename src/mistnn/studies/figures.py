@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,32 +12,41 @@ from typing import TYPE_CHECKING
 from mistnn.data import Scenes, ScenesConfig
 from mistnn.errors import MistError
 from mistnn.models.mist import Mist
-from mistnn.presets import restore
 from mistnn.studies.demo import view_scenes
+from mistnn.studies.discovery import data_of, figure_3, figure_4, figure_7, figure_8
 from mistnn.viz import draw_samples, draw_scenes, save_figure
 from mistnn.weights import load_model
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Draw = Callable[[str | Path, int | None, str | None], "Figure"]
+Draw = Callable[[str | Path | None, int | None, str | None], "Figure"]
 """Draws from a model (folder or name), a seed of the scenes and the folder of MNIST, where they are given."""
+
+CLASSES_MODEL = "mist-mnist-hard"
+"""The model of figure 5."""
 
 SCENES = 8
 """Scenes in figure 5; the paper shows two."""
 
 
 def draw_figure(
-    name: str, model: str | Path, out: Path, seed: int | None = None, root: str | None = None
+    name: str,
+    model: str | Path | None,
+    out: Path,
+    seed: int | None = None,
+    root: str | None = None,
+    steps: int | None = None,
 ) -> tuple[Path, Path]:
     """Draws a figure and writes it as PNG and PDF.
 
     Args:
         name: key into ``FIGURES``.
-        model: a run folder or a shipped model.
+        model: a run folder or a shipped model; the figure's own if not given.
         out: folder of the files, made if it is missing.
         seed: of the scenes; the experiment's own if not given.
         root: where MNIST lies, see ``ScenesConfig``.
+        steps: of the training that ``fig7`` shows; no other figure trains.
 
     Returns:
         The two files.
@@ -46,7 +56,12 @@ def draw_figure(
     """
     if name not in FIGURES:
         raise MistError(f"no figure is called {name!r}: choose one of {', '.join(FIGURES)}")
-    figure = FIGURES[name](model, seed, root)
+    draw = FIGURES[name]
+    if steps is not None:
+        if name != TRAINING:
+            raise MistError(f"--steps {steps} is for {TRAINING}, the only figure that trains: leave it out")
+        draw = functools.partial(figure_7, steps=steps)
+    figure = draw(model, seed, root)
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out) as aside:  # both files are moved in when both are written
@@ -57,30 +72,29 @@ def draw_figure(
     return png, pdf
 
 
-def figure_5(model: str | Path, seed: int | None = None, root: str | None = None) -> Figure:
+def figure_5(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
     """Boxes and classes on test scenes: right ones, wrong ones and missed digits.
 
     K is each scene's own number of digits, as in the papers' evaluation.
 
     Reference: MIST (CVPR 2021), figure 5.
     """
+    model = CLASSES_MODEL if model is None else model
     network = load_model(model)
     assert isinstance(network, Mist)
-    data = restore(model).data
-    data = dataclasses.replace(data, seed=data.seed if seed is None else seed, root=data.root if root is None else root)
-    scenes = Scenes(data, "test", SCENES)
+    scenes = Scenes(data_of(model, seed, root, "fig5"), "test", SCENES)
     views = view_scenes(network, [scenes[index] for index in range(SCENES)])
     return draw_scenes(
         [view.image for view in views],
         [view.detections for view in views],
         [view.boxes for view in views if view.boxes is not None],
-        [view.labels for view in views if view.labels is not None],
+        [view.labels for view in views if view.labels is not None] if network.class_names else None,
         network.class_names,
         correct=[view.correct for view in views if view.correct is not None],
     )
 
 
-def sample_sheet(model: str | Path, seed: int | None = None, root: str | None = None) -> Figure:
+def sample_sheet(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
     """Scenes of every layout with their true boxes; the model plays no part."""
     seed = 0 if seed is None else seed
     sheets = {}
@@ -100,4 +114,12 @@ SHEET: Mapping[str, ScenesConfig] = {
     "embedded digits": ScenesConfig(layout="hard", source="embedded", canvas=48, counts=(3,)),
 }
 
-FIGURES: Mapping[str, Draw] = {"fig5": figure_5, "samples": sample_sheet}
+TRAINING = "fig7"
+FIGURES: Mapping[str, Draw] = {
+    "fig3": figure_3,
+    "fig4": figure_4,
+    "fig5": figure_5,
+    TRAINING: figure_7,
+    "fig8": figure_8,
+    "samples": sample_sheet,
+}

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import platform
 import re
-import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import cattrs
-import torch
 
 from mistnn.errors import MistError
-from mistnn.presets import restore
+from mistnn.presets import Experiment, restore
 from mistnn.presets.experiment import read_log
 from mistnn.training.runfolder import METRICS, write_atomically
-from mistnn.weights import explain, package_version, resolve, strict_converter
+from mistnn.weights import TrainingRecord, commit, explain, hardware, read_config, resolve, strict_converter, versions
 
 
 @dataclass(frozen=True)
@@ -30,15 +27,16 @@ class Entry:
         images: test images.
         seed: of the test images.
         train_seed: of the weights.
-        steps: iterations of the training.
-        batch_size: images an iteration.
-        train_seconds: how long the training took, evaluations included; 0 where it is not known.
+        steps: iterations of the training, and of those whose weights it started from.
+        batch_size: images an iteration, of the last training.
+        train_seconds: how long they took, evaluations included; 0 where it is not known.
         peak_memory_mib: peak resident memory of the training; 0 where it is not known.
-        hardware: processor and threads.
-        versions: of python, torch and mistnn.
-        commit: of the source, with "+changes" where it was not committed.
+        hardware: processor and threads of the training.
+        versions: of python, torch and mistnn in the training.
+        commit: of the source that trained, with "+changes" where it was not committed.
         command: what makes the number again.
         note: what a reader should know.
+        measured_by: commit of the source that measured; empty where it is that of the training.
     """
 
     name: str
@@ -55,6 +53,7 @@ class Entry:
     commit: str
     command: str
     note: str = ""
+    measured_by: str = ""
 
 
 class Row(NamedTuple):
@@ -64,24 +63,62 @@ class Row(NamedTuple):
         system: as the paper prints it.
         data: the data set.
         name: of the ledger entries that repeat it.
-        paper: the paper's numbers, in the order of ``SHOWN``.
+        paper: the paper's numbers, in the order of the table's columns; ``None`` where it has none.
     """
 
     system: str
     data: str
     name: str
-    paper: tuple[float, float, float]
+    paper: tuple[float | None, ...]
 
 
-TABLES: dict[str, tuple[Row, ...]] = {
-    "Table 2 and 3: detection and classification of digits (MIST, CVPR 2021)": (
-        Row("MIST, small classifier", "MNIST-hard", "mist-mnist-hard", (0.978, 0.988, 0.975)),
-        Row("MIST, classifier of the paper", "MNIST-hard", "mist-mnist-hard-paper", (0.978, 0.988, 0.975)),
-        Row("MIST, both networks as released", "MNIST-hard", "mist-mnist-hard-released", (0.978, 0.988, 0.975)),
-        Row("MIST, small classifier", "MNIST-3 digits", "mist-mnist-3", (0.995, 0.969, 0.966)),
+class Table(NamedTuple):
+    """A table of the paper, theirs beside ours.
+
+    Attributes:
+        title: with the paper's own number of the table.
+        columns: the metrics, as the ledger's entries name them.
+        rows: of the table.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+READING = (0.978, 0.988, 0.975)
+TABLES = (
+    Table(
+        "Table 1: reconstruction error without labels (MIST, CVPR 2021)",
+        ("rmse", "rmse_black", "iou50"),
+        (
+            Row("MIST, small auto-encoder", "MNIST easy", "mist-discover-mnist-easy", (0.038, None, None)),
+            Row("MIST, small auto-encoder", "MNIST hard", "mist-discover-mnist-hard-one-scale", (0.053, None, None)),
+            Row("MIST, paper's auto-encoder", "MNIST hard", "mist-discover-mnist-hard-paper", (0.053, None, None)),
+            Row("MIST, small auto-encoder", "Gabor", "mist-discover-gabor", (0.095, None, None)),
+            Row("MIST with scale", "MNIST hard, 14-28 px", "mist-discover-mnist-hard", (None, None, None)),
+        ),
     ),
-}
-SHOWN = ("iou50", "classified", "both")
+    Table(
+        "Tables 2 and 3: detection and classification of digits (MIST, CVPR 2021)",
+        ("iou50", "classified", "both"),
+        (
+            Row("MIST, small classifier", "MNIST-hard", "mist-mnist-hard", READING),
+            Row("MIST, classifier of the paper", "MNIST-hard", "mist-mnist-hard-paper", READING),
+            Row("MIST, both networks as released", "MNIST-hard", "mist-mnist-hard-released", READING),
+            Row("MIST, small classifier", "MNIST-3 digits", "mist-mnist-3", (0.995, 0.969, 0.966)),
+        ),
+    ),
+)
+
+PLAIN_TABLES = (
+    ("The demo", "demo", ("iou50", "classified", "both", "seconds")),
+    ("The demo without labels", "demo-discover", ("iou50", "rmse", "rmse_black", "r2", "seconds")),
+    ("Precision of the heat-map network's convolutions", "precision-", ("iou50", "classified", "both", "seconds")),
+    ("The off-centre trap", "off-centre-", ("iou50", "iou50_worst", "both", "offset")),
+    ("Choices that the papers leave open, without labels", "choices-", ("iou50", "iou50_worst", "rmse", "rmse_black")),
+)
+"""Title, name of the entries (or, ending in "-", the beginning of their names), metrics."""
 
 
 def make_entry(
@@ -95,6 +132,9 @@ def make_entry(
 ) -> Entry:
     """The entry of a model that was just evaluated.
 
+    What the training took, and where it ran, is what the record in the weights' configuration says. Weights without one
+    may lie beside the log of their run; what neither says is 0, or that of this process, and the note tells so.
+
     Args:
         folder_or_name: the run folder or the shipped model.
         metrics: as measured.
@@ -105,63 +145,70 @@ def make_entry(
         note: what a reader should know.
     """
     experiment = restore(folder_or_name)
-    if experiment.start_from is not None:
-        note = f"{note} Trained from the weights of {experiment.start_from}; the steps are those after it.".strip()
-    folder = resolve(folder_or_name)
-    log = read_log(folder) if (folder / METRICS).exists() else []
+    record = read_config(folder_or_name).training
+    if record is None:
+        record, told = _record_of_the_log(resolve(folder_or_name), experiment)
+    else:
+        told = _told_of_the_start(record)
+    measured_by = commit()
     return Entry(
         name=name,
         metrics={key: round(value, 5) for key, value in metrics.items()},
         images=images,
         seed=seed,
         train_seed=experiment.train.seed,
-        steps=int(log[-1]["step"]) if log else experiment.train.steps,
+        steps=sum(one.steps for one in record.line()),
         batch_size=experiment.train.batch_size,
-        train_seconds=round(max((line.get("seconds", 0.0) for line in log), default=0.0), 1),
-        peak_memory_mib=round(max((line.get("peak_memory_mib", 0.0) for line in log), default=0.0), 1),
+        train_seconds=round(sum(one.seconds for one in record.line()), 1),
+        peak_memory_mib=round(max(one.peak_memory_mib for one in record.line()), 1),
+        hardware=record.hardware,
+        versions=record.versions,
+        commit=record.commit,
+        command=command,
+        note=" ".join(text for text in (note, told) if text),
+        measured_by="" if measured_by == record.commit else measured_by,
+    )
+
+
+def _told_of_the_start(record: TrainingRecord) -> str:
+    """A sentence on the trainings before the last one; empty if it began with fresh weights."""
+    starts = [
+        f"{one.start_from} "
+        + ("(no record)" if one.before is None else f"({one.before.steps} steps in {one.before.seconds:.0f} s)")
+        for one in record.line()
+        if one.start_from is not None
+    ]
+    if not starts:
+        return ""
+    return (
+        f"Trained from the weights of {', which came from '.join(starts)}; steps and time are of all trainings that "
+        "are on record."
+    )
+
+
+def _record_of_the_log(folder: Path, experiment: Experiment) -> tuple[TrainingRecord, str]:
+    """What is known of a training whose weights carry no record, and a sentence that says where it comes from."""
+    log = read_log(folder) if (folder / METRICS).exists() else []
+    record = TrainingRecord(
+        steps=int(log[-1]["step"]) if log else experiment.train.steps,
+        seconds=max((line.get("seconds", 0.0) for line in log), default=0.0),
+        peak_memory_mib=max((line.get("peak_memory_mib", 0.0) for line in log), default=0.0),
         hardware=hardware(),
         versions=versions(),
         commit=commit(),
-        command=command,
-        note=note,
+        start_from=experiment.start_from,
     )
+    known = "steps, time and memory are from the run's log" if log else "the steps are those of the configuration"
+    told = (
+        f"The weights carry no record of their training: {known}; hardware, versions and commit are those of the "
+        "measurement."
+    )
+    return record, f"{told} {_told_of_the_start(record)}".strip()
 
 
 def entry_name(path: Path) -> str:
     """The entry's name in a file name: without the ending and without "-seedN"."""
     return re.sub(r"-seed\d+$", "", path.stem)
-
-
-def hardware() -> str:
-    """The processor and how many threads torch uses on it."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        model = names[0] if names else model
-    return f"{model}, {torch.get_num_threads()} threads"
-
-
-def versions() -> dict[str, str]:
-    """Of python, torch and mistnn."""
-    return {"python": platform.python_version(), "torch": torch.__version__, "mistnn": package_version()}
-
-
-def commit() -> str:
-    """The commit of the source, "unknown" outside a checkout."""
-    here = Path(__file__).parent
-    try:
-        head = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        )
-        dirty = subprocess.run(
-            ["git", "status", "--porcelain", "--", "."], cwd=here, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")
 
 
 def write_entry(entry: Entry, path: Path) -> None:
@@ -196,27 +243,32 @@ def results_page(entries: list[Entry]) -> str:
         "Made by `mist results` from `results/*.json`; every number has the command that makes it again. Shares are",
         "0-1; where several seeds were run: mean (least - greatest). `classified` is strict, see `mistnn.metrics`.",
     ]
-    for title, rows in TABLES.items():
-        heads = " | ".join(f"{name}: paper | ours" for name in SHOWN)
-        lines += ["", f"## {title}", "", f"| system | data | runs | {heads} |", "|" + "---|" * (3 + 2 * len(SHOWN))]
-        lines += [_table_row(row, [entry for entry in entries if entry.name == row.name]) for row in rows]
-    lines += _plain_table("The demo", "demo", entries, ("iou50", "classified", "both", "seconds"))
-    lines += _plain_table("The off-centre trap", "off-centre-", entries, ("iou50", "iou50_worst", "both", "offset"))
+    for table in TABLES:
+        heads = " | ".join(f"{name}: paper | ours" for name in table.columns)
+        width = 3 + 2 * len(table.columns)
+        lines += ["", f"## {table.title}", "", f"| system | data | runs | {heads} |", "|" + "---|" * width]
+        for row in table.rows:
+            lines.append(_table_row(table, row, [entry for entry in entries if entry.name == row.name]))
+    for title, prefix, names in PLAIN_TABLES:
+        lines += _plain_table(title, prefix, entries, names)
     lines += ["", "## Every entry", ""]
     for entry in entries:
         lines += _paragraph(entry)
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _table_row(row: Row, ours: list[Entry]) -> str:
+def _table_row(table: Table, row: Row, ours: list[Entry]) -> str:
     cells = [row.system, row.data, str(len(ours))]
-    for name, paper in zip(SHOWN, row.paper, strict=True):
-        cells += [f"{paper:.3f}", _spread([entry.metrics[name] for entry in ours if name in entry.metrics])]
+    for name, paper in zip(table.columns, row.paper, strict=True):
+        cells += [
+            "-" if paper is None else f"{paper:.3f}",
+            _spread([entry.metrics[name] for entry in ours if name in entry.metrics]),
+        ]
     return f"| {' | '.join(cells)} |"
 
 
 def _plain_table(title: str, prefix: str, entries: list[Entry], names: tuple[str, ...]) -> list[str]:
-    chosen = [entry for entry in entries if entry.name.startswith(prefix)]
+    chosen = [e for e in entries if e.name == prefix or (prefix.endswith("-") and e.name.startswith(prefix))]
     if not chosen:
         return []
     lines = ["", f"## {title}", "", f"| run | seed | steps | {' | '.join(names)} |", "|" + "---|" * (3 + len(names))]
@@ -243,6 +295,7 @@ def _paragraph(entry: Entry) -> list[str]:
         entry.hardware,
         ", ".join(f"{name} {version}" for name, version in entry.versions.items()),
         f"commit {entry.commit}",
+        f"measured by {entry.measured_by}" if entry.measured_by else "",
     ]
     text = [f"**{entry.name}** (`{entry.command}`): {metrics}.", "; ".join(fact for fact in facts if fact) + "."]
     return [*text, entry.note, ""] if entry.note else [*text, ""]

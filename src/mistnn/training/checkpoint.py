@@ -6,8 +6,8 @@ One file holds everything: ``checkpoint/state.safetensors``. Its tensors are
 - ``optimizer/OPTIMIZER/PARAMETER/KEY``: the optimizers' tensors, under the model's name of the parameter;
 - ``rng/cpu`` and ``rng/cuda``: the states of torch's global generators.
 
-Its metadata are ``format``, ``digest`` (SHA-256 of the rest) and ``header``: JSON with the iteration, the seconds
-spent, the configuration, and the optimizers' groups and numbers. Nothing in it can run code when it is read.
+Its metadata are ``format``, ``digest`` (SHA-256 of the rest) and ``header``: JSON, see ``Header``. Nothing in it can
+run code when it is read.
 
 The file is written aside, flushed to the disk and then renamed, so a process that is killed at any moment leaves
 either the previous checkpoint or the new one. Reading checks everything before it changes anything.
@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+import cattrs
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -31,11 +33,14 @@ from torch.optim import Optimizer
 from mistnn.errors import MistError
 from mistnn.training.protocol import Step
 from mistnn.training.runfolder import write_atomically
+from mistnn.weights.strict import explain, strict_converter
 
 FORMAT = 1
 """Version of the layout above; a reader takes its own only."""
 
 Json = dict[str, Any]
+
+MEND = "delete the run's folder and start again, or put back a copy of the file"
 
 
 @dataclass(frozen=True)
@@ -45,10 +50,29 @@ class Progress:
     Attributes:
         iteration: iterations done.
         seconds: time they took, over all parts of a run that was resumed.
+        peak_memory_mib: most resident memory of any part; 0 where it is not known.
     """
 
     iteration: int = 0
     seconds: float = 0.0
+    peak_memory_mib: float = 0.0
+
+
+# Plain dictionaries, as JSON has them: "class" can't be the name of a dataclass's field.
+OptimizerPart = TypedDict(
+    "OptimizerPart",
+    {"class": str, "groups": list[list[str]], "options": list[Json], "numbers": dict[str, Json]},
+)
+
+
+class Header(TypedDict):
+    """What a checkpoint holds besides tensors: how far the run is (``Progress``), and how it was set up."""
+
+    iteration: int
+    seconds: float
+    peak_memory_mib: float
+    config: Json
+    optimizers: dict[str, OptimizerPart]
 
 
 def save_checkpoint(path: Path, step: Step, progress: Progress, config: Json) -> None:
@@ -75,9 +99,7 @@ def save_checkpoint(path: Path, step: Step, progress: Progress, config: Json) ->
     if device is not None:
         tensors["rng/cuda"] = torch.cuda.get_rng_state(device)
     plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    header = json.dumps(
-        {"iteration": progress.iteration, "seconds": progress.seconds, "config": config, "optimizers": optimizers}
-    )
+    header = json.dumps({**asdict(progress), "config": config, "optimizers": optimizers})
     metadata = {"format": str(FORMAT), "digest": _digest(header, plain), "header": header}
     write_atomically(path, save(plain, metadata))
 
@@ -108,9 +130,7 @@ def load_checkpoint(path: Path, step: Step, config: Json, free: tuple[str, ...] 
     own = model_tensors(step.model)
     _check_same_tensors(path, states, own)
     loaded = _optimizer_states(path, header["optimizers"], tensors, step)
-    generator = torch.get_rng_state()
-    if tensors["rng/cpu"].shape != generator.shape:
-        raise MistError(f"{path}: its random state is of another torch version; resume with that version of torch")
+    _check_random_state(path, tensors.get("rng/cpu"))
 
     with torch.no_grad():
         for name, tensor in own.items():
@@ -121,10 +141,10 @@ def load_checkpoint(path: Path, step: Step, config: Json, free: tuple[str, ...] 
     device = _cuda_device(step.model)
     if device is not None and "rng/cuda" in tensors:
         torch.cuda.set_rng_state(tensors["rng/cuda"], device)
-    return Progress(header["iteration"], header["seconds"])
+    return Progress(header["iteration"], header["seconds"], header["peak_memory_mib"])
 
 
-def read_checkpoint(path: Path) -> tuple[Json, dict[str, Tensor]]:
+def read_checkpoint(path: Path) -> tuple[Header, dict[str, Tensor]]:
     """Reads and verifies a file: its header and its tensors.
 
     Raises:
@@ -132,7 +152,6 @@ def read_checkpoint(path: Path) -> tuple[Json, dict[str, Tensor]]:
     """
     if not path.is_file():
         raise MistError(f"{path}: no checkpoint here; check the run folder, or start without --resume")
-    mend = "delete the run's folder and start again, or put back a copy of the file"
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -140,14 +159,33 @@ def read_checkpoint(path: Path) -> tuple[Json, dict[str, Tensor]]:
             if not {"format", "digest", "header"} <= metadata.keys() or not version.isdecimal():
                 raise MistError(f"{path}: is a safetensors file but no mistnn checkpoint; give the run's own file")
             if version != str(FORMAT):
-                which = "a newer mistnn: upgrade mistnn" if int(version) > FORMAT else "an older mistnn: use that one"
-                raise MistError(f"{path}: has checkpoint format {version}, this mistnn reads {FORMAT}; {which}")
+                newer = len(version) > 9 or int(version) > FORMAT  # Python reads no number of thousands of digits
+                which = "a newer mistnn: upgrade mistnn" if newer else "an older mistnn: use that one"
+                raise MistError(f"{path}: has checkpoint format {version[:20]}, this mistnn reads {FORMAT}; {which}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
-        raise MistError(f"{path}: is cut or damaged ({' '.join(str(error).split())}); {mend}") from error
+        raise MistError(f"{path}: is cut or damaged ({' '.join(str(error).split())}); {MEND}") from error
     if _digest(metadata["header"], tensors) != metadata["digest"]:
-        raise MistError(f"{path}: is damaged (its digest does not match its content); {mend}")
-    return json.loads(metadata["header"]), tensors
+        raise MistError(f"{path}: is damaged (its digest does not match its content); {MEND}")
+    return _read_header(path, metadata["header"]), tensors
+
+
+def _read_header(path: Path, text: str) -> Header:
+    """The header in its form; the digest, which anybody can compute, doesn't vouch for it."""
+    try:
+        content = json.loads(text)
+        if isinstance(content, dict):
+            content.setdefault("peak_memory_mib", 0.0)  # checkpoints of 0.1.0 don't have it
+        header = strict_converter().structure(content, Header)
+        if header["iteration"] < 0 or not math.isfinite(header["seconds"]):
+            raise ValueError(f"iteration {header['iteration']} after {header['seconds']} seconds")
+        for name, part in header["optimizers"].items():
+            if len(part["options"]) != len(part["groups"]):
+                raise ValueError(f"{len(part['options'])} options for {len(part['groups'])} groups of {name!r}")
+    except (ValueError, RecursionError, cattrs.BaseValidationError) as error:
+        why = " ".join((explain(error) if isinstance(error, cattrs.BaseValidationError) else str(error)).split())
+        raise MistError(f"{path}: its header is not one that mistnn writes ({why}); {MEND}") from error
+    return header
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -224,7 +262,7 @@ def _describe_optimizer(name: str, optimizer: Optimizer, model: nn.Module) -> tu
 
 
 def _optimizer_states(
-    path: Path, descriptions: Json, tensors: Mapping[str, Tensor], step: Step
+    path: Path, descriptions: Mapping[str, OptimizerPart], tensors: Mapping[str, Tensor], step: Step
 ) -> dict[str, dict[str, Any]]:
     """Checks the saved optimizers against the step's and returns what ``load_state_dict`` takes."""
     if descriptions.keys() != step.optimizers.keys():
@@ -250,9 +288,35 @@ def _optimizer_states(
                 if key.startswith(prefix):
                     state[index][key.removeprefix(prefix)] = _laid_out_as(parameters[parameter], value)
         current = optimizer.state_dict()["param_groups"]
+        numbers = ((values, {}) for values in saved["numbers"].values())
+        for options, like in (*zip(saved["options"], current, strict=True), *numbers):
+            wrong = next((key for key, value in options.items() if not _usable(value, like.get(key))), None)
+            if wrong is not None:
+                raise MistError(f"{path}: optimizer {name!r} can't take {wrong}={options[wrong]!r}; {MEND}")
         groups = [_options(group, options) for group, options in zip(current, saved["options"], strict=True)]
         loaded[name] = {"state": {index: values for index, values in state.items() if values}, "param_groups": groups}
     return loaded
+
+
+def _usable(value: object, own: object) -> bool:
+    """Whether an optimizer can take a saved value in the place of its own, ``None`` where it has none."""
+    if isinstance(own, tuple):
+        return isinstance(value, list) and len(value) == len(own) and all(map(_usable, value, own))
+    if isinstance(own, bool) or own is None:  # a switch may be left to torch, which is None
+        return value is None or isinstance(value, int | float)
+    return isinstance(own, int | float) and isinstance(value, int | float)
+
+
+def _check_random_state(path: Path, state: Tensor | None) -> None:
+    """Refuses what torch's generator can't take, before anything is changed."""
+    try:
+        if state is None or state.shape != torch.get_rng_state().shape:
+            raise ValueError("another length")
+        torch.Generator().set_state(state)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise MistError(
+            f"{path}: its random state is of another torch version; resume with that version of torch"
+        ) from error
 
 
 def _options(current: Json, saved: Json) -> Json:

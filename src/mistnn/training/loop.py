@@ -22,7 +22,7 @@ from mistnn.training.interrupt import stop_requests
 from mistnn.training.processes import Processes, join_processes, shared_gradients
 from mistnn.training.protocol import Step
 from mistnn.training.runfolder import CHECKPOINT, CONFIG, prepare_run_folder, write_atomically
-from mistnn.training.runlog import EVALUATION, RecentScalars, RunLog, check_finite_weights
+from mistnn.training.runlog import EVALUATION, RecentScalars, RunLog, check_finite_weights, peak_memory_mib
 
 Evaluate = Callable[[nn.Module], dict[str, float]]
 """Metrics of a model."""
@@ -30,8 +30,8 @@ Evaluate = Callable[[nn.Module], dict[str, float]]
 OnLog = Callable[[int, dict[str, float]], None]
 """Is told the iterations done and the values of a line of the log."""
 
-SaveModel = Callable[[nn.Module, Path], None]
-"""Writes a model into a run folder."""
+SaveModel = Callable[[nn.Module, Path, Progress], None]
+"""Writes a model into a run folder; is told how far the run is and what it took."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,7 @@ class _Run:
         self.processes, self.log = processes, log
         self.evaluate, self.on_log, self.save_model = evaluate, on_log, save_model
         self.done = begun.iteration
+        self.memory_before = begun.peak_memory_mib
         self.clock = _Clock(begun.seconds)
         self.recent = RecentScalars()
 
@@ -196,10 +197,12 @@ class _Run:
         check_finite_weights(self.step.model, self.done - 1, path)
         if self.processes.main:
             self.log.flush()
-            save_checkpoint(path, self.step, Progress(self.done, self.clock.seconds), self.stored)
+            memory = max(self.memory_before, peak_memory_mib())
+            progress = Progress(self.done, self.clock.seconds, memory)
+            save_checkpoint(path, self.step, progress, self.stored)
             if self.save_model is not None:
                 with self.undisturbed():
-                    self.save_model(self.step.model, self.out)
+                    self.save_model(self.step.model, self.out, progress)
 
     def evaluate_model(self) -> dict[str, float]:
         """Evaluates and logs in the main process."""

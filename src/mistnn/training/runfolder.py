@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 import tempfile
 from pathlib import Path
 
 from mistnn.errors import MistError
+from mistnn.files import replace_file
 
 CONFIG = "config.json"
 MODEL = "model.safetensors"
@@ -63,28 +62,11 @@ def write_atomically(path: Path, data: bytes) -> None:
     """
     if path.exists() and not path.is_file():
         raise MistError(f"{path}: is no regular file, so it can't be replaced; give another name")
-    aside = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # or the rename could reach the disk before the content does
-        os.replace(aside, path)
-        _sync_folder(path.parent)
+        replace_file(path, data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            aside.unlink()
         raise MistError(f"{path}: cannot be written ({error.strerror}); free space or mend the permissions") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _remove_run(out: Path) -> None:

@@ -1,7 +1,9 @@
 """Pictures: functions that take records and return a matplotlib ``Figure``; matplotlib loads when one is drawn."""
 
 from mistnn.viz.curves import Curve, draw_curves
+from mistnn.viz.evolution import draw_evolution
 from mistnn.viz.heatmaps import draw_heatmap, draw_heatmap_history, heatmap_peak
+from mistnn.viz.parts import Explained, draw_parts, draw_syntheses
 from mistnn.viz.patches import draw_patches, draw_reconstructions, residual
 from mistnn.viz.scenes import class_label, draw_samples, draw_scenes, missed_truth
 from mistnn.viz.style import DARK, LIGHT, Theme, figure_to_png, picture_to_png, save_figure
@@ -10,15 +12,19 @@ __all__ = [
     "DARK",
     "LIGHT",
     "Curve",
+    "Explained",
     "Theme",
     "class_label",
     "draw_curves",
+    "draw_evolution",
     "draw_heatmap",
     "draw_heatmap_history",
+    "draw_parts",
     "draw_patches",
     "draw_reconstructions",
     "draw_samples",
     "draw_scenes",
+    "draw_syntheses",
     "figure_to_png",
     "heatmap_peak",
     "missed_truth",

@@ -75,14 +75,15 @@ def draw_curves(
             (bounds[0] / (used * width), bounds[1] / (rows * height), bounds[2] / (used * width),
              bounds[3] / (rows * height))
         )  # fmt: skip
-        _draw_curve(axes, curve, theme)
+        draw_curve(axes, curve, theme)
         if title:
             text = axes.set_title(name, fontsize=9, color=theme.text, loc="left", fontweight="bold")
             text.set_parse_math(False)
     return figure
 
 
-def _draw_curve(axes: Axes, curve: Curve, theme: Theme) -> None:
+def draw_curve(axes: Axes, curve: Curve, theme: Theme) -> None:
+    """Draws one curve on axes of its own, with the labels of both."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     steps, values = np.asarray(curve.steps, dtype=float), np.asarray(curve.values, dtype=float)

@@ -39,7 +39,7 @@ def heatmap_peak(heatmaps: Sequence[Tensor]) -> float:
     return peak if peak > 0 else 1.0
 
 
-def _show_heatmap(
+def show_heatmap(
     axes: Axes,
     heatmap: Tensor,
     keypoints: Tensor | None,
@@ -95,7 +95,7 @@ def draw_heatmap(
     figure = tiles.figure()
     used = (heatmap.shape[1], heatmap.shape[0]) if size is None else size
     highest = heatmap_peak([heatmap]) if peak is None else peak
-    _show_heatmap(tiles.axes(figure, 0, 0), heatmap, keypoints, used, highest, inches, gamma)
+    show_heatmap(tiles.axes(figure, 0, 0), heatmap, keypoints, used, highest, inches, gamma)
     return figure
 
 
@@ -137,7 +137,7 @@ def draw_heatmap_history(
     drawn = None
     for index, (step, heatmap, keypoints) in enumerate(history, start=1):
         axes = tiles.axes(figure, *divmod(index, tiles.columns))
-        drawn = _show_heatmap(axes, heatmap, keypoints, size, peak, inches)
+        drawn = show_heatmap(axes, heatmap, keypoints, size, peak, inches)
         title_tile(axes, f"step {step:,}", theme)
     if drawn is not None:
         _add_scale(figure, tiles, drawn, peak, theme)

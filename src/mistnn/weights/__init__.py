@@ -1,5 +1,6 @@
 """Model folders: configuration beside safetensors, checked before use; and the models shipped in the package."""
 
+from mistnn.weights.provenance import TrainingRecord, commit, hardware, package_version, versions
 from mistnn.weights.shipped import resolve, shipped_folder, shipped_names
 from mistnn.weights.store import (
     FORMAT,
@@ -7,11 +8,9 @@ from mistnn.weights.store import (
     Kind,
     StoredModel,
     load_model,
-    package_version,
     read_config,
     save_model,
     tensor_digest,
-    write_config,
 )
 from mistnn.weights.strict import explain, strict_converter
 
@@ -20,7 +19,10 @@ __all__ = [
     "KINDS",
     "Kind",
     "StoredModel",
+    "TrainingRecord",
+    "commit",
     "explain",
+    "hardware",
     "load_model",
     "package_version",
     "read_config",
@@ -30,5 +32,5 @@ __all__ = [
     "shipped_names",
     "strict_converter",
     "tensor_digest",
-    "write_config",
+    "versions",
 ]

@@ -5,7 +5,8 @@
     {"format": 1, "mistnn": "<package version>", "kind": "mist",
      "model": {...},         the fields of the network's configuration class
      "experiment": {...},    whatever the training run wants to remember; never interpreted here
-     "digest": "<sha256>"}   of the tensors; null as long as the run has saved none
+     "digest": "<sha256>",   of the tensors; null as long as the run has saved none
+     "training": {...}}      what the training took (``TrainingRecord``); null or left out where that is not known
 
 An unknown format, key or kind is an error, never a guess: an upgrade must not silently change an old model.
 """
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import json
 import os
 import shutil
@@ -30,6 +30,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from mistnn.errors import MistError
+from mistnn.files import write_through
+from mistnn.weights.provenance import TrainingRecord, package_version
 from mistnn.weights.shipped import resolve
 from mistnn.weights.strict import explain, strict_converter, structure_whole
 
@@ -65,6 +67,7 @@ class StoredModel:
         model: fields of the network's configuration class.
         experiment: what the training run remembers; opaque here.
         digest: sha256 of the tensors (``tensor_digest``), or ``None`` if the run has saved none yet.
+        training: what the training took, or ``None`` where that is not known.
     """
 
     format: int
@@ -73,6 +76,7 @@ class StoredModel:
     model: dict[str, Any]
     experiment: dict[str, Any]
     digest: str | None
+    training: TrainingRecord | None = None
 
 
 def _mist() -> Kind:
@@ -83,14 +87,6 @@ def _mist() -> Kind:
 
 KINDS: Mapping[str, Callable[[], Kind]] = {"mist": _mist}
 """Every kind of model this package can load. Behind a function, so that reading a configuration builds no network."""
-
-
-def package_version() -> str:
-    """The installed version, or "0+source" when the package runs from its source tree without being installed."""
-    try:
-        return importlib.metadata.version("mistnn")
-    except importlib.metadata.PackageNotFoundError:
-        return "0+source"
 
 
 def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
@@ -107,27 +103,6 @@ def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def write_config(folder: Path | str, kind: str, model_config: dict[str, Any], experiment: dict[str, Any]) -> None:
-    """Writes the ``config.json`` of a run that has no weights yet.
-
-    Args:
-        folder: made if it is missing.
-        kind: key into ``KINDS``.
-        model_config: fields of the network's configuration class, as JSON takes them.
-        experiment: anything JSON takes.
-
-    Raises:
-        MistError: if the folder can't be written to.
-        TypeError: if JSON can't hold one of the values.
-    """
-    stored = StoredModel(FORMAT, package_version(), kind, model_config, experiment, digest=None)
-    folder = Path(folder)
-    with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / (CONFIG_FILE + PART), _config_bytes(stored))
-        os.replace(folder / (CONFIG_FILE + PART), folder / CONFIG_FILE)
-
-
 def save_model(
     folder: Path | str,
     model: nn.Module,
@@ -135,6 +110,7 @@ def save_model(
     model_config: dict[str, Any],
     experiment: dict[str, Any],
     storage: torch.dtype | None = None,
+    training: TrainingRecord | None = None,
 ) -> None:
     """Writes a model folder, so that at every moment either the old or the new model can be read from it.
 
@@ -148,6 +124,7 @@ def save_model(
         model_config: fields of the network's configuration class, as JSON takes them.
         experiment: anything JSON takes.
         storage: the type float tensors are stored in, ``torch.bfloat16`` halves the file; ``None`` keeps their own.
+        training: what the training took, where that is known.
 
     Raises:
         MistError: if the folder can't be written to.
@@ -158,21 +135,21 @@ def save_model(
         wanted = storage if storage is not None and tensor.is_floating_point() else tensor.dtype
         # A clone each: safetensors refuses two names on one memory, which tied weights are.
         tensors[name] = tensor.detach().to("cpu", wanted, copy=True).contiguous()
-    stored = StoredModel(FORMAT, package_version(), kind, model_config, experiment, tensor_digest(tensors))
+    stored = StoredModel(FORMAT, package_version(), kind, model_config, experiment, tensor_digest(tensors), training)
     config, weights = _config_bytes(stored), save(tensors)
     folder = Path(folder)
     with _writing(folder):
         if folder.exists():
-            _write(folder / (WEIGHTS_FILE + PART), weights)
-            _write(folder / (CONFIG_FILE + PART), config)
+            write_through(folder / (WEIGHTS_FILE + PART), weights)
+            write_through(folder / (CONFIG_FILE + PART), config)
             os.replace(folder / (WEIGHTS_FILE + PART), folder / WEIGHTS_FILE)
             os.replace(folder / (CONFIG_FILE + PART), folder / CONFIG_FILE)
             return
         aside = folder.with_name(f".{folder.name}{PART}")
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        _write(aside / WEIGHTS_FILE, weights)
-        _write(aside / CONFIG_FILE, config)
+        write_through(aside / WEIGHTS_FILE, weights)
+        write_through(aside / CONFIG_FILE, config)
         os.replace(aside, folder)
 
 
@@ -317,14 +294,6 @@ def _fitting(tensors: dict[str, Tensor], wanted: Mapping[str, Tensor], folder: P
 def _config_bytes(stored: StoredModel) -> bytes:
     entries = strict_converter().unstructure(stored)
     return (json.dumps(entries, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Writes a file through to the disk, so that a rename that follows never points to an empty file."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 @contextlib.contextmanager

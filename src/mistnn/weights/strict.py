@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar, get_args
 
 import cattrs
 from cattrs.errors import ForbiddenExtraKeysError
@@ -22,7 +24,32 @@ def strict_converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
     for kind in (bool, int, float, str):
         converter.register_structure_hook(kind, functools.partial(_plain, kind))
+    converter.register_structure_hook_factory(_is_choice, functools.partial(_choice_hook, converter))
     return converter
+
+
+def _is_choice(kind: Any) -> bool:
+    """Whether a type is one configuration class or another."""
+    parts = get_args(kind)
+    return len(parts) > 1 and all(dataclasses.is_dataclass(part) for part in parts)
+
+
+def _choice_hook(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
+    """Reads one of several configuration classes: the one that shares most fields with what is stored.
+
+    An unknown or missing key is then complained about as one of that class.
+    """
+    parts = get_args(kind)
+
+    def read(content: Any, _: Any) -> Any:
+        keys = set(content) if isinstance(content, dict) else set()
+        return converter.structure(content, max(parts, key=lambda part: len(keys & _names(part))))
+
+    return read
+
+
+def _names(kind: type) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind)}
 
 
 def structure_whole(content: Any, kind: type[T]) -> T:

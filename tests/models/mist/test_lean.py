@@ -19,7 +19,7 @@ def compare(model, config, batch):
     model.double()
     plain, lean = PlainStep(copy.deepcopy(model), config), LiftedStep(copy.deepcopy(model), config)
     with torch.no_grad():
-        anchors = model.keypoints(model.heatmap(batch.images)).points
+        anchors = model.keypoints(model.heatmaps(batch.images)).keypoints
     assert anchors.dtype == torch.float64
     lifted = lean.lift(batch, batch.images, anchors)
     keypoints = plain(batch, 0)

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional as F
 
+from mistnn.errors import MistError
 from mistnn.models.mist import Mist
 from mistnn.nn.heatmap import HeatmapConfig
+from mistnn.ops.heatmap import local_spatial_softmax
 from tests.models.mist.toys import JOINT, NETWORKS, TOY, toy, variant
 from tests.reference import heatmap as reference
 from tests.reference import sampling as sampling_reference
@@ -12,8 +15,8 @@ from tests.reference import sampling as sampling_reference
 
 def test_output_has_the_names_and_shapes_of_the_paper():
     output = toy(JOINT)(torch.rand(2, 1, 20, 24))
-    assert output.heatmap.shape == (2, 20, 24)
-    assert output.keypoints.shape == (2, 2, 2) and output.responses.shape == (2, 2)
+    assert output.heatmaps.shape == (2, 1, 20, 24)
+    assert output.keypoints.shape == (2, 2, 3) and output.responses.shape == (2, 2)
     assert output.patches.shape == output.decoded.shape == (2, 2, 1, 8, 8)
     assert output.logits.shape == (2, 2, 3)
     assert output.reconstruction.shape == (2, 1, 20, 24)
@@ -27,10 +30,10 @@ def test_forward_is_equation_1():
     with torch.no_grad():
         output = model(images)
     for index in range(2):
-        pixels = (output.keypoints[index] - 0.5).tolist()
-        expected = reference.top_k_pixels(output.heatmap[index].tolist(), TOY.k, TOY.nms_window)
+        pixels = (output.keypoints[index, :, :2] - 0.5).tolist()
+        expected = reference.top_k_pixels(output.heatmaps[index, 0].tolist(), TOY.k, TOY.nms_window)
         assert [tuple(pixel) for pixel in pixels] == expected
-        boxes = [(*point, 7.0, 7.0) for point in output.keypoints[index].tolist()]
+        boxes = [(x, y, 7.0, 7.0) for x, y, _ in output.keypoints[index].tolist()]
         patches = [sampling_reference.extract_patch(images[index].tolist(), box, 8) for box in boxes]
         torch.testing.assert_close(output.patches[index], torch.tensor(patches), atol=1e-5, rtol=0)
         placed = sampling_reference.place_patches(output.decoded[index].tolist(), boxes, 20, 20)
@@ -48,7 +51,7 @@ def test_batch_equals_singles(heatmap, encoder):
         for index in range(3):
             one = model(images[index : index + 1])
             assert torch.equal(one.keypoints[0], whole.keypoints[index])
-            for name in ("heatmap", "responses", "patches", "logits"):
+            for name in ("heatmaps", "responses", "patches", "logits"):
                 torch.testing.assert_close(getattr(one, name)[0], getattr(whole, name)[index], atol=1e-5, rtol=1e-4)
 
 
@@ -86,8 +89,8 @@ def test_detect_pairs_boxes_with_their_labels():
         found, output = model.detect(images, 5)[0], model(images, 5)
     confidence, label = output.logits[0].softmax(-1).max(-1)
     expected = {
-        tuple(point): (score, kind)
-        for point, score, kind in zip(
+        (x, y): (score, kind)
+        for (x, y, _), score, kind in zip(
             output.keypoints[0].tolist(), (output.responses[0] * confidence).tolist(), label.tolist(), strict=True
         )
     }
@@ -119,7 +122,7 @@ def test_box_and_extent_are_two_things():
     model = toy(box_size=5.0, patch_extent=9.0)
     images = torch.rand(1, 1, 20, 20)
     assert (model.detect(images)[0].boxes[:, 2:] == 5).all()
-    patch = model.cut(images, torch.tensor([[[10.0, 10.0]]]))[0, 0].tolist()
+    patch = model.cut(images, torch.tensor([[[10.0, 10.0, 1.0]]]))[0, 0].tolist()
     expected = sampling_reference.extract_patch(images[0].tolist(), (10.0, 10.0, 9.0, 9.0), 8)
     torch.testing.assert_close(torch.tensor(patch), torch.tensor(expected), atol=1e-5, rtol=0)
 
@@ -129,10 +132,10 @@ def test_rebuild_has_room_for_every_place():
     for extent, size in ((7.0, 8), (20.0, 32), (9.5, 8)):
         model = toy(JOINT, patch_extent=extent, patch_size=size)
         for shift in (0.0, 0.01, 0.49, 0.5, 0.99):
-            keypoints = torch.tensor([[[14.0 + shift, 15.0 - shift]]])
+            keypoints = torch.tensor([[[14.0 + shift, 15.0 - shift, 1.0]]])
             decoded = torch.rand(1, 1, 1, size, size)
             found = model.rebuild(decoded, keypoints, torch.zeros(1, 1, 30, 30))
-            box = (*keypoints[0, 0].tolist(), extent, extent)
+            box = (*keypoints[0, 0, :2].tolist(), extent, extent)
             if size == 8:
                 expected = sampling_reference.place_patches(decoded[0].tolist(), [box], 30, 30)
                 torch.testing.assert_close(found[0], torch.tensor(expected), atol=1e-4, rtol=0)
@@ -174,3 +177,62 @@ def test_state_round_trip(heatmap, encoder):
 def test_seeds_reproduce():
     same, again, other = (toy(JOINT, seed=seed)(torch.ones(1, 1, 20, 20)).logits for seed in (3, 3, 4))
     assert torch.equal(same, again) and not torch.equal(same, other)
+
+
+SCALES = (0.7, 1.0, 1.4)
+
+
+def test_heatmaps_of_several_scales_read_like_the_supplement():
+    """Section A: the image resized by 1 / s, the same network, resized back, sharpened, pooled over scales."""
+    model, images = toy(scales=SCALES), torch.rand(2, 1, 20, 24)
+    sharp = []
+    with torch.no_grad():
+        found = model.heatmaps(images)
+        for scale in SCALES:
+            size = [round(side / scale) for side in (20, 24)]
+            seen = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+            scores = F.interpolate(
+                model.heatmap_network(seen)[:, None], (20, 24), mode="bilinear", align_corners=False, antialias=True
+            )
+            sharp.append(local_spatial_softmax(scores[:, 0], TOY.softmax_window, TOY.softmax_strength))
+    expected = torch.stack([reference.pool_scales([one[index] for one in sharp]) for index in range(2)])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(model.heatmap(images), found.sum(1))
+
+
+def test_boxes_and_patches_follow_the_scale():
+    model = toy(scales=SCALES, box_size=6.0, patch_extent=8.0)
+    keypoints = torch.tensor([[[9.0, 10.0, 0.7], [11.0, 8.0, 1.25]]])
+    assert model.boxes(keypoints).tolist() == [[pytest.approx([9, 10, 4.2, 4.2]), pytest.approx([11, 8, 7.5, 7.5])]]
+    images = torch.rand(1, 1, 20, 20)
+    for index, (x, y, scale) in enumerate(keypoints[0].tolist()):
+        expected = sampling_reference.extract_patch(images[0].tolist(), (x, y, 8 * scale, 8 * scale), 8)
+        found = model.cut(images, keypoints)[0, index]
+        torch.testing.assert_close(found, torch.tensor(expected), atol=1e-5, rtol=0)
+    boxes = model.detect(torch.rand(1, 1, 20, 20))[0].boxes
+    assert boxes[:, 2].min() >= 0.7 * 6 - 1e-4 and boxes[:, 2].max() <= 1.4 * 6 + 1e-4
+    assert torch.equal(boxes[:, 2], boxes[:, 3])
+
+
+def test_rebuild_of_the_largest_scale_is_whole():
+    model = toy(JOINT, scales=SCALES)
+    decoded, keypoints = torch.rand(1, 1, 1, 8, 8), torch.tensor([[[14.3, 15.8, 1.4]]])
+    found = model.rebuild(decoded, keypoints, torch.zeros(1, 1, 30, 30))
+    expected = sampling_reference.place_patches(decoded[0].tolist(), [(14.3, 15.8, 9.8, 9.8)], 30, 30)
+    torch.testing.assert_close(found[0], torch.tensor(expected), atol=1e-4, rtol=0)
+
+
+def test_batch_equals_singles_with_scales():
+    model, images = toy(JOINT, scales=SCALES).eval(), torch.rand(3, 1, 20, 20)
+    with torch.no_grad():
+        whole = model(images)
+        for index in range(3):
+            one = model(images[index : index + 1])
+            for name in ("heatmaps", "keypoints", "reconstruction"):
+                torch.testing.assert_close(getattr(one, name)[0], getattr(whole, name)[index], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("scales", [(), (1.0, 1.0), (2.0, 1.0), (0.0, 1.0), (1.0, float("inf"))])
+def test_scales_that_make_no_sense_are_named(scales):
+    with pytest.raises(MistError, match=r"model\.scales"):
+        toy(scales=scales)

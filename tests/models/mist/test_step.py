@@ -9,9 +9,22 @@ from mistnn.errors import MistError
 from mistnn.models.mist import LiftedStep, StepConfig
 from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.nn.patches import EncoderConfig
-from mistnn.ops.heatmap import ideal_heatmap
+from mistnn.ops.heatmap import ideal_heatmaps
 from mistnn.training.protocol import Step
-from tests.models.mist.toys import JOINT, NETWORKS, TOY, lifted, noise, shapes, toy, variant, weights_of
+from tests.models.mist.toys import (
+    JOINT,
+    NETWORKS,
+    TOY,
+    at_scale,
+    double_problem,
+    finite_differences,
+    lifted,
+    noise,
+    shapes,
+    toy,
+    variant,
+    weights_of,
+)
 from tests.reference import heatmap as reference
 from tests.reference import losses as loss_reference
 from tests.reference import sampling as sampling_reference
@@ -84,7 +97,7 @@ def test_suppression_and_top_k_are_in_the_loop(order):
         with torch.no_grad():
             heatmap = step.model.heatmap(batch.images)
         expected = [
-            [(column + 0.5, row + 0.5) for column, row in reference.top_k_pixels(image, TOY.k, TOY.nms_window)]
+            [(column + 0.5, row + 0.5, 1.0) for column, row in reference.top_k_pixels(image, TOY.k, TOY.nms_window)]
             for image in heatmap.tolist()
         ]
         step.calls.clear()
@@ -111,32 +124,16 @@ def test_order_of_the_algorithm():
     assert not torch.equal(weights_of(paper.model), weights_of(released.model))
 
 
-def double_problem(**changes):
-    model = toy(JOINT, **changes)
-    model.task_network.double()
-    batch = noise(dtype=torch.float64)
-    keypoints = torch.rand(3, 2, 2, dtype=torch.float64) * 12 + 4
-    return model, batch, keypoints
-
-
 @pytest.mark.parametrize("reconstruction", [0.0, 0.5])
 def test_keypoint_gradient_is_that_of_the_task_loss(reconstruction):
     """One inner step moves each keypoint by the step size times the finite difference of its image's task loss."""
     model, batch, keypoints = double_problem()
     step = lifted(model, inner_steps=1, keypoint_step=0.5, reconstruction=reconstruction)
     moved = (keypoints - step.lift(batch, batch.images, keypoints)) / 0.5
-    differences = torch.empty_like(keypoints)
-    with torch.no_grad():
-        for index in range(keypoints.numel()):
-            shift = torch.zeros(keypoints.numel(), dtype=torch.float64)
-            shift[index] = 1e-5
-            ahead, behind = (
-                step.objective(batch, batch.images, keypoints + sign * shift.view(keypoints.shape))["task"].sum()
-                for sign in (1, -1)
-            )
-            differences.view(-1)[index] = (ahead - behind) / 2e-5
+    assert not moved[..., 2].any()  # a single scale stays what it is
+    differences = finite_differences(step, batch, keypoints)[..., :2]
     assert differences.abs().min() > 1e-8
-    torch.testing.assert_close(moved, differences, atol=1e-7, rtol=1e-4)
+    torch.testing.assert_close(moved[..., :2], differences, atol=1e-7, rtol=1e-4)
 
 
 def test_the_keypoint_step_leaves_the_weights_alone():
@@ -201,13 +198,13 @@ def test_reach_caps_the_move_and_keeps_its_direction():
 def test_keypoints_stay_in_the_image():
     model, batch, anchors = double_problem()
     found = lifted(model, keypoint_step=1e6).lift(batch, batch.images, anchors)
-    assert found.min() >= 0 and found.max() <= 20
+    assert found[..., :2].min() >= 0 and found[..., :2].max() <= 20
 
 
 def test_each_loss_trains_its_own_network():
     step, batch = lifted(toy()), noise()
-    heatmap = step.model.heatmap(batch.images)
-    keypoints = step.model.keypoints(heatmap).points
+    heatmap = step.model.heatmaps(batch.images)
+    keypoints = step.model.keypoints(heatmap).keypoints
     before = weights_of(step.model.heatmap_network)
     losses = step.train_task(batch, batch.images, keypoints)
     assert all(part.grad is None for part in step.model.heatmap_network.parameters())
@@ -225,9 +222,9 @@ def test_each_loss_trains_its_own_network():
 def test_confidence_weights_equation_7(confidence):
     """The heat map's gradient is that of the mean over images of exp(-c task loss) times equation 7."""
     model, batch = toy(), noise()
-    keypoints, task_loss = torch.rand(3, 2, 2) * 20, torch.tensor([0.0, 0.7, 2.0])
-    heatmap = model.heatmap(batch.images)
-    ideal = ideal_heatmap(keypoints, 20, 20)
+    keypoints, task_loss = at_scale(torch.rand(3, 2, 2) * 20), torch.tensor([0.0, 0.7, 2.0])
+    heatmap = model.heatmaps(batch.images)
+    ideal = ideal_heatmaps(keypoints, (1.0,), 20, 20)
     loss = sum(
         torch.exp(torch.tensor(-confidence * task_loss[index].item())) * (ideal[index] - heatmap[index]).square().mean()
         for index in range(3)
@@ -235,19 +232,21 @@ def test_confidence_weights_equation_7(confidence):
     (loss / 3).backward()
     expected = gradient_vector(model.heatmap_network)
     model.zero_grad(set_to_none=True)
-    logged = lifted(model, confidence=confidence).train_heatmap(model.heatmap(batch.images), keypoints, task_loss)
+    logged = lifted(model, confidence=confidence).train_heatmap(model.heatmaps(batch.images), keypoints, task_loss)
     torch.testing.assert_close(gradient_vector(model.heatmap_network), expected, atol=1e-7, rtol=1e-4)
-    plain = [loss_reference.heatmap_loss(h, i) for h, i in zip(heatmap.tolist(), ideal.tolist(), strict=True)]
+    plain = [
+        loss_reference.heatmap_loss(h, i) for h, i in zip(heatmap[:, 0].tolist(), ideal[:, 0].tolist(), strict=True)
+    ]
     assert logged.item() == pytest.approx(sum(plain) / 3, rel=1e-4)
 
 
 def test_an_unexplained_image_does_not_teach():
-    model, batch, keypoints = toy(), noise(2), torch.rand(2, 2, 2) * 20
+    model, batch, keypoints = toy(), noise(2), at_scale(torch.rand(2, 2, 2) * 20)
     step = lifted(model, confidence=1e4)
-    step.train_heatmap(model.heatmap(batch.images), keypoints, torch.tensor([0.0, 1.0]))
+    step.train_heatmap(model.heatmaps(batch.images), keypoints, torch.tensor([0.0, 1.0]))
     both = gradient_vector(model.heatmap_network)
     again = toy()
-    lifted(again, confidence=1e4).train_heatmap(again.heatmap(batch.images[:1]), keypoints[:1], torch.zeros(1))
+    lifted(again, confidence=1e4).train_heatmap(again.heatmaps(batch.images[:1]), keypoints[:1], torch.zeros(1))
     torch.testing.assert_close(both, gradient_vector(again.heatmap_network) / 2, atol=1e-7, rtol=1e-4)
 
 
@@ -264,7 +263,7 @@ def test_the_weight_is_of_the_loss_after_lifting():
 
 def test_objective_is_equations_9_and_8():
     model, batch = toy(JOINT), noise()
-    keypoints = torch.rand(3, 2, 2) * 16 + 2
+    keypoints = at_scale(torch.rand(3, 2, 2) * 16 + 2)
     with torch.no_grad():
         terms = lifted(model, reconstruction=0.3).objective(batch, batch.images, keypoints)
         task = model.task_network(model.cut(batch.images, keypoints))
@@ -273,8 +272,8 @@ def test_objective_is_equations_9_and_8():
         labels = [kind for kind, count in enumerate(counts) for _ in range(count)]
         classified = loss_reference.class_proportion_loss(labels, task.logits[index].softmax(-1).tolist(), 3)
         placed = [
-            sampling_reference.place_patches([patch], [(*point, 7.0, 7.0)], 20, 20)
-            for patch, point in zip(task.decoded[index].tolist(), keypoints[index].tolist(), strict=True)
+            sampling_reference.place_patches([patch], [(x, y, 7.0 * scale, 7.0 * scale)], 20, 20)
+            for patch, (x, y, scale) in zip(task.decoded[index].tolist(), keypoints[index].tolist(), strict=True)
         ]
         rebuilt = loss_reference.reconstruction_loss(image.tolist(), placed) / image.square().sum().item()
         assert terms["classification"][index].item() == pytest.approx(classified, rel=1e-4)

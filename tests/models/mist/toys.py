@@ -54,6 +54,11 @@ def noise(batch=3, side=20, classes=3, seed=1, dtype=torch.float32) -> Batch:
     return Batch(images, counts=torch.randint(0, 3, (batch, classes), generator=random))
 
 
+def at_scale(points: Tensor, scale: float = 1.0) -> Tensor:
+    """(..., k, 2) points as (..., k, 3) keypoints."""
+    return torch.cat((points, torch.full_like(points[..., :1], scale)), dim=-1)
+
+
 def shape_image(kind: str) -> Tensor:
     image = torch.zeros(7, 7)
     if kind == "cross":
@@ -86,3 +91,26 @@ def shapes(batch=4, side=28, k=2, seed=0) -> Batch:
 
 def weights_of(module) -> Tensor:
     return torch.cat([part.detach().flatten() for part in module.parameters()])
+
+
+def double_problem(**changes):
+    model = toy(JOINT, **changes)
+    model.task_network.double()
+    batch = noise(dtype=torch.float64)
+    keypoints = at_scale(torch.rand(3, 2, 2, dtype=torch.float64) * 12 + 4)
+    return model, batch, keypoints
+
+
+def finite_differences(step, batch, keypoints):
+    """Of the task loss, summed over images, by each coordinate of each keypoint."""
+    differences = torch.empty_like(keypoints)
+    with torch.no_grad():
+        for index in range(keypoints.numel()):
+            shift = torch.zeros(keypoints.numel(), dtype=torch.float64)
+            shift[index] = 1e-5
+            ahead, behind = (
+                step.objective(batch, batch.images, keypoints + sign * shift.view(keypoints.shape))["task"].sum()
+                for sign in (1, -1)
+            )
+            differences.view(-1)[index] = (ahead - behind) / 2e-5
+    return differences

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from mistnn.errors import MistError
 from mistnn.models.mist.network import Mist
-from mistnn.ops.heatmap import ideal_heatmap
+from mistnn.ops.heatmap import ideal_heatmaps
 from mistnn.ops.losses import class_proportion_loss, heatmap_loss, lifting_penalty, mass_offset, reconstruction_loss
 from mistnn.records import Batch
 
@@ -31,6 +31,8 @@ class StepConfig:
             100 scattered the keypoints in our runs, see docs/logbook.md).
         keypoint_reach: longest move of a keypoint in one inner step, in pixels; 0 for no limit (paper;
             a limit keeps a patch from losing its object).
+        scale_step: the step of the scale beside that of the position (not stated). A keypoint moves in (x, y, half its
+            box's side), all in pixels, with one step size; this factor slows, quickens or, at 0, stops the third.
         penalty: lambda of equation 6 (not stated; the released code has no such term: 0). Each inner step takes 2 x
             keypoint_step x lambda of a keypoint's way from its anchor back, so at most 1 / keypoint_step.
         confidence: c of the weight exp(-c x task loss) that an image has in the heat-map loss (not in the paper; the
@@ -52,6 +54,7 @@ class StepConfig:
     inner_steps: int = 2
     keypoint_step: float = 31.25
     keypoint_reach: float = 3.0
+    scale_step: float = 1.0
     penalty: float = 0.0
     confidence: float = 0.5
     reconstruction: float = 0.0
@@ -72,8 +75,8 @@ class StepConfig:
             if not 0 < getattr(self, name) < math.inf:
                 raise MistError(f"step.{name}={getattr(self, name)} must be a finite learning rate above 0")
         for name in (
-            "inner_steps", "keypoint_step", "keypoint_reach", "penalty", "confidence", "reconstruction", "decay_steps",
-            "heatmap_warmup",
+            "inner_steps", "keypoint_step", "keypoint_reach", "scale_step", "penalty", "confidence", "reconstruction",
+            "decay_steps", "heatmap_warmup",
         ):  # fmt: skip
             if not 0 <= getattr(self, name) < math.inf:
                 raise MistError(f"step.{name}={getattr(self, name)} must be a finite number of 0 or more")
@@ -127,6 +130,7 @@ class LiftedStep:
             )
         self.model = model.to(memory_format=torch.channels_last)
         self.config = config
+        self.scales = len(model.config.scales) > 1  # a single scale stays what it is
         self.optimizers: dict[str, torch.optim.Optimizer] = {
             "task": torch.optim.Adam(model.task_network.parameters(), lr=config.task_rate, foreach=True),
             "heatmap": torch.optim.Adam(model.heatmap_network.parameters(), lr=config.heatmap_rate, foreach=True),
@@ -137,9 +141,8 @@ class LiftedStep:
         self._schedule(iteration)
         images = batch.images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            scores = self.model.score_map(images)
-        heatmap = self.model.heatmap_from_scores(scores)  # h = H_eta(I)
-        anchors = self.model.keypoints(heatmap).points  # E_K(h)
+            heatmaps = self.model.heatmaps(images)  # h = H_eta(I)
+        anchors = self.model.keypoints(heatmaps).keypoints  # E_K(h)
 
         if self.config.order == "keypoints-first":
             keypoints = self.lift(batch, images, anchors)  # line 4
@@ -147,11 +150,12 @@ class LiftedStep:
         else:
             losses = self.train_task(batch, images, anchors)  # line 3
             keypoints = self.lift(batch, images, anchors)  # line 4
-        heat = self.train_heatmap(heatmap, keypoints, losses["task"])  # line 5
+        heat = self.train_heatmap(heatmaps, keypoints, losses["task"])  # line 5
 
         with torch.no_grad():
-            moved = (keypoints - anchors).norm(dim=-1).mean()
-            offsets = mass_offset(self.model.cut(images, keypoints)).flatten(0, 1) * self.model.config.patch_extent
+            moved = (keypoints - anchors)[..., :2].norm(dim=-1).mean()
+            extents = self.model.config.patch_extent * keypoints[..., 2:]
+            offsets = (mass_offset(self.model.cut(images, keypoints)) * extents).flatten(0, 1)
             offset, spread = offsets.mean(0), offsets.std(0, correction=0).norm()
         logged = {name: value.detach().mean() for name, value in losses.items()}
         return {
@@ -161,26 +165,39 @@ class LiftedStep:
             "offset_x": offset[0],
             "offset_y": offset[1],
             "offset_spread": spread,
+            **({"scale": keypoints[..., 2].mean(), "scale_spread": keypoints[..., 2].std()} if self.scales else {}),
         }
 
     def lift(self, batch: Batch, images: Tensor, anchors: Tensor) -> Tensor:
-        """Line 4: gradient steps on the keypoints, each image on its own loss (equation 6)."""
-        height, width = images.shape[-2:]
-        keypoints = anchors
+        """Line 4: gradient steps on the keypoints, each image on its own loss (equation 6).
+
+        The steps are taken in (x, y, half the box's side), all three in pixels.
+        """
+        pixels = anchors.new_tensor((1.0, 1.0, self.model.config.box_size / 2))
+        rate = self.config.keypoint_step * anchors.new_tensor((1.0, 1.0, self.config.scale_step if self.scales else 0))
+        anchors = anchors * pixels
+        place = anchors
         for _ in range(self.config.inner_steps):
-            keypoints = keypoints.detach().requires_grad_()
-            loss = self.objective(batch, images, keypoints)["task"]
+            place = place.detach().requires_grad_()
+            loss = self.objective(batch, images, place / pixels)["task"]
             if self.config.penalty:
-                loss = loss + self.config.penalty * lifting_penalty(keypoints, anchors)
+                loss = loss + self.config.penalty * lifting_penalty(place, anchors)
             # Only the keypoints' gradient: the task network's weights are not differentiated here.
-            (gradient,) = torch.autograd.grad(loss.sum(), keypoints)
-            move = self.config.keypoint_step * gradient
+            (gradient,) = torch.autograd.grad(loss.sum(), place)
+            move = rate * gradient
             if self.config.keypoint_reach:
                 length = move.norm(dim=-1, keepdim=True).clamp(min=1e-12)
                 move = move * (self.config.keypoint_reach / length).clamp(max=1)
-            keypoints = keypoints.detach() - move
-            keypoints = torch.stack((keypoints[..., 0].clamp(0, width), keypoints[..., 1].clamp(0, height)), dim=-1)
-        return keypoints
+            place = self.inside(place.detach() - move, images, pixels)
+        return place / pixels
+
+    def inside(self, place: Tensor, images: Tensor, pixels: Tensor) -> Tensor:
+        """Keypoints in pixels, kept inside the image and between the smallest and the largest scale."""
+        height, width = images.shape[-2:]
+        scales = self.model.config.scales
+        low = place.new_tensor((0.0, 0.0, scales[0])) * pixels
+        high = place.new_tensor((width, height, scales[-1])) * pixels
+        return place.clamp(low, high)
 
     def train_task(self, batch: Batch, images: Tensor, keypoints: Tensor) -> dict[str, Tensor]:
         """Line 3: one step on tau; the penalty does not depend on tau. Returns the losses of each image."""
@@ -188,11 +205,11 @@ class LiftedStep:
         self._descend("task", losses["task"].mean())
         return losses
 
-    def train_heatmap(self, heatmap: Tensor, keypoints: Tensor, task_loss: Tensor) -> Tensor:
+    def train_heatmap(self, heatmaps: Tensor, keypoints: Tensor, task_loss: Tensor) -> Tensor:
         """Line 5: one step on eta towards G of the optimised keypoints (equation 7)."""
-        ideal = ideal_heatmap(keypoints, *heatmap.shape[-2:])
+        ideal = ideal_heatmaps(keypoints, self.model.config.scales, *heatmaps.shape[-2:])
         weight = (-self.config.confidence * task_loss.detach()).exp()
-        loss = heatmap_loss(heatmap, ideal)
+        loss = heatmap_loss(heatmaps, ideal)
         self._descend("heatmap", (weight * loss).mean())
         return loss.detach().mean()
 

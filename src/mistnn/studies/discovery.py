@@ -1,0 +1,276 @@
+"""Figures of models that find objects without labels: synthesis, Gabor noise, uneven scenes, a training."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from mistnn.data import GaborConfig, GaborNoise, Scenes, ScenesConfig
+from mistnn.data.gabor import gabor_kernel, tone
+from mistnn.errors import MistError
+from mistnn.models.mist import Mist
+from mistnn.ops.matching import UNMATCHED, box_iou, greedy_match
+from mistnn.presets import Experiment, find_preset, read_log, restore, train
+from mistnn.presets.mist_discover import UNEVEN
+from mistnn.records import Sample
+from mistnn.training.runfolder import METRICS
+from mistnn.viz import Curve, Explained, draw_evolution, draw_parts, draw_syntheses
+from mistnn.viz.heatmaps import HeatmapAtStep
+from mistnn.weights import load_model, resolve, shipped_names
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HARD_MODEL = "mist-discover-mnist-hard"
+UNEVEN_MODEL = "mist-discover-mnist-hard-one-scale"
+GABOR_MODEL = "mist-discover-gabor"
+TRAINED = "demo-discover"
+"""The preset that figure 7 trains where no run is given."""
+
+EXAMPLES = 2
+"""Images in figures 3 and 4; figure 3 of the paper shows two."""
+UNEVEN_EXAMPLES = 5
+"""Scenes in figure 8 (our choice)."""
+KERNELS = 9
+"""Kernels below an image of figure 4 (our choice)."""
+
+NEAR = 0.5
+"""A keypoint finds an impulse within this share of the kernel's width (the paper's rule for figure 4 is not stated)."""
+OVERLAP = 0.5
+"""A box finds a digit at an IoU above this (MIST, section 5.2)."""
+
+MOMENTS = (0.0, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
+"""When figure 7 shows the heat map, as shares of the training: early ones, since most happens there."""
+
+
+def data_of(model: str | Path, seed: int | None = None, root: str | None = None, figure: str = "fig5") -> ScenesConfig:
+    """The scenes of digits that a model was trained on.
+
+    Args:
+        model: a run folder or a shipped model.
+        seed: another set of scenes; the experiment's own if not given.
+        root: where MNIST lies, see ``ScenesConfig``.
+        figure: named in the error.
+
+    Raises:
+        MistError: if there is no such model, or it was trained on Gabor noise.
+    """
+    data = restore(model).data
+    if not isinstance(data, ScenesConfig):
+        raise MistError(f"{figure} shows scenes of digits and {model} was trained on Gabor noise: draw fig4 with it")
+    return dataclasses.replace(data, seed=data.seed if seed is None else seed, root=data.root if root is None else root)
+
+
+def figure_3(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
+    """Two test scenes: input, boxes, synthesis, and every patch before and after the auto-encoder.
+
+    K is each scene's own number of digits.
+
+    Reference: MIST (CVPR 2021), figure 3.
+    """
+    name = HARD_MODEL if model is None else model
+    network, scenes = _network(name), Scenes(data_of(name, seed, root, "fig3"), "test", EXAMPLES)
+    return draw_parts([explain(network, scenes[index]) for index in range(EXAMPLES)])
+
+
+def figure_4(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
+    """Two images of Gabor noise: input, impulses right, wrong and missed, synthesis, and some kernels.
+
+    A place is right if it lies within half a kernel's width of an impulse of its own, nearest pairs first. Below: the
+    right ones of highest response, the true kernel as that patch should show it above the one found.
+
+    Raises:
+        MistError: if the model was not trained on Gabor noise.
+
+    Reference: MIST (CVPR 2021), figure 4.
+    """
+    name = GABOR_MODEL if model is None else model
+    data = restore(name).data
+    if not isinstance(data, GaborConfig):
+        raise MistError(f"fig4 shows Gabor noise and {name} was trained on scenes of digits: train {GABOR_MODEL}")
+    network = _network(name)
+    noise = GaborNoise(data if seed is None else dataclasses.replace(data, seed=seed), "test", EXAMPLES)
+    examples = [_explain_noise(network, noise, index) for index in range(EXAMPLES)]
+    return draw_parts(examples, marks="points", rows=("true", "found"))
+
+
+def figure_7(
+    model: str | Path | None = None, seed: int | None = None, root: str | None = None, steps: int | None = None
+) -> Figure:
+    """The two losses over a training; if it is trained here, also the heat map of a test scene at some steps.
+
+    Args:
+        model: a run folder, whose log is drawn; if not given, the preset ``demo-discover`` is trained.
+        seed: of scenes and weights of that training; the preset's if not given.
+        root: not needed, since the preset's digits come with the package.
+        steps: of that training; the preset's if not given.
+
+    Raises:
+        MistError: if a shipped model is given, which has no log; if both ``model`` and ``steps`` are.
+
+    Reference: MIST (CVPR 2021), figure 7.
+    """
+    if model is not None:
+        if steps is not None:
+            raise MistError(f"--steps {steps} is of a new training, and --model {model} draws its log: leave one out")
+        folder = resolve(model)
+        if not (folder / METRICS).is_file() and str(model) in shipped_names():
+            raise MistError(f"--model {model} is shipped without the log of its training: give a run folder, or none")
+        return draw_evolution(_losses(read_log(folder)))
+    experiment = _training(seed, steps)
+    scene = Scenes(_digits(experiment), "test", 1)[0]
+    history: list[HeatmapAtStep] = []
+
+    def look(step: int, network: Mist) -> None:
+        device = next(network.parameters()).device
+        with torch.no_grad():
+            heatmaps = network.heatmaps(scene.image[None].to(device))
+            points = network.keypoints(heatmaps).keypoints[0, :, :2]
+        history.append((step, heatmaps[0].sum(0).cpu(), points.cpu()))
+
+    with tempfile.TemporaryDirectory() as folder:
+        result = train(experiment, Path(folder) / "run", observe=look)
+        if result.interrupted:
+            raise KeyboardInterrupt
+        log = read_log(Path(folder) / "run")
+    return draw_evolution(_losses(log), scene.image, _at_moments(history))
+
+
+def figure_8(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
+    """Test scenes of unevenly placed digits: boxes, and below them the synthesis.
+
+    The scenes are those of the preset ``mist-discover-mnist-uneven``, made of the digits that the model learnt from
+    (MNIST, or those that come with the package). K is each scene's own number of digits.
+
+    Reference: MIST supplement, figure 8.
+    """
+    name = UNEVEN_MODEL if model is None else model
+    own = data_of(name, None, root, "fig8")
+    data = dataclasses.replace(UNEVEN, source=own.source, root=own.root, seed=UNEVEN.seed if seed is None else seed)
+    network, scenes = _network(name), Scenes(data, "test", UNEVEN_EXAMPLES)
+    return draw_syntheses([explain(network, scenes[index]) for index in range(UNEVEN_EXAMPLES)])
+
+
+@torch.inference_mode()
+def explain(model: Mist, sample: Sample) -> Explained:
+    """What a model with a decoder makes of an image whose boxes are known: K is their number.
+
+    A box is right if it overlaps a true one of its own by more than half; classes play no part.
+    """
+    assert sample.boxes is not None
+    image = sample.image[None]
+    keypoints = model.keypoints(model.heatmaps(image), len(sample.boxes)).keypoints
+    patches = model.cut(image, keypoints)
+    decoded = model.task_network(patches).decoded
+    assert decoded is not None
+    boxes = model.boxes(keypoints)[0]
+    return Explained(
+        sample.image,
+        model.rebuild(decoded, keypoints, image)[0],
+        boxes,
+        sample.boxes,
+        greedy_match(box_iou(boxes, sample.boxes), OVERLAP),
+        patches[0],
+        decoded[0],
+        tuple(str(number) for number in range(1, len(boxes) + 1)),
+    )
+
+
+def match_places(found: Tensor, truth: Tensor, radius: float) -> Int[Tensor, " k"]:
+    """Matches places one-to-one within ``radius`` pixels, the nearest pair first.
+
+    Args:
+        found: (k, 2) or boxes (k, 4), of which the centres count.
+        truth: (n, 2) or (n, 4).
+        radius: in pixels; a pair at just this distance still counts.
+
+    Returns:
+        For each found place the index of its true one, or ``UNMATCHED``.
+    """
+    distance = torch.cdist(found[:, :2].double(), truth[:, :2].double())
+    return greedy_match(-distance, -torch.inf, distance <= radius)
+
+
+def _explain_noise(model: Mist, noise: GaborNoise, index: int) -> Explained:
+    explained = explain(model, noise[index])
+    match = match_places(explained.found, explained.truth, NEAR * noise.config.box_size)
+    best = (match != UNMATCHED).nonzero()[:KERNELS, 0]  # they come in the order of their responses
+    squares = explained.found[best].clone()
+    squares[:, 2:] *= model.config.patch_extent / model.config.box_size
+    true = [
+        _true_kernel(noise, index, int(match[row]), square, model.config.patch_size)
+        for row, square in zip(best.tolist(), squares, strict=True)
+    ]
+    upper = torch.stack(true) if true else explained.upper[:0]
+    return explained._replace(match=match, upper=upper, lower=explained.lower[best], names=())
+
+
+def _true_kernel(noise: GaborNoise, index: int, impulse: int, square: Tensor, size: int) -> Tensor:
+    """(1, size, size): the kernel of one impulse as it stands in a square (x, y, width, height) of the image."""
+    config, impulses = noise.config, noise.impulses(index)
+    across = ((np.arange(size) + 0.5) / size - 0.5) * float(square[2])
+    offsets = np.stack(np.meshgrid(across, across), axis=-1) + square[:2].double().numpy() - impulses.positions[impulse]
+    frequency, orientation = float(impulses.frequencies[impulse]), float(impulses.orientations[impulse])
+    kernel = gabor_kernel(offsets, frequency, orientation, config.bandwidth, config.ground)
+    kernel = kernel * impulses.weights[impulse] * (np.abs(offsets) <= config.box_size / 2).all(-1)
+    return torch.from_numpy(tone(kernel, config.ground, config.gain)).float()[None]
+
+
+def _network(model: str | Path) -> Mist:
+    network = load_model(model)
+    assert isinstance(network, Mist)
+    if not network.config.decoder:
+        raise MistError(
+            f"{model} has no decoder (model.decoder=0) to draw patches again: give a model of a mist-discover preset"
+        )
+    return network
+
+
+def _training(seed: int | None, steps: int | None) -> Experiment:
+    """The preset that figure 7 trains; its learning rates fall over its own length, whatever that is."""
+    experiment = find_preset(TRAINED).experiment
+    length = experiment.train.steps if steps is None else steps
+    chosen = experiment.train.seed if seed is None else seed
+    # So many lines in the log that there is one near every moment shown.
+    every = min(experiment.train.log_every, max(1, int(length * MOMENTS[1])))
+    return dataclasses.replace(
+        experiment,
+        data=dataclasses.replace(_digits(experiment), seed=experiment.data.seed if seed is None else seed),
+        step=dataclasses.replace(experiment.step, decay_steps=length),
+        train=dataclasses.replace(experiment.train, steps=length, seed=chosen, log_every=every),
+    )
+
+
+def _digits(experiment: Experiment) -> ScenesConfig:
+    assert isinstance(experiment.data, ScenesConfig)
+    return experiment.data
+
+
+def _losses(log: list[dict[str, float]]) -> dict[str, Curve]:
+    """The task loss and the heat map's, from the lines that have them: an evaluation's have not."""
+    lines = [line for line in log if "task" in line and "heatmap" in line]
+    if not lines:
+        raise MistError(f"{METRICS} holds no line with the losses yet: let the run go on for some steps")
+    steps = [int(line["step"]) for line in lines]
+    return {
+        r"(a)  task loss  $\mathcal{L}_\mathrm{task}$": Curve(
+            steps, [line["task"] for line in lines], "log", "mean over images"
+        ),
+        r"(b)  heat-map loss  $\|G(\{x_k\}) - H_\eta(I)\|^2$": Curve(
+            steps, [line["heatmap"] for line in lines], "log", "mean over pixels"
+        ),
+    }
+
+
+def _at_moments(history: list[HeatmapAtStep]) -> list[HeatmapAtStep]:
+    """The frames nearest to ``MOMENTS``, each once."""
+    last = history[-1][0]
+    chosen = {min(range(len(history)), key=lambda i: abs(history[i][0] - share * last)) for share in MOMENTS}
+    return [history[index] for index in sorted(chosen)]

@@ -1,0 +1,98 @@
+"""The studies of several short trainings, with one step for each run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mistnn.presets import Experiment, build, find_preset
+from mistnn.presets.experiment import check
+from mistnn.studies import ablation, choices, off_centre
+from mistnn.studies.ablation import Cell, at, run_cells
+from mistnn.studies.choices import choice_cells
+from mistnn.studies.ledger import read_ledger
+from mistnn.studies.off_centre import off_centre_cells
+from tests.presets.tiny import TINY
+
+CELLS = [*off_centre_cells(), *choice_cells()]
+TINY_CELL = Cell("off-centre-tiny", "tiny", TINY)
+
+
+def test_every_cell_has_its_own_file() -> None:
+    assert len(list(off_centre_cells())) == 8 and len(list(choice_cells())) == 9
+    assert len({cell.name for cell in CELLS}) == len(CELLS) == len({cell.note for cell in CELLS})
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
+def test_a_cell_is_an_experiment_that_starts(cell: Cell) -> None:
+    made = at(cell.experiment, 4, 9)
+    check(made)
+    assert (made.train.seed, made.data.seed, made.train.steps, made.step.decay_steps) == (4, 4, 9, 9)
+    assert build(made).config == made.step
+
+
+def test_off_centre_changes_what_it_says() -> None:
+    demo = find_preset("demo").experiment
+    for cell in off_centre_cells():
+        model, step = cell.experiment.model, cell.experiment.step
+        joint = "joint" in cell.name
+        assert step.reconstruction == (demo.step.reconstruction if joint else 0) and bool(model.decoder) == joint
+        assert model.heatmap.start in cell.name
+        assert model.patch_window == (off_centre.WINDOW if cell.name.endswith("window") else 0)
+        assert cell.experiment.data == demo.data
+
+
+def test_choices_differ_from_the_base_in_one_thing() -> None:
+    base, *others = choice_cells()
+    for cell in others:
+        changed = [
+            name for name in ("model", "step") if getattr(cell.experiment, name) != getattr(base.experiment, name)
+        ]
+        assert len(changed) == 1 and cell.experiment.data == choices.SCENES
+
+
+def test_writes_an_entry_and_skips_it_the_second_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ablation, "TEST_IMAGES", 4)
+    said: list[str] = []
+    ledger = tmp_path / "new" / "results"
+    names = ("iou50", "both", "offset", "rmse")
+
+    def run() -> list[ablation.Entry]:
+        return run_cells([TINY_CELL], ledger, "mist reproduce off-centre", names, seeds=1, steps=1, say=said.append)
+
+    (entry,) = run()
+    assert read_ledger(ledger) == [entry]
+    assert [path.name for path in ledger.iterdir()] == ["off-centre-tiny.json"]
+    assert (entry.name, entry.images, entry.steps, entry.batch_size) == ("off-centre-tiny", 4, 1, 4)
+    assert entry.metrics.keys() == {"iou50", "both", "offset", "rmse", "iou50_worst", "both_worst", "iou50_seed0"}
+    assert entry.metrics["iou50"] == entry.metrics["iou50_worst"] == entry.metrics["iou50_seed0"]
+    assert 0 <= entry.metrics["offset"] < 30 and entry.train_seconds > 0
+    assert entry.command == "mist reproduce off-centre --seeds 1 --steps 1"
+    before = (ledger / "off-centre-tiny.json").stat().st_mtime_ns
+
+    def never(experiment: Experiment) -> dict[str, float]:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(ablation, "measure", never)
+    assert run() == []
+    assert (ledger / "off-centre-tiny.json").stat().st_mtime_ns == before
+    assert "kept" in said[-1]
+
+
+def test_mean_worst_and_each_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Experiment] = []
+
+    def measured(experiment: Experiment) -> dict[str, float]:
+        asked.append(experiment)
+        seed = experiment.train.seed
+        return {"iou50": (0.9, 0.3, 0.6)[seed], "both": (0.8, 0.1, 0.3)[seed], "offset": (1.0, 4.0, 1.0)[seed]}
+
+    monkeypatch.setattr(ablation, "measure", measured)
+    entries = run_cells(off_centre_cells(), tmp_path, "x", off_centre.METRICS, 3, 7, lambda text: None)
+    assert len(entries) == 8 and len(read_ledger(tmp_path)) == 8 and len(asked) == 24
+    assert [one.train.seed for one in asked[:3]] == [0, 1, 2] and {one.train.steps for one in asked} == {7}
+    for entry in entries:
+        expected = {"iou50": 0.6, "both": 0.4, "offset": 2.0, "iou50_worst": 0.3, "both_worst": 0.1}
+        expected |= {"iou50_seed0": 0.9, "iou50_seed1": 0.3, "iou50_seed2": 0.6}
+        assert entry.metrics == pytest.approx(expected)
