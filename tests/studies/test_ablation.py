@@ -13,9 +13,10 @@ from mistnn.studies.ablation import Cell, at, run_cells
 from mistnn.studies.choices import choice_cells
 from mistnn.studies.ledger import read_ledger
 from mistnn.studies.off_centre import off_centre_cells
+from mistnn.studies.precision import precision_cells
 from tests.presets.tiny import TINY
 
-CELLS = [*off_centre_cells(), *choice_cells()]
+CELLS = [*off_centre_cells(), *choice_cells(), *precision_cells()]
 TINY_CELL = Cell("off-centre-tiny", "tiny", TINY)
 
 

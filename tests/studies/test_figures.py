@@ -10,7 +10,7 @@ from mistnn.cli.main import main
 from mistnn.errors import MistError
 from mistnn.records import Detections
 from mistnn.studies.demo import right_detections
-from mistnn.studies.figures import FIGURES, SCENES, draw_figure, figure_5
+from mistnn.studies.figures import SCENES, draw_figure, figure_5
 from tests.cli.runs import only_line, train_tiny
 
 
@@ -58,10 +58,9 @@ def test_right_needs_overlap_and_class() -> None:
 
 
 def test_mistakes(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(MistError, match="fig7.*choose one of fig5"):
-        draw_figure("fig7", run, tmp_path / "out")
+    with pytest.raises(MistError, match="fig6.*choose one of fig3"):
+        draw_figure("fig6", run, tmp_path / "out")
     (tmp_path / "file").write_text("mine")
     assert main(["figure", "fig5", "--model", str(run), "--out", str(tmp_path / "file")]) == 2
     only_line(capsys.readouterr().err, f"--out {tmp_path / 'file'}")
     assert not (tmp_path / "out").exists()
-    assert set(FIGURES) == {"fig5", "samples"}

@@ -18,10 +18,10 @@ Trains and measures what a study compares, skips what the ledger already holds, 
   off-centre  how often classification alone settles beside the objects, and what helps:
               objective x start of the heat map x window on the patch, on the demo's scenes
   choices     what the papers leave open in the unlabelled case (scales, code size, width, step of the scale), one at a
-              time, on three digits of 14 to 28 px
+              time, on three digits of 14 to 28 px  precision   the demo with the heat-map network's convolutions in float32 and in bfloat16
 
 `mist results` then makes the page."""
-STUDIES = ("off-centre", "choices")
+STUDIES = ("off-centre", "choices", "precision")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Reproduce:
     """The arguments.
 
     Attributes:
-        name: which study: off-centre or choices.
+        name: which study: off-centre, choices or precision.
         ledger: folder of the entries, made if it is missing.
         seeds: how many runs of each combination.
         steps: of each run; the study's own number if not given.
@@ -53,11 +53,13 @@ class Reproduce:
 def run(arguments: Sequence[str]) -> int:
     """Runs the study."""
     request = parse(Reproduce, arguments, "mist reproduce", DESCRIPTION)
-    from mistnn.studies import choices, off_centre
+    from mistnn.studies import choices, off_centre, precision
     from mistnn.studies.ablation import run_cells
 
     if request.name == "off-centre":
         cells, metrics, steps = off_centre.off_centre_cells(), off_centre.METRICS, off_centre.STEPS
+    elif request.name == "precision":
+        cells, metrics, steps = precision.precision_cells(), precision.METRICS, precision.STEPS
     else:
         cells, metrics, steps = choices.choice_cells(), choices.METRICS, choices.STEPS
     steps = steps if request.steps is None else request.steps

@@ -60,14 +60,14 @@ class GaborConfig:
     Attributes:
         canvas: side of the image, in pixels.
         counts: how many impulses an image may hold, each number equally likely; MIST needs the number, its K.
-        density: impulses per square pixel of a Poisson process, whose number varies; 0 for ``counts``, which are then
-            not used otherwise. It needs ``min_distance`` 0.
+        density: impulses per square pixel of a Poisson process: their number varies from image to image, ``counts``
+            is not used, and ``min_distance`` must be 0. At density 0 ``counts`` decides.
         frequency: lowest and highest frequency F of the wave, in cycles per pixel, drawn evenly between.
         orientation: lowest and highest orientation w of the wave, in radians, drawn evenly between.
         orientation_set: orientations in radians, each equally likely, instead of the range; empty for the range.
         bandwidth: a of the envelope exp(-pi a^2 r^2), in 1 / pixel. Its standard deviation is 0.4 / a pixels.
         box_size: side in pixels of the square around the impulse outside which the kernel is cut off. The envelope
-            should be small there: with the defaults it is 0.043 in the middle of a side (Lagae et al. cut at 0.05).
+            should be small there: with the defaults it is 0.043 in the middle of a side.
         weights: "positive", all 1; or "signs", 1 or -1 equally likely, on grey only.
         min_distance: least distance between two impulses, in pixels (darts thrown one after the other, as in the hard
             layout of ``ScenesConfig``); 0 for none, as in a pure Poisson process, whose impulses may coincide.
@@ -258,7 +258,8 @@ def analytic_power_spectrum(
     Returns:
         In square pixels.
 
-    Reference: Lagae et al. 2009, power spectrum of the noise; they leave out the product of the two Gaussians.
+    Reference: Lagae et al. 2009, power spectrum of the noise: the sum of the two Gaussians' squares. Their product,
+        which is kept here, counts only where F is small beside a.
     """
     wave = frequency * np.array([math.cos(orientation), math.sin(orientation)])
 

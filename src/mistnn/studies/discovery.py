@@ -264,7 +264,7 @@ def _losses(log: list[dict[str, float]]) -> dict[str, Curve]:
             steps, [line["task"] for line in lines], "log", "mean over images"
         ),
         r"(b)  heat-map loss  $\|G(\{x_k\}) - H_\eta(I)\|^2$": Curve(
-            steps, [line["heatmap"] for line in lines], "log", "mean over pixels"
+            steps, [1000 * line["heatmap"] for line in lines], "linear", "mean over pixels, in thousandths"
         ),
     }
 

@@ -49,7 +49,7 @@ def draw_evolution(
     count = len(history) + 1
     side = (width - 2 * gap - (count - 1) * gap) / count
     strip = Tiles(1, count, side, side, gap=gap, header=header)
-    below = side + header + 3 * gap if history else 0.0
+    below = side + header + gap if history else 0.0
     total = height + below
     figure = new_figure(width, total, theme)
     for index, (title, curve) in enumerate(curves.items()):

@@ -81,7 +81,7 @@ def draw_parts(
 
     Right ones are green, wrong ones red, missed ones grey. "boxes" draws a found box with its number, the same as above
     its patch; "points" draws the centres: rings for right ones, each with a line to its true place, crosses for
-    wrong ones, and dotted rings for missed places.
+    wrong ones, and squares for missed places.
 
     Args:
         examples: all with images of one shape.
@@ -213,8 +213,8 @@ def _add_points(axes: Axes, example: Explained, inches: float, theme: Theme) -> 
     for (mark, number), (place, side) in zip(entries, ((0.0, "left"), (0.5, "center"), (1.0, "right")), strict=True):
         colour = theme.muted if mark is MISSED else mark.color
         axes.text(
-            place, 1.0 + 3 / 72 / inches, f"{number} {mark.name}", transform=axes.transAxes, ha=side, va="bottom",
-            fontsize=8.0, fontweight="bold", color=colour,
+            place, 1.0 + 3 / 72 / inches, f"{number} {mark.name}", transform=axes.transAxes, ha=side, va="baseline",
+            fontsize=7.2, color=colour,
         )  # fmt: skip
 
 
@@ -230,9 +230,7 @@ def _scatter(axes: Axes, points: Tensor, mark: Mark, inches: float) -> None:
     if mark is WRONG:
         drawn = axes.scatter(x, y, s=11 * inches, marker="x", linewidths=1.2, color=mark.color)
     else:
-        line = ":" if mark is MISSED else "-"
-        drawn = axes.scatter(
-            x, y, s=14 * inches, facecolors="none", edgecolors=mark.color, linewidths=1.2, linestyles=line
-        )
+        shape, size, line = ("s", 10 * inches, 0.9) if mark is MISSED else ("o", 14 * inches, 1.2)
+        drawn = axes.scatter(x, y, s=size, marker=shape, facecolors="none", edgecolors=mark.color, linewidths=line)
     drawn.set_gid(mark.name)
-    drawn.set_path_effects(_rim(2.6))
+    drawn.set_path_effects(_rim(1.8 if mark is MISSED else 2.6))

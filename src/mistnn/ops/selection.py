@@ -1,0 +1,259 @@
+"""Differentiable choice of the K best of N scores, each usable alone and all with one signature.
+
+Convention: ``select(scores (batch, n), k, ...) -> Selection``: the K best and a mask over all N that sums to K. They
+differ in how a gradient comes from the mask to the scores:
+
+* ``hard_topk``: none.
+* ``straight_through_topk``: that of K x softmax, though the mask is hard.
+* ``soft_topk``: the mask itself is soft, the solution of an entropic transport problem (Xie et al. 2020).
+* ``perturbed_topk``: that of the mean mask under Gaussian noise (Berthet et al. 2020; Cordonnier et al. 2021).
+
+Lifting, MIST's own way, is no function of scores but a training step: ``mistnn.models.mist.step``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Scores = Float[Tensor, "batch n"]
+
+_TOLERANCE = 1e-13
+"""Of the transport problem's scalar, relative to the spread of the scores: the end of what float64 can tell."""
+_MAX_ITERATIONS = 200
+_CHUNK = 1 << 24
+"""Most noise values held at once by ``perturbed_topk``: 64 MiB in float32."""
+
+
+class Selection(NamedTuple):
+    """What is chosen.
+
+    Attributes:
+        indices: (batch, k), the highest scores, the best first.
+        mask: (batch, n), how much of each score is chosen; from 0 to 1, summing to k.
+    """
+
+    indices: Int[Tensor, "batch k"]
+    mask: Scores
+
+
+def hard_topk(scores: Scores, k: int, generator: torch.Generator | None = None) -> Selection:
+    """The K highest scores; a mask of zeros and ones without gradient.
+
+    Args:
+        scores: (batch, n), finite.
+        k: how many, from 1 to n - 1.
+        generator: not used; there so that all selections are called alike.
+
+    Raises:
+        ValueError: if k is below 1 or not below n, or a score is not finite.
+    """
+    _check(scores, k)
+    indices = scores.detach().topk(k, dim=1).indices
+    return Selection(indices, torch.zeros_like(scores, requires_grad=False).scatter(1, indices, 1.0))
+
+
+def straight_through_topk(
+    scores: Scores, k: int, generator: torch.Generator | None = None, temperature: float = 1.0
+) -> Selection:
+    """The hard mask with the gradient of k x softmax(scores / temperature).
+
+    Args:
+        scores: (batch, n), finite.
+        k: how many, from 1 to n - 1.
+        generator: not used.
+        temperature: of the softmax, above 0.
+
+    Raises:
+        ValueError: see ``hard_topk``; and if the temperature is not above 0.
+
+    Reference: Bengio, Leonard, Courville (2013), the straight-through estimator.
+    """
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"the temperature must be a finite number above 0, got {temperature}")
+    indices, mask = hard_topk(scores, k)
+    soft = k * (scores / temperature).softmax(dim=1)
+    return Selection(indices, mask + soft - soft.detach())
+
+
+def soft_topk(scores: Scores, k: int, generator: torch.Generator | None = None, epsilon: float = 0.1) -> Selection:
+    """SOFT top-K: a soft mask from entropic optimal transport of the scores to the anchors 0 and 1.
+
+    The cost of moving score s to anchor a is (s - a)^2, divided by the largest cost; n equal masses go to anchor 0
+    (n - k of n) and anchor 1 (k of n). With two anchors the transport plan has one free number t: the mask is
+    sigmoid((c_0 - c_1 - t) / epsilon), and t is the root at which it sums to k. So no iteration over plans is needed,
+    no number can overflow however small epsilon is, and the gradient has a closed form.
+
+    Args:
+        scores: (batch, n), finite. Anchors lie at 0 and 1: scores far beyond that range are told apart less.
+        k: how many, from 1 to n - 1.
+        generator: not used.
+        epsilon: strength of the entropy, above 0; towards 0 the mask becomes the hard one.
+
+    Returns:
+        The mask, differentiable once in the scores. Computed in float64, given in the type of the scores.
+
+    Raises:
+        ValueError: see ``hard_topk``; and if epsilon is not above 0.
+
+    Reference: Xie et al., Differentiable top-k with optimal transport (2020); equation 12 of the MIST supplement.
+    """
+    if not 0 < epsilon < math.inf:
+        raise ValueError(f"epsilon must be a finite number above 0, got {epsilon}")
+    _check(scores, k)
+    exact = scores.double()
+    largest = torch.maximum(exact.square(), (exact - 1).square()).detach().flatten().max()
+    gains = (exact.square() - (exact - 1).square()) / largest  # c_0 - c_1: what anchor 1 is better than anchor 0
+    mask: Tensor = _TransportMask.apply(gains, k, epsilon)
+    return Selection(scores.detach().topk(k, dim=1).indices, mask.to(scores.dtype))
+
+
+class _TransportMask(torch.autograd.Function):
+    """sigmoid((gains - t) / epsilon) with t such that each row sums to k, and its derivative by the implicit t."""
+
+    @staticmethod
+    def forward(ctx: Any, gains: Tensor, k: int, epsilon: float) -> Tensor:
+        mask = ((gains - _threshold(gains, k, epsilon)) / epsilon).sigmoid()
+        ctx.save_for_backward(mask)
+        ctx.epsilon = epsilon
+        return mask
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (mask,) = ctx.saved_tensors
+        # dm_i / dg_j = w_i (1[i = j] - w_j / sum w) / epsilon: what one gains, t takes from all.
+        weight = mask * (1 - mask)
+        total = weight.sum(1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
+        (gradient,) = gradients
+        centred = gradient - (weight * gradient).sum(1, keepdim=True) / total
+        return weight * centred / ctx.epsilon, None, None
+
+
+def _threshold(gains: Tensor, k: int, epsilon: float) -> Tensor:
+    """(batch, 1), the t at which sigmoid((gains - t) / epsilon) sums to k: Newton's steps, kept in a bracket."""
+    count = gains.shape[1]
+    shift = epsilon * math.log(k / (count - k))
+    # If all scores were like the least (the greatest) one, this would be the root.
+    low, high = (gains.amin(1, keepdim=True) - shift, gains.amax(1, keepdim=True) - shift)
+    # Halfway between the k-th and the next score lies the root for small epsilon.
+    edge = gains.topk(k + 1, dim=1).values
+    middle = ((edge[:, -2:-1] + edge[:, -1:]) / 2).clamp(low, high)
+    tolerance = _TOLERANCE * (high - low).clamp(min=epsilon)
+    for _ in range(_MAX_ITERATIONS):
+        mask = ((gains - middle) / epsilon).sigmoid()
+        excess = mask.sum(1, keepdim=True) - k  # falls as t rises
+        low, high = torch.where(excess > 0, middle, low), torch.where(excess > 0, high, middle)
+        slope = (mask * (1 - mask)).sum(1, keepdim=True) / epsilon
+        newton = middle + excess / slope
+        inside = (newton > low) & (newton < high)  # not where the slope is 0
+        following = torch.where(inside, newton, (low + high) / 2)
+        done = ((following - middle).abs() <= tolerance) | (excess == 0)
+        middle = torch.where(excess == 0, middle, following)
+        if bool(done.all()):
+            break
+    return middle
+
+
+def perturbed_topk(
+    scores: Scores,
+    k: int,
+    generator: torch.Generator | None = None,
+    sigma: float = 0.05,
+    samples: int = 500,
+) -> Selection:
+    """The mean hard mask under Gaussian noise on the scores, and the gradient of its expectation.
+
+    Only the indices of each sample are kept, k for each, and a seed: noise is drawn again for the gradient. The
+    gradient is the noise, weighted with what each sample's choice is worth less what the other samples' are worth on
+    average, which changes no expectation and lowers the variance.
+
+    Args:
+        scores: (batch, n), finite.
+        k: how many, from 1 to n - 1.
+        generator: gives the seed of the noise; torch's global one if not given.
+        sigma: standard deviation of the noise, in units of the scores, above 0.
+        samples: how many, 2 or more.
+
+    Returns:
+        The mask: multiples of 1 / samples.
+
+    Raises:
+        ValueError: see ``hard_topk``; and if sigma or samples make no sense.
+
+    Reference: Berthet et al., Learning with differentiable perturbed optimizers (2020); Cordonnier et al.,
+        Differentiable patch selection (2021).
+    """
+    if not 0 < sigma < math.inf:
+        raise ValueError(f"sigma must be a finite number above 0, got {sigma}")
+    if samples < 2:
+        raise ValueError(f"samples must be 2 or more, got {samples}")
+    _check(scores, k)
+    place = torch.device("cpu") if generator is None else generator.device
+    seed = int(torch.randint(2**62, (), generator=generator, device=place))
+    mask: Tensor = _PerturbedMask.apply(scores, k, sigma, samples, seed)
+    return Selection(scores.detach().topk(k, dim=1).indices, mask)
+
+
+class _PerturbedMask(torch.autograd.Function):
+    """The mean of hard masks under noise; see ``perturbed_topk``."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, k: int, sigma: float, samples: int, seed: int) -> Tensor:
+        chosen = [
+            (scores.unsqueeze(1) + sigma * noise).topk(k, dim=2).indices.to(torch.int32)
+            for noise in _noise(scores, samples, seed)
+        ]
+        indices = torch.cat(chosen, dim=1)
+        ctx.save_for_backward(scores, indices)
+        ctx.settings = sigma, samples, seed
+        ones = scores.new_full((len(scores), samples * k), 1 / samples)
+        return torch.zeros_like(scores).scatter_add(1, indices.flatten(1).long(), ones)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        scores, indices = ctx.saved_tensors
+        sigma, samples, seed = ctx.settings
+        (gradient,) = gradients
+        worth = gradient.gather(1, indices.flatten(1).long()).view(indices.shape).sum(2)  # (batch, samples)
+        worth = (worth - worth.mean(1, keepdim=True)) * (samples / (samples - 1))
+        total, first = torch.zeros_like(scores), 0
+        for noise in _noise(scores, samples, seed):
+            part = worth[:, first : first + noise.shape[1]]
+            total += torch.einsum("bs,bsn->bn", part, noise)
+            first += noise.shape[1]
+        return total / (samples * sigma), None, None, None, None
+
+
+def _noise(scores: Tensor, samples: int, seed: int) -> Any:
+    """Standard normal noise (batch, some samples, n), all samples in turn, the same each time."""
+    generator = torch.Generator(scores.device).manual_seed(seed)
+    batch, count = scores.shape
+    size = max(1, _CHUNK // (batch * count))
+    for first in range(0, samples, size):
+        shape = (batch, min(size, samples - first), count)
+        yield torch.randn(shape, generator=generator, device=scores.device, dtype=scores.dtype)
+
+
+def masked_class_proportions(
+    probabilities: Float[Tensor, "batch n classes"], mask: Scores, k: int
+) -> Float[Tensor, "batch classes"]:
+    """The predicted proportions of equation 12: the classification of every place, weighted with the mask, over K.
+
+    With a hard mask this is the mean over the K chosen places, as in equation 9.
+
+    Reference: MIST supplement, equation 12.
+    """
+    return (probabilities * mask.unsqueeze(-1)).sum(1) / k
+
+
+def _check(scores: Tensor, k: int) -> None:
+    if scores.dim() != 2:
+        raise ValueError(f"scores must be (batch, n), got {tuple(scores.shape)}")
+    if not 1 <= k < scores.shape[1]:
+        raise ValueError(f"k must be from 1 to {scores.shape[1] - 1}, below the number of scores, got {k}")
+    if not bool(scores.isfinite().all()):
+        raise ValueError("the scores hold NaN or infinity: look at what made them")

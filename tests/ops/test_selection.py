@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import math
+
+import ot
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mistnn.ops import hard_topk, perturbed_topk, soft_topk, straight_through_topk
+from mistnn.ops.losses import class_proportion_loss
+from mistnn.ops.selection import masked_class_proportions
+
+SELECTIONS = [hard_topk, straight_through_topk, soft_topk, perturbed_topk]
+
+
+def uniform(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def unrolled(scores: torch.Tensor, k: int, epsilon: float, iterations: int) -> torch.Tensor:
+    """The published way: Sinkhorn iterations on the plan, in logarithms, through which autograd differentiates."""
+    n = scores.shape[1]
+    cost = (scores[..., None] - torch.tensor([0.0, 1.0], dtype=scores.dtype)).square()
+    kernel = -cost / cost.detach().max() / epsilon
+    rows = torch.full((1, n), -math.log(n), dtype=scores.dtype)
+    columns = torch.tensor([[(n - k) / n, k / n]], dtype=scores.dtype).log()
+    right = torch.zeros(len(scores), 2, dtype=scores.dtype)
+    left = torch.zeros_like(scores)
+    for _ in range(iterations):
+        left = rows - (kernel + right[:, None]).logsumexp(2)
+        right = columns - (kernel + left[..., None]).logsumexp(1)
+    return n * (kernel + left[..., None] + right[:, None])[..., 1].exp()
+
+
+@pytest.mark.parametrize("select", SELECTIONS)
+def test_one_signature(select):
+    scores = uniform(3, 12)
+    found = select(scores, 4, torch.Generator().manual_seed(1))
+    assert found.indices.shape == (3, 4) and found.mask.shape == (3, 12)
+    assert torch.equal(found.indices, scores.topk(4).indices)
+    assert found.mask.dtype == scores.dtype and found.mask.min() >= -1e-12 and found.mask.max() <= 1 + 1e-12
+    torch.testing.assert_close(found.mask.sum(1), torch.full((3,), 4.0, dtype=torch.float64))
+
+
+@given(st.integers(2, 9), st.floats(1e-4, 10.0), st.integers(0, 2**31), st.floats(0.01, 50.0))
+@settings(max_examples=80, deadline=None)
+def test_soft_mask_sums_to_k_for_any_scores(n, epsilon, seed, spread):
+    scores = (uniform(2, n, seed=seed) - 0.5) * spread
+    for k in range(1, n):
+        mask = soft_topk(scores, k, epsilon=epsilon).mask
+        torch.testing.assert_close(mask.sum(1), torch.full((2,), float(k), dtype=torch.float64), rtol=1e-7, atol=1e-7)
+        order = scores.argsort(1)
+        assert (mask.gather(1, order).diff(dim=1) >= -1e-9).all()  # a higher score is chosen no less
+
+
+@pytest.mark.parametrize("epsilon", [0.03, 0.1, 1.0])
+def test_soft_mask_is_the_transport_plan(epsilon):
+    """POT's Sinkhorn on the same problem."""
+    scores, k, n = uniform(2, 10), 3, 10
+    mask = soft_topk(scores, k, epsilon=epsilon).mask
+    largest = torch.maximum(scores.square(), (scores - 1).square()).max()
+    for one, row in zip(scores, mask, strict=True):
+        cost = (one[:, None] - torch.tensor([0.0, 1.0], dtype=torch.float64)).square() / largest
+        marginals = torch.full((n,), 1 / n, dtype=torch.float64), torch.tensor([(n - k) / n, k / n]).double()
+        plan = ot.bregman.sinkhorn_log(*(part.numpy() for part in marginals), cost.numpy(), epsilon, 20_000, 1e-12)
+        torch.testing.assert_close(row, torch.from_numpy(n * plan[:, 1]), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "iterations"), [pytest.param(0.01, 20_000, marks=pytest.mark.slow), (0.05, 2000), (0.5, 200)]
+)
+def test_gradient_is_that_of_unrolled_iterations(epsilon, iterations):
+    """The smaller epsilon, the more iterations the published way needs."""
+    scores = uniform(2, 12).requires_grad_()
+    weights = uniform(2, 12, seed=5)
+    found = soft_topk(scores, 5, epsilon=epsilon).mask
+    (gradient,) = torch.autograd.grad((weights * found).sum(), scores)
+    expected = unrolled(scores, 5, epsilon, iterations)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
+    (reference,) = torch.autograd.grad((weights * expected).sum(), scores)
+    torch.testing.assert_close(gradient, reference, rtol=1e-5, atol=1e-6)
+    assert reference.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("epsilon", [0.02, 0.3])
+def test_soft_gradcheck(epsilon):
+    # The largest cost is a constant of the batch: outside of this test's scores, so that no difference moves it.
+    fixed = torch.tensor([[2.0, 0.1, 0.2, 0.3, 0.4]], dtype=torch.float64)
+
+    def mask(scores: torch.Tensor) -> torch.Tensor:
+        return soft_topk(torch.cat((scores, fixed)), 2, epsilon=epsilon).mask[: len(scores)]
+
+    assert torch.autograd.gradcheck(mask, (uniform(2, 5).requires_grad_(),))
+
+
+def test_small_epsilon_is_hard_and_finite():
+    scores = torch.tensor([[0.2, 0.9, 0.5, 0.1], [0.3, 0.3001, 0.2, 0.9]], requires_grad=True)
+    for epsilon in (1e-5, 1e-9, 1e-30):
+        found = soft_topk(scores, 2, epsilon=epsilon).mask
+        torch.testing.assert_close(found, hard_topk(scores, 2).mask, atol=1e-3, rtol=0)
+        (gradient,) = torch.autograd.grad((found * torch.arange(4.0)).sum(), scores)
+        assert gradient.isfinite().all()
+
+
+def test_equal_scores_share():
+    mask = soft_topk(torch.full((1, 8), 0.25), 2, epsilon=1e-6).mask
+    torch.testing.assert_close(mask, torch.full((1, 8), 0.25))
+
+
+def test_extreme_scores_and_types():
+    for scores in (torch.tensor([[-1e4, 1e4, 0.0, 3.0]]), torch.rand(2, 7).bfloat16(), torch.zeros(1, 4)):
+        mask = soft_topk(scores, 2).mask
+        assert mask.isfinite().all() and mask.dtype == scores.dtype
+        torch.testing.assert_close(mask.float().sum(1), torch.full((len(scores),), 2.0), atol=2e-2, rtol=0)
+
+
+def test_straight_through_is_hard_with_a_soft_gradient():
+    scores = uniform(2, 6).requires_grad_()
+    weights = uniform(2, 6, seed=3)
+    found = straight_through_topk(scores, 2, temperature=0.5).mask
+    torch.testing.assert_close(found, hard_topk(scores, 2).mask)
+    (gradient,) = torch.autograd.grad((weights * found).sum(), scores)
+    (expected,) = torch.autograd.grad((weights * 2 * (scores / 0.5).softmax(1)).sum(), scores)
+    torch.testing.assert_close(gradient, expected)
+    assert not hard_topk(scores, 2).mask.requires_grad
+
+
+def test_perturbed_mask_is_the_mean_of_hard_ones():
+    scores = uniform(2, 6)
+    found = perturbed_topk(scores, 2, torch.Generator().manual_seed(4), sigma=0.3, samples=7)
+    assert torch.equal(found.mask, perturbed_topk(scores, 2, torch.Generator().manual_seed(4), 0.3, 7).mask)
+    torch.testing.assert_close((found.mask * 7).round(), found.mask * 7)
+    other = perturbed_topk(scores, 2, torch.Generator().manual_seed(5), sigma=0.3, samples=7)
+    assert not torch.equal(found.mask, other.mask)
+    quiet = perturbed_topk(scores, 2, sigma=1e-9, samples=3)
+    torch.testing.assert_close(quiet.mask, hard_topk(scores, 2).mask)
+
+
+def test_perturbed_gradient_is_that_of_the_expectation():
+    """Against differences of the expectation, whose value has a closed form for one of two: a normal distribution."""
+    sigma, gap = 0.5, 0.3
+    scores = torch.tensor([[gap, 0.0]], dtype=torch.float64, requires_grad=True)
+    found = perturbed_topk(scores, 1, torch.Generator().manual_seed(0), sigma=sigma, samples=200_000).mask
+    chance = 0.5 * (1 + math.erf(gap / (2 * sigma)))  # the difference of two noises has sigma * sqrt(2)
+    assert found[0, 0].item() == pytest.approx(chance, abs=5e-3)
+    (gradient,) = torch.autograd.grad(found[0, 0], scores)
+    density = math.exp(-((gap / (2 * sigma)) ** 2)) / (2 * sigma * math.sqrt(math.pi))
+    assert gradient[0].tolist() == pytest.approx([density, -density], abs=1e-2)
+
+
+def test_perturbed_gradient_has_no_factor_k():
+    """Finite differences of a large sample's mean with common noise, for k = 3 of 6."""
+    scores, weights = uniform(1, 6), uniform(1, 6, seed=8)
+
+    def value(at: torch.Tensor) -> torch.Tensor:
+        return (weights * perturbed_topk(at, 3, torch.Generator().manual_seed(1), 0.4, 400_000).mask).sum()
+
+    leaf = scores.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(value(leaf), leaf)
+    for index in range(6):
+        shift = torch.zeros_like(scores)
+        shift[0, index] = 0.05
+        difference = (value(scores + shift) - value(scores - shift)).item() / 0.1
+        assert gradient[0, index].item() == pytest.approx(difference, abs=2e-2)
+
+
+def test_noise_in_parts_is_the_same(monkeypatch):
+    """The parts in which noise is drawn don't change how many samples there are, nor does the gradient lose one."""
+    scores = uniform(2, 5).requires_grad_()
+    results = []
+    for chunk in (1 << 24, 30):
+        monkeypatch.setattr("mistnn.ops.selection._CHUNK", chunk)
+        mask = perturbed_topk(scores, 2, torch.Generator().manual_seed(3), 0.3, 4000).mask
+        (gradient,) = torch.autograd.grad((mask * torch.arange(5.0)).sum(), scores)
+        results.append((mask.detach(), gradient))
+    torch.testing.assert_close(results[0][0], results[1][0], atol=0.05, rtol=0)
+    torch.testing.assert_close(results[0][1], results[1][1], atol=0.25, rtol=0)
+
+
+def test_equation_12_is_equation_9_with_a_hard_mask():
+    probabilities, counts = uniform(2, 7, 4).softmax(-1), torch.tensor([[1, 0, 2, 0], [0, 3, 0, 0]])
+    found = hard_topk(uniform(2, 7, seed=2), 3)
+    chosen = probabilities.gather(1, found.indices[..., None].expand(-1, -1, 4))
+    expected = class_proportion_loss(chosen, counts)
+    masked = masked_class_proportions(probabilities, found.mask, 3)
+    torch.testing.assert_close((counts / counts.sum(1, keepdim=True) - masked).square().sum(1), expected)
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize("select", SELECTIONS)
+@pytest.mark.parametrize("k", [0, -1, 5, 6])
+def test_k_that_makes_no_sense_is_named(select, k):
+    with pytest.raises(ValueError, match=rf"from 1 to 4.*got {k}"):
+        select(torch.rand(2, 5), k)
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize("select", SELECTIONS)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_broken_scores_are_named(select, bad):
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        select(torch.tensor([[0.1, bad, 0.3]]), 1)
+
+
+@pytest.mark.plain
+def test_other_mistakes_are_named():
+    scores = torch.rand(2, 5)
+    for epsilon in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="epsilon"):
+            soft_topk(scores, 2, epsilon=epsilon)
+    with pytest.raises(ValueError, match="sigma"):
+        perturbed_topk(scores, 2, sigma=0.0)
+    with pytest.raises(ValueError, match="samples"):
+        perturbed_topk(scores, 2, samples=1)
+    with pytest.raises(ValueError, match="temperature"):
+        straight_through_topk(scores, 2, temperature=0.0)
+    with pytest.raises(ValueError, match="batch"):
+        soft_topk(torch.rand(5), 2)
