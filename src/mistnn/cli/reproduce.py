@@ -18,7 +18,8 @@ Trains and measures what a study compares, skips what the ledger already holds, 
   off-centre  how often classification alone settles beside the objects, and what helps:
               objective x start of the heat map x window on the patch, on the demo's scenes
   choices     what the papers leave open in the unlabelled case (scales, code size, width, step of the scale), one at a
-              time, on three digits of 14 to 28 px  precision   the demo with the heat-map network's convolutions in float32 and in bfloat16
+              time, on three digits of 14 to 28 px
+  precision   the demo with the heat-map network's convolutions in float32 and in bfloat16
 
 `mist results` then makes the page."""
 STUDIES = ("off-centre", "choices", "precision")

@@ -261,10 +261,10 @@ def _losses(log: list[dict[str, float]]) -> dict[str, Curve]:
     steps = [int(line["step"]) for line in lines]
     return {
         r"(a)  task loss  $\mathcal{L}_\mathrm{task}$": Curve(
-            steps, [line["task"] for line in lines], "log", "mean over images"
+            steps, [line["task"] for line in lines], "log", "per image"
         ),
         r"(b)  heat-map loss  $\|G(\{x_k\}) - H_\eta(I)\|^2$": Curve(
-            steps, [1000 * line["heatmap"] for line in lines], "linear", "mean over pixels, in thousandths"
+            steps, [1000 * line["heatmap"] for line in lines], "linear", "per pixel, in 1/1000"
         ),
     }
 

@@ -76,6 +76,7 @@ def draw_cost(
             if column == 0:
                 axes.set_ylabel(quantity, fontsize=8, color=theme.muted)
         lower.set_xlabel(label, fontsize=8, color=theme.muted)
+        lower.set_ylim(0, 1.25 * max(point.peak_bytes for row in rows.values() for point in row) / GIB)
         if column == 0:
             lower.legend(loc="upper left", fontsize=7.5, frameon=False, labelcolor=theme.muted)
     figure.subplots_adjust(
@@ -94,8 +95,6 @@ def _style(axes: Axes, sizes: Sequence[float], logarithmic: bool, theme: Theme) 
     if logarithmic:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    else:
-        axes.set_ylim(bottom=0)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
