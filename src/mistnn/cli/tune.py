@@ -27,6 +27,8 @@ class Tune:
         model: a run folder, or the name of a shipped model.
         out: folder for the model that is read best.
         images: how many validation scenes.
+        strengths: of the softmax, to try.
+        windows: sides of the suppression window in pixels, odd, to try.
         data_root: the folder that holds MNIST, if the model was trained on it; the environment variable MIST_DATA says
             the same.
     """
@@ -34,6 +36,8 @@ class Tune:
     model: Model
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     images: Number = 300
+    strengths: tuple[float, ...] = (10.0, 3.0, 1.0, 0.5, 0.2, 0.1)
+    windows: tuple[int, ...] = (5, 11)
     data_root: OptionalFolder = None
 
     def __post_init__(self) -> None:
@@ -47,6 +51,8 @@ def run(arguments: Sequence[str]) -> int:
     request = parse(Tune, renamed(arguments, "--data.root", "--data-root"), "mist tune", DESCRIPTION)
     from mistnn.presets.readout import tune_readout
 
-    tune_readout(request.model, request.out, request.images, root=request.data_root)
+    tune_readout(
+        request.model, request.out, request.images, request.strengths, request.windows, root=request.data_root
+    )
     print(f"The best is in {request.out}.")
     return 0

@@ -17,7 +17,7 @@ from mistnn.presets.experiment import KIND, at_root, describe, evaluate, restore
 from mistnn.training import prepare_run_folder
 from mistnn.weights import load_model, read_config, save_model
 
-STRENGTHS = (10.0, 1.0, 0.5, 0.2, 0.1)
+STRENGTHS = (10.0, 3.0, 1.0, 0.5, 0.2, 0.1)
 NMS_WINDOWS = (5, 11)
 
 
