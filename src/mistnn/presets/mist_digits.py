@@ -37,7 +37,7 @@ def _train(steps: int) -> TrainConfig:
     return TrainConfig(steps=steps, batch_size=32, log_every=50, save_every=250, evaluate_every=500)
 
 
-DEMO_STEPS = 1000
+DEMO_STEPS = 1200
 DEMO = Experiment(
     MistConfig(
         k=3,
@@ -47,7 +47,14 @@ DEMO = Experiment(
         decoder=16,
     ),
     EMBEDDED_THREE,
-    StepConfig(reconstruction=0.5, task_rate=2e-3, heatmap_warmup=50, decay=0.05, decay_steps=DEMO_STEPS),
+    StepConfig(
+        reconstruction=0.5,
+        task_rate=2e-3,
+        heatmap_warmup=50,
+        decay=0.05,
+        decay_steps=DEMO_STEPS,
+        precision="bfloat16",
+    ),
     TrainConfig(steps=DEMO_STEPS, batch_size=32, log_every=20, save_every=0),
     evaluation_images=0,
 )
