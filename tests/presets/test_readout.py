@@ -46,5 +46,11 @@ def test_mistakes(run: Path, tmp_path: Path) -> None:
 
 def test_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tune", str(run), "--out", str(tmp_path / "out"), "--images", "2"]) == 0
-    assert capsys.readouterr().out.count("strength") == 10
+    assert capsys.readouterr().out.count("strength") == 12
     assert (tmp_path / "out" / "model.safetensors").is_file()
+    few = ["--strengths", "5", "3", "--windows", "3"]
+    assert main(["tune", str(run), "--out", str(tmp_path / "few"), "--images", "2", *few]) == 0
+    said = capsys.readouterr().out
+    assert said.count("strength") == 2 and "strength 3, window 3" in said
+    assert main(["tune", str(run), "--out", str(tmp_path / "c"), "--windows", "4"]) == 2
+    assert "nms_window=4" in capsys.readouterr().err and not (tmp_path / "c" / "config.json").exists()
