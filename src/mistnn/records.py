@@ -63,6 +63,18 @@ class Detections(NamedTuple):
     labels: Int[Tensor, " found"] | None = None
 
 
+class Explanation(NamedTuple):
+    """What a model makes of images.
+
+    Attributes:
+        detections: one an image.
+        reconstruction: (batch, channels, height, width), or ``None`` where the model doesn't reconstruct.
+    """
+
+    detections: list[Detections]
+    reconstruction: Float[Tensor, "batch channels height width"] | None
+
+
 def collate(samples: Sequence[Sample]) -> Batch:
     """Joins samples of one size into a batch.
 

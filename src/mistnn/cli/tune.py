@@ -51,8 +51,6 @@ def run(arguments: Sequence[str]) -> int:
     request = parse(Tune, renamed(arguments, "--data.root", "--data-root"), "mist tune", DESCRIPTION)
     from mistnn.presets.readout import tune_readout
 
-    tune_readout(
-        request.model, request.out, request.images, request.strengths, request.windows, root=request.data_root
-    )
+    tune_readout(request.model, request.out, request.images, request.strengths, request.windows, root=request.data_root)
     print(f"The best is in {request.out}.")
     return 0

@@ -63,7 +63,7 @@ class PaperHeatmapNetwork(nn.Module):
     Reference: MIST supplement, section A, "Standard architecture".
     """
 
-    def __init__(self, channels: int, config: HeatmapConfig) -> None:
+    def __init__(self, channels: int, config: HeatmapConfig, outputs: int = 1) -> None:
         super().__init__()
         self.entry = nn.Conv2d(channels, config.channels, 3, padding=1, padding_mode="replicate")
         self.blocks = nn.Sequential(
@@ -72,12 +72,20 @@ class PaperHeatmapNetwork(nn.Module):
                 for _ in range(config.blocks)
             )
         )
-        self.score = nn.Conv2d(config.channels, 1, 1)
+        self.score = nn.Conv2d(config.channels, outputs, 1)
         self.margin = 1 + 2 * config.blocks
 
     def forward(self, images: Tensor) -> Tensor:
         """(batch, channels, height, width) to scores (batch, height, width)."""
-        return _score(self.score, self.blocks(F.relu(self.entry(images)))).squeeze(1)
+        return self.maps(images).squeeze(1)
+
+    def maps(self, images: Tensor, stride: int = 1) -> Tensor:
+        """(batch, channels, height, width) to scores (batch, outputs, height / stride, width / stride).
+
+        A stride above 1 averages the features of each stride x stride square before they are scored.
+        """
+        features = self.blocks(F.relu(self.entry(images)))
+        return _score(self.score, features if stride == 1 else F.avg_pool2d(features, stride))
 
 
 class ReleasedHeatmapNetwork(nn.Module):

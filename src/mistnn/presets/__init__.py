@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from mistnn.errors import MistError
-from mistnn.presets import mist_digits, mist_discover
+from mistnn.presets import mist_digits, mist_discover, rivals
 from mistnn.presets.experiment import (
     Experiment,
     Preset,
@@ -13,13 +13,16 @@ from mistnn.presets.experiment import (
     describe,
     evaluate,
     evaluate_stored,
+    mist_parts,
     open_data,
     read_log,
     restore,
     train,
 )
 
-PRESETS: dict[str, Preset] = {preset.name: preset for preset in (*mist_digits.PRESETS, *mist_discover.PRESETS)}
+PRESETS: dict[str, Preset] = {
+    preset.name: preset for preset in (*mist_digits.PRESETS, *mist_discover.PRESETS, *rivals.PRESETS)
+}
 
 
 def find_preset(name: str) -> Preset:
@@ -44,6 +47,7 @@ __all__ = [
     "evaluate",
     "evaluate_stored",
     "find_preset",
+    "mist_parts",
     "open_data",
     "read_log",
     "restore",

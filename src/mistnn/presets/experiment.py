@@ -16,7 +16,17 @@ from torch import Tensor, nn
 
 from mistnn.data import GaborConfig, GaborNoise, Scenes, ScenesConfig, Split
 from mistnn.errors import MistError
-from mistnn.models.mist import LiftedStep, Mist, MistConfig, StepConfig
+from mistnn.models.mist import LiftedStep, Mist, MistConfig, StepConfig, SupervisedStep, SupervisedStepConfig
+from mistnn.models.rivals import (
+    Channelwise,
+    ChannelwiseConfig,
+    Grid,
+    GridConfig,
+    RivalStep,
+    RivalStepConfig,
+    Xie20,
+    Xie20Config,
+)
 from mistnn.presets.off_centre import OffCentreWatch
 from mistnn.records import Batch, Detections, Sample, collate
 from mistnn.training import FitResult, TrainConfig, fit, prepare_run_folder
@@ -26,29 +36,41 @@ from mistnn.weights import StoredModel, TrainingRecord, commit, hardware, load_m
 from mistnn.weights.store import FORMAT, package_version
 from mistnn.weights.strict import explain, strict_converter, structure_whole
 
-KIND = "mist"
 EVALUATION_BATCH = 50
+ModelConfig = MistConfig | GridConfig | ChannelwiseConfig | Xie20Config
+"""A system; which one, is told by the fields of the configuration, here and in the next two."""
+
+TrainingStepConfig = StepConfig | SupervisedStepConfig | RivalStepConfig
+"""How it is trained."""
+
 DataConfig = ScenesConfig | GaborConfig
 """Images that are made on the fly; which kind, is told by the fields of the configuration."""
 
 
+SceneModel = Mist | Grid | Channelwise | Xie20
+"""A network that is measured: ``explain`` gives its K objects of each image and the images redrawn."""
+
+SceneStep = LiftedStep | SupervisedStep | RivalStep
+"""One iteration of any system."""
+
+
 @dataclass(frozen=True)
 class Experiment:
-    """MIST on images made on the fly: everything a run depends on.
+    """A system on images made on the fly: everything a run depends on.
 
     Attributes:
-        model: the network.
+        model: the network, MIST's or a rival's.
         data: composed scenes (training, validation and test scenes never share a digit) or Gabor noise.
-        step: the lifted step.
+        step: the lifted step, or another way to train.
         train: the loop. Its seed also starts the weights; ``data.seed`` chooses the scenes, so that runs of different
             ``train.seed`` are tested on the same ones.
         evaluation_images: validation scenes of an evaluation during training.
         start_from: a run folder or a shipped model whose weights to start from; fresh weights if not given.
     """
 
-    model: MistConfig = field(default_factory=MistConfig)
+    model: ModelConfig = field(default_factory=MistConfig)
     data: DataConfig = field(default_factory=ScenesConfig)
-    step: StepConfig = field(default_factory=StepConfig)
+    step: TrainingStepConfig = field(default_factory=StepConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluation_images: int = 200
     start_from: str | None = None
@@ -75,7 +97,7 @@ def describe(experiment: Experiment) -> dict[str, Any]:
     experiment = dataclasses.replace(experiment, data=at_root(experiment.data, None))
     plain = strict_converter().unstructure(experiment)
     model = plain.pop("model")
-    stored = StoredModel(FORMAT, package_version(), KIND, model, plain, None)
+    stored = StoredModel(FORMAT, package_version(), kind_of(experiment.model), model, plain, None)
     return dataclasses.asdict(stored)
 
 
@@ -106,14 +128,67 @@ def open_data(data: DataConfig, split: Split, length: int | None) -> Scenes | Ga
     return Scenes(data, split, length) if isinstance(data, ScenesConfig) else GaborNoise(data, split, length)
 
 
-def build(experiment: Experiment, resume: bool = False) -> LiftedStep:
+def kind_of(model: ModelConfig) -> str:
+    """The name under which a network is stored, see ``mistnn.weights.store.KINDS``."""
+    match model:
+        case MistConfig():
+            return "mist"
+        case GridConfig():
+            return "grid"
+        case ChannelwiseConfig():
+            return "channelwise"
+        case Xie20Config():
+            return "xie20"
+
+
+def mist_parts(experiment: Experiment) -> tuple[MistConfig, StepConfig]:
+    """Network and step of an experiment that trains MIST by lifting.
+
+    Raises:
+        MistError: if it trains another system.
+    """
+    if not isinstance(experiment.model, MistConfig) or not isinstance(experiment.step, StepConfig):
+        raise MistError(f"this is for MIST, and not for a {kind_of(experiment.model)} model or another training")
+    return experiment.model, experiment.step
+
+
+def build_model(config: ModelConfig) -> SceneModel:
+    """The network of a configuration."""
+    match config:
+        case MistConfig():
+            return Mist(config)
+        case GridConfig():
+            return Grid(config)
+        case ChannelwiseConfig():
+            return Channelwise(config)
+        case Xie20Config():
+            return Xie20(config)
+
+
+def build_step(model: SceneModel, config: TrainingStepConfig) -> SceneStep:
+    """The training step of a network.
+
+    Raises:
+        MistError: if the network can't be trained that way.
+    """
+    if isinstance(model, Mist):
+        if isinstance(config, StepConfig):
+            return LiftedStep(model, config)
+        if isinstance(config, SupervisedStepConfig):
+            return SupervisedStep(model, config)
+    elif isinstance(config, RivalStepConfig):
+        return RivalStep(model, config)
+    raise MistError(f"a {type(model).__name__} is not trained by {type(config).__name__}: take a preset's own step")
+
+
+def build(experiment: Experiment, resume: bool = False) -> SceneStep:
     """The network with its starting weights, and its step, seeded by ``train.seed``.
 
     Raises:
         MistError: if the model to start from is missing, or is not the same network.
     """
     torch.manual_seed(experiment.train.seed)
-    model = Mist(experiment.model)
+    model = build_model(experiment.model)
     if experiment.start_from is not None and not resume:  # a resumed run has its own weights
         wanted, found = model.state_dict(), load_model(experiment.start_from).state_dict()
         if {name: value.shape for name, value in wanted.items()} != {
@@ -124,7 +199,7 @@ def build(experiment: Experiment, resume: bool = False) -> LiftedStep:
                 "the same model.* settings"
             )
         model.load_state_dict(found)
-    return LiftedStep(model, experiment.step)
+    return build_step(model, experiment.step)
 
 
 def train(
@@ -134,7 +209,7 @@ def train(
     resume: bool = False,
     force: bool = False,
     on_log: Callable[[int, dict[str, float]], None] | None = None,
-    observe: Callable[[int, Mist], None] | None = None,
+    observe: Callable[[int, nn.Module], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> FitResult:
     """Trains an experiment into a run folder.
@@ -161,7 +236,8 @@ def train(
     if observe is not None and not resume:
         observe(0, step.model)
 
-    watch = OffCentreWatch(experiment.model.box_size, on_note if on_note is not None else lambda note: None)
+    box_size = getattr(experiment.model, "box_size", 0.0)
+    watch = OffCentreWatch(box_size, on_note if on_note is not None else lambda note: None)
 
     def log(iteration: int, values: dict[str, float]) -> None:
         watch.line(iteration, values)
@@ -181,10 +257,10 @@ def train(
             start_from=experiment.start_from,
             before=before,
         )
-        save_model(folder, model, KIND, described["model"], described["experiment"], training=record)
+        save_model(folder, model, described["kind"], described["model"], described["experiment"], training=record)
 
     def validate(model: nn.Module) -> dict[str, float]:
-        assert isinstance(model, Mist)
+        assert isinstance(model, SceneModel)
         return evaluate(model, experiment.data, "validation", experiment.evaluation_images)
 
     result = fit(
@@ -252,7 +328,7 @@ def check(experiment: Experiment) -> None:
 
 
 def evaluate(
-    model: Mist, data: DataConfig, split: Split, images: int, progress: Callable[[int, int], None] | None = None
+    model: SceneModel, data: DataConfig, split: Split, images: int, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, float]:
     """The metrics of a model on images whose number of objects is known: K is each image's own count.
 
@@ -285,12 +361,12 @@ def evaluate(
                 assert batch.boxes is not None
                 seen = batch.images.to(device)
                 # There is no K of 0: in a scene without objects, 1 is found and left out again.
-                heatmaps, k = model.heatmaps(seen), max(1, count)
-                found = [_first(one, count) for one in model.detect_from_heatmaps(seen, heatmaps, k)]
+                explained = model.explain(seen, max(1, count))
+                found = [_first(one, count) for one in explained.detections]
                 metrics.update(found, batch.boxes, batch.labels if model.class_names else None)
-                if model.config.decoder:
-                    rebuilt = model.reconstruct(seen, model.keypoints(heatmaps, k).keypoints)
-                    errors.update(rebuilt.cpu() if count else torch.zeros_like(batch.images), batch.images)
+                if explained.reconstruction is not None:
+                    rebuilt = explained.reconstruction.cpu() if count else torch.zeros_like(batch.images)
+                    errors.update(rebuilt, batch.images)
                 if isinstance(data, GaborConfig):
                     all_found.extend(found)
                     all_boxes.extend(batch.boxes)
@@ -299,7 +375,7 @@ def evaluate(
     model.train(was_training)
     # K was given, so the number of detections is always right and says nothing.
     result = {name: value for name, value in metrics.compute().items() if name != "count_error"}
-    if model.config.decoder:
+    if model.reconstructs:
         result |= errors.compute()
     if isinstance(data, GaborConfig):
         result |= _impulse_metrics(all_found, all_boxes, data)
@@ -363,5 +439,5 @@ def evaluate_stored(
     data = data if root is None else at_root(data, root)
     data = data if seed is None else dataclasses.replace(data, seed=seed)
     model = load_model(folder_or_name)
-    assert isinstance(model, Mist)
+    assert isinstance(model, SceneModel)
     return evaluate(model, data, split, images, progress)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mistnn.errors import MistError
 from mistnn.models.mist import Mist
-from mistnn.presets.experiment import KIND, at_root, describe, evaluate, restore
+from mistnn.presets.experiment import at_root, describe, evaluate, mist_parts, restore
 from mistnn.training import prepare_run_folder
 from mistnn.weights import load_model, read_config, save_model
 
@@ -51,6 +51,7 @@ def tune_readout(
         MistError: if the model is missing or ``out`` is in use.
     """
     experiment = restore(folder_or_name)
+    config, _ = mist_parts(experiment)
     model = load_model(folder_or_name)
     assert isinstance(model, Mist)
     if not strengths or not windows:
@@ -59,15 +60,15 @@ def tune_readout(
     data = experiment.data if root is None else at_root(experiment.data, root)
     name = "both" if model.class_names else "iou50"
     best: dict[str, float] = {}
-    chosen = experiment.model
+    chosen = config
     for strength in strengths:
         for window in windows:
-            model.config = dataclasses.replace(experiment.model, softmax_strength=strength, nms_window=window)
+            model.config = dataclasses.replace(config, softmax_strength=strength, nms_window=window)
             measured = evaluate(model, data, "validation", images)
             say(f"strength {strength:g}, window {window}: iou50 {measured['iou50']:.4f}, {name} {measured[name]:.4f}")
             if not best or measured[name] > best[name]:
                 best, chosen = measured, model.config
     described = describe(dataclasses.replace(experiment, model=chosen))
     training = read_config(folder_or_name).training
-    save_model(out, model, KIND, described["model"], described["experiment"], training=training)
+    save_model(out, model, described["kind"], described["model"], described["experiment"], training=training)
     return best

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mistnn.models.mist import Mist
 from mistnn.presets import Experiment, evaluate, read_log, train
+from mistnn.presets.experiment import SceneModel
 from mistnn.studies.ledger import Entry, write_entry
 from mistnn.training.runfolder import write_atomically
 from mistnn.weights import commit, hardware, load_model, versions
@@ -114,7 +114,7 @@ def measure(experiment: Experiment) -> dict[str, float]:
             raise KeyboardInterrupt
         last = [line for line in read_log(run) if "offset_x" in line][-1]
         model = load_model(run)
-        assert isinstance(model, Mist)
+        assert isinstance(model, SceneModel)
         return evaluate(model, experiment.data, "test", TEST_IMAGES) | {
             "offset": math.hypot(last["offset_x"], last["offset_y"])
         }

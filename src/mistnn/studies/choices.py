@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from mistnn.data import ScenesConfig
 from mistnn.models.mist import MistConfig, StepConfig
-from mistnn.presets import Experiment, find_preset
+from mistnn.presets import Experiment, find_preset, mist_parts
 from mistnn.presets.mist_discover import SCALES
 from mistnn.studies.ablation import Cell
 
@@ -23,7 +23,8 @@ SCENES = ScenesConfig(layout="hard", source="embedded", canvas=56, counts=(3,), 
 def choice_cells() -> Iterator[Cell]:
     """The base, and each choice on its own."""
     preset = find_preset("mist-discover-mnist-hard").experiment
-    model, step = dataclasses.replace(preset.model, k=3), preset.step
+    model, step = mist_parts(preset)
+    model = dataclasses.replace(model, k=3)
     base = dataclasses.replace(
         preset,
         data=SCENES,

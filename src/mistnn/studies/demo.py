@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from mistnn.models.mist import Mist
 from mistnn.ops.matching import UNMATCHED, box_iou, greedy_match
-from mistnn.presets import Experiment, evaluate, find_preset, open_data, read_log, train
+from mistnn.presets import Experiment, evaluate, find_preset, mist_parts, open_data, read_log, train
 from mistnn.records import Detections, Sample, collate
 from mistnn.studies.report import DemoReport, HeatmapHistory, PatchView, SceneView, TrainingExample, write_report
 from mistnn.training.runfolder import write_atomically
@@ -159,7 +159,8 @@ class _Watch:
         self.images = collate([scenes[index] for index in range(WATCHED_SCENES)]).images
         self.frames: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def look(self, step: int, model: Mist) -> None:
+    def look(self, step: int, model: object) -> None:
+        assert isinstance(model, Mist)
         self.model = model
         if step in self.frames:
             return
@@ -218,6 +219,7 @@ def _report(
     if not model.class_names:
         learnt = TrainingExample(example.image, words=f"It is made of {model.config.k} parts.")
     seed, steps = experiment.train.seed, experiment.train.steps
+    box_size = mist_parts(experiment)[0].box_size
     task = "" if story is STORIES["classify"] else " --task discover"
     return DemoReport(
         title=story.title,
@@ -230,7 +232,7 @@ def _report(
         not_told=(
             *story.not_told,
             f"The true boxes are used after training only, to count what is right. The size of a box, "
-            f"{experiment.model.box_size:g} px, is a setting.",
+            f"{box_size:g} px, is a setting.",
         ),
         histories=watch.histories(),
         patches=tuple(_patches(model, views)),
@@ -286,7 +288,7 @@ def _curves(log: Sequence[dict[str, float]]) -> dict[str, Curve]:
 
 
 def _settings(story: Story, experiment: Experiment) -> dict[str, str]:
-    model, data, step = experiment.model, experiment.data, experiment.step
+    (model, step), data = mist_parts(experiment), experiment.data
     task_network = "classifier" if model.class_names else "auto-encoder"
     return {
         "preset": story.preset,

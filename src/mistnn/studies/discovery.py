@@ -128,7 +128,8 @@ def figure_7(
     scene = Scenes(_digits(experiment), "test", 1)[0]
     history: list[HeatmapAtStep] = []
 
-    def look(step: int, network: Mist) -> None:
+    def look(step: int, network: object) -> None:
+        assert isinstance(network, Mist)
         device = next(network.parameters()).device
         with torch.no_grad():
             heatmaps = network.heatmaps(scene.image[None].to(device))

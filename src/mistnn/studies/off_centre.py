@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Literal
 
-from mistnn.presets import find_preset
+from mistnn.presets import find_preset, mist_parts
 from mistnn.studies.ablation import Cell
 
 STEPS = 200
@@ -29,18 +29,19 @@ def off_centre_cells() -> Iterator[Cell]:
 
 def _cell(objective: Literal["eq9", "joint"], start: Literal["energy", "random"], window: float) -> Cell:
     demo, joint = find_preset("demo").experiment, objective == "joint"
+    model, step = mist_parts(demo)
     experiment = dataclasses.replace(
         demo,
         model=dataclasses.replace(
-            demo.model,
-            decoder=demo.model.decoder if joint else 0,
+            model,
+            decoder=model.decoder if joint else 0,
             patch_window=window,
-            heatmap=dataclasses.replace(demo.model.heatmap, start=start),
+            heatmap=dataclasses.replace(model.heatmap, start=start),
         ),
-        step=dataclasses.replace(demo.step, reconstruction=demo.step.reconstruction if joint else 0.0),
+        step=dataclasses.replace(step, reconstruction=step.reconstruction if joint else 0.0),
         train=dataclasses.replace(demo.train, batch_size=BATCH),
     )
-    words = f"equation 9 + {demo.step.reconstruction:g} x equation 8" if joint else "equation 9 alone"
+    words = f"equation 9 + {step.reconstruction:g} x equation 8" if joint else "equation 9 alone"
     return Cell(
         f"off-centre-{objective}-{start}-{'window' if window else 'plain'}",
         f"{words}, start {start}, window {window:g}",

@@ -85,7 +85,30 @@ def _mist() -> Kind:
     return Kind(MistConfig, Mist)
 
 
-KINDS: Mapping[str, Callable[[], Kind]] = {"mist": _mist}
+def _grid() -> Kind:
+    from mistnn.models.rivals import Grid, GridConfig
+
+    return Kind(GridConfig, Grid)
+
+
+def _channelwise() -> Kind:
+    from mistnn.models.rivals import Channelwise, ChannelwiseConfig
+
+    return Kind(ChannelwiseConfig, Channelwise)
+
+
+def _xie20() -> Kind:
+    from mistnn.models.rivals import Xie20, Xie20Config
+
+    return Kind(Xie20Config, Xie20)
+
+
+KINDS: Mapping[str, Callable[[], Kind]] = {
+    "mist": _mist,
+    "grid": _grid,
+    "channelwise": _channelwise,
+    "xie20": _xie20,
+}
 """Every kind of model this package can load. Behind a function, so that reading a configuration builds no network."""
 
 

@@ -35,7 +35,7 @@ def _is_choice(kind: Any) -> bool:
 
 
 def _choice_hook(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
-    """Reads one of several configuration classes: the one that shares most fields with what is stored.
+    """Reads one of several configuration classes: the one whose fields differ least from what is stored.
 
     An unknown or missing key is then complained about as one of that class.
     """
@@ -43,7 +43,7 @@ def _choice_hook(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any],
 
     def read(content: Any, _: Any) -> Any:
         keys = set(content) if isinstance(content, dict) else set()
-        return converter.structure(content, max(parts, key=lambda part: len(keys & _names(part))))
+        return converter.structure(content, min(parts, key=lambda part: len(keys ^ _names(part))))
 
     return read
 

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mistnn.errors import MistError
-from mistnn.nn.blocks import gaussian_window
 from mistnn.nn.heatmap import HeatmapConfig, build_heatmap_network
-from mistnn.nn.patches import EncoderConfig, build_decoder, build_encoder
+from mistnn.nn.patches import EncoderConfig
+from mistnn.nn.task import TaskNetwork
 from mistnn.ops.coordinates import boxes_at
 from mistnn.ops.heatmap import local_spatial_softmax, pool_scales, scale_moment
 from mistnn.ops.sampling import extract_patches, place_patches
 from mistnn.ops.topk import top_k
-from mistnn.records import Detections
+from mistnn.records import Detections, Explanation
 
 
 @dataclass(frozen=True)
@@ -101,18 +101,6 @@ class MistConfig:
             )
 
 
-class TaskOutput(NamedTuple):
-    """What the task network says of the patches.
-
-    Attributes:
-        logits: (batch, k, classes), or ``None`` without classes.
-        decoded: (batch, k, channels, size, size), or ``None`` without a decoder.
-    """
-
-    logits: Tensor | None
-    decoded: Tensor | None
-
-
 class Found(NamedTuple):
     """What E_K returns, the highest response first.
 
@@ -157,7 +145,14 @@ class Mist(nn.Module):
         super().__init__()
         self.config = config
         self.heatmap_network = build_heatmap_network(config.channels, config.heatmap)
-        self.task_network = TaskNetwork(config)
+        self.task_network = TaskNetwork(
+            config.channels,
+            config.patch_size,
+            len(config.class_names),
+            config.encoder,
+            config.decoder,
+            config.patch_window,
+        )
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -264,6 +259,13 @@ class Mist(nn.Module):
         return boxes_at(keypoints[..., :2], side * keypoints[..., 2])
 
     @torch.no_grad()
+    def explain(self, images: Tensor, k: int) -> Explanation:
+        """The K objects of each image and, with a decoder, the images redrawn from them."""
+        heatmaps = self.heatmaps(images)
+        rebuilt = self.reconstruct(images, self.keypoints(heatmaps, k).keypoints) if self.reconstructs else None
+        return Explanation(self.detect_from_heatmaps(images, heatmaps, k), rebuilt)
+
+    @torch.no_grad()
     def detect(self, images: Tensor, k: int | None = None) -> list[Detections]:
         """The K objects of each image, the best first.
 
@@ -296,42 +298,3 @@ def _resize(maps: Tensor, height: int, width: int) -> Tensor:
     if maps.shape[-2:] == (height, width):
         return maps
     return F.interpolate(maps, (height, width), mode="bilinear", align_corners=False, antialias=True)
-
-
-class TaskNetwork(nn.Module):
-    """T_tau, shared by all patches: encoder, then a dense layer to the classes, a decoder, or both on one code.
-
-    Reference: MIST supplement, section C.1; both on one code is an addition to the paper.
-    """
-
-    window: Tensor
-
-    def __init__(self, config: MistConfig) -> None:
-        super().__init__()
-        self.encoder = build_encoder(config.channels, config.patch_size, config.encoder)
-        code = self.encoder.code_size
-        self.head = nn.Linear(code, len(config.class_names)) if config.class_names else None
-        self.decoder = None
-        if config.decoder:
-            family = config.encoder.network
-            self.decoder = build_decoder(code, config.channels, config.patch_size, family, config.decoder)
-        window = gaussian_window(config.patch_size, config.patch_window) if config.patch_window else torch.ones(1, 1)
-        self.register_buffer("window", window, persistent=False)
-
-    def forward(self, patches: Tensor, decode: bool = True) -> TaskOutput:
-        """(batch, k, channels, size, size) to logits and, unless told not to, decoded patches."""
-        code = self._encode(patches)
-        logits = None if self.head is None else self.head(code.relu()).unflatten(0, patches.shape[:2])
-        decoded = None
-        if self.decoder is not None and decode:
-            decoded = self.decoder(code).unflatten(0, patches.shape[:2])
-        return TaskOutput(logits, decoded)
-
-    def classify(self, patches: Tensor) -> Tensor:
-        """(batch, k, channels, size, size) to logits (batch, k, classes)."""
-        if self.head is None:
-            raise ValueError("this model has no classes")
-        return self.head(self._encode(patches).relu()).unflatten(0, patches.shape[:2])
-
-    def _encode(self, patches: Tensor) -> Tensor:
-        return self.encoder((patches * self.window).flatten(0, 1))

@@ -9,12 +9,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mistnn.errors import MistError
 from mistnn.models.mist.network import Mist
+from mistnn.nn.task import counted_loss, redrawn_loss
 from mistnn.ops.heatmap import ideal_heatmaps
-from mistnn.ops.losses import class_proportion_loss, heatmap_loss, lifting_penalty, mass_offset, reconstruction_loss
+from mistnn.ops.losses import heatmap_loss, lifting_penalty, mass_offset
 from mistnn.records import Batch
 
 
@@ -219,14 +219,11 @@ class LiftedStep:
         terms: dict[str, Tensor] = {}
         total = images.new_zeros(len(images))
         if task.logits is not None:
-            if batch.counts is None:
-                raise MistError("this model has classes: its training images need class counts, and these have none")
-            terms["classification"] = class_proportion_loss(F.softmax(task.logits, -1), batch.counts)
+            terms["classification"] = counted_loss(task.logits, batch.counts)
             total = total + terms["classification"]
         if task.decoded is not None:
             rebuilt = self.model.rebuild(task.decoded, keypoints, images)
-            energy = images.square().flatten(1).sum(1).clamp(min=1.0)
-            terms["reconstruction"] = reconstruction_loss(images, rebuilt) / energy
+            terms["reconstruction"] = redrawn_loss(images, rebuilt)
             total = total + self.config.reconstruction * terms["reconstruction"]
         return {"task": total, **terms}
 

@@ -1,0 +1,107 @@
+"""What the rivals share: the fields of the task network, and one training step with one gradient for all weights."""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mistnn.errors import MistError
+from mistnn.nn.patches import EncoderConfig
+from mistnn.records import Batch
+
+
+class Rival(nn.Module, abc.ABC):
+    """A network whose loss has a gradient for all of its weights, the places it looks at included."""
+
+    @abc.abstractmethod
+    def losses(self, batch: Batch) -> Mapping[str, Tensor]:
+        """The loss of each image, (batch,), as "task", and its terms."""
+
+
+@dataclass(frozen=True)
+class RivalStepConfig:
+    """Choices of the rivals' training; none is stated in the MIST paper.
+
+    Attributes:
+        rate: learning rate of Adam for the task network.
+        places_rate: learning rate of Adam for whatever chooses the places.
+        decay: the rates fall to this share along half a cosine over ``decay_steps``; 1 for constant rates.
+        decay_steps: length of that fall, in iterations.
+    """
+
+    rate: float = 1e-3
+    places_rate: float = 1e-3
+    decay: float = 1.0
+    decay_steps: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses values that no step can have.
+
+        Raises:
+            MistError: naming the field, its value and the mend.
+        """
+        for name in ("rate", "places_rate"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise MistError(f"step.{name}={getattr(self, name)} must be a finite learning rate above 0")
+        if not 0 <= self.decay <= 1:
+            raise MistError(f"step.decay={self.decay} must be a share from 0 to 1; 1 keeps the rates constant")
+        if self.decay_steps < 0 or (self.decay < 1 and self.decay_steps < 1):
+            raise MistError(f"step.decay_steps={self.decay_steps} must be the iterations that step.decay takes")
+
+
+class RivalStep:
+    """One batch: one gradient of the task loss for everything."""
+
+    def __init__(self, model: Rival, config: RivalStepConfig) -> None:
+        self.model = model.to(memory_format=torch.channels_last)
+        self.config = config
+        task = [part for name, part in model.named_parameters() if name.startswith("task_network.")]
+        places = [part for name, part in model.named_parameters() if not name.startswith("task_network.")]
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            "task": torch.optim.Adam(task, lr=config.rate, foreach=True)
+        }
+        if places:
+            self.optimizers["places"] = torch.optim.Adam(places, lr=config.places_rate, foreach=True)
+
+    def __call__(self, batch: Batch, iteration: int) -> dict[str, Tensor]:
+        """Trains on one batch; returns the scalars to log."""
+        progress = min(1.0, iteration / max(1, self.config.decay_steps))
+        share = self.config.decay + (1 - self.config.decay) * 0.5 * (1 + math.cos(math.pi * progress))
+        rates = {"task": self.config.rate, "places": self.config.places_rate}
+        images = batch.images.contiguous(memory_format=torch.channels_last)
+        losses = self.model.losses(batch._replace(images=images))
+        for name, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = rates[name] * share
+            optimizer.zero_grad(set_to_none=True)
+        losses["task"].mean().backward()
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+        return {name: value.detach().mean() for name, value in losses.items()}
+
+
+def check_patches(class_names: tuple[str, ...], patch_size: int, decoder: int, encoder: EncoderConfig) -> None:
+    """Refuses a task network that can't be, or has no task.
+
+    Raises:
+        MistError: naming the field, its value and the mend.
+    """
+    if not all(class_names) or len(set(class_names)) < len(class_names):
+        raise MistError(f"model.class_names={class_names} must be distinct names, none of them empty")
+    if patch_size < 1 or patch_size % encoder.patch_unit:
+        raise MistError(f"model.patch_size={patch_size} must be a multiple of {encoder.patch_unit} for this encoder")
+    if decoder < 0:
+        raise MistError(f"model.decoder={decoder} must be a width of 1 or more, or 0 for no decoder")
+    if not class_names and not decoder:
+        raise MistError("there is nothing to learn: name classes, or set model.decoder to the width of a decoder")
+
+
+def check_size(name: str, value: float) -> None:
+    """Refuses a size in pixels that is none."""
+    if not 0 < value < math.inf:
+        raise MistError(f"model.{name}={value} must be a finite number above 0")

@@ -1,0 +1,95 @@
+"""The task network T_tau: what is made of a patch, shared by all patches of all systems, and its losses."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mistnn.errors import MistError
+from mistnn.nn.blocks import gaussian_window
+from mistnn.nn.patches import EncoderConfig, build_decoder, build_encoder
+from mistnn.ops.losses import class_proportion_loss, reconstruction_loss
+
+
+class TaskOutput(NamedTuple):
+    """What the task network says of the patches.
+
+    Attributes:
+        logits: (batch, k, classes), or ``None`` without classes.
+        decoded: (batch, k, channels, size, size), or ``None`` without a decoder.
+    """
+
+    logits: Tensor | None
+    decoded: Tensor | None
+
+
+class TaskNetwork(nn.Module):
+    """T_tau, shared by all patches: encoder, then a dense layer to the classes, a decoder, or both on one code.
+
+    Args:
+        channels: of the patches.
+        patch_size: their side in pixels.
+        classes: how many; 0 for no classifier.
+        encoder: which encoder.
+        decoder: width of the decoder; 0 for none.
+        patch_window: standard deviation of a Gaussian window on the patch, as a fraction of its side; 0 for none.
+
+    Reference: MIST supplement, section C.1; both on one code is an addition to the paper.
+    """
+
+    window: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        patch_size: int,
+        classes: int,
+        encoder: EncoderConfig,
+        decoder: int,
+        patch_window: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.encoder = build_encoder(channels, patch_size, encoder)
+        code = self.encoder.code_size
+        self.head = nn.Linear(code, classes) if classes else None
+        self.decoder = build_decoder(code, channels, patch_size, encoder.network, decoder) if decoder else None
+        window = gaussian_window(patch_size, patch_window) if patch_window else torch.ones(1, 1)
+        self.register_buffer("window", window, persistent=False)
+
+    def forward(self, patches: Tensor, decode: bool = True) -> TaskOutput:
+        """(batch, k, channels, size, size) to logits and, unless told not to, decoded patches."""
+        code = self._encode(patches)
+        logits = None if self.head is None else self.head(code.relu()).unflatten(0, patches.shape[:2])
+        decoded = None
+        if self.decoder is not None and decode:
+            decoded = self.decoder(code).unflatten(0, patches.shape[:2])
+        return TaskOutput(logits, decoded)
+
+    def classify(self, patches: Tensor) -> Tensor:
+        """(batch, k, channels, size, size) to logits (batch, k, classes)."""
+        if self.head is None:
+            raise ValueError("this model has no classes")
+        return self.head(self._encode(patches).relu()).unflatten(0, patches.shape[:2])
+
+    def _encode(self, patches: Tensor) -> Tensor:
+        return self.encoder((patches * self.window).flatten(0, 1))
+
+
+def counted_loss(logits: Tensor, counts: Tensor | None) -> Tensor:
+    """Equation 9 of each image: (batch, k, classes) logits against (batch, classes) counts.
+
+    Raises:
+        MistError: if the images have no counts.
+    """
+    if counts is None:
+        raise MistError("this model has classes: its training images need class counts, and these have none")
+    return class_proportion_loss(F.softmax(logits, -1), counts)
+
+
+def redrawn_loss(images: Tensor, rebuilt: Tensor) -> Tensor:
+    """Equation 8 of each image, per unit of the image's own energy, so that bright and dark images count alike."""
+    energy = images.square().flatten(1).sum(1).clamp(min=1.0)
+    return reconstruction_loss(images, rebuilt) / energy
