@@ -31,7 +31,7 @@ def test_every_preset_trains(name: str, tmp_path: Path) -> None:
     assert main(["train", name, "--out", str(out), *short.split()]) == 0
     lines = logged(out)
     assert lines[-1]["step"] == 2
-    assert [line["step"] for line in lines if "heatmap" in line] == [2]
+    assert [line["step"] for line in lines if {"task", "heatmap"} & set(line)] == [2]
     config = read_config(out)["experiment"]
     assert (config["train"]["steps"], config["train"]["batch_size"]) == (2, 2)
     assert (out / "model.safetensors").is_file() and (out / CHECKPOINT).is_file()
