@@ -3,8 +3,8 @@
     python benchmarks/selection.py [--json FILE] [--n 6400] [--k 9] [--batch 32] [--iterations 200]
 
 Both do forward and backward on the same scores in float32, each in a process of its own, so that peaks of memory don't
-mix. Time is the median of ``--repeats`` after one warm-up; memory is the peak resident memory of the process less that of
-one which only imports and makes the scores. The unrolled way is the published pseudo-code in logarithms.
+mix. Time is the median of ``--repeats`` after one warm-up; memory is the peak resident memory of the process less that
+of one which only imports and makes the scores. The unrolled way is the published pseudo-code in logarithms.
 """
 
 from __future__ import annotations

@@ -53,6 +53,8 @@ class PlainStep:
     """
 
     def __init__(self, model: Mist, config: StepConfig) -> None:
+        if len(model.config.scales) > 1:
+            raise ValueError(f"the plain step has one scale, as the released code, got {model.config.scales}")
         if config.order != "keypoints-first" or config.decay != 1.0 or config.heatmap_warmup:
             raise ValueError(f"the plain step has the released order and constant rates, got {config}")
         self.model, self.config = model, config

@@ -232,7 +232,7 @@ def test_demo(capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     text = capsys.readouterr().out
     assert "0.912" in text and str(tmp_path / "d" / "report.html") in text
     assert main(["demo", "--task", "discover"]) == 0
-    assert calls[-1] == (Path("demo"), 0, None, False, "discover")
+    assert calls[-1] == (Path("demo-discover"), 0, None, False, "discover")
     assert "Found on test images: a share of 0.750" in capsys.readouterr().out
     assert main(["demo", "--task", "read"]) == 2 and len(calls) == 3
 

@@ -66,6 +66,20 @@ def test_names_and_what_stays_away(tmp_path: Path) -> None:
         assert not (tmp_path / name / "reconstructions").exists() and not (tmp_path / name / "residuals").exists()
 
 
+def test_its_own_pictures_are_no_input_and_no_two_share_a_file(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.jpg", "a.jpg.png"):
+        _noise(folder / name, (24, 24))
+        if name == "a.jpg":
+            continue
+    for force in (False, True):
+        summary = predict_folder(_predictor(), [folder], folder, force=force)
+        assert summary.images == 2
+    for pictures in ("reconstructions", "residuals", "overlays"):
+        assert len(list((folder / pictures).iterdir())) == 2
+
+
 def test_force_removes_the_pictures_of_another_model(tmp_path: Path) -> None:
     path = _noise(tmp_path / "a.png", (30, 30))
     predict_folder(_predictor(), [path], tmp_path / "out")

@@ -23,7 +23,7 @@ def unrolled(scores: torch.Tensor, k: int, epsilon: float, iterations: int) -> t
     """The published way: Sinkhorn iterations on the plan, in logarithms, through which autograd differentiates."""
     n = scores.shape[1]
     cost = (scores[..., None] - torch.tensor([0.0, 1.0], dtype=scores.dtype)).square()
-    kernel = -cost / cost.detach().max() / epsilon
+    kernel = -cost / cost.detach().amax((1, 2), keepdim=True) / epsilon
     rows = torch.full((1, n), -math.log(n), dtype=scores.dtype)
     columns = torch.tensor([[(n - k) / n, k / n]], dtype=scores.dtype).log()
     right = torch.zeros(len(scores), 2, dtype=scores.dtype)
@@ -60,8 +60,8 @@ def test_soft_mask_is_the_transport_plan(epsilon):
     """POT's Sinkhorn on the same problem."""
     scores, k, n = uniform(2, 10), 3, 10
     mask = soft_topk(scores, k, epsilon=epsilon).mask
-    largest = torch.maximum(scores.square(), (scores - 1).square()).max()
     for one, row in zip(scores, mask, strict=True):
+        largest = torch.maximum(one.square(), (one - 1).square()).max()
         cost = (one[:, None] - torch.tensor([0.0, 1.0], dtype=torch.float64)).square() / largest
         marginals = torch.full((n,), 1 / n, dtype=torch.float64), torch.tensor([(n - k) / n, k / n]).double()
         plan = ot.bregman.sinkhorn_log(*(part.numpy() for part in marginals), cost.numpy(), epsilon, 20_000, 1e-12)
@@ -86,11 +86,11 @@ def test_gradient_is_that_of_unrolled_iterations(epsilon, iterations):
 
 @pytest.mark.parametrize("epsilon", [0.02, 0.3])
 def test_soft_gradcheck(epsilon):
-    # The largest cost is a constant of the batch: outside of this test's scores, so that no difference moves it.
-    fixed = torch.tensor([[2.0, 0.1, 0.2, 0.3, 0.4]], dtype=torch.float64)
+    # The largest cost counts as a constant: of a score that is none of this test's, so that no difference moves it.
+    fixed = torch.full((2, 1), 2.5, dtype=torch.float64)
 
     def mask(scores: torch.Tensor) -> torch.Tensor:
-        return soft_topk(torch.cat((scores, fixed)), 2, epsilon=epsilon).mask[: len(scores)]
+        return soft_topk(torch.cat((scores, fixed), dim=1), 2, epsilon=epsilon).mask
 
     assert torch.autograd.gradcheck(mask, (uniform(2, 5).requires_grad_(),))
 
@@ -102,6 +102,11 @@ def test_small_epsilon_is_hard_and_finite():
         torch.testing.assert_close(found, hard_topk(scores, 2).mask, atol=1e-3, rtol=0)
         (gradient,) = torch.autograd.grad((found * torch.arange(4.0)).sum(), scores)
         assert gradient.isfinite().all()
+
+
+def test_a_row_does_not_depend_on_its_mates():
+    alone, other = uniform(1, 6), 30 * uniform(1, 6, seed=1)
+    torch.testing.assert_close(soft_topk(torch.cat((alone, other)), 2).mask[:1], soft_topk(alone, 2).mask)
 
 
 def test_equal_scores_share():

@@ -37,6 +37,7 @@ def test_train_and_evaluate_without_labels(experiment, tmp_path):
     metrics = evaluate(model, experiment.data, "test", 6)
     assert {"iou50", "rmse", "rmse_black", "rmse_mean", "r2"} <= set(metrics) and "both" not in metrics
     assert ("precision" in metrics) == isinstance(experiment.data, GaborConfig)
+    assert ("size_error" in metrics) == (len(experiment.model.scales) > 1)
     assert 0 < metrics["rmse_mean"] < metrics["rmse_black"]
 
 
@@ -79,6 +80,19 @@ def test_configurations_of_two_kinds_are_told_apart():
         content["data"]["surprise"] = 1
         with pytest.raises(cattrs.BaseValidationError):
             structure_whole(content, Experiment)
+
+
+def test_grey_noise_cannot_be_redrawn_on_black():
+    with pytest.raises(MistError, match="ground=grey"):
+        check(dataclasses.replace(NOISE, data=dataclasses.replace(GABOR, ground="grey")))
+
+
+def test_one_image_and_one_part_with_scales_trains(tmp_path):
+    """The spread of a single scale is 0, not undefined."""
+    model = dataclasses.replace(SCALED.model, k=1)
+    loop = dataclasses.replace(SCALED.train, batch_size=1, steps=1)
+    result = train(dataclasses.replace(SCALED, model=model, train=loop), tmp_path / "run")
+    assert result.steps == 1
 
 
 def test_classes_and_noise_do_not_fit():

@@ -31,7 +31,7 @@ def test_the_best_is_written_and_the_weights_stay(run: Path, tmp_path: Path) -> 
     assert read_config(tmp_path / "out").training == read_config(run).training is not None
     model = load_model(tmp_path / "out")
     assert evaluate(model, after.data, "validation", 6) == best  # type: ignore[arg-type]
-    assert max(float(line.rsplit(" ", 1)[1]) for line in said) == pytest.approx(best["both"], abs=1e-4)
+    assert max(float(line.rsplit(" ", 1)[1]) for line in said) == pytest.approx(best["classified"], abs=1e-4)
     for (name, old), new in zip(load_model(run).state_dict().items(), model.state_dict().values(), strict=True):
         assert torch.equal(old, new), name
 

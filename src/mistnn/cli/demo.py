@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mistnn.cli.parsing import Folder, Number, OptionalFile, OptionalNumber, parse
+from mistnn.cli.parsing import Number, OptionalFile, OptionalNumber, OptionalPath, parse
 from mistnn.errors import MistError
 
 DESCRIPTION = (
@@ -25,7 +25,8 @@ class Demo:
 
     Attributes:
         task: classify (learn from counts of each digit) or discover (learn from the number of parts alone).
-        out: folder for report.html and metrics.json, made if it is missing.
+        out: folder for report.html and metrics.json, made if it is missing; if not given, demo, and demo-discover for
+            that task.
         seed: of the starting weights and of training; another seed is another run.
         steps: of training; fewer are faster and worse. The preset's number if not given.
         force: replace what an earlier demo left in the folder.
@@ -33,7 +34,7 @@ class Demo:
     """
 
     task: Literal["classify", "discover"] = "classify"
-    out: Folder = Path("demo")
+    out: OptionalPath = None
     seed: Number = 0
     steps: OptionalNumber = None
     force: bool = False
@@ -56,7 +57,8 @@ def run(arguments: Sequence[str]) -> int:
     from mistnn.studies.demo import STORIES, run_demo
 
     story = STORIES[demo.task]
-    metrics = run_demo(demo.out, demo.seed, demo.steps, demo.force, start, demo.task)
+    out = Path("demo" if demo.task == "classify" else "demo-discover") if demo.out is None else demo.out
+    metrics = run_demo(out, demo.seed, demo.steps, demo.force, start, demo.task)
     if demo.record is not None:
         from mistnn.studies.ledger import make_entry, write_entry
 
@@ -64,10 +66,10 @@ def run(arguments: Sequence[str]) -> int:
         task = "" if demo.task == "classify" else f" --task {demo.task}"
         command = f"mist demo{task} --seed {demo.seed}"
         command += "" if demo.steps is None else f" --steps {demo.steps}"
-        entry = make_entry(demo.out, measured, int(metrics["images"]), demo.seed, command, story.preset)
+        entry = make_entry(out, measured, int(metrics["images"]), demo.seed, command, story.preset)
         write_entry(entry, demo.record)
     found = "Found and read right" if "both" in metrics else "Found"
     share = metrics["both"] if "both" in metrics else metrics["iou50"]
     print(f"{found} on test images: a share of {share:.3f}, after {metrics['seconds']:.0f} s.")
-    print(f"Open {demo.out / 'report.html'} to see them.")
+    print(f"Open {out / 'report.html'} to see them.")
     return 0

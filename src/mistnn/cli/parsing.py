@@ -24,6 +24,7 @@ Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
 Number = Annotated[int, tyro.conf.arg(metavar="N")]
 OptionalNumber = Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")]
 OptionalFolder = Annotated[str | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")]
+OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")]
 OptionalFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
 
 MAX_WIDTH = 100

@@ -20,14 +20,14 @@ from PIL import Image
 from torch import Tensor
 
 from mistnn.errors import MistError
-from mistnn.inference.images import ImageFile, UnreadableImage, find_images, open_image, to_tensor
+from mistnn.inference.images import PICTURE_FOLDERS, ImageFile, UnreadableImage, find_images, open_image, to_tensor
 from mistnn.inference.predictor import Predictor
 from mistnn.records import Detections
 from mistnn.viz.overlay import class_colour, draw_detections
 
-DETECTIONS_FILE, COUNTS_FILE, OVERLAYS_FOLDER = "detections.csv", "counts.csv", "overlays"
-RECONSTRUCTIONS_FOLDER, RESIDUALS_FOLDER = "reconstructions", "residuals"
-RESULTS = (DETECTIONS_FILE, COUNTS_FILE, OVERLAYS_FOLDER, RECONSTRUCTIONS_FOLDER, RESIDUALS_FOLDER)
+DETECTIONS_FILE, COUNTS_FILE = "detections.csv", "counts.csv"
+OVERLAYS_FOLDER, RECONSTRUCTIONS_FOLDER, RESIDUALS_FOLDER = PICTURE_FOLDERS
+RESULTS = (DETECTIONS_FILE, COUNTS_FILE, *PICTURE_FOLDERS)
 
 BATCH_SIZE = 32
 """Most images at once; large images go in smaller batches, see ``Predictor.max_pixels``."""
@@ -157,7 +157,7 @@ def _predict_into(
 ) -> PredictSummary:
     tally = _Tally()
     drawings = overlay_names([file.name for file in files]) if overlays else {}
-    rebuilds = overlays and predictor.reconstructs
+    rebuilds = overlay_names([file.name for file in files], (".png",)) if overlays and predictor.reconstructs else {}
     channels, classes = predictor.model.config.channels, predictor.model.class_names
     with _table(stage / DETECTIONS_FILE) as detection_table, _table(stage / COUNTS_FILE) as count_table:
         detection_table.writerow(("file", "x", "y", "w", "h", "label", "score"))
@@ -167,9 +167,8 @@ def _predict_into(
             found = predictor.predict_batch(images, k)
             if rebuilds:
                 for one, image, rebuilt in zip(batch, images, predictor.reconstruct(images, found), strict=True):
-                    drawing = drawings[one.name]
-                    _write_tensor(stage / RECONSTRUCTIONS_FOLDER / drawing, rebuilt)
-                    _write_tensor(stage / RESIDUALS_FOLDER / drawing, 0.5 + (image - rebuilt) / 2)
+                    _write_tensor(stage / RECONSTRUCTIONS_FOLDER / rebuilds[one.name], rebuilt)
+                    _write_tensor(stage / RESIDUALS_FOLDER / rebuilds[one.name], 0.5 + (image - rebuilt) / 2)
             for one, objects in zip(batch, found, strict=True):
                 names = predictor.names(objects)
                 detection_table.writerows(_detection_rows(one.name, objects, names))
@@ -230,14 +229,14 @@ def _count_rows(name: str, labels: Sequence[str], classes: Sequence[str]) -> Ite
         yield name, label, counts[label]
 
 
-def overlay_names(names: Sequence[str]) -> dict[str, str]:
+def overlay_names(names: Sequence[str], suffixes: Iterable[str] = tuple(_WRITERS)) -> dict[str, str]:
     """The path of each image's drawing below the folder of drawings; no two are the same.
 
-    Convention: an image's own name, with ".png" appended if its suffix is not that of an image. Where that is the name
-    of another image, or of a folder of images, "-2.png" is appended, "-3.png" and so on.
+    Convention: an image's own name, with ".png" appended if its suffix is none of those that are written. Where that is
+    the name of another image, or of a folder of images, "-2.png" is appended, "-3.png" and so on.
     """
     folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
-    drawable = {name for name in names if PurePosixPath(name).suffix.lower() in _WRITERS and name not in folders}
+    drawable = {name for name in names if PurePosixPath(name).suffix.lower() in suffixes and name not in folders}
     taken, drawings = drawable | folders, {name: name for name in drawable}
     for name in names:
         if name not in drawable:
@@ -261,7 +260,6 @@ def _write_overlay(path: Path, picture: Image.Image, found: Detections, names: S
 
 def _write_tensor(path: Path, image: Float[Tensor, "channels height width"]) -> None:
     """An image in [0, 1], beyond that clipped, as a PNG file."""
-    path = path if path.suffix.lower() == ".png" else path.with_name(path.name + ".png")
     path.parent.mkdir(parents=True, exist_ok=True)
     values = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     Image.fromarray(values[..., 0] if values.shape[2] == 1 else values).save(path, format="PNG", compress_level=3)

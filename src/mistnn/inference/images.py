@@ -25,6 +25,9 @@ from mistnn.errors import MistError
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 """What counts as an image inside a folder, in either case. A file named by the user is read whatever its suffix."""
 
+PICTURE_FOLDERS = ("overlays", "reconstructions", "residuals")
+"""Folders of pictures that a prediction writes into its results; in a folder of images they are no input."""
+
 MAX_PIXELS = 150_000_000
 """Largest image that is read: above 10,000 x 10,000, below the 179 million where Pillow suspects an attack."""
 
@@ -92,7 +95,9 @@ def find_images(paths: Sequence[Path | str], exclude: Path | None = None) -> lis
 
 def _images_below(root: Path, exclude: Path | None) -> Iterator[ImageFile]:
     # The results may lie in the very folder of the images: then its own drawings are no input.
-    left_out = set() if exclude is None else {os.path.realpath(exclude), os.path.realpath(exclude / "overlays")}
+    left_out: set[str] = set()
+    if exclude is not None:
+        left_out = {os.path.realpath(folder) for folder in (exclude, *(exclude / name for name in PICTURE_FOLDERS))}
     entered = {os.path.realpath(root)}
 
     def refuse(error: OSError) -> None:

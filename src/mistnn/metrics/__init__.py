@@ -12,7 +12,7 @@ from mistnn.metrics.centre import CentreScores, centre_scores
 from mistnn.metrics.classification import class_histogram, classified, classified_paper
 from mistnn.metrics.counts import CountErrors, count_errors
 from mistnn.metrics.detection import both, greedy_optimal_gap, iou50
-from mistnn.metrics.impulses import ImpulseScores, impulse_scores
+from mistnn.metrics.impulses import ImpulseScores, SizeScores, impulse_scores, size_scores
 from mistnn.metrics.precision import COCO_THRESHOLDS, average_precision
 from mistnn.metrics.reconstruction import ReconstructionErrors, own_mean_r2, reconstruction_errors
 
@@ -31,6 +31,7 @@ __all__ = [
     "ImpulseScores",
     "ReconstructionErrors",
     "ReconstructionMetrics",
+    "SizeScores",
     "average_precision",
     "both",
     "centre_scores",
@@ -43,6 +44,7 @@ __all__ = [
     "iou50",
     "own_mean_r2",
     "reconstruction_errors",
+    "size_scores",
 ]
 
 

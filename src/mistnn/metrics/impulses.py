@@ -1,4 +1,4 @@
-"""Were the impulses of a texture found: precision and recall by distance, without classes and without overlap."""
+"""Were places found: precision and recall by distance, without classes and without overlap; and were sizes told."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mistnn.metrics.detection import share
-from mistnn.metrics.scenes import pad_scenes
+from mistnn.metrics.scenes import Scenes, pad_scenes
 from mistnn.ops.matching import UNMATCHED, greedy_match
 from mistnn.records import Detections
 
@@ -55,14 +55,53 @@ def impulse_scores(
     if radius is not None and not 0 <= radius < math.inf:
         raise ValueError(f"radius must be a finite distance of 0 pixels or more, got {radius}")
     scenes = pad_scenes(detections, boxes)
-    squared = (scenes.found[..., None, :2] - scenes.true[..., None, :, :2]).square().sum(-1)
     reach = scenes.true[..., 2] / 2 if radius is None else torch.full_like(scenes.true[..., 2], radius)
-    real = scenes.is_found.unsqueeze(-1) & scenes.is_true.unsqueeze(-2)
-    match = greedy_match(-squared, -torch.inf, real & (squared <= reach.square().unsqueeze(-2)))
-    image, row = (match != UNMATCHED).nonzero(as_tuple=True)
-    distances = squared[image, row, match[image, row]].sqrt()
+    *_, distances = _nearest_pairs(scenes, reach)
     return ImpulseScores(
         precision=share(len(distances), int(scenes.is_found.sum())),
         recall=share(len(distances), scenes.objects),
         distance=share(float(distances.sum()), len(distances)),
     )
+
+
+class SizeScores(NamedTuple):
+    """How well sizes are told, of detections near an object of their own; NaN where there are too few.
+
+    Attributes:
+        correlation: of predicted and true widths, Pearson's, -1 to 1.
+        error: mean absolute difference of the widths, in pixels.
+        constant_error: the same of the best constant width (the median of the true ones), for comparison.
+    """
+
+    correlation: float
+    error: float
+    constant_error: float
+
+
+def size_scores(detections: Sequence[Detections], boxes: Sequence[Tensor]) -> SizeScores:
+    """Compares widths of detections and objects whose centres are nearest, within half the object's width, one-to-one.
+
+    An overlap above .5 says little of a size: centred boxes pass it up to a factor of 1.41.
+    """
+    scenes = pad_scenes(detections, boxes)
+    image, row, column, _ = _nearest_pairs(scenes, scenes.true[..., 2] / 2)
+    found, true = scenes.found[image, row, 2].double(), scenes.true[image, column, 2].double()
+    if len(true) < 2:
+        return SizeScores(math.nan, math.nan, math.nan)
+    spread = float(found.std() * true.std())
+    covariance = float(((found - found.mean()) * (true - true.mean())).sum() / (len(true) - 1))
+    return SizeScores(
+        correlation=covariance / spread if spread > 0 else math.nan,
+        error=float((found - true).abs().mean()),
+        constant_error=float((true.median() - true).abs().mean()),
+    )
+
+
+def _nearest_pairs(scenes: Scenes, reach: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Pairs of detections and objects, nearest first and one-to-one: image, detection, object, distance."""
+    squared = (scenes.found[..., None, :2] - scenes.true[..., None, :, :2]).square().sum(-1)
+    real = scenes.is_found.unsqueeze(-1) & scenes.is_true.unsqueeze(-2)
+    match = greedy_match(-squared, -torch.inf, real & (squared <= reach.square().unsqueeze(-2)))
+    image, row = (match != UNMATCHED).nonzero(as_tuple=True)
+    column = match[image, row]
+    return image, row, column, squared[image, row, column].sqrt()

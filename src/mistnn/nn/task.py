@@ -13,6 +13,9 @@ from mistnn.nn.blocks import gaussian_window
 from mistnn.nn.patches import EncoderConfig, build_decoder, build_encoder
 from mistnn.ops.losses import class_proportion_loss, reconstruction_loss
 
+MAX_PATCHES = 2048
+"""Most patches that go through a network at once in prediction: 150 MB in the first layer of the small encoder."""
+
 
 class TaskOutput(NamedTuple):
     """What the task network says of the patches.
@@ -65,7 +68,7 @@ class TaskNetwork(nn.Module):
         logits = None if self.head is None else self.head(code.relu()).unflatten(0, patches.shape[:2])
         decoded = None
         if self.decoder is not None and decode:
-            decoded = self.decoder(code).unflatten(0, patches.shape[:2])
+            decoded = _in_parts(self.decoder, code).unflatten(0, patches.shape[:2])
         return TaskOutput(logits, decoded)
 
     def classify(self, patches: Tensor) -> Tensor:
@@ -75,7 +78,14 @@ class TaskNetwork(nn.Module):
         return self.head(self._encode(patches).relu()).unflatten(0, patches.shape[:2])
 
     def _encode(self, patches: Tensor) -> Tensor:
-        return self.encoder((patches * self.window).flatten(0, 1))
+        return _in_parts(self.encoder, (patches * self.window).flatten(0, 1))
+
+
+def _in_parts(network: nn.Module, values: Tensor) -> Tensor:
+    """A network on all rows at once in training; without gradients part by part, so that any K fits into memory."""
+    if torch.is_grad_enabled() or len(values) <= MAX_PATCHES:
+        return network(values)
+    return torch.cat([network(part) for part in values.split(MAX_PATCHES)])
 
 
 def counted_loss(logits: Tensor, counts: Tensor | None) -> Tensor:

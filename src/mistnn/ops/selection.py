@@ -77,14 +77,15 @@ def straight_through_topk(
         raise ValueError(f"the temperature must be a finite number above 0, got {temperature}")
     indices, mask = hard_topk(scores, k)
     soft = k * (scores / temperature).softmax(dim=1)
-    return Selection(indices, mask + soft - soft.detach())
+    return Selection(indices, mask + (soft - soft.detach()))
 
 
 def soft_topk(scores: Scores, k: int, generator: torch.Generator | None = None, epsilon: float = 0.1) -> Selection:
     """SOFT top-K: a soft mask from entropic optimal transport of the scores to the anchors 0 and 1.
 
-    The cost of moving score s to anchor a is (s - a)^2, divided by the largest cost; n equal masses go to anchor 0
-    (n - k of n) and anchor 1 (k of n). With two anchors the transport plan has one free number t: the mask is
+    The cost of moving score s to anchor a is (s - a)^2, divided by the largest cost of its row (the official code takes
+    that of the batch, so that an image's mask depends on its batch mates); n equal masses go to anchor 0 (n - k of n)
+    and anchor 1 (k of n). With two anchors the transport plan has one free number t: the mask is
     sigmoid((c_0 - c_1 - t) / epsilon), and t is the root at which it sums to k. So no iteration over plans is needed,
     no number can overflow however small epsilon is, and the gradient has a closed form.
 
@@ -106,7 +107,7 @@ def soft_topk(scores: Scores, k: int, generator: torch.Generator | None = None, 
         raise ValueError(f"epsilon must be a finite number above 0, got {epsilon}")
     _check(scores, k)
     exact = scores.double()
-    largest = torch.maximum(exact.square(), (exact - 1).square()).detach().flatten().max()
+    largest = torch.maximum(exact.square(), (exact - 1).square()).detach().amax(1, keepdim=True)
     gains = (exact.square() - (exact - 1).square()) / largest  # c_0 - c_1: what anchor 1 is better than anchor 0
     mask: Tensor = _TransportMask.apply(gains, k, epsilon)
     return Selection(scores.detach().topk(k, dim=1).indices, mask.to(scores.dtype))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -236,8 +237,7 @@ def train(
     if observe is not None and not resume:
         observe(0, step.model)
 
-    box_size = getattr(experiment.model, "box_size", 0.0)
-    watch = OffCentreWatch(box_size, on_note if on_note is not None else lambda note: None)
+    watch = OffCentreWatch(_watched_box(experiment), on_note if on_note is not None else lambda note: None)
 
     def log(iteration: int, values: dict[str, float]) -> None:
         watch.line(iteration, values)
@@ -276,6 +276,12 @@ def train(
     )
     watch.end()
     return result
+
+
+def _watched_box(experiment: Experiment) -> float:
+    """Side of the box beside which keypoints may settle; only classification alone has such an optimum, others none."""
+    model = experiment.model
+    return model.box_size if isinstance(model, MistConfig) and model.class_names else math.inf
 
 
 def _record_before(experiment: Experiment, out: Path, goes_on: bool) -> TrainingRecord | None:
@@ -317,6 +323,11 @@ def check(experiment: Experiment) -> None:
         raise MistError(
             f"model.class_names has {len(model.class_names)} classes and data.classes={data.classes}: make them equal"
         )
+    if isinstance(data, GaborConfig) and data.ground == "grey" and isinstance(model, MistConfig) and model.decoder:
+        raise MistError(
+            "data.ground=grey can't be redrawn as a sum of patches on black, which is all this decoder makes: leave "
+            "data.ground=black"
+        )
     if not 1 <= model.k <= data.canvas**2:
         raise MistError(f"model.k={model.k} must be from 1 to the {data.canvas**2} pixels of the canvas")
     if model.channels != 1:
@@ -343,7 +354,9 @@ def evaluate(
         See ``mistnn.metrics.DetectionMetrics``. Of a model that reconstructs also ``rmse``, ``rmse_black``,
         ``rmse_mean`` and ``r2``, see ``mistnn.metrics.ReconstructionMetrics``. On Gabor noise also ``precision`` and
         ``recall`` of the impulses, found within half the width of a kernel; ``recall_close``, within half the least
-        distance between two; and what places drawn at random reach (``..._chance``).
+        distance between two; and what places drawn at random reach (``..._chance``). Of a model with several scales
+        also ``size_correlation`` and ``size_error`` in pixels, beside ``size_error_constant`` of the best constant size
+        and ``iou50_fixed_size`` of the same places with the median size.
     """
     from mistnn.metrics import DetectionMetrics, ReconstructionMetrics
 
@@ -367,9 +380,8 @@ def evaluate(
                 if explained.reconstruction is not None:
                     rebuilt = explained.reconstruction.cpu() if count else torch.zeros_like(batch.images)
                     errors.update(rebuilt, batch.images)
-                if isinstance(data, GaborConfig):
-                    all_found.extend(found)
-                    all_boxes.extend(batch.boxes)
+                all_found.extend(found)
+                all_boxes.extend(batch.boxes)
             if progress is not None:
                 progress(min(start + EVALUATION_BATCH, images), images)
     model.train(was_training)
@@ -379,7 +391,27 @@ def evaluate(
         result |= errors.compute()
     if isinstance(data, GaborConfig):
         result |= _impulse_metrics(all_found, all_boxes, data)
+    if isinstance(model, Mist) and len(model.config.scales) > 1:
+        result |= _size_metrics(all_found, all_boxes)
     return result
+
+
+def _size_metrics(found: list[Detections], boxes: list[Tensor]) -> dict[str, float]:
+    """Whether the size was told, and what the same places with one size for all would reach."""
+    from mistnn.metrics import iou50, size_scores
+
+    if not any(len(one) for one in boxes):
+        return {}
+    middle = torch.cat([one[:, 2] for one in boxes]).median()
+    fixed = [one._replace(boxes=torch.cat((one.boxes[:, :2], middle.expand(len(one.boxes), 2)), 1)) for one in found]
+    scores = size_scores(found, boxes)
+    result = {
+        "iou50_fixed_size": iou50(fixed, boxes),
+        "size_correlation": scores.correlation,
+        "size_error": scores.error,
+        "size_error_constant": scores.constant_error,
+    }
+    return {name: value for name, value in result.items() if not math.isnan(value)}
 
 
 def _impulse_metrics(found: list[Detections], boxes: list[Tensor], data: GaborConfig) -> dict[str, float]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mistnn.errors import MistError
+from mistnn.models.mist import StepConfig
 from tests.models.mist.toys import JOINT, double_problem, finite_differences, lifted, noise, toy
 
 
@@ -36,3 +38,9 @@ def test_several_scales_learn_together():
     for name, part in step.model.heatmap_network.named_parameters():
         assert part.grad is not None and part.grad.isfinite().all()
         assert part.grad.any() or name == "score.bias", name
+
+
+def test_the_penalty_must_not_throw_the_scale_about():
+    StepConfig(keypoint_step=100.0, scale_step=4.0, penalty=0.0025)
+    with pytest.raises(MistError, match="scale_step=4.0.*at most 0.0025"):
+        StepConfig(keypoint_step=100.0, scale_step=4.0, penalty=0.01)

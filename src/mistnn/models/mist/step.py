@@ -34,7 +34,8 @@ class StepConfig:
         scale_step: the step of the scale beside that of the position (not stated). A keypoint moves in (x, y, half its
             box's side), all in pixels, with one step size; this factor slows, quickens or, at 0, stops the third.
         penalty: lambda of equation 6 (not stated; the released code has no such term: 0). Each inner step takes 2 x
-            keypoint_step x lambda of a keypoint's way from its anchor back, so at most 1 / keypoint_step.
+            keypoint_step x lambda of a keypoint's way from its anchor back, so at most 1 / keypoint_step, and
+            1 / (keypoint_step x scale_step).
         confidence: c of the weight exp(-c x task loss) that an image has in the heat-map loss (not in the paper; the
             released code's 5 on half the squared distance is 2.5 here; 0.5 is 5 on its mean over 10 classes). 0
             switches it off.
@@ -86,10 +87,11 @@ class StepConfig:
             raise MistError(
                 f"step.decay={self.decay} needs step.decay_steps, the iterations it takes; e.g. train.steps"
             )
-        if self.penalty * self.keypoint_step > 1:
+        fastest = self.keypoint_step * max(1.0, self.scale_step)
+        if self.penalty * fastest > 1:
             raise MistError(
-                f"step.penalty={self.penalty} diverges at step.keypoint_step={self.keypoint_step}: give at most "
-                f"{1 / self.keypoint_step:.3g}"
+                f"step.penalty={self.penalty} diverges at step.keypoint_step={self.keypoint_step} and "
+                f"step.scale_step={self.scale_step}: give at most {1 / fastest:.3g}"
             )
 
 
@@ -165,7 +167,11 @@ class LiftedStep:
             "offset_x": offset[0],
             "offset_y": offset[1],
             "offset_spread": spread,
-            **({"scale": keypoints[..., 2].mean(), "scale_spread": keypoints[..., 2].std()} if self.scales else {}),
+            **(
+                {"scale": keypoints[..., 2].mean(), "scale_spread": keypoints[..., 2].std(correction=0)}
+                if self.scales
+                else {}
+            ),
         }
 
     def lift(self, batch: Batch, images: Tensor, anchors: Tensor) -> Tensor:

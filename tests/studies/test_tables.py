@@ -1,0 +1,107 @@
+"""Filling a table of the paper, with tiny experiments in place of the presets."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from mistnn.errors import MistError
+from mistnn.models.rivals import GridConfig, RivalStepConfig
+from mistnn.presets import PRESETS, Experiment, Preset
+from mistnn.presets.experiment import check
+from mistnn.studies import tables
+from mistnn.studies.ledger import QUICK, TABLES, Row, Table, read_ledger, results_page, table_lines
+from mistnn.studies.tables import experiment_of, find_table, rows_of, run_table
+from tests.presets.tiny import TINY
+
+GRID = dataclasses.replace(
+    TINY,
+    model=GridConfig(cells=2, patch_size=16, encoder=TINY.model.encoder, decoder=4),
+    step=RivalStepConfig(),
+)
+TABLE = Table(
+    "table9",
+    "Table 9: tiny",
+    ("iou50", "rmse"),
+    (Row("MIST", "tiny", "tiny-mist", (0.9, None)), Row("Grid", "tiny", "tiny-grid", (None, 0.1))),
+)
+
+
+@pytest.fixture(autouse=True)
+def _tiny_presets(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = {"tiny-mist": Preset("tiny-mist", "", TINY), "tiny-grid": Preset("tiny-grid", "", GRID)}
+    monkeypatch.setattr(tables, "find_preset", lambda name: {**PRESETS, **tiny}[name])
+    for name, value in (("QUICK_STEPS", 2), ("QUICK_BATCH", 3), ("QUICK_IMAGES", 5), ("FULL_IMAGES", 4)):
+        monkeypatch.setattr(tables, name, value)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.command)
+@pytest.mark.parametrize("budget", ["quick", "full"])
+def test_every_row_is_an_experiment_that_fits(table: Table, budget: tables.Budget) -> None:
+    for row in table.rows:
+        made, preset = experiment_of(row, budget, 2, None), PRESETS[row.name].experiment
+        check(made)
+        assert made.train.seed == 2 and made.model == preset.model
+        expected = (2, 3) if budget == "quick" else (preset.train.steps, preset.train.batch_size)
+        assert (made.train.steps, made.train.batch_size) == expected
+        assert made.step.decay_steps == made.train.steps
+
+
+def test_fills_keeps_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results, runs, said = tmp_path / "results", tmp_path / "runs", []
+    assert run_table(TABLE, "quick", 2, results, runs, say=said.append) == 4
+    entries = read_ledger(results)
+    assert [entry.name for entry in entries] == ["tiny-grid-quick"] * 2 + ["tiny-mist-quick"] * 2
+    for entry in entries:
+        assert (entry.steps, entry.batch_size, entry.images, entry.seed) == (2, 3, 5, 0)
+        assert "Quick size: 2 steps of 3 images" in entry.note and "--budget quick" in entry.command
+    assert {entry.train_seed for entry in entries} == {0, 1}
+
+    def never(*arguments: object, **options: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(tables, "train", never)
+    assert run_table(TABLE, "quick", 2, results, runs, say=said.append) == 0
+    assert sum("kept" in line for line in said) == 4
+    lines = table_lines(TABLE, entries, QUICK)
+    assert len(lines) == 4 and lines[2].startswith("| MIST | tiny | 2 | 0.900 |")
+    assert "not run" in table_lines(TABLE, entries)[2]
+
+
+def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run folder with a checkpoint and no entry is resumed, not begun again."""
+    real, resumed = tables.train, []
+
+    def train(experiment: Experiment, out: Path, resume: bool) -> object:
+        resumed.append(resume)
+        return real(experiment, out, resume=resume)
+
+    monkeypatch.setattr(tables, "train", train)
+    run_table(TABLE, "quick", 1, tmp_path / "a", tmp_path / "runs", only="grid", say=lambda text: None)
+    run_table(TABLE, "quick", 1, tmp_path / "b", tmp_path / "runs", only="grid", say=lambda text: None)
+    assert resumed == [False, True]
+    assert [entry.name for entry in read_ledger(tmp_path / "b")] == ["tiny-grid-quick"]
+
+
+def test_only() -> None:
+    assert [row.name for row in rows_of(TABLES[2], "xie20")] == [
+        "xie20-mnist-3", "xie20-mnist-hard", "xie20-stride4-mnist-hard"
+    ]  # fmt: skip
+    assert len(rows_of(TABLES[0], None)) == len(TABLES[0].rows)
+    with pytest.raises(MistError, match="not in the package yet"):
+        rows_of(TABLES[0], "esl16")
+    with pytest.raises(MistError, match="no such system.*grid-mnist-easy"):
+        rows_of(TABLES[0], "spair")
+    with pytest.raises(MistError, match="no table is called.*table1"):
+        find_table("table7")
+
+
+def test_quick_runs_have_their_own_table_on_the_page() -> None:
+    from tests.studies.test_ledger import ENTRY
+
+    quick = dataclasses.replace(ENTRY, name="xie20-mnist-3-quick", metrics={"iou50": 0.5, "both": 0.25})
+    page = results_page([quick])
+    assert "### Table 3 at quick size" in page and "### Table 1 at quick size" not in page
+    assert "Far smaller than the paper's" in page and page.count("0.500") == 1
