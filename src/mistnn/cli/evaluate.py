@@ -89,9 +89,6 @@ def run(arguments: Sequence[str]) -> int:
     seed = restore(request.model).data.seed if request.seed is None else request.seed
     with progress_bar("measuring") as progress:
         metrics = evaluate_stored(request.model, request.images, seed, request.data_root, request.split, progress)
-    shown = [name for name in MEANINGS if name in metrics] + sorted(metrics.keys() - MEANINGS.keys())
-    rows = [(name, _number(name, metrics[name]), MEANINGS.get(name, "")) for name in shown]
-    show_table(("metric", "value", "meaning"), rows, numbers=("value",))
     if request.json is not None:
         numbers = {name: int(value) if name in WHOLE else value for name, value in metrics.items()}
         _write_json(request.json, {"model": request.model, "split": request.split, "seed": seed, **numbers})
@@ -105,6 +102,10 @@ def run(arguments: Sequence[str]) -> int:
         name = entry_name(request.record)
         note = "" if request.split == "test" else "Measured on validation scenes."
         write_entry(make_entry(request.model, metrics, request.images, seed, command, name, note), request.record)
+    # Shown last: a reader that goes away, such as `head`, must not cost the files.
+    shown = [name for name in MEANINGS if name in metrics] + sorted(metrics.keys() - MEANINGS.keys())
+    rows = [(name, _number(name, metrics[name]), MEANINGS.get(name, "")) for name in shown]
+    show_table(("metric", "value", "meaning"), rows, numbers=("value",))
     return 0
 
 

@@ -40,7 +40,7 @@ class Predict:
         out: folder for the results, made if it is missing.
         k: how many objects to find in each image.
         force: replace the results that the folder holds.
-        overlays: draw the boxes into copies of the images.
+        overlays: draw the boxes into copies of the images; without it no picture is written, redrawn ones neither.
     """
 
     model: Model

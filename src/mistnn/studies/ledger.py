@@ -107,7 +107,12 @@ TABLES = (
             Row("Grid, small auto-encoder", "MNIST hard", "grid-mnist-hard", (0.062, None, None)),
             Row("Ch.-wise, small auto-encoder", "MNIST hard", "channelwise-mnist-hard", (0.128, None, None)),
             Row("MIST, paper's auto-encoder", "MNIST hard", "mist-discover-mnist-hard-paper", (0.053, None, None)),
-            Row("MIST, small auto-encoder", "Gabor", "mist-discover-gabor", (0.095, None, None)),
+            Row(
+                "MIST, small auto-encoder",
+                "Gabor (another noise, see docs/data.md)",
+                "mist-discover-gabor",
+                (0.095, None, None),
+            ),
             Row("MIST with scale", "MNIST hard, 14-28 px", "mist-discover-mnist-hard", (None, None, None)),
         ),
     ),
