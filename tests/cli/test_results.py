@@ -36,7 +36,7 @@ def test_a_measured_run_ends_up_on_the_page(trained: Path, tmp_path: Path, capsy
     assert main(["results", "--ledger", str(ledger), "--out", str(page)]) == 0
     assert capsys.readouterr().out == f"{page}: 2 entries\n"
     assert page.read_text(encoding="utf-8") == results_page([first, second])
-    (row,) = [line for line in page.read_text().splitlines() if "MNIST-3 digits" in line]
+    (row,) = [line for line in page.read_text().splitlines() if "| MIST, small classifier | MNIST-3 digits" in line]
     assert "| 2 | 0.995 |" in row and "not run" not in row
 
 

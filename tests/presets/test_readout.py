@@ -8,7 +8,7 @@ import torch
 from mistnn.cli.main import main
 from mistnn.errors import MistError
 from mistnn.presets import restore, train
-from mistnn.presets.experiment import evaluate
+from mistnn.presets.evaluation import evaluate
 from mistnn.presets.readout import tune_readout
 from mistnn.weights import load_model, read_config
 from tests.presets.tiny import TINY

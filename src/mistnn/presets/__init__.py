@@ -6,19 +6,19 @@ import difflib
 
 from mistnn.errors import MistError
 from mistnn.presets import mist_digits, mist_discover, rivals
+from mistnn.presets.evaluation import evaluate
 from mistnn.presets.experiment import (
     Experiment,
     Preset,
     build,
     describe,
-    evaluate,
     evaluate_stored,
     mist_parts,
-    open_data,
     read_log,
     restore,
     train,
 )
+from mistnn.presets.systems import open_data
 
 PRESETS: dict[str, Preset] = {
     preset.name: preset for preset in (*mist_digits.PRESETS, *mist_discover.PRESETS, *rivals.PRESETS)

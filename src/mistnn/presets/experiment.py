@@ -6,53 +6,38 @@ import contextlib
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cattrs
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from mistnn.data import GaborConfig, GaborNoise, Scenes, ScenesConfig, Split
+from mistnn.data import GaborConfig, ScenesConfig, Split
 from mistnn.errors import MistError
-from mistnn.models.mist import LiftedStep, Mist, MistConfig, StepConfig, SupervisedStep, SupervisedStepConfig
-from mistnn.models.rivals import (
-    Channelwise,
-    ChannelwiseConfig,
-    Grid,
-    GridConfig,
-    RivalStep,
-    RivalStepConfig,
-    Xie20,
-    Xie20Config,
-)
+from mistnn.models.mist import MistConfig, StepConfig
+from mistnn.presets.evaluation import evaluate
 from mistnn.presets.off_centre import OffCentreWatch
-from mistnn.records import Batch, Detections, Sample, collate
+from mistnn.presets.systems import (
+    DataConfig,
+    ModelConfig,
+    SceneModel,
+    SceneStep,
+    TrainingStepConfig,
+    at_root,
+    build_model,
+    build_step,
+    kind_of,
+    open_data,
+)
 from mistnn.training import FitResult, TrainConfig, fit, prepare_run_folder
 from mistnn.training.checkpoint import Progress
 from mistnn.training.runfolder import CHECKPOINT, METRICS
 from mistnn.weights import StoredModel, TrainingRecord, commit, hardware, load_model, read_config, save_model, versions
 from mistnn.weights.store import FORMAT, package_version
 from mistnn.weights.strict import explain, strict_converter, structure_whole
-
-EVALUATION_BATCH = 50
-ModelConfig = MistConfig | GridConfig | ChannelwiseConfig | Xie20Config
-"""A system; which one, is told by the fields of the configuration, here and in the next two."""
-
-TrainingStepConfig = StepConfig | SupervisedStepConfig | RivalStepConfig
-"""How it is trained."""
-
-DataConfig = ScenesConfig | GaborConfig
-"""Images that are made on the fly; which kind, is told by the fields of the configuration."""
-
-
-SceneModel = Mist | Grid | Channelwise | Xie20
-"""A network that is measured: ``explain`` gives its K objects of each image and the images redrawn."""
-
-SceneStep = LiftedStep | SupervisedStep | RivalStep
-"""One iteration of any system."""
 
 
 @dataclass(frozen=True)
@@ -119,29 +104,6 @@ def restore(folder_or_name: Path | str) -> Experiment:
         ) from error
 
 
-def at_root(data: DataConfig, root: str | None) -> DataConfig:
-    """The same images with their digits in another place; Gabor noise needs none."""
-    return dataclasses.replace(data, root=root) if isinstance(data, ScenesConfig) else data
-
-
-def open_data(data: DataConfig, split: Split, length: int | None) -> Scenes | GaborNoise:
-    """The data set of a configuration."""
-    return Scenes(data, split, length) if isinstance(data, ScenesConfig) else GaborNoise(data, split, length)
-
-
-def kind_of(model: ModelConfig) -> str:
-    """The name under which a network is stored, see ``mistnn.weights.store.KINDS``."""
-    match model:
-        case MistConfig():
-            return "mist"
-        case GridConfig():
-            return "grid"
-        case ChannelwiseConfig():
-            return "channelwise"
-        case Xie20Config():
-            return "xie20"
-
-
 def mist_parts(experiment: Experiment) -> tuple[MistConfig, StepConfig]:
     """Network and step of an experiment that trains MIST by lifting.
 
@@ -151,35 +113,6 @@ def mist_parts(experiment: Experiment) -> tuple[MistConfig, StepConfig]:
     if not isinstance(experiment.model, MistConfig) or not isinstance(experiment.step, StepConfig):
         raise MistError(f"this is for MIST, and not for a {kind_of(experiment.model)} model or another training")
     return experiment.model, experiment.step
-
-
-def build_model(config: ModelConfig) -> SceneModel:
-    """The network of a configuration."""
-    match config:
-        case MistConfig():
-            return Mist(config)
-        case GridConfig():
-            return Grid(config)
-        case ChannelwiseConfig():
-            return Channelwise(config)
-        case Xie20Config():
-            return Xie20(config)
-
-
-def build_step(model: SceneModel, config: TrainingStepConfig) -> SceneStep:
-    """The training step of a network.
-
-    Raises:
-        MistError: if the network can't be trained that way.
-    """
-    if isinstance(model, Mist):
-        if isinstance(config, StepConfig):
-            return LiftedStep(model, config)
-        if isinstance(config, SupervisedStepConfig):
-            return SupervisedStep(model, config)
-    elif isinstance(config, RivalStepConfig):
-        return RivalStep(model, config)
-    raise MistError(f"a {type(model).__name__} is not trained by {type(config).__name__}: take a preset's own step")
 
 
 def build(experiment: Experiment, resume: bool = False) -> SceneStep:
@@ -336,117 +269,6 @@ def check(experiment: Experiment) -> None:
         raise MistError(
             f"evaluation_images={experiment.evaluation_images} is negative: give 0 to measure nothing while training"
         )
-
-
-def evaluate(
-    model: SceneModel, data: DataConfig, split: Split, images: int, progress: Callable[[int, int], None] | None = None
-) -> dict[str, float]:
-    """The metrics of a model on images whose number of objects is known: K is each image's own count.
-
-    Args:
-        model: in any mode; left in it.
-        data: the images.
-        split: "validation" while training, "test" for a number that is reported.
-        images: how many.
-        progress: called with (done, of how many).
-
-    Returns:
-        See ``mistnn.metrics.DetectionMetrics``. Of a model that reconstructs also ``rmse``, ``rmse_black``,
-        ``rmse_mean`` and ``r2``, see ``mistnn.metrics.ReconstructionMetrics``. On Gabor noise also ``precision`` and
-        ``recall`` of the impulses, found within half the width of a kernel; ``recall_close``, within half the least
-        distance between two; and what places drawn at random reach (``..._chance``). Of a model with several scales
-        also ``size_correlation`` and ``size_error`` in pixels, beside ``size_error_constant`` of the best constant size
-        and ``iou50_fixed_size`` of the same places with the median size.
-    """
-    from mistnn.metrics import DetectionMetrics, ReconstructionMetrics
-
-    samples = open_data(data, split, images)
-    metrics, errors = DetectionMetrics(), ReconstructionMetrics((model.config.channels, data.canvas, data.canvas))
-    all_found: list[Detections] = []
-    all_boxes: list[Tensor] = []
-    was_training = model.training
-    device = next(model.parameters()).device
-    model.eval()
-    with torch.inference_mode():
-        for start in range(0, images, EVALUATION_BATCH):
-            some = [samples[index] for index in range(start, min(start + EVALUATION_BATCH, images))]
-            for count, batch in _by_count(some):
-                assert batch.boxes is not None
-                seen = batch.images.to(device)
-                # There is no K of 0: in a scene without objects, 1 is found and left out again.
-                explained = model.explain(seen, max(1, count))
-                found = [_first(one, count) for one in explained.detections]
-                metrics.update(found, batch.boxes, batch.labels if model.class_names else None)
-                if explained.reconstruction is not None:
-                    rebuilt = explained.reconstruction.cpu() if count else torch.zeros_like(batch.images)
-                    errors.update(rebuilt, batch.images)
-                all_found.extend(found)
-                all_boxes.extend(batch.boxes)
-            if progress is not None:
-                progress(min(start + EVALUATION_BATCH, images), images)
-    model.train(was_training)
-    # K was given, so the number of detections is always right and says nothing.
-    result = {name: value for name, value in metrics.compute().items() if name != "count_error"}
-    if model.reconstructs:
-        result |= errors.compute()
-    if isinstance(data, GaborConfig):
-        result |= _impulse_metrics(all_found, all_boxes, data)
-    if isinstance(model, Mist) and len(model.config.scales) > 1:
-        result |= _size_metrics(all_found, all_boxes)
-    return result
-
-
-def _size_metrics(found: list[Detections], boxes: list[Tensor]) -> dict[str, float]:
-    """Whether the size was told, and what the same places with one size for all would reach."""
-    from mistnn.metrics import iou50, size_scores
-
-    if not any(len(one) for one in boxes):
-        return {}
-    middle = torch.cat([one[:, 2] for one in boxes]).median()
-    fixed = [one._replace(boxes=torch.cat((one.boxes[:, :2], middle.expand(len(one.boxes), 2)), 1)) for one in found]
-    scores = size_scores(found, boxes)
-    result = {
-        "iou50_fixed_size": iou50(fixed, boxes),
-        "size_correlation": scores.correlation,
-        "size_error": scores.error,
-        "size_error_constant": scores.constant_error,
-    }
-    return {name: value for name, value in result.items() if not math.isnan(value)}
-
-
-def _impulse_metrics(found: list[Detections], boxes: list[Tensor], data: GaborConfig) -> dict[str, float]:
-    """How many impulses were found, and how many as many places drawn at random would find."""
-    from mistnn.metrics import impulse_scores
-
-    low, high = data.margin, data.canvas - data.margin
-    random = torch.Generator().manual_seed(0)
-    guesses = []
-    for one in found:
-        places = torch.rand(len(one.boxes), 2, generator=random) * (high - low) + low
-        guesses.append(one._replace(boxes=torch.cat((places, one.boxes[:, 2:]), dim=1)))
-    scores, chance = impulse_scores(found, boxes), impulse_scores(guesses, boxes)
-    result = {"precision": scores.precision, "recall": scores.recall, "precision_chance": chance.precision}
-    if data.min_distance:
-        # Within half the least distance no place can stand for two impulses.
-        radius = data.min_distance / 2
-        result["recall_close"] = impulse_scores(found, boxes, radius).recall
-        result["recall_close_chance"] = impulse_scores(guesses, boxes, radius).recall
-    return result
-
-
-def _by_count(samples: Sequence[Sample]) -> Iterator[tuple[int, Batch]]:
-    """The samples in batches of one number of objects."""
-    groups: dict[int, list[Sample]] = {}
-    for sample in samples:
-        assert sample.boxes is not None
-        groups.setdefault(len(sample.boxes), []).append(sample)
-    return ((count, collate(group)) for count, group in groups.items())
-
-
-def _first(found: Detections, count: int) -> Detections:
-    """The best detections, on the CPU."""
-    labels = None if found.labels is None else found.labels[:count].cpu()
-    return Detections(found.boxes[:count].cpu(), found.scores[:count].cpu(), labels)
 
 
 def evaluate_stored(

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from mistnn.errors import MistError
 from mistnn.models.mist import Mist
-from mistnn.presets.experiment import at_root, describe, evaluate, mist_parts, restore
+from mistnn.presets.evaluation import evaluate
+from mistnn.presets.experiment import describe, mist_parts, restore
+from mistnn.presets.systems import at_root
 from mistnn.training import prepare_run_folder
 from mistnn.weights import load_model, read_config, save_model
 

@@ -13,7 +13,8 @@ from mistnn.models.rivals import ChannelwiseConfig, GridConfig, RivalStepConfig,
 from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.nn.patches import EncoderConfig
 from mistnn.presets import mist_digits, mist_discover
-from mistnn.presets.experiment import Experiment, ModelConfig, Preset
+from mistnn.presets.experiment import Experiment, Preset
+from mistnn.presets.systems import ModelConfig
 from mistnn.training import TrainConfig
 
 AUTO_ENCODER = EncoderConfig(network="small", width=32, code=32)

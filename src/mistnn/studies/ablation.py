@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mistnn.presets import Experiment, evaluate, read_log, train
-from mistnn.presets.experiment import SceneModel
+from mistnn.presets.systems import SceneModel
 from mistnn.studies.ledger import Entry, write_entry
 from mistnn.training.runfolder import write_atomically
 from mistnn.weights import commit, hardware, load_model, versions

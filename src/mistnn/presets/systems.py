@@ -1,0 +1,87 @@
+"""Every system, how it is trained, and every kind of images: the one place that knows them all."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from mistnn.data import GaborConfig, GaborNoise, Scenes, ScenesConfig, Split
+from mistnn.errors import MistError
+from mistnn.models.mist import LiftedStep, Mist, MistConfig, StepConfig, SupervisedStep, SupervisedStepConfig
+from mistnn.models.rivals import (
+    Channelwise,
+    ChannelwiseConfig,
+    Grid,
+    GridConfig,
+    RivalStep,
+    RivalStepConfig,
+    Xie20,
+    Xie20Config,
+)
+
+ModelConfig = MistConfig | GridConfig | ChannelwiseConfig | Xie20Config
+"""A system; which one, is told by the fields of the configuration, here and in the next two."""
+
+TrainingStepConfig = StepConfig | SupervisedStepConfig | RivalStepConfig
+"""How it is trained."""
+
+DataConfig = ScenesConfig | GaborConfig
+"""Images that are made on the fly; which kind, is told by the fields of the configuration."""
+
+
+SceneModel = Mist | Grid | Channelwise | Xie20
+"""A network that is measured: ``explain`` gives its K objects of each image and the images redrawn."""
+
+SceneStep = LiftedStep | SupervisedStep | RivalStep
+"""One iteration of any system."""
+
+
+def at_root(data: DataConfig, root: str | None) -> DataConfig:
+    """The same images with their digits in another place; Gabor noise needs none."""
+    return dataclasses.replace(data, root=root) if isinstance(data, ScenesConfig) else data
+
+
+def open_data(data: DataConfig, split: Split, length: int | None) -> Scenes | GaborNoise:
+    """The data set of a configuration."""
+    return Scenes(data, split, length) if isinstance(data, ScenesConfig) else GaborNoise(data, split, length)
+
+
+def kind_of(model: ModelConfig) -> str:
+    """The name under which a network is stored, see ``mistnn.weights.store.KINDS``."""
+    match model:
+        case MistConfig():
+            return "mist"
+        case GridConfig():
+            return "grid"
+        case ChannelwiseConfig():
+            return "channelwise"
+        case Xie20Config():
+            return "xie20"
+
+
+def build_model(config: ModelConfig) -> SceneModel:
+    """The network of a configuration."""
+    match config:
+        case MistConfig():
+            return Mist(config)
+        case GridConfig():
+            return Grid(config)
+        case ChannelwiseConfig():
+            return Channelwise(config)
+        case Xie20Config():
+            return Xie20(config)
+
+
+def build_step(model: SceneModel, config: TrainingStepConfig) -> SceneStep:
+    """The training step of a network.
+
+    Raises:
+        MistError: if the network can't be trained that way.
+    """
+    if isinstance(model, Mist):
+        if isinstance(config, StepConfig):
+            return LiftedStep(model, config)
+        if isinstance(config, SupervisedStepConfig):
+            return SupervisedStep(model, config)
+    elif isinstance(config, RivalStepConfig):
+        return RivalStep(model, config)
+    raise MistError(f"a {type(model).__name__} is not trained by {type(config).__name__}: take a preset's own step")
