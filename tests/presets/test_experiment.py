@@ -30,7 +30,7 @@ from mistnn.presets import (
     restore,
     train,
 )
-from mistnn.presets import experiment as experiment_module
+from mistnn.presets import evaluation as evaluation_module
 from mistnn.presets.experiment import check
 from mistnn.weights import commit, read_config, versions
 from tests.presets.tiny import TINY, changed, with_counts
@@ -170,7 +170,7 @@ def test_scenes_without_objects_count(model: Mist) -> None:
 def test_the_batch_does_not_matter(model: Mist, monkeypatch: pytest.MonkeyPatch) -> None:
     data, heard = with_counts(1, 2), []
     together = evaluate(model, data, "test", 7)
-    monkeypatch.setattr(experiment_module, "EVALUATION_BATCH", 3)
+    monkeypatch.setattr(evaluation_module, "EVALUATION_BATCH", 3)
     apart = evaluate(model, data, "test", 7, lambda done, total: heard.append((done, total)))
     assert apart == pytest.approx(together, abs=1e-6)
     assert heard == [(3, 7), (6, 7), (7, 7)]
