@@ -15,8 +15,8 @@ from mistnn.records import Detections
 MAX_PIXELS = 1 << 20
 """Most pixels that go through the network at once. The paper's heat-map network (four residual blocks, 32 channels,
 float32) takes 530 bytes a pixel in inference, measured on a CPU with torch 2.15: 0.56 GB for this many. Softmax and
-top-K, on the whole image in any case, take 21 a pixel: an image of 10,000 x 10,000 needs about 3 GB with its scores
-and pixels."""
+top-K, on the whole image in any case, take 36 a pixel with one scale, 3.6 GB for an image of 10,000 x 10,000, and more
+with several."""
 
 ALIGNMENT = 16
 """Tiles start at multiples of this, so that a network that works at a half to a sixteenth of the resolution samples a
