@@ -7,6 +7,7 @@ import torch
 
 from mistnn.cli.main import main
 from mistnn.errors import MistError
+from mistnn.models.mist import Mist
 from mistnn.presets import restore, train
 from mistnn.presets.evaluation import evaluate
 from mistnn.presets.readout import tune_readout
@@ -30,7 +31,8 @@ def test_the_best_is_written_and_the_weights_stay(run: Path, tmp_path: Path) -> 
     assert after.data == before.data and after.step == before.step
     assert read_config(tmp_path / "out").training == read_config(run).training is not None
     model = load_model(tmp_path / "out")
-    assert evaluate(model, after.data, "validation", 6) == best  # type: ignore[arg-type]
+    assert isinstance(model, Mist)
+    assert evaluate(model, after.data, "validation", 6) == best
     assert max(float(line.rsplit(" ", 1)[1]) for line in said) == pytest.approx(best["classified"], abs=1e-4)
     for (name, old), new in zip(load_model(run).state_dict().items(), model.state_dict().values(), strict=True):
         assert torch.equal(old, new), name

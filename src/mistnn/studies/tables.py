@@ -9,6 +9,7 @@ from typing import Literal
 
 from mistnn.errors import MistError
 from mistnn.presets import Experiment, evaluate_stored, find_preset, train
+from mistnn.presets.systems import at_root
 from mistnn.studies.ablation import at
 from mistnn.studies.ledger import QUICK, TABLES, Row, Table, make_entry, write_entry
 from mistnn.training.runfolder import CHECKPOINT
@@ -54,9 +55,8 @@ def experiment_of(row: Row, budget: Budget, seed: int, root: str | None) -> Expe
     steps = QUICK_STEPS if budget == "quick" else preset.train.steps
     batch = QUICK_BATCH if budget == "quick" else preset.train.batch_size
     changed = at(preset, seed, steps)
-    data = dataclasses.replace(preset.data, root=root) if hasattr(preset.data, "root") else preset.data
     train_config = dataclasses.replace(changed.train, batch_size=batch, evaluate_every=0)
-    return dataclasses.replace(changed, data=data, train=train_config, evaluation_images=0)
+    return dataclasses.replace(changed, data=at_root(changed.data, root), train=train_config, evaluation_images=0)
 
 
 def run_table(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mistnn.errors import MistError
 from mistnn.models.mist.network import Mist
+from mistnn.nn.schedule import check_rates, cosine_share
 from mistnn.nn.task import counted_loss, redrawn_loss
 from mistnn.ops.heatmap import ideal_heatmaps
 from mistnn.ops.losses import heatmap_loss, lifting_penalty, mass_offset
@@ -72,21 +73,13 @@ class StepConfig:
         Raises:
             MistError: naming the field, its value and the mend.
         """
-        for name in ("task_rate", "heatmap_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise MistError(f"step.{name}={getattr(self, name)} must be a finite learning rate above 0")
         for name in (
             "inner_steps", "keypoint_step", "keypoint_reach", "scale_step", "penalty", "confidence", "reconstruction",
             "decay_steps", "heatmap_warmup",
         ):  # fmt: skip
             if not 0 <= getattr(self, name) < math.inf:
                 raise MistError(f"step.{name}={getattr(self, name)} must be a finite number of 0 or more")
-        if not 0 <= self.decay <= 1:
-            raise MistError(f"step.decay={self.decay} must be a share from 0 to 1; 1 keeps the rates constant")
-        if self.decay < 1 and self.decay_steps < 1:
-            raise MistError(
-                f"step.decay={self.decay} needs step.decay_steps, the iterations it takes; e.g. train.steps"
-            )
+        check_rates(self.decay, self.decay_steps, task_rate=self.task_rate, heatmap_rate=self.heatmap_rate)
         fastest = self.keypoint_step * max(1.0, self.scale_step)
         if self.penalty * fastest > 1:
             raise MistError(
@@ -241,8 +234,7 @@ class LiftedStep:
 
     def _schedule(self, iteration: int) -> None:
         config = self.config
-        progress = min(1.0, iteration / max(1, config.decay_steps))
-        share = config.decay + (1 - config.decay) * 0.5 * (1 + math.cos(math.pi * progress))
+        share = cosine_share(iteration, config.decay, config.decay_steps)
         warmth = min(1.0, (iteration + 1) / max(1, config.heatmap_warmup))
         rates = {"task": config.task_rate * share, "heatmap": config.heatmap_rate * share * warmth}
         for name, optimizer in self.optimizers.items():

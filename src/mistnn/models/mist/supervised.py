@@ -7,7 +7,6 @@ equation 8 on the true patches.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 
 from mistnn.errors import MistError
 from mistnn.models.mist.network import Mist
+from mistnn.nn.schedule import check_rates, cosine_share
 from mistnn.nn.task import redrawn_loss
 from mistnn.ops.heatmap import ideal_heatmaps
 from mistnn.ops.losses import heatmap_loss
@@ -44,13 +44,7 @@ class SupervisedStepConfig:
         Raises:
             MistError: naming the field, its value and the mend.
         """
-        for name in ("task_rate", "heatmap_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise MistError(f"step.{name}={getattr(self, name)} must be a finite learning rate above 0")
-        if not 0 <= self.decay <= 1:
-            raise MistError(f"step.decay={self.decay} must be a share from 0 to 1; 1 keeps the rates constant")
-        if self.decay_steps < 0 or (self.decay < 1 and self.decay_steps < 1):
-            raise MistError(f"step.decay_steps={self.decay_steps} must be the iterations that step.decay takes")
+        check_rates(self.decay, self.decay_steps, task_rate=self.task_rate, heatmap_rate=self.heatmap_rate)
 
 
 class SupervisedStep:
@@ -98,8 +92,7 @@ class SupervisedStep:
 
     def _schedule(self, iteration: int) -> None:
         config = self.config
-        progress = min(1.0, iteration / max(1, config.decay_steps))
-        share = config.decay + (1 - config.decay) * 0.5 * (1 + math.cos(math.pi * progress))
+        share = cosine_share(iteration, config.decay, config.decay_steps)
         rates = {"task": config.task_rate, "heatmap": config.heatmap_rate}
         for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:

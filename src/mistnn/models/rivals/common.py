@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mistnn.errors import MistError
 from mistnn.nn.patches import EncoderConfig
+from mistnn.nn.schedule import check_rates, cosine_share
 from mistnn.records import Batch
 
 
@@ -45,13 +46,7 @@ class RivalStepConfig:
         Raises:
             MistError: naming the field, its value and the mend.
         """
-        for name in ("rate", "places_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise MistError(f"step.{name}={getattr(self, name)} must be a finite learning rate above 0")
-        if not 0 <= self.decay <= 1:
-            raise MistError(f"step.decay={self.decay} must be a share from 0 to 1; 1 keeps the rates constant")
-        if self.decay_steps < 0 or (self.decay < 1 and self.decay_steps < 1):
-            raise MistError(f"step.decay_steps={self.decay_steps} must be the iterations that step.decay takes")
+        check_rates(self.decay, self.decay_steps, rate=self.rate, places_rate=self.places_rate)
 
 
 class RivalStep:
@@ -70,8 +65,7 @@ class RivalStep:
 
     def __call__(self, batch: Batch, iteration: int) -> dict[str, Tensor]:
         """Trains on one batch; returns the scalars to log."""
-        progress = min(1.0, iteration / max(1, self.config.decay_steps))
-        share = self.config.decay + (1 - self.config.decay) * 0.5 * (1 + math.cos(math.pi * progress))
+        share = cosine_share(iteration, self.config.decay, self.config.decay_steps)
         rates = {"task": self.config.rate, "places": self.config.places_rate}
         images = batch.images.contiguous(memory_format=torch.channels_last)
         losses = self.model.losses(batch._replace(images=images))
