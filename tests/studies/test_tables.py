@@ -12,7 +12,17 @@ from mistnn.models.rivals import GridConfig, RivalStepConfig
 from mistnn.presets import PRESETS, Experiment, Preset
 from mistnn.presets.experiment import check
 from mistnn.studies import tables
-from mistnn.studies.ledger import QUICK, TABLES, Row, Table, read_ledger, results_page, table_lines
+from mistnn.studies.ledger import (
+    QUICK,
+    TABLES,
+    Row,
+    Table,
+    read_entry,
+    read_ledger,
+    results_page,
+    table_lines,
+    write_entry,
+)
 from mistnn.studies.tables import experiment_of, find_table, rows_of, run_table
 from tests.presets.tiny import TINY
 
@@ -53,7 +63,12 @@ def test_fills_keeps_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     results, runs, said = tmp_path / "results", tmp_path / "runs", []
     assert run_table(TABLE, "quick", 2, results, runs, say=said.append) == 4
     entries = read_ledger(results)
+    tries = [entry for entry in entries if entry.name.startswith("search-")]
+    assert [entry.name for entry in tries] == [f"search-tiny-mist-{factor}" for factor in ("x0.3", "x1", "x3")]
+    entries = [entry for entry in entries if entry not in tries]
     assert [entry.name for entry in entries] == ["tiny-grid-quick"] * 2 + ["tiny-mist-quick"] * 2
+    best = max(tries, key=lambda entry: entry.metrics["both"]).name.removeprefix("search-tiny-mist-")
+    assert f"rates {best} of" in entries[2].note and "rates" not in entries[0].note
     for entry in entries:
         assert (entry.steps, entry.batch_size, entry.images, entry.seed) == (2, 3, 5, 0)
         assert "Quick size: 2 steps of 3 images" in entry.note and "--budget quick" in entry.command
@@ -65,9 +80,23 @@ def test_fills_keeps_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(tables, "train", never)
     assert run_table(TABLE, "quick", 2, results, runs, say=said.append) == 0
     assert sum("kept" in line for line in said) == 4
+    assert not (runs / "tiny-grid-quick-x3-seed0").exists(), "what does not read is not searched"
     lines = table_lines(TABLE, entries, QUICK)
     assert len(lines) == 4 and lines[2].startswith("| MIST | tiny | 2 | 0.900 |")
     assert "not run" in table_lines(TABLE, entries)[2]
+
+
+def test_a_table_without_k_measures_again_what_another_table_trained(tmp_path: Path) -> None:
+    arguments = ("quick", 1, tmp_path / "results", tmp_path / "runs", "mist")
+    run_table(TABLE, *arguments, say=lambda text: None)
+    file = tmp_path / "results" / "tiny-mist-quick-seed0.json"
+    entry = read_entry(file)
+    assert {"ap50_free_k", "ap50_fixed_k", "count_error_free_k", "threshold"} <= entry.metrics.keys()
+    older = {name: value for name, value in entry.metrics.items() if not name.endswith("_k")}
+    write_entry(dataclasses.replace(entry, metrics=older), file)
+    assert run_table(TABLE, *arguments, say=lambda text: None) == 0
+    assert run_table(TABLE._replace(unknown_k=True), *arguments, say=lambda text: None) == 1
+    assert read_entry(file).metrics == entry.metrics
 
 
 def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

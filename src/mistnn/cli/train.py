@@ -14,6 +14,7 @@ import tyro
 from mistnn.cli.main import INTERRUPTED
 from mistnn.cli.parsing import Folder, parse, renamed, takes
 from mistnn.errors import MistError
+from mistnn.models.rivals import Zha18StepConfig
 from mistnn.presets import PRESETS, Experiment, find_preset, restore, train
 from mistnn.training import FitResult
 
@@ -147,7 +148,7 @@ def constant_rates_note(experiment: Experiment, steps_before: int) -> str | None
         steps_before: ``train.steps`` until now.
     """
     step, steps = experiment.step, experiment.train.steps
-    if step.decay == 1 or steps <= steps_before or steps <= step.decay_steps:
+    if isinstance(step, Zha18StepConfig) or step.decay == 1 or steps <= steps_before or steps <= step.decay_steps:
         return None
     return (
         f"the learning rates fall until step {step.decay_steps} (step.decay_steps) and stay at {step.decay:g} of their "

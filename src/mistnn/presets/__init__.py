@@ -19,6 +19,7 @@ from mistnn.presets.experiment import (
     train,
 )
 from mistnn.presets.systems import open_data
+from mistnn.presets.unknown_k import evaluate_unknown_k
 
 PRESETS: dict[str, Preset] = {
     preset.name: preset for preset in (*mist_digits.PRESETS, *mist_discover.PRESETS, *rivals.PRESETS)
@@ -46,6 +47,7 @@ __all__ = [
     "describe",
     "evaluate",
     "evaluate_stored",
+    "evaluate_unknown_k",
     "find_preset",
     "mist_parts",
     "open_data",

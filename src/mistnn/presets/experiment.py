@@ -32,6 +32,7 @@ from mistnn.presets.systems import (
     kind_of,
     open_data,
 )
+from mistnn.presets.unknown_k import evaluate_unknown_k
 from mistnn.training import FitResult, TrainConfig, fit, prepare_run_folder
 from mistnn.training.checkpoint import Progress
 from mistnn.training.runfolder import CHECKPOINT, METRICS
@@ -278,6 +279,7 @@ def evaluate_stored(
     root: str | None = None,
     split: Split = "test",
     progress: Callable[[int, int], None] | None = None,
+    unknown_k: bool = False,
 ) -> dict[str, float]:
     """The metrics of a run folder or a shipped model on scenes of its own experiment.
 
@@ -288,10 +290,12 @@ def evaluate_stored(
         root: where the digits lie, see ``ScenesConfig``.
         split: of the digits.
         progress: called with (done, of how many).
+        unknown_k: measure also where K is not told, see ``evaluate_unknown_k``.
     """
     data = restore(folder_or_name).data
     data = data if root is None else at_root(data, root)
     data = data if seed is None else dataclasses.replace(data, seed=seed)
     model = load_model(folder_or_name)
     assert isinstance(model, SceneModel)
-    return evaluate(model, data, split, images, progress)
+    metrics = evaluate(model, data, split, images, progress)
+    return metrics | evaluate_unknown_k(model, data, split, images) if unknown_k else metrics

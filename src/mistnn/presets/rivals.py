@@ -9,7 +9,14 @@ import dataclasses
 
 from mistnn.data import ScenesConfig
 from mistnn.models.mist import SupervisedStepConfig
-from mistnn.models.rivals import ChannelwiseConfig, GridConfig, RivalStepConfig, Xie20Config
+from mistnn.models.rivals import (
+    ChannelwiseConfig,
+    GridConfig,
+    RivalStepConfig,
+    Xie20Config,
+    Zha18Config,
+    Zha18StepConfig,
+)
 from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.nn.patches import EncoderConfig
 from mistnn.presets import mist_digits, mist_discover
@@ -43,6 +50,10 @@ def _redraw(model: ModelConfig, data: ScenesConfig, steps: int) -> Experiment:
     return Experiment(model, data, step, _loop(steps, 16))
 
 
+def _landmarks(data: ScenesConfig, steps: int) -> Experiment:
+    return Experiment(Zha18Config(), data, Zha18StepConfig(decay_steps=steps), _loop(steps, 16))
+
+
 def _read(model: ModelConfig, data: ScenesConfig, steps: int = 4000) -> Experiment:
     return Experiment(model, data, RivalStepConfig(decay=0.02, decay_steps=steps), _loop(steps, 32))
 
@@ -58,6 +69,8 @@ PRESETS = (
         _redraw(CHANNELS, EASY, 1200),
     ),
     Preset("channelwise-mnist-hard", "Table 1, Ch.-wise on MNIST hard", _redraw(CHANNELS, HARD, 2000)),
+    Preset("zha18-mnist-easy", "Table 1, Zha18: landmarks that redraw the image", _landmarks(EASY, 1200)),
+    Preset("zha18-mnist-hard", "Table 1, Zha18 on MNIST hard", _landmarks(HARD, 2000)),
     Preset(
         "channelwise-read-mnist-hard",
         "Table 2, Ch.-wise: the same for classification from class counts",

@@ -16,22 +16,26 @@ from mistnn.models.rivals import (
     RivalStepConfig,
     Xie20,
     Xie20Config,
+    Zha18,
+    Zha18Config,
+    Zha18Step,
+    Zha18StepConfig,
 )
 
-ModelConfig = MistConfig | GridConfig | ChannelwiseConfig | Xie20Config
+ModelConfig = MistConfig | GridConfig | ChannelwiseConfig | Xie20Config | Zha18Config
 """A system; which one, is told by the fields of the configuration, here and in the next two."""
 
-TrainingStepConfig = StepConfig | SupervisedStepConfig | RivalStepConfig
+TrainingStepConfig = StepConfig | SupervisedStepConfig | RivalStepConfig | Zha18StepConfig
 """How it is trained."""
 
 DataConfig = ScenesConfig | GaborConfig
 """Images that are made on the fly; which kind, is told by the fields of the configuration."""
 
 
-SceneModel = Mist | Grid | Channelwise | Xie20
+SceneModel = Mist | Grid | Channelwise | Xie20 | Zha18
 """A network that is measured: ``explain`` gives its K objects of each image and the images redrawn."""
 
-SceneStep = LiftedStep | SupervisedStep | RivalStep
+SceneStep = LiftedStep | SupervisedStep | RivalStep | Zha18Step
 """One iteration of any system."""
 
 
@@ -56,6 +60,8 @@ def kind_of(model: ModelConfig) -> str:
             return "channelwise"
         case Xie20Config():
             return "xie20"
+        case Zha18Config():
+            return "zha18"
 
 
 def build_model(config: ModelConfig) -> SceneModel:
@@ -69,6 +75,8 @@ def build_model(config: ModelConfig) -> SceneModel:
             return Channelwise(config)
         case Xie20Config():
             return Xie20(config)
+        case Zha18Config():
+            return Zha18(config)
 
 
 def build_step(model: SceneModel, config: TrainingStepConfig) -> SceneStep:
@@ -82,6 +90,9 @@ def build_step(model: SceneModel, config: TrainingStepConfig) -> SceneStep:
             return LiftedStep(model, config)
         if isinstance(config, SupervisedStepConfig):
             return SupervisedStep(model, config)
+    elif isinstance(model, Zha18):
+        if isinstance(config, Zha18StepConfig):
+            return Zha18Step(model, config)
     elif isinstance(config, RivalStepConfig):
         return RivalStep(model, config)
     raise MistError(f"a {type(model).__name__} is not trained by {type(config).__name__}: take a preset's own step")

@@ -80,12 +80,14 @@ class Table(NamedTuple):
         title: with the paper's own number of the table.
         columns: the metrics, as the ledger's entries name them.
         rows: of the table.
+        unknown_k: whether K that is not told is measured too.
     """
 
     command: str
     title: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
+    unknown_k: bool = False
 
 
 QUICK = "-quick"
@@ -103,9 +105,11 @@ TABLES = (
             Row("MIST, small auto-encoder", "MNIST easy", "mist-discover-mnist-easy", (0.038, None, None)),
             Row("Grid, small auto-encoder", "MNIST easy", "grid-mnist-easy", (0.039, None, None)),
             Row("Ch.-wise, small auto-encoder", "MNIST easy", "channelwise-mnist-easy", (0.042, None, None)),
+            Row("Zha18", "MNIST easy", "zha18-mnist-easy", (0.169, None, None)),
             Row("MIST, small auto-encoder", "MNIST hard", "mist-discover-mnist-hard-one-scale", (0.053, None, None)),
             Row("Grid, small auto-encoder", "MNIST hard", "grid-mnist-hard", (0.062, None, None)),
             Row("Ch.-wise, small auto-encoder", "MNIST hard", "channelwise-mnist-hard", (0.128, None, None)),
+            Row("Zha18", "MNIST hard", "zha18-mnist-hard", (0.191, None, None)),
             Row("MIST, paper's auto-encoder", "MNIST hard", "mist-discover-mnist-hard-paper", (0.053, None, None)),
             Row(
                 "MIST, small auto-encoder",
@@ -140,6 +144,17 @@ TABLES = (
             Row("Xie20, stride 4, small classifier", "MNIST-hard", "xie20-stride4-mnist-hard", XIE20_HARD),
         ),
     ),
+    Table(
+        "table5",
+        "Table 5: how much the K of the training matters (MIST, CVPR 2021)",
+        ("ap50", "ap50_fixed_k", "ap50_free_k", "count_error_free_k"),
+        (
+            Row("MIST, trained with K = 9", "MNIST-hard, 9 digits", "mist-mnist-hard", (0.922, None, None, None)),
+            Row("MIST, trained with K = 6", "6 to 9 digits", "mist-mnist-6-9", (0.901, None, None, None)),
+            Row("MIST, trained with K = 6", "3 to 9 digits", "mist-mnist-3-9", (0.908, None, None, None)),
+        ),
+        unknown_k=True,
+    ),
 )
 
 QUICK_NOTE = (
@@ -150,6 +165,7 @@ QUICK_NOTE = (
 PLAIN_TABLES = (
     ("The demo", "demo", ("iou50", "classified", "both", "seconds")),
     ("The demo without labels", "demo-discover", ("iou50", "rmse", "rmse_black", "r2", "seconds")),
+    ("Search for learning rates at quick size, on validation scenes", "search-", READING),
     ("Precision of the heat-map network's convolutions", "precision-", ("iou50", "classified", "both", "both_worst")),
     ("The off-centre trap", "off-centre-", ("iou50", "iou50_worst", "both", "offset")),
     ("Choices that the papers leave open, without labels", "choices-", ("iou50", "iou50_worst", "rmse", "rmse_black")),
@@ -258,17 +274,23 @@ def read_ledger(folder: Path) -> list[Entry]:
     Raises:
         MistError: if a file is broken; nothing is changed.
     """
-    entries = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(content, dict):
-                raise ValueError("not an object with keys")
-            entries.append(strict_converter().structure(content, Entry))
-        except (OSError, ValueError, cattrs.BaseValidationError) as error:
-            why = explain(error) if isinstance(error, cattrs.BaseValidationError) else str(error)
-            raise MistError(f"{path}: no entry of the ledger ({why}); mend or remove it") from error
-    return entries
+    return [read_entry(path) for path in sorted(folder.glob("*.json"))]
+
+
+def read_entry(path: Path) -> Entry:
+    """One entry of the ledger.
+
+    Raises:
+        MistError: if the file is broken.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("not an object with keys")
+        return strict_converter().structure(content, Entry)
+    except (OSError, ValueError, cattrs.BaseValidationError) as error:
+        why = explain(error) if isinstance(error, cattrs.BaseValidationError) else str(error)
+        raise MistError(f"{path}: no entry of the ledger ({why}); mend or remove it") from error
 
 
 def results_page(entries: list[Entry]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from mistnn.presets import find_preset, mist_parts
+from mistnn.presets.mist_digits import EMBEDDED_THREE
 from mistnn.studies.ablation import Cell
 
 STEPS = 200
@@ -32,6 +33,7 @@ def _cell(objective: Literal["eq9", "joint"], start: Literal["energy", "random"]
     model, step = mist_parts(demo)
     experiment = dataclasses.replace(
         demo,
+        data=EMBEDDED_THREE,  # digits as they are: what is asked is where keypoints settle
         model=dataclasses.replace(
             model,
             decoder=model.decoder if joint else 0,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Literal, get_args
 
 from mistnn.presets import find_preset, mist_parts
+from mistnn.presets.mist_digits import EMBEDDED_THREE
 from mistnn.studies.ablation import Cell
 
 STEPS = 400
@@ -18,5 +19,6 @@ def precision_cells() -> Iterator[Cell]:
     """The same experiment twice."""
     demo = find_preset("demo").experiment
     for precision in get_args(Precision):
-        experiment = dataclasses.replace(demo, step=dataclasses.replace(mist_parts(demo)[1], precision=precision))
+        step = dataclasses.replace(mist_parts(demo)[1], precision=precision)
+        experiment = dataclasses.replace(demo, data=EMBEDDED_THREE, step=step)
         yield Cell(f"precision-{precision}", f"the demo, heat-map network in {precision}", experiment)

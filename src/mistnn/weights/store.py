@@ -103,11 +103,18 @@ def _xie20() -> Kind:
     return Kind(Xie20Config, Xie20)
 
 
+def _zha18() -> Kind:
+    from mistnn.models.rivals import Zha18, Zha18Config
+
+    return Kind(Zha18Config, Zha18)
+
+
 KINDS: Mapping[str, Callable[[], Kind]] = {
     "mist": _mist,
     "grid": _grid,
     "channelwise": _channelwise,
     "xie20": _xie20,
+    "zha18": _zha18,
 }
 """Every kind of model this package can load. Behind a function, so that reading a configuration builds no network."""
 

@@ -1,9 +1,10 @@
-"""The systems that MIST is measured against in its paper: Grid, Channel-wise, Xie20; see README.md in this folder."""
+"""The systems that MIST is measured against in its paper: Grid, Channel-wise, Zha18, Xie20; see README.md here."""
 
 from mistnn.models.rivals.channelwise import Channelwise, ChannelwiseConfig, soft_argmax
 from mistnn.models.rivals.common import RivalStep, RivalStepConfig
 from mistnn.models.rivals.grid import Grid, GridConfig
 from mistnn.models.rivals.xie20 import Xie20, Xie20Config
+from mistnn.models.rivals.zha18 import Zha18, Zha18Config, Zha18Step, Zha18StepConfig
 
 __all__ = [
     "Channelwise",
@@ -14,5 +15,9 @@ __all__ = [
     "RivalStepConfig",
     "Xie20",
     "Xie20Config",
+    "Zha18",
+    "Zha18Config",
+    "Zha18Step",
+    "Zha18StepConfig",
     "soft_argmax",
 ]
