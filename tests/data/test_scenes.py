@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from mistnn.data import DigitSource, Scenes, ScenesConfig
 from mistnn.data.digits import load_embedded
-from mistnn.data.scenes import Layout, resizer
+from mistnn.data.scenes import Layout, resizer, warp
 from mistnn.errors import MistError
 from mistnn.records import Sample, collate
 
@@ -334,3 +334,37 @@ def test_fast_enough() -> None:
             scenes[index]
         best = min(best, (time.perf_counter() - began) / 50)
     assert best < 2e-3
+
+
+def test_bent_digits_keep_their_places_and_spare_the_tests() -> None:
+    """Training digits are bent, each in its own way; places, sizes and classes are those of the unbent scene."""
+    plain, bent = Scenes(THREE, "train", 20), Scenes(replace(THREE, warp=0.25), "train", 20)
+    for index in range(20):
+        before, after = plain[index], bent[index]
+        assert_equal(before._replace(image=after.image), after)
+        assert not torch.equal(before.image, after.image)
+        assert_equal(after, bent[index])
+        assert after.image.sum() == pytest.approx(before.image.sum().item(), rel=0.8)
+    for split in ("validation", "test"):
+        assert_equal(Scenes(THREE, split, 3)[1], Scenes(replace(THREE, warp=0.25), split, 3)[1])
+
+
+def test_a_warp_is_about_the_middle_of_the_frame() -> None:
+    frames = np.zeros((2, 12, 12), np.float32)
+    frames[0, 4:6, 8:10] = 1  # 4 to the right of and 1 above the middle of 10 x 10
+    frames[1, 5:7, 5:7] = 1  # the middle of 12 x 12
+    sides = np.array([10, 12])
+    turned = warp(frames, sides, np.array([[[0, -1], [1, 0]], [[0.8, 0.1], [0, 0.8]]]))
+    expected = np.zeros((12, 12), np.float32)
+    expected[0:2, 4:6] = 1  # what (x, y) shows was at (-y, x)
+    np.testing.assert_allclose(turned[0], expected, atol=1e-5)
+    rows, columns = np.mgrid[:12, :12] + 0.5
+    assert (turned[1] * columns).sum() / turned[1].sum() == pytest.approx(6)
+    assert (turned[1] * rows).sum() / turned[1].sum() == pytest.approx(6)
+    assert turned[1].sum() == pytest.approx(4 / 0.64, rel=0.1)
+
+
+@pytest.mark.parametrize("share", [-0.1, 0.5, float("nan")])
+def test_impossible_warps(share: float) -> None:
+    with pytest.raises(MistError, match="data.warp="):
+        replace(THREE, warp=share)

@@ -70,7 +70,7 @@ def test_bad_images_among_good_ones_are_skipped_and_named(tmp_path: Path) -> Non
     assert summary.images == 3 and summary.detections == 15
     assert [skipped.file for skipped in summary.skipped] == ["b.png", "d.png", "f.png"]
     assert "can't be read" in summary.skipped[0].reason
-    assert summary.skipped[2].reason == "has 4 pixels, fewer than --k 5"
+    assert summary.skipped[2].reason == "has 4 pixels, K must be from 1 to that, and is 5"
     assert {row["file"] for row in _rows(tmp_path / "out" / "counts.csv")} == {"a.png", "c.png", "e.png"}
     assert _tree(tmp_path / "out" / "overlays") == ["a.png", "c.png", "e.png"]
     assert steps[-1] == (6, 6)
@@ -211,7 +211,7 @@ def test_memory_is_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(
-    ("k", "word"), [(0, "--k must be at least 1, got 0"), (-3, "got -3"), (193, "--k is 193.*largest has 192")]
+    ("k", "word"), [(0, "--k must be at least 1, got 0"), (-3, "got -3"), (193, "--k is 193.*at most 192")]
 )
 def test_bad_k_leaves_nothing(tmp_path: Path, k: int, word: str) -> None:
     _image(tmp_path / "in" / "a.png")

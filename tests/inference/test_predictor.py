@@ -77,7 +77,7 @@ def test_names_without_classes() -> None:
 
 @pytest.mark.parametrize("k", [0, -1, 601])
 def test_bad_k(k: int) -> None:
-    with pytest.raises(MistError, match=f"k must be from 1 to 600.*got {k}"):
+    with pytest.raises(MistError, match=f"K must be from 1 to.*is {k}"):
         Predictor(FakeDetector()).predict(_spot(1, 1), k)
 
 

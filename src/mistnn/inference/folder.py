@@ -93,8 +93,8 @@ class _Tally:
     detections: int = 0
     approximate: int = 0
     skipped: list[Skipped] = field(default_factory=list)
-    # Pixels of the largest image that has fewer than K; 0 if there is none.
-    too_small: int = 0
+    # Most objects that fit into an image that has room for fewer than K; 0 if there is no such image.
+    room: int = 0
 
 
 def predict_folder(
@@ -135,8 +135,8 @@ def predict_folder(
         progress: called with (done, of how many) after each batch.
 
     Raises:
-        MistError: k below 1 or above the pixels of every image; no images; ``out`` is no folder, can't be written to,
-            or holds results or a run.
+        MistError: k below 1 or more than the model can find in any image; no images; ``out`` is no folder, can't be
+            written to, or holds results or a run.
     """
     k = predictor.model.config.k if k is None else k
     if k < 1:
@@ -158,11 +158,11 @@ def _predict_into(
     tally = _Tally()
     drawings = overlay_names([file.name for file in files]) if overlays else {}
     rebuilds = overlay_names([file.name for file in files], (".png",)) if overlays and predictor.reconstructs else {}
-    channels, classes = predictor.model.config.channels, predictor.model.class_names
+    classes = predictor.model.class_names
     with _table(stage / DETECTIONS_FILE) as detection_table, _table(stage / COUNTS_FILE) as count_table:
         detection_table.writerow(("file", "x", "y", "w", "h", "label", "score"))
         count_table.writerow(("file", "class", "count"))
-        for batch in _batches(_usable(files, channels, k, tally), predictor.max_pixels):
+        for batch in _batches(_usable(files, predictor, k, tally), predictor.max_pixels):
             images = torch.stack([one.tensor for one in batch])
             found = predictor.predict_batch(images, k)
             if rebuilds:
@@ -177,18 +177,15 @@ def _predict_into(
                     _write_overlay(stage / OVERLAYS_FOLDER / drawings[one.name], one.picture, objects, names)
                 tally.images += 1
                 tally.detections += len(names)
-                if not predictor.model.tileable:
-                    tally.approximate += one.picture.width * one.picture.height > predictor.max_pixels
+                tally.approximate += predictor.is_approximate(one.picture.height, one.picture.width)
             if progress is not None:
                 progress(tally.images + len(tally.skipped), len(files))
-    if tally.images == 0 and tally.too_small:
-        raise MistError(
-            f"--k is {k}, more than the pixels of every image (the largest has {tally.too_small}): give a smaller one"
-        )
+    if tally.images == 0 and tally.room:
+        raise MistError(f"--k is {k}, and this model finds at most {tally.room} objects in these images: give fewer")
     return PredictSummary(tally.images, tally.detections, tuple(tally.skipped), tally.approximate)
 
 
-def _usable(files: Sequence[ImageFile], channels: int, k: int, tally: _Tally) -> Iterator[_Opened]:
+def _usable(files: Sequence[ImageFile], predictor: Predictor, k: int, tally: _Tally) -> Iterator[_Opened]:
     """Opens one image after the other; those that can't be used go to the tally."""
     for file in files:
         try:
@@ -196,12 +193,13 @@ def _usable(files: Sequence[ImageFile], channels: int, k: int, tally: _Tally) ->
         except UnreadableImage as error:
             tally.skipped.append(Skipped(file.name, f"can't be read: {error}"))
             continue
-        pixels = picture.width * picture.height
-        if pixels < k:
-            tally.skipped.append(Skipped(file.name, f"has {pixels} pixels, fewer than --k {k}"))
-            tally.too_small = max(tally.too_small, pixels)
+        refusal = predictor.refusal(picture.height, picture.width, k)
+        if refusal is not None:
+            tally.skipped.append(Skipped(file.name, refusal))
+            most = predictor.most(picture.height, picture.width)
+            tally.room = max(tally.room, most if most < k else 0)
             continue
-        yield _Opened(file.name, picture, to_tensor(picture, channels))
+        yield _Opened(file.name, picture, to_tensor(picture, predictor.model.config.channels))
 
 
 def _batches(images: Iterable[_Opened], max_pixels: int) -> Iterator[list[_Opened]]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mistnn.errors import MistError
 from mistnn.inference.images import UnreadableImage, normalise_mode, open_image, to_tensor
-from mistnn.inference.tiles import MAX_PIXELS, Detector, Reconstructor, detect
+from mistnn.inference.tiles import MAX_PIXELS, Detector, Reconstructor, WholeImageModel, detect
 from mistnn.records import Detections
 from mistnn.weights import load_model
 
@@ -31,12 +31,12 @@ class Predictor:
         >>> print(found.boxes, predictor.names(found))  # doctest: +SKIP
     """
 
-    def __init__(self, model: Detector, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(self, model: Detector | WholeImageModel, max_pixels: int = MAX_PIXELS) -> None:
         """Wraps a model, which is put in eval mode and stays on its device.
 
         Args:
             model: finds objects in images of any size.
-            max_pixels: larger images go through the network in tiles.
+            max_pixels: larger images go through the network in tiles; a model that can't be tiled takes none.
         """
         self.model = model
         self.max_pixels = max_pixels
@@ -54,7 +54,7 @@ class Predictor:
             MistError: no such folder or name, or a folder that can't be trusted.
         """
         model = load_model(name_or_folder).to(device)
-        if not isinstance(model, Detector):
+        if not isinstance(model, Detector | WholeImageModel):
             raise MistError(
                 f"{name_or_folder} holds a {type(model).__name__}, which finds no objects: give another model"
             )
@@ -72,7 +72,8 @@ class Predictor:
             k: how many; the K of the training if not given.
 
         Raises:
-            MistError: the file can't be read, or k is below 1 or above the number of pixels.
+            MistError: the file can't be read; the model can't find k objects in it; it is too large for a model that
+                takes images in one piece only.
             ValueError: an array or tensor of another shape, type or range.
         """
         if isinstance(image, str | Path):
@@ -84,9 +85,9 @@ class Predictor:
         else:
             tensor = as_image_tensor(image, self.model.config.channels)
         k = self.model.config.k if k is None else k
-        pixels = tensor.shape[-2] * tensor.shape[-1]
-        if not 1 <= k <= pixels:
-            raise MistError(f"k must be from 1 to {pixels}, the number of pixels, got {k}")
+        refusal = self.refusal(tensor.shape[-2], tensor.shape[-1], k)
+        if refusal is not None:
+            raise MistError(f"this image {refusal}")
         return self.predict_batch(tensor.unsqueeze(0), k)[0]
 
     @torch.inference_mode()
@@ -100,16 +101,43 @@ class Predictor:
             k: how many; the K of the training if not given.
         """
         k = self.model.config.k if k is None else k
-        found = detect(self.model, images.to(self.device), k, self.max_pixels)
+        images = images.to(self.device)
+        if isinstance(self.model, Detector):
+            found = detect(self.model, images, k, self.max_pixels)
+        else:
+            found = self.model.explain(images, k).detections
         return [
             Detections(one.boxes.cpu(), one.scores.cpu(), None if one.labels is None else one.labels.cpu())
             for one in found
         ]
 
+    def most(self, height: int, width: int) -> int:
+        """How many objects can be found in an image of this size."""
+        return height * width if isinstance(self.model, Detector) else self.model.most(height, width)
+
+    def refusal(self, height: int, width: int, k: int) -> str | None:
+        """Why K objects can't be sought in an image of this size, with the image as the subject; ``None`` if they can.
+
+        Images beyond ``max_pixels`` are refused where the model can't be tiled.
+        """
+        pixels, most = height * width, self.most(height, width)
+        if not isinstance(self.model, Detector) and pixels > self.max_pixels:
+            return f"has {pixels:,} pixels, and this model takes at most {self.max_pixels:,}: crop or shrink it"
+        if 1 <= k <= most:
+            return None
+        if k >= 1 and most < pixels:
+            return f"has room for {most} objects in this model, fewer than K = {k}: give a K of {most} or less"
+        return f"has {pixels} pixels, K must be from 1 to that, and is {k}"
+
+    def is_approximate(self, height: int, width: int) -> bool:
+        """Whether an image of this size is seen in tiles that a network normalises on their own."""
+        tiled = isinstance(self.model, Detector) and height * width > self.max_pixels
+        return tiled and isinstance(self.model, Detector) and not self.model.tileable
+
     @property
     def reconstructs(self) -> bool:
         """Whether ``reconstruct`` works with this model."""
-        return isinstance(self.model, Reconstructor) and self.model.reconstructs
+        return isinstance(self.model, Reconstructor | WholeImageModel) and self.model.reconstructs
 
     @torch.inference_mode()
     def reconstruct(
@@ -127,8 +155,13 @@ class Predictor:
         Raises:
             ValueError: the model has no decoder.
         """
-        if not isinstance(self.model, Reconstructor) or not self.model.reconstructs:
+        if not self.reconstructs:
             raise ValueError("this model has no decoder, it can't reconstruct")
+        if isinstance(self.model, WholeImageModel):
+            rebuilt = self.model.explain(images.to(self.device), len(found[0].boxes)).reconstruction
+            assert rebuilt is not None
+            return rebuilt.cpu()
+        assert isinstance(self.model, Reconstructor)
         keypoints = self.model.keypoints_of(torch.stack([one.boxes for one in found]).to(self.device))
         return self.model.reconstruct(images.to(self.device), keypoints).cpu()
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mistnn.records import Detections
+from mistnn.records import Detections, Explanation
 
 MAX_PIXELS = 1 << 20
 """Most pixels that go through the network at once. The paper's heat-map network (four residual blocks, 32 channels,
@@ -94,6 +94,34 @@ class Reconstructor(Protocol):
 
     def reconstruct(self, images: Tensor, keypoints: Tensor) -> Tensor:
         """(batch, channels, height, width), the sum of the parts at the keypoints."""
+        ...
+
+
+@runtime_checkable
+class WholeImageModel(Protocol):
+    """A network that takes images in one piece only: the systems that MIST is measured against."""
+
+    @property
+    def config(self) -> DetectorConfig:
+        """Its configuration."""
+        ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One name a class; empty for a model without classes."""
+        ...
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether ``explain`` redraws."""
+        ...
+
+    def most(self, height: int, width: int) -> int:
+        """How many objects it can find in an image of this size."""
+        ...
+
+    def explain(self, images: Tensor, k: int) -> Explanation:
+        """The K objects of each image, and the images redrawn."""
         ...
 
 

@@ -97,6 +97,10 @@ class Channelwise(Rival):
         """Whether it can draw an image again from its parts."""
         return self.config.decoder > 0
 
+    def most(self, height: int, width: int) -> int:
+        """K, whatever the size."""
+        return self.config.k
+
     def forward(self, images: Tensor) -> tuple[Tensor, TaskOutput, Tensor | None]:
         """(batch, channels, height, width) to boxes (batch, k, 4), the task network's output and the images redrawn."""
         points = soft_argmax(self.heatmap_network.maps(images))

@@ -23,6 +23,10 @@ class Rival(nn.Module, abc.ABC):
     def losses(self, batch: Batch) -> Mapping[str, Tensor]:
         """The loss of each image, (batch,), as "task", and its terms."""
 
+    @abc.abstractmethod
+    def most(self, height: int, width: int) -> int:
+        """How many objects it can find in an image of this size: as many as it has places for."""
+
 
 @dataclass(frozen=True)
 class RivalStepConfig:

@@ -76,6 +76,10 @@ class Grid(Rival):
         """Always."""
         return True
 
+    def most(self, height: int, width: int) -> int:
+        """K, whatever the size."""
+        return self.config.k
+
     def boxes(self, images: Tensor) -> Tensor:
         """The cells of each image, (batch, cells^2, 4), row by row."""
         height, width, cells = images.shape[-2], images.shape[-1], self.config.cells

@@ -87,6 +87,10 @@ class Xie20(Rival):
         """Never: the paper found it too large for generative tasks."""
         return False
 
+    def most(self, height: int, width: int) -> int:
+        """How many places an image of this size has."""
+        return (height // self.config.stride) * (width // self.config.stride)
+
     def places(self, images: Tensor) -> Tensor:
         """The boxes of all N places, (batch, n, 4), row by row: the middles of stride x stride squares."""
         stride = self.config.stride

@@ -246,6 +246,10 @@ class Zha18(Rival):
         """Always."""
         return True
 
+    def most(self, height: int, width: int) -> int:
+        """K, whatever the size."""
+        return self.config.k
+
     def landmarks(self, images: Tensor) -> Landmarks:
         """(batch, channels, height, width) to K landmarks an image."""
         return landmarks_of(self.landmark_network(images))

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from mistnn.errors import MistError
+from mistnn.models.rivals import Zha18, Zha18Config, Zha18Step, Zha18StepConfig
+from mistnn.models.rivals.zha18 import Warp, balancing, concentration, landmarks_of, phase, separation
+from mistnn.ops.splines import control_grid
+from mistnn.records import Batch
+
+SMALL = Zha18Config(k=3, widths=(8, 16), features=8, descriptor=4, heat_levels=2, box_size=8.0)
+
+
+def scenes(batch: int = 4, side: int = 20) -> Batch:
+    """Two blobs an image at places of its own."""
+    random = torch.Generator().manual_seed(0)
+    centres = torch.rand(batch, 2, 2, generator=random) * (side - 8) + 4
+    x = torch.arange(side) + 0.5
+    squared = (x - centres[..., :1]).square()[..., None, :] + (x - centres[..., 1:]).square()[..., :, None]
+    return Batch(torch.exp(-squared / 8).sum(1, keepdim=True).clamp(max=1), None, None, None)
+
+
+def test_a_landmark_is_the_mean_place_of_its_channel() -> None:
+    scores = torch.full((1, 3, 10, 20), 0.0)
+    scores[0, 2] = 60.0  # the background, but where the landmarks are
+    scores[0, 0, 3, 5] = scores[0, 1, 2, 4] = scores[0, 1, 6, 14] = 120.0
+    found = landmarks_of(scores)
+    torch.testing.assert_close(found.maps.sum(1), torch.ones(1, 10, 20))
+    torch.testing.assert_close(found.places, torch.tensor([[[5.5 / 20, 3.5 / 10], [9.5 / 20, 4.5 / 10]]]))
+    torch.testing.assert_close(found.variances[0, 0], torch.zeros(2), atol=1e-6, rtol=0)
+    torch.testing.assert_close(found.variances[0, 1], torch.tensor([(5 / 20) ** 2, (2 / 10) ** 2]))
+
+
+def test_constraints_by_hand() -> None:
+    variances = torch.tensor([[[0.01, 0.03], [0.04, 0.04]]])
+    assert concentration(variances).item() == pytest.approx(2 * math.pi * math.e * (0.02 + 0.04))
+    assert balancing(variances).item() == pytest.approx((0.1 - 0.03**0.5) ** 2, rel=1e-3)
+    places = torch.tensor([[[0.2, 0.2], [0.2, 0.3], [0.9, 0.9]]])
+    assert separation(places, 0.1).item() == pytest.approx(2 * math.exp(-0.5), abs=1e-4), "each pair counts twice"
+
+
+def test_a_warp_moves_pixels_and_places_alike() -> None:
+    """What the warped image shows at p was at g(p): a bright pixel's place tells."""
+    control = control_grid(3, 3)
+    linear = torch.tensor([[[0.0, -1.25], [1.25, 0.0]]])
+    warp = Warp(linear, torch.tensor([[0.05, -0.02]]), control[None], control)
+    image = torch.zeros(1, 1, 64, 64)
+    image[..., 20:24, 30:34] = 1
+    warped = warp.image(image)[0, 0]
+    x = (torch.arange(64) + 0.5) / 64
+    centre = torch.stack(((warped.sum(0) * x).sum(), (warped.sum(1) * x).sum())) / warped.sum()
+    torch.testing.assert_close(warp(centre[None, None])[0, 0], torch.tensor([32 / 64, 22 / 64]), atol=5e-3, rtol=0)
+
+
+def test_warps_have_the_stated_sizes() -> None:
+    torch.manual_seed(0)
+    warp = Zha18StepConfig().warp(4000, torch.zeros(1))
+    zoom = torch.linalg.det(warp.linear).sqrt()
+    angle = torch.rad2deg(torch.atan2(warp.linear[:, 1, 0], warp.linear[:, 0, 0]))
+    assert 0.8 <= zoom.min() < 0.81 and 1.24 < zoom.max() <= 1.2501
+    assert -10.001 <= angle.min() < -9.9 and 9.9 < angle.max() <= 10.001
+    assert 0.149 < warp.shift.abs().max() <= 0.15
+    assert (warp.targets - warp.control).std().item() == pytest.approx(0.1 / 6, rel=0.02)
+
+
+def test_phases() -> None:
+    assert [phase(at, 300) for at in (0, 99, 100, 199, 200, 299, 5000)] == [0, 0, 1, 1, 2, 2, 2]
+
+
+def test_learns_to_redraw_and_every_weight_learns() -> None:
+    torch.manual_seed(0)
+    step, batch = Zha18Step(Zha18(SMALL), Zha18StepConfig(decay_steps=90)), scenes()
+    first = step(batch, 0)
+    for name, part in step.model.named_parameters():
+        assert part.grad is not None and part.grad.isfinite().all() and part.grad.any(), name
+    for iteration in range(1, 90):
+        last = step(batch, iteration)
+    assert last["reconstruction"] < 0.2 * first["reconstruction"]
+    assert set(last) == {"task", "reconstruction", "concentration", "balancing", "separation", "equivariance"}
+    rate = step.optimizers["all"].param_groups[0]["lr"]
+    assert rate == pytest.approx(1e-5), "a hundredth in the last third"
+
+
+def test_constraints_alone_concentrate_and_spread_the_landmarks() -> None:
+    torch.manual_seed(0)
+    config = Zha18StepConfig(decay_steps=10_000, reconstruction=0.0, equivariance=0.0, rate=3e-3)
+    step, batch = Zha18Step(Zha18(SMALL), config), scenes()
+    first = step(batch, 0)
+    for iteration in range(60):
+        last = step(batch, iteration)
+    assert last["concentration"] < 0.7 * first["concentration"]
+    assert last["separation"] < 0.7 * first["separation"]
+
+
+def test_explanation() -> None:
+    torch.manual_seed(0)
+    model, batch = Zha18(SMALL).eval(), scenes(side=18)
+    found = model.explain(batch.images, 2)
+    assert found.reconstruction is not None and found.reconstruction.shape == batch.images.shape
+    places = model.landmarks(batch.images).places[0] * 18
+    for box in found.detections[0].boxes:
+        assert (places - box[:2]).abs().sum(-1).min() < 1e-4 and box[2:].tolist() == [8.0, 8.0]
+    assert all((one.scores.diff() <= 0).all() for one in found.detections)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"k": 0}, "model.k=0"),
+        ({"channels": 2}, "model.channels=2"),
+        ({"widths": (8,)}, r"model.widths=\(8,\)"),
+        ({"heat_width": 0.0}, "model.heat_width=0"),
+    ],
+)
+def test_impossible_networks(change: dict[str, object], word: str) -> None:
+    with pytest.raises(MistError, match=word):
+        dataclasses.replace(SMALL, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [({"separation": -1.0}, "step.separation=-1"), ({"zoom": 0.5}, "step.zoom=0.5"), ({"rate": 0.0}, "step.rate=0")],
+)
+def test_impossible_steps(change: dict[str, object], word: str) -> None:
+    with pytest.raises(MistError, match=word):
+        dataclasses.replace(Zha18StepConfig(), **change)
