@@ -118,6 +118,7 @@ def test_only() -> None:
     assert [row.name for row in rows_of(TABLES[2], "xie20")] == [
         "xie20-mnist-3", "xie20-mnist-hard", "xie20-stride4-mnist-hard"
     ]  # fmt: skip
+    assert [row.name for row in rows_of(TABLES[1], "mist-mnist-hard")] == ["mist-mnist-hard"]
     assert len(rows_of(TABLES[0], None)) == len(TABLES[0].rows)
     with pytest.raises(MistError, match="not in the package yet"):
         rows_of(TABLES[0], "esl16")

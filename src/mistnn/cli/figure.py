@@ -15,6 +15,8 @@ from mistnn.errors import MistError
 DESCRIPTION = """\
 Draws a figure of MIST (CVPR 2021) with a trained model, as PNG and PDF.
 
+  fig2     how each system of Table 1 redraws the same scenes, with its error on them; `--model DIR` is
+           the folder of the runs of `mist reproduce table1` (runs/tables if not given)
   fig3     two test scenes: input, boxes and synthesis; each patch before and after the auto-encoder
   fig4     Gabor noise: input, impulses and synthesis; true kernels above the ones found.
            An impulse counts as found within half a kernel's width
@@ -32,7 +34,7 @@ class Figure:
     """The arguments.
 
     Attributes:
-        name: which figure: fig3, fig4, fig5, fig7, fig8, samples.
+        name: which figure: fig2, fig3, fig4, fig5, fig7, fig8, samples.
         model: a run folder, or the name of a shipped model; the figure's own if not given.
         out: folder for the two files, made if it is missing.
         seed: of the scenes; the one of the training run if not given.

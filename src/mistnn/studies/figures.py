@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from mistnn.data import Scenes, ScenesConfig
 from mistnn.errors import MistError
 from mistnn.models.mist import Mist
+from mistnn.studies.comparison import figure_2
 from mistnn.studies.demo import view_scenes
 from mistnn.studies.discovery import data_of, figure_3, figure_4, figure_7, figure_8
 from mistnn.viz import draw_samples, draw_scenes, save_figure
@@ -116,6 +117,7 @@ SHEET: Mapping[str, ScenesConfig] = {
 
 TRAINING = "fig7"
 FIGURES: Mapping[str, Draw] = {
+    "fig2": figure_2,
     "fig3": figure_3,
     "fig4": figure_4,
     "fig5": figure_5,

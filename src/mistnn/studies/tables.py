@@ -51,6 +51,7 @@ def rows_of(table: Table, only: str | None) -> list[Row]:
     if "esl16" in word:
         raise MistError(f"--only {only}: this system is not in the package yet")
     rows = [row for row in table.rows if word in row.name or word in row.system.lower()]
+    rows = [row for row in rows if row.name == word] or rows  # a whole name means that one, not all that begin like it
     if not rows:
         names = ", ".join(row.name for row in table.rows)
         raise MistError(f"--only {only}: {table.command} has no such system; its presets are {names}")

@@ -1,6 +1,7 @@
 """Pictures: functions that take records and return a matplotlib ``Figure``; matplotlib loads when one is drawn."""
 
-from mistnn.viz.cost import CostPoint, draw_cost
+from mistnn.viz.comparison import draw_comparison
+from mistnn.viz.cost import CandidatePoint, CostPoint, draw_candidates, draw_cost
 from mistnn.viz.curves import Curve, draw_curves
 from mistnn.viz.evolution import draw_evolution
 from mistnn.viz.heatmaps import draw_heatmap, draw_heatmap_history, heatmap_peak
@@ -12,11 +13,14 @@ from mistnn.viz.style import DARK, LIGHT, Theme, figure_to_png, picture_to_png, 
 __all__ = [
     "DARK",
     "LIGHT",
+    "CandidatePoint",
     "CostPoint",
     "Curve",
     "Explained",
     "Theme",
     "class_label",
+    "draw_candidates",
+    "draw_comparison",
     "draw_cost",
     "draw_curves",
     "draw_evolution",

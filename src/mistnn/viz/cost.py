@@ -86,6 +86,67 @@ def draw_cost(
     return figure
 
 
+class CandidatePoint(NamedTuple):
+    """What a step costs where an object may be at one of so many places.
+
+    Attributes:
+        candidates: N.
+        seconds: median time of a step; ``None`` where it was not measured.
+        peak_bytes: memory it takes beyond that before the first step; ``None`` where it was not measured.
+        foretold_bytes: the same by a formula.
+    """
+
+    candidates: int
+    seconds: float | None
+    peak_bytes: float | None
+    foretold_bytes: float
+
+
+def draw_candidates(
+    curves: Mapping[str, Sequence[CandidatePoint]],
+    *,
+    width: float = 3.9,
+    height: float = 3.0,
+    theme: Theme = LIGHT,
+) -> Figure:
+    """Memory and time of several systems against the number of candidate places, all axes logarithmic.
+
+    Args:
+        curves: system -> its points, N rising. Measured memory is a line with marks, a formula's is dashed.
+        width: of a plot, in inches.
+        height: of a plot, in inches.
+        theme: colours.
+
+    Raises:
+        ValueError: if there is no point.
+    """
+    if not any(curves.values()):
+        raise ValueError("there is nothing to draw: give at least one point")
+    figure = new_figure(2 * width, height, theme)
+    left, right = figure.subplots(1, 2)
+    sizes = sorted({point.candidates for points in curves.values() for point in points})
+    colours = (theme.line, "#c2410c", "#15803d", "#7c3aed")
+    for (system, points), colour in zip(curves.items(), colours, strict=False):
+        style = {"color": colour, "linewidth": 1.8, "marker": "o", "markersize": 3.5, "label": system}
+        spent = [(point.candidates, point.peak_bytes / GIB) for point in points if point.peak_bytes is not None]
+        took = [(point.candidates, point.seconds) for point in points if point.seconds is not None]
+        for axes, measured in ((left, spent), (right, took)):
+            if measured:
+                axes.plot(*zip(*measured, strict=True), **style)
+        left.plot(
+            [point.candidates for point in points], [point.foretold_bytes / GIB for point in points], color=colour,
+            linewidth=1.1, linestyle="--",
+        )  # fmt: skip
+    for axes, quantity in ((left, "memory of a step in GiB (dashed: formula)"), (right, SECONDS)):
+        _style(axes, sizes, True, theme)
+        axes.set_ylabel(quantity, fontsize=8, color=theme.muted)
+        axes.set_xlabel("candidate places N", fontsize=8, color=theme.muted)
+        axes.tick_params(axis="x", labelrotation=60)
+    left.legend(loc="upper left", fontsize=7.5, frameon=False, labelcolor=theme.muted)
+    figure.subplots_adjust(left=0.07, right=0.99, bottom=0.25, top=0.97, wspace=0.18)
+    return figure
+
+
 def _style(axes: Axes, sizes: Sequence[float], logarithmic: bool, theme: Theme) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 

@@ -1,0 +1,100 @@
+"""Figure 2 of MIST (CVPR 2021): how each system of Table 1 draws the same scenes again."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from mistnn.data import Scenes, ScenesConfig
+from mistnn.errors import MistError
+from mistnn.presets.mist_digits import HARD
+from mistnn.presets.mist_discover import EASY
+from mistnn.presets.systems import SceneModel
+from mistnn.studies.ledger import QUICK
+from mistnn.viz.comparison import draw_comparison
+from mistnn.weights import load_model, shipped_names
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+RUNS = Path("runs/tables")
+"""Where `mist reproduce` leaves its run folders unless told otherwise."""
+
+EXAMPLES = 2
+"""Scenes of each kind."""
+
+SYSTEMS = {
+    "MIST": ("mist-discover-mnist-easy", "mist-discover-mnist-hard-one-scale"),
+    "Grid": ("grid-mnist-easy", "grid-mnist-hard"),
+    "Ch.-wise": ("channelwise-mnist-easy", "channelwise-mnist-hard"),
+    "Zha18": ("zha18-mnist-easy", "zha18-mnist-hard"),
+}
+"""As the paper calls them -> the presets on MNIST easy and MNIST hard. Esl16 is not in the package yet."""
+
+
+def figure_2(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
+    """Test scenes, easy above hard, and what each system redraws of them, with its error on that scene.
+
+    Args:
+        model: the folder that holds the runs of Table 1, as `mist reproduce table1` leaves them.
+        seed: of the scenes; 0 if not given.
+        root: where MNIST lies, see ``ScenesConfig``.
+
+    Raises:
+        MistError: if the run of a system is missing.
+
+    Reference: MIST (CVPR 2021), figure 2.
+    """
+    runs = RUNS if model is None else Path(model)
+    folders = {system: [stored_run(runs, name) for name in names] for system, names in SYSTEMS.items()}
+    rows: list[dict[str, Tensor]] = []
+    for kind, data in enumerate((EASY, HARD)):
+        models = {system: _load(pair[kind]) for system, pair in folders.items()}
+        scenes = Scenes(_seeded(data, seed, root), "test", EXAMPLES)
+        for index in range(EXAMPLES):
+            rows.append(_row(("easy", "hard")[kind], scenes[index].image, models, max(data.counts)))
+    return draw_comparison(rows)
+
+
+def stored_run(runs: Path, name: str) -> Path | str:
+    """The run of a preset with seed 0: of full size if there is one, or of quick size, or the shipped model.
+
+    Raises:
+        MistError: if there is none.
+    """
+    for ending in ("-seed0", f"{QUICK}-x1-seed0"):
+        if (runs / f"{name}{ending}" / "model.safetensors").is_file():
+            return runs / f"{name}{ending}"
+    if name in shipped_names():
+        return name
+    raise MistError(
+        f"{runs} holds no run of {name}: train it with `mist reproduce table1 --budget quick --seeds 1 --only {name}`, "
+        "or give the folder of the table's runs with --model"
+    )
+
+
+@torch.inference_mode()
+def _row(title: str, image: Tensor, models: dict[str, SceneModel], k: int) -> dict[str, Tensor]:
+    row = {title: image}
+    for system, network in models.items():
+        rebuilt = network.explain(image[None], k).reconstruction
+        assert rebuilt is not None
+        error = (rebuilt[0] - image).square().mean().sqrt().item()
+        row[f"{system} {error:.3f}"] = rebuilt[0]
+    return row
+
+
+def _load(folder: Path | str) -> SceneModel:
+    network = load_model(folder)
+    assert isinstance(network, SceneModel)
+    if not network.reconstructs:
+        raise MistError(f"{folder} does not redraw: it is no model of Table 1")
+    return network
+
+
+def _seeded(data: ScenesConfig, seed: int | None, root: str | None) -> ScenesConfig:
+    return dataclasses.replace(data, seed=0 if seed is None else seed, root=root)

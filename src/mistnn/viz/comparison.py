@@ -1,0 +1,42 @@
+"""What several systems make of the same images, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mistnn.viz.style import LIGHT, Theme, Tiles, show_picture, title_tile
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def draw_comparison(
+    rows: Sequence[Mapping[str, Float[Tensor, "channels _ _"]]],
+    *,
+    inches: float = 1.35,
+    theme: Theme = LIGHT,
+) -> Figure:
+    """A sheet with a row for each image and a column for each system.
+
+    Args:
+        rows: title of the tile -> picture in [0, 1], beyond that clipped; as many in each row.
+        inches: the longer side of a picture.
+        theme: colours around the pictures.
+
+    Raises:
+        ValueError: if there is no row, or the rows differ in length.
+    """
+    if not rows or len({len(row) for row in rows}) > 1 or not rows[0]:
+        raise ValueError(f"give rows of as many pictures each, got {[len(row) for row in rows]}")
+    tiles = Tiles(rows=len(rows), columns=len(rows[0]), width=inches, height=inches, header=0.24)
+    figure = tiles.figure(theme)
+    for number, row in enumerate(rows):
+        for column, (title, picture) in enumerate(row.items()):
+            axes = tiles.axes(figure, number, column)
+            show_picture(axes, picture.clamp(0, 1))
+            title_tile(axes, title, theme, bold=number == 0)
+    return figure
