@@ -11,7 +11,8 @@ All three have the paper's heat-map network and classifier, nine digits on 80 x 
 
 Each point is the median of ``--repeats`` steps after a first one, in a process of its own; memory is the peak of
 resident memory less what is held before the first step. Beside each stands the memory that the sizes of saved
-activations foretell: for MIST B (d H W + a K), for masks B (d H W + a N + 8 N), with d = 2.7 kB a pixel and a = 0.88 MiB a patch.
+activations foretell: B (d H W + a K) for MIST, B (d H W + a N + 8 N) for masks, d = 2.7 kB a pixel, a = 0.88 MiB a
+patch.
 """
 
 from __future__ import annotations

@@ -49,7 +49,10 @@ class Predict:
     ]
     out: Folder
     k: Annotated[
-        int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: as many as the model was trained with)")
+        int | None,
+        tyro.conf.arg(
+            metavar="N", help_behavior_hint="(default: as many as the model counts, or as it was trained with)"
+        ),
     ] = None
     force: bool = False
     overlays: bool = True

@@ -19,8 +19,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from mistnn.data.images import PICTURE_FOLDERS, ImageFile, UnreadableImage, find_images, open_image, to_tensor
 from mistnn.errors import MistError
-from mistnn.inference.images import PICTURE_FOLDERS, ImageFile, UnreadableImage, find_images, open_image, to_tensor
 from mistnn.inference.predictor import Predictor
 from mistnn.records import Detections
 from mistnn.viz.overlay import class_colour, draw_detections
@@ -129,7 +129,7 @@ def predict_folder(
         predictor: the model.
         paths: files or folders, see ``find_images``.
         out: folder for the results, made if missing. It may lie in a folder of images: it is not searched.
-        k: how many objects an image; the K of the training if not given.
+        k: how many objects an image; if not given as many as the model counts, see ``Predictor.predict``.
         force: replaces results that ``out`` holds; its other files stay in any case.
         overlays: whether to draw.
         progress: called with (done, of how many) after each batch.
@@ -138,8 +138,7 @@ def predict_folder(
         MistError: k below 1 or more than the model can find in any image; no images; ``out`` is no folder, can't be
             written to, or holds results or a run.
     """
-    k = predictor.model.config.k if k is None else k
-    if k < 1:
+    if k is not None and k < 1:
         raise MistError(f"--k must be at least 1, got {k}")
     out = Path(out)
     files = find_images(paths, exclude=out)
@@ -151,18 +150,19 @@ def _predict_into(
     stage: Path,
     predictor: Predictor,
     files: Sequence[ImageFile],
-    k: int,
+    k: int | None,
     overlays: bool,
     progress: Callable[[int, int], None] | None,
 ) -> PredictSummary:
     tally = _Tally()
+    most = predictor.model.config.k if k is None else k
     drawings = overlay_names([file.name for file in files]) if overlays else {}
     rebuilds = overlay_names([file.name for file in files], (".png",)) if overlays and predictor.reconstructs else {}
     classes = predictor.model.class_names
     with _table(stage / DETECTIONS_FILE) as detection_table, _table(stage / COUNTS_FILE) as count_table:
         detection_table.writerow(("file", "x", "y", "w", "h", "label", "score"))
         count_table.writerow(("file", "class", "count"))
-        for batch in _batches(_usable(files, predictor, k, tally), predictor.max_pixels):
+        for batch in _batches(_usable(files, predictor, most, tally), predictor.max_pixels):
             images = torch.stack([one.tensor for one in batch])
             found = predictor.predict_batch(images, k)
             if rebuilds:
@@ -181,7 +181,7 @@ def _predict_into(
             if progress is not None:
                 progress(tally.images + len(tally.skipped), len(files))
     if tally.images == 0 and tally.room:
-        raise MistError(f"--k is {k}, and this model finds at most {tally.room} objects in these images: give fewer")
+        raise MistError(f"--k is {most}, and this model finds at most {tally.room} objects in these images: give fewer")
     return PredictSummary(tally.images, tally.detections, tuple(tally.skipped), tally.approximate)
 
 

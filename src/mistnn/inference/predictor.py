@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
+from mistnn.data.images import UnreadableImage, normalise_mode, open_image, to_tensor
 from mistnn.errors import MistError
-from mistnn.inference.images import UnreadableImage, normalise_mode, open_image, to_tensor
-from mistnn.inference.tiles import MAX_PIXELS, Detector, Reconstructor, WholeImageModel, detect
+from mistnn.inference.counting import above
+from mistnn.inference.tiles import MAX_PIXELS, Detector, PreparingModel, Reconstructor, WholeImageModel, detect
 from mistnn.records import Detections
 from mistnn.weights import load_model
 
@@ -69,7 +70,8 @@ class Predictor:
             image: a file; a Pillow image; an array (height, width) or (height, width, channels), red first; or a
                 tensor (channels, height, width). Whole numbers of 8 or 16 bits are scaled to 0-1, floats have to
                 lie there.
-            k: how many; the K of the training if not given.
+            k: how many; if not given as many as the model counts, up to the K of its training, or that K if it can't
+                count (``MistConfig.threshold``).
 
         Raises:
             MistError: the file can't be read; the model can't find k objects in it; it is too large for a model that
@@ -84,8 +86,7 @@ class Predictor:
             tensor = to_tensor(picture, self.model.config.channels)
         else:
             tensor = as_image_tensor(image, self.model.config.channels)
-        k = self.model.config.k if k is None else k
-        refusal = self.refusal(tensor.shape[-2], tensor.shape[-1], k)
+        refusal = self.refusal(tensor.shape[-2], tensor.shape[-1], self.model.config.k if k is None else k)
         if refusal is not None:
             raise MistError(f"this image {refusal}")
         return self.predict_batch(tensor.unsqueeze(0), k)[0]
@@ -98,14 +99,21 @@ class Predictor:
 
         Args:
             images: values in [0, 1], as many channels as the model has.
-            k: how many; the K of the training if not given.
+            k: how many, as in ``predict``.
         """
-        k = self.model.config.k if k is None else k
+        most = self.model.config.k if k is None else k
+        zoom = 1.0
         images = images.to(self.device)
+        if isinstance(self.model, PreparingModel):
+            images, zoom = self.model.prepare(images), self.model.zoom
         if isinstance(self.model, Detector):
-            found = detect(self.model, images, k, self.max_pixels)
+            found = detect(self.model, images, most, self.max_pixels)
         else:
-            found = self.model.explain(images, k).detections
+            found = self.model.explain(images, most).detections
+        if zoom != 1:
+            found = [one._replace(boxes=one.boxes / zoom) for one in found]
+        if k is None and isinstance(self.model, PreparingModel) and self.model.threshold:
+            found = [above(one, self.model.threshold) for one in found]
         return [
             Detections(one.boxes.cpu(), one.scores.cpu(), None if one.labels is None else one.labels.cpu())
             for one in found
@@ -113,7 +121,10 @@ class Predictor:
 
     def most(self, height: int, width: int) -> int:
         """How many objects can be found in an image of this size."""
-        return height * width if isinstance(self.model, Detector) else self.model.most(height, width)
+        if not isinstance(self.model, Detector):
+            return self.model.most(height, width)
+        zoom = self.model.zoom if isinstance(self.model, PreparingModel) else 1.0
+        return max(1, round(height * zoom)) * max(1, round(width * zoom))
 
     def refusal(self, height: int, width: int, k: int) -> str | None:
         """Why K objects can't be sought in an image of this size, with the image as the subject; ``None`` if they can.
@@ -136,7 +147,9 @@ class Predictor:
 
     @property
     def reconstructs(self) -> bool:
-        """Whether ``reconstruct`` works with this model."""
+        """Whether ``reconstruct`` works with this model: not where images are prepared, whose ground is gone then."""
+        if isinstance(self.model, PreparingModel) and self.model.prepares:
+            return False
         return isinstance(self.model, Reconstructor | WholeImageModel) and self.model.reconstructs
 
     @torch.inference_mode()
@@ -156,7 +169,7 @@ class Predictor:
             ValueError: the model has no decoder.
         """
         if not self.reconstructs:
-            raise ValueError("this model has no decoder, it can't reconstruct")
+            raise ValueError("this model can't reconstruct: it has no decoder, or prepares its images")
         if isinstance(self.model, WholeImageModel):
             rebuilt = self.model.explain(images.to(self.device), len(found[0].boxes)).reconstruction
             assert rebuilt is not None

@@ -125,6 +125,30 @@ class WholeImageModel(Protocol):
         ...
 
 
+@runtime_checkable
+class PreparingModel(Protocol):
+    """A network that wants images prepared, or that can tell how many objects there are."""
+
+    @property
+    def zoom(self) -> float:
+        """The factor by which ``prepare`` resizes: boxes are that much larger than in the image given."""
+        ...
+
+    @property
+    def threshold(self) -> float:
+        """Where no K is told, boxes that score less are left out."""
+        ...
+
+    @property
+    def prepares(self) -> bool:
+        """Whether ``prepare`` changes anything."""
+        ...
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Images as they come to what the network sees."""
+        ...
+
+
 class Span(NamedTuple):
     """One tile along one axis.
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from mistnn.errors import MistError
 from mistnn.nn.blocks import gaussian_window
 from mistnn.nn.patches import EncoderConfig, build_decoder, build_encoder
-from mistnn.ops.losses import class_proportion_loss, reconstruction_loss
+from mistnn.ops.losses import class_proportion_loss, reconstruction_loss, with_background
 
 MAX_PATCHES = 2048
 """Most patches that go through a network at once in prediction: 150 MB in the first layer of the small encoder."""
@@ -88,14 +88,18 @@ def _in_parts(network: nn.Module, values: Tensor) -> Tensor:
     return torch.cat([network(part) for part in values.split(MAX_PATCHES)])
 
 
-def counted_loss(logits: Tensor, counts: Tensor | None) -> Tensor:
+def counted_loss(logits: Tensor, counts: Tensor | None, background: bool = False) -> Tensor:
     """Equation 9 of each image: (batch, k, classes) logits against (batch, classes) counts.
+
+    With a background the logits have one class more, the last.
 
     Raises:
         MistError: if the images have no counts.
     """
     if counts is None:
         raise MistError("this model has classes: its training images need class counts, and these have none")
+    if background:
+        counts = with_background(counts, logits.shape[1])
     return class_proportion_loss(F.softmax(logits, -1), counts)
 
 

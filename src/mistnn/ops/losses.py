@@ -57,6 +57,21 @@ def class_proportion_loss(
     return (target - probabilities.mean(1)).square().sum(1)
 
 
+def with_background(counts: Num[Tensor, "batch classes"], k: int) -> Num[Tensor, "batch classes_and_background"]:
+    """Counts with one class more: the K - L patches that an image with L objects leaves over, if there are any.
+
+    With them as counts, equation 9 compares with (counts, max(0, K - L)) / max(K, L).
+
+    Args:
+        counts: (batch, classes).
+        k: patches an image, an upper bound on its objects.
+
+    Reference: MIST (CVPR 2021), section 5.2, "background" on PASCAL+COCO; the target is ours.
+    """
+    unused = (k - counts.sum(1, keepdim=True)).clamp(min=0)
+    return torch.cat((counts, unused), dim=1)
+
+
 def heatmap_loss(
     heatmap: Float[Tensor, "batch *scales height width"], ideal: Float[Tensor, "batch *scales height width"]
 ) -> Float[Tensor, " batch"]:

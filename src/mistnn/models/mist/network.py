@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from mistnn.errors import MistError
 from mistnn.nn.heatmap import HeatmapConfig, build_heatmap_network
 from mistnn.nn.patches import EncoderConfig
+from mistnn.nn.preparation import PreparationConfig, prepare
 from mistnn.nn.task import TaskNetwork
 from mistnn.ops.coordinates import boxes_at
 from mistnn.ops.heatmap import local_spatial_softmax, pool_scales, scale_moment
@@ -32,6 +33,9 @@ class MistConfig:
 
     Attributes:
         class_names: one name a class; empty for a model that only reconstructs.
+        background: whether there is one class more, not named, for patches that hold no object. K is an upper bound
+            then (MIST, section 5.2, "background"); no detection has that class.
+        threshold: in prediction where no K is told, boxes that score less are left out; 0 keeps all K.
         k: K, how many patches to extract; can be changed at prediction.
         channels: of the images, 1 or 3.
         scales: values of the S discrete scales, rising (neither S nor the values are stated in the paper; the released
@@ -50,9 +54,12 @@ class MistConfig:
         softmax_window: side of the local spatial softmax in pixels (paper: 15).
         softmax_strength: its strength (not stated in the paper; value of the released code).
         nms_window: side of the non-maximum suppression in pixels (not stated; value of the released code).
+        preparation: what is done to images before the network sees them; all sizes above are after it.
     """
 
     class_names: tuple[str, ...] = tuple(str(digit) for digit in range(10))
+    background: bool = False
+    threshold: float = 0.0
     k: int = 9
     channels: int = 1
     scales: tuple[float, ...] = (1.0,)
@@ -66,6 +73,7 @@ class MistConfig:
     softmax_window: int = 15
     softmax_strength: float = 10.0
     nms_window: int = 5
+    preparation: PreparationConfig = field(default_factory=PreparationConfig)
 
     def __post_init__(self) -> None:
         """Refuses values that no network can have.
@@ -75,6 +83,10 @@ class MistConfig:
         """
         if not all(self.class_names) or len(set(self.class_names)) < len(self.class_names):
             raise MistError(f"model.class_names={self.class_names} must be distinct names, none of them empty")
+        if self.background and not self.class_names:
+            raise MistError("model.background needs classes beside it: name them, or leave it off")
+        if not 0 <= self.threshold < math.inf:
+            raise MistError(f"model.threshold={self.threshold} must be a score, from 0 (keep all) to 1")
         if self.k < 1:
             raise MistError(f"model.k={self.k} finds nothing: give 1 or more")
         if self.channels not in (1, 3):
@@ -148,7 +160,7 @@ class Mist(nn.Module):
         self.task_network = TaskNetwork(
             config.channels,
             config.patch_size,
-            len(config.class_names),
+            len(config.class_names) + config.background,
             config.encoder,
             config.decoder,
             config.patch_window,
@@ -173,6 +185,25 @@ class Mist(nn.Module):
     def tileable(self) -> bool:
         """Whether tiles, overlapping by the margin, give exactly the scores of the whole image."""
         return not any(isinstance(module, nn.GroupNorm) for module in self.heatmap_network.modules())
+
+    @property
+    def zoom(self) -> float:
+        """The factor by which ``prepare`` resizes images."""
+        return self.config.preparation.zoom
+
+    @property
+    def threshold(self) -> float:
+        """Where no K is told, boxes that score less are left out; 0 keeps all K."""
+        return self.config.threshold
+
+    @property
+    def prepares(self) -> bool:
+        """Whether ``prepare`` changes anything."""
+        return self.config.preparation.changes
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Images as they come, (batch, channels, height, width) in [0, 1], to what all other methods take."""
+        return prepare(images, self.config.preparation)
 
     def forward(self, images: Tensor, k: int | None = None) -> MistOutput:
         """Heat map, top-K, patches, task: no gradient passes from the task to the heat map (equation 1).
@@ -283,7 +314,7 @@ class Mist(nn.Module):
         scores, labels = found.responses.clamp(0, 1), None
         if self.class_names:
             logits = self.task_network.classify(self.cut(images, found.keypoints))
-            confidence, labels = logits.softmax(-1).max(-1)
+            confidence, labels = logits.softmax(-1)[..., : len(self.class_names)].max(-1)
             scores = scores * confidence
         result = []
         for index in range(len(images)):

@@ -218,7 +218,7 @@ class LiftedStep:
         terms: dict[str, Tensor] = {}
         total = images.new_zeros(len(images))
         if task.logits is not None:
-            terms["classification"] = counted_loss(task.logits, batch.counts)
+            terms["classification"] = counted_loss(task.logits, batch.counts, self.model.config.background)
             total = total + terms["classification"]
         if task.decoded is not None:
             rebuilt = self.model.rebuild(task.decoded, keypoints, images)
