@@ -32,7 +32,7 @@ MODELS = {
         ChannelwiseConfig(("a", "b"), 4, 1, 8.0, 8, HeatmapConfig(channels=4, blocks=1, start="random"), SMALL)
     ),
     "xie20": lambda: Xie20(Xie20Config(("a", "b"), 4, 1, 4, 0.1, 8.0, 8, NARROW, SMALL)),
-    "zha18": lambda: Zha18(Zha18Config(k=4, widths=(4, 8), features=4)),
+    "zha18": lambda: Zha18(Zha18Config(4, 1, (4, 8), (4, 8), (4, 8), features=4)),
 }
 
 
@@ -75,3 +75,11 @@ def test_too_large_for_one_piece(images: Path, tmp_path: Path) -> None:
     summary = predict_folder(Predictor(MODELS["zha18"](), max_pixels=300), [images], tmp_path / "out")
     assert summary.images == 2
     assert summary.skipped[0].reason == "has 384 pixels, and this model takes at most 300: crop or shrink it"
+
+
+def test_refusals_name_the_mend() -> None:
+    xie20, grid = Predictor(MODELS["xie20"]()), Predictor(MODELS["grid"]())
+    assert xie20.refusal(3, 200, 2) == "is smaller, at 200 x 3 pixels, than a single place that this model looks at"
+    assert grid.refusal(1, 1, 4) is None, "cells may be smaller than a pixel"
+    assert "give a K of 4 or less" in str(grid.refusal(1, 1, 10))
+    assert "K must be from 1" in str(grid.refusal(5, 5, 0))

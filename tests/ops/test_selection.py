@@ -223,3 +223,69 @@ def test_other_mistakes_are_named():
         straight_through_topk(scores, 2, temperature=0.0)
     with pytest.raises(ValueError, match="batch"):
         soft_topk(torch.rand(5), 2)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e9, 1e12, 1e100])
+@pytest.mark.parametrize("epsilon", [1e-30, 1e-16, 1e-3])
+def test_soft_topk_sums_to_k_for_scores_of_any_size(offset, epsilon):
+    scores = (torch.arange(6, dtype=torch.float64) * max(1.0, offset * 1e-3) + offset)[None]
+    mask = soft_topk(scores, 2, epsilon=epsilon).mask
+    assert mask.isfinite().all() and mask.sum().item() == pytest.approx(2, abs=1e-9)
+    assert (mask.diff() >= 0).all()
+
+
+@pytest.mark.parametrize("epsilon", [1e-30, 1e-17, 1e-14, 1e-3, 10.0])
+@pytest.mark.parametrize("ties", [2, 30, 100])
+def test_soft_topk_shares_ties_alike(epsilon, ties):
+    scores = torch.zeros(1, 100, dtype=torch.float64)
+    scores[0, :ties] = 1.0
+    mask = soft_topk(scores, 9, epsilon=epsilon).mask
+    assert mask.sum().item() == pytest.approx(9, abs=1e-9)
+    if ties >= 9 and epsilon < 1e-2:
+        torch.testing.assert_close(mask[0, :ties], torch.full((ties,), 9 / ties, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("epsilon", [1e-2, 1e-3, 1e-4])
+def test_the_gradient_below_the_oracles_reach_is_that_of_the_exact_solution(epsilon):
+    """Finite differences of the root itself, at scores whose mask is soft there."""
+    random = torch.Generator().manual_seed(0)
+    scores = (0.5 + epsilon * torch.randn(2, 12, generator=random, dtype=torch.float64)).requires_grad_()
+    weights = torch.randn(2, 12, generator=random, dtype=torch.float64)
+    (gradient,) = torch.autograd.grad((soft_topk(scores, 4, epsilon=epsilon).mask * weights).sum(), scores)
+    step = epsilon * 1e-4
+    for index in range(12):
+        values = []
+        for sign in (1, -1):
+            moved = scores.detach().clone()
+            moved[0, index] += sign * step
+            values.append((soft_topk(moved, 4, epsilon=epsilon).mask * weights)[0].sum().item())
+        numeric = (values[0] - values[1]) / (2 * step)
+        # The largest cost is a constant in the gradient, as in the official code, and moves a little here.
+        assert gradient[0, index].item() == pytest.approx(numeric, rel=2e-2, abs=2e-2 / epsilon)
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize(
+    ("scores", "k", "options", "word"),
+    [
+        (torch.arange(10)[None], 3, {}, "of floats"),
+        (torch.rand(1, 10), 2.5, {}, "whole number"),
+        (torch.rand(1, 10), 2, {"epsilon": 1e-40}, "from 1e-30"),
+        (torch.full((1, 10), 1e200, dtype=torch.float64), 2, {}, "overflow"),
+    ],
+)
+def test_scores_that_soft_topk_refuses(scores, k, options, word):
+    with pytest.raises(ValueError, match=word):
+        soft_topk(scores, k, **options)
+
+
+def test_no_second_derivative_is_made_up():
+    scores = torch.rand(1, 8, requires_grad=True)
+    for select in (soft_topk, perturbed_topk):
+        (gradient,) = torch.autograd.grad((select(scores, 2).mask ** 2).sum(), scores, create_graph=True)
+        with pytest.raises(RuntimeError):
+            torch.autograd.grad(gradient.sum(), scores)
+
+
+def test_perturbed_topk_of_no_rows():
+    assert perturbed_topk(torch.empty(0, 5), 2).mask.shape == (0, 5)

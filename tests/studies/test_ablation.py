@@ -8,6 +8,7 @@ import pytest
 
 from mistnn.presets import Experiment, build, find_preset
 from mistnn.presets.experiment import check
+from mistnn.presets.mist_digits import EMBEDDED_THREE
 from mistnn.studies import ablation, choices, off_centre
 from mistnn.studies.ablation import Cell, at, run_cells
 from mistnn.studies.choices import choice_cells
@@ -41,7 +42,7 @@ def test_off_centre_changes_what_it_says() -> None:
         assert step.reconstruction == (demo.step.reconstruction if joint else 0) and bool(model.decoder) == joint
         assert model.heatmap.start in cell.name
         assert model.patch_window == (off_centre.WINDOW if cell.name.endswith("window") else 0)
-        assert cell.experiment.data == demo.data
+        assert cell.experiment.data == EMBEDDED_THREE, "the demo's scenes, digits as they are"
 
 
 def test_choices_differ_from_the_base_in_one_thing() -> None:

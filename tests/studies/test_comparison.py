@@ -23,7 +23,7 @@ GRID = dataclasses.replace(
     TINY, model=GridConfig(2, 1, 16, TINY.model.encoder, 4), step=RivalStepConfig()
 )  # fmt: skip
 ZHA18 = dataclasses.replace(
-    TINY, model=Zha18Config(k=2, widths=(4, 8), features=4), step=Zha18StepConfig(decay_steps=4)
+    TINY, model=Zha18Config(2, 1, (4, 8), (4, 8), (4, 8), features=4), step=Zha18StepConfig(decay_steps=4)
 )
 
 

@@ -58,9 +58,27 @@ def test_right_needs_overlap_and_class() -> None:
 
 
 def test_mistakes(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(MistError, match="fig6.*choose one of fig3"):
+    with pytest.raises(MistError, match="fig6.*choose one of fig2, fig3"):
         draw_figure("fig6", run, tmp_path / "out")
     (tmp_path / "file").write_text("mine")
     assert main(["figure", "fig5", "--model", str(run), "--out", str(tmp_path / "file")]) == 2
     only_line(capsys.readouterr().err, f"--out {tmp_path / 'file'}")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_rival_that_reads_is_drawn_and_one_that_does_not_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = ["--data.source", "embedded", "--train.steps", "1", "--train.batch-size", "1", "--evaluation-images", "0"]
+    small = ["--model.heatmap.channels", "4", "--model.heatmap.blocks", "1", "--model.encoder.width", "4"]
+    assert main(["train", "xie20-mnist-3", "--out", str(tmp_path / "xie20"), *tiny, *small]) == 0
+    assert main(["figure", "fig5", "--model", str(tmp_path / "xie20"), "--out", str(tmp_path / "drawn")]) == 0
+    assert (tmp_path / "drawn" / "fig5.png").exists()
+    capsys.readouterr()
+    assert main(["figure", "fig3", "--model", str(tmp_path / "xie20"), "--out", str(tmp_path / "new")]) == 2
+    only_line(capsys.readouterr().err, "is a Xie20", "draw fig2")
+    assert not (tmp_path / "new").exists()
+    assert main(["tune", str(tmp_path / "xie20"), "--out", str(tmp_path / "tuned")]) == 2
+    only_line(capsys.readouterr().err, "kind xie20", "mist-... preset")
+    assert main(["train", "xie20-mnist-3", "--out", str(tmp_path / "b"), *tiny, "--model.stride", "30"]) == 2
+    only_line(capsys.readouterr().err, "model.k=3", "smaller stride or K")

@@ -131,6 +131,17 @@ def test_ours_beside_the_papers() -> None:
     assert row[2:] == ["1", "0.995", "0.912", "0.969", "0.812", "0.966", "0.750"]
 
 
+def test_quick_rows_tell_their_time() -> None:
+    """100 s for 300 steps of 8 images are 100 s * (4,000 * 32) / (300 * 8) at the preset's own size."""
+    quick = dataclasses.replace(
+        ENTRY, name="xie20-mnist-3-quick", steps=300, batch_size=8, train_seconds=100.0, metrics={"both": 0.5}
+    )
+    row = row_of(
+        results_page([quick]).partition("at quick size")[2], "Xie20, stride 8, small classifier", "MNIST-3 digits"
+    )
+    assert row[-2:] == ["100", "1.5"]
+
+
 def test_several_seeds_are_a_mean_and_a_spread() -> None:
     entries = [with_metrics(0, iou50=0.9, both=0.8), with_metrics(1, iou50=0.6, both=0.7), with_metrics(2, iou50=0.9)]
     row = row_of(results_page(entries), "MIST, small classifier", "MNIST-3 digits")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from mistnn.cli import reproduce
+from mistnn.cli.main import main
 from mistnn.errors import MistError
 from mistnn.models.rivals import GridConfig, RivalStepConfig
 from mistnn.presets import PRESETS, Experiment, Preset
 from mistnn.presets.experiment import check
-from mistnn.studies import tables
+from mistnn.studies import ledger, tables
 from mistnn.studies.ledger import (
     QUICK,
     TABLES,
@@ -42,7 +46,8 @@ TABLE = Table(
 @pytest.fixture(autouse=True)
 def _tiny_presets(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = {"tiny-mist": Preset("tiny-mist", "", TINY), "tiny-grid": Preset("tiny-grid", "", GRID)}
-    monkeypatch.setattr(tables, "find_preset", lambda name: {**PRESETS, **tiny}[name])
+    for module in (tables, ledger):
+        monkeypatch.setattr(module, "find_preset", lambda name: {**PRESETS, **tiny}[name])
     for name, value in (("QUICK_STEPS", 2), ("QUICK_BATCH", 3), ("QUICK_IMAGES", 5), ("FULL_IMAGES", 4)):
         monkeypatch.setattr(tables, name, value)
 
@@ -114,6 +119,64 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [entry.name for entry in read_ledger(tmp_path / "b")] == ["tiny-grid-quick"]
 
 
+def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "tiny-grid-quick-x1-seed0"
+    run_table(TABLE, "quick", 1, tmp_path / "a", tmp_path / "runs", only="grid", say=lambda text: None)
+    for entry in folder.iterdir():
+        if entry.name not in ("config.json", "metrics.jsonl"):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    run_table(TABLE, "quick", 1, tmp_path / "b", tmp_path / "runs", only="grid", say=lambda text: None)
+    first, second = (read_ledger(tmp_path / name)[0].metrics for name in "ab")
+    assert first == second
+
+
+def test_a_run_of_another_size_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_table(TABLE, "quick", 1, tmp_path / "a", tmp_path / "runs", only="grid", say=lambda text: None)
+    monkeypatch.setattr(tables, "QUICK_BATCH", 2)
+    with pytest.raises(MistError, match="to train tiny-grid anew, remove .*tiny-grid-quick-x1-seed0"):
+        run_table(TABLE, "quick", 1, tmp_path / "b", tmp_path / "runs", only="grid", say=lambda text: None)
+
+
+def test_an_interrupted_row_stops_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*arguments: object, **options: object) -> object:
+        return SimpleNamespace(interrupted=True)
+
+    monkeypatch.setattr(tables, "train", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run_table(TABLE, "quick", 1, tmp_path / "a", tmp_path / "runs", say=lambda text: None)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_try_without_its_metric_is_told(tmp_path: Path) -> None:
+    arguments = ("quick", 1, tmp_path / "results", tmp_path / "runs", "mist")
+    run_table(TABLE, *arguments, say=lambda text: None)
+    file = tmp_path / "results" / "search-tiny-mist-x1.json"
+    write_entry(dataclasses.replace(read_entry(file), metrics={"iou50": 1.0}), file)
+    (tmp_path / "results" / "tiny-mist-quick-seed0.json").unlink()
+    with pytest.raises(MistError, match="search-tiny-mist-x1.json: the entry has no 'both'; remove it"):
+        run_table(TABLE, *arguments, say=lambda text: None)
+
+
+def test_the_command_fills_the_table_and_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tables, "TABLES", (TABLE,))
+    monkeypatch.setattr(reproduce, "TABLE_NAMES", ("table9",))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    assert main(["reproduce", "table9", "--seeds", "1", "--only", "grid"]) == 0
+    said = capsys.readouterr().out
+    assert "| Grid | tiny | 1 |" in said and "1 new entries in results" in said
+    assert "**tiny-grid-quick**" in (tmp_path / "docs" / "results.md").read_text()
+    for arguments, words in (
+        (["--steps", "3"], "a table's length is its --budget"),
+        (["--ledger", str(tmp_path / "docs" / "results.md")], "is no folder"),
+        (["--only", "nobody"], "no such system"),
+    ):
+        assert main(["reproduce", "table9", *arguments]) == 2
+        assert words in capsys.readouterr().err
+
+
 def test_only() -> None:
     assert [row.name for row in rows_of(TABLES[2], "xie20")] == [
         "xie20-mnist-3", "xie20-mnist-hard", "xie20-stride4-mnist-hard"
@@ -122,7 +185,7 @@ def test_only() -> None:
     assert len(rows_of(TABLES[0], None)) == len(TABLES[0].rows)
     with pytest.raises(MistError, match="not in the package yet"):
         rows_of(TABLES[0], "esl16")
-    with pytest.raises(MistError, match="no such system.*grid-mnist-easy"):
+    with pytest.raises(MistError, match="no such system or preset; it has MIST, Grid, Ch.-wise, Zha18"):
         rows_of(TABLES[0], "spair")
     with pytest.raises(MistError, match="no table is called.*table1"):
         find_table("table7")

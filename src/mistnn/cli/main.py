@@ -41,12 +41,13 @@ class Command(NamedTuple):
 COMMANDS = {
     "demo": Command("mistnn.cli.demo", "[--out DIR]", "learn to find and read digits from nothing, and write a report"),
     "presets": Command("mistnn.cli.presets", "", "list the experiments that can be trained"),
+    "inspect": Command("mistnn.cli.inspect", "DIR [--out FILE.png]", "see what a folder of your own images holds"),
     "train": Command("mistnn.cli.train", "PRESET [--out DIR]", "train a preset; --resume DIR goes on with a run"),
     "evaluate": Command("mistnn.cli.evaluate", "MODEL", "measure a trained model on test scenes"),
     "tune": Command("mistnn.cli.tune", "MODEL --out DIR", "choose how a heat map is read, on validation scenes"),
     "predict": Command("mistnn.cli.predict", "MODEL PATH... --out DIR", "find objects in your images"),
     "figure": Command("mistnn.cli.figure", "NAME", "draw a figure of the papers with a trained model"),
-    "reproduce": Command("mistnn.cli.reproduce", "NAME", "run a study of several trainings"),
+    "reproduce": Command("mistnn.cli.reproduce", "NAME", "fill a table of a paper, or run a study"),
     "results": Command("mistnn.cli.results", "", "make the page of all measured results"),
 }
 

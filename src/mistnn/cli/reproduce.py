@@ -27,8 +27,10 @@ was stopped, and writes an entry for each run.
   precision   the demo with the heat-map network's convolutions in float32 and in bfloat16
 
 `--budget quick` trains a table's rows for 300 steps of 8 images each; full is the presets' own size. At quick size \
-the learning rates of every system that reads are chosen on validation scenes, the best of three. `mist results` \
-makes the page of all entries."""
+the learning rates of every system that reads are chosen on validation scenes, the best of three. A table also \
+makes docs/results.md anew, where there is a folder docs."""
+PAGE = Path("docs/results.md")
+"""The page of all entries, made anew after a table where there is such a folder."""
 STUDIES = ("off-centre", "choices", "precision")
 TABLE_NAMES = ("table1", "table2", "table3", "table5")
 
@@ -94,14 +96,20 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _table(request: Reproduce) -> int:
-    from mistnn.studies.ledger import QUICK, read_ledger, table_lines
+    from mistnn.studies.ledger import QUICK, read_ledger, results_page, table_lines
     from mistnn.studies.tables import find_table, run_table
+    from mistnn.training.runfolder import write_atomically
 
     table = find_table(request.name)
+    if request.ledger.exists() and not request.ledger.is_dir():
+        raise MistError(f"--ledger {request.ledger} is no folder: give the one that holds the entries")
     if request.ledger.is_dir():
         read_ledger(request.ledger)  # a broken entry is told before hours of work
     new = run_table(table, request.budget, request.seeds, request.ledger, request.runs, request.only, request.data_root)
     print(f"\n{table.title}, {request.budget}\n")
     print("\n".join(table_lines(table, read_ledger(request.ledger), QUICK if request.budget == "quick" else "")))
     print(f"\n{new} new entries in {request.ledger}")
+    if PAGE.parent.is_dir():
+        write_atomically(PAGE, results_page(read_ledger(request.ledger)).encode())
+        print(f"{PAGE} is made of them")
     return 0

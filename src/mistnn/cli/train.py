@@ -16,6 +16,7 @@ from mistnn.cli.parsing import Folder, parse, renamed, takes
 from mistnn.errors import MistError
 from mistnn.models.rivals import Zha18StepConfig
 from mistnn.presets import PRESETS, Experiment, find_preset, restore, train
+from mistnn.presets.my_folder import MY_FOLDER
 from mistnn.training import FitResult
 
 DESCRIPTION = """\
@@ -80,12 +81,36 @@ def run(arguments: Sequence[str]) -> int:
         raise AssertionError("a help page ends the command")
     name = given.pop(place)
     preset = PRESETS[name]
-    default = Train(preset.experiment, Path("runs") / name)
+    base = preset.experiment
+    if name == MY_FOLDER.name and not helped:
+        base, reasons = _planned(given, base)
+        print("\n".join(f"mist: {reason}" for reason in reasons))
+    default = Train(base, Path("runs") / name)
     request = parse(Train, given, f"mist train {name}", f"{preset.summary}.\n\n{DESCRIPTION}", default)
     experiment = request.experiment
     if not takes(given, "--step.decay-steps"):
         experiment = follow_steps(experiment, preset.experiment)
     return _report(train(experiment, request.out, force=request.force, on_note=_note), experiment, request.out)
+
+
+def _planned(given: Sequence[str], preset: Experiment) -> tuple[Experiment, tuple[str, ...]]:
+    """The preset for a folder of one's own, as that folder needs it, and why."""
+    root = _value(given, "--data.root")
+    if root is None:
+        raise MistError(f"{MY_FOLDER.name} needs your folder: `mist train {MY_FOLDER.name} --data.root DIR`")
+    from mistnn.presets.own_folder import plan_folder
+
+    plan = plan_folder(root, preset.train.steps)
+    return dataclasses.replace(preset, model=plan.model, data=plan.data, step=plan.step), plan.reasons
+
+
+def _value(given: Sequence[str], option: str) -> str | None:
+    for place, argument in enumerate(given):
+        if argument.startswith(f"{option}="):
+            return argument.partition("=")[2]
+        if argument == option and place + 1 < len(given):
+            return given[place + 1]
+    return None
 
 
 FLAGS = ("--force", "--no-force", "--train.tensorboard", "--train.no-tensorboard")

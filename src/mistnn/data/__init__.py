@@ -1,18 +1,26 @@
 """Data sets. Each is a map-style torch data set that yields a ``mistnn.records.Sample``."""
 
 from mistnn.data.digits import DigitSource, Split, download_mnist, load_embedded, load_mnist, load_source
+from mistnn.data.folder_images import FolderConfig, FolderImages
 from mistnn.data.gabor import GaborConfig, GaborNoise, Impulses, analytic_power_spectrum, gabor_kernel, gabor_noise
+from mistnn.data.object_size import SizeSuggestion, suggest_object_size
+from mistnn.data.own_folder import FolderImage, OwnFolder, read_folder
 from mistnn.data.scenes import Layout, Recipe, Scenes, ScenesConfig
 
 __all__ = [
     "DigitSource",
+    "FolderConfig",
+    "FolderImage",
+    "FolderImages",
     "GaborConfig",
     "GaborNoise",
     "Impulses",
     "Layout",
+    "OwnFolder",
     "Recipe",
     "Scenes",
     "ScenesConfig",
+    "SizeSuggestion",
     "Split",
     "analytic_power_spectrum",
     "download_mnist",
@@ -21,4 +29,6 @@ __all__ = [
     "load_embedded",
     "load_mnist",
     "load_source",
+    "read_folder",
+    "suggest_object_size",
 ]

@@ -136,7 +136,9 @@ class Predictor:
             return f"has {pixels:,} pixels, and this model takes at most {self.max_pixels:,}: crop or shrink it"
         if 1 <= k <= most:
             return None
-        if k >= 1 and most < pixels:
+        if most == 0:
+            return f"is smaller, at {width} x {height} pixels, than a single place that this model looks at"
+        if k >= 1 and not isinstance(self.model, Detector):
             return f"has room for {most} objects in this model, fewer than K = {k}: give a K of {most} or less"
         return f"has {pixels} pixels, K must be from 1 to that, and is {k}"
 

@@ -14,16 +14,23 @@ Lifting, MIST's own way, is no function of scores but a training step: ``mistnn.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 Scores = Float[Tensor, "batch n"]
 
-_TOLERANCE = 1e-13
-"""Of the transport problem's scalar, relative to the spread of the scores: the end of what float64 can tell."""
+LEAST_EPSILON = 1e-30
+"""Below it the gradient at a tie, which is of the size 1 / epsilon, would leave the range of float32."""
+
+_TOLERANCE = 1e-12
+"""Of the transport problem's scalar, in units of epsilon."""
+_FAR = 1000.0
+"""In units of epsilon: what lies farther from the K-th score has a mask of 0 or 1 to the last digit."""
 _MAX_ITERATIONS = 200
 _CHUNK = 1 << 24
 """Most noise values held at once by ``perturbed_topk``: 64 MiB in float32."""
@@ -66,15 +73,15 @@ def straight_through_topk(
         scores: (batch, n), finite.
         k: how many, from 1 to n - 1.
         generator: not used.
-        temperature: of the softmax, above 0.
+        temperature: of the softmax, 1e-30 or more.
 
     Raises:
-        ValueError: see ``hard_topk``; and if the temperature is not above 0.
+        ValueError: see ``hard_topk``; and if the temperature is below 1e-30.
 
     Reference: Bengio, Leonard, Courville (2013), the straight-through estimator.
     """
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"the temperature must be a finite number above 0, got {temperature}")
+    if not LEAST_EPSILON <= temperature < math.inf:
+        raise ValueError(f"the temperature must be a finite number from {LEAST_EPSILON:g}, got {temperature}")
     indices, mask = hard_topk(scores, k)
     soft = k * (scores / temperature).softmax(dim=1)
     return Selection(indices, mask + (soft - soft.detach()))
@@ -93,38 +100,46 @@ def soft_topk(scores: Scores, k: int, generator: torch.Generator | None = None, 
         scores: (batch, n), finite. Anchors lie at 0 and 1: scores far beyond that range are told apart less.
         k: how many, from 1 to n - 1.
         generator: not used.
-        epsilon: strength of the entropy, above 0; towards 0 the mask becomes the hard one.
+        epsilon: strength of the entropy, 1e-30 or more; towards 0 the mask becomes the hard one, and scores that tie
+            at the edge share what is left alike.
 
     Returns:
         The mask, differentiable once in the scores. Computed in float64, given in the type of the scores.
 
     Raises:
-        ValueError: see ``hard_topk``; and if epsilon is not above 0.
+        ValueError: see ``hard_topk``; if epsilon is below 1e-30; or if a score is so large that its square overflows.
 
     Reference: Xie et al., Differentiable top-k with optimal transport (2020); equation 12 of the MIST supplement.
     """
-    if not 0 < epsilon < math.inf:
-        raise ValueError(f"epsilon must be a finite number above 0, got {epsilon}")
+    if not LEAST_EPSILON <= epsilon < math.inf:
+        raise ValueError(f"epsilon must be a finite number from {LEAST_EPSILON:g}, got {epsilon}")
     _check(scores, k)
     exact = scores.double()
     largest = torch.maximum(exact.square(), (exact - 1).square()).detach().amax(1, keepdim=True)
-    gains = (exact.square() - (exact - 1).square()) / largest  # c_0 - c_1: what anchor 1 is better than anchor 0
+    if not bool(largest.isfinite().all()):
+        raise ValueError("the squares of the scores overflow: scale the scores, anchors lie at 0 and 1")
+    best = exact.detach().topk(k, dim=1)
+    # c_0 - c_1, what anchor 1 is better than anchor 0, is (2 s - 1) / largest. t takes up whatever all have in common:
+    # the difference from the K-th score loses no digit, however large the scores are.
+    gains = 2 * (exact - best.values[:, -1:]) / largest
     mask: Tensor = _TransportMask.apply(gains, k, epsilon)
-    return Selection(scores.detach().topk(k, dim=1).indices, mask.to(scores.dtype))
+    return Selection(best.indices, mask.to(scores.dtype))
 
 
 class _TransportMask(torch.autograd.Function):
-    """sigmoid((gains - t) / epsilon) with t such that each row sums to k, and its derivative by the implicit t."""
+    """sigmoid(gains / epsilon - t) with t such that each row sums to k, and its derivative by the implicit t."""
 
     @staticmethod
     def forward(ctx: Any, gains: Tensor, k: int, epsilon: float) -> Tensor:
-        mask = ((gains - _threshold(gains, k, epsilon)) / epsilon).sigmoid()
+        scaled = (gains / epsilon).clamp(-_FAR, _FAR)
+        mask = (scaled - _threshold(scaled, k)).sigmoid()
         ctx.save_for_backward(mask)
         ctx.epsilon = epsilon
         return mask
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         (mask,) = ctx.saved_tensors
         # dm_i / dg_j = w_i (1[i = j] - w_j / sum w) / epsilon: what one gains, t takes from all.
         weight = mask * (1 - mask)
@@ -134,29 +149,32 @@ class _TransportMask(torch.autograd.Function):
         return weight * centred / ctx.epsilon, None, None
 
 
-def _threshold(gains: Tensor, k: int, epsilon: float) -> Tensor:
-    """(batch, 1), the t at which sigmoid((gains - t) / epsilon) sums to k: Newton's steps, kept in a bracket."""
+def _threshold(gains: Tensor, k: int) -> Tensor:
+    """(batch, 1), the t at which sigmoid(gains - t) sums to k: Newton's steps, kept in a bracket.
+
+    Args:
+        gains: (batch, n), in units of epsilon, the K-th largest 0.
+        k: what the sigmoids sum to.
+    """
     count = gains.shape[1]
-    shift = epsilon * math.log(k / (count - k))
-    # If all scores were like the least (the greatest) one, this would be the root.
+    shift = math.log(k / (count - k))
+    # If all gains were like the least (the greatest) one, this would be the root.
     low, high = (gains.amin(1, keepdim=True) - shift, gains.amax(1, keepdim=True) - shift)
-    # Halfway between the k-th and the next score lies the root for small epsilon.
+    # Halfway between the k-th and the next gain lies the root for small epsilon.
     edge = gains.topk(k + 1, dim=1).values
-    middle = ((edge[:, -2:-1] + edge[:, -1:]) / 2).clamp(low, high)
-    tolerance = _TOLERANCE * (high - low).clamp(min=epsilon)
+    threshold = ((edge[:, -2:-1] + edge[:, -1:]) / 2).clamp(low, high)
     for _ in range(_MAX_ITERATIONS):
-        mask = ((gains - middle) / epsilon).sigmoid()
+        mask = (gains - threshold).sigmoid()
         excess = mask.sum(1, keepdim=True) - k  # falls as t rises
-        low, high = torch.where(excess > 0, middle, low), torch.where(excess > 0, high, middle)
-        slope = (mask * (1 - mask)).sum(1, keepdim=True) / epsilon
-        newton = middle + excess / slope
+        low, high = torch.where(excess > 0, threshold, low), torch.where(excess > 0, high, threshold)
+        newton = threshold + excess / (mask * (1 - mask)).sum(1, keepdim=True)
         inside = (newton > low) & (newton < high)  # not where the slope is 0
-        following = torch.where(inside, newton, (low + high) / 2)
-        done = ((following - middle).abs() <= tolerance) | (excess == 0)
-        middle = torch.where(excess == 0, middle, following)
+        proposed = torch.where(inside, newton, (low + high) / 2)
+        done = ((proposed - threshold).abs() <= _TOLERANCE) | (excess == 0)
+        threshold = torch.where(excess == 0, threshold, proposed)
         if bool(done.all()):
             break
-    return middle
+    return threshold
 
 
 def perturbed_topk(
@@ -190,8 +208,8 @@ def perturbed_topk(
     """
     if not 0 < sigma < math.inf:
         raise ValueError(f"sigma must be a finite number above 0, got {sigma}")
-    if samples < 2:
-        raise ValueError(f"samples must be 2 or more, got {samples}")
+    if not isinstance(samples, int) or samples < 2:
+        raise ValueError(f"samples must be a whole number, 2 or more, got {samples}")
     _check(scores, k)
     place = torch.device("cpu") if generator is None else generator.device
     seed = int(torch.randint(2**62, (), generator=generator, device=place))
@@ -215,7 +233,8 @@ class _PerturbedMask(torch.autograd.Function):
         return torch.zeros_like(scores).scatter_add(1, indices.flatten(1).long(), ones)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
         scores, indices = ctx.saved_tensors
         sigma, samples, seed = ctx.settings
         (gradient,) = gradients
@@ -229,11 +248,11 @@ class _PerturbedMask(torch.autograd.Function):
         return total / (samples * sigma), None, None, None, None
 
 
-def _noise(scores: Tensor, samples: int, seed: int) -> Any:
+def _noise(scores: Tensor, samples: int, seed: int) -> Iterator[Tensor]:
     """Standard normal noise (batch, some samples, n), all samples in turn, the same each time."""
     generator = torch.Generator(scores.device).manual_seed(seed)
     batch, count = scores.shape
-    size = max(1, _CHUNK // (batch * count))
+    size = max(1, _CHUNK // max(1, batch * count))
     for first in range(0, samples, size):
         shape = (batch, min(size, samples - first), count)
         yield torch.randn(shape, generator=generator, device=scores.device, dtype=scores.dtype)
@@ -252,8 +271,10 @@ def masked_class_proportions(
 
 
 def _check(scores: Tensor, k: int) -> None:
-    if scores.dim() != 2:
-        raise ValueError(f"scores must be (batch, n), got {tuple(scores.shape)}")
+    if scores.dim() != 2 or not scores.is_floating_point():
+        raise ValueError(f"scores must be (batch, n) of floats, got {tuple(scores.shape)} of {scores.dtype}")
+    if not isinstance(k, int):
+        raise ValueError(f"k must be a whole number, got {k}")
     if not 1 <= k < scores.shape[1]:
         raise ValueError(f"k must be from 1 to {scores.shape[1] - 1}, below the number of scores, got {k}")
     if not bool(scores.isfinite().all()):

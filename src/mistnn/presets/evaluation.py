@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from mistnn.data import GaborConfig, Split
+from mistnn.data import FolderConfig, GaborConfig, Split
+from mistnn.errors import MistError
 from mistnn.models.mist import Mist
 from mistnn.presets.systems import DataConfig, SceneModel, open_data
 from mistnn.records import Batch, Detections, Sample, collate
@@ -30,7 +31,8 @@ def evaluate(
         progress: called with (done, of how many).
 
     Returns:
-        See ``mistnn.metrics.DetectionMetrics``. Of a model that reconstructs also ``rmse``, ``rmse_black``,
+        Of a folder of your own see ``mistnn.presets.own_folder.evaluate_folder``: there K is not told. Otherwise see
+        ``mistnn.metrics.DetectionMetrics``. Of a model that reconstructs also ``rmse``, ``rmse_black``,
         ``rmse_mean`` and ``r2``, see ``mistnn.metrics.ReconstructionMetrics``. On Gabor noise also ``precision`` and
         ``recall`` of the impulses, found within half the width of a kernel; ``recall_close``, within half the least
         distance between two; and what places drawn at random reach (``..._chance``). Of a model with several scales
@@ -39,6 +41,8 @@ def evaluate(
     """
     from mistnn.metrics import DetectionMetrics, ReconstructionMetrics
 
+    if isinstance(data, FolderConfig):
+        return _evaluate_folder(model, data, split, images)
     samples = open_data(data, split, images)
     metrics, errors = DetectionMetrics(), ReconstructionMetrics((model.config.channels, data.canvas, data.canvas))
     all_found: list[Detections] = []
@@ -73,6 +77,14 @@ def evaluate(
     if isinstance(model, Mist) and len(model.config.scales) > 1:
         result |= _size_metrics(all_found, all_boxes)
     return result
+
+
+def _evaluate_folder(model: SceneModel, data: FolderConfig, split: Split, images: int) -> dict[str, float]:
+    from mistnn.presets.own_folder import evaluate_folder
+
+    if not isinstance(model, Mist) or not model.class_names:
+        raise MistError(f"a {type(model).__name__} without classes does not count: train the preset my-folder")
+    return evaluate_folder(model, data, split, images)
 
 
 def _size_metrics(found: list[Detections], boxes: list[Tensor]) -> dict[str, float]:

@@ -15,9 +15,11 @@ import cattrs
 import torch
 from torch import nn
 
-from mistnn.data import GaborConfig, ScenesConfig, Split
+from mistnn.data import FolderConfig, GaborConfig, ScenesConfig, Split
+from mistnn.data.own_folder import read_folder
 from mistnn.errors import MistError
-from mistnn.models.mist import MistConfig, StepConfig
+from mistnn.models.mist import Mist, MistConfig, StepConfig
+from mistnn.models.rivals import Xie20Config
 from mistnn.presets.evaluation import evaluate
 from mistnn.presets.off_centre import OffCentreWatch
 from mistnn.presets.systems import (
@@ -112,7 +114,10 @@ def mist_parts(experiment: Experiment) -> tuple[MistConfig, StepConfig]:
         MistError: if it trains another system.
     """
     if not isinstance(experiment.model, MistConfig) or not isinstance(experiment.step, StepConfig):
-        raise MistError(f"this is for MIST, and not for a {kind_of(experiment.model)} model or another training")
+        raise MistError(
+            f"the model is of kind {kind_of(experiment.model)}, or was not trained by lifting, and this works with "
+            "MIST's own networks only: give a run of a mist-... preset"
+        )
     return experiment.model, experiment.step
 
 
@@ -209,7 +214,21 @@ def train(
         save_model=save,
     )
     watch.end()
+    if isinstance(experiment.data, FolderConfig) and not result.interrupted:
+        _store_threshold(out, experiment)
     return result
+
+
+def _store_threshold(out: Path, experiment: Experiment) -> None:
+    """Writes the model again with the threshold that counts the validation images best."""
+    from mistnn.presets.own_folder import threshold_by_counts
+
+    model = load_model(out)
+    assert isinstance(model, Mist) and isinstance(experiment.data, FolderConfig)
+    chosen = dataclasses.replace(model.config, threshold=round(threshold_by_counts(model, experiment.data), 6))
+    described = describe(dataclasses.replace(experiment, model=chosen))
+    record = read_config(out).training
+    save_model(out, model, described["kind"], described["model"], described["experiment"], training=record)
 
 
 def _watched_box(experiment: Experiment) -> float:
@@ -251,6 +270,9 @@ def check(experiment: Experiment) -> None:
         MistError: naming the fields, their values and the mend.
     """
     model, data = experiment.model, experiment.data
+    if isinstance(data, FolderConfig):
+        _check_folder(experiment, data)
+        return
     if model.class_names and isinstance(data, GaborConfig):
         raise MistError("Gabor noise has no classes to learn: give --model.class-names nothing, or another preset")
     if model.class_names and isinstance(data, ScenesConfig) and len(model.class_names) != data.classes:
@@ -264,12 +286,31 @@ def check(experiment: Experiment) -> None:
         )
     if not 1 <= model.k <= data.canvas**2:
         raise MistError(f"model.k={model.k} must be from 1 to the {data.canvas**2} pixels of the canvas")
+    if isinstance(model, Xie20Config) and not model.k < (data.canvas // model.stride) ** 2:
+        raise MistError(
+            f"model.k={model.k} must be below the {(data.canvas // model.stride) ** 2} places that model.stride="
+            f"{model.stride} leaves on a canvas of {data.canvas} px: give a smaller stride or K"
+        )
     if model.channels != 1:
         raise MistError(f"model.channels={model.channels}, but these images are grey: give 1")
     if experiment.evaluation_images < 0:
         raise MistError(
             f"evaluation_images={experiment.evaluation_images} is negative: give 0 to measure nothing while training"
         )
+
+
+def _check_folder(experiment: Experiment, data: FolderConfig) -> None:
+    model = experiment.model
+    if not isinstance(model, MistConfig) or not isinstance(experiment.step, StepConfig) or not model.class_names:
+        raise MistError("a folder of your own is for MIST with classes: train the preset my-folder")
+    if model.preparation != data.preparation or model.channels != data.channels:
+        raise MistError(
+            "data.preparation and data.channels must be those of the model: give --model.preparation.zoom (or .ground) "
+            "and --data.preparation.zoom the same value"
+        )
+    known = read_folder(data.root).class_names if data.root is not None else model.class_names
+    if known != model.class_names:
+        raise MistError(f"model.class_names={model.class_names}, but {data.root} has the classes {known}")
 
 
 def evaluate_stored(

@@ -41,6 +41,10 @@ READING_CHANNELS = ChannelwiseConfig(
 XIE20 = Xie20Config(k=9, patch_size=24, heatmap=mist_digits.PAPER_HEATMAP, encoder=CLASSIFIER)
 
 
+ZHA18 = Zha18Config(feature_widths=(32, 64, 64, 64), drawing_widths=(32, 64, 64, 64))
+"""Features and drawing as narrow as the landmark network: for laptops, like the small networks of the others."""
+
+
 def _loop(steps: int, batch_size: int) -> TrainConfig:
     return TrainConfig(steps=steps, batch_size=batch_size, log_every=50, save_every=250, evaluate_every=500)
 
@@ -51,7 +55,7 @@ def _redraw(model: ModelConfig, data: ScenesConfig, steps: int) -> Experiment:
 
 
 def _landmarks(data: ScenesConfig, steps: int) -> Experiment:
-    return Experiment(Zha18Config(), data, Zha18StepConfig(decay_steps=steps), _loop(steps, 16))
+    return Experiment(ZHA18, data, Zha18StepConfig(decay_steps=steps), _loop(steps, 16))
 
 
 def _read(model: ModelConfig, data: ScenesConfig, steps: int = 4000) -> Experiment:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from mistnn.data import GaborConfig, GaborNoise, Scenes, ScenesConfig, Split
+from mistnn.data import FolderConfig, FolderImages, GaborConfig, GaborNoise, Scenes, ScenesConfig, Split
 from mistnn.errors import MistError
 from mistnn.models.mist import LiftedStep, Mist, MistConfig, StepConfig, SupervisedStep, SupervisedStepConfig
 from mistnn.models.rivals import (
@@ -28,8 +28,8 @@ ModelConfig = MistConfig | GridConfig | ChannelwiseConfig | Xie20Config | Zha18C
 TrainingStepConfig = StepConfig | SupervisedStepConfig | RivalStepConfig | Zha18StepConfig
 """How it is trained."""
 
-DataConfig = ScenesConfig | GaborConfig
-"""Images that are made on the fly; which kind, is told by the fields of the configuration."""
+DataConfig = ScenesConfig | GaborConfig | FolderConfig
+"""Images that are made on the fly, or a folder of them; which kind, is told by the fields of the configuration."""
 
 
 SceneModel = Mist | Grid | Channelwise | Xie20 | Zha18
@@ -40,12 +40,14 @@ SceneStep = LiftedStep | SupervisedStep | RivalStep | Zha18Step
 
 
 def at_root(data: DataConfig, root: str | None) -> DataConfig:
-    """The same images with their digits in another place; Gabor noise needs none."""
-    return dataclasses.replace(data, root=root) if isinstance(data, ScenesConfig) else data
+    """The same images from another folder; Gabor noise needs none."""
+    return data if isinstance(data, GaborConfig) else dataclasses.replace(data, root=root)
 
 
-def open_data(data: DataConfig, split: Split, length: int | None) -> Scenes | GaborNoise:
-    """The data set of a configuration."""
+def open_data(data: DataConfig, split: Split, length: int | None) -> Scenes | GaborNoise | FolderImages:
+    """The data set of a configuration; of a folder no more images than there are."""
+    if isinstance(data, FolderConfig):
+        return FolderImages(data, split, length)
     return Scenes(data, split, length) if isinstance(data, ScenesConfig) else GaborNoise(data, split, length)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mistnn.data import Split
+from mistnn.data import FolderConfig, Split
+from mistnn.errors import MistError
 from mistnn.inference.counting import above, choose_threshold
 from mistnn.presets.evaluation import EVALUATION_BATCH
 from mistnn.presets.systems import DataConfig, SceneModel, open_data
@@ -30,6 +31,8 @@ def evaluate_unknown_k(model: SceneModel, data: DataConfig, split: Split, images
     """
     from mistnn.metrics import DetectionMetrics
 
+    if isinstance(data, FolderConfig):
+        raise MistError("a folder of your own is always measured without K: `mist evaluate` does so")
     most = 2 * max(data.counts)
     known = open_data(data, "train", images)
     learnt = [known[index] for index in range(images)]

@@ -14,9 +14,11 @@ from jaxtyping import Bool
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mistnn.data import ScenesConfig
 from mistnn.models.mist import Mist
 from mistnn.ops.matching import UNMATCHED, box_iou, greedy_match
 from mistnn.presets import Experiment, evaluate, find_preset, mist_parts, open_data, read_log, train
+from mistnn.presets.systems import SceneModel
 from mistnn.records import Detections, Sample, collate
 from mistnn.studies.report import DemoReport, HeatmapHistory, PatchView, SceneView, TrainingExample, write_report
 from mistnn.training.runfolder import write_atomically
@@ -186,17 +188,17 @@ def right_detections(detections: Detections, boxes: Tensor, labels: Tensor | Non
     return greedy_match(box_iou(detections.boxes, boxes), 0.5, eligible) != UNMATCHED
 
 
-def view_scenes(model: Mist, samples: Sequence[Sample]) -> list[SceneView]:
+def view_scenes(model: SceneModel, samples: Sequence[Sample]) -> list[SceneView]:
     """What a model finds in samples of one size, judged against their truth; K is each sample's own count."""
     views = []
     model.eval()
     for sample in samples:
         assert sample.boxes is not None
         with torch.inference_mode():
-            found = model.detect(sample.image[None], len(sample.boxes))[0]
-            rebuilt = None
-            if model.reconstructs and not model.class_names:
-                rebuilt = model.reconstruct(sample.image[None], model.keypoints_of(found.boxes[None]))[0].clamp(0, 1)
+            explained = model.explain(sample.image[None], len(sample.boxes))
+        found, rebuilt = explained.detections[0], None
+        if explained.reconstruction is not None and not model.class_names:
+            rebuilt = explained.reconstruction[0].clamp(0, 1)
         labels = sample.labels if model.class_names else None
         correct = right_detections(found, sample.boxes, labels)
         views.append(SceneView(sample.image, found, sample.boxes, labels, correct, rebuilt))
@@ -289,6 +291,7 @@ def _curves(log: Sequence[dict[str, float]]) -> dict[str, Curve]:
 
 def _settings(story: Story, experiment: Experiment) -> dict[str, str]:
     (model, step), data = mist_parts(experiment), experiment.data
+    assert isinstance(data, ScenesConfig)
     task_network = "classifier" if model.class_names else "auto-encoder"
     return {
         "preset": story.preset,

@@ -226,7 +226,10 @@ def _true_kernel(noise: GaborNoise, index: int, impulse: int, square: Tensor, si
 
 def _network(model: str | Path) -> Mist:
     network = load_model(model)
-    assert isinstance(network, Mist)
+    if not isinstance(network, Mist):
+        raise MistError(
+            f"{model} is a {type(network).__name__}, whose patches this figure can't draw: draw fig2 with it"
+        )
     if not network.config.decoder:
         raise MistError(
             f"{model} has no decoder (model.decoder=0) to draw patches again: give a model of a mist-discover preset"

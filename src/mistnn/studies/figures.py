@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import tempfile
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mistnn.data import Scenes, ScenesConfig
 from mistnn.errors import MistError
-from mistnn.models.mist import Mist
+from mistnn.presets.systems import SceneModel
 from mistnn.studies.comparison import figure_2
 from mistnn.studies.demo import view_scenes
 from mistnn.studies.discovery import data_of, figure_3, figure_4, figure_7, figure_8
@@ -62,14 +63,18 @@ def draw_figure(
         if name != TRAINING:
             raise MistError(f"--steps {steps} is for {TRAINING}, the only figure that trains: leave it out")
         draw = functools.partial(figure_7, steps=steps)
-    figure = draw(model, seed, root)
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)  # before it is drawn: what can't be written need not be trained
         with tempfile.TemporaryDirectory(dir=out) as aside:  # both files are moved in when both are written
-            files = save_figure(figure, Path(aside) / name)
+            files = save_figure(draw(model, seed, root), Path(aside) / name)
             png, pdf = (file.replace(out / file.name) for file in files)
     except OSError as error:
         raise MistError(f"can't write to --out {out} ({error.strerror}): give another folder") from error
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # only what is empty, after an error
     return png, pdf
 
 
@@ -82,7 +87,7 @@ def figure_5(model: str | Path | None = None, seed: int | None = None, root: str
     """
     model = CLASSES_MODEL if model is None else model
     network = load_model(model)
-    assert isinstance(network, Mist)
+    assert isinstance(network, SceneModel)
     scenes = Scenes(data_of(model, seed, root, "fig5"), "test", SCENES)
     views = view_scenes(network, [scenes[index] for index in range(SCENES)])
     return draw_scenes(

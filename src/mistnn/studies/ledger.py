@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cattrs
 
 from mistnn.errors import MistError
-from mistnn.presets import Experiment, restore
+from mistnn.presets import Experiment, find_preset, restore
 from mistnn.presets.experiment import read_log
 from mistnn.training.runfolder import METRICS, write_atomically
 from mistnn.weights import TrainingRecord, commit, explain, hardware, read_config, resolve, strict_converter, versions
@@ -81,6 +81,7 @@ class Table(NamedTuple):
         columns: the metrics, as the ledger's entries name them.
         rows: of the table.
         unknown_k: whether K that is not told is measured too.
+        note: what a reader of the table should know.
     """
 
     command: str
@@ -88,6 +89,7 @@ class Table(NamedTuple):
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     unknown_k: bool = False
+    note: str = ""
 
 
 QUICK = "-quick"
@@ -154,6 +156,14 @@ TABLES = (
             Row("MIST, trained with K = 6", "3 to 9 digits", "mist-mnist-3-9", (0.908, None, None, None)),
         ),
         unknown_k=True,
+        note=(
+            "The paper marks a K in bold and says both that it was used in training (text) and for testing (caption). "
+            "`ap50` follows the text: trained with this K, tested with each image's true number. `ap50_fixed_k` "
+            "follows the caption: tested with this K too. `ap50_free_k` is not told K: a threshold, chosen by the "
+            "numbers of objects in training images, takes its place; `count_error_free_k` is how far its number is "
+            "off, in objects an image. The paper does not define its average precision; ours is the mean over classes "
+            "of the area under the interpolated curve, a detection being right at IoU 0.5 and above."
+        ),
     ),
 )
 
@@ -302,7 +312,7 @@ def results_page(entries: list[Entry]) -> str:
         "0-1; where several seeds were run: mean (least - greatest). `classified` is strict, see `mistnn.metrics`.",
     ]
     for table in TABLES:
-        lines += ["", f"## {table.title}", "", *table_lines(table, entries)]
+        lines += ["", f"## {table.title}", "", *([table.note, ""] if table.note else []), *table_lines(table, entries)]
         if any(entry.name == row.name + QUICK for row in table.rows for entry in entries):
             lines += ["", f"### {table.title.partition(':')[0]} at quick size", "", QUICK_NOTE, ""]
             lines += table_lines(table, entries, QUICK)
@@ -317,10 +327,24 @@ def results_page(entries: list[Entry]) -> str:
 def table_lines(table: Table, entries: list[Entry], ending: str = "") -> list[str]:
     """A table of the paper in Markdown, ours beside theirs; with ``ending`` QUICK, our runs of that size."""
     heads = " | ".join(f"{name}: paper | ours" for name in table.columns)
-    lines = [f"| system | data | runs | {heads} |", "|" + "---|" * (3 + 2 * len(table.columns))]
+    cost = " seconds a run | hours at full size, estimated |" if ending else ""
+    columns = 3 + 2 * len(table.columns) + (2 if ending else 0)
+    lines = [f"| system | data | runs | {heads} |{cost}", "|" + "---|" * columns]
     for row in table.rows:
-        lines.append(_table_row(table, row, [entry for entry in entries if entry.name == row.name + ending]))
+        ours = [entry for entry in entries if entry.name == row.name + ending]
+        lines.append(_table_row(table, row, ours) + (_cost(row, ours) if ending else ""))
     return lines
+
+
+def _cost(row: Row, ours: list[Entry]) -> str:
+    """Time of a run, and what the same pace makes of the preset's own steps and images a step."""
+    timed = [entry for entry in ours if entry.train_seconds]
+    if not timed:
+        return " - | - |"
+    loop = find_preset(row.name).experiment.train
+    paces = [entry.train_seconds / (entry.steps * entry.batch_size) for entry in timed]
+    hours = sum(paces) / len(paces) * loop.steps * loop.batch_size / 3600
+    return f" {sum(entry.train_seconds for entry in timed) / len(timed):.0f} | {hours:.1f} |"
 
 
 def _table_row(table: Table, row: Row, ours: list[Entry]) -> str:

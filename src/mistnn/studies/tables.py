@@ -14,7 +14,7 @@ from mistnn.presets import Experiment, evaluate_stored, find_preset, train
 from mistnn.presets.systems import at_root
 from mistnn.studies.ablation import at
 from mistnn.studies.ledger import QUICK, TABLES, Row, Table, make_entry, read_entry, write_entry
-from mistnn.training.runfolder import CHECKPOINT
+from mistnn.training.runfolder import CONFIG
 from mistnn.weights import shipped_names
 
 Budget = Literal["quick", "full"]
@@ -48,13 +48,13 @@ def rows_of(table: Table, only: str | None) -> list[Row]:
         MistError: if there is none.
     """
     word = (only or "").lower()
-    if "esl16" in word:
+    if word in ("esl16", "esl", "air"):
         raise MistError(f"--only {only}: this system is not in the package yet")
     rows = [row for row in table.rows if word in row.name or word in row.system.lower()]
     rows = [row for row in rows if row.name == word] or rows  # a whole name means that one, not all that begin like it
     if not rows:
-        names = ", ".join(row.name for row in table.rows)
-        raise MistError(f"--only {only}: {table.command} has no such system; its presets are {names}")
+        systems = ", ".join(dict.fromkeys(row.system.partition(",")[0] for row in table.rows))
+        raise MistError(f"--only {only}: {table.command} has no such system or preset; it has {systems}")
     return rows
 
 
@@ -161,7 +161,11 @@ class _Filler:
             f"{row.name}{QUICK}-{factor}-seed{seed}" if self.budget == "quick" else f"{row.name}-seed{seed}"
         )
         experiment = experiment_of(row, self.budget, seed, self.root, FACTORS[factor])
-        if train(experiment, out, resume=(out / CHECKPOINT).exists()).interrupted:
+        try:
+            result = train(experiment, out, resume=(out / CONFIG).exists())
+        except MistError as error:
+            raise MistError(f"{error}; to train {row.name} anew, remove {out}") from error
+        if result.interrupted:
             raise KeyboardInterrupt
         return out
 
@@ -177,7 +181,10 @@ class _Filler:
                 note = f"Learning rates {factor}, on validation scenes; at quick size."
                 write_entry(make_entry(out, metrics, QUICK_IMAGES, 0, command, file.stem, note), file)
                 self.say(_line(f"{row.name}, rates {factor}, validation", (SEARCHED_BY,), metrics))
-            reached[factor] = read_entry(file).metrics[SEARCHED_BY]
+            entry = read_entry(file)
+            if SEARCHED_BY not in entry.metrics:
+                raise MistError(f"{file}: the entry has no {SEARCHED_BY!r}; remove it, and it is measured again")
+            reached[factor] = entry.metrics[SEARCHED_BY]
         return max(reached, key=reached.__getitem__)
 
     def _note(self, row: Row, factor: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -126,7 +127,7 @@ def draw_candidates(
     left, right = figure.subplots(1, 2)
     sizes = sorted({point.candidates for points in curves.values() for point in points})
     colours = (theme.line, "#c2410c", "#15803d", "#7c3aed")
-    for (system, points), colour in zip(curves.items(), colours, strict=False):
+    for (system, points), colour in zip(curves.items(), itertools.cycle(colours), strict=False):
         style = {"color": colour, "linewidth": 1.8, "marker": "o", "markersize": 3.5, "label": system}
         spent = [(point.candidates, point.peak_bytes / GIB) for point in points if point.peak_bytes is not None]
         took = [(point.candidates, point.seconds) for point in points if point.seconds is not None]

@@ -16,10 +16,10 @@ from mistnn.models.rivals import (
     RivalStepConfig,
     Xie20,
     Xie20Config,
-    soft_argmax,
 )
 from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.nn.patches import EncoderConfig
+from mistnn.ops import soft_argmax
 from mistnn.ops.losses import class_proportion_loss
 from mistnn.records import Batch
 

@@ -1,6 +1,6 @@
 """The systems that MIST is measured against in its paper: Grid, Channel-wise, Zha18, Xie20; see README.md here."""
 
-from mistnn.models.rivals.channelwise import Channelwise, ChannelwiseConfig, soft_argmax
+from mistnn.models.rivals.channelwise import Channelwise, ChannelwiseConfig
 from mistnn.models.rivals.common import RivalStep, RivalStepConfig
 from mistnn.models.rivals.grid import Grid, GridConfig
 from mistnn.models.rivals.xie20 import Xie20, Xie20Config
@@ -19,5 +19,4 @@ __all__ = [
     "Zha18Config",
     "Zha18Step",
     "Zha18StepConfig",
-    "soft_argmax",
 ]

@@ -10,17 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from mistnn.errors import MistError
-from mistnn.models.rivals.common import Rival, check_patches, check_size
+from mistnn.models.rivals.common import Rival, best_of, check_patches, check_size
 from mistnn.nn.heatmap import HeatmapConfig, PaperHeatmapNetwork
 from mistnn.nn.patches import EncoderConfig
 from mistnn.nn.task import TaskNetwork, TaskOutput, counted_loss, redrawn_loss
 from mistnn.ops.coordinates import boxes_at
+from mistnn.ops.landmarks import soft_argmax
 from mistnn.ops.sampling import extract_patches, place_patches
-from mistnn.records import Batch, Detections, Explanation
+from mistnn.records import Batch, Explanation
 
 
 @dataclass(frozen=True)
@@ -62,18 +62,6 @@ class ChannelwiseConfig:
             raise MistError("model.heatmap of a channel-wise model must be the network paper with the start random")
         check_size("box_size", self.box_size)
         check_patches(self.class_names, self.patch_size, self.decoder, self.encoder)
-
-
-def soft_argmax(scores: Float[Tensor, "batch k height width"]) -> Float[Tensor, "batch k 2"]:
-    """The mean place of each map under a softmax over all of its pixels, x and y in pixels.
-
-    Reference: Zhang et al. (2018), section 3.1.
-    """
-    height, width = scores.shape[-2:]
-    weights = scores.flatten(2).softmax(-1).view(scores.shape)
-    x = torch.arange(width, device=scores.device, dtype=scores.dtype) + 0.5
-    y = torch.arange(height, device=scores.device, dtype=scores.dtype) + 0.5
-    return torch.stack(((weights.sum(-2) * x).sum(-1), (weights.sum(-1) * y).sum(-1)), dim=-1)
 
 
 class Channelwise(Rival):
@@ -129,10 +117,4 @@ class Channelwise(Rival):
         scores, labels = boxes.new_ones(boxes.shape[:2]), None
         if task.logits is not None:
             scores, labels = task.logits.softmax(-1).max(-1)
-        found = []
-        for index in range(len(images)):
-            best = scores[index].argsort(descending=True, stable=True)[:k]
-            found.append(
-                Detections(boxes[index, best], scores[index, best], None if labels is None else labels[index, best])
-            )
-        return Explanation(found, rebuilt)
+        return Explanation(best_of(boxes, scores, labels, k), rebuilt)

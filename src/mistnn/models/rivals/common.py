@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mistnn.errors import MistError
 from mistnn.nn.patches import EncoderConfig
 from mistnn.nn.schedule import check_rates, cosine_share
-from mistnn.records import Batch
+from mistnn.records import Batch, Detections
 
 
 class Rival(nn.Module, abc.ABC):
@@ -81,6 +81,23 @@ class RivalStep:
         for optimizer in self.optimizers.values():
             optimizer.step()
         return {name: value.detach().mean() for name, value in losses.items()}
+
+
+def best_of(boxes: Tensor, scores: Tensor, labels: Tensor | None, k: int) -> list[Detections]:
+    """The k best boxes of each image, the best first.
+
+    Args:
+        boxes: (batch, n, 4).
+        scores: (batch, n).
+        labels: (batch, n), or ``None``.
+        k: how many; all if there are fewer.
+    """
+    found = []
+    for index in range(len(boxes)):
+        best = scores[index].argsort(descending=True, stable=True)[:k]
+        label = None if labels is None else labels[index, best]
+        found.append(Detections(boxes[index, best], scores[index, best], label))
+    return found
 
 
 def check_patches(class_names: tuple[str, ...], patch_size: int, decoder: int, encoder: EncoderConfig) -> None:

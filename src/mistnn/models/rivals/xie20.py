@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from mistnn.errors import MistError
-from mistnn.models.rivals.common import Rival, check_patches, check_size
+from mistnn.models.rivals.common import Rival, best_of, check_patches, check_size
 from mistnn.nn.heatmap import HeatmapConfig, PaperHeatmapNetwork
 from mistnn.nn.patches import EncoderConfig
 from mistnn.nn.task import TaskNetwork
 from mistnn.ops.coordinates import boxes_at
 from mistnn.ops.sampling import extract_patches
 from mistnn.ops.selection import masked_class_proportions, soft_topk
-from mistnn.records import Batch, Detections, Explanation
+from mistnn.records import Batch, Explanation
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,4 @@ class Xie20(Rival):
         boxes = self.places(images).gather(1, best.indices[..., None].expand(-1, -1, 4))
         patches = extract_patches(images, boxes, self.config.patch_size)
         confidence, labels = self.task_network.classify(patches).softmax(-1).max(-1)
-        scores = best.values * confidence
-        found = []
-        for index in range(len(images)):
-            order = scores[index].argsort(descending=True, stable=True)
-            found.append(Detections(boxes[index, order], scores[index, order], labels[index, order]))
-        return Explanation(found, None)
+        return Explanation(best_of(boxes, best.values * confidence, labels, k), None)

@@ -20,38 +20,42 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mistnn.errors import MistError
-from mistnn.models.rivals.common import Rival, check_size
+from mistnn.models.rivals.common import Rival, best_of, check_size
 from mistnn.nn.hourglass import Hourglass
 from mistnn.nn.schedule import check_rates
 from mistnn.ops.coordinates import boxes_at
+from mistnn.ops.landmarks import Landmarks, concentration, landmarks_of, separation
 from mistnn.ops.losses import reconstruction_loss
 from mistnn.ops.splines import control_grid, thin_plate_spline
-from mistnn.records import Batch, Detections, Explanation
+from mistnn.records import Batch, Explanation
 
 
 @dataclass(frozen=True)
 class Zha18Config:
-    """The network; values of the official 80 x 80 setting where it has them.
+    """The network; values of the official 80 x 80 setting.
 
     Attributes:
         k: K, how many landmarks; one more channel is the background. It can't be changed later.
         channels: of the images, 1 or 3.
-        widths: channels of the hourglasses at each resolution, the finest first.
+        widths: channels of the hourglass that finds landmarks at each resolution, the finest first.
+        feature_widths: the same of the one whose features describe them.
+        drawing_widths: the same of the one that draws the image.
         descriptor: numbers that describe what is at a landmark, and the background.
         features: channels of the map that the descriptors are pooled from.
-        heat_levels: how many heat maps a landmark is drawn as, each narrower than the one before by the square root of
-            one half.
-        heat_width: standard deviation of the widest, as a share of the image's side (not found in the paper; ours).
+        heat_levels: how many heat maps a landmark is drawn as, each wider than the one before by the square root of 2.
+        heat_width: standard deviation of the narrowest, as a share of the image's side.
         box_size: side in pixels of the box that is reported around a landmark: the method has none.
     """
 
     k: int = 9
     channels: int = 1
     widths: tuple[int, ...] = (32, 64, 64, 64)
+    feature_widths: tuple[int, ...] = (64, 128, 256, 512)
+    drawing_widths: tuple[int, ...] = (64, 128, 256, 512)
     descriptor: int = 8
     features: int = 32
     heat_levels: int = 5
-    heat_width: float = 0.1
+    heat_width: float = 0.125
     box_size: float = 20.0
 
     def __post_init__(self) -> None:
@@ -65,8 +69,10 @@ class Zha18Config:
                 raise MistError(f"model.{name}={getattr(self, name)} must be 1 or more")
         if self.channels not in (1, 3):
             raise MistError(f"model.channels={self.channels} must be 1 (grey) or 3 (colour)")
-        if len(self.widths) < 2 or min(self.widths) < 1:
-            raise MistError(f"model.widths={self.widths} must be two or more numbers of channels, e.g. 32 64 64 64")
+        for name in ("widths", "feature_widths", "drawing_widths"):
+            widths = getattr(self, name)
+            if len(widths) < 2 or min(widths) < 1:
+                raise MistError(f"model.{name}={widths} must be two or more numbers of channels, e.g. 32 64 64 64")
         check_size("heat_width", self.heat_width)
         check_size("box_size", self.box_size)
 
@@ -76,64 +82,13 @@ class Zha18Config:
         return ()
 
 
-class Landmarks(NamedTuple):
-    """Where K channels fire.
-
-    Attributes:
-        maps: (batch, k + 1, height, width), at each pixel the shares of the landmarks, the last the background's.
-        places: (batch, k, 2), mean x and y of each map, 0 to 1.
-        variances: (batch, k, 2), of x and y.
-    """
-
-    maps: Tensor
-    places: Tensor
-    variances: Tensor
-
-
-def landmarks_of(scores: Tensor) -> Landmarks:
-    """(batch, k + 1, height, width) scores to landmarks: a softmax over the channels, then means over the pixels.
-
-    Reference: Zhang et al. (2018), section 3.1.
-    """
-    maps = scores.softmax(1)
-    height, width = scores.shape[-2:]
-    x = (torch.arange(width, device=scores.device, dtype=scores.dtype) + 0.5) / width
-    y = (torch.arange(height, device=scores.device, dtype=scores.dtype) + 0.5) / height
-    places, variances = [], []
-    for axis, positions in ((-2, x), (-1, y)):
-        share = maps[:, :-1].sum(axis)
-        share = share / share.sum(-1, keepdim=True).clamp(min=torch.finfo(share.dtype).tiny)
-        mean = (share * positions).sum(-1, keepdim=True)
-        places.append(mean.squeeze(-1))
-        variances.append((share * (positions - mean).square()).sum(-1))
-    return Landmarks(maps, torch.stack(places, dim=-1), torch.stack(variances, dim=-1))
-
-
-def concentration(variances: Tensor) -> Tensor:
-    """(batch, k, 2) to (batch,): 2 pi e sigma^2 summed over landmarks, the exponential of a Gaussian's entropy."""
-    return 2 * math.pi * math.e * variances.mean(-1).sum(-1)
-
-
-def balancing(variances: Tensor) -> Tensor:
-    """(batch, k, 2) to (batch,): how unlike the spreads along x and y are (of the official code; form ours)."""
-    spread = (variances + 1e-8).sqrt()
-    return (spread[..., 0] - spread[..., 1]).square().sum(-1)
-
-
-def separation(places: Tensor, bandwidth: float) -> Tensor:
-    """(batch, k, 2) to (batch,): a Gaussian of the distance, summed over ordered pairs of landmarks."""
-    squared = (places.unsqueeze(1) - places.unsqueeze(2)).square().sum(-1)
-    near = torch.exp(-squared / (2 * bandwidth**2))
-    return near.sum((1, 2)) - places.shape[1]
-
-
 class Warp(NamedTuple):
     """A map of the unit square for each image: where a place of the warped image comes from in the image.
 
     Attributes:
         linear: (batch, 2, 2), turn and zoom about the centre.
-        shift: (batch, 2).
-        targets: (batch, points, 2), where the control points of the spline go, before the linear part.
+        shift: (batch, 2), after it.
+        targets: (batch, points, 2), where the control points of the spline go, after both.
         control: (points, 2).
     """
 
@@ -144,8 +99,8 @@ class Warp(NamedTuple):
 
     def __call__(self, places: Tensor) -> Tensor:
         """(batch, n, 2) to (batch, n, 2)."""
-        bent = thin_plate_spline(self.control, self.targets, places)
-        return (bent - 0.5) @ self.linear.transpose(1, 2) + 0.5 + self.shift.unsqueeze(1)
+        moved = (places - 0.5) @ self.linear.transpose(1, 2) + 0.5 + self.shift.unsqueeze(1)
+        return thin_plate_spline(self.control, self.targets, moved)
 
     def image(self, images: Tensor) -> Tensor:
         """The images, looked up bilinearly; beyond the border the nearest pixel."""
@@ -167,16 +122,15 @@ class Zha18StepConfig:
         decay_steps: length of the schedule, in iterations (300,000 officially).
         reconstruction: weight of the squared error summed over pixels; ten times as much in the second third, a
             hundred times in the last.
-        concentration: weight.
-        balancing: weight.
+        concentration: weight; like the separation, the mean over the image and its warped copy.
         separation: weight.
         bandwidth: of the separation, as a share of the image's side.
-        equivariance: weight of the squared distances.
-        grid: control points of the spline along each side.
-        bend: standard deviation of their displacements, in distances between two control points.
+        equivariance: weight of the squared distances, in half sides of the image.
+        grid: control points of the spline along each side, in the middles of as many equal parts.
+        bend: standard deviation of their displacements, as a share of the image's side.
         shift: largest displacement along x and y, as a share of the image's side.
-        turn: largest angle, in degrees.
-        zoom: largest factor; its inverse is the smallest.
+        turn: standard deviation of the angle, in degrees.
+        zoom: the factor's logarithm has the standard deviation log(zoom).
     """
 
     rate: float = 1e-3
@@ -184,12 +138,11 @@ class Zha18StepConfig:
     decay_steps: int = 300_000
     reconstruction: float = 0.1
     concentration: float = 100.0
-    balancing: float = 200.0
     separation: float = 20.0
     bandwidth: float = 0.08
     equivariance: float = 1e4
     grid: int = 7
-    bend: float = 0.1
+    bend: float = 0.05
     shift: float = 0.15
     turn: float = 10.0
     zoom: float = 1.25
@@ -201,22 +154,23 @@ class Zha18StepConfig:
             MistError: naming the field, its value and the mend.
         """
         check_rates(1.0, self.decay_steps, rate=self.rate)
-        names = ("weight_decay", "reconstruction", "concentration", "balancing", "separation", "equivariance")
+        names = ("weight_decay", "reconstruction", "concentration", "separation", "equivariance")
         for name in (*names, "bend", "shift", "turn"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise MistError(f"step.{name}={getattr(self, name)} must be a finite number, 0 or more")
-        if not self.bandwidth > 0 or not 1 <= self.zoom < math.inf or self.grid < 2:
-            raise MistError(
-                f"step.bandwidth={self.bandwidth} must be above 0, step.zoom={self.zoom} 1 or more, "
-                f"step.grid={self.grid} 2 or more"
-            )
+        if not 0 < self.bandwidth < math.inf:
+            raise MistError(f"step.bandwidth={self.bandwidth} must be a finite share of the image's side above 0")
+        if not 1 <= self.zoom < math.inf:
+            raise MistError(f"step.zoom={self.zoom} must be a finite factor of 1 or more")
+        if self.grid < 2:
+            raise MistError(f"step.grid={self.grid} must be 2 or more control points along each side")
 
     def warp(self, batch: int, like: Tensor) -> Warp:
         """A random warp for each image, drawn on the CPU from torch's global generator."""
-        control = control_grid(self.grid, self.grid)
-        moved = torch.randn(batch, self.grid**2, 2) * self.bend / (self.grid - 1)
-        angle = (torch.rand(batch) * 2 - 1) * math.radians(self.turn)
-        zoom = torch.exp((torch.rand(batch) * 2 - 1) * math.log(self.zoom))
+        control = (control_grid(self.grid, self.grid) * (self.grid - 1) + 0.5) / self.grid
+        moved = torch.randn(batch, self.grid**2, 2) * self.bend
+        angle = torch.randn(batch) * math.radians(self.turn)
+        zoom = torch.exp(torch.randn(batch) * math.log(self.zoom))
         rows = (torch.stack((angle.cos(), -angle.sin()), -1), torch.stack((angle.sin(), angle.cos()), -1))
         linear = torch.stack(rows, dim=1) * zoom[:, None, None]
         shift = (torch.rand(batch, 2) * 2 - 1) * self.shift
@@ -231,10 +185,10 @@ class Zha18(Rival):
         self.config = config
         places, levels = config.k + 1, config.heat_levels
         self.landmark_network = Hourglass(config.channels, places, config.widths)
-        self.feature_network = Hourglass(config.channels, config.features, config.widths)
+        self.feature_network = Hourglass(config.channels, config.features, config.feature_widths)
         self.describe = nn.Parameter(torch.randn(places, config.features, config.descriptor) / config.features**0.5)
         self.undescribe = nn.Parameter(torch.randn(places, config.descriptor, config.descriptor))
-        self.drawing_network = Hourglass(levels * (places + config.descriptor), config.channels, config.widths)
+        self.drawing_network = Hourglass(levels * (places + config.descriptor), config.channels, config.drawing_widths)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -270,13 +224,13 @@ class Zha18(Rival):
         squared = (x - places[..., :1]).square().unsqueeze(-2) + (y - places[..., 1:]).square().unsqueeze(-1)
         drawn = []
         for level in range(self.config.heat_levels):
-            std = self.config.heat_width * math.sqrt(0.5) ** level
-            heat = torch.exp(-squared / (2 * std**2))
-            heat = torch.cat((heat, torch.ones_like(heat[:, :1])), dim=1)  # the background is everywhere
+            std = self.config.heat_width * math.sqrt(2) ** level
+            heat = torch.exp(-squared / (2 * std**2)) / (2 * math.pi * std**2)
+            heat = torch.cat((heat, torch.ones_like(heat[:, :1])), dim=1)  # the background is everywhere alike
             heat = heat / heat.sum(1, keepdim=True)
             drawn += [heat, torch.einsum("bkhw,bkd->bdhw", heat, colours)]
         picture: Tensor = self.drawing_network(torch.cat(drawn, dim=1))
-        return picture
+        return picture.sigmoid()
 
     def losses(self, batch: Batch) -> Mapping[str, Tensor]:
         """Equation 8 of the whole image; the constraints belong to the step."""
@@ -291,11 +245,7 @@ class Zha18(Rival):
         points = landmarks.places * landmarks.places.new_tensor((images.shape[-1], images.shape[-2]))
         boxes = boxes_at(points, self.config.box_size)
         scores = torch.exp(-landmarks.variances.sum(-1))
-        found = []
-        for index in range(len(images)):
-            best = scores[index].argsort(descending=True, stable=True)[:k]
-            found.append(Detections(boxes[index, best], scores[index, best], None))
-        return Explanation(found, rebuilt)
+        return Explanation(best_of(boxes, scores, None, k), rebuilt)
 
 
 class Zha18Step:
@@ -315,13 +265,14 @@ class Zha18Step:
         third = phase(iteration, config.decay_steps)
         found, rebuilt = model(images)
         warp = config.warp(len(images), images)
-        followed = warp(model.landmarks(warp.image(images)).places)
+        warped = model.landmarks(warp.image(images))
+        spread = concentration(found.variances) + concentration(warped.variances)
+        crowd = separation(found.places, config.bandwidth) + separation(warped.places, config.bandwidth)
         losses = {
             "reconstruction": reconstruction_loss(images, rebuilt),
-            "concentration": concentration(found.variances),
-            "balancing": balancing(found.variances),
-            "separation": separation(found.places, config.bandwidth),
-            "equivariance": (followed - found.places).square().sum((1, 2)),
+            "concentration": spread / 2,
+            "separation": crowd / 2,
+            "equivariance": (2 * (warp(warped.places) - found.places)).square().sum((1, 2)),
         }
         weights = {name: getattr(config, name) for name in losses}
         weights["reconstruction"] *= 10.0**third

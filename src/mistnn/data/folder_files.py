@@ -1,0 +1,207 @@
+"""The image files of a folder: found, measured by their headers, and matched to the names that people write."""
+
+from __future__ import annotations
+
+import difflib
+import struct
+import unicodedata
+import warnings
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import ExifTags, Image
+
+from mistnn.data.images import MAX_PIXELS, ImageFile, UnreadableImage, find_images
+from mistnn.errors import MistError
+
+IMAGE_FOLDERS = ("images", "JPEGImages")
+"""Where images are looked for before the folder itself."""
+MAX_SIDE = 20_000
+"""Longest side of an image that is used, in pixels."""
+
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height.
+# What Pillow raises on damaged headers.
+_DAMAGE = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, NotImplementedError,
+    MemoryError, struct.error, zlib.error,
+)  # fmt: skip
+
+
+class ImageHeader(NamedTuple):
+    """What the header of an image file says.
+
+    Attributes:
+        name: path relative to the folder of the images, with "/".
+        path: where it is.
+        width: in pixels, upright (its EXIF orientation is applied).
+        height: in pixels, upright.
+        kind: "grey", "16-bit or float" or "colour".
+    """
+
+    name: str
+    path: Path
+    width: int
+    height: int
+    kind: str
+
+
+class ImageFiles(NamedTuple):
+    """The images of a folder.
+
+    Attributes:
+        folder: where names begin.
+        headers: of the usable images, sorted by name.
+        left_out: name -> why it can't be used.
+    """
+
+    folder: Path
+    headers: tuple[ImageHeader, ...]
+    left_out: dict[str, str]
+
+
+def read_image_files(root: Path) -> ImageFiles:
+    """Finds the images in ``images/``, else ``JPEGImages/``, else the folder itself, and reads their headers.
+
+    Convention: see ``find_images``. No pixel is decoded, so a file that is cut off behind its header is found out only
+    when it is used.
+
+    Raises:
+        MistError: no such folder, one that can't be listed, no image in it, or none that can be used.
+    """
+    if not root.is_dir():
+        raise MistError(f"no such folder: {root}; check the path")
+    folder = next((root / name for name in IMAGE_FOLDERS if (root / name).is_dir()), root)
+    found = find_images([folder])
+    headers: list[ImageHeader] = []
+    left_out: dict[str, str] = {}
+    for file in found:
+        try:
+            headers.append(_read_header(file))
+        except UnreadableImage as error:
+            left_out[file.name] = str(error)
+    if not headers:
+        name, why = next(iter(left_out.items()))
+        raise MistError(f"none of the {len(found)} images in {folder} can be used ({name}: {why}): give others")
+    return ImageFiles(folder, tuple(headers), left_out)
+
+
+def _read_header(file: ImageFile) -> ImageHeader:
+    if not file.path.is_file():  # reading a pipe would wait for ever
+        raise UnreadableImage("not a regular file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged metadata, and Pillow's own limit, below ours on the pixels
+            with Image.open(file.path) as image:
+                width, height, mode = image.width, image.height, image.mode
+                # Not image.getexif(): that of a PNG file decodes all pixels.
+                turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation) in _TURNED
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage(f"more than {MAX_PIXELS:,} pixels, perhaps a bomb: cut it into parts") from error
+    except Image.UnidentifiedImageError as error:
+        raise UnreadableImage("not an image in a known format") from error
+    except _DAMAGE as error:
+        raise UnreadableImage(f"damaged ({type(error).__name__})") from error
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        limit = f"{MAX_SIDE:,} a side or {MAX_PIXELS:,} in all"
+        raise UnreadableImage(f"{width} x {height} pixels, more than {limit}: cut it into parts")
+    if turned:
+        width, height = height, width
+    kind = "16-bit or float" if mode.startswith(("I", "F")) else "grey" if mode in ("1", "L", "LA", "La") else "colour"
+    return ImageHeader(file.name, file.path, width, height, kind)
+
+
+class NameMatcher:
+    r"""Finds the image that a name means.
+
+    Convention: a name fits an image if one of the two paths ends with the other, in whole parts, with or without the
+    image's extension; "\" is "/". So "a.png", "a", "images/a.png" and "C:\x\images\a.png" all mean
+    images/a.png. Of several images that fit, the one with the longest path inside the name is meant.
+
+    Args:
+        names: of all images, the unusable ones too.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        """Sorts the names by their last part."""
+        self.names = tuple(names)
+        self._exact = {"/".join(_parts(name)): name for name in self.names}
+        self._by_last: dict[str, list[tuple[tuple[str, ...], str]]] = {}
+        for name in self.names:
+            *parts, last = _parts(name)
+            for key in {last, last.rpartition(".")[0]}:
+                self._by_last.setdefault(key, []).append(((*parts, key), name))
+
+    def match(self, written: str) -> list[str]:
+        """The images that a name may mean: none, one, or, if it is ambiguous, several."""
+        parts = _parts(written)
+        if not parts:
+            return []
+        if "/".join(parts) in self._exact:
+            return [self._exact["/".join(parts)]]
+        fitting = [
+            (len(path), name)
+            for path, name in self._by_last.get(parts[-1], ())
+            if path[-len(parts) :] == parts[-len(path) :]
+        ]
+        exact = [name for length, name in fitting if length == len(parts)]
+        inside = [length for length, _ in fitting if length < len(parts)]
+        if exact or not inside:
+            return exact or [name for _, name in fitting]
+        return [name for length, name in fitting if length == max(inside)]
+
+    def find(self, written: str, place: str) -> str:
+        """The one image that a name means.
+
+        Args:
+            written: the name.
+            place: where it is written, for the error.
+
+        Raises:
+            MistError: if it means none or several.
+        """
+        found = self.match(written)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise MistError(f"{place}: {written!r} may be {found[0]} or {found[1]}: write the one that is meant")
+        near = difflib.get_close_matches(written, self.names, n=1)
+        hint = f"did you mean {near[0]!r}? Correct the name" if near else "correct the name"
+        raise MistError(f"{place}: no image is called {written!r}: {hint} or delete the row")
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    # Macs write accents as separate characters, others don't.
+    parts = unicodedata.normalize("NFC", name).replace("\\", "/").split("/")
+    return tuple(part.strip() for part in parts if part.strip() not in ("", "."))
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """The first few of some names, for a note."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8 or UTF-16, with or without a byte order mark, or in Windows' western encoding.
+
+    Raises:
+        MistError: if it can't be read, or holds no text.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise MistError(f"{path} can't be read ({error.strerror}): check its permissions") from error
+    encodings = ["utf-8-sig", "cp1252", "latin-1"]
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encodings = ["utf-16"]
+    elif b"\0" in data[:2]:  # no mark, but every other byte of plain letters is 0
+        encodings = ["utf-16-be" if data[0] == 0 else "utf-16-le"]
+    for encoding in encodings:
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if "\0" not in text:
+            return text
+    raise MistError(f"{path} is no text, but perhaps a spreadsheet: save it as CSV in UTF-8")

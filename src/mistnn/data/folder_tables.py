@@ -1,0 +1,222 @@
+"""Tables of counts and of labels, as spreadsheets and people write them.
+
+Convention: rows are numbered as a text editor does, the header being row 1 where nothing stands before it. Commas,
+semicolons or tabs separate; blank lines and spaces around values don't matter, nor does case in the words of the
+header. A number may have decimals that are zero: 3.0, or 3,0.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from mistnn.data.digits import Split
+from mistnn.data.folder_files import NameMatcher, listed, read_text
+from mistnn.errors import MistError
+
+FILE_WORDS = ("file", "filename", "image", "imagename", "name")
+CLASS_WORDS = ("class", "classname", "label")
+COUNT_WORDS = ("count", "counts", "number", "n")
+SPLIT_WORDS: Mapping[str, Split] = {
+    "train": "train", "training": "train",
+    "val": "validation", "valid": "validation", "validation": "validation",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+ONLY_CLASS = "object"
+"""The class of a table that has counts but no classes."""
+
+_NUMBER = re.compile(r"([+-]?[0-9]+)(?:[.,]([0-9]*))?")
+
+
+class Table(NamedTuple):
+    """What a table says.
+
+    Attributes:
+        class_names: a column each in the order of the table, or, from rows, sorted.
+        values: image name -> a number for each class; 0 or 1 in a table of labels.
+        splits: image name -> its split; empty where the table has no column ``split``.
+        notes: one line each.
+    """
+
+    class_names: tuple[str, ...]
+    values: dict[str, tuple[int, ...]]
+    splits: dict[str, Split]
+    notes: tuple[str, ...]
+
+
+class _Row(NamedTuple):
+    place: str  # "counts.csv, row 7"
+    image: str
+    cells: list[str]
+
+
+class _Columns(NamedTuple):
+    """Positions in the header; -1 where a column is missing."""
+
+    file: int
+    split: int
+    label: int
+    number: int
+    classes: dict[str, int]
+
+
+def read_table(path: Path, matcher: NameMatcher, kind: Literal["counts", "labels"]) -> Table:
+    """Reads ``counts.csv`` or ``labels.csv``.
+
+    Counts are rows ``file,class,count``, or a column a class; ``file,count`` is one class called "object". Of an
+    image with rows, a class without one counts 0. Labels are rows ``file,class`` (an empty class: none is present),
+    or a column of 0 and 1 a class. A column ``split`` says train, validation or test.
+
+    Args:
+        path: of the table.
+        matcher: knows the images.
+        kind: counts, or labels.
+
+    Raises:
+        MistError: a header that isn't understood, a name that is no image or several, two rows for the same, a value
+            that is missing or not possible, an unknown split.
+    """
+    lines = _cells(path)
+    if not lines:
+        raise MistError(f"{path.name} is empty: begin it with a line such as file,class,count")
+    number, header = lines[0]
+    columns = _columns(f"{path.name}, row {number}", header, kind)
+    rows = []
+    for number, cells in lines[1:]:
+        place = f"{path.name}, row {number}"
+        if len(cells) > len(header) and any(cells[len(header) :]):
+            raise MistError(f"{place}: {len(cells)} values below {len(header)} columns: delete those too many")
+        cells += [""] * (len(header) - len(cells))
+        if not cells[columns.file]:
+            raise MistError(f"{place}: no file is named: write the name of the image, or delete the row")
+        rows.append(_Row(place, matcher.find(cells[columns.file], place), cells))
+    if not rows:
+        raise MistError(f"{path.name} has a header but no row: add one for each image")
+    splits = _splits(rows, columns.split)
+    if columns.label < 0:
+        return Table(tuple(columns.classes), _wide(rows, columns.classes, kind), splits, ())
+    return _long(rows, columns, splits)
+
+
+def _cells(path: Path) -> list[tuple[int, list[str]]]:
+    """Line number and stripped values of each line that isn't blank."""
+    text = read_text(path)
+    separator = ""
+    first = re.match(r"\s*sep=(.)\r?\n", text)  # Excel's own first line
+    if first:
+        separator, text = first.group(1), "\n" + text[first.end() :]
+    if not separator:
+        header = next((line for line in text.splitlines() if line.strip()), "")
+        separator = max(",;\t", key=lambda sign: len(next(csv.reader([header], delimiter=sign))))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator != "\t")
+    lines = []
+    try:
+        for cells in reader:
+            stripped = [cell.strip() for cell in cells]
+            if any(stripped):
+                lines.append((reader.line_num, stripped))
+    except csv.Error as error:
+        raise MistError(f"{path.name}, row {reader.line_num}: {error}: save it as CSV in UTF-8 again") from error
+    return lines
+
+
+def _columns(place: str, header: Sequence[str], kind: Literal["counts", "labels"]) -> _Columns:
+    """Which column is what; the header is understood, or refused."""
+    words = [re.sub(r"[\s_-]", "", cell).lower() for cell in header]
+    found = ", ".join(filter(None, header))
+
+    def position(names: Sequence[str]) -> int:
+        return next((words.index(name) for name in names if name in words), -1)
+
+    example = "file,class,count" if kind == "counts" else "file,class"
+    file, split, label, count = (position(names) for names in (FILE_WORDS, ("split",), CLASS_WORDS, COUNT_WORDS))
+    if file < 0:
+        raise MistError(f"{place}: no column is called file, but {found}: begin with a line such as {example}")
+    if label >= 0 and (count >= 0 or kind == "labels"):
+        return _Columns(file, split, label, count, {})
+    if label >= 0:
+        raise MistError(f"{place}: a class but no count among {found}: add a column count, or call it labels.csv")
+    classes = {name: index for index, name in enumerate(header) if name and index not in (file, split)}
+    if not classes:
+        raise MistError(f"{place}: nothing but {found}: begin with a line such as {example}, or a column a class")
+    if len(classes) < len([name for index, name in enumerate(header) if name and index not in (file, split)]):
+        twice = next(name for name in classes if list(header).count(name) > 1)
+        raise MistError(f"{place}: two columns are called {twice!r}: give each class one column")
+    if kind == "counts" and list(classes.values()) == [count]:
+        classes = {ONLY_CLASS: count}
+    return _Columns(file, split, -1, -1, classes)
+
+
+def _splits(rows: Sequence[_Row], column: int) -> dict[str, Split]:
+    splits: dict[str, Split] = {}
+    for place, image, cells in rows if column >= 0 else ():
+        split = SPLIT_WORDS.get(cells[column].lower())
+        if split is None:
+            raise MistError(f"{place}: split {cells[column]!r} is unknown: use train, validation or test")
+        if splits.setdefault(image, split) != split:
+            raise MistError(f"{place}: {image} is in {splits[image]} further up and in {split} here: choose one")
+    return splits
+
+
+def _wide(
+    rows: Sequence[_Row], classes: Mapping[str, int], kind: Literal["counts", "labels"]
+) -> dict[str, tuple[int, ...]]:
+    values: dict[str, tuple[int, ...]] = {}
+    for place, image, cells in rows:
+        if image in values:
+            raise MistError(f"{place}: {image} has a row already: delete one of the two")
+        values[image] = tuple(_whole(cells[column], f"{place}, {name}") for name, column in classes.items())
+        if kind == "labels" and max(values[image]) > 1:
+            raise MistError(f"{place}: {max(values[image])} is neither 0 nor 1: counts belong in counts.csv")
+    return values
+
+
+def _long(rows: Sequence[_Row], columns: _Columns, splits: dict[str, Split]) -> Table:
+    counted: dict[str, dict[str, int]] = {}
+    for place, image, cells in rows:
+        name = cells[columns.label]
+        of_image = counted.setdefault(image, {})
+        if name in of_image:
+            raise MistError(f"{place}: {image} has a row for {name or 'no class'} already: delete one of the two")
+        if columns.number >= 0:
+            if not name:
+                raise MistError(f"{place}: the class is missing: write one, or delete the row")
+            of_image[name] = _whole(cells[columns.number], place)
+        else:
+            of_image[name] = 1
+    names = tuple(sorted({name for of_image in counted.values() for name in of_image if name}))
+    if not names:
+        raise MistError(f"{rows[0].place}: no row names a class: write the classes that are present")
+    notes: list[str] = []
+    short = [image for image, of_image in counted.items() if len(of_image) < len(names)]
+    if columns.number >= 0 and short:
+        notes.append(f"a class without a row counts 0: so in {len(short)} images ({listed(short)})")
+    values = {image: tuple(of_image.get(name, 0) for name in names) for image, of_image in counted.items()}
+    return Table(names, values, splits, tuple(notes))
+
+
+def _whole(text: str, place: str) -> int:
+    """A count.
+
+    Raises:
+        MistError: if it is missing, no number, negative, fractional, or if its decimals may be thousands.
+    """
+    if not text:
+        raise MistError(f"{place}: the value is missing: write a number (0 if there is none), or delete the row")
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        raise MistError(f"{place}: {text!r} is no whole number: write 0, 1, 2, ..., or delete the row if unknown")
+    whole, decimals = match.groups()
+    if decimals and len(decimals) == 3:
+        raise MistError(f"{place}: {text!r} may mean {whole} or {whole}{decimals}: write it without a separator")
+    if decimals and decimals.strip("0"):
+        raise MistError(f"{place}: {text!r} is a fraction: objects are counted in whole numbers")
+    if whole.startswith("-") and whole.strip("-0"):
+        raise MistError(f"{place}: {text!r} is negative: write 0 or more")
+    if len(whole) > 9:
+        raise MistError(f"{place}: {text!r} is more than any image holds: correct it")
+    return int(whole)

@@ -1,0 +1,200 @@
+"""A folder of your own: settings that suit it, and how well a model counts and finds there."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mistnn.data import Split
+from mistnn.data.folder_images import FolderConfig, FolderImages, load_image
+from mistnn.data.object_size import suggest_object_size
+from mistnn.data.own_folder import read_folder
+from mistnn.errors import MistError
+from mistnn.inference.counting import above, choose_threshold
+from mistnn.models.mist import Mist, MistConfig, StepConfig
+from mistnn.nn.heatmap import HeatmapConfig
+from mistnn.nn.patches import EncoderConfig
+from mistnn.nn.preparation import PreparationConfig
+from mistnn.records import Detections, Sample, collate
+
+BOX = 20.0
+"""Side in pixels that objects are brought to: the size at which the networks' windows were chosen."""
+MEASURED_IMAGES = 24
+"""Images whose objects' size is measured."""
+DETECTED_AT_ONCE = 8
+
+
+class FolderPlan(NamedTuple):
+    """Settings for a folder.
+
+    Attributes:
+        model: network.
+        data: the folder and its preparation.
+        step: training step.
+        reasons: one line for each choice, for the user.
+    """
+
+    model: MistConfig
+    data: FolderConfig
+    step: StepConfig
+    reasons: tuple[str, ...]
+
+
+def plan_folder(root: str, steps: int) -> FolderPlan:
+    """Chooses object size, K, classes and objective from what a folder holds.
+
+    Args:
+        root: the folder.
+        steps: of the training, over which the learning rates fall.
+
+    Raises:
+        MistError: if the folder can't be used, or says nothing of how many objects its images hold.
+    """
+    folder = read_folder(root)
+    known = [image for image in folder.images if image.split == "train" and image.counts is not None]
+    totals = [sum(image.counts or ()) for image in known]
+    if not totals or not max(totals):
+        raise MistError(
+            f"{root}: no training image has an object by its counts, so there is nothing to learn from: give "
+            f"counts.csv with the columns file,class,count; `mist inspect {root}` shows what was read"
+        )
+    chosen = known[:: math.ceil(len(known) / MEASURED_IMAGES)]
+    size = suggest_object_size(
+        [load_image(image, 3) for image in chosen], [sum(image.counts or ()) for image in chosen]
+    )
+    k = max(totals)
+    varies = min(totals) < k
+    preparation = PreparationConfig(zoom=round(BOX / size.size, 4), ground="median")
+    model = MistConfig(
+        class_names=folder.class_names,
+        background=varies,
+        k=k,
+        channels=3,
+        box_size=BOX,
+        patch_extent=BOX * 1.2,
+        patch_size=24,
+        heatmap=HeatmapConfig(network="paper", channels=16, blocks=4),
+        encoder=EncoderConfig(network="small", width=32, code=128),
+        decoder=16,
+        preparation=preparation,
+    )
+    step = StepConfig(
+        reconstruction=0.5, heatmap_rate=1e-4, decay=0.05, decay_steps=steps, heatmap_warmup=50, precision="bfloat16"
+    )
+    reasons = (
+        f"objects about {size.size:.0f} px wide ({size.why}): images are resized by {preparation.zoom:g}, so that they "
+        f"are {BOX:g} px (--model.preparation.zoom and --data.preparation.zoom)",
+        f"K = {k}, the most objects in a training image (--model.k)",
+        f"classes: {', '.join(folder.class_names)}"
+        + (", and a background for the boxes that an image has no object for" if varies else ""),
+        "the ground of each image, its median colour, is taken away (--model.preparation.ground)",
+    )
+    return FolderPlan(model, FolderConfig(root=root, preparation=preparation), step, reasons)
+
+
+def evaluate_folder(model: Mist, data: FolderConfig, split: Split, images: int | None = None) -> dict[str, float]:
+    """How well a model counts the objects of a folder, and finds those whose boxes are known.
+
+    K is not told: boxes that reach the model's threshold are counted. A model without one gets one here, chosen by the
+    counts of the validation images.
+
+    Args:
+        model: left in the mode it is in.
+        data: the folder.
+        split: which images.
+        images: at most so many; all if not given.
+
+    Returns:
+        ``count_error``: mean absolute error of the number of objects an image; ``count_error_mean``: of guessing the
+        mean of the training images, for comparison; both also for each class, with its name behind a colon. Where
+        boxes are known ``precision``, ``recall`` and ``f1`` by the centre of a box, for each class and for all.
+        ``threshold``, ``images``, ``objects``.
+    """
+    from mistnn.metrics import CentreMetrics
+
+    measured = _open(data, split, images)
+    threshold = model.config.threshold or threshold_by_counts(model, data)
+    found = [above(one, threshold) for one in detect_all(model, measured)]
+    classes = range(len(model.class_names))
+    true = torch.stack([_counts(measured[place]) for place in range(len(measured))])
+    counted = torch.stack([torch.bincount(_labels(one), minlength=len(classes)) for one in found])
+    trained = _open(data, "train", None)
+    mean = torch.stack([torch.tensor(image.counts) for image in trained.images]).double().mean(0)
+    result = {
+        "count_error": _error(counted.sum(1), true.sum(1)),
+        "count_error_mean": _error(mean.sum().expand(len(true)), true.sum(1)),
+        "threshold": threshold,
+        "images": float(len(true)),
+        "objects": float(true.sum()),
+    }
+    for index, name in enumerate(model.class_names):
+        result[f"count_error:{name}"] = _error(counted[:, index], true[:, index])
+        result[f"count_error_mean:{name}"] = _error(mean[index].expand(len(true)), true[:, index])
+    boxed = [place for place in range(len(measured)) if measured[place].boxes is not None]
+    for name, index in (("", None), *((f":{name}", index) for index, name in enumerate(model.class_names))):
+        if not boxed:
+            continue
+        metric = CentreMetrics()
+        chosen = [_of_class(found[place], measured[place], index) for place in boxed]
+        metric.update([one for one, _, _ in chosen], [boxes for _, boxes, _ in chosen], [own for _, _, own in chosen])
+        result |= {f"{key}{name}": value for key, value in metric.compute().items()}
+    return result
+
+
+def threshold_by_counts(model: Mist, data: FolderConfig) -> float:
+    """The score that counts the validation images' objects best; the training images' if there are none of those."""
+    try:
+        images = _open(data, "validation", None)
+    except MistError:
+        images = _open(data, "train", None)
+    found = detect_all(model, images)
+    counts = [int(_counts(images[place]).sum()) for place in range(len(images))]
+    return choose_threshold([one.scores for one in found], counts)
+
+
+@torch.inference_mode()
+def detect_all(model: Mist, samples: Sequence[Sample] | FolderImages) -> list[Detections]:
+    """All K boxes of each prepared image, on the CPU."""
+    was_training, device = model.training, next(model.parameters()).device
+    model.eval()
+    found: list[Detections] = []
+    for start in range(0, len(samples), DETECTED_AT_ONCE):
+        stop = min(start + DETECTED_AT_ONCE, len(samples))
+        batch = collate([samples[place]._replace(boxes=None, labels=None) for place in range(start, stop)])
+        for one in model.detect(batch.images.to(device)):
+            found.append(Detections(one.boxes.cpu(), one.scores.cpu(), _labels(one).cpu()))
+    model.train(was_training)
+    return found
+
+
+def _open(data: FolderConfig, split: Split, images: int | None) -> FolderImages:
+    return FolderImages(data, split, sys.maxsize if images is None else images)
+
+
+def _of_class(found: Detections, sample: Sample, index: int | None) -> tuple[Detections, Tensor, Tensor]:
+    """Detections, boxes and labels of one class, or of all."""
+    assert sample.boxes is not None and sample.labels is not None
+    labels = _labels(found)
+    if index is None:
+        return found, sample.boxes, sample.labels
+    kept, true = labels == index, sample.labels == index
+    return Detections(found.boxes[kept], found.scores[kept], labels[kept]), sample.boxes[true], sample.labels[true]
+
+
+def _labels(found: Detections) -> Tensor:
+    assert found.labels is not None
+    return found.labels
+
+
+def _counts(sample: Sample) -> Tensor:
+    assert sample.counts is not None
+    return sample.counts
+
+
+def _error(predicted: Tensor, true: Tensor) -> float:
+    return float((predicted.double() - true.double()).abs().mean())

@@ -1,0 +1,214 @@
+"""What a folder of your own holds: images, counts, splits, the size of the objects, and a sheet of the first images."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, get_args, overload
+
+import torch
+from torch import Tensor
+
+from mistnn.data import FolderImage, OwnFolder, SizeSuggestion, Split, read_folder, suggest_object_size
+from mistnn.data.images import UnreadableImage, open_image, to_tensor
+from mistnn.errors import MistError
+from mistnn.files import replace_file
+from mistnn.records import Detections
+from mistnn.viz import draw_scenes, figure_to_png
+
+MEASURED_IMAGES = 24
+"""Images whose objects' size is measured, evenly chosen."""
+SHEET_IMAGES = 12
+"""Images on the contact sheet, evenly chosen."""
+SHEET_SIDE = 400
+"""Longest side in pixels of an image on the sheet."""
+SHEET_INCHES = 2.4
+TITLE_LETTERS = 36
+"""What fits above an image."""
+BINS = 6
+BAR = 30
+"""Rows of a histogram, and letters of its longest bar."""
+SHOWN_CLASSES = 20
+
+
+class Inspection(NamedTuple):
+    """What was found.
+
+    Attributes:
+        folder: what was read.
+        size: of the objects, guessed from the pixels.
+        k: the largest number of objects in a training image; ``None`` if no training image has counts.
+        sheet: pictures of some images and their titles.
+        notes: what is worth knowing or looks wrong, one line each; with images that can't be decoded.
+    """
+
+    folder: OwnFolder
+    size: SizeSuggestion
+    k: int | None
+    sheet: tuple[tuple[Tensor, str], ...]
+    notes: tuple[str, ...]
+
+
+class _Images(Sequence[Tensor]):
+    """Images that are decoded when they are asked for, so that only one at a time takes memory."""
+
+    def __init__(self, images: Sequence[FolderImage]) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Tensor]: ...
+    def __getitem__(self, index: int | slice) -> Tensor | Sequence[Tensor]:
+        if isinstance(index, slice):
+            return _Images(self.images[index])
+        return to_tensor(open_image(self.images[index].path), 3)
+
+
+def inspect_folder(root: Path, progress: Callable[[int, int], None] | None = None) -> Inspection:
+    """Reads a folder, and decodes some of its images.
+
+    Args:
+        root: the folder, see ``mistnn.data.own_folder``.
+        progress: is told (decoded, of how many).
+
+    Raises:
+        MistError: if the folder can't be used, or none of the images that were tried can be decoded.
+    """
+    folder = read_folder(root)
+    training = [image for image in folder.images if image.split == "train" and image.counts is not None]
+    # Nothing is chosen on test images where there are others.
+    others = [image for image in folder.images if image.split != "test"]
+    measured = evenly(training or others or folder.images, MEASURED_IMAGES)
+    shown = evenly(folder.images, SHEET_IMAGES)
+    tried = list({image.name: image for image in (*measured, *shown)}.values())
+    pictures: dict[str, Tensor] = {}
+    broken: list[str] = []
+    for done, image in enumerate(tried, start=1):
+        try:
+            picture = open_image(image.path)
+        except UnreadableImage as error:
+            broken.append(f"{image.name} can't be decoded ({error}): mend it, or take it out of the folder")
+        else:
+            picture.thumbnail((SHEET_SIDE, SHEET_SIDE))
+            pictures[image.name] = to_tensor(picture, 3)
+        if progress is not None:
+            progress(done, len(tried))
+    readable = [image for image in measured if image.name in pictures]
+    if not readable:
+        raise MistError(f"none of the {len(measured)} images of {root} that were tried can be used: {broken[0]}")
+    # Images without counts are measured only where there are no others.
+    counts = [sum(image.counts or ()) for image in readable] if training else None
+    return Inspection(
+        folder=folder,
+        size=suggest_object_size(_Images(readable), counts),
+        k=max((sum(image.counts or ()) for image in training), default=None),
+        sheet=tuple((pictures[image.name], _title(image, folder)) for image in shown if image.name in pictures),
+        notes=(*folder.notes, *broken),
+    )
+
+
+def evenly(images: Sequence[FolderImage], most: int) -> Sequence[FolderImage]:
+    """At most so many of the images, evenly chosen."""
+    return images[:: math.ceil(len(images) / most)]
+
+
+def describe(found: Inspection) -> list[str]:
+    """The lines that tell what was found."""
+    folder = found.folder
+    sizes = Counter((image.width, image.height) for image in folder.images)
+    width, height = sizes.most_common(1)[0][0]
+    others = f" most often, {len(sizes)} sizes in all" if len(sizes) > 1 else ""
+    lines = [f"images       {len(folder.images):,}, {width} x {height} px{others}"]
+    boxed = sum(image.boxes is not None for image in folder.images)
+    lines.append(f"known from   {folder.counts_from}" + (f"; {boxed:,} images have boxes" if boxed else ""))
+    for split in get_args(Split):
+        images = [image for image in folder.images if image.split == split]
+        known = [image.counts for image in images if image.counts is not None]
+        text = f", {len(known):,} with counts, {sum(map(sum, known)):,} objects" if known else ""
+        lines.append(f"{split:<12} {len(images):,} images{text}")
+    k = "unknown: no training image has counts" if found.k is None else f"{found.k}, the most in a training image"
+    lines += [f"K            {k}", f"object size  about {found.size.size:.0f} px: {found.size.why}"]
+    for index, name in enumerate(folder.class_names[:SHOWN_CLASSES]):
+        lines += ["", *_describe_class(index, name, folder)]
+    if len(folder.class_names) > SHOWN_CLASSES:
+        lines += ["", f"and {len(folder.class_names) - SHOWN_CLASSES} more classes"]
+    if found.notes:
+        lines += ["", "notes", *(f"  - {note}" for note in found.notes)]
+    return lines
+
+
+def _describe_class(index: int, name: str, folder: OwnFolder) -> list[str]:
+    if folder.counts_from == "labels.csv":
+        present = [image.present[index] for image in folder.images if image.present is not None]
+        return [f"{name}: in {sum(present):,} of {len(present):,} images"]
+    counts = [image.counts[index] for image in folder.images if image.counts is not None]
+    if not counts:
+        return [f"{name}: no counts"]
+    low, high = min(counts), max(counts)
+    middle = statistics.median(counts)
+    lines = [f"{name}: {low} to {high} an image, median {middle:g}, {sum(counts):,} in {len(counts):,} images"]
+    step = math.ceil((high - low + 1) / BINS)
+    bins = Counter((count - low) // step for count in counts)
+    for place in range(math.ceil((high - low + 1) / step)):
+        first, last = low + place * step, min(low + (place + 1) * step - 1, high)
+        label = str(first) if first == last else f"{first}-{last}"
+        bar = "#" * math.ceil(BAR * bins[place] / max(bins.values()))
+        lines.append(f"  {label:>9}  {bar:<{BAR}}  {bins[place]:,} images".replace(" 1 images", " 1 image"))
+    return lines
+
+
+def _title(image: FolderImage, folder: OwnFolder) -> str:
+    """The counts, or the classes that are present, or else the name."""
+    if image.counts is not None:
+        parts = [f"{name} {count}" for name, count in zip(folder.class_names, image.counts, strict=True) if count]
+    elif image.present is not None:
+        parts = [name for name, there in zip(folder.class_names, image.present, strict=True) if there]
+    else:
+        parts = [image.name]
+    text = ", ".join(parts) or "nothing"
+    return text if len(text) <= TITLE_LETTERS else text[: TITLE_LETTERS - 3] + "..."
+
+
+def sheet_path(root: Path, out: Path | None) -> Path | None:
+    """Where the contact sheet goes: never into the folder itself.
+
+    Args:
+        root: the folder.
+        out: the file that the user named; without one NAME-contact-sheet.png in the current folder.
+
+    Returns:
+        ``None`` if none was named and the current folder lies within the folder.
+
+    Raises:
+        MistError: if the file lies within the folder, or can't be one.
+    """
+    path = Path(f"{root.resolve().name}-contact-sheet.png") if out is None else out
+    if path.resolve().is_relative_to(root.resolve()):
+        if out is None:
+            return None
+        raise MistError(f"--out {out} lies in {root}, which is only read: give a file elsewhere")
+    if path.suffix.lower() != ".png" or path.is_dir() or not path.absolute().parent.is_dir():
+        raise MistError(f"--out {path} can't be written: give a file that ends in .png, in a folder that exists")
+    return path
+
+
+def write_sheet(found: Inspection, path: Path) -> None:
+    """Draws the contact sheet.
+
+    Raises:
+        MistError: if it can't be written.
+    """
+    pictures, titles = [picture for picture, _ in found.sheet], [title for _, title in found.sheet]
+    nothing = Detections(torch.zeros(0, 4), torch.zeros(0))
+    figure = draw_scenes(pictures, [nothing] * len(pictures), titles=titles, inches=SHEET_INCHES)
+    try:
+        replace_file(path, figure_to_png(figure))
+    except OSError as error:
+        raise MistError(f"--out {path} can't be written ({error.strerror}): give another file") from error

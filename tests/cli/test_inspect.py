@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mistnn.cli.main import main
+from tests.cli.runs import only_line
+from tests.data.folders import make_folder
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty scenes of one to three digits, 96 x 96 pixels, with counts; not to be changed."""
+    return make_folder(tmp_path_factory.mktemp("own") / "digits")
+
+
+def _files(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))
+
+
+def test_report_and_sheet(folder: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = _files(folder)
+    assert main(["inspect", str(folder)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "" and captured.out.isascii()
+    rows = {line.split("  ")[0]: line for line in captured.out.splitlines()}
+    assert "20, 96 x 96 px" in rows["images"] and "counts.csv" in rows["known from"]
+    assert all("with counts" in rows[split] for split in ("train", "validation", "test"))
+    assert "3, the most in a training image" in rows["K"]
+    size = int(rows["object size"].split("about ")[1].split(" px")[0])
+    assert 24 <= size <= 40, "digits in frames of 40 pixels"
+    for name in ("zero", "one", "two"):
+        assert any(row.startswith(f"{name}: 0 to ") and "median" in row and "in 20 images" in row for row in rows)
+    assert any("##" in line and line.strip().startswith("0 ") for line in captured.out.splitlines())
+    assert [path.name for path in tmp_path.iterdir()] == ["digits-contact-sheet.png"]
+    with Image.open("digits-contact-sheet.png") as sheet:
+        assert sheet.width > 1000 and sheet.height > 800
+        first = sheet.convert("RGB").tobytes()
+    assert _files(folder) == before, "nothing is written into the folder"
+    assert main(["inspect", str(folder), "--out", "again.png"]) == 0
+    assert "again.png" in capsys.readouterr().out
+    with Image.open("again.png") as sheet:
+        assert sheet.convert("RGB").tobytes() == first
+
+
+def test_only_images(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    for index, size in enumerate(((30, 20), (60, 40), (500, 30))):
+        Image.linear_gradient("L").resize(size).save(tmp_path / "mine" / f"{index}.png")
+    Image.fromarray(np.arange(500 * 450, dtype=np.uint16).reshape(450, 500) % 60_000).save(
+        tmp_path / "mine" / "deep.png"
+    )
+    assert main(["inspect", "mine"]) == 0
+    out = capsys.readouterr().out
+    assert "unknown: no training image has counts" in out and "without counts" in out and "known from   nothing" in out
+    assert "4 sizes" in out and (tmp_path / "mine-contact-sheet.png").is_file()
+
+
+def test_only_labels(folder: Path, tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "images").symlink_to(folder / "images", target_is_directory=True)
+    (tmp_path / "data" / "labels.csv").write_text("file,class\n000,one\n001,two\n002,two\n")
+    assert main(["inspect", str(tmp_path / "data"), "--out", str(tmp_path / "x.png")]) == 0
+    out = capsys.readouterr().out
+    assert "one: in 1 of 3 images" in out and "two: in 2 of 3 images" in out
+    assert "  - class one is in one image only" in out and "  - 17 of 20 images are without a row" in out
+
+
+def test_broken_images_are_noted(tmp_path: Path, capsys: Captured) -> None:
+    root = make_folder(tmp_path / "own", 4)
+    data = (root / "images" / "002.png").read_bytes()
+    (root / "images" / "002.png").write_bytes(data[: len(data) // 2])
+    arguments = ["inspect", str(root), "--out", str(tmp_path / "x.png")]
+    assert main(arguments) == 0
+    assert "  - 002.png can't be decoded" in capsys.readouterr().out
+    for path in (root / "images").iterdir():
+        path.write_bytes(path.read_bytes()[:200])
+    assert main(arguments) == 2
+    only_line(capsys.readouterr().err, "000.png", "can't be decoded")
+
+
+def test_never_into_the_folder(folder: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _files(folder)
+    assert main(["inspect", str(folder), "--out", str(folder / "x.png")]) == 2
+    only_line(capsys.readouterr().err, "--out", "x.png", "elsewhere")
+    monkeypatch.chdir(folder / "images")
+    assert main(["inspect", ".."]) == 0
+    assert "not drawn" in capsys.readouterr().out
+    assert _files(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--out", "sheet.pdf"], ["--out sheet.pdf", ".png"]),
+        (["--out", "gone/sheet.png"], ["--out gone/sheet.png", "folder that exists"]),
+        (["--outt", "x.png"], ["'--outt'", "--out"]),
+    ],
+)
+def test_bad_out(more: list[str], words: list[str], folder: Path, capsys: Captured) -> None:
+    assert main(["inspect", str(folder), *more]) == 2
+    only_line(capsys.readouterr().err, *words)
+
+
+def test_bad_folder(tmp_path: Path, capsys: Captured) -> None:
+    for folder, words in ((tmp_path / "gone", ["no such folder", "gone"]), (tmp_path, ["no image in folder"])):
+        assert main(["inspect", str(folder), "--out", str(tmp_path.parent / "x.png")]) == 2
+        only_line(capsys.readouterr().err, *words)
+    root = make_folder(tmp_path / "own", 3)
+    (root / "counts.csv").write_text("file,class,count\n000.png,one,-1\n")
+    assert main(["inspect", str(root), "--out", str(tmp_path / "x.png")]) == 2
+    only_line(capsys.readouterr().err, "counts.csv, row 2", "'-1'")
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_help(capsys: Captured) -> None:
+    assert main(["inspect", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "counts.csv" in out and "--out" in out and "FILE" in out

@@ -1,0 +1,152 @@
+"""Boxes that people have: PASCAL VOC, COCO and boxes.json, and every mistake in them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mistnn.data import read_folder
+from tests.data.layouts import NAMES, boxes_of, counts_of, image_of, make, noted, refused, voc, write, write_json
+
+
+def test_voc(tmp_path: Path) -> None:
+    make(tmp_path, folder="JPEGImages")
+    write(tmp_path, voc(("red", (1, 1, 4, 6)), ("white", (3, 2, 8.0, 2))), "Annotations/a.xml")
+    write(tmp_path, voc(), "Annotations/b.xml")
+    folder = read_folder(tmp_path)
+    assert folder.counts_from == "boxes" and folder.class_names == ("red", "white")
+    noted(folder, "numbers of boxes", "Annotations/")
+    image = image_of(folder, "a.png")
+    # Pixels 1 to 4, both included, are 0 to 4: centre 2, width 4. Pixel row 2 alone is 1 to 2.
+    assert boxes_of(image) == [[2, 3, 4, 6], [5, 1.5, 6, 1]] and image.labels is not None
+    assert image.labels.tolist() == [0, 1] and image.counts == (1, 1)
+    empty, unknown = image_of(folder, "b.png"), image_of(folder, "c.jpg")
+    assert empty.counts == (0, 0) and boxes_of(empty) == []
+    assert unknown.counts is None and unknown.boxes is None
+    noted(folder, "1 of 3 images", "c.jpg", "predicted")
+
+
+def test_voc_beside_the_images_and_by_its_filename(tmp_path: Path) -> None:
+    make(tmp_path, folder=".")
+    write(tmp_path, voc(("red", (1, 1, 2, 2))), "a.xml")
+    assert [image.counts for image in read_folder(tmp_path).images] == [(1,), None, None]
+    write(tmp_path, voc(("red", (1, 1, 2, 2)), filename="b.png"), "Annotations/0001.xml")
+    write(tmp_path, voc(("red", (1, 1, 2, 2)), filename="gone.png"), "Annotations/0002.xml")
+    folder = read_folder(tmp_path)
+    assert [image.counts for image in folder.images] == [None, (1,), None]
+    noted(folder, "1 images that are not there", "gone.png")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("<annotation><object>", ["Annotations/a.xml", "broken XML", "line 1"]),
+        ("<svg/>", ["Annotations/a.xml", "<svg>"]),
+        (voc(("red", (1, 1, 2, 2))).replace("<xmax>2</xmax>", ""), ["a.xml", "object 1 (red)", "None"]),
+        (voc(("red", (1, 1, 2, 2))).replace("<xmax>2", "<xmax>two"), ["object 1 (red)", "'two'"]),
+        (voc(("", (1, 1, 2, 2))), ["object 1 has no name"]),
+    ],
+)
+def test_bad_voc(tmp_path: Path, text: str, words: list[str]) -> None:
+    refused(write(make(tmp_path), text, "Annotations/a.xml"), *words)
+
+
+def coco(*annotations: dict[str, Any], files: tuple[str, ...] = NAMES) -> dict[str, Any]:
+    return {
+        "images": [{"id": 10 + i, "file_name": name, "width": 8, "height": 6} for i, name in enumerate(files)],
+        "categories": [{"id": 7, "name": "white"}, {"id": 3, "name": "red"}, {"id": 0, "name": "cells"}],
+        "annotations": [{"id": i, "image_id": 10, "category_id": 3, **one} for i, one in enumerate(annotations)],
+    }
+
+
+@pytest.mark.parametrize("name", ["annotations.json", "instances_all.json", "annotations/instances_x.json"])
+def test_coco(tmp_path: Path, name: str) -> None:
+    crowd = {"bbox": [0, 0, 8, 6], "iscrowd": 1, "segmentation": {}}
+    content = coco({"bbox": [1, 0.5, 4, 2]}, {"bbox": [0, 0, 8, 6], "category_id": 7, "image_id": 11}, crowd)
+    folder = read_folder(write_json(make(tmp_path), content, name))
+    assert folder.class_names == ("red", "white"), "classes without an object are none"
+    assert counts_of(folder) == {"a.png": (1, 0), "b.png": (0, 1), "c.jpg": (0, 0)}
+    assert boxes_of(folder.images[0]) == [[3, 1.5, 4, 2]]
+
+
+def test_coco_in_the_folders_of_the_splits(tmp_path: Path) -> None:
+    for place in ("train", "valid", "test"):
+        make(tmp_path, "a.png", folder=place)
+        write_json(tmp_path, coco({"bbox": [0, 0, 2, 2]}, files=("a.png",)), f"{place}/_annotations.coco.json")
+    folder = read_folder(tmp_path)
+    assert [image.counts for image in folder.images] == [(1,)] * 3
+    splits = {image.name: image.split for image in folder.images}
+    assert splits == {"test/a.png": "test", "train/a.png": "train", "valid/a.png": "validation"}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", ["annotations.json", "broken JSON", "line 1"]),
+        ("[" * 100_000, ["annotations.json", "broken JSON"]),
+        ("[]", ["annotations.json", "no COCO file"]),
+        (json.dumps({"images": []}), ["no COCO file", "categories"]),
+        (json.dumps(coco({"bbox": [1, 2, 3]})), ["annotation 0 (a.png)", "[1, 2, 3]", "4 numbers"]),
+        (json.dumps(coco({"bbox": [1, 2, 3, "x"]})), ["'x'"]),
+        (json.dumps(coco({"bbox": [1, 2, 3, float("nan")]})), ["nan"]),
+        (json.dumps(coco({"bbox": [1, 2, 3, 4], "category_id": 9})), ["no COCO file", "9"]),
+        (json.dumps(coco(files=("a.png", "images/a.png"))), ["a.png is described", "already"]),
+    ],
+)
+def test_bad_coco(tmp_path: Path, content: str, words: list[str]) -> None:
+    refused(write(make(tmp_path), content, "annotations.json"), *words)
+
+
+def test_boxes_json(tmp_path: Path) -> None:
+    entries = [
+        {"file": "images/a.png", "width": 8, "height": 6, "boxes": [[0, 1.5, 4, 6], [7, 0, 12, 3]], "labels": ["x", 5]},
+        {"file": "b", "boxes": []},
+    ]
+    folder = read_folder(write_json(make(tmp_path), entries))
+    assert folder.class_names == ("5", "x") and folder.counts_from == "boxes"
+    image = folder.images[0]
+    assert boxes_of(image) == [[2, 3.75, 4, 4.5], [7.5, 1.5, 1, 3]], "cut at the border"
+    assert image.labels is not None and image.labels.tolist() == [1, 0] and image.labels.flags.writeable
+    assert counts_of(folder) == {"a.png": (1, 1), "b.png": (0, 0), "c.jpg": None}
+    write_json(tmp_path, [{"file": "a", "boxes": [[0, 0, 1, 1]] * 3, "split": "val"}])
+    folder = read_folder(tmp_path)
+    assert folder.class_names == ("object",) and folder.images[0].counts == (3,)
+    assert folder.images[0].split == "validation"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({}, ["boxes.json", "list"]),
+        ([{"boxes": []}], ["entry 1", "file"]),
+        ([{"file": "a.png"}], ["entry 1 (a.png)", "no boxes"]),
+        ([{"file": "a.png", "boxes": [[1, 2, 3]]}], ["entry 1 (a.png)", "[1, 2, 3]", "4 numbers"]),
+        ([{"file": "a.png", "boxes": [[1, 2, 3, 4]], "labels": []}], ["1 boxes", "labels are []"]),
+        ([{"file": "a.png", "boxes": []}, {"file": "a", "boxes": []}], ["entry 2 (a)", "already"]),
+    ],
+)
+def test_bad_boxes_json(tmp_path: Path, content: Any, words: list[str]) -> None:
+    refused(write_json(make(tmp_path), content), *words)
+
+
+def test_boxes_never_change_counts_that_are_given(tmp_path: Path) -> None:
+    write(make(tmp_path), "file,red\na,7\nb,0\n")
+    boxes = [[0, 0, 2, 2], [1, 1, 3, 3], [4, 4, 4, 5]]
+    write_json(tmp_path, [{"file": "a", "boxes": boxes, "labels": ["red", "blue", "red"]}])
+    folder = read_folder(tmp_path)
+    image = folder.images[0]
+    assert folder.class_names == ("red",) and image.counts == (7,)
+    assert boxes_of(image) == [[1, 1, 2, 2]] and image.labels is not None and image.labels.tolist() == [0]
+    noted(folder, "boxes of blue are left out", "counts.csv")
+    noted(folder, "without area", "a.png")
+
+
+def test_boxes_of_another_image_size(tmp_path: Path) -> None:
+    write(make(tmp_path), voc(("red", (1, 1, 2, 2)), size=(16, 12)), "Annotations/a.xml")
+    folder = read_folder(write(tmp_path, voc(("red", (1, 1, 2, 2)), size=(0, 0)), "Annotations/b.xml"))
+    assert folder.images[0].counts == (1,) and folder.images[0].boxes is None and folder.images[0].labels is None
+    assert boxes_of(folder.images[1]) == [[1, 1, 2, 2]], "a size of 0 is none"
+    noted(folder, "another image size", "a.png")

@@ -1,0 +1,279 @@
+"""Folders as people have them: every format of counts, labels and splits, and every mistake in them."""
+
+from __future__ import annotations
+
+import os
+import struct
+import unicodedata
+import zlib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from mistnn.data import read_folder
+from tests.data.layouts import NAMES, counts_of, image_of, make, noted, refused, write
+
+LONG = "file,class,count\na.png,red,3\na.png,white,1\nb.png,red,0\nb.png,white,2\nc.jpg,red,4\nc.jpg,white,0\n"
+EXPECTED = {"a.png": (3, 1), "b.png": (0, 2), "c.jpg": (4, 0)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LONG,
+        LONG.replace(",", ";"),
+        LONG.replace(",", "\t"),
+        LONG.replace("\n", "\r\n"),
+        "\n\n" + LONG.replace("\n", "\n\n"),
+        LONG.replace(",", " , ").replace("\n", " \n "),
+        LONG.replace("a.png", '"a.png"').replace("file,class", '"file","class"'),
+        LONG.replace("file,class,count", "Image Name,LABEL,N"),
+        "n;Filename;Label\n3;a;red\n1;a;white\n0;b;red\n2;b;white\n4;c;red\n0;c;white\n",
+        LONG.replace(".png", "").replace(".jpg", ""),
+        LONG.replace("a.png", "images/a.png").replace("b.png", "C:\\scans\\images\\b.png"),
+        LONG.replace(",3", ",3.0").replace(",4", ",4.00"),
+        LONG.replace(",", ";").replace(";3", ";3,0"),
+        "sep=;\r\n" + LONG.replace(",", ";"),
+        "file,red,white\na.png,3,1\nb.png,0,2\nc.jpg,4,0\n",
+        "file;red;white;\na.png;3;1;\nb.png;0,0;2;\nc.jpg;4;0;\n",
+        ",file,red,white\n0,a.png,3,1\n1,b.png,0,2\n2,c.jpg,4,0\n",
+    ],
+)
+def test_counts_in_every_shape(tmp_path: Path, text: str) -> None:
+    folder = read_folder(write(make(tmp_path), text))
+    assert folder.class_names == ("red", "white") and folder.counts_from == "counts.csv"
+    assert counts_of(folder) == EXPECTED
+    assert image_of(folder, "a.png").present == (True, True) and image_of(folder, "b.png").present == (False, True)
+    assert all(image.boxes is None and image.labels is None for image in folder.images)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "latin-1"])
+def test_encodings(tmp_path: Path, encoding: str) -> None:
+    make(tmp_path, "zellä.png", "b.png")
+    folder = read_folder(write(tmp_path, "file;größe\nzellä.png;3\nb.png;1\n".encode(encoding)))
+    assert folder.class_names == ("größe",) and counts_of(folder) == {"b.png": (1,), "zellä.png": (3,)}
+
+
+def test_accents_written_apart_are_the_same_name(tmp_path: Path) -> None:
+    make(tmp_path, unicodedata.normalize("NFD", "zellä.png"))
+    assert read_folder(write(tmp_path, "file,n\nzellä,3\n")).images[0].counts == (3,)
+
+
+def test_one_class_without_a_name(tmp_path: Path) -> None:
+    folder = read_folder(write(make(tmp_path), "Name\tNumber\na\t2\nb\t0\nc\t5\n"))
+    assert folder.class_names == ("object",) and counts_of(folder) == {"a.png": (2,), "b.png": (0,), "c.jpg": (5,)}
+
+
+def test_a_class_without_a_row_counts_0(tmp_path: Path) -> None:
+    folder = read_folder(write(make(tmp_path), "file,class,count\na,red,3\nb,white,1\nc,red,2\nc,white,9\n"))
+    assert counts_of(folder) == {"a.png": (3, 0), "b.png": (0, 1), "c.jpg": (2, 9)}
+    noted(folder, "without a row counts 0", "2 images", "a.png, b.png")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["file,class\na,red\na,white\nb,red\nc,\n", "image,red,white\na.png,1,1\nb.png,1,0\nc.jpg,0,0\n"],
+)
+def test_labels(tmp_path: Path, text: str) -> None:
+    folder = read_folder(write(make(tmp_path), text, "Labels.csv"))
+    assert folder.class_names == ("red", "white") and folder.counts_from == "labels.csv"
+    assert [image.present for image in folder.images] == [(True, True), (True, False), (False, False)]
+    assert all(image.counts is None for image in folder.images)
+
+
+def test_counts_go_before_labels(tmp_path: Path) -> None:
+    folder = read_folder(write(write(make(tmp_path), LONG), "file,class\na,blue\n", "labels.csv"))
+    assert folder.class_names == ("red", "white")
+    noted(folder, "labels.csv isn't used")
+
+
+def test_nothing_is_known(tmp_path: Path) -> None:
+    folder = read_folder(str(make(tmp_path)))
+    assert folder.counts_from == "nothing" and folder.class_names == ()
+    assert all(image.counts is None and image.present is None for image in folder.images)
+
+
+@pytest.mark.parametrize("place", ["images", "JPEGImages", "."])
+def test_where_images_lie(tmp_path: Path, place: str) -> None:
+    make(tmp_path, "b.png", "sub/a.png", ".hidden.png", folder=place, size=(7, 5))
+    folder = read_folder(write(tmp_path, "file,n\nsub\\a.png,1\nb.png,2\n"))
+    assert counts_of(folder) == {"b.png": (2,), "sub/a.png": (1,)}
+    image = folder.images[1]
+    assert (image.width, image.height) == (7, 5) and image.path == tmp_path / place / "sub" / "a.png"
+
+
+def test_images_are_upright(tmp_path: Path) -> None:
+    make(tmp_path)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for suffix in ("jpg", "png"):
+        Image.new("RGB", (8, 6)).save(tmp_path / "images" / f"turned.{suffix}", exif=exif)
+    for image in read_folder(tmp_path).images:
+        assert (image.width, image.height) == ((6, 8) if image.name.startswith("turned") else (8, 6))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("file,class,count\na,red,-1\n", ["counts.csv, row 2", "'-1'", "negative", "0 or more"]),
+        ("file,class,count\n\na,red,1.5\n", ["counts.csv, row 3", "'1.5'", "fraction"]),
+        ("file;class;count\na;red;1,5\n", ["row 2", "'1,5'", "fraction"]),
+        ("file;class;count\na;red;1,000\n", ["row 2", "'1,000'", "1000", "separator"]),
+        ("file,class,count\na,red,\n", ["row 2", "missing"]),
+        ("file,class,count\na,red\n", ["row 2", "missing"]),
+        ("file,class,count\na,,1\n", ["row 2", "class is missing"]),
+        ("file,class,count\n,red,1\n", ["row 2", "no file"]),
+        ("file,class,count\na,red,many\n", ["row 2", "'many'", "no whole number"]),
+        ("file,red,white\na,1,NA\n", ["row 2, white", "'NA'"]),
+        ("file,red\na,12345678901\n", ["row 2", "12345678901"]),
+        ("file,class,count\na,red,1\nd.png,red,1\n", ["row 3", "'d.png'", "did you mean", "delete the row"]),
+        ("file,class,count\na,red,1\nimages/a.png,red,1\n", ["row 3", "a.png", "already"]),
+        ("file,class,count\na,red,1\nb,red,1\na.png,red,1\n", ["row 4", "a.png", "red", "already"]),
+        ("file,red\na,1\na,1\n", ["row 3", "a.png", "already"]),
+        ("file,red,red\na,1,2\n", ["row 1", "'red'", "two columns"]),
+        ("a.png,red,1\n", ["row 1", "no column is called file", "file,class,count"]),
+        ("file\na\n", ["row 1", "file,class,count"]),
+        ("file,class\na,red\n", ["row 1", "count", "labels.csv"]),
+        ("", ["counts.csv is empty"]),
+        ("file,class,count\n", ["counts.csv", "no row"]),
+        ("file,red\na,1,2\n", ["row 2", "3 values", "2 columns"]),
+        ("file,red,split\na,1,trian\n", ["row 2", "'trian'", "train, validation or test"]),
+        ("file,class,count,split\na,red,1,train\na,white,1,test\n", ["row 3", "a.png", "train", "test"]),
+        (b"PK\x03\x04\0\0\x01\0", ["counts.csv", "save it as CSV"]),
+        ('file,red\na,"' + "x" * 200_000 + '"\n', ["counts.csv, row 2", "field"]),
+    ],
+)
+def test_bad_counts(tmp_path: Path, text: str | bytes, words: list[str]) -> None:
+    refused(write(make(tmp_path), text), *words)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("file,red\na,2\n", ["labels.csv, row 2", "2 is neither 0 nor 1", "counts.csv"]),
+        ("file,class\na,red\na,red\n", ["row 3", "already"]),
+        ("file,class\na,\nb,\n", ["no row names a class"]),
+        ("file,red\na,yes\n", ["row 2", "'yes'"]),
+    ],
+)
+def test_bad_labels(tmp_path: Path, text: str, words: list[str]) -> None:
+    refused(write(make(tmp_path), text, "labels.csv"), *words)
+
+
+def test_ambiguous_names(tmp_path: Path) -> None:
+    make(tmp_path, "a.png", "a.jpg", "x/b.png", "y/b.png", "c.tif.png", "c.tif")
+    for written, words in (("a", ["a.jpg", "a.png"]), ("b.png", ["x/b.png", "y/b.png"])):
+        refused(write(tmp_path, f"file,n\n{written},1\n"), "row 2", f"'{written}' may be", *words)
+    refused(write(tmp_path, "file,n\nz/b.png,1\n"), "row 2", "no image is called 'z/b.png'")
+    folder = read_folder(write(tmp_path, "file,n\na.png,1\ny/b,2\nc.tif,3\n"))
+    assert {name for name, counts in counts_of(folder).items() if counts} == {"a.png", "y/b.png", "c.tif"}
+
+
+def test_split_lists_go_first(tmp_path: Path) -> None:
+    make(tmp_path, "a.png", "b.png", "c.png", "d.png")
+    write(tmp_path, "file,n,split\na,1,test\nb,1,test\nc,1,test\nd,1,test\n")
+    for name, text in (("train", "a\n\nb.png  -1\n"), ("val", "c\ngone\n")):
+        write(tmp_path, text, f"ImageSets/Main/{name}.txt")
+    folder = read_folder(tmp_path)
+    assert [image.split for image in folder.images] == ["train", "train", "validation", None]
+    noted(folder, "ImageSets/Main names 1 images that are not there", "gone")
+    noted(folder, "1 images have no split", "d.png")
+    noted(folder, "no image is for test")
+    write(tmp_path, "d\na\n", "ImageSets/Main/test.txt")
+    refused(tmp_path, "test.txt, row 2", "a.png", "train")
+
+
+def test_split_column(tmp_path: Path) -> None:
+    folder = read_folder(write(make(tmp_path), "file,n,Split\na,1,Training\nb,1,VAL\nc,1,test\n"))
+    assert [image.split for image in folder.images] == ["train", "validation", "test"]
+    assert folder.class_names == ("object",)
+
+
+def test_hashed_splits_are_stable(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{index}.png" for index in range(300)), size=(1, 1))
+    splits = {image.name: image.split for image in read_folder(tmp_path).images}
+    shares = Counter(splits.values())
+    assert abs(shares["train"] - 210) < 25 and abs(shares["validation"] - 45) < 20 and shares["test"] > 25
+    for index in range(0, 300, 2):
+        (tmp_path / "images" / f"{index}.png").unlink()
+    assert all(image.split == splits[image.name] for image in read_folder(tmp_path).images)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 20])
+def test_small_folders_have_every_split(tmp_path: Path, count: int) -> None:
+    make(tmp_path, *(f"{index:03}.png" for index in range(count)))
+    splits = Counter(image.split for image in read_folder(tmp_path).images)
+    assert sum(splits.values()) == count and len(splits) == min(count, 3)
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG file that claims a size and holds hardly a pixel."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+    )
+
+
+def test_images_that_cannot_be_used_are_noted(tmp_path: Path) -> None:
+    make(tmp_path)
+    images = tmp_path / "images"
+    (images / "bomb.png").write_bytes(bomb(50_000, 50_000))
+    (images / "long.png").write_bytes(bomb(20_001, 5))
+    (images / "wide.png").write_bytes(bomb(13_000, 12_500))
+    (images / "text.png").write_text("no image")
+    folder = read_folder(write(tmp_path, "file,n\na,1\nb,2\nbomb,3\ntext.png,1\n"))
+    assert [image.name for image in folder.images] == list(NAMES)
+    noted(folder, "bomb.png is left out", "pixels")
+    noted(folder, "long.png is left out", "20001 x 5", "20,000")
+    noted(folder, "text.png is left out", "known format")
+    noted(folder, "1 more images are left out", "wide.png")
+    for name in NAMES:
+        (images / name).unlink()
+    refused(tmp_path, "none of the 4 images", "bomb.png")
+
+
+def test_no_images(tmp_path: Path) -> None:
+    refused(tmp_path / "gone", "no such folder", "gone")
+    (tmp_path / "images").mkdir()
+    refused(tmp_path, "no image in folder", ".png")
+
+
+def test_suspicious_counts_are_noted(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{index}.png" for index in range(6)))
+    rows = ["0,3,0,0", "1,2,1,0", "2,2,0,0", "3,40,0,0", "4,2,0,0"]
+    folder = read_folder(write(tmp_path, "file,red,white,blue\n" + "\n".join(rows)))
+    noted(folder, "red", "5 x their median of 2", "3.png: 40")
+    noted(folder, "white is in one image only", "1.png")
+    noted(folder, "blue is in no image")
+    noted(folder, "1 of 6 images are without a row in counts.csv", "5.png", "training", "predicted")
+    assert folder.images[5].counts is None
+    folder = read_folder(write(tmp_path, "file,red\n" + "\n".join(f"{index},0" for index in range(6))))
+    noted(folder, "all counts are zero")
+
+
+def test_mixed_sizes_and_modes_are_noted(tmp_path: Path) -> None:
+    make(tmp_path)
+    make(tmp_path, "big.png", "deep.png", size=(20, 10), mode="L")
+    Image.fromarray(np.zeros((10, 20), dtype=np.uint16)).save(tmp_path / "images" / "deep.png")
+    folder = read_folder(tmp_path)
+    noted(folder, "2 sizes", "8 x 6 to 20 x 10")
+    noted(folder, "3 colour", "1 grey", "1 16-bit")
+    assert not [note for note in read_folder(make(tmp_path / "same")).notes if "sizes" in note or "kinds" in note]
+
+
+def test_real_blood_cells() -> None:
+    root = Path(os.environ.get("MIST_DATA", "")) / "bccd"
+    if "MIST_DATA" not in os.environ or not root.is_dir():
+        pytest.skip("needs the blood cells of BCCD: set MIST_DATA to the folder that holds bccd/")
+    folder = read_folder(root)
+    assert folder.class_names == ("Platelets", "RBC", "WBC") and folder.counts_from == "boxes"
+    assert Counter(image.split for image in folder.images) == {"train": 205, "validation": 87, "test": 72}
+    assert sum(sum(image.counts or ()) for image in folder.images) == 4888
+    assert all(image.boxes is not None and sum(image.counts or ()) == len(image.boxes) for image in folder.images)

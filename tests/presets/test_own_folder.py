@@ -1,0 +1,108 @@
+"""From a folder with counts to a model that counts: plan, training, threshold, evaluation, prediction."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from mistnn.cli.main import main
+from mistnn.data import FolderConfig, FolderImages
+from mistnn.errors import MistError
+from mistnn.models.mist import Mist
+from mistnn.presets import evaluate_stored, find_preset, restore
+from mistnn.presets.experiment import check
+from mistnn.presets.own_folder import plan_folder
+from mistnn.weights import load_model
+from tests.data.folders import make_folder
+
+SMALL = (
+    "--train.steps", "3", "--train.batch-size", "2", "--train.evaluate-every", "2", "--model.heatmap.channels", "4",
+    "--model.heatmap.blocks", "1", "--model.encoder.width", "4", "--model.encoder.code", "8", "--model.decoder", "4",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("own"))
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["train", "my-folder", "--data-root", str(folder), "--out", str(out), *SMALL]) == 0
+    return out
+
+
+def test_the_plan_follows_the_folder(folder: Path) -> None:
+    plan = plan_folder(str(folder), 100)
+    assert set(plan.model.class_names) == {"zero", "one", "two"}
+    assert plan.model.k == 3 and plan.model.background
+    assert 0.4 < plan.model.preparation.zoom < 1.0, "digits 40 px wide, their ink 28 to 36, become 20"
+    assert plan.model.preparation == plan.data.preparation
+    assert any("K = 3" in reason for reason in plan.reasons) and plan.step.decay_steps == 100
+
+
+def test_training_images_are_endless_rounds_and_flipped(folder: Path) -> None:
+    config = plan_folder(str(folder), 1).data
+    images, again = FolderImages(config, "train", None), FolderImages(config, "train", None)
+    count = len(images.images)
+    for index in (0, 1, count, 5 * count + 2):
+        assert torch.equal(images[index].image, again[index].image)
+    first = {images[index].image.sum().item() for index in range(count)}
+    second = {images[index].image.sum().item() for index in range(count, 2 * count)}
+    assert len(first) > 0.8 * count
+    assert max(min(abs(a - b) for b in second) for a in first) < 0.1, "the same images, in another order"
+    order = [[images[turn * count + index].counts.tolist() for index in range(count)] for turn in range(2)]
+    assert order[0] != order[1] and sorted(order[0]) == sorted(order[1])
+    unflipped = FolderImages(dataclasses.replace(config, flips=False), "train", None)
+    assert any(not torch.equal(unflipped[index].image, images[index].image) for index in range(count))
+
+
+def test_a_run_tells_why_and_ends_with_a_threshold(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = load_model(run)
+    assert isinstance(model, Mist) and model.config.threshold > 0
+    assert restore(run).data == dataclasses.replace(restore(run).data, root=None), "no path of this machine is kept"
+
+
+def test_evaluation_counts_without_k(run: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = evaluate_stored(run, 1000, root=str(folder))
+    images = FolderImages(dataclasses.replace(restore(run).data, root=str(folder)), "test", None)  # type: ignore[arg-type]
+    assert metrics["images"] == len(images.images)
+    assert {"count_error", "count_error_mean", "count_error:zero", "count_error_mean:two"} <= metrics.keys()
+    assert "f1" not in metrics, "no boxes are known"
+    assert main(["evaluate", str(run), "--data-root", str(folder)]) == 0
+    assert "count_error" in capsys.readouterr().out
+
+
+def test_prediction_counts_in_the_pixels_of_the_images(run: Path, folder: Path, tmp_path: Path) -> None:
+    assert main(["predict", str(run), str(folder / "images"), "--out", str(tmp_path / "out")]) == 0
+    with (tmp_path / "out" / "counts.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 60 and {row["class"] for row in rows} == {"zero", "one", "two"}
+    totals = [sum(int(row["count"]) for row in rows[at : at + 3]) for at in range(0, 60, 3)]
+    assert min(totals) < 3, "as many as there are, not K everywhere"
+    assert main(["predict", str(run), str(folder / "images"), "--k", "3", "--out", str(tmp_path / "three")]) == 0
+    with (tmp_path / "three" / "detections.csv").open() as file:
+        found = list(csv.DictReader(file))
+    assert len(found) == 60 and max(float(row["x"]) for row in found) > 48
+
+
+def test_mistakes(folder: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "my-folder", "--out", str(tmp_path / "a")]) == 2
+    assert "needs your folder" in capsys.readouterr().err
+    zoom = ["--model.preparation.zoom", "0.3"]
+    assert main(["train", "my-folder", "--data-root", str(folder), "--out", str(tmp_path / "b"), *zoom]) == 2
+    assert "--data.preparation.zoom" in capsys.readouterr().err
+    assert main(["evaluate", str(run)]) == 2
+    assert "--data-root" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_folder_is_for_mist(folder: Path) -> None:
+    grid = find_preset("grid-mnist-easy").experiment
+    with pytest.raises(MistError, match="my-folder"):
+        check(dataclasses.replace(grid, data=FolderConfig(root=str(folder))))
