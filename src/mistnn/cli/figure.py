@@ -24,6 +24,7 @@ Draws a figure of MIST (CVPR 2021) with a trained model, as PNG and PDF.
   fig7     both losses over a training. `--model RUN` draws a run's log; without it the preset
            demo-discover is trained, and the heat map of a test scene is shown at some steps
   fig8     boxes and synthesis on scenes of unevenly placed digits
+  readers  boxes and classes of the systems of Tables 2 and 3 on the same scenes; `--model DIR` as for fig2
   samples  scenes of every kind with their true boxes; needs no model
 
 Right ones are green, wrong ones red, missed ones grey."""
@@ -34,7 +35,7 @@ class Figure:
     """The arguments.
 
     Attributes:
-        name: which figure: fig2, fig3, fig4, fig5, fig7, fig8, samples.
+        name: which figure: fig2, fig3, fig4, fig5, fig7, fig8, readers, samples.
         model: a run folder, or the name of a shipped model; the figure's own if not given.
         out: folder for the two files, made if it is missing.
         seed: of the scenes; the one of the training run if not given.

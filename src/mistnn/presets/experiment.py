@@ -170,9 +170,8 @@ def train(
     scenes = open_data(experiment.data, "train", None)
     goes_on = resume and (out / CHECKPOINT).exists()  # a run that was stopped before it saved anything starts again
     step = build(experiment, goes_on)
-    before, source = _record_before(experiment, out, goes_on), commit()
+    save = _saver(experiment, _record_before(experiment, out, goes_on))
     prepare_run_folder(out, force=force, resume=resume)
-    described = describe(experiment)
     if observe is not None and not resume:
         observe(0, step.model)
 
@@ -184,6 +183,31 @@ def train(
             on_log(iteration, values)
         if observe is not None:
             observe(iteration, step.model)
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        assert isinstance(model, SceneModel)
+        return evaluate(model, experiment.data, "validation", experiment.evaluation_images)
+
+    result = fit(
+        step,
+        scenes,
+        experiment.train,
+        out,
+        describe=describe(experiment),
+        evaluate=validate if experiment.evaluation_images else None,
+        on_log=log,
+        resume=resume,
+        save_model=save,
+    )
+    watch.end()
+    if isinstance(experiment.data, FolderConfig) and not result.interrupted:
+        _store_threshold(out, experiment)
+    return result
+
+
+def _saver(experiment: Experiment, before: TrainingRecord | None) -> Callable[[nn.Module, Path, Progress], None]:
+    """Writes the model of a training with the record of what it took, and of the sources as they are now."""
+    described, source = describe(experiment), commit()
 
     def save(model: nn.Module, folder: Path, progress: Progress) -> None:
         record = TrainingRecord(
@@ -198,25 +222,7 @@ def train(
         )
         save_model(folder, model, described["kind"], described["model"], described["experiment"], training=record)
 
-    def validate(model: nn.Module) -> dict[str, float]:
-        assert isinstance(model, SceneModel)
-        return evaluate(model, experiment.data, "validation", experiment.evaluation_images)
-
-    result = fit(
-        step,
-        scenes,
-        experiment.train,
-        out,
-        describe=described,
-        evaluate=validate if experiment.evaluation_images else None,
-        on_log=log,
-        resume=resume,
-        save_model=save,
-    )
-    watch.end()
-    if isinstance(experiment.data, FolderConfig) and not result.interrupted:
-        _store_threshold(out, experiment)
-    return result
+    return save
 
 
 def _store_threshold(out: Path, experiment: Experiment) -> None:

@@ -1,4 +1,4 @@
-"""Figure 2 of MIST (CVPR 2021): how each system of Table 1 draws the same scenes again."""
+"""Systems side by side on the same scenes: what those of Table 1 redraw (figure 2), what those of 2 and 3 read."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from mistnn.errors import MistError
 from mistnn.presets.mist_digits import HARD
 from mistnn.presets.mist_discover import EASY
 from mistnn.presets.systems import SceneModel
+from mistnn.studies.demo import view_scenes
 from mistnn.studies.ledger import QUICK
-from mistnn.viz.comparison import draw_comparison
+from mistnn.studies.report import SceneView
+from mistnn.viz import draw_comparison, draw_scenes
 from mistnn.weights import load_model, shipped_names
 
 if TYPE_CHECKING:
@@ -60,13 +62,70 @@ def figure_2(model: str | Path | None = None, seed: int | None = None, root: str
     return draw_comparison(rows)
 
 
+READERS = {
+    "MIST, small": "mist-mnist-hard",
+    "MIST, paper's": "mist-mnist-hard-paper",
+    "Supervised": "supervised-mnist-hard",
+    "Xie20": "xie20-mnist-hard",
+    "Ch.-wise": "channelwise-read-mnist-hard",
+}
+"""What a tile is called -> the preset on MNIST hard; those without a run are left out."""
+
+
+def figure_readers(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
+    """Boxes and classes of the systems of Tables 2 and 3 on the same test scenes, judged: right, wrong, missed.
+
+    Args:
+        model: the folder that holds the runs of the tables, as `mist reproduce` leaves them. Of several learning rates
+            the preset's own come first.
+        seed: of the scenes; 0 if not given.
+        root: where MNIST lies, see ``ScenesConfig``.
+
+    Raises:
+        MistError: if there is no run of any system.
+    """
+    runs = RUNS if model is None else Path(model)
+    scenes = Scenes(_seeded(HARD, seed, root), "test", EXAMPLES)
+    samples = [scenes[index] for index in range(EXAMPLES)]
+    views: list[SceneView] = []
+    titles: list[str] = []
+    for title, name in READERS.items():
+        try:
+            folder = stored_run(runs, name)
+        except MistError:
+            continue
+        network = load_model(folder)
+        assert isinstance(network, SceneModel)
+        views += view_scenes(network, samples)
+        titles += [title] * EXAMPLES
+    if not views:
+        raise MistError(f"{runs} holds no run of Table 2 or 3: train some with `mist reproduce table2 --budget quick`")
+    columns = len(views) // EXAMPLES
+    order = [column * EXAMPLES + row for row in range(EXAMPLES) for column in range(columns)]
+    return draw_scenes(
+        [views[place].image for place in order],
+        [views[place].detections for place in order],
+        [_known(views[place].boxes) for place in order],
+        [_known(views[place].labels) for place in order],
+        tuple(str(digit) for digit in range(10)),
+        correct=[_known(views[place].correct) for place in order],
+        titles=[titles[place] for place in order],
+        columns=columns,
+    )
+
+
+def _known(value: Tensor | None) -> Tensor:
+    assert value is not None
+    return value
+
+
 def stored_run(runs: Path, name: str) -> Path | str:
     """The run of a preset with seed 0: of full size if there is one, or of quick size, or the shipped model.
 
     Raises:
         MistError: if there is none.
     """
-    for ending in ("-seed0", f"{QUICK}-x1-seed0"):
+    for ending in ("-seed0", *(f"{QUICK}-{factor}-seed0" for factor in ("x1", "x3", "x0.3"))):
         if (runs / f"{name}{ending}" / "model.safetensors").is_file():
             return runs / f"{name}{ending}"
     if name in shipped_names():

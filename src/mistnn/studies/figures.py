@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mistnn.data import Scenes, ScenesConfig
 from mistnn.errors import MistError
 from mistnn.presets.systems import SceneModel
-from mistnn.studies.comparison import figure_2
+from mistnn.studies.comparison import figure_2, figure_readers
 from mistnn.studies.demo import view_scenes
 from mistnn.studies.discovery import data_of, figure_3, figure_4, figure_7, figure_8
 from mistnn.viz import draw_samples, draw_scenes, save_figure
@@ -128,5 +128,6 @@ FIGURES: Mapping[str, Draw] = {
     "fig5": figure_5,
     TRAINING: figure_7,
     "fig8": figure_8,
+    "readers": figure_readers,
     "samples": sample_sheet,
 }
