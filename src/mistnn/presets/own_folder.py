@@ -58,6 +58,11 @@ def plan_folder(root: str, steps: int) -> FolderPlan:
     folder = read_folder(root)
     known = [image for image in folder.images if image.split == "train" and image.counts is not None]
     totals = [sum(image.counts or ()) for image in known]
+    if folder.counts_from == "labels.csv":
+        raise MistError(
+            f"{root}: labels.csv says which classes an image holds, and training needs how many of each: give "
+            "counts.csv with the columns file,class,count"
+        )
     if not totals or not max(totals):
         raise MistError(
             f"{root}: no training image has an object by its counts, so there is nothing to learn from: give "
