@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from mistnn.data import images as module
 from mistnn.errors import MistError
 from mistnn.inference import UnreadableImage, find_images, open_image, to_tensor
-from mistnn.inference import images as module
 
 RGB = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [51, 102, 204]]], dtype=np.uint8)
 LUMA = np.array([[76, 150], [29, 98]]) / 255  # 0.299 R + 0.587 G + 0.114 B, in whole numbers as Pillow gives it
