@@ -17,6 +17,7 @@ from mistnn.cli.main import main
 from mistnn.data import ScenesConfig
 from mistnn.presets import PRESETS
 from tests.cli.runs import TINY, logged, only_line, read_config, train_tiny
+from tests.data.folders import make_folder
 
 Captured = pytest.CaptureFixture[str]
 CHECKPOINT = Path("checkpoint") / "state.safetensors"
@@ -27,6 +28,7 @@ def test_every_preset_trains(name: str, tmp_path: Path) -> None:
     """Each preset as it is, but for the number of steps, the batch and the digits, which need no files."""
     short = "--train.steps 2 --train.batch-size 2 --train.threads 1 --evaluation-images 1"
     short += " --data.source embedded" if isinstance(PRESETS[name].experiment.data, ScenesConfig) else ""
+    short += f" --data-root {make_folder(tmp_path / 'own')}" if name == "my-folder" else ""
     out = tmp_path / "run"
     assert main(["train", name, "--out", str(out), *short.split()]) == 0
     lines = logged(out)

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,18 +64,28 @@ def draw_figure(
             raise MistError(f"--steps {steps} is for {TRAINING}, the only figure that trains: leave it out")
         draw = functools.partial(figure_7, steps=steps)
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    with _writing(out):  # before it is drawn: what can't be written need not be trained
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
     try:
-        out.mkdir(parents=True, exist_ok=True)  # before it is drawn: what can't be written need not be trained
-        with tempfile.TemporaryDirectory(dir=out) as aside:  # both files are moved in when both are written
-            files = save_figure(draw(model, seed, root), Path(aside) / name)
-            png, pdf = (file.replace(out / file.name) for file in files)
-    except OSError as error:
-        raise MistError(f"can't write to --out {out} ({error.strerror}): give another folder") from error
-    finally:
+        figure = draw(model, seed, root)
+    except BaseException:
         for folder in made:
             with contextlib.suppress(OSError):
-                folder.rmdir()  # only what is empty, after an error
+                folder.rmdir()
+        raise
+    with _writing(out), tempfile.TemporaryDirectory(dir=out) as aside:  # moved in when both are written
+        files = save_figure(figure, Path(aside) / name)
+        png, pdf = (file.replace(out / file.name) for file in files)
     return png, pdf
+
+
+@contextlib.contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MistError(f"can't write to --out {out} ({error.strerror}): give another folder") from error
 
 
 def figure_5(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
