@@ -39,6 +39,10 @@ MEANINGS = {
     "rmse_black": "the same of an all-black image, for comparison",
     "rmse_mean": "the same of the mean image, for comparison",
     "r2": "share of what varies in the images that is explained: 1 - (rmse / rmse_mean) squared",
+    "count_error": "how far the number of objects is off, mean over images, where K is not told",
+    "count_error_mean": "the same of guessing the mean number of the training images, for comparison",
+    "f1": "of found and true objects, a box being right whose centre lies in a true box of its class",
+    "threshold": "the score from which boxes are counted",
     "images": "scenes measured",
     "objects": "objects in them",
 }

@@ -7,7 +7,7 @@ from mistnn.models.mist import MistConfig, StepConfig
 from mistnn.presets.experiment import Experiment, Preset
 from mistnn.training import TrainConfig
 
-STEPS = 1000
+STEPS = 1500
 
 MY_FOLDER = Preset(
     "my-folder",
@@ -16,7 +16,7 @@ MY_FOLDER = Preset(
         MistConfig(class_names=("object",), channels=3, decoder=16),
         FolderConfig(),
         StepConfig(decay=0.05, decay_steps=STEPS),
-        TrainConfig(steps=STEPS, batch_size=8, log_every=20, save_every=100, evaluate_every=250),
+        TrainConfig(steps=STEPS, batch_size=16, log_every=20, save_every=100, evaluate_every=250),
     ),
 )
 PRESETS = (MY_FOLDER,)

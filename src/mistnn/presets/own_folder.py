@@ -89,7 +89,7 @@ def plan_folder(root: str, steps: int) -> FolderPlan:
         preparation=preparation,
     )
     step = StepConfig(
-        reconstruction=0.5, heatmap_rate=1e-4, decay=0.05, decay_steps=steps, heatmap_warmup=50, precision="bfloat16"
+        reconstruction=0.5, heatmap_rate=3e-4, decay=0.05, decay_steps=steps, heatmap_warmup=50, precision="bfloat16"
     )
     reasons = (
         f"objects about {size.size:.0f} px wide ({size.why}): images are resized by {preparation.zoom:g}, so that they "
