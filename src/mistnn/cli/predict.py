@@ -22,6 +22,7 @@ Writes into the output folder
   detections.csv  file,x,y,w,h,label,score: a row for each object; centre and size in pixels of the image
   counts.csv      file,class,count: how many objects of each class each image holds
   overlays/       the images with the boxes drawn in
+  detections.json with --coco: images, boxes and classes as COCO JSON
   reconstructions/, residuals/    by a model that reconstructs: the images as the sum of the parts found, and what
                   that leaves over (middle grey: nothing)
 
@@ -40,6 +41,7 @@ class Predict:
         out: folder for the results, made if it is missing.
         k: how many objects to find in each image.
         force: replace the results that the folder holds.
+        coco: write the detections as COCO JSON too, detections.json.
         overlays: draw the boxes into copies of the images; without it no picture is written, redrawn ones neither.
     """
 
@@ -55,6 +57,7 @@ class Predict:
         ),
     ] = None
     force: bool = False
+    coco: bool = False
     overlays: bool = True
 
 
@@ -66,7 +69,7 @@ def run(arguments: Sequence[str]) -> int:
     predictor = Predictor.from_pretrained(request.model)
     with progress_bar("predicting") as progress:
         summary = predict_folder(
-            predictor, request.paths, request.out, request.k, request.force, request.overlays, progress
+            predictor, request.paths, request.out, request.k, request.force, request.overlays, progress, request.coco
         )
     print(f"{_count(summary.detections, 'object')} in {_count(summary.images, 'image')}; results in {request.out}")
     if summary.approximate:

@@ -21,13 +21,15 @@ from torch import Tensor
 
 from mistnn.data.images import PICTURE_FOLDERS, ImageFile, UnreadableImage, find_images, open_image, to_tensor
 from mistnn.errors import MistError
+from mistnn.inference.coco import coco_file
 from mistnn.inference.predictor import Predictor
 from mistnn.records import Detections
 from mistnn.viz.overlay import class_colour, draw_detections
 
 DETECTIONS_FILE, COUNTS_FILE = "detections.csv", "counts.csv"
 OVERLAYS_FOLDER, RECONSTRUCTIONS_FOLDER, RESIDUALS_FOLDER = PICTURE_FOLDERS
-RESULTS = (DETECTIONS_FILE, COUNTS_FILE, *PICTURE_FOLDERS)
+COCO_FILE = "detections.json"
+RESULTS = (DETECTIONS_FILE, COUNTS_FILE, COCO_FILE, *PICTURE_FOLDERS)
 
 BATCH_SIZE = 32
 """Most images at once; large images go in smaller batches, see ``Predictor.max_pixels``."""
@@ -105,6 +107,7 @@ def predict_folder(
     force: bool = False,
     overlays: bool = True,
     progress: Callable[[int, int], None] | None = None,
+    coco: bool = False,
 ) -> PredictSummary:
     """Predicts all images in files and folders and writes the results.
 
@@ -133,6 +136,7 @@ def predict_folder(
         force: replaces results that ``out`` holds; its other files stay in any case.
         overlays: whether to draw.
         progress: called with (done, of how many) after each batch.
+        coco: whether to write ``detections.json`` too, see ``coco_file``.
 
     Raises:
         MistError: k below 1 or more than the model can find in any image; no images; ``out`` is no folder, can't be
@@ -143,7 +147,7 @@ def predict_folder(
     out = Path(out)
     files = find_images(paths, exclude=out)
     with _staged(out, force) as stage:
-        return _predict_into(stage, predictor, files, k, overlays, progress)
+        return _predict_into(stage, predictor, files, k, overlays, progress, coco)
 
 
 def _predict_into(
@@ -153,13 +157,18 @@ def _predict_into(
     k: int | None,
     overlays: bool,
     progress: Callable[[int, int], None] | None,
+    coco: bool,
 ) -> PredictSummary:
     tally = _Tally()
     most = predictor.model.config.k if k is None else k
     drawings = overlay_names([file.name for file in files]) if overlays else {}
     rebuilds = overlay_names([file.name for file in files], (".png",)) if overlays and predictor.reconstructs else {}
     classes = predictor.model.class_names
-    with _table(stage / DETECTIONS_FILE) as detection_table, _table(stage / COUNTS_FILE) as count_table:
+    with (
+        _table(stage / DETECTIONS_FILE) as detection_table,
+        _table(stage / COUNTS_FILE) as count_table,
+        coco_file(stage / COCO_FILE, classes) if coco else contextlib.nullcontext() as coco_writer,
+    ):
         detection_table.writerow(("file", "x", "y", "w", "h", "label", "score"))
         count_table.writerow(("file", "class", "count"))
         for batch in _batches(_usable(files, predictor, most, tally), predictor.max_pixels):
@@ -173,6 +182,8 @@ def _predict_into(
                 names = predictor.names(objects)
                 detection_table.writerows(_detection_rows(one.name, objects, names))
                 count_table.writerows(_count_rows(one.name, names, classes))
+                if coco_writer is not None:
+                    coco_writer.add(one.name, one.picture.width, one.picture.height, objects)
                 if overlays:
                     _write_overlay(stage / OVERLAYS_FOLDER / drawings[one.name], one.picture, objects, names)
                 tally.images += 1

@@ -1,0 +1,79 @@
+"""Detections as one COCO JSON file, written image by image in flat memory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from mistnn.records import Detections
+
+
+class CocoWriter:
+    """Collects images and detections; see ``coco_file``."""
+
+    def __init__(self, images: TextIO, annotations: TextIO) -> None:
+        self._images, self._annotations = images, annotations
+        self._count = self._objects = 0
+
+    def add(self, name: str, width: int, height: int, found: Detections) -> None:
+        """One image and what was found in it.
+
+        Args:
+            name: of the file, as in the tables.
+            width: in pixels.
+            height: in pixels.
+            found: in pixels of the image.
+        """
+        self._count += 1
+        entry = {"id": self._count, "file_name": name, "width": width, "height": height}
+        self._images.write(("," if self._count > 1 else "") + "\n" + json.dumps(entry))
+        labels = [0] * len(found.boxes) if found.labels is None else found.labels.tolist()
+        for (x, y, w, h), score, label in zip(found.boxes.tolist(), found.scores.tolist(), labels, strict=True):
+            self._objects += 1
+            left, top, w, h = (round(value, 4) for value in (x - w / 2, y - h / 2, w, h))
+            one = {
+                "id": self._objects,
+                "image_id": self._count,
+                "category_id": label + 1,
+                "bbox": [left, top, w, h],
+                "area": round(w * h, 4),
+                "iscrowd": 0,
+                "score": round(score, 6),
+            }
+            self._annotations.write(("," if self._objects > 1 else "") + "\n" + json.dumps(one))
+
+
+@contextlib.contextmanager
+def coco_file(path: Path, class_names: Sequence[str]) -> Iterator[CocoWriter]:
+    """Writes a COCO data set: ``images``, ``annotations`` with a ``score`` each, ``categories``.
+
+    Convention: ``bbox`` is (left, top, width, height) in pixels of the image; ids begin at 1; the category of a model
+    without classes is "object".
+
+    Args:
+        path: the file, made when all is added.
+        class_names: of the labels.
+    """
+    parts = [path.with_name(f".{path.name}.{name}") for name in ("images", "annotations")]
+    categories = [{"id": number, "name": name} for number, name in enumerate(class_names or ("object",), start=1)]
+    try:
+        with parts[0].open("w", encoding="utf-8") as images, parts[1].open("w", encoding="utf-8") as annotations:
+            yield CocoWriter(images, annotations)
+        with path.open("w", encoding="utf-8") as file:
+            file.write(f'{{"categories": {json.dumps(categories)},\n"images": [')
+            _append(file, parts[0])
+            file.write('\n],\n"annotations": [')
+            _append(file, parts[1])
+            file.write("\n]}\n")
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)
+
+
+def _append(file: TextIO, part: Path) -> None:
+    with part.open(encoding="utf-8") as lines:
+        for line in lines:
+            file.write(line)
