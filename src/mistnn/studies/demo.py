@@ -298,7 +298,8 @@ def _settings(story: Story, experiment: Experiment) -> dict[str, str]:
         "heat map": f"{model.heatmap.network}, {model.heatmap.blocks} blocks of {model.heatmap.channels} channels",
         task_network: f"{model.encoder.network}, {model.patch_size} px patches, a code of {model.encoder.code} numbers",
         "objective": story.objective.format(reconstruction=step.reconstruction),
-        "digits": "scikit-learn's load_digits; training and test digits are different ones",
+        "digits": "scikit-learn's load_digits; training and test digits are different ones"
+        + (f", training digits are bent at random (data.warp {data.warp:g})" if data.warp else ""),
         "scenes": f"{data.counts[0]} digits on {data.canvas} x {data.canvas} px",
         "images a step": str(experiment.train.batch_size),
         "versions": f"mistnn {package_version()}, torch {torch.__version__}",
