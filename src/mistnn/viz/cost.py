@@ -138,7 +138,7 @@ def draw_candidates(
             [point.candidates for point in points], [point.foretold_bytes / GIB for point in points], color=colour,
             linewidth=1.1, linestyle="--",
         )  # fmt: skip
-    for axes, quantity in ((left, "memory of a step in GiB (dashed: formula)"), (right, SECONDS)):
+    for axes, quantity in ((left, "GiB a step (dashed: formula)"), (right, SECONDS)):
         _style(axes, sizes, True, theme)
         axes.set_ylabel(quantity, fontsize=8, color=theme.muted)
         axes.set_xlabel("candidate places N", fontsize=8, color=theme.muted)
