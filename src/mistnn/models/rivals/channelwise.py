@@ -37,6 +37,8 @@ class ChannelwiseConfig:
         heatmap: the network of the paper, with K outputs; it starts at random, since K equal maps would stay equal.
         encoder: the patch encoder.
         decoder: width of the decoder; 0 for none.
+        strength: of the softmax over the pixels (not stated). At 1 all channels begin at the middle of the image, on
+            top of each other, and black is all that their patches learn to redraw; at 30 they begin apart.
     """
 
     class_names: tuple[str, ...] = tuple(str(digit) for digit in range(10))
@@ -47,6 +49,7 @@ class ChannelwiseConfig:
     heatmap: HeatmapConfig = field(default_factory=lambda: HeatmapConfig(start="random"))
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     decoder: int = 0
+    strength: float = 30.0
 
     def __post_init__(self) -> None:
         """Refuses values that no network can have.
@@ -61,6 +64,7 @@ class ChannelwiseConfig:
         if self.heatmap.network != "paper" or self.heatmap.start != "random":
             raise MistError("model.heatmap of a channel-wise model must be the network paper with the start random")
         check_size("box_size", self.box_size)
+        check_size("strength", self.strength)
         check_patches(self.class_names, self.patch_size, self.decoder, self.encoder)
 
 
@@ -91,7 +95,7 @@ class Channelwise(Rival):
 
     def forward(self, images: Tensor) -> tuple[Tensor, TaskOutput, Tensor | None]:
         """(batch, channels, height, width) to boxes (batch, k, 4), the task network's output and the images redrawn."""
-        points = soft_argmax(self.heatmap_network.maps(images))
+        points = soft_argmax(self.config.strength * self.heatmap_network.maps(images))
         boxes = boxes_at(points, self.config.box_size)
         task = self.task_network(extract_patches(images, boxes, self.config.patch_size))
         rebuilt = None
