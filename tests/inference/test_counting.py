@@ -28,7 +28,8 @@ def test_no_other_threshold_counts_better(images: list[tuple[list[float], int]])
         return
 
     def error(threshold: float) -> int:
-        return sum(abs(int((one.double() >= threshold).sum()) - count) for one, count in zip(scores, counts, strict=True))
+        kept = [int((one.double() >= threshold).sum()) for one in scores]
+        return sum(abs(number - count) for number, count in zip(kept, counts, strict=True))
 
     chosen = choose_threshold(scores, counts)
     tried = torch.cat(scores).double()
