@@ -25,7 +25,7 @@ def test_a_measured_run_ends_up_on_the_page(trained: Path, tmp_path: Path, capsy
     first, second = read_ledger(ledger)
     assert first.name == second.name == "mist-mnist-3"
     assert (first.images, first.seed, first.train_seed, first.steps, first.batch_size) == (4, 0, 0, 2, 2)
-    assert first.train_seconds >= 0 and first.peak_memory_mib > 0
+    assert first.train_seconds > 0 and first.peak_memory_mib > 0
     assert first.command == f"mist evaluate {trained} --images 4"
     assert second.seed == 5 and second.command == f"{first.command} --seed 5 --split validation"
     measured = json.loads((tmp_path / "metrics.json").read_text())

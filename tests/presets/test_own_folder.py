@@ -70,7 +70,7 @@ def test_a_run_tells_why_and_ends_with_a_threshold(run: Path, capsys: pytest.Cap
 
 def test_evaluation_counts_without_k(run: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     metrics = evaluate_stored(run, 1000, root=str(folder))
-    images = FolderImages(dataclasses.replace(restore(run).data, root=str(folder)), "test", None)  # type: ignore[arg-type]
+    images = FolderImages(dataclasses.replace(restore(run).data, root=str(folder)), "test", None)
     assert metrics["images"] == len(images.images)
     assert {"count_error", "count_error_mean", "count_error:zero", "count_error_mean:two"} <= metrics.keys()
     assert "f1" not in metrics, "no boxes are known"

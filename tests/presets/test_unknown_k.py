@@ -18,7 +18,7 @@ VARYING = dataclasses.replace(TINY.data, canvas=48, counts=(1, 2, 3))
 class Oracle(Grid):
     """Knows every scene: true boxes at scores of .6 and more, then boxes of the wrong place at .4 and less."""
 
-    class_names = tuple(str(digit) for digit in range(10))  # type: ignore[assignment]
+    class_names = tuple(str(digit) for digit in range(10))
 
     def __init__(self) -> None:
         super().__init__(GridConfig(cells=1, patch_size=16, encoder=TINY.model.encoder, decoder=4))

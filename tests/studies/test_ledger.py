@@ -199,7 +199,7 @@ def test_an_entry_is_made_of_the_run_and_its_log(tmp_path: Path) -> None:
     entry = make_entry(run, {"both": 0.123456789}, 40, 6, "mist evaluate run", "tiny", "why")
     assert (entry.name, entry.metrics, entry.images, entry.seed) == ("tiny", {"both": 0.12346}, 40, 6)
     assert (entry.train_seed, entry.steps, entry.batch_size) == (3, 2, 4), "the steps that were done"
-    assert (entry.train_seconds, entry.peak_memory_mib) == (7.1, 90.0)
+    assert (entry.train_seconds, entry.peak_memory_mib) == (7.06, 90.0)
     assert entry.note.startswith("why The weights carry no record of their training: steps, time and memory are from")
     assert "hardware, versions and commit are those of the measurement" in entry.note
     assert (entry.hardware, entry.versions, entry.commit) == (hardware(), versions(), commit())
@@ -227,7 +227,7 @@ def entry_of(record: TrainingRecord, folder: Path) -> Entry:
 
 def test_the_record_of_the_training_goes_before_its_log(tmp_path: Path) -> None:
     entry = entry_of(RECORD, tmp_path / "a")
-    assert (entry.steps, entry.train_seconds, entry.peak_memory_mib, entry.note) == (2, 7.1, 90.0, "")
+    assert (entry.steps, entry.train_seconds, entry.peak_memory_mib, entry.note) == (2, 7.06, 90.0, "")
     assert (entry.hardware, entry.versions, entry.commit) == (RECORD.hardware, RECORD.versions, RECORD.commit)
     assert entry.measured_by == commit()
     (tmp_path / "a" / "metrics.jsonl").write_text('{"step": 9, "seconds": 99.0}\n')
@@ -237,8 +237,8 @@ def test_the_record_of_the_training_goes_before_its_log(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "numbers", "words"),
     [
-        (LATER, (6, 10.1, 90.0), "weights of runs/a (2 steps in 7 s); steps and time"),
-        (LAST, (14, 13.1, 90.0), "weights of runs/b (4 steps in 3 s), which came from runs/a (2 steps in 7 s); steps"),
+        (LATER, (6, 10.06, 90.0), "weights of runs/a (2 steps in 7 s); steps and time"),
+        (LAST, (14, 13.06, 90.0), "weights of runs/b (4 steps in 3 s), which came from runs/a (2 steps in 7 s); steps"),
         (
             UNTOLD,
             (4, 3.0, 80.0),

@@ -28,9 +28,9 @@ was stopped, and writes an entry for each run.
 
 `--budget quick` trains a table's rows for 300 steps of 8 images each; full is the presets' own size. At quick size \
 the learning rates of every system that reads are chosen on validation scenes, the best of three. A table also \
-makes docs/results.md anew, where there is a folder docs."""
-PAGE = Path("docs/results.md")
-"""The page of all entries, made anew after a table where there is such a folder."""
+makes docs/results.md anew, from the ledger results, where there is a folder docs."""
+LEDGER, PAGE = Path("results"), Path("docs/results.md")
+"""The ledger and the page of its entries, which is made anew after a table where there is such a folder."""
 STUDIES = ("off-centre", "choices", "precision")
 TABLE_NAMES = ("table1", "table2", "table3", "table5")
 
@@ -53,7 +53,7 @@ class Reproduce:
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     budget: Literal["quick", "full"] = "quick"
     only: Annotated[str | None, tyro.conf.arg(metavar="WORD", help_behavior_hint="")] = None
-    ledger: Folder = Path("results")
+    ledger: Folder = LEDGER
     runs: Folder = Path("runs/tables")
     seeds: Number = 3
     steps: OptionalNumber = None
@@ -109,7 +109,7 @@ def _table(request: Reproduce) -> int:
     print(f"\n{table.title}, {request.budget}\n")
     print("\n".join(table_lines(table, read_ledger(request.ledger), QUICK if request.budget == "quick" else "")))
     print(f"\n{new} new entries in {request.ledger}")
-    if PAGE.parent.is_dir():
+    if request.ledger == LEDGER and PAGE.parent.is_dir():
         write_atomically(PAGE, results_page(read_ledger(request.ledger)).encode())
         print(f"{PAGE} is made of them")
     return 0

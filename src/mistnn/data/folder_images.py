@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import overload
 
 import numpy as np
 import torch
@@ -14,11 +17,14 @@ from torch.utils.data import Dataset
 
 from mistnn.data.digits import Split, check_split
 from mistnn.data.images import UnreadableImage, open_image, to_tensor
-from mistnn.data.own_folder import FolderImage, read_folder
+from mistnn.data.object_size import SizeSuggestion, suggest_object_size
+from mistnn.data.own_folder import FolderImage, OwnFolder, read_folder
 from mistnn.errors import MistError
 from mistnn.nn.preparation import PreparationConfig, prepare
 from mistnn.records import Sample
 
+MEASURED_IMAGES = 24
+"""Images whose objects' size is measured, evenly chosen."""
 KEPT_BYTES = 1 << 30
 """Prepared images are kept in memory as long as they take no more; beyond that each is read whenever it is needed."""
 
@@ -62,16 +68,16 @@ class FolderImages(Dataset[Sample]):
         config: which folder.
         split: "train", "validation" or "test".
         length: number of samples, at most as many as there are images; ``None`` for an endless training set.
+        folder: its content, where it has been read before.
 
     Raises:
         MistError: if the folder can't be used, or the split holds no image with counts.
     """
 
-    def __init__(self, config: FolderConfig, split: Split, length: int | None) -> None:
+    def __init__(self, config: FolderConfig, split: Split, length: int | None, folder: OwnFolder | None = None) -> None:
+        """Reads the folder, not yet its images."""
         check_split(split)
-        if config.root is None:
-            raise MistError("no folder was named: give yours with --data.root DIR")
-        folder = read_folder(config.root)
+        folder = content_of(config) if folder is None else folder
         self.config = config
         self.split: Split = split
         self.class_names = folder.class_names
@@ -84,6 +90,7 @@ class FolderImages(Dataset[Sample]):
         sizes = [config.preparation.size(image.height, image.width) for image in folder.images]
         self.height, self.width = max(height for height, _ in sizes), max(width for _, width in sizes)
         self._kept: dict[int, Tensor] = {}
+        self._round = self._shuffled(0)
         room = config.channels * self.height * self.width * 4 * len(self.images)
         self._keeps = room <= KEPT_BYTES
 
@@ -102,11 +109,17 @@ class FolderImages(Dataset[Sample]):
         if self.split != "train" or self.length is not None:
             return self._sample(index, False, False)
         turn, place = divmod(index, len(self.images))
+        if self._round[0] != turn:
+            self._round = self._shuffled(turn)
+        _, order, flips = self._round
+        across, down = flips[place].tolist()
+        return self._sample(int(order[place]), across, down)
+
+    def _shuffled(self, turn: int) -> tuple[int, np.ndarray, np.ndarray]:
+        """A round of the endless training set: its number, the order of the images, how each is flipped."""
         random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(self.config.seed, spawn_key=(0, turn))))
         order = random.permutation(len(self.images))
-        flips = random.random((len(self.images), 2)) < 0.5
-        across, down = flips[place].tolist() if self.config.flips else (False, False)
-        return self._sample(int(order[place]), across, down)
+        return turn, order, (random.random((len(self.images), 2)) < 0.5) & self.config.flips
 
     def _sample(self, index: int, across: bool, down: bool) -> Sample:
         known = self.images[index]
@@ -137,6 +150,17 @@ class FolderImages(Dataset[Sample]):
         return image
 
 
+def content_of(config: FolderConfig) -> OwnFolder:
+    """What the folder of a configuration holds.
+
+    Raises:
+        MistError: if none is named, or it can't be used.
+    """
+    if config.root is None:
+        raise MistError("no folder was named: give yours with --data.root DIR")
+    return read_folder(config.root)
+
+
 def load_image(known: FolderImage, channels: int) -> Float[Tensor, "channels height width"]:
     """An image of a folder in [0, 1].
 
@@ -147,6 +171,45 @@ def load_image(known: FolderImage, channels: int) -> Float[Tensor, "channels hei
         return to_tensor(open_image(known.path), channels)
     except UnreadableImage as error:
         raise MistError(f"can't read {known.path} ({error}): mend it, or take it out of the folder") from error
+
+
+def measured_images(folder: OwnFolder) -> Sequence[FolderImage]:
+    """Images to measure objects on: of the training split with counts; of no test image where there are others."""
+    training = [image for image in folder.images if image.split == "train" and image.counts is not None]
+    others = [image for image in folder.images if image.split != "test"]
+    return evenly(training or others or folder.images, MEASURED_IMAGES)
+
+
+def evenly(images: Sequence[FolderImage], most: int) -> Sequence[FolderImage]:
+    """At most so many of the images, evenly chosen."""
+    return images[:: math.ceil(len(images) / most)]
+
+
+def object_size_of(images: Sequence[FolderImage]) -> SizeSuggestion:
+    """The size of the objects in some images, with the help of their counts if all have them.
+
+    Raises:
+        MistError: if an image can't be read.
+    """
+    counts = [sum(image.counts) for image in images if image.counts is not None]
+    return suggest_object_size(_Decoded(images), counts if len(counts) == len(images) else None)
+
+
+class _Decoded(Sequence[Tensor]):
+    """Images that are decoded when they are asked for, so that only one at a time takes memory."""
+
+    def __init__(self, images: Sequence[FolderImage]) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Tensor]: ...
+    def __getitem__(self, index: int | slice) -> Tensor | Sequence[Tensor]:
+        return _Decoded(self.images[index]) if isinstance(index, slice) else load_image(self.images[index], 3)
 
 
 def _mirrored(boxes: Tensor, axis: int, side: int) -> Tensor:

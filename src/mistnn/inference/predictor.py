@@ -144,8 +144,8 @@ class Predictor:
 
     def is_approximate(self, height: int, width: int) -> bool:
         """Whether an image of this size is seen in tiles that a network normalises on their own."""
-        tiled = isinstance(self.model, Detector) and height * width > self.max_pixels
-        return tiled and isinstance(self.model, Detector) and not self.model.tileable
+        model = self.model
+        return isinstance(model, Detector) and not model.tileable and self.most(height, width) > self.max_pixels
 
     @property
     def reconstructs(self) -> bool:

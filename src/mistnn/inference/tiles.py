@@ -38,9 +38,8 @@ class DetectorConfig(Protocol):
         ...
 
 
-@runtime_checkable
-class Detector(Protocol):
-    """A network that finds objects in images of any size."""
+class Finder(Protocol):
+    """A network that finds objects in images."""
 
     @property
     def config(self) -> DetectorConfig:
@@ -51,6 +50,11 @@ class Detector(Protocol):
     def class_names(self) -> tuple[str, ...]:
         """One name a class; empty for a model without classes."""
         ...
+
+
+@runtime_checkable
+class Detector(Finder, Protocol):
+    """A network that finds objects in images of any size."""
 
     @property
     def margin(self) -> int:
@@ -98,18 +102,8 @@ class Reconstructor(Protocol):
 
 
 @runtime_checkable
-class WholeImageModel(Protocol):
+class WholeImageModel(Finder, Protocol):
     """A network that takes images in one piece only: the systems that MIST is measured against."""
-
-    @property
-    def config(self) -> DetectorConfig:
-        """Its configuration."""
-        ...
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """One name a class; empty for a model without classes."""
-        ...
 
     @property
     def reconstructs(self) -> bool:

@@ -212,7 +212,7 @@ def _saver(experiment: Experiment, before: TrainingRecord | None) -> Callable[[n
     def save(model: nn.Module, folder: Path, progress: Progress) -> None:
         record = TrainingRecord(
             steps=progress.iteration,
-            seconds=round(progress.seconds, 1),
+            seconds=round(progress.seconds, 3),
             peak_memory_mib=round(progress.peak_memory_mib, 1),
             hardware=hardware(next(model.parameters()).device),
             versions=versions(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,21 +10,18 @@ import torch
 from torch import Tensor
 
 from mistnn.data import Split
-from mistnn.data.folder_images import FolderConfig, FolderImages, load_image
-from mistnn.data.object_size import suggest_object_size
-from mistnn.data.own_folder import read_folder
+from mistnn.data.folder_images import FolderConfig, FolderImages, content_of, measured_images, object_size_of
+from mistnn.data.own_folder import OwnFolder, read_folder
 from mistnn.errors import MistError
 from mistnn.inference.counting import above, choose_threshold
 from mistnn.models.mist import Mist, MistConfig, StepConfig
 from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.nn.patches import EncoderConfig
 from mistnn.nn.preparation import PreparationConfig
-from mistnn.records import Detections, Sample, collate
+from mistnn.records import Detections, Sample
 
 BOX = 20.0
 """Side in pixels that objects are brought to: the size at which the networks' windows were chosen."""
-MEASURED_IMAGES = 24
-"""Images whose objects' size is measured."""
 DETECTED_AT_ONCE = 8
 
 
@@ -68,10 +64,7 @@ def plan_folder(root: str, steps: int) -> FolderPlan:
             f"{root}: no training image has an object by its counts, so there is nothing to learn from: give "
             f"counts.csv with the columns file,class,count; `mist inspect {root}` shows what was read"
         )
-    chosen = known[:: math.ceil(len(known) / MEASURED_IMAGES)]
-    size = suggest_object_size(
-        [load_image(image, 3) for image in chosen], [sum(image.counts or ()) for image in chosen]
-    )
+    size = object_size_of(measured_images(folder))
     k = max(totals)
     varies = min(totals) < k
     preparation = PreparationConfig(zoom=round(BOX / size.size, 4), ground="median")
@@ -122,14 +115,17 @@ def evaluate_folder(model: Mist, data: FolderConfig, split: Split, images: int |
     """
     from mistnn.metrics import CentreMetrics
 
-    measured = _open(data, split, images)
-    threshold = model.config.threshold or threshold_by_counts(model, data)
-    found = [above(one, threshold) for one in detect_all(model, measured)]
+    folder = content_of(data)
+    measured, found = _detected(model, FolderImages(data, split, images or sys.maxsize, folder))
+    threshold = model.config.threshold or (
+        _threshold(measured, found) if split == "validation" else threshold_by_counts(model, data, folder)
+    )
+    found = [above(one, threshold) for one in found]
     classes = range(len(model.class_names))
-    true = torch.stack([_counts(measured[place]) for place in range(len(measured))])
+    true = torch.stack([_counts(sample) for sample in measured])
     counted = torch.stack([torch.bincount(_labels(one), minlength=len(classes)) for one in found])
-    trained = _open(data, "train", None)
-    mean = torch.stack([torch.tensor(image.counts) for image in trained.images]).double().mean(0)
+    trained = FolderImages(data, "train", None, folder).images
+    mean = torch.stack([torch.tensor(image.counts) for image in trained]).double().mean(0)
     result = {
         "count_error": _error(counted.sum(1), true.sum(1)),
         "count_error_mean": _error(mean.sum().expand(len(true)), true.sum(1)),
@@ -140,7 +136,7 @@ def evaluate_folder(model: Mist, data: FolderConfig, split: Split, images: int |
     for index, name in enumerate(model.class_names):
         result[f"count_error:{name}"] = _error(counted[:, index], true[:, index])
         result[f"count_error_mean:{name}"] = _error(mean[index].expand(len(true)), true[:, index])
-    boxed = [place for place in range(len(measured)) if measured[place].boxes is not None]
+    boxed = [place for place, sample in enumerate(measured) if sample.boxes is not None]
     for name, index in (("", None), *((f":{name}", index) for index, name in enumerate(model.class_names))):
         if not boxed:
             continue
@@ -151,34 +147,38 @@ def evaluate_folder(model: Mist, data: FolderConfig, split: Split, images: int |
     return result
 
 
-def threshold_by_counts(model: Mist, data: FolderConfig) -> float:
-    """The score that counts the validation images' objects best; the training images' if there are none of those."""
-    try:
-        images = _open(data, "validation", None)
-    except MistError:
-        images = _open(data, "train", None)
-    found = detect_all(model, images)
-    counts = [int(_counts(images[place]).sum()) for place in range(len(images))]
-    return choose_threshold([one.scores for one in found], counts)
+def threshold_by_counts(model: Mist, data: FolderConfig, folder: OwnFolder | None = None) -> float:
+    """The score that counts the validation images' objects best; the training images' if there are none of those.
+
+    Args:
+        model: left in the mode it is in.
+        data: the folder.
+        folder: its content, where it has been read before.
+    """
+    folder = content_of(data) if folder is None else folder
+    known = {image.split for image in folder.images if image.counts is not None}
+    split: Split = "validation" if "validation" in known else "train"
+    return _threshold(*_detected(model, FolderImages(data, split, sys.maxsize, folder)))
+
+
+def _threshold(samples: Sequence[Sample], found: Sequence[Detections]) -> float:
+    return choose_threshold([one.scores for one in found], [int(_counts(sample).sum()) for sample in samples])
 
 
 @torch.inference_mode()
-def detect_all(model: Mist, samples: Sequence[Sample] | FolderImages) -> list[Detections]:
-    """All K boxes of each prepared image, on the CPU."""
+def _detected(model: Mist, images: FolderImages) -> tuple[list[Sample], list[Detections]]:
+    """What is known of each image, without its pixels, and all K boxes found in it, on the CPU."""
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
+    known: list[Sample] = []
     found: list[Detections] = []
-    for start in range(0, len(samples), DETECTED_AT_ONCE):
-        stop = min(start + DETECTED_AT_ONCE, len(samples))
-        batch = collate([samples[place]._replace(boxes=None, labels=None) for place in range(start, stop)])
-        for one in model.detect(batch.images.to(device)):
+    for start in range(0, len(images), DETECTED_AT_ONCE):
+        some = [images[place] for place in range(start, min(start + DETECTED_AT_ONCE, len(images)))]
+        known += [sample._replace(image=sample.image.new_empty(0)) for sample in some]
+        for one in model.detect(torch.stack([sample.image for sample in some]).to(device)):
             found.append(Detections(one.boxes.cpu(), one.scores.cpu(), _labels(one).cpu()))
     model.train(was_training)
-    return found
-
-
-def _open(data: FolderConfig, split: Split, images: int | None) -> FolderImages:
-    return FolderImages(data, split, sys.maxsize if images is None else images)
+    return known, found
 
 
 def _of_class(found: Detections, sample: Sample, index: int | None) -> tuple[Detections, Tensor, Tensor]:

@@ -5,22 +5,21 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, get_args, overload
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
-from mistnn.data import FolderImage, OwnFolder, SizeSuggestion, Split, read_folder, suggest_object_size
+from mistnn.data import FolderImage, OwnFolder, SizeSuggestion, Split, read_folder
+from mistnn.data.folder_images import evenly, measured_images, object_size_of
 from mistnn.data.images import UnreadableImage, open_image, to_tensor
 from mistnn.errors import MistError
 from mistnn.files import replace_file
 from mistnn.records import Detections
 from mistnn.viz import draw_scenes, figure_to_png
 
-MEASURED_IMAGES = 24
-"""Images whose objects' size is measured, evenly chosen."""
 SHEET_IMAGES = 12
 """Images on the contact sheet, evenly chosen."""
 SHEET_SIDE = 400
@@ -52,25 +51,6 @@ class Inspection(NamedTuple):
     notes: tuple[str, ...]
 
 
-class _Images(Sequence[Tensor]):
-    """Images that are decoded when they are asked for, so that only one at a time takes memory."""
-
-    def __init__(self, images: Sequence[FolderImage]) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @overload
-    def __getitem__(self, index: int) -> Tensor: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Tensor]: ...
-    def __getitem__(self, index: int | slice) -> Tensor | Sequence[Tensor]:
-        if isinstance(index, slice):
-            return _Images(self.images[index])
-        return to_tensor(open_image(self.images[index].path), 3)
-
-
 def inspect_folder(root: Path, progress: Callable[[int, int], None] | None = None) -> Inspection:
     """Reads a folder, and decodes some of its images.
 
@@ -83,9 +63,7 @@ def inspect_folder(root: Path, progress: Callable[[int, int], None] | None = Non
     """
     folder = read_folder(root)
     training = [image for image in folder.images if image.split == "train" and image.counts is not None]
-    # Nothing is chosen on test images where there are others.
-    others = [image for image in folder.images if image.split != "test"]
-    measured = evenly(training or others or folder.images, MEASURED_IMAGES)
+    measured = measured_images(folder)
     shown = evenly(folder.images, SHEET_IMAGES)
     tried = list({image.name: image for image in (*measured, *shown)}.values())
     pictures: dict[str, Tensor] = {}
@@ -103,20 +81,13 @@ def inspect_folder(root: Path, progress: Callable[[int, int], None] | None = Non
     readable = [image for image in measured if image.name in pictures]
     if not readable:
         raise MistError(f"none of the {len(measured)} images of {root} that were tried can be used: {broken[0]}")
-    # Images without counts are measured only where there are no others.
-    counts = [sum(image.counts or ()) for image in readable] if training else None
     return Inspection(
         folder=folder,
-        size=suggest_object_size(_Images(readable), counts),
+        size=object_size_of(readable),
         k=max((sum(image.counts or ()) for image in training), default=None),
         sheet=tuple((pictures[image.name], _title(image, folder)) for image in shown if image.name in pictures),
         notes=(*folder.notes, *broken),
     )
-
-
-def evenly(images: Sequence[FolderImage], most: int) -> Sequence[FolderImage]:
-    """At most so many of the images, evenly chosen."""
-    return images[:: math.ceil(len(images) / most)]
 
 
 def describe(found: Inspection) -> list[str]:

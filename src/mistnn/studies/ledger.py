@@ -221,7 +221,7 @@ def make_entry(
         train_seed=experiment.train.seed,
         steps=sum(one.steps for one in record.line()),
         batch_size=experiment.train.batch_size,
-        train_seconds=round(sum(one.seconds for one in record.line()), 1),
+        train_seconds=round(sum(one.seconds for one in record.line()), 3),
         peak_memory_mib=round(max(one.peak_memory_mib for one in record.line()), 1),
         hardware=record.hardware,
         versions=record.versions,

@@ -11,7 +11,6 @@ Lengths in this module are shares of the image's side, as in the paper, except i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mistnn.errors import MistError
-from mistnn.models.rivals.common import Rival, best_of, check_size
+from mistnn.models.rivals.common import best_of, check_size
 from mistnn.nn.hourglass import Hourglass
 from mistnn.nn.schedule import check_rates
 from mistnn.ops.coordinates import boxes_at
@@ -177,7 +176,7 @@ class Zha18StepConfig:
         return Warp(linear.to(like), shift.to(like), (control + moved).to(like), control.to(like))
 
 
-class Zha18(Rival):
+class Zha18(nn.Module):
     """Hourglass to landmarks, descriptors at them, hourglass back to the image."""
 
     def __init__(self, config: Zha18Config) -> None:
@@ -231,12 +230,6 @@ class Zha18(Rival):
             drawn += [heat, torch.einsum("bkhw,bkd->bdhw", heat, colours)]
         picture: Tensor = self.drawing_network(torch.cat(drawn, dim=1))
         return picture.sigmoid()
-
-    def losses(self, batch: Batch) -> Mapping[str, Tensor]:
-        """Equation 8 of the whole image; the constraints belong to the step."""
-        _, rebuilt = self(batch.images)
-        loss = reconstruction_loss(batch.images, rebuilt)
-        return {"task": loss, "reconstruction": loss}
 
     @torch.no_grad()
     def explain(self, images: Tensor, k: int) -> Explanation:
