@@ -91,6 +91,24 @@ def test_fills_keeps_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "not run" in table_lines(TABLE, entries)[2]
 
 
+def test_several_at_a_time_make_the_same_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone, together, said = tmp_path / "alone", tmp_path / "together", []
+    run_table(TABLE, "quick", 2, alone, tmp_path / "a", say=lambda text: None)
+    assert run_table(TABLE, "quick", 2, together, tmp_path / "b", say=said.append, jobs=2) == 4
+    assert [line[:6] for line in said if " trained: " in line] == [
+        *(f"{place} of 3" for place in (1, 2, 3)),
+        *(f"{place} of 4" for place in (1, 2, 3, 4)),
+    ]
+    first, second = (
+        {(entry.name, entry.train_seed): entry.metrics for entry in read_ledger(folder)} for folder in (alone, together)
+    )
+    assert first == second and len(first) == 7
+    (together / "tiny-grid-quick-seed0.json").unlink()
+    monkeypatch.setattr(tables, "QUICK_BATCH", 2)
+    with pytest.raises(MistError, match="to train it anew, remove .*tiny-grid-quick-x1-seed0"):
+        run_table(TABLE, "quick", 2, together, tmp_path / "b", say=said.append, jobs=2)
+
+
 def test_a_table_without_k_measures_again_what_another_table_trained(tmp_path: Path) -> None:
     arguments = ("quick", 1, tmp_path / "results", tmp_path / "runs", "mist")
     run_table(TABLE, *arguments, say=lambda text: None)
@@ -133,7 +151,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path: Path) -
 def test_a_run_of_another_size_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_table(TABLE, "quick", 1, tmp_path / "a", tmp_path / "runs", only="grid", say=lambda text: None)
     monkeypatch.setattr(tables, "QUICK_BATCH", 2)
-    with pytest.raises(MistError, match="to train tiny-grid anew, remove .*tiny-grid-quick-x1-seed0"):
+    with pytest.raises(MistError, match="to train it anew, remove .*tiny-grid-quick-x1-seed0"):
         run_table(TABLE, "quick", 1, tmp_path / "b", tmp_path / "runs", only="grid", say=lambda text: None)
 
 

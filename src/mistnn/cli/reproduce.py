@@ -31,6 +31,8 @@ the learning rates of every system that reads are chosen on validation scenes, t
 makes docs/results.md anew, from the ledger results, where there is a folder docs."""
 LEDGER, PAGE = Path("results"), Path("docs/results.md")
 """The ledger and the page of its entries, which is made anew after a table where there is such a folder."""
+MOST_JOBS = 4
+"""Trainings at a time unless told otherwise: each takes up to 2 GiB."""
 STUDIES = ("off-centre", "choices", "precision")
 TABLE_NAMES = ("table1", "table2", "table3", "table5")
 
@@ -47,6 +49,7 @@ class Reproduce:
         runs: of a table: folder of the run folders.
         seeds: how many runs of each row or combination.
         steps: of a study's runs; the study's own number if not given.
+        jobs: of a table: trainings at a time, each with its share of the cores; one a core if not given, at most 4.
         data_root: the folder that holds MNIST; the environment variable MIST_DATA says the same.
     """
 
@@ -57,6 +60,7 @@ class Reproduce:
     runs: Folder = Path("runs/tables")
     seeds: Number = 3
     steps: OptionalNumber = None
+    jobs: OptionalNumber = None
     data_root: OptionalFolder = None
 
     def __post_init__(self) -> None:
@@ -70,6 +74,10 @@ class Reproduce:
             raise MistError(f"--steps {self.steps} trains nothing: give 1 or more")
         if self.steps is not None and self.name in TABLE_NAMES:
             raise MistError(f"--steps {self.steps}: a table's length is its --budget, quick or full")
+        if self.jobs is not None and self.jobs < 1:
+            raise MistError(f"--jobs {self.jobs} trains nothing: give 1 or more")
+        if self.jobs is not None and self.name in STUDIES:
+            raise MistError(f"--jobs {self.jobs}: the study {self.name} trains one after the other")
         if self.only is not None and self.name in STUDIES:
             raise MistError(f"--only {self.only}: the study {self.name} is run whole")
 
@@ -97,7 +105,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _table(request: Reproduce) -> int:
     from mistnn.studies.ledger import QUICK, read_ledger, results_page, table_lines
-    from mistnn.studies.tables import find_table, run_table
+    from mistnn.studies.tables import cores, find_table, run_table
     from mistnn.training.runfolder import write_atomically
 
     table = find_table(request.name)
@@ -105,7 +113,10 @@ def _table(request: Reproduce) -> int:
         raise MistError(f"--ledger {request.ledger} is no folder: give the one that holds the entries")
     if request.ledger.is_dir():
         read_ledger(request.ledger)  # a broken entry is told before hours of work
-    new = run_table(table, request.budget, request.seeds, request.ledger, request.runs, request.only, request.data_root)
+    jobs = min(cores(), MOST_JOBS) if request.jobs is None else request.jobs
+    new = run_table(
+        table, request.budget, request.seeds, request.ledger, request.runs, request.only, request.data_root, jobs=jobs
+    )
     print(f"\n{table.title}, {request.budget}\n")
     print("\n".join(table_lines(table, read_ledger(request.ledger), QUICK if request.budget == "quick" else "")))
     print(f"\n{new} new entries in {request.ledger}")

@@ -116,7 +116,8 @@ class SmallEncoder(nn.Module):
         """(patches, channels, size, size) to (patches, code)."""
         features = patches
         for convolution in self.convolutions:
-            features = F.max_pool2d(F.relu(convolution(features)), 2)
+            # The largest first, the ReLU after it: the same numbers and gradients, with a quarter of the ReLU's work.
+            features = F.relu(F.max_pool2d(convolution(features), 2))
         return self.code(features.flatten(1))
 
 

