@@ -32,6 +32,22 @@ def test_objects_of_any_colour_become_light_on_black(ground: float) -> None:
     assert not prepared.any()
 
 
+@pytest.mark.parametrize("ground", ["light", "dark"])
+def test_a_ground_that_objects_mostly_hide(ground: str) -> None:
+    """Three quarters of the image are cells: the median is theirs, the lightest or darkest values are the ground's."""
+    image = torch.full((1, 3, 20, 20), 0.5)
+    image[..., :5, :] = 0.8 if ground == "light" else 0.2
+    image[..., 0, 0] = 0.3 if ground == "light" else 0.7  # a darker (lighter) object
+    prepared = prepare(image, PreparationConfig(ground=ground))
+    assert not prepared[..., 1:5, :].any(), "the ground"
+    assert (prepared[..., 5:, :] == prepared[..., 5:6, :1]).all() and prepared[..., 5, 0].min() > 0.5
+    assert (prepared[..., 0, 0] == 1).all(), "what differs most is brightest"
+    median = prepare(image, PreparationConfig(ground="median"))
+    assert not median[..., 5:, :].any() and median[..., 1:5, :].all(), "the median takes the cells away"
+    contrary = prepare(image, PreparationConfig(ground="dark" if ground == "light" else "light"))
+    assert contrary[..., 1:5, :].min() > contrary[..., 5, 0].max()
+
+
 def test_each_image_has_its_own_ground() -> None:
     images = torch.rand(3, 1, 16, 16) * torch.tensor([1.0, 0.5, 0.1])[:, None, None, None]
     config = PreparationConfig(ground="median")
@@ -41,8 +57,15 @@ def test_each_image_has_its_own_ground() -> None:
         assert (together[index] < 1).float().mean() > 0.98
 
 
-def test_an_empty_image_stays_black() -> None:
-    assert not prepare(torch.full((1, 3, 8, 8), 0.7), PreparationConfig(ground="median")).any()
+@pytest.mark.parametrize("ground", ["median", "light", "dark"])
+def test_an_empty_image_stays_black(ground: str) -> None:
+    assert not prepare(torch.full((1, 3, 8, 8), 0.7), PreparationConfig(ground=ground)).any()
+
+
+@pytest.mark.plain
+def test_an_unknown_ground_is_refused() -> None:
+    with pytest.raises(MistError, match="preparation.ground='white' is unknown: use black, median, light, dark"):
+        PreparationConfig(ground="white")
 
 
 @pytest.mark.parametrize("zoom", [0.0, -1.0, float("inf"), float("nan")])

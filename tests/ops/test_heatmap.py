@@ -264,3 +264,24 @@ def test_scale_mistakes_are_named():
         pool_scales(torch.rand(2, 4, 4))
     with pytest.raises(ValueError, match=r"\(batch, k, 3\)"):
         ideal_heatmaps(torch.rand(1, 2, 2), (1.0,), 4, 4)
+
+
+def test_ideal_with_presence_reference():
+    """The 1 of each keypoint becomes its presence; on a shared pixel stands the mean; no gradient passes."""
+    random = torch.Generator().manual_seed(0)
+    keypoints = torch.rand(2, 5, 3, generator=random, dtype=torch.float64) * torch.tensor([7.0, 6.0, 3.0])
+    keypoints[0, 1, :2] = keypoints[0, 0, :2]
+    presence = torch.rand(2, 5, generator=random, dtype=torch.float64).requires_grad_()
+    scales = (0.5, 1.0, 2.5)
+    found = ideal_heatmaps(keypoints, scales, 6, 7, presence=presence)
+    assert not found.requires_grad
+    expected = torch.zeros_like(found)
+    hits = torch.zeros(2, 6, 7)
+    for image in range(2):
+        for number in range(5):
+            alone = ideal_heatmaps(keypoints[image : image + 1, number : number + 1], scales, 6, 7)[0]
+            expected[image] += alone * presence[image, number].item()
+            hits[image] += (alone.sum(0) > 0).float()
+    torch.testing.assert_close(found, expected / hits.clamp(min=1)[:, None])
+    whole = ideal_heatmaps(keypoints, scales, 6, 7, presence=torch.ones_like(presence))
+    torch.testing.assert_close(whole, ideal_heatmaps(keypoints, scales, 6, 7))

@@ -40,10 +40,19 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_plan_follows_the_folder(folder: Path) -> None:
     plan = plan_folder(str(folder), 100)
     assert set(plan.model.class_names) == {"zero", "one", "two"}
-    assert plan.model.k == 3 and plan.model.background
+    assert plan.model.k == 3 and plan.model.background and plan.step.objects_only
     assert 0.4 < plan.model.preparation.zoom < 1.0, "digits 40 px wide, their ink 28 to 36, become 20"
     assert plan.model.preparation == plan.data.preparation
     assert any("K = 3" in reason for reason in plan.reasons) and plan.step.decay_steps == 100
+
+
+def test_the_ground_is_the_one_that_objects_stand_out_from(tmp_path: Path) -> None:
+    for name, inverted, ground in (("on_dark", False, "dark"), ("on_light", True, "light")):
+        root = make_folder(tmp_path / name, images=12, inverted=inverted)
+        assert plan_folder(str(root), 1).model.preparation.ground == ground
+    for image in list((tmp_path / "on_light" / "images").iterdir())[::2]:
+        image.write_bytes((tmp_path / "on_dark" / "images" / image.name).read_bytes())
+    assert plan_folder(str(tmp_path / "on_light"), 1).model.preparation.ground == "median"
 
 
 def test_training_images_are_endless_rounds_and_flipped(folder: Path) -> None:

@@ -25,6 +25,8 @@ was stopped, and writes an entry for each run.
   choices     what the papers leave open in the unlabelled case (scales, code size, width, step of the scale), one at a
               time, on three digits of 14 to 28 px
   precision   the demo with the heat-map network's convolutions in float32 and in bfloat16
+  blood-cells red cells of the BCCD blood smears from counts alone, beside the mean count and classical blobs; \
+the folder (VOC layout) is --data-root
 
 `--budget quick` trains a table's rows for 300 steps of 8 images each; full is the presets' own size. At quick size \
 the learning rates of every system that reads are chosen on validation scenes, the best of three. A table also \
@@ -33,7 +35,7 @@ LEDGER, PAGE = Path("results"), Path("docs/results.md")
 """The ledger and the page of its entries, which is made anew after a table where there is such a folder."""
 MOST_JOBS = 4
 """Trainings at a time unless told otherwise: each takes up to 2 GiB."""
-STUDIES = ("off-centre", "choices", "precision")
+STUDIES = ("off-centre", "choices", "precision", "blood-cells")
 TABLE_NAMES = ("table1", "table2", "table3", "table5")
 
 
@@ -42,15 +44,16 @@ class Reproduce:
     """The arguments.
 
     Attributes:
-        name: which table or study: table1, table2, table3, table5, off-centre, choices or precision.
+        name: which table or study: table1, table2, table3, table5, off-centre, choices, precision or blood-cells.
         budget: of a table: quick (stated smaller size) or full (the presets as they are; hours).
         only: of a table: a word that the rows' presets must contain: grid, channelwise, zha18, xie20, supervised.
         ledger: folder of the entries, made if it is missing.
-        runs: of a table: folder of the run folders.
+        runs: of a table or the blood cells: folder of the run folders.
         seeds: how many runs of each row or combination.
         steps: of a study's runs; the study's own number if not given.
         jobs: of a table: trainings at a time, each with its share of the cores; one a core if not given, at most 4.
-        data_root: the folder that holds MNIST; the environment variable MIST_DATA says the same.
+        data_root: the folder that holds MNIST, for which the environment variable MIST_DATA stands too; or the blood
+            smears.
     """
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
@@ -78,6 +81,11 @@ class Reproduce:
             raise MistError(f"--jobs {self.jobs} trains nothing: give 1 or more")
         if self.jobs is not None and self.name in STUDIES:
             raise MistError(f"--jobs {self.jobs}: the study {self.name} trains one after the other")
+        if self.name == "blood-cells" and self.data_root is None:
+            raise MistError(
+                "blood-cells needs the folder of the BCCD data set, with JPEGImages, Annotations and ImageSets: "
+                "give it with --data-root DIR"
+            )
         if self.only is not None and self.name in STUDIES:
             raise MistError(f"--only {self.only}: the study {self.name} is run whole")
 
@@ -87,6 +95,8 @@ def run(arguments: Sequence[str]) -> int:
     request = parse(Reproduce, renamed(arguments, "--data.root", "--data-root"), "mist reproduce", DESCRIPTION)
     if request.name in TABLE_NAMES:
         return _table(request)
+    if request.name == "blood-cells":
+        return _blood_cells(request)
     from mistnn.studies import choices, off_centre, precision
     from mistnn.studies.ablation import run_cells
 
@@ -100,6 +110,15 @@ def run(arguments: Sequence[str]) -> int:
     command = f"mist reproduce {request.name}"
     done = run_cells(cells, request.ledger, command, metrics, request.seeds, steps)
     print(f"{len(done)} new entries in {request.ledger}")
+    return 0
+
+
+def _blood_cells(request: Reproduce) -> int:
+    from mistnn.studies.blood_cells import run_blood_cells
+
+    assert request.data_root is not None
+    new = run_blood_cells(str(request.data_root), request.ledger, request.runs, request.seeds, request.steps)
+    print(f"{new} new entries in {request.ledger}")
     return 0
 
 

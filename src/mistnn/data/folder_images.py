@@ -20,11 +20,13 @@ from mistnn.data.images import UnreadableImage, open_image, to_tensor
 from mistnn.data.object_size import SizeSuggestion, suggest_object_size
 from mistnn.data.own_folder import FolderImage, OwnFolder, read_folder
 from mistnn.errors import MistError
-from mistnn.nn.preparation import PreparationConfig, prepare
+from mistnn.nn.preparation import Ground, PreparationConfig, prepare
 from mistnn.records import Sample
 
 MEASURED_IMAGES = 24
 """Images whose objects' size is measured, evenly chosen."""
+TAIL, AGREEMENT = 0.005, 0.8
+"""Which ground images have: the share of pixels at either end of the brightness, and of images that must agree."""
 KEPT_BYTES = 1 << 30
 """Prepared images are kept in memory as long as they take no more; beyond that each is read whenever it is needed."""
 
@@ -193,6 +195,24 @@ def object_size_of(images: Sequence[FolderImage]) -> SizeSuggestion:
     """
     counts = [sum(image.counts) for image in images if image.counts is not None]
     return suggest_object_size(_Decoded(images), counts if len(counts) == len(images) else None)
+
+
+def ground_of(images: Sequence[FolderImage]) -> Ground:
+    """The ground to take away: "light" where nearly all images reach further into the dark than into the light.
+
+    From its median brightness each image reaches to its darkest and its lightest half per cent. "dark" is the contrary;
+    "median" where the images disagree.
+
+    Raises:
+        MistError: if an image can't be read.
+    """
+    darker = []
+    for image in images:
+        grey = load_image(image, 3).mean(0).flatten().sort().values
+        low, middle, high = (float(grey[round(share * (len(grey) - 1))]) for share in (TAIL, 0.5, 1 - TAIL))
+        darker.append(middle - low > high - middle)
+    share = sum(darker) / len(darker)
+    return "light" if share >= AGREEMENT else "dark" if share <= 1 - AGREEMENT else "median"
 
 
 class _Decoded(Sequence[Tensor]):

@@ -140,10 +140,10 @@ def _ink(image: Float64[np.ndarray, "channels height width"]) -> Float64[np.ndar
     if not common.any():
         return np.zeros_like(grey)
     distance = np.sqrt(((image - image[:, common].mean(axis=1)[:, None, None]) ** 2).sum(axis=0))
-    return (distance > _otsu(distance)).astype(np.float64)
+    return (distance > otsu(distance)).astype(np.float64)
 
 
-def _otsu(values: np.ndarray) -> float:
+def otsu(values: np.ndarray) -> float:
     """The threshold that leaves the least variance within the two groups.
 
     Reference: Otsu, A threshold selection method from gray-level histograms, 1979.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from mistnn.errors import MistError
 
 BRIGHT = 0.995
 """The share of the values that lies below 1 after the ground was taken away."""
+LIGHT, DARK = 0.95, 0.05
+"""Where a light ground and a dark one stand among a channel's values: objects may cover most of an image."""
+Ground = Literal["black", "median", "light", "dark"]
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,15 @@ class PreparationConfig:
 
     Attributes:
         zoom: images are resized by this factor, so that objects get the size that the network has boxes for.
-        ground: "black" leaves the values; "median" takes each channel's distance from its median over the image, and
-            brightens it until 995 of 1,000 values lie below 1: objects of any colour become light on a black ground.
+        ground: what is taken away from each channel. "black" leaves the values. "median": the distance from its median
+            over the image, so that objects of any colour become light on a black ground, if they cover less than half
+            of it. "light": the distance below all but the lightest 5 % of the values, for darker objects that may
+            cover most of an image; "dark": above all but the darkest 5 %. The distances are brightened until 995 of
+            1,000 lie below 1.
     """
 
     zoom: float = 1.0
-    ground: Literal["black", "median"] = "black"
+    ground: Ground = "black"
 
     def __post_init__(self) -> None:
         """Refuses values that no image can be prepared with.
@@ -37,8 +43,8 @@ class PreparationConfig:
         """
         if not 0 < self.zoom < math.inf:
             raise MistError(f"preparation.zoom={self.zoom} must be a finite factor above 0; 0.5 halves the side")
-        if self.ground not in ("black", "median"):
-            raise MistError(f"preparation.ground={self.ground!r} is unknown: use black or median")
+        if self.ground not in get_args(Ground):
+            raise MistError(f"preparation.ground={self.ground!r} is unknown: use {', '.join(get_args(Ground))}")
 
     @property
     def changes(self) -> bool:
@@ -58,7 +64,13 @@ def prepare(images: Tensor, config: PreparationConfig) -> Tensor:
     if config.ground == "black":
         return images
     values = images.flatten(2)
-    values = (values - values.median(2, keepdim=True).values).abs()
+    if config.ground == "median":
+        values = (values - values.median(2, keepdim=True).values).abs()
+    else:
+        ranked = values.sort(2).values
+        place = round((LIGHT if config.ground == "light" else DARK) * (ranked.shape[2] - 1))
+        above = values - ranked[..., place : place + 1]
+        values = (-above if config.ground == "light" else above).clamp(min=0)
     ranked = values.flatten(1).sort(1).values
     bright = ranked[:, min(ranked.shape[1] - 1, math.ceil(BRIGHT * ranked.shape[1]))]
     scaled = values / bright.clamp(min=torch.finfo(values.dtype).eps)[:, None, None]

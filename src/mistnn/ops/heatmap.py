@@ -140,7 +140,14 @@ def pool_scales(heatmaps: Heatmaps, epsilon: float = SCALE_EPSILON) -> Heatmaps:
     return heatmaps.square() / (heatmaps + epsilon).sum(1, keepdim=True)
 
 
-def ideal_heatmaps(keypoints: Keypoints, scales: Sequence[float], height: int, width: int) -> Heatmaps:
+def ideal_heatmaps(
+    keypoints: Keypoints,
+    scales: Sequence[float],
+    height: int,
+    width: int,
+    *,
+    presence: Float[Tensor, "batch k"] | None = None,
+) -> Heatmaps:
     """G with scales: the 1 at a keypoint's pixel is split over its two nearest scales.
 
     Args:
@@ -148,6 +155,8 @@ def ideal_heatmaps(keypoints: Keypoints, scales: Sequence[float], height: int, w
         scales: the values of the discrete scales, rising.
         height: rows of the heat maps.
         width: columns of the heat maps.
+        presence: (batch, k), what stands at each keypoint in place of the 1, for keypoints that may be no object; 1 if
+            not given (the paper).
 
     Convention: the centre of mass over ``scales`` is the keypoint's scale; a scale beyond the ends is the end's. Where
     several keypoints share a pixel, their mean is there.
@@ -169,9 +178,10 @@ def ideal_heatmaps(keypoints: Keypoints, scales: Sequence[float], height: int, w
     pixel = pixel_of(keypoints[..., :2], height, width)
     site = pixel[..., 1] * width + pixel[..., 0]
     weights = _scale_weights(keypoints[..., 2], scales)
+    values = weights if presence is None else weights * presence.detach().unsqueeze(-1)
     shape = (len(keypoints), len(scales), height * width)
     sites = site.unsqueeze(1).expand(-1, len(scales), -1)
-    total = keypoints.new_zeros(shape).scatter_add(2, sites, weights.transpose(1, 2))
+    total = keypoints.new_zeros(shape).scatter_add(2, sites, values.transpose(1, 2))
     hits = keypoints.new_zeros(shape).scatter_add(2, sites, torch.ones_like(weights).transpose(1, 2))
     return (total / hits.clamp(min=1)).view(*shape[:2], height, width)
 

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from mistnn.data import Split
-from mistnn.data.folder_images import FolderConfig, FolderImages, content_of, measured_images, object_size_of
+from mistnn.data.folder_images import (
+    FolderConfig,
+    FolderImages,
+    content_of,
+    ground_of,
+    measured_images,
+    object_size_of,
+)
 from mistnn.data.own_folder import OwnFolder, read_folder
 from mistnn.errors import MistError
 from mistnn.inference.counting import above, choose_threshold
 from mistnn.models.mist import Mist, MistConfig, StepConfig
 from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.nn.patches import EncoderConfig
-from mistnn.nn.preparation import PreparationConfig
+from mistnn.nn.preparation import Ground, PreparationConfig
 from mistnn.records import Detections, Sample
 
+GROUNDS: Mapping[Ground, str] = MappingProxyType(
+    {
+        "light": "what is darker than its lightest colours stays",
+        "dark": "what is lighter than its darkest colours stays",
+        "median": "what differs from its median colour stays",
+    }
+)
+"""What each way to take the ground away leaves, for the user."""
 BOX = 20.0
 """Side in pixels that objects are brought to: the size at which the networks' windows were chosen."""
 DETECTED_AT_ONCE = 8
@@ -64,10 +80,11 @@ def plan_folder(root: str, steps: int) -> FolderPlan:
             f"{root}: no training image has an object by its counts, so there is nothing to learn from: give "
             f"counts.csv with the columns file,class,count; `mist inspect {root}` shows what was read"
         )
-    size = object_size_of(measured_images(folder))
+    measured = measured_images(folder)
+    size = object_size_of(measured)
     k = max(totals)
     varies = min(totals) < k
-    preparation = PreparationConfig(zoom=round(BOX / size.size, 4), ground="median")
+    preparation = PreparationConfig(zoom=round(BOX / size.size, 4), ground=ground_of(measured))
     model = MistConfig(
         class_names=folder.class_names,
         background=varies,
@@ -82,7 +99,13 @@ def plan_folder(root: str, steps: int) -> FolderPlan:
         preparation=preparation,
     )
     step = StepConfig(
-        reconstruction=0.5, heatmap_rate=3e-4, decay=0.05, decay_steps=steps, heatmap_warmup=50, precision="bfloat16"
+        reconstruction=0.5,
+        objects_only=varies,
+        heatmap_rate=3e-4,
+        decay=0.05,
+        decay_steps=steps,
+        heatmap_warmup=50,
+        precision="bfloat16",
     )
     reasons = (
         f"objects about {size.size:.0f} px wide ({size.why}): images are resized by {preparation.zoom:g}, so that they "
@@ -90,7 +113,8 @@ def plan_folder(root: str, steps: int) -> FolderPlan:
         f"K = {k}, the most objects in a training image (--model.k)",
         f"classes: {', '.join(folder.class_names)}"
         + (", and a background for the boxes that an image has no object for" if varies else ""),
-        "the ground of each image, its median colour, is taken away (--model.preparation.ground)",
+        f"the ground of each image is taken away: {GROUNDS[preparation.ground]} (--model.preparation.ground and "
+        "--data.preparation.ground)",
     )
     return FolderPlan(model, FolderConfig(root=root, preparation=preparation), step, reasons)
 

@@ -175,6 +175,11 @@ QUICK_NOTE = (
 PLAIN_TABLES = (
     ("The demo", "demo", ("iou50", "classified", "both", "seconds")),
     ("The demo without labels", "demo-discover", ("iou50", "rmse", "rmse_black", "r2", "seconds")),
+    (
+        "Red cells of blood smears from counts alone, test images (BCCD)",
+        "blood-cells-",
+        ("count_error", "f1", "precision", "recall"),
+    ),
     ("Search for learning rates at quick size, on validation scenes", "search-", READING),
     ("Precision of the heat-map network's convolutions", "precision-", ("iou50", "classified", "both", "both_worst")),
     ("The off-centre trap", "off-centre-", ("iou50", "iou50_worst", "both", "offset")),

@@ -10,6 +10,7 @@ import torch
 from mistnn.errors import MistError
 from mistnn.inference import Predictor
 from mistnn.models.mist import LiftedStep, Mist, MistConfig
+from mistnn.models.mist import step as mist_step
 from mistnn.nn.preparation import PreparationConfig
 from mistnn.nn.task import counted_loss
 from mistnn.ops.losses import with_background
@@ -53,6 +54,43 @@ def test_trains_on_images_with_different_numbers() -> None:
     for iteration in range(1, 40):
         last = step(batch, iteration)["classification"]
     assert last < first
+
+
+def test_the_heat_map_is_taught_objects_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In G stands 1 - p(background) of each optimised keypoint, and nothing else of the step changes."""
+    seen: list[torch.Tensor | None] = []
+    real = mist_step.ideal_heatmaps
+
+    def spy(*arguments: object, presence: torch.Tensor | None = None) -> torch.Tensor:
+        seen.append(presence)
+        return real(*arguments, presence=presence)
+
+    monkeypatch.setattr(mist_step, "ideal_heatmaps", spy)
+    batch = Batch(torch.rand(2, 1, 32, 32), torch.tensor([[1, 0], [0, 2]]))
+    for objects_only in (False, True):
+        torch.manual_seed(0)
+        model = Mist(CONFIG)
+        with torch.no_grad():
+            model.task_network.head.bias.copy_(torch.tensor([0.0, 0.0, 3.0]))
+        step = LiftedStep(model, dataclasses.replace(TINY.step, reconstruction=0.0, objects_only=objects_only))
+        step(batch, 0)
+    assert seen[0] is None and seen[1] is not None and seen[1].shape == (2, 4)
+    assert 0 < seen[1].max() < 0.3, "nearly all of these keypoints are background"
+
+
+def test_presence_is_what_is_not_background() -> None:
+    torch.manual_seed(0)
+    model = Mist(CONFIG)
+    images, keypoints = torch.rand(2, 1, 32, 32), torch.rand(2, 4, 3) * 30 + 1
+    task = model.task_network.classify(model.cut(images, keypoints)).softmax(-1)
+    torch.testing.assert_close(model.presence(images, keypoints), task[..., :2].sum(-1))
+    with pytest.raises(ValueError, match="no background class"):
+        Mist(dataclasses.replace(CONFIG, background=False)).presence(images, keypoints)
+
+
+def test_objects_only_needs_a_background() -> None:
+    with pytest.raises(MistError, match="step.objects_only needs a background class"):
+        LiftedStep(Mist(TINY.model), dataclasses.replace(TINY.step, objects_only=True))
 
 
 def test_without_classes_there_is_no_background() -> None:

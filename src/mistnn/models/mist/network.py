@@ -260,6 +260,17 @@ class Mist(nn.Module):
         """S(I, x): the patches around the keypoints, (batch, k, channels, size, size)."""
         return extract_patches(images, self._squares(keypoints, self.config.patch_extent), self.config.patch_size)
 
+    @torch.no_grad()
+    def presence(self, images: Tensor, keypoints: Tensor) -> Tensor:
+        """How far each keypoint is an object for the task network: 1 - p(background), (batch, k).
+
+        Raises:
+            ValueError: if the model has no background class.
+        """
+        if not self.config.background:
+            raise ValueError("this model has no background class: model.background=False")
+        return 1 - self.task_network.classify(self.cut(images, keypoints)).softmax(-1)[..., -1]
+
     def rebuild(self, decoded: Tensor, keypoints: Tensor, images: Tensor) -> Tensor:
         """The sum over patches of S^-1(P, x), of the shape of the images (equation 8)."""
         largest = self.config.patch_extent * self.config.scales[-1]

@@ -42,6 +42,9 @@ class StepConfig:
             switches it off.
         reconstruction: beta, the share of equation 8 in the objective: equation 9 + beta x equation 8 per unit of the
             image's own energy. 0 as in the paper; needs a decoder.
+        objects_only: with a background class the heat map is taught a keypoint as far as the task network takes it for
+            an object: 1 - p(background) stands at its pixel in G (not in the paper, whose G has a 1 at all K, those
+            that an image has no object for too).
         task_rate: learning rate of Adam for tau (not stated; 1e-4 in the released code).
         heatmap_rate: learning rate of Adam for eta (not stated; 1e-4 in the released code).
         heatmap_warmup: iterations over which the heat map's rate rises from 0 (not in the paper). As long as the task
@@ -60,6 +63,7 @@ class StepConfig:
     penalty: float = 0.0
     confidence: float = 0.5
     reconstruction: float = 0.0
+    objects_only: bool = False
     task_rate: float = 1e-3
     heatmap_rate: float = 2e-4
     heatmap_warmup: int = 100
@@ -123,6 +127,8 @@ class LiftedStep:
                 "model.class_names is empty and step.reconstruction=0: there is nothing to learn; name the classes, or "
                 "set step.reconstruction=1 and model.decoder=16"
             )
+        if config.objects_only and not model.config.background:
+            raise MistError("step.objects_only needs a background class: give --model.background, or leave it off")
         self.model = model.to(memory_format=torch.channels_last)
         self.config = config
         self.scales = len(model.config.scales) > 1  # a single scale stays what it is
@@ -145,7 +151,8 @@ class LiftedStep:
         else:
             losses = self.train_task(batch, images, anchors)  # line 3
             keypoints = self.lift(batch, images, anchors)  # line 4
-        heat = self.train_heatmap(heatmaps, keypoints, losses["task"])  # line 5
+        presence = self.model.presence(images, keypoints) if self.config.objects_only else None
+        heat = self.train_heatmap(heatmaps, keypoints, losses["task"], presence)  # line 5
 
         with torch.no_grad():
             moved = (keypoints - anchors)[..., :2].norm(dim=-1).mean()
@@ -204,9 +211,11 @@ class LiftedStep:
         self._descend("task", losses["task"].mean())
         return losses
 
-    def train_heatmap(self, heatmaps: Tensor, keypoints: Tensor, task_loss: Tensor) -> Tensor:
+    def train_heatmap(
+        self, heatmaps: Tensor, keypoints: Tensor, task_loss: Tensor, presence: Tensor | None = None
+    ) -> Tensor:
         """Line 5: one step on eta towards G of the optimised keypoints (equation 7)."""
-        ideal = ideal_heatmaps(keypoints, self.model.config.scales, *heatmaps.shape[-2:])
+        ideal = ideal_heatmaps(keypoints, self.model.config.scales, *heatmaps.shape[-2:], presence=presence)
         weight = (-self.config.confidence * task_loss.detach()).exp()
         loss = heatmap_loss(heatmaps, ideal)
         self._descend("heatmap", (weight * loss).mean())

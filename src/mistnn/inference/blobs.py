@@ -1,0 +1,140 @@
+"""Classical blobs, the baseline of the blood cells: threshold, distance transform, watershed; nothing is learnt."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy import ndimage
+from torch import Tensor
+
+from mistnn.data.object_size import otsu
+from mistnn.nn.preparation import Ground, PreparationConfig, prepare
+from mistnn.records import Detections
+
+SIDE = 30.0
+"""Pixels that an object is brought to before it is sought."""
+FACTORS, APARTS, LEASTS = (0.6, 0.8, 1.0, 1.2), (0.5, 0.75, 1.0), (0.1, 0.25, 0.5)
+"""The values that ``choose_blobs`` tries."""
+
+
+@dataclass(frozen=True)
+class BlobConfig:
+    """What counts as a blob.
+
+    Attributes:
+        size: width of an object, in pixels of the image.
+        ground: how the ground is taken away, see ``PreparationConfig``.
+        factor: of Otsu's threshold, above which a pixel belongs to a blob.
+        apart: no two blobs' middles are nearer than this share of the size.
+        least: smallest area, as a share of a disc of that size.
+    """
+
+    size: float
+    ground: Ground
+    factor: float = 1.0
+    apart: float = 0.75
+    least: float = 0.25
+
+
+def find_blobs(image: Float[Tensor, "channels height width"], config: BlobConfig) -> Detections:
+    """The blobs of an image: one class, all scores 1, boxes in pixels of the image.
+
+    What differs from the ground by more than the threshold is filled and split along the valleys of its distance to the
+    nearest edge.
+
+    Args:
+        image: in [0, 1].
+        config: what counts as a blob.
+    """
+    prepared = prepare(image[None], PreparationConfig(SIDE / config.size, config.ground))[0]
+    ink = prepared.amax(0).double().numpy()
+    mask = ndimage.binary_fill_holes(ink > max(config.factor * otsu(ink), 1e-6))
+    assert mask is not None
+    depth = ndimage.gaussian_filter(np.asarray(ndimage.distance_transform_edt(mask)), SIDE / 15)
+    window = 2 * round(config.apart * SIDE / 2) + 1
+    tops = mask & (depth == ndimage.maximum_filter(depth, size=window))
+    seeds = np.zeros(ink.shape, dtype=np.int32)
+    count = ndimage.label(tops, structure=np.ones((3, 3)), output=seeds)
+    scale = np.array(image.shape[:0:-1]) / np.array(ink.shape[::-1])  # (x, y), pixels of the image to one of the copy
+    boxes = []
+    if count:
+        regions = watershed(depth, seeds, mask)
+        least = config.least * np.pi / 4 * SIDE**2
+        for number, place in enumerate(ndimage.find_objects(regions), 1):
+            if place is None or (regions[place] == number).sum() < least:
+                continue
+            low, high = (np.array([getattr(one, side) for one in reversed(place)]) for side in ("start", "stop"))
+            boxes.append(np.concatenate(((low + high) / 2 * scale, (high - low) * scale)))
+    found = torch.tensor(np.array(boxes).reshape(-1, 4), dtype=torch.float32)
+    return Detections(found, torch.ones(len(found)), torch.zeros(len(found), dtype=torch.int64))
+
+
+def watershed(
+    depth: Float[np.ndarray, "height width"],
+    seeds: Int[np.ndarray, "height width"],
+    mask: Bool[np.ndarray, "height width"],
+) -> Int[np.ndarray, "height width"]:
+    """Grows seeds over a mask, the deepest pixel first, so that they meet in the valleys between them.
+
+    Args:
+        depth: how deep inside a blob a pixel is.
+        seeds: the number of a seed at its pixels, 0 elsewhere.
+        mask: where the seeds may grow; from a pixel to its four neighbours.
+
+    Returns:
+        The number of the seed that reached each pixel; 0 where none did.
+    """
+    regions = np.where(mask, seeds, 0)
+    edge = [(-depth[row, column], row, column) for row, column in np.argwhere(regions > 0).tolist()]
+    heapq.heapify(edge)
+    height, width = regions.shape
+    while edge:
+        _, row, column = heapq.heappop(edge)
+        for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+            y, x = row + down, column + right
+            if 0 <= y < height and 0 <= x < width and mask[y, x] and not regions[y, x]:
+                regions[y, x] = regions[row, column]
+                heapq.heappush(edge, (-depth[y, x], y, x))
+    return regions
+
+
+def choose_blobs(
+    images: Sequence[Tensor],
+    counts: Sequence[int],
+    size: float,
+    ground: Ground,
+    progress: Callable[[int, int], None] | None = None,
+) -> BlobConfig:
+    """The settings whose number of blobs is nearest to the counts of some images: all that is tuned, without a box.
+
+    Args:
+        images: of the training split, (channels, height, width) in [0, 1].
+        counts: how many objects each holds.
+        size: width of an object in pixels.
+        ground: see ``BlobConfig``.
+        progress: called with (done, of how many).
+
+    Raises:
+        ValueError: if there is no image, or not one count for each.
+    """
+    if not images or len(images) != len(counts):
+        raise ValueError(f"{len(images)} images and {len(counts)} counts: give one count for each, and at least one")
+    tries = list(_tries(size, ground))
+    errors = []
+    for done, config in enumerate(tries, 1):
+        found = [len(find_blobs(image, config).boxes) for image in images]
+        errors.append(sum(abs(one - count) for one, count in zip(found, counts, strict=True)))
+        if progress is not None:
+            progress(done, len(tries))
+    return tries[int(np.argmin(errors))]
+
+
+def _tries(size: float, ground: Ground) -> Iterator[BlobConfig]:
+    for factor, apart, least in itertools.product(FACTORS, APARTS, LEASTS):
+        yield BlobConfig(size, ground, factor, apart, least)

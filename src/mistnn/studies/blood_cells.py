@@ -1,0 +1,180 @@
+"""``mist reproduce blood-cells``: red cells of blood smears, learnt from counts alone, beside two baselines."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from mistnn.data.folder_images import evenly, ground_of, load_image, measured_images, object_size_of
+from mistnn.data.own_folder import FolderImage, OwnFolder, read_folder
+from mistnn.errors import MistError
+from mistnn.inference.blobs import choose_blobs, find_blobs
+from mistnn.metrics import CentreMetrics
+from mistnn.presets import evaluate_stored, find_preset, train
+from mistnn.presets.own_folder import plan_folder
+from mistnn.records import Detections
+from mistnn.studies.ledger import Entry, make_entry, write_entry
+from mistnn.training.runfolder import CONFIG
+from mistnn.weights import commit, hardware, versions
+
+CELL = "RBC"
+"""The class that is measured, as the BCCD data set names red cells."""
+METRICS = ("count_error", "f1", "precision", "recall")
+TUNED_IMAGES = 70
+"""Training images on which the blobs are tuned, evenly chosen."""
+COMMAND = "mist reproduce blood-cells --data-root BCCD"
+
+
+def run_blood_cells(
+    root: str,
+    results: Path,
+    runs: Path,
+    seeds: int,
+    steps: int | None = None,
+    cell: str = CELL,
+    say: Callable[[str], None] = print,
+) -> int:
+    """Trains, measures on the test images and enters what the ledger lacks.
+
+    All that is learnt or tuned sees counts only; the boxes of the test images measure. The baselines: the mean count
+    of the training images for every image, which finds nothing, and ``find_blobs`` with the settings whose numbers are
+    nearest to the counts of training images.
+
+    Args:
+        root: the folder, see ``mist inspect``; images of the test split must have boxes.
+        results: folder of the ledger.
+        runs: folder of the run folders.
+        seeds: how many trainings, seeds from 0.
+        steps: of each training; the preset's if not given.
+        cell: the class that is measured.
+        say: told each result.
+
+    Returns:
+        How many entries are new.
+
+    Raises:
+        MistError: if the folder can't be used, has no such class, or no test image with boxes.
+    """
+    folder = read_folder(root)
+    if cell not in folder.class_names:
+        raise MistError(f"{root}: no class is called {cell!r}; it has {', '.join(folder.class_names)}")
+    test = [image for image in folder.images if image.split == "test" and image.boxes is not None]
+    if not test:
+        raise MistError(f"{root}: no image of the test split has boxes, and they are what finding is measured by")
+    new = 0
+    for name, measure in (("mean", _mean_count), ("blobs", _blobs)):
+        file = results / f"blood-cells-{name}.json"
+        if file.exists():
+            say(f"{file.stem}: kept as the ledger has it")
+            continue
+        metrics, note = measure(folder, test, folder.class_names.index(cell))
+        new += _enter(_untrained(file.stem, metrics, len(test), note), file, say)
+    for seed in range(seeds):
+        file = results / f"blood-cells-mist-seed{seed}.json"
+        if file.exists():
+            say(f"{file.stem}: kept as the ledger has it")
+            continue
+        out = _trained(root, runs / f"my-folder-blood-cells-seed{seed}", seed, steps)
+        metrics = evaluate_stored(out, len(test), root=root)
+        chosen = {name: metrics[f"{name}:{cell}"] for name in METRICS if f"{name}:{cell}" in metrics}
+        ending = f" --steps {steps}" if steps is not None else ""
+        command = f"{COMMAND} --seeds {seed + 1}{ending}"
+        note = f"{cell}; trained on counts of {', '.join(folder.class_names)} alone, threshold by validation counts."
+        new += _enter(make_entry(out, chosen, len(test), 0, command, "blood-cells-mist", note), file, say)
+    return new
+
+
+def _enter(entry: Entry, file: Path, say: Callable[[str], None]) -> int:
+    write_entry(entry, file)
+    say(f"{file.stem}: " + ", ".join(f"{name} {value:.3f}" for name, value in entry.metrics.items()))
+    return 1
+
+
+def _trained(root: str, out: Path, seed: int, steps: int | None) -> Path:
+    experiment = find_preset("my-folder").experiment
+    steps = experiment.train.steps if steps is None else steps
+    plan = plan_folder(root, steps)
+    experiment = dataclasses.replace(
+        experiment,
+        model=plan.model,
+        data=dataclasses.replace(plan.data, seed=seed),
+        step=plan.step,
+        train=dataclasses.replace(experiment.train, seed=seed, steps=steps),
+    )
+    try:
+        result = train(experiment, out, resume=(out / CONFIG).exists())
+    except MistError as error:
+        raise MistError(f"{error}; to train it anew, remove {out}") from error
+    if result.interrupted:
+        raise KeyboardInterrupt
+    return out
+
+
+def _mean_count(folder: OwnFolder, test: Sequence[FolderImage], index: int) -> tuple[dict[str, float], str]:
+    known = _training(folder)
+    mean = sum(_count(image, index) for image in known) / len(known)
+    error = sum(abs(_count(image, index) - mean) for image in test) / len(test)
+    return {"count_error": error}, f"Every image is said to hold {mean:.2f}, the mean of {len(known)} training images."
+
+
+def _blobs(folder: OwnFolder, test: Sequence[FolderImage], index: int) -> tuple[dict[str, float], str]:
+    measured = measured_images(folder)
+    tuned = evenly(_training(folder), TUNED_IMAGES)
+    config = choose_blobs(
+        [load_image(image, 3) for image in tuned],
+        [_count(image, index) for image in tuned],
+        object_size_of(measured).size,
+        ground_of(measured),
+    )
+    found = [find_blobs(load_image(image, 3), config) for image in test]
+    note = (
+        f"Threshold, distance transform and watershed, tuned on the counts of {len(tuned)} training images: "
+        f"{config.factor:g} of Otsu's threshold, {config.apart:g} of {config.size:.0f} px apart, at least "
+        f"{config.least:g} of a disc; every blob is called a cell."
+    )
+    return _measured(found, test, index), note
+
+
+def _measured(found: Sequence[Detections], test: Sequence[FolderImage], index: int) -> dict[str, float]:
+    """Count error, and centre in box, of detections that are all of one class."""
+    error = sum(abs(len(one.boxes) - _count(image, index)) for one, image in zip(found, test, strict=True)) / len(test)
+    metrics = CentreMetrics()
+    boxes, labels = [], []
+    for image in test:
+        assert image.boxes is not None and image.labels is not None
+        of_class = torch.tensor(image.labels) == index
+        boxes.append(torch.tensor(image.boxes, dtype=torch.float32).reshape(-1, 4)[of_class])
+        labels.append(torch.zeros(int(of_class.sum()), dtype=torch.int64))
+    metrics.update(list(found), boxes, labels)
+    return {"count_error": error, **metrics.compute()}
+
+
+def _training(folder: OwnFolder) -> list[FolderImage]:
+    return [image for image in folder.images if image.split == "train" and image.counts is not None]
+
+
+def _count(image: FolderImage, index: int) -> int:
+    assert image.counts is not None
+    return image.counts[index]
+
+
+def _untrained(name: str, metrics: dict[str, float], images: int, note: str) -> Entry:
+    return Entry(
+        name=name,
+        metrics={key: round(value, 5) for key, value in metrics.items()},
+        images=images,
+        seed=0,
+        train_seed=0,
+        steps=0,
+        batch_size=0,
+        train_seconds=0.0,
+        peak_memory_mib=0.0,
+        hardware=hardware(),
+        versions=versions(),
+        commit=commit(),
+        command=f"{COMMAND} --seeds 1",
+        note=note,
+    )
