@@ -10,6 +10,7 @@ from typing import Annotated
 
 import tyro
 
+from mistnn.cli.main import INTERRUPTED
 from mistnn.cli.parsing import Folder, Model, parse
 from mistnn.cli.screen import progress_bar
 
@@ -28,7 +29,8 @@ Writes into the output folder
 
 MODEL is a run folder or the name of a model that ships with the package, such as mist-mnist-hard. Objects should \
 be about as large, in pixels, as those it was trained on. Images that can't be read are skipped and named, and the \
-exit code is then 1."""
+exit code is then 1. Nothing is there before all is done; Ctrl-C keeps what was predicted aside, and the same command \
+with --resume goes on."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Predict:
         out: folder for the results, made if it is missing.
         k: how many objects to find in each image.
         force: replace the results that the folder holds.
+        resume: go on with a prediction that was stopped or killed, with the same images, model and settings.
         coco: write the detections as COCO JSON too, detections.json.
         overlays: draw the boxes into copies of the images; without it no picture is written, redrawn ones neither.
     """
@@ -57,6 +60,7 @@ class Predict:
         ),
     ] = None
     force: bool = False
+    resume: bool = False
     coco: bool = False
     overlays: bool = True
 
@@ -65,12 +69,28 @@ def run(arguments: Sequence[str]) -> int:
     """Predicts, and says what was done and what was skipped."""
     request = parse(Predict, arguments, "mist predict", DESCRIPTION)
     from mistnn.inference import Predictor, predict_folder
+    from mistnn.inference.stage import stopped_after
 
     predictor = Predictor.from_pretrained(request.model)
-    with progress_bar("predicting") as progress:
-        summary = predict_folder(
-            predictor, request.paths, request.out, request.k, request.force, request.overlays, progress, request.coco
-        )
+    try:
+        with progress_bar("predicting") as progress:
+            summary = predict_folder(
+                predictor,
+                request.paths,
+                request.out,
+                request.k,
+                request.force,
+                request.overlays,
+                progress,
+                request.coco,
+                request.resume,
+            )
+    except KeyboardInterrupt:
+        done = stopped_after(request.out)
+        if done is None:
+            raise
+        print(f"mist: stopped after {_count(done, 'image')}; the same command with --resume goes on", file=sys.stderr)
+        return INTERRUPTED
     print(f"{_count(summary.detections, 'object')} in {_count(summary.images, 'image')}; results in {request.out}")
     if summary.approximate:
         print(
