@@ -119,12 +119,12 @@ def predict_folder(
         tally = stage.record.tally
         if not stage.record.made:  # else it was stopped when only its results had to be moved
             _predict_into(stage, tally, predictor, files, k, overlays, progress, coco)
-        if tally.images == 0 and tally.room:
             most = predictor.model.config.k if k is None else k
-            raise MistError(
-                f"--k is {most}, and this model finds at most {tally.room} objects in these images: give fewer"
-            )
-        stage.complete(tally)
+            if tally.images == 0 and tally.room:
+                raise MistError(
+                    f"--k is {most}, and this model finds at most {tally.room} objects in these images: give fewer"
+                )
+            stage.complete(tally)
     skipped = tuple(Skipped(name, reason) for _, name, reason in tally.skipped)
     return PredictSummary(tally.images, tally.detections, skipped, tally.approximate)
 
