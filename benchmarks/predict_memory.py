@@ -5,8 +5,9 @@
 Contract:
     * Folders of small PNG images of random noise, made in a temporary folder and removed. A tiny network with fresh
       weights: what is measured is what the command keeps, not what a network takes.
-    * Each number of images is predicted in a fresh process of its own, with drawings and the COCO file, so that its peak
-      of resident memory is its own. The peak before the first image is told beside it: Python, the libraries, the model.
+    * Each number of images is predicted in a fresh process of its own, with drawings and the COCO file, so that its
+      peak of resident memory is its own. The peak before the first image is told beside it: Python, the libraries, the
+      model.
     * It ends with exit code 1 if the peak with most images is more than ``--tolerance`` above the one with fewest.
 """
 

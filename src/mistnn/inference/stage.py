@@ -231,15 +231,11 @@ def _read(folder: Path, out: Path, settings: Settings) -> Record:
         record = Record(
             content["settings"], tally, content["lengths"], (content["coco"][0], content["coco"][1]), content["made"]
         )
-        short = [name for name, length in record.lengths.items() if (folder / name).stat().st_size < length]
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        for name, length in () if record.made else record.lengths.items():
+            if not (folder / name).is_file() or (folder / name).stat().st_size < length:
+                raise MistError(f"--resume: {folder / name} is shorter than it was, or gone: {again}")
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise MistError(f"--resume: {path} is damaged ({type(error).__name__}): {again}") from error
-    except OSError as error:
-        if not record.made:
-            raise MistError(f"--resume: {error.filename} is missing or can't be read: {again}") from error
-        short = []
-    if short and not record.made:
-        raise MistError(f"--resume: {folder / short[0]} is shorter than it was: {again}")
     for name, value in settings.items():
         before = record.settings.get(name)
         if before == value:
@@ -251,7 +247,8 @@ def _read(folder: Path, out: Path, settings: Settings) -> Record:
                 f"--resume: this is another model than the prediction was begun with: give that, or {again}"
             )
         raise MistError(
-            f"--resume: {name} was {_said(before)} when it was begun and is {_said(value)} now: give the same, or {again}"
+            f"--resume: {name} was {_said(before)} when it was begun and is {_said(value)} now: give the same, or "
+            + again
         )
     return record
 
