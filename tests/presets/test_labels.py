@@ -67,7 +67,7 @@ def test_a_step_learns_from_presence() -> None:
     first = step(batch, 0)["classification"]
     for iteration in range(1, 40):
         last = step(batch, iteration)["classification"]
-    assert last < 0.7 * first
+    assert last < 0.85 * first
 
 
 def test_train_evaluate_predict(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ Writes into the output folder
   detections.csv  file,x,y,w,h,label,score: a row for each object; centre and size in pixels of the image
   counts.csv      file,class,count: how many objects of each class each image holds
   overlays/       the images with the boxes drawn in
+  predicted.html  with --report: a page with histograms, examples and heat maps
   detections.json with --coco: images, boxes and classes as COCO JSON
   reconstructions/, residuals/    by a model that reconstructs: the images as the sum of the parts found, and what
                   that leaves over (middle grey: nothing)
@@ -45,6 +47,7 @@ class Predict:
         force: replace the results that the folder holds.
         resume: go on with a prediction that was stopped or killed, with the same images, model and settings.
         coco: write the detections as COCO JSON too, detections.json.
+        report: write predicted.html too: how many there are in how many images, examples with boxes, heat maps.
         overlays: draw the boxes into copies of the images; without it no picture is written, redrawn ones neither.
     """
 
@@ -62,6 +65,7 @@ class Predict:
     force: bool = False
     resume: bool = False
     coco: bool = False
+    report: bool = False
     overlays: bool = True
 
 
@@ -69,7 +73,7 @@ def run(arguments: Sequence[str]) -> int:
     """Predicts, and says what was done and what was skipped."""
     request = parse(Predict, arguments, "mist predict", DESCRIPTION)
     from mistnn.inference import Predictor, predict_folder
-    from mistnn.inference.stage import stopped_after
+    from mistnn.inference.stage import REPORT_FILE, stopped_after
 
     predictor = Predictor.from_pretrained(request.model)
     try:
@@ -91,6 +95,13 @@ def run(arguments: Sequence[str]) -> int:
             raise
         print(f"mist: stopped after {_count(done, 'image')}; the same command with --resume goes on", file=sys.stderr)
         return INTERRUPTED
+    if request.report:
+        from mistnn.studies.folder_report import write_page
+        from mistnn.studies.prediction_report import report_on_prediction
+
+        command = shlex.join(["mist", "predict", *(argument for argument in arguments if argument != "--resume")])
+        page = report_on_prediction(predictor, request.paths, request.out, summary.skipped, command)
+        write_page(page, request.out / REPORT_FILE, "--report")
     print(f"{_count(summary.detections, 'object')} in {_count(summary.images, 'image')}; results in {request.out}")
     if summary.approximate:
         print(

@@ -22,7 +22,9 @@ from mistnn.inference.predictor import Predictor
 from mistnn.inference.tables import COCO_FILE, COUNTS_FILE, DETECTIONS_FILE
 from mistnn.weights.store import package_version
 
-RESULTS = (DETECTIONS_FILE, COUNTS_FILE, COCO_FILE, *PICTURE_FOLDERS)
+REPORT_FILE = "predicted.html"
+"""The page about a prediction, which the command adds when the rest is there; an old one goes with the old results."""
+RESULTS = (DETECTIONS_FILE, COUNTS_FILE, COCO_FILE, REPORT_FILE, *PICTURE_FOLDERS)
 
 RECORD_SECONDS = 5.0
 """So often it is written down how far a prediction is: what a stop costs at most."""
