@@ -219,14 +219,15 @@ def _heatmaps(page: CountPage) -> str:
         if example.heatmap is None:
             continue
         height, width = example.image.shape[-2:]
-        figure = draw_heatmap(example.heatmap, size=(width, height), inches=INCHES)
+        centres = example.found.boxes[:, :2]
+        figure = draw_heatmap(example.heatmap, centres, size=(width, height), inches=INCHES)
         bright = image_tag(figure_to_png(figure), f"Heat map of {example.name}: bright where something was found.")
         pairs.append(f'<figure><div class="duo">{_picture(example, page)}{bright}</div>{_caption(example)}</figure>')
     if not pairs:
         return ""
     text = (
         "Bright means “here is something to look at”. Nobody drew these maps: the network worked them out from the "
-        "counts. Boxes stand where they are brightest."
+        "counts. A ring is the centre of a box that was counted."
     )
     return _section("Where it looks", f"<p>{text}</p>", f'<div class="grid duos">{"".join(pairs)}</div>')
 

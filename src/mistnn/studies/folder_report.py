@@ -208,7 +208,7 @@ def _images(view: FolderView, counted: Tensor, true: Tensor, names: Sequence[str
         pairs = [
             f"{own} of {wanted}" for own, wanted in zip(counted[place].tolist(), true[place].tolist(), strict=True)
         ]
-        rows.append((image.name, *pairs, signed(float((counted[place] - true[place]).sum()))))
+        rows.append((image.name, *pairs, f"{int((counted[place] - true[place]).sum()):+d}".replace("+0", "0")))
     rows.sort(key=lambda row: row[0])
     return Table(("image: counted of true", *names, "too many (+) or few (-)"), rows)
 
