@@ -158,7 +158,7 @@ def test_everything_is_escaped() -> None:
 
 def test_words() -> None:
     assert in_words([2, 0, 1], ["a", "b", "c"]) == "2 a, 1 c" and in_words([0], ["a"]) == "nothing"
-    assert compared_in_words([2, 0, 1], [2, 3, 0], ["a", "b", "c"]) == "three b too few, one c too many"
+    assert compared_in_words([2, 0, 1], [2, 3, 0], ["a", "b", "c"]) == "b: 3 too few, c: 1 too many"
     assert compared_in_words([2], [2], ["a"]) == "all right"
     assert [signed(value) for value in (0.001, -0.001, 0.5, -2)] == ["0.00", "0.00", "+0.50", "-2.00"]
 

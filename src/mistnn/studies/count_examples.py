@@ -15,7 +15,6 @@ from mistnn.inference.tiles import Detector, PreparingModel
 from mistnn.ops.matching import UNMATCHED, greedy_match
 from mistnn.records import Detections
 from mistnn.studies.count_page import Example
-from mistnn.studies.report_sections import number_word
 
 LONGEST_SIDE = 480
 """Pixels of an image on a page."""
@@ -82,8 +81,7 @@ def compared_in_words(counted: Sequence[int], true: Sequence[int], names: Sequen
     parts = []
     for name, own, wanted in zip(names, counted, true, strict=True):
         if own != wanted:
-            word = number_word(abs(own - wanted))
-            parts.append(f"{word} {name} too {'many' if own > wanted else 'few'}")
+            parts.append(f"{name}: {abs(own - wanted)} too {'many' if own > wanted else 'few'}")
     return ", ".join(parts) or "all right"
 
 

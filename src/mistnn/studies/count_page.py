@@ -226,8 +226,8 @@ def _heatmaps(page: CountPage) -> str:
     if not pairs:
         return ""
     text = (
-        "Bright means “here is something to look at”. Nobody drew these maps: the network worked them out from the "
-        "counts. A ring is the centre of a box that was counted."
+        "Bright means “here is something to look at”. Nobody drew these maps: the network worked them out by "
+        "itself. A ring is the centre of a box that was counted."
     )
     return _section("Where it looks", f"<p>{text}</p>", f'<div class="grid duos">{"".join(pairs)}</div>')
 

@@ -18,7 +18,7 @@ MOST_BARS = 24
 
 
 def draw_counts(
-    true: Sequence[int], counted: Sequence[int], mean: float | None = None, *, side: float = 3.2, theme: Theme = LIGHT
+    true: Sequence[int], counted: Sequence[int], mean: float | None = None, *, side: float = 2.3, theme: Theme = LIGHT
 ) -> Figure:
     """Counted against true numbers, a dot an image; where several fall together the dot is larger.
 
@@ -35,7 +35,7 @@ def draw_counts(
     if not true or len(true) != len(counted):
         raise ValueError(f"as many true as predicted numbers are needed, at least one: {len(true)} and {len(counted)}")
     figure = new_figure(side, side, theme)
-    axes = figure.add_axes((0.15, 0.14, 0.81, 0.82))
+    axes = figure.add_axes((0.19, 0.18, 0.78, 0.79))
     top = max(*true, *counted, mean or 0, 1) * 1.06 + 0.5
     low = -0.04 * top
     _dress(axes, theme)
@@ -46,7 +46,7 @@ def draw_counts(
         guess = axes.axhline(mean, color=theme.muted, linewidth=1.2, linestyle=(0.0, (1.0, 1.8)))
         guess.set_gid("mean")
         # Beside the end of the line, where few dots are.
-        axes.text(top, mean, "guessing the mean ", ha="right", va="bottom", fontsize=7, color=theme.muted)
+        axes.text(top, mean, "the mean ", ha="right", va="bottom", fontsize=7, color=theme.muted)
     places = Counter(zip(true, counted, strict=True))
     drawn = axes.scatter(
         [x for x, _ in places], [y for _, y in places], s=[16 * math.sqrt(many) for many in places.values()],
@@ -59,7 +59,7 @@ def draw_counts(
 
 
 def draw_histogram(
-    images: Mapping[int, int], *, width: float = 3.2, height: float = 2.1, theme: Theme = LIGHT
+    images: Mapping[int, int], *, width: float = 2.3, height: float = 1.7, theme: Theme = LIGHT
 ) -> Figure:
     """How many images hold how many objects.
 
@@ -80,7 +80,7 @@ def draw_histogram(
     for number, many in images.items():
         bars[(number - low) // step] += many
     figure = new_figure(width, height, theme)
-    axes = figure.add_axes((0.17, 0.22, 0.8, 0.74))
+    axes = figure.add_axes((0.2, 0.25, 0.78, 0.72))
     _dress(axes, theme)
     middles = [low + place * step + (step - 1) / 2 for place in bars]
     axes.bar(middles, list(bars.values()), width=0.86 * step, color=theme.line, linewidth=0)
@@ -102,4 +102,4 @@ def _dress(axes: Axes, theme: Theme) -> None:
         axes.spines[side].set_color(theme.grid)
     axes.tick_params(colors=theme.muted, labelsize=7.5, length=0, which="both")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(6, integer=True))
+        axis.set_major_locator(MaxNLocator(5, integer=True))
