@@ -47,7 +47,7 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _alone(text: str) -> Page:
     """The page, after it was checked that it needs nothing from elsewhere."""
-    assert not re.search(r"(?:src|href|srcset)=\"(?!data:)", text) and "http" not in text and "url(" not in text
+    assert not re.search(r"(?:src|href|srcset)=\"(?!data:)", text) and "://" not in text and "url(" not in text
     page = Page(text)
     assert all(dict(attributes).get("alt") for tag, attributes in page.tags if tag == "img")
     return page
@@ -152,7 +152,7 @@ def test_everything_is_escaped() -> None:
         {EVIL: EVIL},
     )  # fmt: skip
     text = render_counts(page)
-    assert EVIL not in text and "<b>&" not in text
+    assert EVIL not in text and "<b>" not in text
     assert "3 more are left out" in " ".join(_alone(text).text)
 
 

@@ -206,7 +206,7 @@ def _picture(example: Example, page: CountPage) -> str:
 def _caption(example: Example) -> str:
     mark = "" if example.good is None else f' class="{"good" if example.good else "bad"}"'
     verdict = f"<br><span{mark}>{escape(example.verdict)}</span>" if example.verdict else ""
-    return f"<figcaption><b>{escape(example.name)}</b><br>{escape(example.words)}{verdict}</figcaption>"
+    return f"<figcaption><strong>{escape(example.name)}</strong><br>{escape(example.words)}{verdict}</figcaption>"
 
 
 def _example(example: Example, page: CountPage) -> str:

@@ -197,7 +197,7 @@ def _found(metrics: dict[str, float], names: Sequence[str]) -> Table | None:
         return None
     rows = []
     for name, end in (*((name, f":{name}") for name in names), *((("all together", ""),) if len(names) > 1 else ())):
-        values = [metrics[f"{key}{end}"] for key in ("precision", "recall", "f1")]
+        values = [metrics.get(f"{key}{end}", math.nan) for key in ("precision", "recall", "f1")]
         rows.append((name, *("–" if math.isnan(value) else f"{value:.3f}" for value in values)))
     return Table(("class", "precision", "recall", "F1"), rows)
 
