@@ -12,6 +12,7 @@ def sample(size=4, objects=2, **changes):
         counts=torch.tensor([objects, 0]),
         boxes=torch.rand(objects, 4),
         labels=torch.zeros(objects, dtype=torch.int64),
+        presence=torch.tensor([objects > 0, False]),
     )
     return full._replace(**changes)
 
@@ -22,6 +23,7 @@ def test_collate_joins():
     assert batch.images.shape == (3, 1, 4, 4) and torch.equal(batch.images[2], samples[2].image)
     assert batch.counts is not None and batch.counts.tolist() == [[2, 0], [0, 0], [3, 0]]
     assert batch.boxes is not None and [len(boxes) for boxes in batch.boxes] == [2, 0, 3]
+    assert batch.presence is not None and batch.presence.tolist() == [[True, False], [False, False], [True, False]]
     assert batch.labels is not None and torch.equal(batch.labels[0], samples[0].labels)
 
 
@@ -31,7 +33,7 @@ def test_collate_of_one():
 
 def test_what_is_missing_stays_missing():
     batch = collate([Sample(torch.rand(1, 4, 4)), Sample(torch.rand(1, 4, 4))])
-    assert batch.counts is None and batch.boxes is None and batch.labels is None
+    assert batch.counts is None and batch.boxes is None and batch.labels is None and batch.presence is None
 
 
 def test_no_samples():
@@ -44,7 +46,7 @@ def test_sizes_must_agree():
         collate([sample(4), sample(5)])
 
 
-@pytest.mark.parametrize("name", ["counts", "boxes", "labels"])
+@pytest.mark.parametrize("name", ["counts", "boxes", "labels", "presence"])
 @pytest.mark.parametrize("first", [True, False])
 def test_annotations_in_all_or_none(name, first):
     pair = [sample(), sample(**{name: None})]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Images = Float[Tensor, "batch channels height width"]
@@ -32,12 +32,14 @@ class Sample(NamedTuple):
         counts: (classes,), how many objects of each class the image holds. This is all that MIST trains on.
         boxes: (objects, 4), used to evaluate, never to train MIST.
         labels: (objects,), the class of each box, in the order of ``boxes``.
+        presence: (classes,), whether each class is there, where that is known and the counts are not.
     """
 
     image: Float[Tensor, "channels height width"]
     counts: Int[Tensor, " classes"] | None = None
     boxes: Float[Tensor, "objects 4"] | None = None
     labels: Int[Tensor, " objects"] | None = None
+    presence: Bool[Tensor, " classes"] | None = None
 
 
 class Batch(NamedTuple):
@@ -47,6 +49,7 @@ class Batch(NamedTuple):
     counts: Int[Tensor, "batch classes"] | None = None
     boxes: list[Tensor] | None = None
     labels: list[Tensor] | None = None
+    presence: Bool[Tensor, "batch classes"] | None = None
 
 
 class Detections(NamedTuple):
@@ -89,7 +92,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     shapes = {tuple(sample.image.shape) for sample in samples}
     if len(shapes) > 1:
         raise ValueError(f"the images of a batch must have one shape, got {sorted(shapes)}")
-    for name in ("counts", "boxes", "labels"):
+    for name in ("counts", "boxes", "labels", "presence"):
         present = [getattr(sample, name) is not None for sample in samples]
         if any(present) and not all(present):
             raise ValueError(f"{sum(present)} of {len(samples)} samples carry {name}: all of them must, or none")
@@ -101,4 +104,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         else torch.stack([sample.counts for sample in samples if sample.counts is not None]),
         boxes=None if first.boxes is None else [sample.boxes for sample in samples if sample.boxes is not None],
         labels=None if first.labels is None else [sample.labels for sample in samples if sample.labels is not None],
+        presence=None
+        if first.presence is None
+        else torch.stack([sample.presence for sample in samples if sample.presence is not None]),
     )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 from PIL import Image
 
 from mistnn.cli.main import main
+from mistnn.studies import estimate
+from mistnn.studies.inspection import inspect_folder
 from tests.cli.runs import only_line
 from tests.data.folders import make_folder
 
@@ -124,3 +127,46 @@ def test_help(capsys: Captured) -> None:
     assert main(["inspect", "--help"]) == 0
     out = capsys.readouterr().out
     assert "counts.csv" in out and "--out" in out and "FILE" in out
+
+
+def test_the_estimate(folder: Path, tmp_path: Path, capsys: Captured) -> None:
+    out = ["--out", str(tmp_path / "x.png")]
+    assert main(["inspect", str(folder), *out]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (place,) = (index for index, line in enumerate(lines) if line.startswith("training     about "))
+    assert "on this computer" in lines[place] and "GiB of memory" in lines[place]
+    assert "1,500 steps of 16 images" in lines[place + 1] and "2 steps taken just now" in lines[place + 1]
+    assert main(["inspect", str(folder), "--no-estimate", *out]) == 0
+    assert "training   " not in capsys.readouterr().out
+
+
+def test_no_estimate_without_a_plan(tmp_path: Path, capsys: Captured) -> None:
+    root = make_folder(tmp_path / "own", 4)
+    (root / "counts.csv").rename(root / "labels.csv")
+    for text, words in (("file,class\n000,one\n001,two\n", "--k N"), (None, "give counts.csv")):
+        if text is None:
+            (root / "labels.csv").unlink()
+        else:
+            (root / "labels.csv").write_text(text)
+        assert main(["inspect", str(root), "--out", str(tmp_path / "x.png")]) == 0
+        (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("training   "))
+        assert "can't be planned yet" in line and words in line
+
+
+def test_the_estimate_scales_what_was_measured(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = inspect_folder(folder)
+    clock = itertools.count()
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: float(next(clock)))
+    told = estimate.estimate_training(found)
+    training, validation = (sum(one.split == name for one in found.folder.images) for name in ("train", "validation"))
+    assert told.step_seconds == 1 and told.steps == 1500 and told.batch == 16
+    a_read = 1 / min(16, training)
+    few = 8
+    assert told.seconds == pytest.approx(1500 + training * a_read + 7 * validation * (1 / few + a_read))
+    assert told.mib > 100
+
+
+def test_durations() -> None:
+    assert [estimate.duration(value) for value in (0.2, 40, 100, 5000, 6000, 200_000)] == [
+        "1 s", "40 s", "2 min", "83 min", "1.7 h", "2.3 days"
+    ]  # fmt: skip

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import struct
+import tracemalloc
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 
 from mistnn.data import images as module
 from mistnn.errors import MistError
@@ -220,8 +225,41 @@ def test_too_large_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(module, "MAX_PIXELS", 24)
     open_image(_image(tmp_path / "a.png"))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow's own alarm, from twice this on
-    with pytest.raises(UnreadableImage, match="limit"):
+    with pytest.raises(UnreadableImage, match="more than the 24 pixels that are read, perhaps a bomb: cut it"):
         open_image(_image(tmp_path / "a.png"))
+
+
+def _png(width: int, height: int, rows: Iterable[bytes], *extra: tuple[bytes, bytes]) -> bytes:
+    """A grey 1-bit PNG file from its rows, compressed one by one, with more chunks before them."""
+    packer = zlib.compressobj()
+    data = b"".join(packer.compress(b"\0" + row) for row in rows) + packer.flush()
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)), *extra, (b"IDAT", data), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+
+
+def test_20_000_x_20_000_is_refused_by_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole file of 400 million pixels, 50 kB on the disk: decoded it would take 400 MB, as a tensor 1.6 GB."""
+    path = tmp_path / "huge.png"
+    path.write_bytes(_png(20_000, 20_000, (bytes(2500) for _ in range(20_000))))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+    with pytest.raises(UnreadableImage, match="more than the 150,000,000 pixels that are read.*cut it into parts"):
+        open_image(path)
+
+
+def test_bombs_in_metadata(tmp_path: Path) -> None:
+    """Text and colour profiles of 80 MB beside eight pixels: refused, or read without them, but never unpacked."""
+    packed = zlib.compress(bytes(80_000_000))
+    for kind, head in ((b"zTXt", b"note\0\0"), (b"iCCP", b"icc\0\0"), (b"iTXt", b"note\0\1\0\0\0")):
+        path = tmp_path / f"{kind.decode()}.png"
+        path.write_bytes(_png(8, 1, [b"\xff"], (kind, head + packed)))
+        tracemalloc.start()
+        with contextlib.suppress(UnreadableImage):
+            assert open_image(path).size == (8, 1)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 20_000_000, kind
 
 
 def test_channels(tmp_path: Path) -> None:

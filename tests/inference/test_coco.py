@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from mistnn.cli.main import main
-from mistnn.inference.coco import coco_file
+from mistnn.inference.coco import NOTHING_YET, coco_file
 from mistnn.records import Detections
 from tests.data.folders import make_folder
 
@@ -24,7 +25,6 @@ def test_the_official_reader_understands_it(tmp_path: Path, capsys: pytest.Captu
     assert len(read.getImgIds()) == 2 and len(read.getAnnIds(imgIds=[2])) == 0
     first = read.loadAnns(read.getAnnIds(imgIds=[1]))[0]
     assert first["bbox"] == [6, 17, 8, 6] and read.loadCats(first["category_id"])[0]["name"] == "dust"
-    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
 def test_nothing_found_without_classes(tmp_path: Path) -> None:
@@ -34,10 +34,21 @@ def test_nothing_found_without_classes(tmp_path: Path) -> None:
     assert content == {"categories": [{"id": 1, "name": "object"}], "images": [], "annotations": []}
 
 
-def test_an_error_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), coco_file(tmp_path / "a.json", ()):
-        raise RuntimeError
-    assert not list(tmp_path.iterdir())
+def test_an_error_leaves_no_file_and_one_can_go_on(tmp_path: Path) -> None:
+    found = Detections(torch.tensor([[10.0, 20, 8, 6]]), torch.tensor([0.9]), torch.tensor([1]))
+    names = ["a.png", "b.png", "c.png"]
+    for path, stops in ((tmp_path / "whole.json", (3,)), (tmp_path / "parts.json", (1, 3))):
+        begun = NOTHING_YET
+        for stop in stops:
+            with contextlib.suppress(RuntimeError), coco_file(path, ("x", "y"), begun) as writer:
+                for name in names[begun.images : stop]:
+                    writer.add(name, 64, 48, found)
+                begun = writer.counts
+                assert begun == (stop, stop)
+                if stop < 3:
+                    raise RuntimeError
+            assert path.exists() == (stop == 3)
+    assert (tmp_path / "whole.json").read_bytes() == (tmp_path / "parts.json").read_bytes()
 
 
 def test_the_command_writes_the_same_as_the_table(tmp_path: Path) -> None:

@@ -298,7 +298,7 @@ def test_unwritable_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(folder, "_write_overlay", full)
+    monkeypatch.setattr(folder, "write_overlay", full)
     with pytest.raises(MistError, match="No space left on device"):
         predict_folder(Predictor(FakeDetector()), [image], tmp_path / "out")
     assert _tree(tmp_path) == ["a.png", "file"]

@@ -10,6 +10,7 @@ from mistnn.ops.losses import (
     heatmap_loss,
     lifting_penalty,
     mass_offset,
+    presence_loss,
     reconstruction_loss,
 )
 from mistnn.ops.sampling import place_patches
@@ -53,6 +54,29 @@ def test_equation_9_is_zero_for_a_perfect_histogram(labels, repeats):
 def test_equation_9_is_two_where_all_is_wrong():
     probabilities = torch.nn.functional.one_hot(torch.ones(1, 4, dtype=torch.int64), 3).float()
     assert class_proportion_loss(probabilities, as_counts([0, 0, 0], 3)).item() == 2.0
+
+
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 2), st.data())
+@settings(max_examples=60, deadline=None)
+def test_presence_reference(k, known, more, data):
+    """With and without a background behind the known classes."""
+    present = data.draw(st.lists(st.booleans(), min_size=known, max_size=known))
+    probabilities = torch.randn(2, k, known + more, dtype=torch.float64).softmax(-1)
+    found = presence_loss(probabilities, torch.tensor([present, present[::-1]])).tolist()
+    for image, wanted in enumerate((present, present[::-1])):
+        assert found[image] == pytest.approx(reference.presence_loss(wanted, probabilities[image].tolist()))
+
+
+def test_presence_by_hand():
+    """One sure patch a class is enough, the others may be anything that is not absent."""
+    sure = torch.eye(4, dtype=torch.float64)
+    present = torch.tensor([[True, True, False], [False, False, False]])
+    for patches in ([0, 1, 3], [0, 0, 1], [1, 0, 1, 3, 3]):
+        assert presence_loss(sure[patches][None], present[:1]).item() == 0
+    assert presence_loss(sure[[0, 3, 3]][None], present[:1]).item() == 1, "one is missing"
+    assert presence_loss(sure[[0, 1, 2, 3]][None], present[:1]).item() == 1 / 4, "one of four is absent"
+    assert presence_loss(sure[[3, 3]][None], present[1:]).item() == 0, "only background"
+    assert presence_loss(sure[[0, 1]][None], present[1:]).item() == 1
 
 
 @given(st.integers(1, 3), st.integers(1, 2), st.integers(1, 5), st.integers(1, 5))
@@ -114,6 +138,8 @@ def test_gradcheck():
     probabilities = torch.rand(2, 3, 4, **double, requires_grad=True)
     counts = torch.randint(0, 4, (2, 4))
     assert torch.autograd.gradcheck(lambda p: class_proportion_loss(p, counts), (probabilities,))
+    present = torch.tensor([[True, False, True], [False, False, True]])
+    assert torch.autograd.gradcheck(lambda p: presence_loss(p, present), (probabilities,))
     heatmap = torch.rand(2, 3, 4, **double, requires_grad=True)
     assert torch.autograd.gradcheck(lambda h: heatmap_loss(h, torch.ones(2, 3, 4, **double)), (heatmap,))
     keypoints = torch.rand(2, 3, 2, **double, requires_grad=True)
@@ -125,6 +151,11 @@ def test_gradient_not_missing():
     probabilities = torch.rand(2, 3, 4, requires_grad=True)
     class_proportion_loss(probabilities, torch.tensor([[1, 0, 0, 2], [0, 1, 1, 0]]))[0].backward()
     assert (probabilities.grad[0] != 0).all() and not probabilities.grad[1].any()
+    probabilities = torch.rand(2, 3, 4, requires_grad=True)
+    presence_loss(probabilities, torch.tensor([[True, False, False], [True, True, False]]))[0].backward()
+    seen = probabilities.grad[0] != 0
+    assert seen[:, 0].sum() == 1 and seen[:, 1:3].all() and not seen[:, 3].any(), "the surest; all; none of background"
+    assert not probabilities.grad[1].any()
     rebuilt = torch.rand(2, 1, 3, 3, requires_grad=True)
     reconstruction_loss(torch.rand(2, 1, 3, 3), rebuilt)[0].backward()
     assert (rebuilt.grad[0] != 0).all() and not rebuilt.grad[1].any()
@@ -141,6 +172,7 @@ def test_dtype_device(device, dtype):
     results = (
         reconstruction_loss(torch.rand(2, 1, 4, 5, **kind), torch.rand(2, 1, 4, 5, **kind)),
         class_proportion_loss(torch.rand(2, 3, 4, **kind), counts),
+        presence_loss(torch.rand(2, 3, 4, **kind), counts > 0),
         heatmap_loss(torch.rand(2, 4, 5, **kind), torch.rand(2, 4, 5, **kind)),
         lifting_penalty(torch.rand(2, 3, 2, **kind), torch.rand(2, 3, 2, **kind)),
         mass_offset(torch.rand(2, 3, 1, 4, 4, **kind)),
@@ -156,6 +188,10 @@ def test_bad_shapes_are_named():
         class_proportion_loss(torch.rand(2, 3, 4), torch.ones(2, 5))
     with pytest.raises(ValueError, match=r"\(3, 4\)"):
         class_proportion_loss(torch.rand(3, 4), torch.ones(3, 4))
+    with pytest.raises(ValueError, match=r"\(2, 3, 4\).*\(1, 4\)"):
+        presence_loss(torch.rand(2, 3, 4), torch.ones(1, 4, dtype=torch.bool))
+    with pytest.raises(ValueError, match="5 classes.* 4 only"):
+        presence_loss(torch.rand(2, 3, 4), torch.ones(2, 5, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"\(2, 4, 5\).*\(1, 4, 5\)"):
         heatmap_loss(torch.rand(2, 4, 5), torch.rand(1, 4, 5))
     with pytest.raises(ValueError, match=r"\(2, 3, 2\).*\(2, 1, 2\)"):

@@ -111,14 +111,15 @@ def test_mistakes(folder: Path, run: Path, tmp_path: Path, capsys: pytest.Captur
     assert not (tmp_path / "b").exists()
 
 
-def test_labels_are_not_enough(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_labels_need_k(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "own" / "images").mkdir(parents=True)
     for image in sorted((folder / "images").iterdir())[:4]:
         (tmp_path / "own" / "images" / image.name).write_bytes(image.read_bytes())
     rows = "".join(f"{index:03}.png,zero\n" for index in range(4))
     (tmp_path / "own" / "labels.csv").write_text("file,class\n" + rows)
     assert main(["train", "my-folder", "--data-root", str(tmp_path / "own"), "--out", str(tmp_path / "run")]) == 2
-    assert "labels.csv says which classes" in capsys.readouterr().err
+    line = capsys.readouterr().err
+    assert "labels.csv says which classes" in line and "--k N, which is not given" in line
     (tmp_path / "own" / "labels.csv").unlink()
     assert main(["train", "my-folder", "--data-root", str(tmp_path / "own"), "--out", str(tmp_path / "run")]) == 2
     assert "give counts.csv" in capsys.readouterr().err

@@ -33,6 +33,17 @@ def class_proportion_loss(labels, probabilities, classes):
     return total
 
 
+def presence_loss(present, probabilities):
+    """Of one image: present is a list of booleans, one a known class; probabilities of each patch may have more."""
+    total = 0.0
+    for c, there in enumerate(present):
+        if there:
+            total += (1 - max(p[c] for p in probabilities)) ** 2
+        else:
+            total += sum(p[c] ** 2 for p in probabilities) / len(probabilities)
+    return total
+
+
 def lifting_penalty(keypoints, anchors):
     """The penalty of equation 6 without lambda."""
     return sum((x - a) ** 2 + (y - b) ** 2 for (x, y), (a, b) in zip(keypoints, anchors, strict=True))

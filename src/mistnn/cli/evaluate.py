@@ -41,6 +41,8 @@ MEANINGS = {
     "r2": "share of what varies in the images that is explained: 1 - (rmse / rmse_mean) squared",
     "count_error": "how far the number of objects is off, mean over images, where K is not told",
     "count_error_mean": "the same of guessing the mean number of the training images, for comparison",
+    "presence": "share of images and classes of which it is said rightly whether the class is there",
+    "presence_guess": "the same of always saying what is true of most training images, for comparison",
     "f1": "of found and true objects, a box being right whose centre lies in a true box of its class",
     "threshold": "the score from which boxes are counted",
     "images": "scenes measured",

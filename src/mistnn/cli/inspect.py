@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from mistnn.cli.parsing import OptionalFile, parse
 from mistnn.cli.screen import progress_bar
+from mistnn.errors import MistError
+
+if TYPE_CHECKING:
+    from mistnn.studies.inspection import Inspection
 
 DESCRIPTION = """\
 Reads a folder of images and what is known of them, says what it found and what looks wrong, and draws some of them.
@@ -21,7 +25,8 @@ Reads a folder of images and what is known of them, says what it found and what 
   DIR/Annotations/     PASCAL VOC; or COCO JSON, or boxes.json: boxes, for evaluation only
   DIR/ImageSets/Main/  train.txt, val.txt, test.txt; or a column split in the table
 
-Only the images must be there. Nothing is ever written into DIR."""
+Only the images must be there. Nothing is ever written into DIR. A few steps of training tell how long it would take \
+here; --no-estimate leaves them out."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +36,12 @@ class Inspect:
     Attributes:
         folder: of the images.
         out: the contact sheet, a PNG file; NAME-contact-sheet.png in the current folder if not given.
+        estimate: take a few steps of `mist train my-folder` to tell how long it would take, and how much memory.
     """
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
     out: OptionalFile = None
+    estimate: bool = True
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -48,6 +55,20 @@ def run(arguments: Sequence[str]) -> int:
     if path is not None:
         write_sheet(found, path)
     print("\n".join(describe(found)))
+    if request.estimate:
+        print()
+        print("\n".join(_estimate(found)))
     where = "not drawn: the current folder lies in DIR; name a file elsewhere with --out" if path is None else path
     print(f"\ncontact sheet  {where}")
     return 0
+
+
+def _estimate(found: Inspection) -> list[str]:
+    """What a training would take, or why nothing can be said of it."""
+    from mistnn.studies.estimate import describe_estimate, estimate_training
+
+    try:
+        with progress_bar("trying a few steps") as progress:
+            return describe_estimate(estimate_training(found, progress))
+    except MistError as error:
+        return [f"training     can't be planned yet: {error}"]

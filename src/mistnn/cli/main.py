@@ -44,6 +44,7 @@ COMMANDS = {
     "inspect": Command("mistnn.cli.inspect", "DIR [--out FILE.png]", "see what a folder of your own images holds"),
     "train": Command("mistnn.cli.train", "PRESET [--out DIR]", "train a preset; --resume DIR goes on with a run"),
     "evaluate": Command("mistnn.cli.evaluate", "MODEL", "measure a trained model on test scenes"),
+    "report": Command("mistnn.cli.report", "MODEL --data-root DIR", "show on a page how well a model counts a folder"),
     "tune": Command("mistnn.cli.tune", "MODEL --out DIR", "choose how a heat map is read, on validation scenes"),
     "predict": Command("mistnn.cli.predict", "MODEL PATH... --out DIR", "find objects in your images"),
     "figure": Command("mistnn.cli.figure", "NAME", "draw a figure of the papers with a trained model"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Annotated
 
 import tyro
 
+from mistnn.cli.main import INTERRUPTED
 from mistnn.cli.parsing import Folder, Model, parse
 from mistnn.cli.screen import progress_bar
 
@@ -22,13 +24,15 @@ Writes into the output folder
   detections.csv  file,x,y,w,h,label,score: a row for each object; centre and size in pixels of the image
   counts.csv      file,class,count: how many objects of each class each image holds
   overlays/       the images with the boxes drawn in
+  predicted.html  with --report: a page with histograms, examples and heat maps
   detections.json with --coco: images, boxes and classes as COCO JSON
   reconstructions/, residuals/    by a model that reconstructs: the images as the sum of the parts found, and what
                   that leaves over (middle grey: nothing)
 
 MODEL is a run folder or the name of a model that ships with the package, such as mist-mnist-hard. Objects should \
 be about as large, in pixels, as those it was trained on. Images that can't be read are skipped and named, and the \
-exit code is then 1."""
+exit code is then 1. Nothing is there before all is done; Ctrl-C keeps what was predicted aside, and the same command \
+with --resume goes on."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,9 @@ class Predict:
         out: folder for the results, made if it is missing.
         k: how many objects to find in each image.
         force: replace the results that the folder holds.
+        resume: go on with a prediction that was stopped or killed, with the same images, model and settings.
         coco: write the detections as COCO JSON too, detections.json.
+        report: write predicted.html too: how many there are in how many images, examples with boxes, heat maps.
         overlays: draw the boxes into copies of the images; without it no picture is written, redrawn ones neither.
     """
 
@@ -57,7 +63,9 @@ class Predict:
         ),
     ] = None
     force: bool = False
+    resume: bool = False
     coco: bool = False
+    report: bool = False
     overlays: bool = True
 
 
@@ -65,12 +73,35 @@ def run(arguments: Sequence[str]) -> int:
     """Predicts, and says what was done and what was skipped."""
     request = parse(Predict, arguments, "mist predict", DESCRIPTION)
     from mistnn.inference import Predictor, predict_folder
+    from mistnn.inference.stage import REPORT_FILE, stopped_after
 
     predictor = Predictor.from_pretrained(request.model)
-    with progress_bar("predicting") as progress:
-        summary = predict_folder(
-            predictor, request.paths, request.out, request.k, request.force, request.overlays, progress, request.coco
-        )
+    try:
+        with progress_bar("predicting") as progress:
+            summary = predict_folder(
+                predictor,
+                request.paths,
+                request.out,
+                request.k,
+                request.force,
+                request.overlays,
+                progress,
+                request.coco,
+                request.resume,
+            )
+    except KeyboardInterrupt:
+        done = stopped_after(request.out)
+        if done is None:
+            raise
+        print(f"mist: stopped after {_count(done, 'image')}; the same command with --resume goes on", file=sys.stderr)
+        return INTERRUPTED
+    if request.report:
+        from mistnn.studies.folder_report import write_page
+        from mistnn.studies.prediction_report import report_on_prediction
+
+        command = shlex.join(["mist", "predict", *(argument for argument in arguments if argument != "--resume")])
+        page = report_on_prediction(predictor, request.paths, request.out, summary.skipped, command)
+        write_page(page, request.out / REPORT_FILE, "--report")
     print(f"{_count(summary.detections, 'object')} in {_count(summary.images, 'image')}; results in {request.out}")
     if summary.approximate:
         print(

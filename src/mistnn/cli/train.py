@@ -26,7 +26,8 @@ Trains a preset and writes a run folder: config.json, model.safetensors, metrics
   mist train mist-mnist-3 --train.steps 1000  any setting below can be changed
   mist train --resume runs/mist-mnist-3       goes on where a run was stopped, with its own settings
 
-Ctrl-C saves a checkpoint and stops. `mist presets` lists the presets. --data-root is short for --data.root."""
+Ctrl-C saves a checkpoint and stops. `mist presets` lists the presets. --data-root is short for --data.root, \
+--k for --model.k."""
 
 UNNAMED = """
 
@@ -66,7 +67,7 @@ class Resume:
 
 def run(arguments: Sequence[str]) -> int:
     """Trains, and says how it ended."""
-    given = renamed(arguments, "--data-root", "--data.root")
+    given = renamed(renamed(arguments, "--data-root", "--data.root"), "--k", "--model.k")
     helped = bool({"-h", "--help"} & set(given))
     if takes(given, "--resume") and not helped:
         return _resume(given)
@@ -100,7 +101,10 @@ def _planned(given: Sequence[str], preset: Experiment) -> tuple[Experiment, tupl
         raise MistError(f"{MY_FOLDER.name} needs your folder: `mist train {MY_FOLDER.name} --data.root DIR`")
     from mistnn.presets.own_folder import plan_folder
 
-    plan = plan_folder(root, preset.train.steps)
+    k = _value(given, "--model.k")
+    if k is not None and (not k.isdecimal() or int(k) < 1):
+        raise MistError(f"--k {k} is no number of objects: give 1 or more")
+    plan = plan_folder(root, preset.train.steps, None if k is None else int(k))
     return dataclasses.replace(preset, model=plan.model, data=plan.data, step=plan.step), plan.reasons
 
 

@@ -63,7 +63,8 @@ class FolderImages(Dataset[Sample]):
     All samples have one size: that of the largest prepared image of the folder, smaller ones padded with black at the
     right and at the bottom. Boxes, where the folder has them, are in pixels of the prepared image.
 
-    Training images are those with counts; index i of an endless training set is image i of an endless sequence of
+    Images are those with counts or, from ``labels.csv``, with the classes they hold, which is their ``presence`` then;
+    index i of an endless training set is image i of an endless sequence of
     shuffled rounds, so that (configuration, index) alone say what it is.
 
     Args:
@@ -72,8 +73,12 @@ class FolderImages(Dataset[Sample]):
         length: number of samples, at most as many as there are images; ``None`` for an endless training set.
         folder: its content, where it has been read before.
 
+    Attributes:
+        room: bytes that all prepared images take.
+        keeps: whether they are kept in memory once they were asked for.
+
     Raises:
-        MistError: if the folder can't be used, or the split holds no image with counts.
+        MistError: if the folder can't be used, or the split holds no image of which anything is known.
     """
 
     def __init__(self, config: FolderConfig, split: Split, length: int | None, folder: OwnFolder | None = None) -> None:
@@ -83,18 +88,19 @@ class FolderImages(Dataset[Sample]):
         self.config = config
         self.split: Split = split
         self.class_names = folder.class_names
-        self.images = tuple(image for image in folder.images if image.split == split and image.counts is not None)
+        self.images = tuple(image for image in folder.images if image.split == split and image.present is not None)
         if not self.images:
             raise MistError(
-                f"{config.root}: no image of the {split} split has counts; `mist inspect {config.root}` tells why"
+                f"{config.root}: no image of the {split} split has counts or labels; "
+                f"`mist inspect {config.root}` tells why"
             )
         self.length = length if length is None else min(length, len(self.images))
         sizes = [config.preparation.size(image.height, image.width) for image in folder.images]
         self.height, self.width = max(height for height, _ in sizes), max(width for _, width in sizes)
         self._kept: dict[int, Tensor] = {}
         self._round = self._shuffled(0)
-        room = config.channels * self.height * self.width * 4 * len(self.images)
-        self._keeps = room <= KEPT_BYTES
+        self.room = config.channels * self.height * self.width * 4 * len(self.images)
+        self.keeps = self.room <= KEPT_BYTES
 
     def __len__(self) -> int:
         """The number of samples, ``sys.maxsize`` where there is no end."""
@@ -136,9 +142,10 @@ class FolderImages(Dataset[Sample]):
             boxes = None if boxes is None else _mirrored(boxes, 1, self.height)
         return Sample(
             image,
-            torch.tensor(known.counts),
+            None if known.counts is None else torch.tensor(known.counts),
             boxes,
             None if known.labels is None else torch.from_numpy(known.labels).long(),
+            torch.tensor(known.present) if known.counts is None and known.present is not None else None,
         )
 
     def _prepared(self, index: int) -> Tensor:
@@ -147,7 +154,7 @@ class FolderImages(Dataset[Sample]):
         image = prepare(load_image(self.images[index], self.config.channels)[None], self.config.preparation)[0]
         height, width = image.shape[-2:]
         image = F.pad(image, (0, self.width - width, 0, self.height - height))
-        if self._keeps:
+        if self.keeps:
             self._kept[index] = image
         return image
 

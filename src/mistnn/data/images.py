@@ -36,7 +36,7 @@ _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 # What Pillow's decoders raise on damaged files; OSError includes "unidentified" and "truncated".
 _DECODING_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, NotImplementedError,
-    MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
+    MemoryError, struct.error, zlib.error,
 )  # fmt: skip
 
 
@@ -133,6 +133,10 @@ def open_image(path: Path) -> Image.Image:
         raise UnreadableImage("not a regular file")
     try:
         image = _decode(path)
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage(
+            f"it has more than the {MAX_PIXELS:,} pixels that are read, perhaps a bomb: cut it into parts"
+        ) from error
     except _DECODING_ERRORS as error:
         # Pillow puts the path into its message; the caller names the file already.
         text = "not an image in a known format" if isinstance(error, Image.UnidentifiedImageError) else str(error)

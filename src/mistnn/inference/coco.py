@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from mistnn.records import Detections
 
 
-class CocoWriter:
-    """Collects images and detections; see ``coco_file``."""
+class CocoCounts(NamedTuple):
+    """How many entries a COCO file has so far."""
 
-    def __init__(self, images: TextIO, annotations: TextIO) -> None:
+    images: int = 0
+    objects: int = 0
+
+
+NOTHING_YET = CocoCounts()
+
+
+class CocoWriter:
+    """Collects images and detections; see ``coco_file``.
+
+    Attributes:
+        files: the two parts by name, while they are written.
+    """
+
+    def __init__(self, images: TextIO, annotations: TextIO, begun: CocoCounts, files: Mapping[str, TextIO]) -> None:
         self._images, self._annotations = images, annotations
-        self._count = self._objects = 0
+        self._count, self._objects = begun
+        self.files = files
+
+    @property
+    def counts(self) -> CocoCounts:
+        """What was added so far."""
+        return CocoCounts(self._count, self._objects)
 
     def add(self, name: str, width: int, height: int, found: Detections) -> None:
         """One image and what was found in it.
@@ -47,30 +67,28 @@ class CocoWriter:
 
 
 @contextlib.contextmanager
-def coco_file(path: Path, class_names: Sequence[str]) -> Iterator[CocoWriter]:
+def coco_file(path: Path, class_names: Sequence[str], begun: CocoCounts = NOTHING_YET) -> Iterator[CocoWriter]:
     """Writes a COCO data set: ``images``, ``annotations`` with a ``score`` each, ``categories``.
 
     Convention: ``bbox`` is (left, top, width, height) in pixels of the image; ids begin at 1; the category of a model
     without classes is "object".
 
     Args:
-        path: the file, made when all is added.
+        path: the file, made when all is added, in a folder that the caller removes: two hidden parts beside it stay.
         class_names: of the labels.
+        begun: what the two parts hold already, to go on with them.
     """
     parts = [path.with_name(f".{path.name}.{name}") for name in ("images", "annotations")]
     categories = [{"id": number, "name": name} for number, name in enumerate(class_names or ("object",), start=1)]
-    try:
-        with parts[0].open("w", encoding="utf-8") as images, parts[1].open("w", encoding="utf-8") as annotations:
-            yield CocoWriter(images, annotations)
-        with path.open("w", encoding="utf-8") as file:
-            file.write(f'{{"categories": {json.dumps(categories)},\n"images": [')
-            _append(file, parts[0])
-            file.write('\n],\n"annotations": [')
-            _append(file, parts[1])
-            file.write("\n]}\n")
-    finally:
-        for part in parts:
-            part.unlink(missing_ok=True)
+    mode = "a" if begun.images else "w"
+    with parts[0].open(mode, encoding="utf-8") as images, parts[1].open(mode, encoding="utf-8") as annotations:
+        yield CocoWriter(images, annotations, begun, {parts[0].name: images, parts[1].name: annotations})
+    with path.open("w", encoding="utf-8") as file:
+        file.write(f'{{"categories": {json.dumps(categories)},\n"images": [')
+        _append(file, parts[0])
+        file.write('\n],\n"annotations": [')
+        _append(file, parts[1])
+        file.write("\n]}\n")
 
 
 def _append(file: TextIO, part: Path) -> None:

@@ -2,56 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import itertools
-import os
-import shutil
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, TextIO
+from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
 from mistnn.data.images import PICTURE_FOLDERS, ImageFile, UnreadableImage, find_images, open_image, to_tensor
 from mistnn.errors import MistError
-from mistnn.inference.coco import coco_file
+from mistnn.inference.coco import CocoCounts
+from mistnn.inference.pictures import overlay_names, write_overlay, write_tensor
 from mistnn.inference.predictor import Predictor
+from mistnn.inference.stage import Stage, Tally, settings_of, staged
+from mistnn.inference.tables import Tables, open_tables
 from mistnn.records import Detections
-from mistnn.viz.overlay import class_colour, draw_detections
 
-DETECTIONS_FILE, COUNTS_FILE = "detections.csv", "counts.csv"
 OVERLAYS_FOLDER, RECONSTRUCTIONS_FOLDER, RESIDUALS_FOLDER = PICTURE_FOLDERS
-COCO_FILE = "detections.json"
-RESULTS = (DETECTIONS_FILE, COUNTS_FILE, COCO_FILE, *PICTURE_FOLDERS)
 
 BATCH_SIZE = 32
 """Most images at once; large images go in smaller batches, see ``Predictor.max_pixels``."""
-
-_STAGE = ".predict.part"
-# A training run lives here: results are not mixed into it unasked.
-_RUN = ("config.json", "model.safetensors", "metrics.jsonl", "metrics.json", "checkpoint", "report.html")
-# Pillow's writer for each suffix; anything else is written as PNG, see ``overlay_names``.
-_WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".png": ("PNG", {"compress_level": 3}),
-    ".jpg": ("JPEG", {"quality": 95}),
-    ".jpeg": ("JPEG", {"quality": 95}),
-    ".bmp": ("BMP", {}),
-    ".gif": ("GIF", {}),
-    ".tif": ("TIFF", {}),
-    ".tiff": ("TIFF", {}),
-    ".webp": ("WEBP", {"quality": 90}),
-    ".ppm": ("PPM", {}),
-    ".pgm": ("PPM", {}),
-    ".pbm": ("PPM", {}),
-    ".pnm": ("PPM", {}),
-}
 
 
 class Skipped(NamedTuple):
@@ -84,19 +55,10 @@ class PredictSummary(NamedTuple):
 
 
 class _Opened(NamedTuple):
+    place: int  # in the order of the files
     name: str
     picture: Image.Image
     tensor: Tensor
-
-
-@dataclass
-class _Tally:
-    images: int = 0
-    detections: int = 0
-    approximate: int = 0
-    skipped: list[Skipped] = field(default_factory=list)
-    # Most objects that fit into an image that has room for fewer than K; 0 if there is no such image.
-    room: int = 0
 
 
 def predict_folder(
@@ -108,6 +70,7 @@ def predict_folder(
     overlays: bool = True,
     progress: Callable[[int, int], None] | None = None,
     coco: bool = False,
+    resume: bool = False,
 ) -> PredictSummary:
     """Predicts all images in files and folders and writes the results.
 
@@ -125,8 +88,12 @@ def predict_folder(
       like the drawings (".png" appended where they are not PNG) with the image as the sum of the parts found, and with
       what that leaves unexplained: half of (image - reconstruction) above and below a middle grey.
 
-    Convention: images keep their size, see ``Predictor``. Nothing appears under its final name before all is done; an
-    error or Ctrl-C leaves ``out`` as it was. Images of one size that follow each other share a batch.
+    Convention: images keep their size, see ``Predictor``. Images of one size that follow each other share a batch.
+
+    Nothing appears under its final name before all is done; an error or Ctrl-C leaves what ``out`` holds as it was. If
+    it has worked for more than ``stage.RECORD_SECONDS`` by then, a hidden folder in ``out`` keeps what it has, and with
+    ``resume`` it goes on; the results are those of an uninterrupted run, byte for byte, on the same number of threads.
+    Without ``resume`` it starts again.
 
     Args:
         predictor: the model.
@@ -137,80 +104,106 @@ def predict_folder(
         overlays: whether to draw.
         progress: called with (done, of how many) after each batch.
         coco: whether to write ``detections.json`` too, see ``coco_file``.
+        resume: go on with a stopped or killed prediction of the same images with the same model and settings.
 
     Raises:
         MistError: k below 1 or more than the model can find in any image; no images; ``out`` is no folder, can't be
-            written to, or holds results or a run.
+            written to, or holds results or a run; there is nothing to resume, or model, images or settings are others.
     """
     if k is not None and k < 1:
         raise MistError(f"--k must be at least 1, got {k}")
     out = Path(out)
     files = find_images(paths, exclude=out)
-    with _staged(out, force) as stage:
-        return _predict_into(stage, predictor, files, k, overlays, progress, coco)
+    settings = settings_of(predictor, files, k, overlays, coco, BATCH_SIZE)
+    with staged(out, force, settings, resume) as stage:
+        tally = stage.record.tally
+        if not stage.record.made:  # else it was stopped when only its results had to be moved
+            _predict_into(stage, tally, predictor, files, k, overlays, progress, coco)
+            most = predictor.model.config.k if k is None else k
+            if tally.images == 0 and tally.room:
+                raise MistError(
+                    f"--k is {most}, and this model finds at most {tally.room} objects in these images: give fewer"
+                )
+            stage.complete(tally)
+    skipped = tuple(Skipped(name, reason) for _, name, reason in tally.skipped)
+    return PredictSummary(tally.images, tally.detections, skipped, tally.approximate)
 
 
 def _predict_into(
-    stage: Path,
+    stage: Stage,
+    tally: Tally,
     predictor: Predictor,
     files: Sequence[ImageFile],
     k: int | None,
     overlays: bool,
     progress: Callable[[int, int], None] | None,
     coco: bool,
-) -> PredictSummary:
-    tally = _Tally()
+) -> None:
+    record, classes = stage.record, predictor.model.class_names
     most = predictor.model.config.k if k is None else k
-    drawings = overlay_names([file.name for file in files]) if overlays else {}
-    rebuilds = overlay_names([file.name for file in files], (".png",)) if overlays and predictor.reconstructs else {}
-    classes = predictor.model.class_names
-    with (
-        _table(stage / DETECTIONS_FILE) as detection_table,
-        _table(stage / COUNTS_FILE) as count_table,
-        coco_file(stage / COCO_FILE, classes) if coco else contextlib.nullcontext() as coco_writer,
-    ):
-        detection_table.writerow(("file", "x", "y", "w", "h", "label", "score"))
-        count_table.writerow(("file", "class", "count"))
+    names = [file.name for file in files] if overlays else []
+    drawings = overlay_names(names)
+    rebuilds = overlay_names(names, (".png",)) if predictor.reconstructs else {}
+    with open_tables(stage.folder, classes, coco, record.lengths, CocoCounts(*record.coco)) as tables:
         for batch in _batches(_usable(files, predictor, most, tally), predictor.max_pixels):
-            images = torch.stack([one.tensor for one in batch])
-            found = predictor.predict_batch(images, k)
-            if rebuilds:
-                for one, image, rebuilt in zip(batch, images, predictor.reconstruct(images, found), strict=True):
-                    _write_tensor(stage / RECONSTRUCTIONS_FOLDER / rebuilds[one.name], rebuilt)
-                    _write_tensor(stage / RESIDUALS_FOLDER / rebuilds[one.name], 0.5 + (image - rebuilt) / 2)
-            for one, objects in zip(batch, found, strict=True):
-                names = predictor.names(objects)
-                detection_table.writerows(_detection_rows(one.name, objects, names))
-                count_table.writerows(_count_rows(one.name, names, classes))
-                if coco_writer is not None:
-                    coco_writer.add(one.name, one.picture.width, one.picture.height, objects)
-                if overlays:
-                    _write_overlay(stage / OVERLAYS_FOLDER / drawings[one.name], one.picture, objects, names)
-                tally.images += 1
-                tally.detections += len(names)
-                tally.approximate += predictor.is_approximate(one.picture.height, one.picture.width)
+            _predict_batch(stage.folder, tables, predictor, batch, k, drawings, rebuilds, tally)
+            tally.done = batch[-1].place + 1
+            if stage.due:
+                stage.keep(tally, tables.lengths(), CocoCounts() if tables.coco is None else tables.coco.counts)
             if progress is not None:
                 progress(tally.images + len(tally.skipped), len(files))
-    if tally.images == 0 and tally.room:
-        raise MistError(f"--k is {most}, and this model finds at most {tally.room} objects in these images: give fewer")
-    return PredictSummary(tally.images, tally.detections, tuple(tally.skipped), tally.approximate)
+        tally.done = len(files)
 
 
-def _usable(files: Sequence[ImageFile], predictor: Predictor, k: int, tally: _Tally) -> Iterator[_Opened]:
-    """Opens one image after the other; those that can't be used go to the tally."""
-    for file in files:
+def _predict_batch(
+    folder: Path,
+    tables: Tables,
+    predictor: Predictor,
+    batch: Sequence[_Opened],
+    k: int | None,
+    drawings: dict[str, str],
+    rebuilds: dict[str, str],
+    tally: Tally,
+) -> None:
+    """Predicts images of one size and writes all that there is to write of them."""
+    images = torch.stack([one.tensor for one in batch])
+    found = predictor.predict_batch(images, k)
+    if rebuilds:
+        for one, image, rebuilt in zip(batch, images, predictor.reconstruct(images, found), strict=True):
+            write_tensor(folder / RECONSTRUCTIONS_FOLDER / rebuilds[one.name], rebuilt)
+            write_tensor(folder / RESIDUALS_FOLDER / rebuilds[one.name], 0.5 + (image - rebuilt) / 2)
+    for one, objects in zip(batch, found, strict=True):
+        _write(folder, tables, predictor, one, objects, drawings)
+        tally.images += 1
+        tally.detections += len(objects.boxes)
+        tally.approximate += predictor.is_approximate(one.picture.height, one.picture.width)
+
+
+def _write(
+    folder: Path, tables: Tables, predictor: Predictor, one: _Opened, found: Detections, drawings: dict[str, str]
+) -> None:
+    names = predictor.names(found)
+    tables.add(one.name, one.picture.size, found, names)
+    if drawings:
+        write_overlay(folder / OVERLAYS_FOLDER / drawings[one.name], one.picture, found, names)
+
+
+def _usable(files: Sequence[ImageFile], predictor: Predictor, k: int, tally: Tally) -> Iterator[_Opened]:
+    """Opens one image after the other, from where the tally stands; those that can't be used go to it."""
+    for place in range(tally.done, len(files)):
+        file = files[place]
         try:
             picture = open_image(file.path)
         except UnreadableImage as error:
-            tally.skipped.append(Skipped(file.name, f"can't be read: {error}"))
+            tally.skipped.append((place, file.name, f"can't be read: {error}"))
             continue
         refusal = predictor.refusal(picture.height, picture.width, k)
         if refusal is not None:
-            tally.skipped.append(Skipped(file.name, refusal))
+            tally.skipped.append((place, file.name, refusal))
             most = predictor.most(picture.height, picture.width)
             tally.room = max(tally.room, most if most < k else 0)
             continue
-        yield _Opened(file.name, picture, to_tensor(picture, predictor.model.config.channels))
+        yield _Opened(place, file.name, picture, to_tensor(picture, predictor.model.config.channels))
 
 
 def _batches(images: Iterable[_Opened], max_pixels: int) -> Iterator[list[_Opened]]:
@@ -225,120 +218,3 @@ def _batches(images: Iterable[_Opened], max_pixels: int) -> Iterator[list[_Opene
         batch.append(image)
     if batch:
         yield batch
-
-
-def _detection_rows(name: str, found: Detections, labels: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    for box, score, label in zip(found.boxes.tolist(), found.scores.tolist(), labels, strict=True):
-        yield (name, *(f"{value:.4f}" for value in box), label, f"{score:.6f}")
-
-
-def _count_rows(name: str, labels: Sequence[str], classes: Sequence[str]) -> Iterator[tuple[str, str, int]]:
-    counts = Counter(labels)
-    for label in classes or ("",):
-        yield name, label, counts[label]
-
-
-def overlay_names(names: Sequence[str], suffixes: Iterable[str] = tuple(_WRITERS)) -> dict[str, str]:
-    """The path of each image's drawing below the folder of drawings; no two are the same.
-
-    Convention: an image's own name, with ".png" appended if its suffix is none of those that are written. Where that is
-    the name of another image, or of a folder of images, "-2.png" is appended, "-3.png" and so on.
-    """
-    folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
-    drawable = {name for name in names if PurePosixPath(name).suffix.lower() in suffixes and name not in folders}
-    taken, drawings = drawable | folders, {name: name for name in drawable}
-    for name in names:
-        if name not in drawable:
-            endings = itertools.chain((".png",), (f"-{number}.png" for number in itertools.count(2)))
-            drawings[name] = next(name + ending for ending in endings if name + ending not in taken)
-            taken.add(drawings[name])
-    return drawings
-
-
-def _write_overlay(path: Path, picture: Image.Image, found: Detections, names: Sequence[str]) -> None:
-    if found.labels is None:
-        # A model without classes has nothing to write on a box but how sure it is.
-        drawn = draw_detections(_display(picture), found.boxes.tolist(), [f"{s:.2f}" for s in found.scores.tolist()])
-    else:
-        colours = [class_colour(index) for index in found.labels.tolist()]
-        drawn = draw_detections(_display(picture), found.boxes.tolist(), names, colours)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    form, options = _WRITERS[path.suffix.lower()]
-    drawn.save(path, format=form, **options)
-
-
-def _write_tensor(path: Path, image: Float[Tensor, "channels height width"]) -> None:
-    """An image in [0, 1], beyond that clipped, as a PNG file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    values = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    Image.fromarray(values[..., 0] if values.shape[2] == 1 else values).save(path, format="PNG", compress_level=3)
-
-
-def _display(picture: Image.Image) -> Image.Image:
-    """8 bits for the eye: 16-bit images are brightened to their maximum, many cameras fill only 12 bits."""
-    if picture.mode not in ("I", "F"):
-        return picture
-    values = np.asarray(picture, dtype=np.float32)
-    top = max(float(values.max()), 1.0)
-    return Image.fromarray((values * (255 / top)).astype(np.uint8))
-
-
-class _UnixRows:
-    r"""A file for the csv writer, whose rows end in "\n".
-
-    The writer itself ends them with "\r\n": with anything else, Python before 3.13 leaves a lone "\r" unquoted.
-    """
-
-    def __init__(self, file: TextIO) -> None:
-        self.file = file
-
-    def write(self, row: str) -> None:
-        self.file.write(row.removesuffix("\r\n") + "\n")
-
-
-@contextlib.contextmanager
-def _table(path: Path) -> Iterator[Any]:
-    # surrogateescape: a file name need not be valid UTF-8 on Linux, and is written as the bytes it is.
-    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        yield csv.writer(_UnixRows(file))
-
-
-@contextlib.contextmanager
-def _staged(out: Path, force: bool) -> Iterator[Path]:
-    """A folder inside ``out`` whose results move up when the block ends well, and vanish when it doesn't."""
-    if out.exists() and not out.is_dir():
-        raise MistError(f"--out {out} is a file: give a folder")
-    held = [name for name in (*RESULTS, *_RUN) if os.path.lexists(out / name)]
-    if held and not force:
-        raise MistError(
-            f"--out {out} already holds {', '.join(held)}: give another folder, or --force to replace results"
-        )
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
-    stage = out / _STAGE
-    done = False
-    try:
-        shutil.rmtree(stage, ignore_errors=True)  # of a run that was killed
-        (stage / OVERLAYS_FOLDER).mkdir(parents=True)
-        yield stage
-        _publish(stage, out)
-        done = True
-    except OSError as error:
-        raise MistError(
-            f"can't write to --out {out} ({error.strerror or error}): give a folder that can be written to, with room"
-        ) from error
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-        if not done:
-            for folder in made:
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
-
-
-def _publish(stage: Path, out: Path) -> None:
-    old = stage / "old"
-    old.mkdir()
-    for name in RESULTS:
-        if os.path.lexists(out / name):
-            os.replace(out / name, old / name)
-        if (stage / name).exists():
-            os.replace(stage / name, out / name)

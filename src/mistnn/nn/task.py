@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from mistnn.errors import MistError
 from mistnn.nn.blocks import gaussian_window
 from mistnn.nn.patches import EncoderConfig, build_decoder, build_encoder
-from mistnn.ops.losses import class_proportion_loss, reconstruction_loss, with_background
+from mistnn.ops.losses import class_proportion_loss, presence_loss, reconstruction_loss, with_background
 
 PATCHES_ON_CPU, PATCHES_ON_GPU = 128, 2048
 """Patches that go through a network together: few enough to stay in a processor's caches, which halves the time of
@@ -105,6 +105,23 @@ def counted_loss(logits: Tensor, counts: Tensor | None, background: bool = False
     if background:
         counts = with_background(counts, logits.shape[1])
     return class_proportion_loss(F.softmax(logits, -1), counts)
+
+
+def told_loss(logits: Tensor, counts: Tensor | None, presence: Tensor | None, background: bool = False) -> Tensor:
+    """What an image's counts say of its patches or, where only the classes present are known, what those say.
+
+    Args:
+        logits: (batch, k, classes), with a background one class more, the last.
+        counts: (batch, classes), or ``None``.
+        presence: (batch, classes), used where there are no counts.
+        background: whether there is that class.
+
+    Raises:
+        MistError: if the images have neither.
+    """
+    if counts is None and presence is not None:
+        return presence_loss(F.softmax(logits, -1), presence)
+    return counted_loss(logits, counts, background)
 
 
 def redrawn_loss(images: Tensor, rebuilt: Tensor) -> Tensor:

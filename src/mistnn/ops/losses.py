@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Bool, Float, Num
 from torch import Tensor
 
 from mistnn.records import Images, Patches, Points
@@ -55,6 +55,44 @@ def class_proportion_loss(
     counts = counts.to(probabilities.dtype)
     target = counts / counts.sum(1, keepdim=True).clamp(min=1)
     return (target - probabilities.mean(1)).square().sum(1)
+
+
+def presence_loss(
+    probabilities: Float[Tensor, "batch k classes"], presence: Bool[Tensor, "batch known"]
+) -> Float[Tensor, " batch"]:
+    """The twin of equation 9 for images of which only the classes present are known, not how many of each: ours.
+
+    Of a class that is present, at least one patch must be sure; of a class that is absent, none may believe in it. How
+    often a class is there stays open, so patches beyond the surest ones are held only by what is absent elsewhere:
+
+        sum over present c of (1 - max_k p_kc)^2  +  sum over absent c of mean_k p_kc^2
+
+    The mean of squares, not the square of the mean as in equation 9, since a single wrong patch among many would
+    hardly count there. It is 0 where every class that is present has a sure patch and absent ones have none.
+
+    Args:
+        probabilities: (batch, k, classes), a softmax for each patch.
+        presence: (batch, known), whether each of the first classes is there; those beyond, a background, are free.
+
+    Returns:
+        (batch,), summed over classes, from 0 to the number of known classes.
+
+    Raises:
+        ValueError: if the shapes don't fit.
+
+    Reference: not in the papers. The largest instance of a bag stands for it, as in multiple-instance learning.
+    """
+    if probabilities.dim() != 3 or presence.dim() != 2 or len(presence) != len(probabilities):
+        raise ValueError(
+            f"probabilities must be (batch, k, classes) and presence (batch, known classes), "
+            f"got {tuple(probabilities.shape)} and {tuple(presence.shape)}"
+        )
+    if presence.shape[1] > probabilities.shape[2]:
+        raise ValueError(f"presence of {presence.shape[1]} classes, and probabilities of {probabilities.shape[2]} only")
+    known = probabilities[..., : presence.shape[1]]
+    missing = (1 - known.amax(1)).square()
+    wrong = known.square().mean(1)
+    return torch.where(presence, missing, wrong).sum(1)
 
 
 def with_background(counts: Num[Tensor, "batch classes"], k: int) -> Num[Tensor, "batch classes_and_background"]:

@@ -8,9 +8,10 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from mistnn.data import Split
+from mistnn.data import SizeSuggestion, Split
 from mistnn.data.folder_images import (
     FolderConfig,
     FolderImages,
@@ -19,7 +20,7 @@ from mistnn.data.folder_images import (
     measured_images,
     object_size_of,
 )
-from mistnn.data.own_folder import OwnFolder, read_folder
+from mistnn.data.own_folder import FolderImage, OwnFolder, read_folder
 from mistnn.errors import MistError
 from mistnn.inference.counting import above, choose_threshold
 from mistnn.models.mist import Mist, MistConfig, StepConfig
@@ -57,32 +58,32 @@ class FolderPlan(NamedTuple):
     reasons: tuple[str, ...]
 
 
-def plan_folder(root: str, steps: int) -> FolderPlan:
+def plan_folder(
+    root: str, steps: int, k: int | None = None, *, folder: OwnFolder | None = None, size: SizeSuggestion | None = None
+) -> FolderPlan:
     """Chooses object size, K, classes and objective from what a folder holds.
 
     Args:
         root: the folder.
         steps: of the training, over which the learning rates fall.
+        k: the most objects in an image; needed where only the classes present are known, else the largest count.
+        folder: its content, where it has been read before.
+        size: of its objects, where it has been measured before.
 
     Raises:
         MistError: if the folder can't be used, or says nothing of how many objects its images hold.
     """
-    folder = read_folder(root)
-    known = [image for image in folder.images if image.split == "train" and image.counts is not None]
-    totals = [sum(image.counts or ()) for image in known]
-    if folder.counts_from == "labels.csv":
-        raise MistError(
-            f"{root}: labels.csv says which classes an image holds, and training needs how many of each: give "
-            "counts.csv with the columns file,class,count"
-        )
+    folder = read_folder(root) if folder is None else folder
+    totals = _totals(folder, root, k)
     if not totals or not max(totals):
         raise MistError(
             f"{root}: no training image has an object by its counts, so there is nothing to learn from: give "
             f"counts.csv with the columns file,class,count; `mist inspect {root}` shows what was read"
         )
     measured = measured_images(folder)
-    size = object_size_of(measured)
-    k = max(totals)
+    size = object_size_of(measured) if size is None else size
+    told = k is not None
+    k = max(totals) if k is None else k
     varies = min(totals) < k
     preparation = PreparationConfig(zoom=round(BOX / size.size, 4), ground=ground_of(measured))
     model = MistConfig(
@@ -110,7 +111,7 @@ def plan_folder(root: str, steps: int) -> FolderPlan:
     reasons = (
         f"objects about {size.size:.0f} px wide ({size.why}): images are resized by {preparation.zoom:g}, so that they "
         f"are {BOX:g} px (--model.preparation.zoom and --data.preparation.zoom)",
-        f"K = {k}, the most objects in a training image (--model.k)",
+        f"K = {k}, " + ("as you said (--k)" if told else "the most objects in a training image (--k)"),
         f"classes: {', '.join(folder.class_names)}"
         + (", and a background for the boxes that an image has no object for" if varies else ""),
         f"the ground of each image is taken away: {GROUNDS[preparation.ground]} (--model.preparation.ground and "
@@ -119,53 +120,129 @@ def plan_folder(root: str, steps: int) -> FolderPlan:
     return FolderPlan(model, FolderConfig(root=root, preparation=preparation), step, reasons)
 
 
-def evaluate_folder(model: Mist, data: FolderConfig, split: Split, images: int | None = None) -> dict[str, float]:
-    """How well a model counts the objects of a folder, and finds those whose boxes are known.
+def _totals(folder: OwnFolder, root: str, k: int | None) -> list[int]:
+    """How many objects training images hold; of one whose labels alone are known, at least as many as classes."""
+    training = [image for image in folder.images if image.split == "train"]
+    if folder.counts_from != "labels.csv":
+        return [sum(image.counts) for image in training if image.counts is not None]
+    present = [sum(image.present) for image in training if image.present is not None]
+    most = max(present, default=0)
+    if k is None or k < most:
+        found = "is not given" if k is None else f"is {k}, and a training image holds {most} classes"
+        raise MistError(
+            f"{root}: labels.csv says which classes an image holds, not how many of each: say the most objects that an "
+            f"image may hold with --k N, which {found}; or give counts.csv with the columns file,class,count"
+        )
+    return present
 
-    K is not told: boxes that reach the model's threshold are counted. A model without one gets one here, chosen by the
-    counts of the validation images.
+
+class FolderView(NamedTuple):
+    """What a model finds in a split of a folder, and what is known of it.
+
+    Attributes:
+        images: of the split, those of which anything is known.
+        samples: the same, prepared, without their pixels: boxes are in pixels of the prepared image.
+        found: in each, the boxes that reach the threshold, in pixels of the prepared image.
+        threshold: the model's own or, where it has none, one chosen here.
+        trained: images of the training split, for comparison.
+    """
+
+    images: tuple[FolderImage, ...]
+    samples: list[Sample]
+    found: list[Detections]
+    threshold: float
+    trained: tuple[FolderImage, ...]
+
+    def counted(self) -> Int[Tensor, "images classes"]:
+        """How many of each class were found in each image."""
+        classes = len(self.trained[0].present or ())
+        return torch.stack([torch.bincount(_labels(one), minlength=classes) for one in self.found])
+
+    def true(self) -> Int[Tensor, "images classes"] | None:
+        """How many of each class there are; ``None`` where that is not known."""
+        counts = [sample.counts for sample in self.samples if sample.counts is not None]
+        return torch.stack(counts) if len(counts) == len(self.samples) else None
+
+    def mean(self) -> Float[Tensor, " classes"]:
+        """Of each class, the mean count of a training image, or the share of training images that hold it."""
+        known = [image.present if image.counts is None else image.counts for image in self.trained]
+        return torch.tensor([one for one in known if one is not None]).double().mean(0)
+
+
+def view_folder(model: Mist, data: FolderConfig, split: Split, images: int | None = None) -> FolderView:
+    """Finds the objects of a split; see ``FolderView``.
+
+    K is not told: boxes that reach the model's threshold are counted. A model without one gets one here, chosen by what
+    is known of the validation images.
 
     Args:
         model: left in the mode it is in.
         data: the folder.
         split: which images.
         images: at most so many; all if not given.
+    """
+    folder = content_of(data)
+    seen = FolderImages(data, split, images or sys.maxsize, folder)
+    samples, found = _detected(model, seen)
+    threshold = model.config.threshold or (
+        _threshold(samples, found) if split == "validation" else threshold_by_counts(model, data, folder)
+    )
+    trained = FolderImages(data, "train", None, folder).images
+    return FolderView(seen.images[: len(seen)], samples, [above(one, threshold) for one in found], threshold, trained)
+
+
+def evaluate_folder(model: Mist, data: FolderConfig, split: Split, images: int | None = None) -> dict[str, float]:
+    """How well a model counts the objects of a folder, and finds those whose boxes are known; see ``view_folder``.
+
+    Returns:
+        Of ``folder_metrics``.
+    """
+    return folder_metrics(view_folder(model, data, split, images), model.class_names)
+
+
+def folder_metrics(view: FolderView, class_names: Sequence[str]) -> dict[str, float]:
+    """The measures of what was found.
+
+    Args:
+        view: what was found and what is known.
+        class_names: of the model.
 
     Returns:
         ``count_error``: mean absolute error of the number of objects an image; ``count_error_mean``: of guessing the
         mean of the training images, for comparison; both also for each class, with its name behind a colon. Where
-        boxes are known ``precision``, ``recall`` and ``f1`` by the centre of a box, for each class and for all.
-        ``threshold``, ``images``, ``objects``.
+        only the classes present are known, instead ``presence``: the share of images and classes of which it is said
+        rightly whether the class is there; ``presence_guess``: the same of always saying what is true of most training
+        images. Where boxes are known ``precision``, ``recall`` and ``f1`` by the centre of a box, for each class and
+        for all. ``threshold``, ``images``, and ``objects`` where counts are known.
     """
+    counted, true, mean = view.counted(), view.true(), view.mean()
+    result = {"threshold": view.threshold, "images": float(len(view.images))}
+    groups = [("", list(range(len(class_names)))), *((f":{name}", [at]) for at, name in enumerate(class_names))]
+    for name, chosen in groups:
+        if true is None:
+            present = torch.stack([_presence(sample) for sample in view.samples])[:, chosen]
+            result[f"presence{name}"] = float(((counted[:, chosen] > 0) == present).double().mean())
+            result[f"presence_guess{name}"] = float(((mean[chosen] > 0.5) == present).double().mean())
+        else:
+            of_image = true[:, chosen].sum(1)
+            result[f"count_error{name}"] = _error(counted[:, chosen].sum(1), of_image)
+            result[f"count_error_mean{name}"] = _error(mean[chosen].sum().expand(len(true)), of_image)
+    if true is not None:
+        result["objects"] = float(true.sum())
+    return result | _centre_metrics(view, class_names)
+
+
+def _centre_metrics(view: FolderView, class_names: Sequence[str]) -> dict[str, float]:
+    """Precision, recall and F1 on the images whose boxes are known."""
     from mistnn.metrics import CentreMetrics
 
-    folder = content_of(data)
-    measured, found = _detected(model, FolderImages(data, split, images or sys.maxsize, folder))
-    threshold = model.config.threshold or (
-        _threshold(measured, found) if split == "validation" else threshold_by_counts(model, data, folder)
-    )
-    found = [above(one, threshold) for one in found]
-    classes = range(len(model.class_names))
-    true = torch.stack([_counts(sample) for sample in measured])
-    counted = torch.stack([torch.bincount(_labels(one), minlength=len(classes)) for one in found])
-    trained = FolderImages(data, "train", None, folder).images
-    mean = torch.stack([torch.tensor(image.counts) for image in trained]).double().mean(0)
-    result = {
-        "count_error": _error(counted.sum(1), true.sum(1)),
-        "count_error_mean": _error(mean.sum().expand(len(true)), true.sum(1)),
-        "threshold": threshold,
-        "images": float(len(true)),
-        "objects": float(true.sum()),
-    }
-    for index, name in enumerate(model.class_names):
-        result[f"count_error:{name}"] = _error(counted[:, index], true[:, index])
-        result[f"count_error_mean:{name}"] = _error(mean[index].expand(len(true)), true[:, index])
-    boxed = [place for place, sample in enumerate(measured) if sample.boxes is not None]
-    for name, index in (("", None), *((f":{name}", index) for index, name in enumerate(model.class_names))):
+    result: dict[str, float] = {}
+    boxed = [place for place, sample in enumerate(view.samples) if sample.boxes is not None]
+    for name, index in (("", None), *((f":{name}", index) for index, name in enumerate(class_names))):
         if not boxed:
             continue
         metric = CentreMetrics()
-        chosen = [_of_class(found[place], measured[place], index) for place in boxed]
+        chosen = [_of_class(view.found[place], view.samples[place], index) for place in boxed]
         metric.update([one for one, _, _ in chosen], [boxes for _, boxes, _ in chosen], [own for _, _, own in chosen])
         result |= {f"{key}{name}": value for key, value in metric.compute().items()}
     return result
@@ -174,19 +251,27 @@ def evaluate_folder(model: Mist, data: FolderConfig, split: Split, images: int |
 def threshold_by_counts(model: Mist, data: FolderConfig, folder: OwnFolder | None = None) -> float:
     """The score that counts the validation images' objects best; the training images' if there are none of those.
 
+    Where only the classes present are known: the one that tells best which are.
+
     Args:
         model: left in the mode it is in.
         data: the folder.
         folder: its content, where it has been read before.
     """
     folder = content_of(data) if folder is None else folder
-    known = {image.split for image in folder.images if image.counts is not None}
+    known = {image.split for image in folder.images if image.present is not None}
     split: Split = "validation" if "validation" in known else "train"
     return _threshold(*_detected(model, FolderImages(data, split, sys.maxsize, folder)))
 
 
 def _threshold(samples: Sequence[Sample], found: Sequence[Detections]) -> float:
-    return choose_threshold([one.scores for one in found], [int(_counts(sample).sum()) for sample in samples])
+    scores = [one.scores for one in found]
+    if all(sample.counts is not None for sample in samples):
+        return choose_threshold(scores, [int(_counts(sample).sum()) for sample in samples])
+    # Each class of each image is a bag of boxes, of which at least one is to count, or none.
+    present = [_presence(sample).tolist() for sample in samples]
+    best = [_best(one, at) for one, classes in zip(found, present, strict=True) for at in range(len(classes))]
+    return choose_threshold(best, [int(there) for classes in present for there in classes])
 
 
 @torch.inference_mode()
@@ -223,6 +308,16 @@ def _labels(found: Detections) -> Tensor:
 def _counts(sample: Sample) -> Tensor:
     assert sample.counts is not None
     return sample.counts
+
+
+def _presence(sample: Sample) -> Tensor:
+    assert sample.presence is not None
+    return sample.presence
+
+
+def _best(found: Detections, index: int) -> Tensor:
+    """The best score of a class, none where it has no box."""
+    return found.scores[_labels(found) == index][:1]
 
 
 def _error(predicted: Tensor, true: Tensor) -> float:

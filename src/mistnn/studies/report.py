@@ -143,6 +143,17 @@ class DemoReport:
 
 def render_report(report: DemoReport) -> str:
     """The page as one string of HTML: no file or address outside of it is needed to read it."""
+    return html_page(report.title, body(report), scripted=bool(report.histories))
+
+
+def html_page(title: str, content: str, scripted: bool = False) -> str:
+    """A whole page around its content, with the style of all reports inside.
+
+    Args:
+        title: plain text.
+        content: HTML, everything inside ``<main>``.
+        scripted: whether the heat maps' scrub bar is needed.
+    """
     assets = resources.files("mistnn.studies") / "assets"
     style = (assets / "report.css").read_text(encoding="utf-8")
     script = (assets / "report.js").read_text(encoding="utf-8")
@@ -155,14 +166,14 @@ def render_report(report: DemoReport) -> str:
             '<meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(report.title)}</title>",
+            f"<title>{escape(title)}</title>",
             f"<style>\n{style}</style>",
             "</head>",
             "<body>",
             "<main>",
-            body(report),
+            content,
             "</main>",
-            f"<script>\n{script}</script>" if report.histories else "",
+            f"<script>\n{script}</script>" if scripted else "",
             "</body>",
             "</html>",
             "",

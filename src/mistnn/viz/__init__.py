@@ -2,6 +2,7 @@
 
 from mistnn.viz.comparison import draw_comparison
 from mistnn.viz.cost import CandidatePoint, CostPoint, draw_candidates, draw_cost
+from mistnn.viz.counts import draw_counts, draw_histogram
 from mistnn.viz.curves import Curve, draw_curves
 from mistnn.viz.evolution import draw_evolution
 from mistnn.viz.heatmaps import draw_heatmap, draw_heatmap_history, heatmap_peak
@@ -22,10 +23,12 @@ __all__ = [
     "draw_candidates",
     "draw_comparison",
     "draw_cost",
+    "draw_counts",
     "draw_curves",
     "draw_evolution",
     "draw_heatmap",
     "draw_heatmap_history",
+    "draw_histogram",
     "draw_parts",
     "draw_patches",
     "draw_reconstructions",

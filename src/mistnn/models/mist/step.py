@@ -13,7 +13,7 @@ from torch import Tensor
 from mistnn.errors import MistError
 from mistnn.models.mist.network import Mist
 from mistnn.nn.schedule import check_rates, cosine_share
-from mistnn.nn.task import counted_loss, redrawn_loss
+from mistnn.nn.task import redrawn_loss, told_loss
 from mistnn.ops.heatmap import ideal_heatmaps
 from mistnn.ops.losses import heatmap_loss, lifting_penalty, mass_offset
 from mistnn.records import Batch
@@ -222,12 +222,15 @@ class LiftedStep:
         return loss.detach().mean()
 
     def objective(self, batch: Batch, images: Tensor, keypoints: Tensor) -> dict[str, Tensor]:
-        """L_task of each image and its terms: equation 9, and beta times equation 8 where it is switched on."""
+        """L_task of each image and its terms: equation 9, and beta times equation 8 where it is switched on.
+
+        Where only the classes present are known, ``presence_loss`` takes the place of equation 9.
+        """
         task = self.model.task_network(self.model.cut(images, keypoints), decode=self.config.reconstruction > 0)
         terms: dict[str, Tensor] = {}
         total = images.new_zeros(len(images))
         if task.logits is not None:
-            terms["classification"] = counted_loss(task.logits, batch.counts, self.model.config.background)
+            terms["classification"] = told_loss(task.logits, batch.counts, batch.presence, self.model.config.background)
             total = total + terms["classification"]
         if task.decoded is not None:
             rebuilt = self.model.rebuild(task.decoded, keypoints, images)

@@ -1,0 +1,96 @@
+"""The tables that a prediction writes, so that they can be cut back to a known length and gone on with."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from mistnn.inference.coco import CocoCounts, CocoWriter, coco_file
+from mistnn.records import Detections
+
+DETECTIONS_FILE, COUNTS_FILE, COCO_FILE = "detections.csv", "counts.csv", "detections.json"
+
+
+class Tables:
+    """The open tables; see ``open_tables``."""
+
+    def __init__(self, files: Mapping[str, TextIO], classes: Sequence[str], coco: CocoWriter | None) -> None:
+        self._files, self._classes, self.coco = files, classes, coco
+        self._detections, self._counts = (_writer(files[name]) for name in (DETECTIONS_FILE, COUNTS_FILE))
+
+    def head(self) -> None:
+        """Writes the names of the columns."""
+        self._detections.writerow(("file", "x", "y", "w", "h", "label", "score"))
+        self._counts.writerow(("file", "class", "count"))
+
+    def add(self, name: str, size: tuple[int, int], found: Detections, labels: Sequence[str]) -> None:
+        """One image: its name in the results, its width and height, what was found in it, and the names of that."""
+        for box, score, label in zip(found.boxes.tolist(), found.scores.tolist(), labels, strict=True):
+            self._detections.writerow((name, *(f"{value:.4f}" for value in box), label, f"{score:.6f}"))
+        counts = Counter(labels)
+        self._counts.writerows((name, label, counts[label]) for label in self._classes or ("",))
+        if self.coco is not None:
+            self.coco.add(name, *size, found)
+
+    def lengths(self) -> dict[str, int]:
+        """Bytes of each file by name, all of them on the disk."""
+        files = self._files if self.coco is None else {**self._files, **self.coco.files}
+        lengths = {}
+        for name, file in files.items():
+            file.flush()
+            os.fsync(file.fileno())
+            lengths[name] = os.fstat(file.fileno()).st_size
+        return lengths
+
+
+@contextlib.contextmanager
+def open_tables(
+    folder: Path, classes: Sequence[str], coco: bool, lengths: Mapping[str, int], counts: CocoCounts
+) -> Iterator[Tables]:
+    """The tables of a prediction, from the beginning or from where they stood.
+
+    Args:
+        folder: where they are.
+        classes: of the model.
+        coco: whether there is a COCO file too, made when the block ends well.
+        lengths: of the files as ``Tables.lengths`` told them, which cuts off what was written later; empty to begin.
+        counts: of the COCO file's entries up to there.
+    """
+    for name, length in lengths.items():
+        os.truncate(folder / name, length)
+    mode = "a" if lengths else "w"
+    with contextlib.ExitStack() as stack:
+        writer = stack.enter_context(coco_file(folder / COCO_FILE, classes, counts)) if coco else None
+        files = {
+            # surrogateescape: a file name need not be valid UTF-8 on Linux, and is written as the bytes it is.
+            name: stack.enter_context(
+                (folder / name).open(mode, encoding="utf-8", errors="surrogateescape", newline="")
+            )
+            for name in (DETECTIONS_FILE, COUNTS_FILE)
+        }
+        tables = Tables(files, classes, writer)
+        if not lengths:
+            tables.head()
+        yield tables
+
+
+class _UnixRows:
+    r"""A file for the csv writer, whose rows end in "\n".
+
+    The writer itself ends them with "\r\n": with anything else, Python before 3.13 leaves a lone "\r" unquoted.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+
+    def write(self, row: str) -> None:
+        self.file.write(row.removesuffix("\r\n") + "\n")
+
+
+def _writer(file: TextIO) -> Any:
+    return csv.writer(_UnixRows(file))

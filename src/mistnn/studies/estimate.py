@@ -1,0 +1,115 @@
+"""What training on a folder would take, measured by doing a little of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+from mistnn.data import FolderImages
+from mistnn.data.own_folder import FolderImage
+from mistnn.models.mist import LiftedStep
+from mistnn.presets import Experiment, build
+from mistnn.presets.my_folder import MY_FOLDER
+from mistnn.presets.own_folder import DETECTED_AT_ONCE, plan_folder
+from mistnn.records import collate
+from mistnn.studies.inspection import Inspection
+from mistnn.training.runlog import peak_memory_mib
+
+WARM_UP, STEPS = 1, 2
+"""Steps that don't count, which the first use of everything slows, and steps that do."""
+
+
+class Estimate(NamedTuple):
+    """What ``mist train my-folder`` would take on this computer.
+
+    Attributes:
+        seconds: of the whole training, reading images and measuring in between included.
+        mib: most memory, of this process when it had trained and of the images it would keep; 0 if unknown.
+        steps: of the training.
+        step_seconds: of one of them.
+        batch: images of a step.
+    """
+
+    seconds: float
+    mib: float
+    steps: int
+    step_seconds: float
+    batch: int
+
+
+def estimate_training(found: Inspection, progress: Callable[[int, int], None] | None = None) -> Estimate:
+    """Takes a few steps of the planned training, and scales them up.
+
+    Seconds: steps x a step; reading each training image once, or each time where they are too many to be kept; and the
+    validation images as often as they are measured, once more for the threshold.
+
+    Args:
+        found: the folder.
+        progress: is told (steps done, of how many).
+
+    Raises:
+        MistError: if no training can be planned, in words for the user.
+    """
+    preset = MY_FOLDER.experiment
+    plan = plan_folder(str(found.folder.root), preset.train.steps, folder=found.folder, size=found.size)
+    experiment = dataclasses.replace(preset, model=plan.model, data=plan.data, step=plan.step)
+    data = plan.data
+    images = FolderImages(data, "train", None, found.folder)
+    batch_size, steps = preset.train.batch_size, preset.train.steps
+    begun = time.perf_counter()
+    samples = [images[index] for index in range(batch_size)]
+    reading = (time.perf_counter() - begun) / min(batch_size, len(images.images))
+    with torch.random.fork_rng():
+        step = build(experiment)
+    assert isinstance(step, LiftedStep)
+    batch, seconds = collate(samples), []
+    for turn in range(WARM_UP + STEPS):
+        begun = time.perf_counter()
+        step(batch, turn)
+        seconds.append(time.perf_counter() - begun)
+        if progress is not None:
+            progress(turn + 1, WARM_UP + STEPS + 1)
+    one = min(seconds[WARM_UP:])
+    begun = time.perf_counter()
+    few = batch.images[:DETECTED_AT_ONCE]
+    step.model.eval().detect(few)
+    measured = _validation_images(experiment, found.folder.images) * (
+        (time.perf_counter() - begun) / len(few) + reading
+    )
+    if progress is not None:
+        progress(WARM_UP + STEPS + 1, WARM_UP + STEPS + 1)
+    reads = len(images.images) if images.keeps else steps * batch_size
+    kept = images.room if images.keeps else 0
+    memory = peak_memory_mib()
+    return Estimate(steps * one + reads * reading + measured, memory and memory + kept / 2**20, steps, one, batch_size)
+
+
+def _validation_images(experiment: Experiment, images: tuple[FolderImage, ...]) -> int:
+    """How many validation images a training looks at, all times together."""
+    known = sum(image.split == "validation" and image.counts is not None for image in images)
+    times = -(-experiment.train.steps // experiment.train.evaluate_every)
+    return times * min(known, experiment.evaluation_images) + known
+
+
+def describe_estimate(estimate: Estimate) -> list[str]:
+    """The lines that tell it; nobody should take it for more than it is."""
+    memory = f", {estimate.mib / 1024:.1f} GiB of memory" if estimate.mib else ""
+    return [
+        f"training     about {duration(estimate.seconds)} on this computer as busy as it is now{memory}:",
+        f"             {estimate.steps:,} steps of {estimate.batch} images, {estimate.step_seconds:.2g} s each by "
+        f"{STEPS} steps taken just now",
+    ]
+
+
+def duration(seconds: float) -> str:
+    """A time in words, no more exact than an estimate is."""
+    if seconds < 90:
+        return f"{max(1, round(seconds)):d} s"
+    minutes = seconds / 60
+    if minutes < 90:
+        return f"{minutes:.0f} min"
+    return f"{minutes / 60:.1f} h" if minutes < 48 * 60 else f"{minutes / 1440:.1f} days"
