@@ -2,7 +2,7 @@
 
 Made for the "SVHN (re-assembled test crops)": SVHN's cropped test digits, put together again at their true relative
 positions, views about 40 px high without the wall around. What is measured on them has that name, never SVHN's own.
-Their terms are SVHN's: non-commercial research. Any folder with ``boxes.json`` will do, see ``mistnn.data.number_list``.
+Their terms are SVHN's: non-commercial research. Any folder with ``boxes.json`` will do (``mistnn.data.number_list``).
 
 Convention: a view is resized, antialiased, to a whole number of rows and columns and put at a whole pixel, so that its
 boxes are moved exactly. Around it its border pixels are repeated and fade into the background over ``feather`` pixels:
@@ -26,19 +26,23 @@ from jaxtyping import Float32
 from torch.utils.data import Dataset
 
 from mistnn.data.digits import Split, check_split
-from mistnn.data.number_list import NumberImage, check_images, read_number_list, read_rgb, split_of, with_digits
-from mistnn.data.svhn import check_numbers, number_sample
+from mistnn.data.number_list import LIST, NumberImage, check_images, read_number_list, read_rgb, split_of, with_digits
+from mistnn.data.svhn import Truth, check_numbers, number_sample
 from mistnn.errors import MistError
 from mistnn.records import Sample
 
 NAME = "SVHN (re-assembled test crops)"
 BACKGROUNDS = ("plain", "gradient", "noise")
-"""Each equally likely: one colour; from one colour to another in a random direction; a gradient with smooth noise."""
-TINT = 0.1
-"""How far the colours of a ground lie from grey: the standard deviation of each channel. Walls are not garish."""
+"""Each equally likely: one colour; brighter or darker towards a random direction; the same with smooth noise. The
+colour is that of the border of the view, as a wall goes on around a number: else the edge of a view would be the
+strongest edge there is (our choice)."""
+TINT = 0.05
+"""Standard deviation of what is added to each channel of a colour."""
+SLOPE = 0.15
+"""Standard deviation of what the brightness gains from the middle to the edge."""
 GRAINS = (2, 4, 8, 16)
 """Sizes in pixels of the spots of noise, one of them at random."""
-NOISE = 0.25
+NOISE = 0.1
 """Largest strength of the noise: the standard deviation of its values."""
 
 
@@ -150,17 +154,25 @@ class PlacedNumbers(Dataset[Sample]):
         """
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} is outside a data set of {len(self)} images")
+        number, placed, random = self._placed(index)
+        view = read_rgb(number, placed.width, placed.height).astype(np.float32) / 255
+        ground = background(self.config.height, self.config.width, border_colour(view), random)
+        corners, labels = self.truth(index)
+        return number_sample(255 * put(ground, view, placed, self.config.feather), corners, labels)
+
+    def truth(self, index: int) -> Truth:
+        """Boxes and digits of a sample, without its pixels."""
+        number, placed, _ = self._placed(index)
+        scale = [placed.width / number.width, placed.height / number.height] * 2
+        return Truth(number.boxes * scale + [placed.left, placed.top] * 2, number.labels)
+
+    def _placed(self, index: int) -> tuple[NumberImage, Placement, np.random.Generator]:
+        """The number of a sample, where it lies, and the random numbers that are left for its ground."""
         turn, place = divmod(index, len(self.numbers))
         if self._round[0] != turn:
             self._round = self._shuffled(turn)
-        number = self.numbers[int(self._round[1][place])]
-        random = self._random(1, index)
-        placed = place_view(number, self.config, random)
-        ground = background(self.config.height, self.config.width, random)
-        view = read_rgb(number, placed.width, placed.height).astype(np.float32) / 255
-        scale = [placed.width / number.width, placed.height / number.height] * 2
-        boxes = number.boxes * scale + [placed.left, placed.top] * 2
-        return number_sample(255 * put(ground, view, placed, self.config.feather), boxes, number.labels)
+        number, random = self.numbers[int(self._round[1][place])], self._random(1, index)
+        return number, place_view(number, self.config, random), random
 
     def _random(self, kind: int, number: int) -> np.random.Generator:
         sequence = np.random.SeedSequence(self.config.seed, spawn_key=(self._key, kind, number))
@@ -168,6 +180,11 @@ class PlacedNumbers(Dataset[Sample]):
 
     def _shuffled(self, turn: int) -> tuple[int, np.ndarray]:
         return turn, self._random(0, turn).permutation(len(self.numbers))
+
+
+def holds_numbers(root: Path) -> bool:
+    """Whether a folder holds a list of numbers."""
+    return (root / LIST).exists()
 
 
 def place_view(number: NumberImage, config: NumbersConfig, random: np.random.Generator) -> Placement:
@@ -180,16 +197,29 @@ def place_view(number: NumberImage, config: NumbersConfig, random: np.random.Gen
     return Placement(left, int(random.integers(config.height - rows + 1)), columns, rows)
 
 
-def background(height: int, width: int, random: np.random.Generator) -> Float32[np.ndarray, "height width 3"]:
-    """A made-up ground: plain, a gradient, or a gradient with noise; values in [0, 1]."""
+def border_colour(view: Float32[np.ndarray, "rows columns 3"]) -> Float32[np.ndarray, " 3"]:
+    """The mean colour of the pixels at the border of a view."""
+    sides = (view[0], view[-1], view[:, 0], view[:, -1])
+    return np.concatenate(sides).mean(0, dtype=np.float32)
+
+
+def background(
+    height: int, width: int, colour: Float32[np.ndarray, " 3"], random: np.random.Generator
+) -> Float32[np.ndarray, "height width 3"]:
+    """A made-up wall: plain, a gradient, or a gradient with noise; values in [0, 1].
+
+    Args:
+        height: rows.
+        width: columns.
+        colour: that it has in the middle, but for a tint.
+        random: draws all else.
+    """
     kind = BACKGROUNDS[int(random.integers(len(BACKGROUNDS)))]
-    first, second = random.random((2, 1)) + TINT * random.standard_normal((2, 3))
-    if kind == "plain":
-        second = first
+    middle = colour + TINT * random.standard_normal(3)
+    slope = np.zeros(3) if kind == "plain" else SLOPE * random.standard_normal() + TINT * random.standard_normal(3)
     angle = random.uniform(0, 2 * math.pi)
-    across, down = np.linspace(-0.5, 0.5, width), np.linspace(-0.5, 0.5, height)
-    share = (0.5 + across * math.cos(angle) + down[:, None] * math.sin(angle)).clip(0, 1)[..., None]
-    ground = first + (second - first) * share
+    across, down = np.linspace(-1, 1, width), np.linspace(-1, 1, height)
+    ground = middle + slope * (across * math.cos(angle) + down[:, None] * math.sin(angle))[..., None]
     if kind == "noise":
         grain = int(random.choice(GRAINS))
         ground = ground + random.uniform(0, NOISE) * _spots(height, width, grain, random)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch.utils.data import Dataset
 
 from mistnn.data.digits import Split, check_split
@@ -77,6 +78,13 @@ def check_numbers(height: int, width: int, digits: int, seed: int) -> None:
         raise MistError(f"data.seed={seed} is negative: use 0 or more")
 
 
+class Truth(NamedTuple):
+    """What is in an image: corners x1, y1, x2, y2 of each digit, and the digits."""
+
+    corners: Float[np.ndarray, "n 4"]
+    labels: tuple[int, ...]
+
+
 class SvhnImages(Dataset[Sample]):
     """A map-style data set of one split.
 
@@ -113,18 +121,32 @@ class SvhnImages(Dataset[Sample]):
         """
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} is outside a data set of {len(self)} images")
+        number, config = self._number(index), self.config
+        corners, labels = self.truth(index)
+        return number_sample(read_rgb(number, config.width, config.height), corners, labels)
+
+    def truth(self, index: int) -> Truth:
+        """Boxes and digits of a sample, without its pixels."""
+        number, config = self._number(index), self.config
+        scale = [config.width / number.width, config.height / number.height] * 2
+        return Truth(number.boxes * scale, number.labels)
+
+    def _number(self, index: int) -> NumberImage:
         if self.length is None:
             turn, place = divmod(index, len(self.numbers))
             if self._round[0] != turn:
                 self._round = self._shuffled(turn)
             index = int(self._round[1][place])
-        number, config = self.numbers[index], self.config
-        pixels = read_rgb(number, config.width, config.height)
-        return number_sample(pixels, resized_boxes(number, config.height, config.width), number.labels)
+        return self.numbers[index]
 
     def _shuffled(self, turn: int) -> tuple[int, np.ndarray]:
         random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(self.config.seed, spawn_key=(0, turn))))
         return turn, random.permutation(len(self.numbers))
+
+
+def holds_svhn(root: Path) -> bool:
+    """Whether a folder is SVHN's: it holds the training or test images or their archive."""
+    return any((root / name).exists() for name in ("train", "train.tar.gz", "test", "test.tar.gz"))
 
 
 def number_sample(pixels: np.ndarray, corners: np.ndarray, labels: tuple[int, ...]) -> Sample:
@@ -135,11 +157,6 @@ def number_sample(pixels: np.ndarray, corners: np.ndarray, labels: tuple[int, ..
         torch.from_numpy(centred(corners)).float(),
         torch.tensor(labels, dtype=torch.int64),
     )
-
-
-def resized_boxes(number: NumberImage, height: int, width: int) -> np.ndarray:
-    """The boxes of an image that was resized to so many rows and columns."""
-    return number.boxes * ([width / number.width, height / number.height] * 2)
 
 
 def _numbers(config: SvhnConfig, split: Split) -> list[NumberImage]:

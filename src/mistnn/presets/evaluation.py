@@ -11,6 +11,7 @@ from torch import Tensor
 from mistnn.data import FolderConfig, GaborConfig, NumbersConfig, Split, SvhnConfig
 from mistnn.errors import MistError
 from mistnn.models.mist import Mist
+from mistnn.presets.fixed_box import fixed_box_metrics, precision_metrics
 from mistnn.presets.systems import DataConfig, SceneModel, open_data, size_of
 from mistnn.records import Batch, Detections, Sample, collate
 
@@ -37,8 +38,8 @@ def evaluate(
         ``recall`` of the impulses, found within half the width of a kernel; ``recall_close``, within half the least
         distance between two; and what places drawn at random reach (``..._chance``). Of a model with several scales
         also ``size_correlation`` and ``size_error`` in pixels, beside ``size_error_constant`` of the best constant size
-        and ``iou50_fixed_size`` of the same places with the median size. On house numbers also ``ap00`` to ``ap90``,
-        see ``precision_metrics``.
+        and ``iou50_fixed_size`` of the same places with the median size. On house numbers also the numbers of
+        ``mistnn.presets.fixed_box``.
     """
     from mistnn.metrics import DetectionMetrics, ReconstructionMetrics
 
@@ -79,7 +80,7 @@ def evaluate(
     if isinstance(data, GaborConfig):
         result |= _impulse_metrics(all_found, all_boxes, data)
     if isinstance(data, SvhnConfig | NumbersConfig) and model.class_names:
-        result |= precision_metrics(all_found, all_boxes, all_labels)
+        result |= precision_metrics(all_found, all_boxes, all_labels) | fixed_box_metrics(data, all_boxes, all_labels)
     if isinstance(model, Mist) and len(model.config.scales) > 1:
         result |= _size_metrics(all_found, all_boxes)
     return result
@@ -109,19 +110,6 @@ def _size_metrics(found: list[Detections], boxes: list[Tensor]) -> dict[str, flo
         "size_error_constant": scores.constant_error,
     }
     return {name: value for name, value in result.items() if not math.isnan(value)}
-
-
-PRECISION_THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9)
-"""Table 4 of the earlier MIST version (S001); an IoU of 0 asks for the classes alone."""
-
-
-def precision_metrics(found: list[Detections], boxes: list[Tensor], labels: list[Tensor]) -> dict[str, float]:
-    """Average precision at the thresholds of Table 4 (S001): ``ap00``, ``ap50``, ``ap60`` ... ``ap90``."""
-    from mistnn.metrics import average_precision
-
-    values = average_precision(found, boxes, labels, PRECISION_THRESHOLDS)
-    named = zip(PRECISION_THRESHOLDS, values, strict=True)
-    return {f"ap{round(100 * threshold):02d}": value for threshold, value in named if not math.isnan(value)}
 
 
 def _impulse_metrics(found: list[Detections], boxes: list[Tensor], data: GaborConfig) -> dict[str, float]:
