@@ -21,7 +21,7 @@ MODEL = MistConfig(
     patch_extent=40.0,
     patch_size=24,
     heatmap=HeatmapConfig(network="small", channels=32, blocks=4),
-    encoder=EncoderConfig(network="small", width=32, code=128),
+    encoder=EncoderConfig(network="levelled", width=32, code=128),
 )
 LIFTED = StepConfig(heatmap_rate=1e-4, decay=0.02, decay_steps=STEPS, precision="bfloat16")
 SUPERVISED = SupervisedStepConfig(heatmap_rate=1e-4, decay=0.02, decay_steps=STEPS)
