@@ -13,18 +13,21 @@ from mistnn.nn.patches import EncoderConfig
 from mistnn.presets.experiment import Experiment, Preset
 from mistnn.training import TrainConfig
 
-STEPS = 2000
+STEPS = 4000
 MODEL = MistConfig(
     k=2,
     channels=3,
-    box_size=34.0,
-    patch_extent=40.0,
+    # One scale: the heat-map network sees the image at half size, 30 x 120, where a digit is about as large as it can
+    # see. Boxes of 34 px, patches of 40 px: digits are about 33 px high and as wide.
+    scales=(2.0,),
+    box_size=17.0,
+    patch_extent=20.0,
     patch_size=24,
-    heatmap=HeatmapConfig(network="small", channels=32, blocks=4),
+    heatmap=HeatmapConfig(network="paper", channels=16, blocks=4, normalisation="before", start="contrast"),
     encoder=EncoderConfig(network="levelled", width=32, code=128),
 )
-LIFTED = StepConfig(heatmap_rate=1e-4, decay=0.02, decay_steps=STEPS, precision="bfloat16")
-SUPERVISED = SupervisedStepConfig(heatmap_rate=1e-4, decay=0.02, decay_steps=STEPS)
+LIFTED = StepConfig(heatmap_rate=3e-4, decay=0.02, decay_steps=STEPS, precision="bfloat16")
+SUPERVISED = SupervisedStepConfig(heatmap_rate=3e-4, decay=0.02, decay_steps=STEPS)
 TRAIN = TrainConfig(steps=STEPS, batch_size=16, log_every=50, save_every=250, evaluate_every=500)
 
 PRESETS = (
