@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from mistnn.errors import MistError
 from mistnn.nn.blocks import ResidualBlock
 from mistnn.nn.heatmap import HeatmapConfig, build_heatmap_network
 
@@ -123,3 +124,24 @@ def test_seeds_reproduce():
         torch.manual_seed(seed)
         weights.append(torch.cat([part.flatten() for part in build("paper").parameters()]))
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize("network", ["paper", "small"])
+def test_contrast_start_is_blind_to_flat_ground_of_any_brightness(network):
+    torch.manual_seed(1)
+    module = build(network, start="contrast")
+    black, white = module(torch.zeros(1, 1, 20, 20)), module(torch.ones(1, 1, 20, 20))
+    torch.testing.assert_close(black, white, atol=1e-5, rtol=0)
+    image = torch.full((1, 1, 20, 20), 0.5)
+    image[..., 8:12, 8:12] += 0.4
+    darker = torch.full((1, 1, 20, 20), 0.5)
+    darker[..., 8:12, 8:12] -= 0.4
+    for one in (image, darker):
+        assert module(one)[0, 6:14, 6:14].max() > black.max() + 0.01
+    energy = build(network, start="energy")
+    assert (energy(torch.ones(1, 1, 20, 20)) - energy(torch.zeros(1, 1, 20, 20))).abs().max() > 0.01
+
+
+def test_contrast_start_needs_an_entry_that_compares():
+    with pytest.raises(MistError, match="paper or small"):
+        build("released", start="contrast")

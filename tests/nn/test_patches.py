@@ -7,11 +7,11 @@ from torch import nn
 from mistnn.nn.blocks import ResidualBlock
 from mistnn.nn.patches import EncoderConfig, ResidualDecoder, SmallDecoder, build_decoder, build_encoder
 
-NETWORKS = ["paper", "released", "small"]
+NETWORKS = ["paper", "released", "small", "levelled"]
 
 
 def smallest(network):
-    return 8 if network == "small" else 32
+    return 8 if network in ("small", "levelled") else 32
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -128,3 +128,23 @@ def test_decoders(family, size, channels):
 def test_decoder_sizes_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match="32"):
         ResidualDecoder(8, 1, 24, 4)
+
+
+def test_levelled_patches_are_read_alike_in_any_light():
+    encoder = build_encoder(3, 8, EncoderConfig(network="levelled", width=4)).eval()
+    patch = torch.rand(1, 3, 8, 8) * 0.6
+    bright, faint = patch + 0.3, patch * 0.5
+    torch.testing.assert_close(encoder(bright), encoder(patch), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(encoder(faint), encoder(patch), atol=0.02, rtol=0.02)
+    plain = build_encoder(3, 8, EncoderConfig(network="small", width=4)).eval()
+    plain.load_state_dict(encoder.state_dict())
+    assert (plain(bright) - plain(patch)).abs().max() > 0.01
+    by_hand = (patch - patch.mean()) / (patch.var(correction=0) + 0.02**2).sqrt()
+    torch.testing.assert_close(encoder(patch), plain(by_hand))
+
+
+def test_a_flat_patch_has_finite_gradients():
+    encoder = build_encoder(1, 8, EncoderConfig(network="levelled", width=4))
+    patches = torch.ones(1, 1, 8, 8, requires_grad=True)
+    encoder(patches).square().sum().backward()
+    assert patches.grad is not None and patches.grad.isfinite().all()

@@ -25,6 +25,11 @@ MEANINGS = {
     "classified_paper": "the same by the rule of the papers' released code, for comparison only",
     "ap50": "average precision at an overlap of 0.5",
     "ap": "average precision, mean over overlaps from 0.5 to 0.95",
+    "ap00": "house numbers: average precision of the classes alone, wherever the boxes are",
+    **{f"ap{percent}": f"the same at an overlap of 0.{percent // 10}" for percent in (60, 70, 80, 90)},
+    "fixed_iou50": "iou50 of the same boxes in every image, the mean ones of the training images",
+    "fixed_ap00": "average precision of these, given the most frequent class, wherever they are",
+    **{f"fixed_ap{percent}": f"the same at an overlap of 0.{percent // 10}" for percent in (50, 60, 70, 80, 90)},
     "greedy_optimal_gap": "what iou50 would gain if boxes were paired with objects optimally",
     "iou50_fixed_size": "iou50 of the same places with one size for all, the median of the true ones",
     "size_correlation": "correlation of predicted and true sizes, of detections near an object",
@@ -64,8 +69,8 @@ class Evaluate:
         json: a file to write the results to as well.
         record: a file for an entry of the ledger: the results with seed, steps, time, hardware, versions and commit.
             Its name without ending and "-seedN" is the entry's name; `mist results` makes a page of all entries.
-        data_root: the folder that holds MNIST, if the model was trained on it; the environment variable MIST_DATA says
-            the same.
+        data_root: the folder that holds MNIST, if the model was trained on it, which the environment variable MIST_DATA
+            says too; or the house numbers.
     """
 
     model: Model

@@ -26,6 +26,8 @@ Draws a figure of MIST (CVPR 2021) with a trained model, as PNG and PDF.
   fig8     boxes and synthesis on scenes of unevenly placed digits
   readers  boxes and classes of the systems of Tables 2 and 3 on the same scenes; `--model DIR` as for fig2
   samples  scenes of every kind with their true boxes; needs no model
+  svhn-fig6  boxes and digits on test images of house numbers; `--model RUN` is a run of mist-svhn or
+           mist-numbers, `--data-root` the folder of their images
 
 Right ones are green, wrong ones red, missed ones grey."""
 
@@ -35,13 +37,13 @@ class Figure:
     """The arguments.
 
     Attributes:
-        name: which figure: fig2, fig3, fig4, fig5, fig7, fig8, readers, samples.
+        name: which figure: fig2, fig3, fig4, fig5, fig7, fig8, readers, samples, svhn-fig6.
         model: a run folder, or the name of a shipped model; the figure's own if not given.
         out: folder for the two files, made if it is missing.
         seed: of the scenes; the one of the training run if not given.
         steps: how long fig7 trains; the preset's own number if not given.
-        data_root: the folder that holds MNIST, if the model was trained on it; the environment variable MIST_DATA says
-            the same.
+        data_root: the folder that holds MNIST, if the model was trained on it, which the environment variable MIST_DATA
+            says too; for svhn-fig6 that of the house numbers.
     """
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]

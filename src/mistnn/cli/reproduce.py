@@ -20,6 +20,8 @@ was stopped, and writes an entry for each run.
   table2      detection and classification: MIST, Channel-wise, Supervised
   table3      lifting against SOFT top-K: MIST, Xie20
   table5      how much the K of the training matters, and K that nobody tells
+  svhn        house numbers of two digits: MIST, Supervised, on SVHN's full numbers or, under their own name, on its
+              re-assembled test crops, whichever `--data-root` holds
   off-centre  how often classification alone settles beside the objects, and what helps:
               objective x start of the heat map x window on the patch, on the demo's scenes
   choices     what the papers leave open in the unlabelled case (scales, code size, width, step of the scale), one at a
@@ -36,7 +38,7 @@ LEDGER, PAGE = Path("results"), Path("docs/results.md")
 MOST_JOBS = 4
 """Trainings at a time unless told otherwise: each takes up to 2 GiB."""
 STUDIES = ("off-centre", "choices", "precision", "blood-cells")
-TABLE_NAMES = ("table1", "table2", "table3", "table5")
+TABLE_NAMES = ("table1", "table2", "table3", "table5", "svhn")
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,17 @@ class Reproduce:
     """The arguments.
 
     Attributes:
-        name: which table or study: table1, table2, table3, table5, off-centre, choices, precision or blood-cells.
+        name: which table or study: table1, table2, table3, table5, svhn, off-centre, choices, precision or blood-cells.
         budget: of a table: quick (stated smaller size) or full (the presets as they are; hours).
-        only: of a table: a word that the rows' presets must contain: grid, channelwise, zha18, xie20, supervised.
+        only: of a table: a word that the rows' presets must contain: grid, channelwise, zha18, xie20, supervised,
+            numbers.
         ledger: folder of the entries, made if it is missing.
         runs: of a table or the blood cells: folder of the run folders.
         seeds: how many runs of each row or combination.
         steps: of a study's runs; the study's own number if not given.
         jobs: of a table: trainings at a time, each with its share of the cores; one a core if not given, at most 4.
-        data_root: the folder that holds MNIST, for which the environment variable MIST_DATA stands too; or the blood
-            smears.
+        data_root: the folder that holds MNIST, for which the environment variable MIST_DATA stands too; or that of the
+            house numbers or the blood smears.
     """
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]

@@ -5,7 +5,9 @@ from mistnn.data.folder_images import FolderConfig, FolderImages
 from mistnn.data.gabor import GaborConfig, GaborNoise, Impulses, analytic_power_spectrum, gabor_kernel, gabor_noise
 from mistnn.data.object_size import SizeSuggestion, suggest_object_size
 from mistnn.data.own_folder import FolderImage, OwnFolder, read_folder
+from mistnn.data.placed_numbers import NumbersConfig, PlacedNumbers
 from mistnn.data.scenes import Layout, Recipe, Scenes, ScenesConfig
+from mistnn.data.svhn import SvhnConfig, SvhnImages
 
 __all__ = [
     "DigitSource",
@@ -16,12 +18,16 @@ __all__ = [
     "GaborNoise",
     "Impulses",
     "Layout",
+    "NumbersConfig",
     "OwnFolder",
+    "PlacedNumbers",
     "Recipe",
     "Scenes",
     "ScenesConfig",
     "SizeSuggestion",
     "Split",
+    "SvhnConfig",
+    "SvhnImages",
     "analytic_power_spectrum",
     "download_mnist",
     "gabor_kernel",

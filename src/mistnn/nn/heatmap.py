@@ -35,6 +35,7 @@ class HeatmapConfig:
         normalisation: of the "paper" and the "small" network. The paper names none here. With "none" a score depends on
             its neighbourhood alone, so a large image can be read in tiles.
         start: of the weights. "energy": the first heat map fires where something is to be seen and leans to no side;
+            "contrast": the same of what differs from its neighbours, for photographs, whose empty ground is not black;
             "random": PyTorch's own start, which may look anywhere.
     """
 
@@ -42,7 +43,7 @@ class HeatmapConfig:
     channels: int = 32
     blocks: int = 4
     normalisation: Normalisation = "none"
-    start: Literal["energy", "random"] = "energy"
+    start: Literal["energy", "contrast", "random"] = "energy"
 
     def __post_init__(self) -> None:
         """Refuses sizes that no network can have.
@@ -159,8 +160,10 @@ HeatmapNetwork = PaperHeatmapNetwork | ReleasedHeatmapNetwork | SmallHeatmapNetw
 def build_heatmap_network(channels: int, config: HeatmapConfig) -> HeatmapNetwork:
     """The heat-map network of a configuration, for images of so many channels, its weights as above."""
     network = _NETWORKS[config.network](channels, config)
-    if config.start == "energy":
+    if config.start != "random":
         _start_as_energy(network)
+    if config.start == "contrast":
+        _blind_to_flat_ground(network.entry)
     return network
 
 
@@ -188,3 +191,17 @@ def _start_as_energy(network: HeatmapNetwork) -> None:
         weight = network.score.weight
         # The small network has four scores: alike, so that none of the four pixels is preferred.
         weight.copy_(weight.abs().mean(0, keepdim=True).expand_as(weight) / network.score.in_channels)
+
+
+def _blind_to_flat_ground(entry: nn.Conv2d) -> None:
+    """Makes the weights of each kernel sum to 0 over its pixels: where all pixels are alike nothing is answered.
+
+    Raises:
+        MistError: if the kernels have one pixel only.
+    """
+    if entry.weight[0, 0].numel() == 1:
+        raise MistError("heatmap.start=contrast needs an entry that compares pixels: use the network paper or small")
+    with torch.no_grad():
+        before = entry.weight.square().mean().sqrt()
+        entry.weight.sub_(entry.weight.mean((2, 3), keepdim=True))
+        entry.weight.mul_(before / entry.weight.square().mean().sqrt())

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mistnn.errors import MistError
 from mistnn.nn.blocks import Normalisation, ResidualBlock, layer_norm
+
+FAINTEST = 0.02
+"""Standard deviation of a patch, of values in [0, 1], below which it is not brought up to full contrast (ours)."""
 
 
 @dataclass(frozen=True)
@@ -17,14 +21,15 @@ class EncoderConfig:
     """Which patch encoder.
 
     Attributes:
-        network: "paper" (MIST supplement, section C.1), "released" (the released code's variant) or "small" (three
-            convolutions).
+        network: "paper" (MIST supplement, section C.1), "released" (the released code's variant) "small" (three
+            convolutions) or "levelled" (the small one on patches whose brightness and contrast are evened out first,
+            for photographs).
         width: channels of the first level; they double from level to level. Not stated in the paper; 8 in the
             released code. The small network uses width, 2 x width, 2 x width.
         code: numbers in the code of a patch. 0 takes what the network ends in.
     """
 
-    network: Literal["paper", "released", "small"] = "paper"
+    network: Literal["paper", "released", "small", "levelled"] = "paper"
     width: int = 8
     code: int = 0
 
@@ -41,7 +46,7 @@ class EncoderConfig:
     @property
     def patch_unit(self) -> int:
         """The side of a patch must be a multiple of this, for the encoder halves it several times."""
-        return 2**3 if self.network == "small" else 2**ResidualEncoder.levels
+        return 2**3 if self.network in ("small", "levelled") else 2**ResidualEncoder.levels
 
 
 class ResidualEncoder(nn.Module):
@@ -95,13 +100,19 @@ class ResidualEncoder(nn.Module):
 
 
 class SmallEncoder(nn.Module):
-    """Three 3x3 convolutions, each with ReLU and 2x2 max pooling, and a dense layer: for laptops, not of the paper."""
+    """Three 3x3 convolutions, each with ReLU and 2x2 max pooling, and a dense layer: for laptops, not of the paper.
+
+    "levelled": each patch first gets mean 0 and standard deviation 1 over its pixels and channels, the square of
+    ``FAINTEST`` being added to its variance: a flat patch stays flat, and its gradient finite. The paper's encoder does
+    alike, with layer normalisation.
+    """
 
     def __init__(self, channels: int, size: int, config: EncoderConfig) -> None:
         super().__init__()
         if size % 8:
             raise ValueError(f"the small encoder halves a patch 3 times: its size must be a multiple of 8, got {size}")
         width = config.width
+        self.levelled = config.network == "levelled"
         self.convolutions = nn.ModuleList(
             (
                 nn.Conv2d(channels, width, 3, padding=1),
@@ -115,6 +126,9 @@ class SmallEncoder(nn.Module):
     def forward(self, patches: Tensor) -> Tensor:
         """(patches, channels, size, size) to (patches, code)."""
         features = patches
+        if self.levelled:
+            variance, mean = torch.var_mean(patches, (1, 2, 3), correction=0, keepdim=True)
+            features = (patches - mean) / (variance + FAINTEST**2).sqrt()
         for convolution in self.convolutions:
             # The largest first, the ReLU after it: the same numbers and gradients, with a quarter of the ReLU's work.
             features = F.relu(F.max_pool2d(convolution(features), 2))
@@ -196,13 +210,13 @@ Decoder = ResidualDecoder | SmallDecoder
 
 def build_encoder(channels: int, size: int, config: EncoderConfig) -> Encoder:
     """The patch encoder of a configuration, for patches of so many channels and pixels."""
-    if config.network == "small":
+    if config.network in ("small", "levelled"):
         return SmallEncoder(channels, size, config)
     return ResidualEncoder(channels, size, config, released=config.network == "released")
 
 
 def build_decoder(
-    code: int, channels: int, size: int, family: Literal["paper", "released", "small"], width: int
+    code: int, channels: int, size: int, family: Literal["paper", "released", "small", "levelled"], width: int
 ) -> Decoder:
     """The decoder that belongs to an encoder of a family; the released code has none, so its encoder gets the small."""
     if family == "paper":

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from mistnn.data import FolderConfig, GaborConfig, Split
+from mistnn.data import FolderConfig, GaborConfig, NumbersConfig, Split, SvhnConfig
 from mistnn.errors import MistError
 from mistnn.models.mist import Mist
-from mistnn.presets.systems import DataConfig, SceneModel, open_data
+from mistnn.presets.fixed_box import fixed_box_metrics, precision_metrics
+from mistnn.presets.systems import DataConfig, SceneModel, open_data, size_of
 from mistnn.records import Batch, Detections, Sample, collate
 
 EVALUATION_BATCH = 50
@@ -27,7 +28,7 @@ def evaluate(
         model: in any mode; left in it.
         data: the images.
         split: "validation" while training, "test" for a number that is reported.
-        images: how many.
+        images: how many, at most as many as there are.
         progress: called with (done, of how many).
 
     Returns:
@@ -37,16 +38,19 @@ def evaluate(
         ``recall`` of the impulses, found within half the width of a kernel; ``recall_close``, within half the least
         distance between two; and what places drawn at random reach (``..._chance``). Of a model with several scales
         also ``size_correlation`` and ``size_error`` in pixels, beside ``size_error_constant`` of the best constant size
-        and ``iou50_fixed_size`` of the same places with the median size.
+        and ``iou50_fixed_size`` of the same places with the median size. On house numbers also the numbers of
+        ``mistnn.presets.fixed_box``.
     """
     from mistnn.metrics import DetectionMetrics, ReconstructionMetrics
 
     if isinstance(data, FolderConfig):
         return _evaluate_folder(model, data, split, images)
     samples = open_data(data, split, images)
-    metrics, errors = DetectionMetrics(), ReconstructionMetrics((model.config.channels, data.canvas, data.canvas))
+    images = min(images, len(samples))
+    metrics, errors = DetectionMetrics(), ReconstructionMetrics((model.config.channels, *size_of(data)))
     all_found: list[Detections] = []
     all_boxes: list[Tensor] = []
+    all_labels: list[Tensor] = []
     was_training = model.training
     device = next(model.parameters()).device
     model.eval()
@@ -65,6 +69,7 @@ def evaluate(
                     errors.update(rebuilt, batch.images)
                 all_found.extend(found)
                 all_boxes.extend(batch.boxes)
+                all_labels.extend(batch.labels or [])
             if progress is not None:
                 progress(min(start + EVALUATION_BATCH, images), images)
     model.train(was_training)
@@ -74,6 +79,8 @@ def evaluate(
         result |= errors.compute()
     if isinstance(data, GaborConfig):
         result |= _impulse_metrics(all_found, all_boxes, data)
+    if isinstance(data, SvhnConfig | NumbersConfig) and model.class_names:
+        result |= precision_metrics(all_found, all_boxes, all_labels) | fixed_box_metrics(data, all_boxes, all_labels)
     if isinstance(model, Mist) and len(model.config.scales) > 1:
         result |= _size_metrics(all_found, all_boxes)
     return result

@@ -15,7 +15,8 @@ import cattrs
 import torch
 from torch import nn
 
-from mistnn.data import FolderConfig, GaborConfig, ScenesConfig, Split
+from mistnn.data import FolderConfig, GaborConfig, NumbersConfig, ScenesConfig, Split, SvhnConfig
+from mistnn.data.number_list import DIGITS
 from mistnn.data.own_folder import read_folder
 from mistnn.errors import MistError
 from mistnn.models.mist import Mist, MistConfig, StepConfig
@@ -49,7 +50,8 @@ class Experiment:
 
     Attributes:
         model: the network, MIST's or a rival's.
-        data: composed scenes (training, validation and test scenes never share a digit) or Gabor noise.
+        data: composed scenes (training, validation and test scenes never share a digit), Gabor noise, a folder of
+            images or house numbers.
         step: the lifted step, or another way to train.
         train: the loop. Its seed also starts the weights; ``data.seed`` chooses the scenes, so that runs of different
             ``train.seed`` are tested on the same ones.
@@ -275,9 +277,16 @@ def check(experiment: Experiment) -> None:
     Raises:
         MistError: naming the fields, their values and the mend.
     """
+    if experiment.evaluation_images < 0:
+        raise MistError(
+            f"evaluation_images={experiment.evaluation_images} is negative: give 0 to measure nothing while training"
+        )
     model, data = experiment.model, experiment.data
     if isinstance(data, FolderConfig):
         _check_folder(experiment, data)
+        return
+    if isinstance(data, SvhnConfig | NumbersConfig):
+        _check_numbers(experiment, data)
         return
     if model.class_names and isinstance(data, GaborConfig):
         raise MistError("Gabor noise has no classes to learn: give --model.class-names nothing, or another preset")
@@ -299,10 +308,20 @@ def check(experiment: Experiment) -> None:
         )
     if model.channels != 1:
         raise MistError(f"model.channels={model.channels}, but these images are grey: give 1")
-    if experiment.evaluation_images < 0:
-        raise MistError(
-            f"evaluation_images={experiment.evaluation_images} is negative: give 0 to measure nothing while training"
-        )
+
+
+def _check_numbers(experiment: Experiment, data: SvhnConfig | NumbersConfig) -> None:
+    model = experiment.model
+    if not isinstance(model, MistConfig):
+        raise MistError("house numbers are for MIST and its supervised twin: train a preset mist-... or supervised-...")
+    if model.class_names and len(model.class_names) != DIGITS:
+        raise MistError(f"model.class_names has {len(model.class_names)} classes, and there are {DIGITS} digits")
+    if model.channels != 3:
+        raise MistError(f"model.channels={model.channels}, but these images are in colour: give 3")
+    if model.preparation.changes:
+        raise MistError("model.preparation must leave house numbers as they are: their size is data.height, data.width")
+    if not 1 <= model.k <= data.height * data.width:
+        raise MistError(f"model.k={model.k} must be from 1 to the {data.height * data.width} pixels of the image")
 
 
 def _check_folder(experiment: Experiment, data: FolderConfig) -> None:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 
-from mistnn.data import FolderConfig, FolderImages, GaborConfig, GaborNoise, Scenes, ScenesConfig, Split
+from mistnn.data import (
+    FolderConfig,
+    FolderImages,
+    GaborConfig,
+    GaborNoise,
+    NumbersConfig,
+    PlacedNumbers,
+    Scenes,
+    ScenesConfig,
+    Split,
+    SvhnConfig,
+    SvhnImages,
+)
 from mistnn.errors import MistError
 from mistnn.models.mist import LiftedStep, Mist, MistConfig, StepConfig, SupervisedStep, SupervisedStepConfig
 from mistnn.models.rivals import (
@@ -28,7 +40,7 @@ ModelConfig = MistConfig | GridConfig | ChannelwiseConfig | Xie20Config | Zha18C
 TrainingStepConfig = StepConfig | SupervisedStepConfig | RivalStepConfig | Zha18StepConfig
 """How it is trained."""
 
-DataConfig = ScenesConfig | GaborConfig | FolderConfig
+DataConfig = ScenesConfig | GaborConfig | FolderConfig | SvhnConfig | NumbersConfig
 """Images that are made on the fly, or a folder of them; which kind, is told by the fields of the configuration."""
 
 
@@ -44,11 +56,26 @@ def at_root(data: DataConfig, root: str | None) -> DataConfig:
     return data if isinstance(data, GaborConfig) else dataclasses.replace(data, root=root)
 
 
-def open_data(data: DataConfig, split: Split, length: int | None) -> Scenes | GaborNoise | FolderImages:
-    """The data set of a configuration; of a folder no more images than there are."""
-    if isinstance(data, FolderConfig):
-        return FolderImages(data, split, length)
-    return Scenes(data, split, length) if isinstance(data, ScenesConfig) else GaborNoise(data, split, length)
+def open_data(
+    data: DataConfig, split: Split, length: int | None
+) -> Scenes | GaborNoise | FolderImages | SvhnImages | PlacedNumbers:
+    """The data set of a configuration; of a folder or of SVHN no more images than there are."""
+    match data:
+        case ScenesConfig():
+            return Scenes(data, split, length)
+        case GaborConfig():
+            return GaborNoise(data, split, length)
+        case FolderConfig():
+            return FolderImages(data, split, length)
+        case SvhnConfig():
+            return SvhnImages(data, split, length)
+        case NumbersConfig():
+            return PlacedNumbers(data, split, length)
+
+
+def size_of(data: ScenesConfig | GaborConfig | SvhnConfig | NumbersConfig) -> tuple[int, int]:
+    """Height and width of the images."""
+    return (data.height, data.width) if isinstance(data, SvhnConfig | NumbersConfig) else (data.canvas, data.canvas)
 
 
 def kind_of(model: ModelConfig) -> str:

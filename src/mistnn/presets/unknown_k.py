@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mistnn.data import FolderConfig, Split
+from mistnn.data import FolderConfig, NumbersConfig, Split, SvhnConfig
 from mistnn.errors import MistError
 from mistnn.inference.counting import above, choose_threshold
 from mistnn.presets.evaluation import EVALUATION_BATCH
@@ -33,6 +33,8 @@ def evaluate_unknown_k(model: SceneModel, data: DataConfig, split: Split, images
 
     if isinstance(data, FolderConfig):
         raise MistError("a folder of your own is always measured without K: `mist evaluate` does so")
+    if isinstance(data, SvhnConfig | NumbersConfig):
+        raise MistError("all house numbers here have as many digits: there is no K to find")
     most = 2 * max(data.counts)
     known = open_data(data, "train", images)
     learnt = [known[index] for index in range(images)]

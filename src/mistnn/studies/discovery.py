@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from mistnn.data import GaborConfig, GaborNoise, Scenes, ScenesConfig
+from mistnn.data import GaborConfig, GaborNoise, NumbersConfig, Scenes, ScenesConfig, SvhnConfig
 from mistnn.data.gabor import gabor_kernel, tone
 from mistnn.errors import MistError
 from mistnn.models.mist import Mist
@@ -60,11 +60,12 @@ def data_of(model: str | Path, seed: int | None = None, root: str | None = None,
         figure: named in the error.
 
     Raises:
-        MistError: if there is no such model, or it was trained on Gabor noise.
+        MistError: if there is no such model, or it was trained on other images.
     """
     data = restore(model).data
     if not isinstance(data, ScenesConfig):
-        raise MistError(f"{figure} shows scenes of digits and {model} was trained on Gabor noise: draw fig4 with it")
+        mend = "draw svhn-fig6" if isinstance(data, SvhnConfig | NumbersConfig) else "on Gabor noise draw fig4"
+        raise MistError(f"{figure} shows scenes of digits and {model} was trained on other images: {mend} with it")
     return dataclasses.replace(data, seed=data.seed if seed is None else seed, root=data.root if root is None else root)
 
 

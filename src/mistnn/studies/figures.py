@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mistnn.data import Scenes, ScenesConfig
+from mistnn.data import NumbersConfig, Scenes, ScenesConfig, SvhnConfig
 from mistnn.errors import MistError
+from mistnn.presets import open_data, restore
 from mistnn.presets.systems import SceneModel
 from mistnn.studies.comparison import figure_2, figure_readers
 from mistnn.studies.demo import view_scenes
@@ -27,6 +28,9 @@ Draw = Callable[[str | Path | None, int | None, str | None], "Figure"]
 
 CLASSES_MODEL = "mist-mnist-hard"
 """The model of figure 5."""
+
+NUMBER_IMAGES = 18
+"""House numbers in the figure of S001 (our choice)."""
 
 SCENES = 8
 """Scenes in figure 5; the paper shows two."""
@@ -110,6 +114,35 @@ def figure_5(model: str | Path | None = None, seed: int | None = None, root: str
     )
 
 
+def svhn_figure_6(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
+    """Boxes and digits on test images of house numbers: right ones, wrong ones and missed digits.
+
+    Raises:
+        MistError: if no run on house numbers is given: weights trained on them don't ship with the package.
+
+    Reference: earlier MIST version (S001), figure 6.
+    """
+    if model is None:
+        raise MistError("svhn-fig6 needs a run on house numbers: train mist-svhn or mist-numbers, and give --model RUN")
+    data = restore(model).data
+    if not isinstance(data, SvhnConfig | NumbersConfig):
+        raise MistError(f"svhn-fig6 shows house numbers, and {model} was trained on other images: give another run")
+    data = dataclasses.replace(data, root=root, seed=data.seed if seed is None else seed)
+    network, images = load_model(model), open_data(data, "test", NUMBER_IMAGES)
+    assert isinstance(network, SceneModel)
+    views = view_scenes(network, [images[index] for index in range(len(images))])
+    return draw_scenes(
+        [view.image for view in views],
+        [view.detections for view in views],
+        [view.boxes for view in views if view.boxes is not None],
+        [view.labels for view in views if view.labels is not None] if network.class_names else None,
+        network.class_names,
+        columns=3,
+        correct=[view.correct for view in views if view.correct is not None],
+        inches=2.8,
+    )
+
+
 def sample_sheet(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
     """Scenes of every layout with their true boxes; the model plays no part."""
     seed = 0 if seed is None else seed
@@ -140,4 +173,5 @@ FIGURES: Mapping[str, Draw] = {
     "fig8": figure_8,
     "readers": figure_readers,
     "samples": sample_sheet,
+    "svhn-fig6": svhn_figure_6,
 }

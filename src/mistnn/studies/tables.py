@@ -13,6 +13,9 @@ from typing import Literal
 
 import torch
 
+from mistnn.data import NumbersConfig, SvhnConfig
+from mistnn.data.placed_numbers import holds_numbers
+from mistnn.data.svhn import holds_svhn
 from mistnn.errors import MistError
 from mistnn.models.mist import MistConfig
 from mistnn.presets import Experiment, evaluate_stored, find_preset, train
@@ -61,6 +64,29 @@ def rows_of(table: Table, only: str | None) -> list[Row]:
         systems = ", ".join(dict.fromkeys(row.system.partition(",")[0] for row in table.rows))
         raise MistError(f"--only {only}: {table.command} has no such system or preset; it has {systems}")
     return rows
+
+
+def served(rows: Sequence[Row], root: str | None, say: Callable[[str], None]) -> list[Row]:
+    """The rows whose images lie in a folder; house numbers are of one kind or the other. All others are kept.
+
+    Raises:
+        MistError: if rows on house numbers are all there is, and the folder holds neither kind.
+    """
+    kept = []
+    for row in rows:
+        data = find_preset(row.name).experiment.data
+        holds = {SvhnConfig: holds_svhn, NumbersConfig: holds_numbers}.get(type(data))
+        if holds is None or (root is not None and holds(Path(root).expanduser())):
+            kept.append(row)
+    if not kept:
+        raise MistError(
+            "these rows need house numbers, which are not part of the package: give --data-root, the folder of SVHN's "
+            f"full numbers (train/, test/) or of the re-assembled ones (boxes.json), not {root}"
+        )
+    for row in rows:
+        if row not in kept:
+            say(f"{row.name}: left out, {root} holds other images")
+    return kept
 
 
 def experiment_of(row: Row, budget: Budget, seed: int, root: str | None, factor: float = 1.0) -> Experiment:
@@ -120,7 +146,7 @@ def run_table(
         How many entries are new.
     """
     filler = _Filler(table, budget, results, runs, root, say)
-    rows = rows_of(table, only)
+    rows = served(rows_of(table, only), root, say)
     if jobs > 1:
         filler.train_together(rows, seeds, jobs)
     return sum(filler.fill(row, seeds) for row in rows)
@@ -189,7 +215,7 @@ class _Filler:
         images = QUICK_IMAGES if self.budget == "quick" else FULL_IMAGES
         for seed in lacking:
             weights = row.name if self._is_shipped(row, seed) else self._trained(row, seed, factor)
-            metrics = evaluate_stored(weights, images, 0, self.root, unknown_k=_reads(row) and _is_mist(row))
+            metrics = evaluate_stored(weights, images, 0, self.root, unknown_k=_reads(row) and _finds_k(row))
             command = f"mist reproduce {self.table.command} --budget {self.budget} --seeds {seed + 1} --only {row.name}"
             entry = make_entry(weights, metrics, images, 0, command, name, self._note(row, factor))
             write_entry(entry, self._file(name, seed))
@@ -283,8 +309,10 @@ def _reads(row: Row) -> bool:
     return bool(find_preset(row.name).experiment.model.class_names)
 
 
-def _is_mist(row: Row) -> bool:
-    return isinstance(find_preset(row.name).experiment.model, MistConfig)
+def _finds_k(row: Row) -> bool:
+    """Whether it makes sense to measure it without K: all house numbers have two digits."""
+    experiment = find_preset(row.name).experiment
+    return isinstance(experiment.model, MistConfig) and not isinstance(experiment.data, SvhnConfig | NumbersConfig)
 
 
 def _line(what: str, names: tuple[str, ...], metrics: Mapping[str, float]) -> str:

@@ -62,7 +62,7 @@ class SupervisedStep:
         """Trains both networks on the truth; returns the scalars to log."""
         self._schedule(iteration)
         model, images = self.model, batch.images.contiguous(memory_format=torch.channels_last)
-        keypoints = model.keypoints_of(self.true_boxes(batch))
+        keypoints = self.true_keypoints(batch)
         task = model.task_network(model.cut(images, keypoints))
         losses: dict[str, Tensor] = {}
         if task.logits is not None:
@@ -80,6 +80,16 @@ class SupervisedStep:
         for optimizer in self.optimizers.values():
             optimizer.step()
         return {name: value.detach() for name, value in {**losses, "heatmap": heat}.items()}
+
+    def true_keypoints(self, batch: Batch) -> Tensor:
+        """(batch, objects, 3): true centres, and the true scale as far as the model has it.
+
+        A model of one scale cuts patches of one size in prediction, so it is taught on these: on patches of the true
+        size it would learn to read what it never gets to see.
+        """
+        keypoints = self.model.keypoints_of(self.true_boxes(batch))
+        scales = self.model.config.scales
+        return torch.cat((keypoints[..., :2], keypoints[..., 2:].clamp(scales[0], scales[-1])), dim=-1)
 
     @staticmethod
     def true_boxes(batch: Batch) -> Tensor:

@@ -1,0 +1,203 @@
+"""From SVHN's own files to a plain list: ``digitStruct.mat`` is read once and ``boxes.json`` written beside it.
+
+The official format 1 ("full numbers") is three archives, each a folder of PNG files with a ``digitStruct.mat``::
+
+    svhn/
+      train/  train.tar.gz      33,402 images     either the folder or the archive, which is unpacked beside itself
+      test/   test.tar.gz       13,068 images
+      extra/  extra.tar.gz      202,353 images; only if asked for
+
+``digitStruct.mat`` is MATLAB 7.3, which is HDF5: it is read with h5py, an extra. The list that is written needs it no
+more; ``boxes.sha256`` beside it says of which ``digitStruct.mat`` it was made, and it is made anew when that changes.
+
+Convention: a box is (left, top, left + width, top + height) as written, taken as corners in pixels from 0, cut at the
+border of its image; the label 10 is the digit 0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import importlib
+import json
+import logging
+import os
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from mistnn.data.number_list import LIST, image_size
+from mistnn.errors import MistError
+from mistnn.files import replace_file
+
+Part = Literal["train", "test", "extra"]
+
+ADDRESS = "http://ufldl.stanford.edu/housenumbers/"
+"""Where the archives are published; they are for non-commercial use only, and nothing is fetched from here."""
+ARCHIVE_SHA256: Mapping[str, str] = MappingProxyType(
+    {
+        "train.tar.gz": "4b17bb33b6cd8f963493168f80143da956f28ec406cc12f8e5745a9f91a51898",
+        "test.tar.gz": "57ac9ceb530e4aa85b55d991be8fc49c695b3d71c6f6a88afea86549efde7fb5",
+    }
+)
+"""Of the whole archives, for who wants to check a download (as docTR's loader states them; the authors name none, and
+none is known to us for extra.tar.gz). A copy that is packed otherwise is read too."""
+MAT, MADE_OF = "digitStruct.mat", "boxes.sha256"
+ZERO = 10
+"""The label of the digit 0."""
+FIELDS = ("left", "top", "width", "height", "label")
+
+_log = logging.getLogger(__name__)
+
+
+class Described(NamedTuple):
+    """What ``digitStruct.mat`` says of an image: (left, top, width, height) and the label of each digit."""
+
+    name: str
+    boxes: list[tuple[float, float, float, float]]
+    labels: list[int]
+
+
+def prepare_part(root: Path, part: Part) -> Path:
+    """The folder of a part with its ``boxes.json``, unpacked and converted if that has not been done.
+
+    Args:
+        root: holds the parts.
+        part: "train", "test" or "extra".
+
+    Raises:
+        MistError: nothing there; h5py missing; a broken archive or ``digitStruct.mat``; an image that is described but
+            missing; a folder that can't be written to.
+    """
+    if not root.is_dir():
+        raise MistError(f"the folder {root} does not exist: {_help(part)}")
+    folder, archive = root / part, root / f"{part}.tar.gz"
+    if not folder.is_dir():
+        if not archive.is_file():
+            raise MistError(f"{root} holds neither {part}/ nor {part}.tar.gz: {_help(part)}")
+        _unpack(archive, folder)
+    mat, made, kept = folder / MAT, folder / MADE_OF, folder / LIST
+    if not mat.is_file():
+        if kept.is_file():
+            return folder  # converted elsewhere
+        raise MistError(f"{folder} has no {MAT}, which says what its images show: unpack {part}.tar.gz again")
+    digest = _digest(mat)
+    if kept.is_file() and made.is_file() and made.read_text(encoding="ascii", errors="replace").strip() == digest:
+        return folder
+    entries = list(_entries(folder, read_digit_struct(mat)))
+    with _writing(folder):
+        replace_file(kept, json.dumps(entries).encode(), aside=f".{os.getpid()}.tmp")
+        replace_file(made, f"{digest}\n".encode(), aside=f".{os.getpid()}.tmp")
+    return folder
+
+
+def read_digit_struct(path: Path) -> list[Described]:
+    """What a ``digitStruct.mat`` says, in its order.
+
+    Raises:
+        MistError: if h5py is missing, or the file is broken or another.
+    """
+    h5py = _h5py()
+    try:
+        with h5py.File(path, "r") as file:
+            struct = file["digitStruct"]
+            names, boxes = struct["name"][()].ravel(), struct["bbox"][()].ravel()
+            return [_described(file, name, box) for name, box in zip(names, boxes, strict=True)]
+    except (OSError, KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise MistError(f"{path} is no whole {MAT} of SVHN ({why}): unpack its archive again") from error
+
+
+def _described(file: Any, name: Any, box: Any) -> Described:
+    text = "".join(chr(code) for code in file[name][()].ravel().tolist())
+    group = file[box]
+    columns = [[_value(file, one) for one in group[field][()].ravel()] for field in FIELDS]
+    if len({len(column) for column in columns}) > 1:
+        raise ValueError(f"the fields of {text} differ in length")
+    rows = list(zip(*columns, strict=True))
+    labels = [int(row[4]) for row in rows]
+    if any(not 1 <= label <= ZERO for label in labels):
+        raise ValueError(f"{text} has the labels {labels}, which must be 1 to 10")
+    return Described(text, [(row[0], row[1], row[2], row[3]) for row in rows], [label % ZERO for label in labels])
+
+
+def _value(file: Any, stored: Any) -> float:
+    """A number: stored as it is where an image has one digit, else behind a reference."""
+    return float(stored) if isinstance(stored, int | float | np.number) else float(file[stored][()].item())
+
+
+def _entries(folder: Path, described: list[Described]) -> Iterator[dict[str, Any]]:
+    outside = 0
+    for one in described:
+        width, height = image_size(folder / one.name)
+        corners = np.array([(x, y, x + w, y + h) for x, y, w, h in one.boxes], dtype=np.float64).reshape(-1, 4)
+        corners = corners.clip(0, [width, height] * 2)
+        if not np.all(corners[:, 2:] > corners[:, :2]):
+            outside += 1
+            continue
+        yield {
+            "file": one.name,
+            "width": width,
+            "height": height,
+            "boxes": corners.tolist(),
+            "labels": [str(label) for label in one.labels],
+        }
+    if outside == len(described):
+        raise MistError(
+            f"{folder / MAT} puts every box outside its image: it is of other images, unpack the archive again"
+        )
+    if outside:
+        _log.warning("%s: %d images with a box outside of them are left out", folder / MAT, outside)
+
+
+def _h5py() -> Any:
+    try:
+        return importlib.import_module("h5py")
+    except ImportError as error:
+        raise MistError(f'{MAT} is read with h5py, which is not installed: pip install "mistnn[svhn]"') from error
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpacks the folder of a part, whole or not at all."""
+    with _writing(archive.parent), tempfile.TemporaryDirectory(dir=archive.parent) as aside:
+        try:
+            with tarfile.open(archive, "r:gz") as packed:
+                packed.extractall(aside, filter="data")
+        except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise MistError(f"{archive} can't be unpacked ({error}): {_whole(archive)}") from error
+        inner = Path(aside) / folder.name
+        if not inner.is_dir():
+            raise MistError(f"{archive} holds no folder {folder.name}/: it is no archive of SVHN's full numbers")
+        shutil.move(inner, folder)
+
+
+def _whole(archive: Path) -> str:
+    digest = ARCHIVE_SHA256.get(archive.name)
+    return "get it again" + ("" if digest is None else f"; the published file has the sha256 {digest}")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _help(part: Part) -> str:
+    return f"give the folder with {part}.tar.gz of {ADDRESS}, or its contents, with --data-root"
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MistError(
+            f"can't write to {folder} ({error.strerror or error}): SVHN is unpacked and listed there"
+        ) from error
