@@ -19,6 +19,9 @@ was stopped, and writes an entry for each run.
   table1      reconstruction without labels: MIST, Grid, Channel-wise, Zha18 (Esl16 is not in the package yet)
   table2      detection and classification: MIST, Channel-wise, Supervised
   table3      lifting against SOFT top-K: MIST, Xie20
+  table4      photographs of PASCAL+COCO: MIST, Xie20; needs --data-root, a folder that `mist build pascal-coco` made,
+              and --backbone, a file with the weights of ResNet34
+  voc07       the same for all of VOC 2007 (`mist build voc07`), with four anchors
   table5      how much the K of the training matters, and K that nobody tells
   off-centre  how often classification alone settles beside the objects, and what helps:
               objective x start of the heat map x window on the patch, on the demo's scenes
@@ -34,7 +37,7 @@ LEDGER, PAGE = Path("results"), Path("docs/results.md")
 MOST_JOBS = 4
 """Trainings at a time unless told otherwise: each takes up to 2 GiB."""
 STUDIES = ("off-centre", "choices", "precision")
-TABLE_NAMES = ("table1", "table2", "table3", "table5")
+TABLE_NAMES = ("table1", "table2", "table3", "table4", "table5", "voc07")
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Reproduce:
     """The arguments.
 
     Attributes:
-        name: which table or study: table1, table2, table3, table5, off-centre, choices or precision.
+        name: which table or study: table1, table2, table3, table4, table5, voc07, off-centre, choices or precision.
         budget: of a table: quick (stated smaller size) or full (the presets as they are; hours).
         only: of a table: a word that the rows' presets must contain: grid, channelwise, zha18, xie20, supervised.
         ledger: folder of the entries, made if it is missing.
@@ -50,7 +53,9 @@ class Reproduce:
         seeds: how many runs of each row or combination.
         steps: of a study's runs; the study's own number if not given.
         jobs: of a table: trainings at a time, each with its share of the cores; one a core if not given, at most 4.
-        data_root: the folder that holds MNIST; the environment variable MIST_DATA says the same.
+        data_root: the folder that holds MNIST; the environment variable MIST_DATA says the same; of photographs
+            the built folder.
+        backbone: of photographs: weights of ResNet34, a file; or hub, to fetch them.
     """
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
@@ -62,6 +67,7 @@ class Reproduce:
     steps: OptionalNumber = None
     jobs: OptionalNumber = None
     data_root: OptionalFolder = None
+    backbone: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
 
     def __post_init__(self) -> None:
         """Refuses impossible values."""
@@ -115,7 +121,15 @@ def _table(request: Reproduce) -> int:
         read_ledger(request.ledger)  # a broken entry is told before hours of work
     jobs = min(cores(), MOST_JOBS) if request.jobs is None else request.jobs
     new = run_table(
-        table, request.budget, request.seeds, request.ledger, request.runs, request.only, request.data_root, jobs=jobs
+        table,
+        request.budget,
+        request.seeds,
+        request.ledger,
+        request.runs,
+        request.only,
+        request.data_root,
+        jobs=jobs,
+        backbone=request.backbone,
     )
     print(f"\n{table.title}, {request.budget}\n")
     print("\n".join(table_lines(table, read_ledger(request.ledger), QUICK if request.budget == "quick" else "")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from mistnn.errors import MistError
-from mistnn.presets import mist_digits, mist_discover, my_folder, rivals
+from mistnn.presets import mist_digits, mist_discover, my_folder, natural, rivals
 from mistnn.presets.evaluation import evaluate
 from mistnn.presets.experiment import (
     Experiment,
@@ -23,7 +23,13 @@ from mistnn.presets.unknown_k import evaluate_unknown_k
 
 PRESETS: dict[str, Preset] = {
     preset.name: preset
-    for preset in (*mist_digits.PRESETS, *mist_discover.PRESETS, *rivals.PRESETS, *my_folder.PRESETS)
+    for preset in (
+        *mist_digits.PRESETS,
+        *mist_discover.PRESETS,
+        *rivals.PRESETS,
+        *natural.PRESETS,
+        *my_folder.PRESETS,
+    )
 }
 
 

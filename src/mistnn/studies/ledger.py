@@ -6,13 +6,14 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import cattrs
 
 from mistnn.errors import MistError
 from mistnn.presets import Experiment, find_preset, restore
 from mistnn.presets.experiment import read_log
+from mistnn.studies.natural_tables import NATURAL_TABLES
+from mistnn.studies.rows import Row, Table
 from mistnn.training.runfolder import METRICS, write_atomically
 from mistnn.weights import TrainingRecord, commit, explain, hardware, read_config, resolve, strict_converter, versions
 
@@ -54,42 +55,6 @@ class Entry:
     command: str
     note: str = ""
     measured_by: str = ""
-
-
-class Row(NamedTuple):
-    """A row of a table of the paper.
-
-    Attributes:
-        system: as the paper prints it.
-        data: the data set.
-        name: of the ledger entries that repeat it.
-        paper: the paper's numbers, in the order of the table's columns; ``None`` where it has none.
-    """
-
-    system: str
-    data: str
-    name: str
-    paper: tuple[float | None, ...]
-
-
-class Table(NamedTuple):
-    """A table of the paper, theirs beside ours.
-
-    Attributes:
-        command: what ``mist reproduce`` calls it.
-        title: with the paper's own number of the table.
-        columns: the metrics, as the ledger's entries name them.
-        rows: of the table.
-        unknown_k: whether K that is not told is measured too.
-        note: what a reader of the table should know.
-    """
-
-    command: str
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
-    unknown_k: bool = False
-    note: str = ""
 
 
 QUICK = "-quick"
@@ -165,6 +130,7 @@ TABLES = (
             "of the area under the interpolated curve, a detection being right at IoU 0.5 and above."
         ),
     ),
+    *NATURAL_TABLES,
 )
 
 QUICK_NOTE = (
