@@ -321,7 +321,7 @@ def test_what_can_not_be_built(voc, tmp_path):
         build_photographs("x", dataclasses.replace(MINE, classes=("bird", "aeroplane")), tmp_path / "out", voc, None)
     with pytest.raises(MistError, match="no image passes the filters .*too large"):
         build(tmp_path, voc, largest_share=0.001)
-    with pytest.raises(MistError, match="none is for test"):
+    with pytest.raises(MistError, match="none is for validation or test"):
         build(tmp_path, voc, shares=(98, 1, 1))
     (voc / "ImageSets" / "Main" / "val.txt").unlink()
     with pytest.raises(MistError, match="none is for validation, .*val.txt"):
