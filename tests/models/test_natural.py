@@ -264,6 +264,17 @@ def test_other_impossible_values():
             dataclasses.replace(base, **wrong)
 
 
+@pytest.mark.plain
+def test_unknown_words():
+    for base, wrong in (
+        (MIST, {"head": "deep"}),
+        (NaturalStepConfig(), {"order": "random"}),
+        (NaturalStepConfig(), {"gaussian": "box"}),
+    ):
+        with pytest.raises(MistError, match="is unknown: use"):
+            dataclasses.replace(base, **wrong)
+
+
 def test_gaussian_of_both_readings():
     paper, released = (
         NaturalStep(
