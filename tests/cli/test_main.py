@@ -167,7 +167,7 @@ def test_other_errors_of_the_system_are_shown_in_full(monkeypatch: pytest.Monkey
         (["evaluate", "no-such-model"], ["'no-such-model'", "shipped models"]),
         (["predict", "x", "y"], ["--out DIR must be given"]),
         (["predict", "no-such-model", "y", "--out", "z"], ["'no-such-model'"]),
-        (["figure", "fig6"], ["'fig6'", "fig5"]),
+        (["figure", "fig9"], ["'fig9'", "fig8"]),
         (["figure", "fig5", "--model", "no-such-model"], ["'no-such-model'"]),
         (["figure", "fig5", "--seed", "-2"], ["--seed -2"]),
     ],

@@ -58,8 +58,8 @@ def test_right_needs_overlap_and_class() -> None:
 
 
 def test_mistakes(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(MistError, match="fig6.*choose one of fig2, fig3"):
-        draw_figure("fig6", run, tmp_path / "out")
+    with pytest.raises(MistError, match="fig9.*choose one of fig2, fig3"):
+        draw_figure("fig9", run, tmp_path / "out")
     (tmp_path / "file").write_text("mine")
     assert main(["figure", "fig5", "--model", str(run), "--out", str(tmp_path / "file")]) == 2
     only_line(capsys.readouterr().err, f"--out {tmp_path / 'file'}")

@@ -105,8 +105,14 @@ def test_what_was_not_run_is_said_beside_the_papers_number() -> None:
 
 
 def test_papers_numbers() -> None:
-    """MIST (CVPR 2021), Tables 1 to 3 and 5: RMSE; IoU50, classified, both; average precision."""
+    """MIST (CVPR 2021), Tables 1 to 5 and supplement E: RMSE; IoU50, classified, both; F1; average precision."""
     errors, second, third, fifth = (find_table(f"table{number}") for number in (1, 2, 3, 5))
+    photographs = {row.name: row.paper for command in ("table4", "voc07") for row in find_table(command).rows}
+    assert find_table("table4").columns == ("precision", "recall", "f1")
+    assert find_table("voc07").columns[0] == "f1"
+    assert photographs["mist-pascal-coco"] == (0.874, 0.555, 0.679)
+    assert photographs["xie20-pascal-coco"] == (0.727, 0.510, 0.600)
+    assert photographs["mist-voc07"][0] == 0.338 and photographs["xie20-voc07"][0] == 0.298
     assert [row.paper[0] for row in fifth.rows] == [0.922, 0.901, 0.908]
     assert errors.columns[0] == "rmse" and second.columns == third.columns == ("iou50", "classified", "both")
     first = {(row.system.split(",")[0], row.data): row.paper[0] for row in errors.rows}

@@ -35,8 +35,9 @@ MEANINGS = {
     "size_correlation": "correlation of predicted and true sizes, of detections near an object",
     "size_error": "mean absolute error of these sizes, in pixels",
     "size_error_constant": "the same of the best constant size",
-    "precision": "Gabor noise: share of the detections with an impulse of their own within half a kernel's width",
-    "recall": "share of the impulses with a detection of their own there",
+    "precision": "share of the detections that are right: with an object of their class around their centre; in Gabor "
+    "noise with an impulse within half a kernel's width",
+    "recall": "share of the objects, or impulses, with a detection of their own like that",
     "precision_chance": "the precision of as many places drawn at random",
     "recall_close": "recall within half the least distance between two impulses",
     "recall_close_chance": "the same of places drawn at random",
@@ -49,11 +50,15 @@ MEANINGS = {
     "presence": "share of images and classes of which it is said rightly whether the class is there",
     "presence_guess": "the same of always saying what is true of most training images, for comparison",
     "f1": "of found and true objects, a box being right whose centre lies in a true box of its class",
+    "precision_iou50": "the precision of boxes that overlap an object of their class by more than half (IoU > 0.5)",
+    "recall_iou50": "the recall of such boxes",
+    "f1_iou50": "the F1 of such boxes",
+    "found": "detections in all images, those called background left out",
     "threshold": "the score from which boxes are counted",
     "images": "scenes measured",
     "objects": "objects in them",
 }
-WHOLE = ("images", "objects")
+WHOLE = ("images", "objects", "found")
 
 
 @dataclass(frozen=True)

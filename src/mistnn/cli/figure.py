@@ -21,6 +21,9 @@ Draws a figure of MIST (CVPR 2021) with a trained model, as PNG and PDF.
   fig4     Gabor noise: input, impulses and synthesis; true kernels above the ones found.
            An impulse counts as found within half a kernel's width
   fig5     boxes and classes on test scenes
+  fig6     photographs: boxes and classes of MIST, and below of Xie20. `--model DIR` is the folder of the
+           runs of `mist reproduce table4` (runs/tables if not given) or one run; needs `--data-root`,
+           the folder that `mist build` made
   fig7     both losses over a training. `--model RUN` draws a run's log; without it the preset
            demo-discover is trained, and the heat map of a test scene is shown at some steps
   fig8     boxes and synthesis on scenes of unevenly placed digits
@@ -37,13 +40,13 @@ class Figure:
     """The arguments.
 
     Attributes:
-        name: which figure: fig2, fig3, fig4, fig5, fig7, fig8, readers, samples, svhn-fig6.
+        name: which figure: fig2, fig3, fig4, fig5, fig6, fig7, fig8, readers, samples, svhn-fig6.
         model: a run folder, or the name of a shipped model; the figure's own if not given.
         out: folder for the two files, made if it is missing.
         seed: of the scenes; the one of the training run if not given.
         steps: how long fig7 trains; the preset's own number if not given.
         data_root: the folder that holds MNIST, if the model was trained on it, which the environment variable MIST_DATA
-            says too; for svhn-fig6 that of the house numbers.
+            says too; for fig6 that of the photographs, for svhn-fig6 that of the house numbers.
     """
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]

@@ -42,6 +42,7 @@ COMMANDS = {
     "demo": Command("mistnn.cli.demo", "[--out DIR]", "learn to find and read digits from nothing, and write a report"),
     "presets": Command("mistnn.cli.presets", "", "list the experiments that can be trained"),
     "inspect": Command("mistnn.cli.inspect", "DIR [--out FILE.png]", "see what a folder of your own images holds"),
+    "build": Command("mistnn.cli.build", "NAME --out DIR", "make the photographs of PASCAL+COCO or VOC07 from copies"),
     "train": Command("mistnn.cli.train", "PRESET [--out DIR]", "train a preset; --resume DIR goes on with a run"),
     "evaluate": Command("mistnn.cli.evaluate", "MODEL", "measure a trained model on test scenes"),
     "report": Command("mistnn.cli.report", "MODEL --data-root DIR", "show on a page how well a model counts a folder"),

@@ -19,6 +19,9 @@ was stopped, and writes an entry for each run.
   table1      reconstruction without labels: MIST, Grid, Channel-wise, Zha18 (Esl16 is not in the package yet)
   table2      detection and classification: MIST, Channel-wise, Supervised
   table3      lifting against SOFT top-K: MIST, Xie20
+  table4      photographs of PASCAL+COCO: MIST, Xie20; needs --data-root, a folder that `mist build pascal-coco` made,
+              and --backbone, a file with the weights of ResNet34
+  voc07       the same for all of VOC 2007 (`mist build voc07`), with four anchors
   table5      how much the K of the training matters, and K that nobody tells
   svhn        house numbers of two digits: MIST, Supervised, on SVHN's full numbers or, under their own name, on its
               re-assembled test crops, whichever `--data-root` holds
@@ -38,7 +41,7 @@ LEDGER, PAGE = Path("results"), Path("docs/results.md")
 MOST_JOBS = 4
 """Trainings at a time unless told otherwise: each takes up to 2 GiB."""
 STUDIES = ("off-centre", "choices", "precision", "blood-cells")
-TABLE_NAMES = ("table1", "table2", "table3", "table5", "svhn")
+TABLE_NAMES = ("table1", "table2", "table3", "table4", "table5", "voc07", "svhn")
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class Reproduce:
     """The arguments.
 
     Attributes:
-        name: which table or study: table1, table2, table3, table5, svhn, off-centre, choices, precision or blood-cells.
+        name: which table or study: table1, table2, table3, table4, table5, voc07, svhn, off-centre, choices, precision
+            or blood-cells.
         budget: of a table: quick (stated smaller size) or full (the presets as they are; hours).
         only: of a table: a word that the rows' presets must contain: grid, channelwise, zha18, xie20, supervised,
             numbers.
@@ -56,7 +60,8 @@ class Reproduce:
         steps: of a study's runs; the study's own number if not given.
         jobs: of a table: trainings at a time, each with its share of the cores; one a core if not given, at most 4.
         data_root: the folder that holds MNIST, for which the environment variable MIST_DATA stands too; or that of the
-            house numbers or the blood smears.
+            photographs that `mist build` made, of the house numbers or of the blood smears.
+        backbone: of photographs: weights of ResNet34, a file; or hub, to fetch them.
     """
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
@@ -68,6 +73,7 @@ class Reproduce:
     steps: OptionalNumber = None
     jobs: OptionalNumber = None
     data_root: OptionalFolder = None
+    backbone: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
 
     def __post_init__(self) -> None:
         """Refuses impossible values."""
@@ -137,7 +143,15 @@ def _table(request: Reproduce) -> int:
         read_ledger(request.ledger)  # a broken entry is told before hours of work
     jobs = min(cores(), MOST_JOBS) if request.jobs is None else request.jobs
     new = run_table(
-        table, request.budget, request.seeds, request.ledger, request.runs, request.only, request.data_root, jobs=jobs
+        table,
+        request.budget,
+        request.seeds,
+        request.ledger,
+        request.runs,
+        request.only,
+        request.data_root,
+        jobs=jobs,
+        backbone=request.backbone,
     )
     print(f"\n{table.title}, {request.budget}\n")
     print("\n".join(table_lines(table, read_ledger(request.ledger), QUICK if request.budget == "quick" else "")))

@@ -3,6 +3,7 @@
 from mistnn.data.digits import DigitSource, Split, download_mnist, load_embedded, load_mnist, load_source
 from mistnn.data.folder_images import FolderConfig, FolderImages
 from mistnn.data.gabor import GaborConfig, GaborNoise, Impulses, analytic_power_spectrum, gabor_kernel, gabor_noise
+from mistnn.data.natural import NaturalConfig, NaturalImages, read_built
 from mistnn.data.object_size import SizeSuggestion, suggest_object_size
 from mistnn.data.own_folder import FolderImage, OwnFolder, read_folder
 from mistnn.data.placed_numbers import NumbersConfig, PlacedNumbers
@@ -18,6 +19,8 @@ __all__ = [
     "GaborNoise",
     "Impulses",
     "Layout",
+    "NaturalConfig",
+    "NaturalImages",
     "NumbersConfig",
     "OwnFolder",
     "PlacedNumbers",
@@ -35,6 +38,7 @@ __all__ = [
     "load_embedded",
     "load_mnist",
     "load_source",
+    "read_built",
     "read_folder",
     "suggest_object_size",
 ]

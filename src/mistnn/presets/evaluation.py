@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from mistnn.data import FolderConfig, GaborConfig, NumbersConfig, Split, SvhnConfig
+from mistnn.data import FolderConfig, GaborConfig, NaturalConfig, NumbersConfig, Split, SvhnConfig
 from mistnn.errors import MistError
 from mistnn.models.mist import Mist
 from mistnn.presets.fixed_box import fixed_box_metrics, precision_metrics
+from mistnn.presets.natural_evaluation import evaluate_natural
 from mistnn.presets.systems import DataConfig, SceneModel, open_data, size_of
 from mistnn.records import Batch, Detections, Sample, collate
 
@@ -32,7 +33,8 @@ def evaluate(
         progress: called with (done, of how many).
 
     Returns:
-        Of a folder of your own see ``mistnn.presets.own_folder.evaluate_folder``: there K is not told. Otherwise see
+        Of a folder of your own see ``mistnn.presets.own_folder.evaluate_folder``: there K is not told; nor of
+        photographs, see ``mistnn.presets.natural_evaluation.evaluate_natural``. Otherwise see
         ``mistnn.metrics.DetectionMetrics``. Of a model that reconstructs also ``rmse``, ``rmse_black``,
         ``rmse_mean`` and ``r2``, see ``mistnn.metrics.ReconstructionMetrics``. On Gabor noise also ``precision`` and
         ``recall`` of the impulses, found within half the width of a kernel; ``recall_close``, within half the least
@@ -45,6 +47,8 @@ def evaluate(
 
     if isinstance(data, FolderConfig):
         return _evaluate_folder(model, data, split, images)
+    if isinstance(data, NaturalConfig):
+        return evaluate_natural(model, data, split, images, progress)
     samples = open_data(data, split, images)
     images = min(images, len(samples))
     metrics, errors = DetectionMetrics(), ReconstructionMetrics((model.config.channels, *size_of(data)))

@@ -15,17 +15,19 @@ import cattrs
 import torch
 from torch import nn
 
-from mistnn.data import FolderConfig, GaborConfig, NumbersConfig, ScenesConfig, Split, SvhnConfig
+from mistnn.data import FolderConfig, GaborConfig, NaturalConfig, NumbersConfig, ScenesConfig, Split, SvhnConfig
 from mistnn.data.number_list import DIGITS
 from mistnn.data.own_folder import read_folder
 from mistnn.errors import MistError
-from mistnn.models.mist import Mist, MistConfig, StepConfig
-from mistnn.models.rivals import Xie20Config
+from mistnn.models.mist import Mist, MistConfig, NaturalMist, StepConfig
+from mistnn.models.rivals import NaturalXie20, Xie20Config
+from mistnn.presets import natural_evaluation
 from mistnn.presets.evaluation import evaluate
 from mistnn.presets.off_centre import OffCentreWatch
 from mistnn.presets.systems import (
     DataConfig,
     ModelConfig,
+    NaturalModelConfig,
     SceneModel,
     SceneStep,
     TrainingStepConfig,
@@ -34,6 +36,7 @@ from mistnn.presets.systems import (
     build_step,
     kind_of,
     open_data,
+    without_paths,
 )
 from mistnn.presets.unknown_k import evaluate_unknown_k
 from mistnn.training import FitResult, TrainConfig, fit, prepare_run_folder
@@ -85,7 +88,8 @@ class Preset:
 def describe(experiment: Experiment) -> dict[str, Any]:
     """The content of a run's ``config.json``."""
     # Where the digits lie is of this machine, not of the experiment: a moved folder must not stop a run.
-    experiment = dataclasses.replace(experiment, data=at_root(experiment.data, None))
+    data, model_config = at_root(experiment.data, None), without_paths(experiment.model)
+    experiment = dataclasses.replace(experiment, data=data, model=model_config)
     plain = strict_converter().unstructure(experiment)
     model = plain.pop("model")
     stored = StoredModel(FORMAT, package_version(), kind_of(experiment.model), model, plain, None)
@@ -131,6 +135,8 @@ def build(experiment: Experiment, resume: bool = False) -> SceneStep:
     """
     torch.manual_seed(experiment.train.seed)
     model = build_model(experiment.model)
+    if isinstance(model, NaturalMist | NaturalXie20) and experiment.start_from is None and not resume:
+        model.backbone.load_pretrained()
     if experiment.start_from is not None and not resume:  # a resumed run has its own weights
         wanted, found = model.state_dict(), load_model(experiment.start_from).state_dict()
         if {name: value.shape for name, value in wanted.items()} != {
@@ -177,6 +183,8 @@ def train(
     if observe is not None and not resume:
         observe(0, step.model)
 
+    if isinstance(step.model, NaturalMist | NaturalXie20) and not goes_on and on_note is not None:
+        natural_evaluation.note_random_backbone(experiment.model, experiment.start_from, on_note)
     watch = OffCentreWatch(_watched_box(experiment), on_note if on_note is not None else lambda note: None)
 
     def log(iteration: int, values: dict[str, float]) -> None:
@@ -284,6 +292,9 @@ def check(experiment: Experiment) -> None:
     model, data = experiment.model, experiment.data
     if isinstance(data, FolderConfig):
         _check_folder(experiment, data)
+        return
+    if isinstance(data, NaturalConfig) or isinstance(model, NaturalModelConfig):
+        natural_evaluation.check_natural(model, data)
         return
     if isinstance(data, SvhnConfig | NumbersConfig):
         _check_numbers(experiment, data)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import PurePath
 
 from mistnn.data import (
     FolderConfig,
     FolderImages,
     GaborConfig,
     GaborNoise,
+    NaturalConfig,
+    NaturalImages,
     NumbersConfig,
     PlacedNumbers,
     Scenes,
@@ -18,12 +21,25 @@ from mistnn.data import (
     SvhnImages,
 )
 from mistnn.errors import MistError
-from mistnn.models.mist import LiftedStep, Mist, MistConfig, StepConfig, SupervisedStep, SupervisedStepConfig
+from mistnn.models.mist import (
+    LiftedStep,
+    Mist,
+    MistConfig,
+    NaturalMist,
+    NaturalMistConfig,
+    NaturalStep,
+    NaturalStepConfig,
+    StepConfig,
+    SupervisedStep,
+    SupervisedStepConfig,
+)
 from mistnn.models.rivals import (
     Channelwise,
     ChannelwiseConfig,
     Grid,
     GridConfig,
+    NaturalXie20,
+    NaturalXie20Config,
     RivalStep,
     RivalStepConfig,
     Xie20,
@@ -34,20 +50,27 @@ from mistnn.models.rivals import (
     Zha18StepConfig,
 )
 
-ModelConfig = MistConfig | GridConfig | ChannelwiseConfig | Xie20Config | Zha18Config
+NaturalModelConfig = NaturalMistConfig | NaturalXie20Config
+"""A system for photographs."""
+
+ModelConfig = MistConfig | GridConfig | ChannelwiseConfig | Xie20Config | Zha18Config | NaturalModelConfig
 """A system; which one, is told by the fields of the configuration, here and in the next two."""
 
-TrainingStepConfig = StepConfig | SupervisedStepConfig | RivalStepConfig | Zha18StepConfig
+TrainingStepConfig = StepConfig | SupervisedStepConfig | RivalStepConfig | Zha18StepConfig | NaturalStepConfig
 """How it is trained."""
 
-DataConfig = ScenesConfig | GaborConfig | FolderConfig | SvhnConfig | NumbersConfig
-"""Images that are made on the fly, or a folder of them; which kind, is told by the fields of the configuration."""
+DataConfig = ScenesConfig | GaborConfig | FolderConfig | SvhnConfig | NumbersConfig | NaturalConfig
+"""Images that are made on the fly, a folder of them, or a built folder of photographs; which kind, is told by the
+fields of the configuration."""
+
+DataSet = Scenes | GaborNoise | FolderImages | SvhnImages | PlacedNumbers | NaturalImages
+"""One split of them."""
 
 
-SceneModel = Mist | Grid | Channelwise | Xie20 | Zha18
+SceneModel = Mist | Grid | Channelwise | Xie20 | Zha18 | NaturalMist | NaturalXie20
 """A network that is measured: ``explain`` gives its K objects of each image and the images redrawn."""
 
-SceneStep = LiftedStep | SupervisedStep | RivalStep | Zha18Step
+SceneStep = LiftedStep | SupervisedStep | RivalStep | Zha18Step | NaturalStep
 """One iteration of any system."""
 
 
@@ -56,9 +79,7 @@ def at_root(data: DataConfig, root: str | None) -> DataConfig:
     return data if isinstance(data, GaborConfig) else dataclasses.replace(data, root=root)
 
 
-def open_data(
-    data: DataConfig, split: Split, length: int | None
-) -> Scenes | GaborNoise | FolderImages | SvhnImages | PlacedNumbers:
+def open_data(data: DataConfig, split: Split, length: int | None) -> DataSet:
     """The data set of a configuration; of a folder or of SVHN no more images than there are."""
     match data:
         case ScenesConfig():
@@ -71,6 +92,8 @@ def open_data(
             return SvhnImages(data, split, length)
         case NumbersConfig():
             return PlacedNumbers(data, split, length)
+        case NaturalConfig():
+            return NaturalImages(data, split, length)
 
 
 def size_of(data: ScenesConfig | GaborConfig | SvhnConfig | NumbersConfig) -> tuple[int, int]:
@@ -91,6 +114,18 @@ def kind_of(model: ModelConfig) -> str:
             return "xie20"
         case Zha18Config():
             return "zha18"
+        case NaturalMistConfig():
+            return "natural-mist"
+        case NaturalXie20Config():
+            return "natural-xie20"
+
+
+def without_paths(model: ModelConfig) -> ModelConfig:
+    """The configuration as it is stored: of a file of weights the name alone, for its place is of this machine."""
+    if not isinstance(model, NaturalModelConfig) or model.backbone.weights is None:
+        return model
+    name = PurePath(model.backbone.weights).name
+    return dataclasses.replace(model, backbone=dataclasses.replace(model.backbone, weights=name))
 
 
 def build_model(config: ModelConfig) -> SceneModel:
@@ -106,6 +141,10 @@ def build_model(config: ModelConfig) -> SceneModel:
             return Xie20(config)
         case Zha18Config():
             return Zha18(config)
+        case NaturalMistConfig():
+            return NaturalMist(config)
+        case NaturalXie20Config():
+            return NaturalXie20(config)
 
 
 def build_step(model: SceneModel, config: TrainingStepConfig) -> SceneStep:
@@ -119,6 +158,9 @@ def build_step(model: SceneModel, config: TrainingStepConfig) -> SceneStep:
             return LiftedStep(model, config)
         if isinstance(config, SupervisedStepConfig):
             return SupervisedStep(model, config)
+    elif isinstance(model, NaturalMist):
+        if isinstance(config, NaturalStepConfig):
+            return NaturalStep(model, config)
     elif isinstance(model, Zha18):
         if isinstance(config, Zha18StepConfig):
             return Zha18Step(model, config)

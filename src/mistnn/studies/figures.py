@@ -17,6 +17,7 @@ from mistnn.presets.systems import SceneModel
 from mistnn.studies.comparison import figure_2, figure_readers
 from mistnn.studies.demo import view_scenes
 from mistnn.studies.discovery import data_of, figure_3, figure_4, figure_7, figure_8
+from mistnn.studies.natural_figure import figure_6
 from mistnn.viz import draw_samples, draw_scenes, save_figure
 from mistnn.weights import load_model
 
@@ -169,6 +170,7 @@ FIGURES: Mapping[str, Draw] = {
     "fig3": figure_3,
     "fig4": figure_4,
     "fig5": figure_5,
+    "fig6": figure_6,
     TRAINING: figure_7,
     "fig8": figure_8,
     "readers": figure_readers,

@@ -13,6 +13,7 @@ from mistnn.errors import MistError
 from mistnn.presets import Experiment, find_preset, restore
 from mistnn.presets.experiment import read_log
 from mistnn.studies.house_numbers import HOUSE_NUMBERS
+from mistnn.studies.natural_tables import NATURAL_TABLES
 from mistnn.studies.paper_table import Row, Table
 from mistnn.training.runfolder import METRICS, write_atomically
 from mistnn.weights import TrainingRecord, commit, explain, hardware, read_config, resolve, strict_converter, versions
@@ -131,6 +132,7 @@ TABLES = (
         ),
     ),
     HOUSE_NUMBERS,
+    *NATURAL_TABLES,
 )
 
 QUICK_NOTE = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -19,9 +20,11 @@ from mistnn.data.svhn import holds_svhn
 from mistnn.errors import MistError
 from mistnn.models.mist import MistConfig
 from mistnn.presets import Experiment, evaluate_stored, find_preset, train
-from mistnn.presets.systems import at_root
+from mistnn.presets.systems import NaturalModelConfig, at_root
 from mistnn.studies.ablation import at
-from mistnn.studies.ledger import QUICK, TABLES, Row, Table, make_entry, read_entry, write_entry
+from mistnn.studies.ledger import QUICK, TABLES, make_entry, read_entry, write_entry
+from mistnn.studies.natural_tables import NATURAL_TABLES
+from mistnn.studies.paper_table import Row, Table
 from mistnn.training.runfolder import CONFIG
 from mistnn.weights import shipped_names
 
@@ -33,8 +36,11 @@ FULL_IMAGES = 1000
 
 FACTORS: Mapping[str, float] = MappingProxyType({"x0.3": 0.3, "x1": 1.0, "x3": 3.0})
 """What the learning rates of a system's preset are multiplied by in the search, and how run folders call it."""
-SEARCHED_BY = "both"
-"""The metric of the search, on validation scenes."""
+SEARCHED_BY, SEARCHED_BY_NATURAL = "both", "f1"
+"""The metric of the search, on validation scenes, and on photographs."""
+
+RANDOM = "random"
+"""In place of a backbone's weights: none. For tests."""
 
 
 def find_table(command: str) -> Table:
@@ -89,7 +95,9 @@ def served(rows: Sequence[Row], root: str | None, say: Callable[[str], None]) ->
     return kept
 
 
-def experiment_of(row: Row, budget: Budget, seed: int, root: str | None, factor: float = 1.0) -> Experiment:
+def experiment_of(
+    row: Row, budget: Budget, seed: int, root: str | None, factor: float = 1.0, backbone: str | None = None
+) -> Experiment:
     """The preset of a row with a seed for its weights and its training scenes, at the size of a budget.
 
     Args:
@@ -98,6 +106,7 @@ def experiment_of(row: Row, budget: Budget, seed: int, root: str | None, factor:
         seed: of weights and training scenes.
         root: where MNIST lies, see ``ScenesConfig``.
         factor: multiplies every learning rate.
+        backbone: weights of a backbone, where the row has one; "random" or none for none.
     """
     preset = find_preset(row.name).experiment
     steps = QUICK_STEPS if budget == "quick" else preset.train.steps
@@ -105,8 +114,13 @@ def experiment_of(row: Row, budget: Budget, seed: int, root: str | None, factor:
     changed = at(preset, seed, steps)
     rates = [field.name for field in dataclasses.fields(changed.step) if field.name.endswith("rate")]
     scaled = {name: getattr(changed.step, name) * factor for name in rates}
+    model = changed.model
+    if isinstance(model, NaturalModelConfig):
+        weights = None if backbone == RANDOM else backbone
+        model = dataclasses.replace(model, backbone=dataclasses.replace(model.backbone, weights=weights))
     return dataclasses.replace(
         changed,
+        model=model,
         data=at_root(changed.data, root),
         step=dataclasses.replace(changed.step, **scaled),
         train=dataclasses.replace(changed.train, batch_size=batch, evaluate_every=0),
@@ -124,6 +138,7 @@ def run_table(
     root: str | None = None,
     say: Callable[[str], None] = print,
     jobs: int = 1,
+    backbone: str | None = None,
 ) -> int:
     """Fills a table: what the ledger holds is kept, what was stopped goes on, what is missing is trained.
 
@@ -141,11 +156,20 @@ def run_table(
         root: where MNIST lies, see ``ScenesConfig``.
         say: told what is done.
         jobs: trainings at a time, each in a process of its own with its share of the processor's cores.
+        backbone: weights of the backbone, which a table of photographs needs: a file, "hub", or "random" for tests.
 
     Returns:
         How many entries are new.
+
+    Raises:
+        MistError: if a table of photographs lacks a folder or weights, and for whatever its trainings refuse.
     """
-    filler = _Filler(table, budget, results, runs, root, say)
+    if table in NATURAL_TABLES and (root is None or backbone is None):
+        raise MistError(
+            f"{table.command} is of photographs: give the folder that `mist build` made with --data-root DIR, and the "
+            "backbone's weights with --backbone FILE (or hub, to fetch them)"
+        )
+    filler = _Filler(table, budget, results, runs, root, say, backbone)
     rows = served(rows_of(table, only), root, say)
     if jobs > 1:
         filler.train_together(rows, seeds, jobs)
@@ -162,6 +186,7 @@ class _Filler:
     runs: Path
     root: str | None
     say: Callable[[str], None]
+    backbone: str | None
 
     def train_together(self, rows: Sequence[Row], seeds: int, jobs: int) -> None:
         """Trains what some rows lack, several at a time: first what the searches need, then the rest."""
@@ -213,11 +238,14 @@ class _Filler:
             return 0
         factor = self._factor(row)
         images = QUICK_IMAGES if self.budget == "quick" else FULL_IMAGES
+        if self.budget == "full" and self.table in NATURAL_TABLES:
+            images = sys.maxsize  # all test images of the folder
         for seed in lacking:
             weights = row.name if self._is_shipped(row, seed) else self._trained(row, seed, factor)
             metrics = evaluate_stored(weights, images, 0, self.root, unknown_k=_reads(row) and _finds_k(row))
+            measured = int(metrics["images"])  # a folder may hold fewer
             command = f"mist reproduce {self.table.command} --budget {self.budget} --seeds {seed + 1} --only {row.name}"
-            entry = make_entry(weights, metrics, images, 0, command, name, self._note(row, factor))
+            entry = make_entry(weights, metrics, measured, 0, command, name, self._note(row, factor))
             write_entry(entry, self._file(name, seed))
             self.say(_line(f"{name}, seed {seed}", self.table.columns, metrics))
         return len(lacking)
@@ -244,7 +272,8 @@ class _Filler:
         return self.runs / (quick if self.budget == "quick" else f"{row.name}-seed{seed}")
 
     def _training(self, row: Row, seed: int, factor: str) -> tuple[Experiment, Path]:
-        return experiment_of(row, self.budget, seed, self.root, FACTORS[factor]), self._out(row, seed, factor)
+        changed = experiment_of(row, self.budget, seed, self.root, FACTORS[factor], self.backbone)
+        return changed, self._out(row, seed, factor)
 
     def _trained(self, row: Row, seed: int, factor: str) -> Path:
         experiment, out = self._training(row, seed, factor)
@@ -263,6 +292,7 @@ class _Filler:
         if not self._searches(row):
             return "x1"
         reached = {}
+        searched_by = SEARCHED_BY_NATURAL if self.table in NATURAL_TABLES else SEARCHED_BY
         for factor in FACTORS:
             file = self._search_file(row, factor)
             if not file.exists():
@@ -271,11 +301,11 @@ class _Filler:
                 command = f"mist reproduce {self.table.command} --budget quick --seeds 1 --only {row.name}"
                 note = f"Learning rates {factor}, on validation scenes; at quick size."
                 write_entry(make_entry(out, metrics, QUICK_IMAGES, 0, command, file.stem, note), file)
-                self.say(_line(f"{row.name}, rates {factor}, validation", (SEARCHED_BY,), metrics))
+                self.say(_line(f"{row.name}, rates {factor}, validation", (searched_by,), metrics))
             entry = read_entry(file)
-            if SEARCHED_BY not in entry.metrics:
-                raise MistError(f"{file}: the entry has no {SEARCHED_BY!r}; remove it, and it is measured again")
-            reached[factor] = entry.metrics[SEARCHED_BY]
+            if searched_by not in entry.metrics:
+                raise MistError(f"{file}: the entry has no {searched_by!r}; remove it, and it is measured again")
+            reached[factor] = entry.metrics[searched_by]
         return max(reached, key=reached.__getitem__)
 
     def _note(self, row: Row, factor: str) -> str:

@@ -109,12 +109,26 @@ def _zha18() -> Kind:
     return Kind(Zha18Config, Zha18)
 
 
+def _natural_mist() -> Kind:
+    from mistnn.models.mist import NaturalMist, NaturalMistConfig
+
+    return Kind(NaturalMistConfig, NaturalMist)
+
+
+def _natural_xie20() -> Kind:
+    from mistnn.models.rivals import NaturalXie20, NaturalXie20Config
+
+    return Kind(NaturalXie20Config, NaturalXie20)
+
+
 KINDS: Mapping[str, Callable[[], Kind]] = {
     "mist": _mist,
     "grid": _grid,
     "channelwise": _channelwise,
     "xie20": _xie20,
     "zha18": _zha18,
+    "natural-mist": _natural_mist,
+    "natural-xie20": _natural_xie20,
 }
 """Every kind of model this package can load. Behind a function, so that reading a configuration builds no network."""
 

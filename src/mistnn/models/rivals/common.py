@@ -59,8 +59,9 @@ class RivalStep:
     def __init__(self, model: Rival, config: RivalStepConfig) -> None:
         self.model = model.to(memory_format=torch.channels_last)
         self.config = config
-        task = [part for name, part in model.named_parameters() if name.startswith("task_network.")]
-        places = [part for name, part in model.named_parameters() if not name.startswith("task_network.")]
+        trained = {name: part for name, part in model.named_parameters() if part.requires_grad}  # no frozen backbone
+        task = [part for name, part in trained.items() if name.startswith("task_network.")]
+        places = [part for name, part in trained.items() if not name.startswith("task_network.")]
         self.optimizers: dict[str, torch.optim.Optimizer] = {
             "task": torch.optim.Adam(task, lr=config.rate, foreach=True)
         }

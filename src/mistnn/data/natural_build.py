@@ -1,0 +1,364 @@
+"""Builds PASCAL+COCO and full VOC07 as MIST (CVPR 2021) uses them, from copies of VOC 2007 and COCO.
+
+What is written::
+
+    OUT/images/voc2007-000005.jpg  ...   at the size that the networks see
+    OUT/boxes.json                       of every image, with its split; `mist inspect OUT` reads it too
+    OUT/counts.csv                       file,class,count
+    OUT/split.csv                        file,split: the images in use
+    OUT/dataset.json                     name, classes, every filter, how many images each dropped, SHA-256 of split.csv
+
+**The crop** (the paper: "random cropped to ensure that all objects within the image cover 30% of the image in
+average"). A square of side sqrt(A / c), A the summed area of the boxes and c drawn evenly from .2 to .4, mean .3; but
+no smaller than the rectangle around all boxes, which stay whole, and no larger than the image. Its place is drawn
+evenly from those that hold all boxes. An image where no square does is dropped. Objects that lie apart make the square
+larger than wanted, so ``dataset.json`` says what share they really cover.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from mistnn.data.digits import Split
+from mistnn.data.images import UnreadableImage, open_image
+from mistnn.data.photographs import VOC_CLASSES, Drawn, Photograph, read_coco, read_voc
+from mistnn.errors import MistError
+
+FORMAT = 1
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+IMAGES, BOXES, COUNTS, SPLIT, DATASET = "images", "boxes.json", "counts.csv", "split.csv", "dataset.json"
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """Every choice of the builder.
+
+    Attributes:
+        classes: images that hold one of them are taken; objects of others are no objects.
+        largest_share: images with an object that covers more of them are dropped (paper: .3); 1 for none.
+        aspect_ratio: images with an object whose sides differ by more are dropped (paper: 2); 0 for none.
+        difficult: objects that VOC marks so: "ignore" (released code), "keep", or "drop" the image.
+        most_objects: images with more are dropped, for K is an upper bound (paper: 2); 0 for none.
+        coverage: least and most share of the crop that the boxes cover together, before it is widened to hold them
+            whole (paper: 30 % on average); 0 0 for no crop.
+        shorter_edge: of an image in pixels (paper: 224).
+        longest_edge: an image whose longer edge would have more is made smaller (ours: 3:2, as cameras have it, fits).
+        split: "shares" draws it at random; "voc" takes train, val and test of ``ImageSets/Main``.
+        shares: of training, validation and test (paper: 7,816, 987 and 977 images).
+        most_images: drawn at random from those that pass all filters; 0 for all (the paper has 9,780).
+        seed: of crops, of the draw and of the split.
+        quality: of the JPEG files.
+    """
+
+    classes: tuple[str, ...] = VOC_CLASSES
+    largest_share: float = 0.3
+    aspect_ratio: float = 2.0
+    difficult: Literal["ignore", "keep", "drop"] = "ignore"
+    most_objects: int = 2
+    coverage: tuple[float, float] = (0.2, 0.4)
+    shorter_edge: int = 224
+    longest_edge: int = 352
+    split: Literal["shares", "voc"] = "shares"
+    shares: tuple[int, int, int] = (7816, 987, 977)
+    most_images: int = 9780
+    seed: int = 0
+    quality: int = 95
+
+    def __post_init__(self) -> None:
+        """Refuses impossible values.
+
+        Raises:
+            MistError: naming the field, its value and the mend.
+        """
+        if not self.classes or len(set(self.classes)) < len(self.classes):
+            raise MistError(f"classes={self.classes} must be distinct names, at least one")
+        if not 0 < self.largest_share <= 1:
+            raise MistError(f"largest_share={self.largest_share} must be a share above 0, up to 1")
+        if self.aspect_ratio and not 1 <= self.aspect_ratio < math.inf:
+            raise MistError(f"aspect_ratio={self.aspect_ratio} must be 1 or more, or 0 for any")
+        low, high = self.coverage
+        if (low, high) != (0, 0) and not 0 < low <= high <= 1:
+            raise MistError(f"coverage={self.coverage} must be two rising shares above 0, or 0 0 for no crop")
+        if not 16 <= self.shorter_edge <= self.longest_edge:
+            raise MistError(
+                f"shorter_edge={self.shorter_edge} must be 16 px or more, up to longest_edge={self.longest_edge}"
+            )
+        if min(self.shares) < 1:
+            raise MistError(f"shares={self.shares} must be three numbers of images above 0")
+        if min(self.most_objects, self.most_images, self.seed) < 0 or not 1 <= self.quality <= 100:
+            raise MistError("most_objects, most_images and seed must be 0 or more, quality 1 to 100")
+
+
+PASCAL_COCO = BuildConfig()
+VOC07 = BuildConfig(
+    largest_share=1.0, aspect_ratio=0.0, most_objects=0, coverage=(0.0, 0.0), split="voc", most_images=0
+)
+"""Supplement, section E: no filter, the whole images."""
+
+
+class Built(NamedTuple):
+    """What was built.
+
+    Attributes:
+        images: in each split.
+        dropped: reason -> how many images.
+        covered: mean share of an image that its boxes cover.
+        digest: SHA-256 of ``split.csv``.
+    """
+
+    images: dict[Split, int]
+    dropped: dict[str, int]
+    covered: float
+    digest: str
+
+
+class _Chosen(NamedTuple):
+    photograph: Photograph
+    objects: tuple[Drawn, ...]
+    window: tuple[int, int, int, int]  # left, top, right, bottom of the crop
+
+
+def build_photographs(
+    name: str,
+    config: BuildConfig,
+    out: Path,
+    voc: Path | None,
+    coco: Path | None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Built:
+    """Filters, crops, resizes and splits photographs into a new folder.
+
+    Args:
+        name: of the data set.
+        config: the filters.
+        out: the folder; must not exist, or be empty.
+        voc: a VOC 2007 folder, if it takes part.
+        coco: a COCO folder, if it takes part.
+        progress: called with (written, of how many).
+
+    Raises:
+        MistError: neither source, or one that can't be used; nothing left; a split or a class that stays empty; an
+            image that can't be read; ``out`` that holds something or can't be written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise MistError(f"--out {out} exists already: give a new folder, or remove it first")
+    photographs = ([] if voc is None else read_voc(voc)) + ([] if coco is None else read_coco(coco))
+    if not photographs:
+        raise MistError("no source was given: name --voc DIR, --coco DIR or both")
+    dropped: Counter[str] = Counter()
+    chosen = [one for place in photographs if (one := _choose(place, config, dropped)) is not None]
+    random = np.random.default_rng((config.seed, 1))
+    if config.most_images and len(chosen) > config.most_images:
+        dropped["beyond most_images"] = len(chosen) - config.most_images
+        chosen = [chosen[place] for place in sorted(random.permutation(len(chosen))[: config.most_images])]
+    splits = _splits(chosen, config, random, dropped)
+    used: list[tuple[_Chosen, Split]] = [
+        (one, split) for one, split in zip(chosen, splits, strict=True) if split is not None
+    ]
+    _check_classes(used, config)
+    aside = out.with_name(f".{out.name}.part")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        (aside / IMAGES).mkdir(parents=True)
+        entries = []
+        for done, (one, split) in enumerate(used, start=1):
+            entries.append(_write_image(one, split, config, aside))
+            if progress is not None:
+                progress(done, len(used))
+        built = _write_lists(name, config, aside, entries, dropped)
+        if out.exists():
+            out.rmdir()
+        aside.replace(out)
+    except OSError as error:
+        raise MistError(f"--out {out} can't be written ({error.strerror}): give another folder") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return built
+
+
+def _choose(photograph: Photograph, config: BuildConfig, dropped: Counter[str]) -> _Chosen | None:
+    """The objects and the crop of a photograph, or why it is dropped."""
+    width, height = photograph.width, photograph.height
+    objects: list[Drawn] = []
+    for one in photograph.objects:
+        if one.label not in config.classes or (one.difficult and config.difficult == "ignore"):
+            continue
+        if one.crowd:  # its number isn't known
+            return _drop(dropped, "a crowd")
+        if one.difficult and config.difficult == "drop":
+            return _drop(dropped, "a difficult object")
+        left, top, right, bottom = one.corners
+        left, right = max(left, 0.0), min(right, float(width))
+        top, bottom = max(top, 0.0), min(bottom, float(height))
+        if right - left < 1 or bottom - top < 1:
+            return _drop(dropped, "an object without area in the image")
+        objects.append(one._replace(corners=(left, top, right, bottom)))
+    if not objects:
+        return _drop(dropped, "no object of the classes")
+    if config.most_objects and len(objects) > config.most_objects:
+        return _drop(dropped, f"more than {config.most_objects} objects")
+    for one in objects:
+        wide, high = one.corners[2] - one.corners[0], one.corners[3] - one.corners[1]
+        if wide * high > config.largest_share * width * height:
+            return _drop(dropped, "an object that is too large")
+        if config.aspect_ratio and max(wide / high, high / wide) > config.aspect_ratio:
+            return _drop(dropped, "an object that is too wide or narrow")
+    window = (0, 0, width, height)
+    if config.coverage[1]:
+        found = crop_window(photograph.name, [one.corners for one in objects], width, height, config)
+        if found is None:
+            return _drop(dropped, "no square crop holds all objects")
+        window = found
+    return _Chosen(photograph, tuple(objects), window)
+
+
+def _drop(dropped: Counter[str], reason: str) -> None:
+    dropped[reason] += 1
+
+
+def crop_window(
+    name: str, corners: Sequence[tuple[float, float, float, float]], width: int, height: int, config: BuildConfig
+) -> tuple[int, int, int, int] | None:
+    """The random square that holds all boxes, see the module; ``None`` if there is none.
+
+    Args:
+        name: of the image, which together with the seed says what is drawn.
+        corners: of the boxes, x1, y1, x2, y2 within the image.
+        width: of the image.
+        height: of the image.
+        config: coverage and seed.
+
+    Returns:
+        Left, top, right and bottom in whole pixels.
+    """
+    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+    random = np.random.default_rng((config.seed, 0, key))
+    area = sum((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in corners)
+    left, top = math.floor(min(box[0] for box in corners)), math.floor(min(box[1] for box in corners))
+    right, bottom = math.ceil(max(box[2] for box in corners)), math.ceil(max(box[3] for box in corners))
+    wanted = round(math.sqrt(area / random.uniform(*config.coverage)))
+    side = min(max(wanted, right - left, bottom - top), width, height)
+    if side < max(right - left, bottom - top):
+        return None
+    x = int(random.integers(max(0, right - side), min(left, width - side) + 1))
+    y = int(random.integers(max(0, bottom - side), min(top, height - side) + 1))
+    return x, y, x + side, y + side
+
+
+def _splits(
+    chosen: Sequence[_Chosen], config: BuildConfig, random: np.random.Generator, dropped: Counter[str]
+) -> list[Split | None]:
+    """Which image is for what; ``None`` for one that VOC's lists don't name."""
+    if config.split == "voc":
+        unlisted = sum(one.photograph.split is None for one in chosen)
+        if unlisted:
+            dropped["in no list of ImageSets/Main"] = unlisted
+        splits: list[Split | None] = [one.photograph.split for one in chosen]
+    else:
+        ends = np.cumsum(config.shares) / sum(config.shares)
+        splits = [None] * len(chosen)
+        for rank, place in enumerate(random.permutation(len(chosen)).tolist()):
+            splits[place] = SPLITS[int(np.searchsorted(ends, (rank + 0.5) / len(chosen)))]
+    if not chosen:
+        why = "; ".join(f"{reason}: {many}" for reason, many in dropped.most_common(4))
+        raise MistError(f"no image passes the filters ({why}): are these the right folders?")
+    if empty := [split for split in SPLITS if split not in splits]:
+        raise MistError(
+            f"{len(chosen)} images pass the filters, and none is for {' or '.join(empty)}: more images are needed"
+            + (", and ImageSets/Main must hold train.txt, val.txt and test.txt" if config.split == "voc" else "")
+        )
+    return splits
+
+
+def _check_classes(used: Sequence[tuple[_Chosen, Split]], config: BuildConfig) -> None:
+    trained = {drawn.label for one, split in used if split == "train" for drawn in one.objects}
+    if empty := [label for label in config.classes if label not in trained]:
+        raise MistError(
+            f"no training image holds {', '.join(empty)}: give a larger source, or leave the class out with --classes"
+        )
+
+
+def _write_image(one: _Chosen, split: Split, config: BuildConfig, out: Path) -> dict[str, object]:
+    """Crops, resizes and writes an image; returns its entry of ``boxes.json``."""
+    path = one.photograph.path
+    try:
+        image = open_image(path).convert("RGB")
+    except UnreadableImage as error:
+        raise MistError(f"can't read {path} ({error}): unpack the archive again") from error
+    if image.size != (one.photograph.width, one.photograph.height):
+        raise MistError(
+            f"{path} has {image.width} x {image.height} px, its annotation {one.photograph.width} x "
+            f"{one.photograph.height}: unpack the archive again"
+        )
+    left, top, right, bottom = one.window
+    wide, high = right - left, bottom - top
+    zoom = min(config.shorter_edge / min(wide, high), config.longest_edge / max(wide, high))
+    width, height = max(1, round(wide * zoom)), max(1, round(high * zoom))
+    image = image.resize((width, height), Image.Resampling.BILINEAR, box=one.window)
+    file = f"{IMAGES}/{one.photograph.name}.jpg"
+    image.save(out / file, quality=config.quality, subsampling=0)
+    scale = np.array((width / wide, height / high) * 2)
+    corners = (np.array([drawn.corners for drawn in one.objects]) - np.array((left, top) * 2)) * scale
+    return {
+        "file": file,
+        "width": width,
+        "height": height,
+        "boxes": corners.round(3).tolist(),
+        "labels": [drawn.label for drawn in one.objects],
+        "split": split,
+    }
+
+
+def _write_lists(
+    name: str, config: BuildConfig, out: Path, entries: list[dict[str, object]], dropped: Counter[str]
+) -> Built:
+    entries.sort(key=lambda entry: str(entry["file"]))
+    rows = ["file,class,count"]
+    covered = []
+    for entry in entries:
+        labels = entry["labels"]
+        boxes = np.array(entry["boxes"])
+        assert isinstance(labels, list) and isinstance(entry["width"], int) and isinstance(entry["height"], int)
+        rows += [f"{entry['file']},{label},{many}" for label, many in sorted(Counter(labels).items())]
+        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        covered.append(float(areas.sum()) / (entry["width"] * entry["height"]))
+    listing = split_list([(str(entry["file"]), str(entry["split"])) for entry in entries])
+    counts = Counter(str(entry["split"]) for entry in entries)
+    built = Built(
+        {split: counts[split] for split in SPLITS},
+        dict(dropped.most_common()),
+        round(sum(covered) / len(covered), 4),
+        hashlib.sha256(listing).hexdigest(),
+    )
+    described = {
+        "format": FORMAT,
+        "name": name,
+        "classes": list(config.classes),
+        "images": built.images,
+        "covered": built.covered,
+        "split_sha256": built.digest,
+        "dropped": built.dropped,
+        "build": dataclasses.asdict(config),
+    }
+    (out / BOXES).write_text(json.dumps(entries), encoding="utf-8")
+    (out / COUNTS).write_text("\n".join(rows) + "\n", encoding="utf-8")
+    (out / SPLIT).write_bytes(listing)
+    (out / DATASET).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    return built
+
+
+def split_list(rows: Sequence[tuple[str, str]]) -> bytes:
+    """``split.csv``: file and split of each image."""
+    return "\n".join(["file,split", *(f"{file},{split}" for file, split in rows), ""]).encode()

@@ -1,0 +1,130 @@
+"""G on a coarse map: a Gaussian at each keypoint's cell, and where in its cell the keypoint lies.
+
+Convention: points are in cells of the map, in the frame of ``mistnn.ops.coordinates``: the cell (column j, row i) has
+its centre at (j + 0.5, i + 0.5). The papers' "rounded" keypoint is the cell that holds it, ``floor`` in this frame, and
+an offset is counted from that cell's centre, so it lies in [-0.5, 0.5]. (The released code counts it from the cell's
+upper left corner, in [0, 1].)
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mistnn.ops.coordinates import centre_of, pixel_of
+from mistnn.records import Heatmap, Points
+
+OffsetMaps = Float[Tensor, "batch 2 height width"]
+
+
+def ideal_response(points: Points, height: int, width: int, variance: float) -> Heatmap:
+    """G of the response channel: the sum over keypoints of a Gaussian around the cell that holds the keypoint.
+
+    Args:
+        points: (batch, k, 2), x and y in cells; one outside the map counts for the nearest border cell.
+        height: rows of the map.
+        width: columns of the map.
+        variance: of the Gaussian, in cells^2. The paper takes an eighth of the patch's size as the values of the
+            covariance: P / 8 for a patch of P cells. The released code takes it as the standard deviation: (P / 8)^2.
+
+    Returns:
+        (batch, height, width); 1 and above at the keypoints, for Gaussians that overlap add up, as the paper writes.
+
+    Raises:
+        ValueError: on a shape that is not as above, or a variance that is not above 0.
+
+    Reference: MIST supplement, section B, "Backbone-based heatmap network".
+    """
+    _check_points(points)
+    if not 0 < variance < math.inf:
+        raise ValueError(f"the variance must be a finite number above 0, got {variance}")
+    cell = pixel_of(points.detach(), height, width)
+    # The Gaussian is a product of one along x and one along y, so no map is needed for each keypoint.
+    columns = torch.arange(width, device=points.device) - cell[..., 0, None]
+    rows = torch.arange(height, device=points.device) - cell[..., 1, None]
+    along_x = (-0.5 * columns.to(points.dtype).square() / variance).exp()
+    along_y = (-0.5 * rows.to(points.dtype).square() / variance).exp()
+    return torch.einsum("bky,bkx->byx", along_y, along_x)
+
+
+def offset_targets(points: Points, height: int, width: int) -> Points:
+    """Equation 10: how far each keypoint lies from the centre of its cell.
+
+    Args:
+        points: (batch, k, 2), x and y in cells.
+        height: rows of the map.
+        width: columns of the map.
+
+    Returns:
+        (batch, k, 2), x and y; in [-0.5, 0.5] for points on the map.
+
+    Raises:
+        ValueError: on a shape that is not as above.
+
+    Reference: MIST supplement, equation 10.
+    """
+    _check_points(points)
+    points = points.detach()
+    return points - centre_of(pixel_of(points, height, width), points.dtype)
+
+
+def read_offsets(offsets: OffsetMaps, points: Points) -> Points:
+    """The offset channels at the cells that hold the points.
+
+    Args:
+        offsets: (batch, 2, height, width), x and y.
+        points: (batch, k, 2), x and y in cells.
+
+    Returns:
+        (batch, k, 2), x and y.
+
+    Raises:
+        ValueError: on a shape that is not as above.
+    """
+    _check_points(points)
+    if offsets.dim() != 4 or offsets.shape[1] != 2:
+        raise ValueError(f"offsets must be (batch, 2, height, width), got {tuple(offsets.shape)}")
+    height, width = offsets.shape[-2:]
+    cell = pixel_of(points.detach(), height, width)
+    site = (cell[..., 1] * width + cell[..., 0]).unsqueeze(1).expand(-1, 2, -1)
+    return offsets.flatten(2).gather(2, site).transpose(1, 2)
+
+
+def huber(difference: Tensor) -> Tensor:
+    """Equation 11: half the square of a difference below 1, and the difference less 0.5 from there on.
+
+    Args:
+        difference: any shape.
+
+    Returns:
+        The same shape.
+
+    Reference: MIST supplement, equation 11.
+    """
+    size = difference.abs()
+    return torch.where(size < 1, 0.5 * difference.square(), size - 0.5)
+
+
+def offset_loss(offsets: OffsetMaps, points: Points) -> Float[Tensor, " batch"]:
+    """Equations 10 and 11: the Huber loss of the offset channels, at the cells that hold keypoints only.
+
+    Args:
+        offsets: (batch, 2, height, width), the offset channels.
+        points: (batch, k, 2), the optimised keypoints in cells; no gradient wanted.
+
+    Returns:
+        (batch,), summed over x and y, the mean over keypoints. A cell with several keypoints is drawn to each.
+
+    Raises:
+        ValueError: on a shape that is not as above.
+    """
+    target = offset_targets(points, offsets.shape[-2], offsets.shape[-1])
+    return huber(read_offsets(offsets, points) - target).sum(-1).mean(1)
+
+
+def _check_points(points: Tensor) -> None:
+    if points.dim() != 3 or points.shape[-1] != 2:
+        raise ValueError(f"points must be (batch, k, 2), got {tuple(points.shape)}")
