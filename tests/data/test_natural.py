@@ -324,7 +324,7 @@ def test_what_can_not_be_built(voc, tmp_path):
     with pytest.raises(MistError, match="none is for validation or test"):
         build(tmp_path, voc, shares=(98, 1, 1))
     (voc / "ImageSets" / "Main" / "val.txt").unlink()
-    with pytest.raises(MistError, match="none is for validation, .*val.txt"):
+    with pytest.raises(MistError, match="none is for validation: .*val.txt"):
         build(tmp_path, voc, split="voc")
     with pytest.raises(MistError, match="no source"):
         build(tmp_path)
