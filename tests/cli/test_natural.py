@@ -109,7 +109,7 @@ def test_figure(trained, built, tmp_path):
         assert (tmp_path / "fig6.png").stat().st_size > 1000 and (tmp_path / "fig6.pdf").exists()
 
 
-@pytest.mark.parametrize("name", ["xie20-pascal-coco", "mist-voc07", "xie20-voc07"])
+@pytest.mark.parametrize("name", ["mist-pascal-coco-32", "xie20-pascal-coco", "mist-voc07", "xie20-voc07"])
 def test_the_other_presets(name, sources, built, tmp_path):
     root = built
     if "voc07" in name:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 import mistnn
 from mistnn.cli.main import main
-from mistnn.data import ScenesConfig
+from mistnn.data import NaturalConfig, NumbersConfig, ScenesConfig, SvhnConfig
 from mistnn.presets import PRESETS
 from tests.cli.runs import TINY, logged, only_line, read_config, train_tiny
 from tests.data.folders import make_folder
@@ -23,7 +23,13 @@ Captured = pytest.CaptureFixture[str]
 CHECKPOINT = Path("checkpoint") / "state.safetensors"
 
 
-@pytest.mark.parametrize("name", PRESETS)
+ON_FILES = SvhnConfig | NumbersConfig | NaturalConfig
+"""Presets on these are trained in tests/presets/test_house_numbers.py and tests/cli/test_natural.py."""
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, one in PRESETS.items() if not isinstance(one.experiment.data, ON_FILES)]
+)
 def test_every_preset_trains(name: str, tmp_path: Path) -> None:
     """Each preset as it is, but for the number of steps, the batch and the digits, which need no files."""
     short = "--train.steps 2 --train.batch-size 2 --train.threads 1 --evaluation-images 1"

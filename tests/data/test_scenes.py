@@ -35,7 +35,8 @@ def full_ink(side: int = 7) -> DigitSource:
 
 
 def assert_equal(first: Sample, second: Sample) -> None:
-    for a, b in zip(first, second, strict=True):
+    assert first.presence is None and second.presence is None, "counts are known"
+    for a, b in zip(first[:4], second[:4], strict=True):
         assert a is not None and b is not None
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 

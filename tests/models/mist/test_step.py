@@ -46,9 +46,9 @@ class Recording(LiftedStep):
         self.calls.append(("task", keypoints.clone(), None))
         return super().train_task(batch, images, keypoints)
 
-    def train_heatmap(self, heatmap, keypoints, task_loss):
+    def train_heatmap(self, heatmap, keypoints, task_loss, presence=None):
         self.calls.append(("heatmap", keypoints.clone(), task_loss.detach().clone()))
-        return super().train_heatmap(heatmap, keypoints, task_loss)
+        return super().train_heatmap(heatmap, keypoints, task_loss, presence)
 
 
 def rates_of(step):
