@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from mistnn.cli.parsing import Folder, Number, OptionalFolder, OptionalNumber, parse, renamed
+from mistnn.cli.parsing import Folder, OptionalFolder, OptionalNumber, parse, renamed
 from mistnn.errors import MistError
 
 DESCRIPTION = """\
@@ -33,9 +33,10 @@ was stopped, and writes an entry for each run.
   blood-cells red cells of the BCCD blood smears from counts alone, beside the mean count and classical blobs; \
 the folder (VOC layout) is --data-root
 
-`--budget quick` trains a table's rows for 300 steps of 8 images each; full is the presets' own size. At quick size \
-the learning rates of every system that reads are chosen on validation scenes, the best of three. A table also \
-makes docs/results.md anew, from the ledger results, where there is a folder docs."""
+`--budget quick` trains a table's rows for 300 steps of 8 images each, with one seed half an hour or less a table of \
+digits on two cores; full is the presets' own size. At quick size the learning rates of every system that reads are \
+chosen on validation scenes, the best of three. A table also makes docs/results.md anew, from the ledger results, \
+where there is a folder docs."""
 LEDGER, PAGE = Path("results"), Path("docs/results.md")
 """The ledger and the page of its entries, which is made anew after a table where there is such a folder."""
 MOST_JOBS = 4
@@ -56,7 +57,7 @@ class Reproduce:
             numbers.
         ledger: folder of the entries, made if it is missing.
         runs: of a table or the blood cells: folder of the run folders.
-        seeds: how many runs of each row or combination.
+        seeds: how many runs of each row or combination; 1 of a table, 3 of a study if not given.
         steps: of a study's runs; the study's own number if not given.
         jobs: of a table: trainings at a time, each with its share of the cores; one a core if not given, at most 4.
         data_root: the folder that holds MNIST, for which the environment variable MIST_DATA stands too; or that of the
@@ -69,7 +70,7 @@ class Reproduce:
     only: Annotated[str | None, tyro.conf.arg(metavar="WORD", help_behavior_hint="")] = None
     ledger: Folder = LEDGER
     runs: Folder = Path("runs/tables")
-    seeds: Number = 3
+    seeds: OptionalNumber = None
     steps: OptionalNumber = None
     jobs: OptionalNumber = None
     data_root: OptionalFolder = None
@@ -80,7 +81,7 @@ class Reproduce:
         known = (*TABLE_NAMES, *STUDIES)
         if self.name not in known:
             raise MistError(f"no table or study is called {self.name!r}: choose one of {', '.join(known)}")
-        if self.seeds < 1:
+        if self.seeds is not None and self.seeds < 1:
             raise MistError(f"--seeds {self.seeds} runs nothing: give 1 or more")
         if self.steps is not None and self.steps < 1:
             raise MistError(f"--steps {self.steps} trains nothing: give 1 or more")
@@ -97,6 +98,11 @@ class Reproduce:
             )
         if self.only is not None and self.name in STUDIES:
             raise MistError(f"--only {self.only}: the study {self.name} is run whole")
+
+    @property
+    def runs_each(self) -> int:
+        """How many runs of each row or combination."""
+        return self.seeds if self.seeds is not None else 1 if self.name in TABLE_NAMES else 3
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -117,7 +123,7 @@ def run(arguments: Sequence[str]) -> int:
         cells, metrics, steps = choices.choice_cells(), choices.METRICS, choices.STEPS
     steps = steps if request.steps is None else request.steps
     command = f"mist reproduce {request.name}"
-    done = run_cells(cells, request.ledger, command, metrics, request.seeds, steps)
+    done = run_cells(cells, request.ledger, command, metrics, request.runs_each, steps)
     print(f"{len(done)} new entries in {request.ledger}")
     return 0
 
@@ -126,7 +132,7 @@ def _blood_cells(request: Reproduce) -> int:
     from mistnn.studies.blood_cells import run_blood_cells
 
     assert request.data_root is not None
-    new = run_blood_cells(str(request.data_root), request.ledger, request.runs, request.seeds, request.steps)
+    new = run_blood_cells(str(request.data_root), request.ledger, request.runs, request.runs_each, request.steps)
     print(f"{new} new entries in {request.ledger}")
     return 0
 
@@ -145,7 +151,7 @@ def _table(request: Reproduce) -> int:
     new = run_table(
         table,
         request.budget,
-        request.seeds,
+        request.runs_each,
         request.ledger,
         request.runs,
         request.only,
