@@ -132,7 +132,7 @@ def test_filters(tmp_path):
     add_voc(root, "none", size, [("zebra", 10, 10, 40, 40)])
     add_voc(root, "apart", (400, 100), [("bird", 0, 10, 40, 40), ("bird", 350, 10, 40, 40)])
     add_voc(root, "hard", size, [("bird", 10, 10, 40, 40), ("sofa", 100, 100, 40, 40)], difficult=[1])
-    found = build(tmp_path, root)
+    found = build(tmp_path, root, most_objects=2)
     assert found.dropped == {
         "an object that is too large": 1,
         "an object that is too wide or narrow": 2,

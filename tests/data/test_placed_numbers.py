@@ -174,7 +174,7 @@ def test_backgrounds_differ_and_begin_from_the_colour() -> None:
         ({"stretch": 0.0}, "data.stretch=0.0"),
         ({"feather": -1}, "data.feather=-1"),
         ({"digits": 0}, "data.digits=0"),
-        ({"canvas_height": 0}, "data.height=0"),
+        ({"canvas_height": 0}, "data.canvas_height=0"),
         ({"seed": -1}, "data.seed=-1"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from mistnn.cli.main import main
 from mistnn.data import FolderConfig, FolderImages
+from mistnn.data.own_folder import in_order_of, read_folder
 from mistnn.errors import MistError
 from mistnn.models.mist import Mist
 from mistnn.presets import evaluate_stored, find_preset, restore
@@ -19,6 +21,7 @@ from mistnn.presets.own_folder import plan_folder
 from mistnn.weights import load_model
 from tests.data.folders import make_folder
 
+Captured = pytest.CaptureFixture[str]
 SMALL = (
     "--train.steps", "3", "--train.batch-size", "2", "--train.evaluate-every", "2", "--model.heatmap.channels", "4",
     "--model.heatmap.blocks", "1", "--model.encoder.width", "4", "--model.encoder.code", "8", "--model.decoder", "4",
@@ -71,13 +74,13 @@ def test_training_images_are_endless_rounds_and_flipped(folder: Path) -> None:
     assert any(not torch.equal(unflipped[index].image, images[index].image) for index in range(count))
 
 
-def test_a_run_tells_why_and_ends_with_a_threshold(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_tells_why_and_ends_with_a_threshold(run: Path, capsys: Captured) -> None:
     model = load_model(run)
     assert isinstance(model, Mist) and model.config.threshold > 0
     assert restore(run).data == dataclasses.replace(restore(run).data, root=None), "no path of this machine is kept"
 
 
-def test_evaluation_counts_without_k(run: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluation_counts_without_k(run: Path, folder: Path, capsys: Captured) -> None:
     metrics = evaluate_stored(run, 1000, root=str(folder))
     images = FolderImages(dataclasses.replace(restore(run).data, root=str(folder)), "test", None)
     assert metrics["images"] == len(images.images)
@@ -100,7 +103,7 @@ def test_prediction_counts_in_the_pixels_of_the_images(run: Path, folder: Path, 
     assert len(found) == 60 and max(float(row["x"]) for row in found) > 48
 
 
-def test_mistakes(folder: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes(folder: Path, run: Path, tmp_path: Path, capsys: Captured) -> None:
     assert main(["train", "my-folder", "--out", str(tmp_path / "a")]) == 2
     assert "needs your folder" in capsys.readouterr().err
     zoom = ["--model.preparation.zoom", "0.3"]
@@ -111,7 +114,7 @@ def test_mistakes(folder: Path, run: Path, tmp_path: Path, capsys: pytest.Captur
     assert not (tmp_path / "b").exists()
 
 
-def test_labels_need_k(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_labels_need_k(folder: Path, tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "own" / "images").mkdir(parents=True)
     for image in sorted((folder / "images").iterdir())[:4]:
         (tmp_path / "own" / "images" / image.name).write_bytes(image.read_bytes())
@@ -129,3 +132,46 @@ def test_a_folder_is_for_mist(folder: Path) -> None:
     grid = find_preset("grid-mnist-easy").experiment
     with pytest.raises(MistError, match="my-folder"):
         check(dataclasses.replace(grid, data=FolderConfig(root=str(folder))))
+
+
+def test_classes_are_matched_by_name(
+    run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Columns in another order give the same numbers; other classes are refused, not matched by place."""
+    known = read_folder(folder)
+    names = known.class_names[::-1]
+    turned = in_order_of(known, names)
+    assert turned.class_names == names
+    assert [image.counts[::-1] for image in turned.images] == [image.counts for image in known.images]
+    shutil.copytree(folder / "images", tmp_path / "images")
+    rows = list(csv.reader((folder / "counts.csv").open()))[1:]
+    files = list(dict.fromkeys(file for file, _, _ in rows))
+    counts = {(file, name): count for file, name, count in rows}
+    for header in (("two", "zero", "one"), ("two", "zero", "other"), ("two", "zero")):
+        lines = [("file", *header), *((file, *(counts.get((file, name), "0") for name in header)) for file in files)]
+        (tmp_path / "counts.csv").write_text("".join(",".join(line) + "\n" for line in lines))
+        code = main(["evaluate", str(run), "--data-root", str(tmp_path), "--json", str(tmp_path / "a.json")])
+        assert code == (0 if "one" in header else 2)
+    assert "the model was trained on" in capsys.readouterr().err
+    assert main(["evaluate", str(run), "--data-root", str(folder), "--json", str(tmp_path / "b.json")]) == 0
+    assert (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text()
+
+
+def test_without_validation_images_the_training_images_choose(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_folder(tmp_path / "own", images=4)
+    rows = (root / "counts.csv").read_text().splitlines()
+    (root / "counts.csv").write_text("\n".join([rows[0] + ",split", *(row + ",train" for row in rows[1:])]) + "\n")
+    out = tmp_path / "run"
+    assert main(["train", "my-folder", "--data-root", str(root), "--out", str(out), *SMALL]) == 0
+    assert "the threshold will be chosen on training images" in capsys.readouterr().err
+    assert load_model(out).config.threshold is not None
+
+
+def test_more_objects_than_pixels_are_refused_before_the_run(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", "my-folder", "--data-root", str(folder), "--out", str(tmp_path / "run"), *SMALL]
+    assert main([*arguments, "--k", "99999999999"]) == 2
+    assert "pixels of the smallest image" in capsys.readouterr().err and not (tmp_path / "run").exists()

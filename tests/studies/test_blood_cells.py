@@ -63,14 +63,19 @@ def test_the_study(smears: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main([*arguments, "--seeds", "2", "--steps", "1"]) == 0
     assert "4 new entries" in capsys.readouterr().out
     entries = {f"{entry.name}-{entry.train_seed}": entry for entry in read_ledger(ledger)}
-    assert set(entries) == {"blood-cells-mean-0", "blood-cells-blobs-0", "blood-cells-mist-0", "blood-cells-mist-1"}
+    assert set(entries) == {
+        "blood-cells-mean-0",
+        "blood-cells-blobs-0",
+        "blood-cells-mist-1-steps-0",
+        "blood-cells-mist-1-steps-1",
+    }
     mean = sum(map(number_of, SPLITS["train"])) / 6
     expected = sum(abs(number_of(index) - mean) for index in SPLITS["test"]) / 3
     assert entries["blood-cells-mean-0"].metrics == {"count_error": pytest.approx(expected, abs=1e-4)}
     assert entries["blood-cells-blobs-0"].metrics == {"count_error": 0, "f1": 1, "precision": 1, "recall": 1}
     for seed in range(2):
-        learnt = entries[f"blood-cells-mist-{seed}"]
-        assert learnt.steps == 1 and learnt.images == 3 and "count_error" in learnt.metrics
+        entry = entries[f"blood-cells-mist-1-steps-{seed}"]
+        assert entry.steps == 1 and entry.images == 3 and "count_error" in entry.metrics
     page = results_page(list(entries.values()))
     assert "## Red cells of blood smears" in page and "| blood-cells-blobs |" in page
     assert main([*arguments, "--seeds", "2", "--steps", "1"]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -72,7 +73,8 @@ def test_fills_keeps_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert [entry.name for entry in tries] == [f"search-tiny-mist-{factor}" for factor in ("x0.3", "x1", "x3")]
     entries = [entry for entry in entries if entry not in tries]
     assert [entry.name for entry in entries] == ["tiny-grid-quick"] * 2 + ["tiny-mist-quick"] * 2
-    best = max(tries, key=lambda entry: entry.metrics["both"]).name.removeprefix("search-tiny-mist-")
+    tried = {entry.name.removeprefix("search-tiny-mist-"): entry.metrics["both"] for entry in tries}
+    best = max(tried, key=lambda factor: (tried[factor], factor == "x1"))
     assert f"rates {best} of" in entries[2].note and "rates" not in entries[0].note
     for entry in entries:
         assert (entry.steps, entry.batch_size, entry.images, entry.seed) == (2, 3, 5, 0)
@@ -107,6 +109,24 @@ def test_several_at_a_time_make_the_same_table(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(tables, "QUICK_BATCH", 2)
     with pytest.raises(MistError, match="to train it anew, remove .*tiny-grid-quick-x1-seed0"):
         run_table(TABLE, "quick", 2, together, tmp_path / "b", say=said.append, jobs=2)
+
+
+def test_when_a_training_fails_those_in_the_queue_never_begin(tmp_path: Path) -> None:
+    seeds = range(5)
+    filler = tables._Filler(TABLE, "full", tmp_path / "results", tmp_path / "runs", None, print, None)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "tiny-grid-seed0").write_text("a file where the run's folder should be")
+    with pytest.raises(MistError, match="to train it anew, remove .*tiny-grid-seed0"):
+        filler._each_apart([(TABLE.rows[1], seed, "x1") for seed in seeds], jobs=1)
+    assert not multiprocessing.active_children()
+    # One is always handed to the process before it asks.
+    assert not [seed for seed in seeds[2:] if (tmp_path / "runs" / f"tiny-grid-seed{seed}").exists()]
+
+
+def test_nothing_read_keeps_the_presets_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "evaluate_stored", lambda *arguments, **options: {"both": 0.0, "images": 5.0})
+    run_table(TABLE, "quick", 1, tmp_path / "results", tmp_path / "runs", only="mist", say=lambda text: None)
+    assert "Learning rates x1 of" in read_entry(tmp_path / "results" / "tiny-mist-quick-seed0.json").note
 
 
 def test_a_table_without_k_measures_again_what_another_table_trained(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def read_built(root: str | None) -> BuiltFolder:
         images: dict[Split, tuple[BuiltImage, ...]] = {
             split: tuple(known[file] for file, own in rows if own == split) for split in SPLITS
         }
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise MistError(
             f"{folder / BOXES} and {SPLIT} don't belong together ({type(error).__name__} {error}): build the folder "
             "again"
@@ -124,7 +124,7 @@ def read_built(root: str | None) -> BuiltFolder:
     missing = [image.file for some in images.values() for image in some if not (folder / image.file).is_file()]
     if missing:
         raise MistError(f"{folder / missing[0]} is missing ({len(missing)} such): build the folder again")
-    return BuiltFolder(folder, str(described["name"]), names, images)
+    return BuiltFolder(folder, str(described.get("name", folder.name)), names, images)
 
 
 def _image(entry: Mapping[str, Any], names: tuple[str, ...]) -> BuiltImage:
@@ -136,7 +136,7 @@ def _image(entry: Mapping[str, Any], names: tuple[str, ...]) -> BuiltImage:
 def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise MistError(f"{path} can't be read ({error}): build the folder again") from error
 
 

@@ -50,7 +50,8 @@ class BuildConfig:
         largest_share: images with an object that covers more of them are dropped (paper: .3); 1 for none.
         aspect_ratio: images with an object whose sides differ by more are dropped (paper: 2); 0 for none.
         difficult: objects that VOC marks so: "ignore" (released code), "keep", or "drop" the image.
-        most_objects: images with more are dropped, for K is an upper bound (paper: 2); 0 for none.
+        most_objects: images with more are dropped; 0 for none (the paper names no such filter: its K = 2 is how many it
+            attends to).
         coverage: least and most share of the crop that the boxes cover together, before it is widened to hold them
             whole (paper: 30 % on average); 0 0 for no crop.
         shorter_edge: of an image in pixels (paper: 224).
@@ -66,7 +67,7 @@ class BuildConfig:
     largest_share: float = 0.3
     aspect_ratio: float = 2.0
     difficult: Literal["ignore", "keep", "drop"] = "ignore"
-    most_objects: int = 2
+    most_objects: int = 0
     coverage: tuple[float, float] = (0.2, 0.4)
     shorter_edge: int = 224
     longest_edge: int = 352
@@ -102,9 +103,7 @@ class BuildConfig:
 
 
 PASCAL_COCO = BuildConfig()
-VOC07 = BuildConfig(
-    largest_share=1.0, aspect_ratio=0.0, most_objects=0, coverage=(0.0, 0.0), split="voc", most_images=0
-)
+VOC07 = BuildConfig(largest_share=1.0, aspect_ratio=0.0, coverage=(0.0, 0.0), split="voc", most_images=0)
 """Supplement, section E: no filter, the whole images."""
 
 
@@ -168,6 +167,7 @@ def build_photographs(
         (one, split) for one, split in zip(chosen, splits, strict=True) if split is not None
     ]
     _check_classes(used, config)
+    out = out.resolve()
     aside = out.with_name(f".{out.name}.part")
     try:
         shutil.rmtree(aside, ignore_errors=True)

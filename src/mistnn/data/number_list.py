@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -23,6 +22,8 @@ from mistnn.errors import MistError
 
 LIST = "boxes.json"
 DIGITS = 10
+MOST_PIXELS = 100_000
+"""Of a side, and as a corner: no photograph has more."""
 SHARES: tuple[tuple[Split, float], ...] = (("train", 0.8), ("validation", 0.9), ("test", 1.0))
 """Where the hash of a file's name puts it: 80 %, 10 % and 10 % (our choice)."""
 
@@ -150,8 +151,8 @@ def _number(entry: Any, folder: Path, place: str) -> NumberImage:
         raise MistError(f"{place} names no file: it must have file, width, height, boxes and labels")
     place = f"{place} ({entry['file']})"
     width, height = entry.get("width"), entry.get("height")
-    if not isinstance(width, int) or not isinstance(height, int) or width < 1 or height < 1:
-        raise MistError(f"{place}: width {width!r} and height {height!r} must be whole numbers of pixels")
+    if not _is_side(width) or not _is_side(height):
+        raise MistError(f"{place}: width and height must be whole numbers of pixels, from 1 to {MOST_PIXELS:,}")
     boxes, labels = entry.get("boxes"), entry.get("labels")
     if not isinstance(boxes, list) or not isinstance(labels, list) or len(boxes) != len(labels):
         raise MistError(f"{place}: boxes and labels must be lists of one length, one entry a digit")
@@ -162,9 +163,13 @@ def _number(entry: Any, folder: Path, place: str) -> NumberImage:
     return NumberImage(folder / entry["file"], width, height, corners, tuple(_digit(one, place) for one in labels))
 
 
+def _is_side(value: Any) -> TypeGuard[int]:
+    return type(value) is int and 1 <= value <= MOST_PIXELS
+
+
 def _box(box: Any, place: str) -> list[float]:
     if isinstance(box, list) and len(box) == 4 and all(type(side) in (int, float) for side in box):
-        if all(map(math.isfinite, box)):
+        if all(abs(side) <= MOST_PIXELS for side in box):
             return [float(side) for side in box]
     raise MistError(f"{place}: {box!r} is no box x1, y1, x2, y2")
 

@@ -91,6 +91,30 @@ class OwnFolder(NamedTuple):
     notes: tuple[str, ...]
 
 
+def in_order_of(folder: OwnFolder, class_names: Sequence[str]) -> OwnFolder:
+    """The same with its classes in another order, that of a model.
+
+    Raises:
+        MistError: if they are other classes.
+    """
+    if set(folder.class_names) != set(class_names) or len(folder.class_names) != len(class_names):
+        raise MistError(
+            f"{folder.root} has the classes {', '.join(folder.class_names) or 'of nothing'}, and the model was trained "
+            f"on {', '.join(class_names)}: give the folder it was trained on, or one with the same classes"
+        )
+    order = [folder.class_names.index(name) for name in class_names]
+    place = np.argsort(order)
+    images = tuple(
+        image._replace(
+            counts=None if image.counts is None else tuple(image.counts[at] for at in order),
+            present=None if image.present is None else tuple(image.present[at] for at in order),
+            labels=None if image.labels is None else place[image.labels],
+        )
+        for image in folder.images
+    )
+    return folder._replace(images=images, class_names=tuple(class_names))
+
+
 def read_folder(root: Path | str) -> OwnFolder:
     """Reads a folder; no image is decoded.
 

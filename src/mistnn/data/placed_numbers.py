@@ -77,7 +77,7 @@ class NumbersConfig:
 
     def __post_init__(self) -> None:
         """Refuses impossible values."""
-        check_numbers(self.canvas_height, self.canvas_width, self.digits, self.seed)
+        check_numbers(self.digits, self.seed, canvas_height=self.canvas_height, canvas_width=self.canvas_width)
         if len(self.zoom) != 2 or not 0 < self.zoom[0] <= self.zoom[1] <= 1:
             raise MistError(f"data.zoom={self.zoom} must be two shares of the height, the smaller first, at most 1")
         if not 0 < self.stretch < math.inf:

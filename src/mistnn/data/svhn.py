@@ -53,7 +53,7 @@ class SvhnConfig:
 
     def __post_init__(self) -> None:
         """Refuses impossible values."""
-        check_numbers(self.height, self.width, self.digits, self.seed)
+        check_numbers(self.digits, self.seed, height=self.height, width=self.width)
         if not 0 <= self.least_height:
             raise MistError(f"data.least_height={self.least_height} must be a height in pixels, 0 to keep all images")
         if self.least_height_of not in ("resized", "original"):
@@ -65,13 +65,18 @@ class SvhnConfig:
         return (self.digits,)
 
 
-def check_numbers(height: int, width: int, digits: int, seed: int) -> None:
+def check_numbers(digits: int, seed: int, **sides: int) -> None:
     """Refuses sizes that no images of numbers can have.
+
+    Args:
+        digits: how many an image has.
+        seed: of the images' order.
+        sides: of the images in pixels, by the names of their fields.
 
     Raises:
         MistError: naming the field and its value.
     """
-    for name, value in (("height", height), ("width", width), ("digits", digits)):
+    for name, value in (*sides.items(), ("digits", digits)):
         if value < 1:
             raise MistError(f"data.{name}={value} is too small: give 1 or more")
     if seed < 0:

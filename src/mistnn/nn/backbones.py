@@ -202,7 +202,10 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"model.backbone.weights={path} can't be read ({first}): give a file of tensors by their names, as "
             "torchvision publishes them"
         ) from error
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) and not value.is_complex()
+        for name, value in content.items()
+    ):
         raise MistError(
             f"model.backbone.weights={path} holds no tensors by their names, but a {type(content).__name__}: give the "
             "state_dict alone"

@@ -174,6 +174,8 @@ def ideal_heatmaps(
         raise ValueError(f"keypoints must be (batch, k, 3), got {tuple(keypoints.shape)}")
     if not scales or any(low >= high for low, high in pairwise(scales)):
         raise ValueError(f"the scales must rise, got {tuple(scales)}")
+    if presence is not None and presence.shape != keypoints.shape[:2]:
+        raise ValueError(f"presence must be (batch, k), got {tuple(presence.shape)} for {tuple(keypoints.shape)}")
     keypoints = keypoints.detach()
     pixel = pixel_of(keypoints[..., :2], height, width)
     site = pixel[..., 1] * width + pixel[..., 0]

@@ -194,6 +194,12 @@ def train(
         if observe is not None:
             observe(iteration, step.model)
 
+    measures = experiment.evaluation_images > 0
+    if isinstance(experiment.data, FolderConfig) and not _holds_validation(experiment.data):
+        measures = False
+        if on_note is not None:
+            on_note("no validation image is known, so the threshold will be chosen on training images")
+
     def validate(model: nn.Module) -> dict[str, float]:
         assert isinstance(model, SceneModel)
         return evaluate(model, experiment.data, "validation", experiment.evaluation_images)
@@ -204,7 +210,7 @@ def train(
         experiment.train,
         out,
         describe=describe(experiment),
-        evaluate=validate if experiment.evaluation_images else None,
+        evaluate=validate if measures else None,
         on_log=log,
         resume=resume,
         save_model=save,
@@ -245,6 +251,12 @@ def _store_threshold(out: Path, experiment: Experiment) -> None:
     described = describe(dataclasses.replace(experiment, model=chosen))
     record = read_config(out).training
     save_model(out, model, described["kind"], described["model"], described["experiment"], training=record)
+
+
+def _holds_validation(data: FolderConfig) -> bool:
+    """Whether anything is known of an image of the validation split."""
+    assert data.root is not None
+    return any(image.split == "validation" and image.present is not None for image in read_folder(data.root).images)
 
 
 def _watched_box(experiment: Experiment) -> float:
@@ -344,9 +356,17 @@ def _check_folder(experiment: Experiment, data: FolderConfig) -> None:
             "data.preparation and data.channels must be those of the model: give --model.preparation.zoom (or .ground) "
             "and --data.preparation.zoom the same value"
         )
-    known = read_folder(data.root).class_names if data.root is not None else model.class_names
-    if known != model.class_names:
-        raise MistError(f"model.class_names={model.class_names}, but {data.root} has the classes {known}")
+    if data.root is None:
+        return
+    folder = read_folder(data.root)
+    if folder.class_names != model.class_names:
+        raise MistError(f"model.class_names={model.class_names}, but {data.root} has the classes {folder.class_names}")
+    room = min(math.prod(data.preparation.size(image.height, image.width)) for image in folder.images)
+    if model.k > room:
+        raise MistError(
+            f"K = {model.k} is more than the {room} pixels of the smallest image after it was resized: mend "
+            "counts.csv, or give --k"
+        )
 
 
 def evaluate_stored(

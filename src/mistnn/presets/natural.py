@@ -28,8 +28,8 @@ XIE20 = NaturalXie20Config(class_names=VOC_CLASSES, k=2)
 ANCHORS = ReaderConfig(anchors=FOUR_ANCHORS)
 
 
-def _loop(steps: int, batch_size: int = BATCH) -> TrainConfig:
-    return TrainConfig(steps=steps, batch_size=batch_size, log_every=50, save_every=500, evaluate_every=2000)
+def _loop(steps: int) -> TrainConfig:
+    return TrainConfig(steps=steps, batch_size=BATCH, log_every=50, save_every=500, evaluate_every=2000)
 
 
 def _mist(steps: int, model: NaturalMistConfig = MIST) -> Experiment:

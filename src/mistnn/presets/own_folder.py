@@ -20,7 +20,7 @@ from mistnn.data.folder_images import (
     measured_images,
     object_size_of,
 )
-from mistnn.data.own_folder import FolderImage, OwnFolder, read_folder
+from mistnn.data.own_folder import FolderImage, OwnFolder, in_order_of, read_folder
 from mistnn.errors import MistError
 from mistnn.inference.counting import above, choose_threshold
 from mistnn.models.mist import Mist, MistConfig, StepConfig
@@ -131,7 +131,8 @@ def _totals(folder: OwnFolder, root: str, k: int | None) -> list[int]:
         found = "is not given" if k is None else f"is {k}, and a training image holds {most} classes"
         raise MistError(
             f"{root}: labels.csv says which classes an image holds, not how many of each: say the most objects that an "
-            f"image may hold with --k N, which {found}; or give counts.csv with the columns file,class,count"
+            f"image may hold with `mist train my-folder --k N`, which {found}; or give counts.csv with the columns "
+            "file,class,count"
         )
     return present
 
@@ -180,8 +181,11 @@ def view_folder(model: Mist, data: FolderConfig, split: Split, images: int | Non
         data: the folder.
         split: which images.
         images: at most so many; all if not given.
+
+    Raises:
+        MistError: if the folder has other classes than the model.
     """
-    folder = content_of(data)
+    folder = in_order_of(content_of(data), model.class_names)
     seen = FolderImages(data, split, images or sys.maxsize, folder)
     samples, found = _detected(model, seen)
     threshold = model.config.threshold or (

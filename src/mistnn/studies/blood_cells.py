@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from mistnn.data.folder_images import evenly, ground_of, load_image, measured_images, object_size_of
+from mistnn.data.folder_images import ground_of, load_image, measured_images, object_size_of
 from mistnn.data.own_folder import FolderImage, OwnFolder, read_folder
 from mistnn.errors import MistError
 from mistnn.inference.blobs import choose_blobs, find_blobs
@@ -23,8 +23,6 @@ from mistnn.weights import commit, hardware, versions
 CELL = "RBC"
 """The class that is measured, as the BCCD data set names red cells."""
 METRICS = ("count_error", "f1", "precision", "recall")
-TUNED_IMAGES = 70
-"""Training images on which the blobs are tuned, evenly chosen."""
 COMMAND = "mist reproduce blood-cells --data-root BCCD"
 
 
@@ -61,9 +59,13 @@ def run_blood_cells(
     folder = read_folder(root)
     if cell not in folder.class_names:
         raise MistError(f"{root}: no class is called {cell!r}; it has {', '.join(folder.class_names)}")
-    test = [image for image in folder.images if image.split == "test" and image.boxes is not None]
-    if not test:
-        raise MistError(f"{root}: no image of the test split has boxes, and they are what finding is measured by")
+    test = [image for image in folder.images if image.split == "test" and image.counts is not None]
+    if not test or any(image.boxes is None for image in test):
+        raise MistError(
+            f"{root}: all images of the test split must have boxes, for they are what finding is measured by"
+        )
+    if not _training(folder):
+        raise MistError(f"{root}: no training image has counts, so there is nothing to learn from")
     new = 0
     for name, measure in (("mean", _mean_count), ("blobs", _blobs)):
         file = results / f"blood-cells-{name}.json"
@@ -73,17 +75,18 @@ def run_blood_cells(
         metrics, note = measure(folder, test, folder.class_names.index(cell))
         new += _enter(_untrained(file.stem, metrics, len(test), note), file, say)
     for seed in range(seeds):
-        file = results / f"blood-cells-mist-seed{seed}.json"
+        name = "blood-cells-mist" + ("" if steps is None else f"-{steps}-steps")
+        file = results / f"{name}-seed{seed}.json"
         if file.exists():
             say(f"{file.stem}: kept as the ledger has it")
             continue
-        out = _trained(root, runs / f"my-folder-blood-cells-seed{seed}", seed, steps)
+        out = _trained(root, runs / f"{name}-seed{seed}", seed, steps)
         metrics = evaluate_stored(out, len(test), root=root)
         chosen = {name: metrics[f"{name}:{cell}"] for name in METRICS if f"{name}:{cell}" in metrics}
         ending = f" --steps {steps}" if steps is not None else ""
         command = f"{COMMAND} --seeds {seed + 1}{ending}"
         note = f"{cell}; trained on counts of {', '.join(folder.class_names)} alone, threshold by validation counts."
-        new += _enter(make_entry(out, chosen, len(test), 0, command, "blood-cells-mist", note), file, say)
+        new += _enter(make_entry(out, chosen, len(test), 0, command, name, note), file, say)
     return new
 
 
@@ -122,7 +125,7 @@ def _mean_count(folder: OwnFolder, test: Sequence[FolderImage], index: int) -> t
 
 def _blobs(folder: OwnFolder, test: Sequence[FolderImage], index: int) -> tuple[dict[str, float], str]:
     measured = measured_images(folder)
-    tuned = evenly(_training(folder), TUNED_IMAGES)
+    tuned = _training(folder)
     config = choose_blobs(
         [load_image(image, 3) for image in tuned],
         [_count(image, index) for image in tuned],

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mistnn.data import FolderConfig, Split
 from mistnn.data.folder_images import load_image
-from mistnn.data.own_folder import read_folder
+from mistnn.data.own_folder import in_order_of, read_folder
 from mistnn.errors import MistError
 from mistnn.files import replace_file
 from mistnn.inference import Predictor
@@ -52,12 +52,7 @@ def report_on_folder(run: str, root: Path, split: Asked = "test") -> CountPage:
     if not isinstance(experiment.data, FolderConfig) or not isinstance(model, Mist) or not model.class_names:
         raise MistError(f"{run} was not trained on a folder of images: `mist evaluate {run}` measures it")
     data = dataclasses.replace(experiment.data, root=str(root))
-    folder = read_folder(root)
-    if folder.class_names != model.class_names:
-        raise MistError(
-            f"{root} has the classes {', '.join(folder.class_names) or 'of nothing'}, and {run} was trained on "
-            f"{', '.join(model.class_names)}: give the folder it was trained on, or one with the same classes"
-        )
+    folder = in_order_of(read_folder(root), model.class_names)
     known = {image.split for image in folder.images if image.counts is not None}
     order: tuple[Split, ...] = (split, *_others(split))
     used: Split | None = next((one for one in order if one in known), None)
@@ -75,12 +70,12 @@ def _others(split: Asked) -> tuple[Split, ...]:
 
 
 def _notes(asked: Asked, used: Split, root: Path) -> tuple[str, ...]:
-    if used == asked:
-        return ()
-    warning = " The model has learnt from these very images: its numbers here say little." if used == "train" else ""
-    if used == "validation":
-        warning = " The threshold was chosen on them: the numbers may be a little too good."
-    return (f"{root} has no {asked} images with counts, so these are its {used} images.{warning}",)
+    warnings = {
+        "train": "The model has learnt from these very images: its numbers here say little.",
+        "validation": "The threshold was chosen on these images: the numbers may be a little too good.",
+    }
+    missing = "" if used == asked else f"{root} has no {asked} images with counts, so these are its {used} images."
+    return tuple(note for note in (" ".join((missing, warnings.get(used, ""))).strip(),) if note)
 
 
 def _page(run: str, root: Path, model: Mist, view: FolderView, notes: tuple[str, ...]) -> CountPage:
@@ -233,6 +228,6 @@ def write_page(page: CountPage, path: Path, option: str) -> None:
         MistError: if it can't be written.
     """
     try:
-        replace_file(path, render_counts(page).encode())
+        replace_file(path, render_counts(page).encode("utf-8", "replace"))
     except OSError as error:
         raise MistError(f"{option} {path} can't be written ({error.strerror}): give another file") from error

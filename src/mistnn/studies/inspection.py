@@ -142,7 +142,7 @@ def _title(image: FolderImage, folder: OwnFolder) -> str:
     elif image.present is not None:
         parts = [name for name, there in zip(folder.class_names, image.present, strict=True) if there]
     else:
-        parts = [image.name]
+        parts = [image.name.encode("utf-8", "replace").decode()]
     text = ", ".join(parts) or "nothing"
     return text if len(text) <= TITLE_LETTERS else text[: TITLE_LETTERS - 3] + "..."
 

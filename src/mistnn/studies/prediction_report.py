@@ -116,9 +116,11 @@ def _examples(
     for heading, some in groups.items():
         examples[heading] = []
         for one in some:
+            if one.name not in files:  # it has gone since, and the rest of the page is worth having
+                continue
             try:
                 picture = open_image(files[one.name])
-            except UnreadableImage:  # it has gone since, and the rest of the page is worth having
+            except UnreadableImage:
                 continue
             if picture.width * picture.height > MOST_PIXELS:
                 continue

@@ -213,21 +213,32 @@ class _Filler:
         )
 
     def _each_apart(self, trainings: Sequence[tuple[Row, int, str]], jobs: int) -> None:
-        """Trainings in processes of their own; the first that fails or is stopped ends them all."""
+        """Trainings in processes of their own. When one fails or is stopped, none begins any more and all stop.
+
+        They stop as at Ctrl-C, between two steps and with a checkpoint.
+        """
+        if not trainings:
+            return
+        jobs = min(jobs, len(trainings))
         threads = max(1, cores() // jobs)
-        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
+        try:
             running = {
                 pool.submit(_train_apart, *self._training(row, seed, factor), threads): self._out(row, seed, factor)
                 for row, seed, factor in trainings
             }
-            try:
-                for place, future in enumerate(as_completed(running), 1):
-                    if _told(future.result, running[future]):
-                        raise KeyboardInterrupt
-                    self.say(f"{place} of {len(running)} trained: {running[future]}")
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+            for place, future in enumerate(as_completed(running), 1):
+                if _told(future.result, running[future]):
+                    raise KeyboardInterrupt
+                self.say(f"{place} of {len(running)} trained: {running[future]}")
+        except BaseException:
+            workers = multiprocessing.active_children()
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in workers:
+                worker.terminate()
+            raise
+        finally:
+            pool.shutdown()
 
     def fill(self, row: Row, seeds: int) -> int:
         """Trains and measures what a row lacks; returns how many entries are new."""
@@ -306,13 +317,14 @@ class _Filler:
             if searched_by not in entry.metrics:
                 raise MistError(f"{file}: the entry has no {searched_by!r}; remove it, and it is measured again")
             reached[factor] = entry.metrics[searched_by]
-        return max(reached, key=reached.__getitem__)
+        # Where none reads anything the preset's own rates stay.
+        return max(reached, key=lambda factor: (reached[factor], factor == "x1"))
 
     def _note(self, row: Row, factor: str) -> str:
         if self.budget == "full":
             return ""
         size = f"Quick size: {QUICK_STEPS} steps of {QUICK_BATCH} images, not the paper's."
-        rates = f" Learning rates {factor} of the preset's, the best of {', '.join(FACTORS)} on validation scenes."
+        rates = f" Learning rates {factor} of the preset's, of {', '.join(FACTORS)} the best on validation scenes."
         return size + (rates if _reads(row) else "")
 
 

@@ -1,6 +1,6 @@
 """Xie20 on photographs: SOFT top-K as a mask on the classification of every cell of a backbone's features.
 
-All patches are read and stay in memory, as equation 12 asks: 196 of an image of 224 x 224 px, so batches are small.
+All patches are read and stay in memory, as equation 12 asks: 196 of an image of 224 x 224 px.
 """
 
 from __future__ import annotations
