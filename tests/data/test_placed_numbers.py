@@ -202,7 +202,10 @@ def one(tmp_path: Path, **changes: object) -> NumbersConfig:
     ("changes", "words"),
     [
         ({"file": 3}, "entry 1 names no file"),
-        ({"width": "40"}, "width '40'.*whole numbers"),
+        ({"width": "40"}, "width and height must be whole numbers"),
+        ({"width": 10**400}, "width and height must be whole numbers"),
+        ({"width": True}, "width and height must be whole numbers"),
+        ({"boxes": [[1, 1, 10**400, 9], [1, 1, 9, 9]]}, "is no box"),
         ({"boxes": [[1, 1, 9, 9]]}, "lists of one length"),
         ({"labels": [1, 12]}, "label 12 is no digit"),
         ({"labels": ["a", "b"]}, "label 'a' is no digit"),

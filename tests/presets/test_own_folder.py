@@ -122,7 +122,7 @@ def test_labels_need_k(folder: Path, tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "own" / "labels.csv").write_text("file,class\n" + rows)
     assert main(["train", "my-folder", "--data-root", str(tmp_path / "own"), "--out", str(tmp_path / "run")]) == 2
     line = capsys.readouterr().err
-    assert "labels.csv says which classes" in line and "--k N, which is not given" in line
+    assert "labels.csv says which classes" in line and "--k N`, which is not given" in line
     (tmp_path / "own" / "labels.csv").unlink()
     assert main(["train", "my-folder", "--data-root", str(tmp_path / "own"), "--out", str(tmp_path / "run")]) == 2
     assert "give counts.csv" in capsys.readouterr().err

@@ -33,6 +33,8 @@ QUICK_STEPS = 300
 QUICK_BATCH = 8
 QUICK_IMAGES = 300
 FULL_IMAGES = 1000
+STOP_SECONDS = 60.0
+"""How long a training has to write its checkpoint when another has failed."""
 
 FACTORS: Mapping[str, float] = MappingProxyType({"x0.3": 0.3, "x1": 1.0, "x3": 3.0})
 """What the learning rates of a system's preset are multiplied by in the search, and how run folders call it."""
@@ -236,9 +238,11 @@ class _Filler:
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in workers:
                 worker.terminate()
+            for worker in workers:
+                worker.join(STOP_SECONDS)
+                worker.kill()  # one that took up its next training, or hangs
             raise
-        finally:
-            pool.shutdown()
+        pool.shutdown()
 
     def fill(self, row: Row, seeds: int) -> int:
         """Trains and measures what a row lacks; returns how many entries are new."""
