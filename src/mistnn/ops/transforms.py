@@ -102,7 +102,7 @@ def translation_grid(parameters: Float[Tensor, "batch 2"], height: int, width: i
     if not 0 < scale < math.inf:
         raise ValueError(f"the scale of a window must be finite and above 0, got {scale}")
     u, v = _axes(parameters, 2, height, width)
-    return _window((scale * u).expand(len(parameters), -1), (scale * v).expand(len(parameters), -1), parameters)
+    return _window((scale * u)[None], (scale * v)[None], parameters)
 
 
 def projective_grid(parameters: Float[Tensor, "batch 8"], height: int, width: int) -> Grid:
@@ -254,7 +254,7 @@ def _axes(parameters: Tensor, count: int, height: int, width: int) -> tuple[Tens
 
 def _window(across: Tensor, down: Tensor, centre: Tensor) -> Tensor:
     """A grid whose x depends on the column only, and y on the row only."""
-    batch, height, width = len(centre), down.shape[1], across.shape[1]
+    batch, height, width = centre.shape[0], down.shape[1], across.shape[1]
     x = (across + centre[:, :1])[:, None, :].expand(batch, height, width)
     y = (down + centre[:, 1:])[:, :, None].expand(batch, height, width)
     return torch.stack((x, y), dim=1).permute(0, 2, 3, 1)
