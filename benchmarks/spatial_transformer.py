@@ -1,0 +1,177 @@
+"""Times the spatial transformer's grid generator and sampler beside the usual way to write them.
+
+    python benchmarks/spatial_transformer.py [--json FILE] [--threads N] [--rounds N] [--batch 256] [--size 42]
+
+Contract:
+    * Forward and backward from parameters and images to both gradients, in float32: 256 images of 42 x 42 unless told.
+      The localisation network is left out, for it is the same on all sides; a whole model gains less than these ratios.
+    * Affine, attention: against ``torch.nn.functional.affine_grid`` and ``grid_sample``. Projective: against
+      homogeneous points times a 3 x 3 matrix. Thin plate spline: against the plain form, which solves the system for
+      every image and evaluates the kernel at each pixel; torch and torchvision have none. kornia is not timed.
+    * Both sides get the same parameters and images, and their outputs are compared (1e-3) before the timing.
+    * Rounds alternate between the ways, each round begins with another one; the first ``--warm-up`` rounds are dropped.
+      Reported are medians and interquartile ranges; ``ratio`` = usual / ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mistnn.nn.spatial_transformer import Kind, SpatialTransformer, TransformConfig
+from mistnn.ops.transforms import REGULARISATION, control_lattice
+from mistnn.weights import commit, hardware, versions
+
+Way = Callable[[Tensor, Tensor], Tensor]
+"""Images and parameters, less those of the identity, to what is read."""
+KINDS: tuple[Kind, ...] = ("affine", "attention", "projective", "tps")
+SPREAD = 0.05
+"""Standard deviation of the parameters around the identity."""
+TOLERANCE = 1e-3
+
+
+class Given(nn.Module):
+    """A localisation network that says what it is told."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.last = nn.Linear(1, count)
+        self.parameters_given = torch.zeros(0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.parameters_given
+
+
+def ours(kind: Kind, size: int) -> Way:
+    """The module of the package."""
+    config = TransformConfig(kind)
+    given = Given(config.parameters)
+    transformer = SpatialTransformer(given, config, (size, size))
+
+    def read(images: Tensor, offsets: Tensor) -> Tensor:
+        given.parameters_given = offsets
+        return transformer(images)
+
+    return read
+
+
+def usual(kind: Kind, size: int) -> Way:
+    """As tutorials and libraries write it."""
+    start = TransformConfig(kind).start().float()
+
+    def affine(images: Tensor, offsets: Tensor) -> Tensor:
+        theta = offsets + start
+        if kind == "attention":
+            zero = torch.zeros_like(theta[:, 0])
+            theta = torch.stack((theta[:, 0], zero, theta[:, 1], zero, theta[:, 0], theta[:, 2]), 1)
+        grid = F.affine_grid(theta.view(-1, 2, 3), [len(images), 1, size, size], align_corners=False)
+        return F.grid_sample(images, grid, align_corners=False)
+
+    def projective(images: Tensor, offsets: Tensor) -> Tensor:
+        theta = torch.cat((offsets + start, torch.ones(len(offsets), 1)), 1).view(-1, 3, 3)
+        at = torch.cat((pixels(size), torch.ones(size * size, 1)), 1)
+        seen = at @ theta.transpose(1, 2)
+        grid = (seen[..., :2] / seen[..., 2:]).view(-1, size, size, 2)
+        return F.grid_sample(images, grid, align_corners=False)
+
+    def spline(images: Tensor, offsets: Tensor) -> Tensor:
+        targets = (offsets + start).view(len(offsets), -1, 2)
+        control = control_lattice().float().expand_as(targets)
+        weights = torch.linalg.solve(system(control), F.pad(targets, (0, 0, 0, 3)))
+        at = pixels(size).expand(len(offsets), -1, -1)
+        basis = torch.cat((kernel(at, control), torch.ones(*at.shape[:2], 1), at), 2)
+        return F.grid_sample(images, (basis @ weights).view(-1, size, size, 2), align_corners=False)
+
+    return {"projective": projective, "tps": spline}.get(kind, affine)
+
+
+def pixels(size: int) -> Tensor:
+    """Centres of all pixels, row by row, in the normalised frame."""
+    line = (torch.arange(size) * 2 + 1) / size - 1
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    return torch.stack((x, y), -1).view(-1, 2)
+
+
+def kernel(points: Tensor, control: Tensor) -> Tensor:
+    """r^2 log r^2 of all pairs."""
+    squared = (points[:, :, None] - control[:, None]).square().sum(-1)
+    return squared * squared.clamp(min=1e-12).log()
+
+
+def system(control: Tensor) -> Tensor:
+    """The spline's system, one for each image."""
+    batch, count, _ = control.shape
+    affine = torch.cat((torch.ones(batch, count, 1), control), 2)
+    top = torch.cat((kernel(control, control) + REGULARISATION * torch.eye(count), affine), 2)
+    return torch.cat((top, F.pad(affine.transpose(1, 2), (0, 3))), 1)
+
+
+def spread(seconds: list[float]) -> dict[str, float]:
+    """Median and interquartile range."""
+    low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else seconds * 3
+    return {"median": middle, "iqr": high - low}
+
+
+def measure(kind: Kind, batch: int, size: int, rounds: int, warm_up: int) -> dict[str, object]:
+    """Seconds of every way for one transform, and the ratios."""
+    random = torch.Generator().manual_seed(0)
+    images = torch.rand(batch, 1, size, size, generator=random)
+    count = TransformConfig(kind).parameters
+    offsets = (SPREAD * torch.randn(batch, count, generator=random)).requires_grad_()
+    images.requires_grad_()
+    ways: dict[str, Way] = {"ours": ours(kind, size), "usual": usual(kind, size)}
+    expected = ways["ours"](images, offsets)
+    for name, way in ways.items():
+        difference = float((way(images, offsets) - expected).detach().abs().max())
+        if difference > TOLERANCE:
+            raise SystemExit(f"{kind}: {name} reads something else than ours, by up to {difference:.3g}")
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    names = list(ways)
+    weight = torch.rand(expected.shape, generator=random)
+    for turn in range(rounds + warm_up):
+        shift = turn % len(names)
+        for name in names[shift:] + names[:shift]:
+            begun = time.perf_counter()
+            torch.autograd.grad(ways[name](images, offsets), (images, offsets), weight)
+            if turn >= warm_up:
+                seconds[name].append(time.perf_counter() - begun)
+    found = {name: spread(times) for name, times in seconds.items()}
+    return {"kind": kind, "ratio": found["usual"]["median"] / found["ours"]["median"], "seconds": found}
+
+
+def main() -> None:
+    """Measures all transforms and prints the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write the result to this file")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
+    settings = (("batch", 256), ("size", 42), ("rounds", 30), ("warm-up", 5))
+    for name, value in settings:
+        parser.add_argument(f"--{name}", type=int, default=value)
+    asked = parser.parse_args()
+    if min(asked.threads, asked.batch, asked.size, asked.rounds) < 1 or asked.warm_up < 0:
+        parser.error("--threads, --batch, --size and --rounds must be 1 or more, --warm-up 0 or more")
+    torch.set_num_threads(asked.threads)
+    runs = [measure(kind, asked.batch, asked.size, asked.rounds, asked.warm_up) for kind in KINDS]
+    result = {
+        "runs": runs,
+        "settings": {"batch": asked.batch, "size": asked.size, "rounds": asked.rounds, "threads": asked.threads},
+        "hardware": hardware(),
+        "versions": versions(),
+        "commit": commit(),
+    }
+    print(json.dumps(result, indent=2))
+    if asked.json:
+        asked.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

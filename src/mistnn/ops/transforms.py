@@ -1,0 +1,288 @@
+"""Grid generators of spatial transformers: where each output pixel reads the input, for given parameters theta.
+
+Convention: theta maps the output to the input, both in the normalised frame of ``mistnn.ops.coordinates``: x right, y
+down, the image from -1 to 1 in both directions, pixel centres half a pixel inside (``align_corners=False``). Output
+pixel (row i, column j) of H x W is (u, v) = ((2 j + 1) / W - 1, (2 i + 1) / H - 1), and the grid holds the (x, y) that
+it reads. At the identity (x, y) = (u, v) for every size, one pixel included. A shift of 2 / W is one input pixel to
+the right. A grid lies in memory as (batch, 2, height, width), x and y in planes of their own.
+
+Reference: Jaderberg et al., Spatial Transformer Networks (NeurIPS 2015), section 3.2, and its supplement.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Grid = Float[Tensor, "batch height width 2"]
+
+HORIZON = 1e-3
+"""Smallest denominator of a projective transform (ours): at the horizon it is 0, and behind it below."""
+APART = 1e-4
+"""Smallest distance of two control points, and of all of them from a line, as a share of their spread (ours)."""
+REGULARISATION = 1e-6
+"""Added to the diagonal of the spline's system (ours): control points are met to about a millionth of the image."""
+
+
+class ThinPlate(NamedTuple):
+    """What a thin plate spline needs for one output size, whatever its parameters.
+
+    Attributes:
+        control: the control points (x, y), in the frame of the output.
+        influence: how far each output pixel moves when a control point moves by 1.
+    """
+
+    control: Float[Tensor, "points 2"]
+    influence: Float[Tensor, "points height width"]
+
+
+def affine_grid(parameters: Float[Tensor, "batch 6"], height: int, width: int) -> Grid:
+    """Grids of affine transforms.
+
+    Convention: theta = (a, b, c, d, e, f), x = a u + b v + c and y = d u + e v + f; the identity is (1, 0, 0, 0, 1, 0).
+
+    Args:
+        parameters: theta of each image.
+        height: rows of the output.
+        width: columns of the output.
+
+    Raises:
+        ValueError: on another number of parameters, or an empty output.
+
+    Reference: section 3.2, equation 1.
+    """
+    u, v = _axes(parameters, 6, height, width)
+    rows = parameters.view(-1, 2, 3)
+    # Sums of what depends on the column and what depends on the row: no matrix product, so no reduced precision.
+    across = rows[..., 0, None] * u
+    down = rows[..., 1, None] * v + rows[..., 2, None]
+    return (across.unsqueeze(-2) + down.unsqueeze(-1)).permute(0, 2, 3, 1)
+
+
+def attention_grid(parameters: Float[Tensor, "batch 3"], height: int, width: int) -> Grid:
+    """Grids of attention: a window of any size at any place.
+
+    Convention: theta = (s, c, f), x = s u + c and y = s v + f; the identity is (1, 0, 0). The window has its centre at
+    (c, f) and s times the sides of the input.
+
+    Args:
+        parameters: theta of each image.
+        height: rows of the output.
+        width: columns of the output.
+
+    Raises:
+        ValueError: on another number of parameters, or an empty output.
+
+    Reference: section 3.2, equation 2.
+    """
+    u, v = _axes(parameters, 3, height, width)
+    return _window(parameters[:, :1] * u, parameters[:, :1] * v, parameters[:, 1:])
+
+
+def translation_grid(parameters: Float[Tensor, "batch 2"], height: int, width: int, scale: float) -> Grid:
+    """Grids of attention at a fixed scale: a window of one size at any place.
+
+    Convention: theta = (c, f), x = scale u + c and y = scale v + f; the identity is (0, 0) with scale 1.
+
+    Args:
+        parameters: theta of each image.
+        height: rows of the output.
+        width: columns of the output.
+        scale: the window's sides, as a share of the input's.
+
+    Raises:
+        ValueError: on another number of parameters, an empty output, or a scale that is not above 0.
+
+    Reference: supplement, section 1.5.
+    """
+    if not 0 < scale < math.inf:
+        raise ValueError(f"the scale of a window must be finite and above 0, got {scale}")
+    u, v = _axes(parameters, 2, height, width)
+    return _window((scale * u)[None], (scale * v)[None], parameters)
+
+
+def projective_grid(parameters: Float[Tensor, "batch 8"], height: int, width: int) -> Grid:
+    """Grids of projective transforms (plane to plane, as a tilted camera sees it).
+
+    Convention: theta = (a, b, c, d, e, f, g, h), x = (a u + b v + c) / w and y = (d u + e v + f) / w with
+    w = g u + h v + 1; the identity is (1, 0, 0, 0, 1, 0, 0, 0). Pixels at or behind the horizon, w < ``HORIZON``, get
+    w = ``HORIZON``: they read far away, and nothing is infinite.
+
+    Args:
+        parameters: theta of each image.
+        height: rows of the output.
+        width: columns of the output.
+
+    Raises:
+        ValueError: on another number of parameters, or an empty output.
+
+    Reference: section 3.2.
+    """
+    u, v = _axes(parameters, 8, height, width)
+    plane = affine_grid(parameters[:, :6], height, width)
+    across, down = parameters[:, 6, None] * u, parameters[:, 7, None] * v + 1
+    depth = across.unsqueeze(-2) + down.unsqueeze(-1)
+    return plane / depth.clamp(min=HORIZON).unsqueeze(-1)
+
+
+def control_lattice(side: int = 4) -> Float[Tensor, "points 2"]:
+    """side x side control points (x, y) from edge to edge of the normalised frame, row by row, in float64.
+
+    Raises:
+        ValueError: with a side below 2.
+    """
+    if side < 2:
+        raise ValueError(f"a lattice of control points needs a side of 2 or more, got {side}")
+    line = torch.linspace(-1, 1, side, dtype=torch.float64)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    return torch.stack((x, y), dim=-1).reshape(-1, 2)
+
+
+def thin_plate(
+    control: Float[Tensor, "points 2"], height: int, width: int, regularisation: float = REGULARISATION
+) -> ThinPlate:
+    """Solves the spline's system once, for all parameters: the expensive part, to be kept for an output size.
+
+    Convention: the kernel is r^2 log r^2 of distances between points whose spread was brought to 1, and the affine
+    part a^T (1, x, y). Computed in float64; the result has that type.
+
+    Args:
+        control: three points or more, not on a line, no two at one place.
+        height: rows of the output.
+        width: columns of the output.
+        regularisation: 0 meets the control points exactly; more bends less. Affine maps are exact with any.
+
+    Raises:
+        ValueError: on control points that no spline goes through, an empty output, or a regularisation below 0.
+
+    Reference: Bookstein (1989); Wahba (1990) for the regularised form.
+    """
+    _check_size(height, width)
+    if not 0 <= regularisation < math.inf:
+        raise ValueError(f"the regularisation must be finite and 0 or more, got {regularisation}")
+    exact = control.detach().double()
+    middle, spread = _check_control(exact)
+    count = len(exact)
+    points = (exact - middle) / spread
+    affine = torch.cat((points.new_ones(count, 1), points), dim=1)
+    system = points.new_zeros(count + 3, count + 3)
+    system[:count, :count] = _kernel(points, points)
+    system[:count, :count].diagonal().add_(regularisation)
+    system[:count, count:] = affine
+    system[count:, :count] = affine.T
+    u, v = _centres(exact, width), _centres(exact, height)
+    at = torch.stack((u.expand(height, width), v[:, None].expand(height, width)), dim=-1).reshape(-1, 2)
+    at = (at - middle) / spread
+    basis = torch.cat((_kernel(at, points), at.new_ones(len(at), 1), at), dim=1)
+    influence = torch.linalg.solve(system, basis.T)[:count]  # the system is symmetric
+    return ThinPlate(exact, influence.view(count, height, width))
+
+
+def thin_plate_grid(parameters: Float[Tensor, "batch coordinates"], plate: ThinPlate) -> Grid:
+    """Grids of thin plate splines: one matrix product.
+
+    Convention: theta = (x_1, y_1, x_2, y_2, ...), where each control point of the output reads the input; the identity
+    is the control points themselves. What is computed is the bending away from the identity, so that the identity is
+    exact in any precision.
+
+    Args:
+        parameters: theta of each image.
+        plate: from ``thin_plate``; of the parameters' type and device.
+
+    Raises:
+        ValueError: if the parameters are not two for each control point.
+
+    Reference: section 3.2; supplement, section 1.3.
+    """
+    points, height, width = plate.influence.shape
+    u, v = _axes(parameters, 2 * points, height, width)
+    moved = (parameters.view(-1, points, 2) - plate.control).transpose(1, 2)
+    bending = (moved.reshape(-1, points) @ plate.influence.flatten(1)).view(-1, 2, height, width)
+    frame = torch.stack((u.expand(height, width), v[:, None].expand(height, width)))
+    return (bending + frame).permute(0, 2, 3, 1)
+
+
+def share_outside(grid: Grid) -> Float[Tensor, " batch"]:
+    """The share of each image's sample points that lie outside the input (or are no numbers), without gradient."""
+    inside = (grid.detach().abs() <= 1).all(-1)
+    return 1 - inside.flatten(1).to(torch.float32).mean(1)
+
+
+def sample(features: Float[Tensor, "batch channels rows columns"], grid: Grid) -> Float[Tensor, "batch channels h w"]:
+    """The bilinear sampler: each output pixel reads its point of the input, zeros beyond it.
+
+    Convention: a pixel counts by max(0, 1 - |distance|) in each direction, as in the paper; so the input fades from the
+    centres of its border pixels outwards. (The patch sampler of ``mistnn.ops.sampling`` keeps its border whole.)
+
+    Args:
+        features: any feature map.
+        grid: from a grid generator; of the features' type.
+
+    Returns:
+        (batch, channels, height, width) of the grid; differentiable in both.
+
+    Raises:
+        ValueError: on an input without pixels, or a grid of another batch.
+
+    Reference: section 3.3, equation 5.
+    """
+    if features.dim() != 4 or 0 in features.shape[1:]:
+        raise ValueError(
+            f"features must be (batch, channels, height, width) and not empty, got {tuple(features.shape)}"
+        )
+    if grid.shape[0] != features.shape[0] or grid.dim() != 4 or grid.shape[-1] != 2:
+        raise ValueError(f"the grid must be ({features.shape[0]}, height, width, 2), got {tuple(grid.shape)}")
+    return torch.nn.functional.grid_sample(features, grid, padding_mode="zeros", align_corners=False)
+
+
+def _centres(like: Tensor, number: int) -> Tensor:
+    """Pixel centres along one side, in the normalised frame."""
+    return (torch.arange(number, dtype=like.dtype, device=like.device) * 2 + 1) / number - 1
+
+
+def _axes(parameters: Tensor, count: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """u of the columns and v of the rows, after a look at the arguments."""
+    if parameters.dim() != 2 or parameters.shape[1] != count:
+        raise ValueError(f"the parameters must be (batch, {count}), got {tuple(parameters.shape)}")
+    _check_size(height, width)
+    return _centres(parameters, width), _centres(parameters, height)
+
+
+def _window(across: Tensor, down: Tensor, centre: Tensor) -> Tensor:
+    """A grid whose x depends on the column only, and y on the row only."""
+    batch, height, width = centre.shape[0], down.shape[1], across.shape[1]
+    x = (across + centre[:, :1])[:, None, :].expand(batch, height, width)
+    y = (down + centre[:, 1:])[:, :, None].expand(batch, height, width)
+    return torch.stack((x, y), dim=1).permute(0, 2, 3, 1)
+
+
+def _kernel(points: Tensor, control: Tensor) -> Tensor:
+    squared = (points.unsqueeze(1) - control).square().sum(-1)
+    return torch.special.xlogy(squared, squared)  # 0 at 0
+
+
+def _check_size(height: int, width: int) -> None:
+    if height < 1 or width < 1:
+        raise ValueError(f"the output must have 1 row and column or more, got {height} x {width}")
+
+
+def _check_control(control: Tensor) -> tuple[Tensor, Tensor]:
+    """The middle of the control points and their spread, after a look at where they lie."""
+    if control.dim() != 2 or control.shape[1] != 2 or len(control) < 3:
+        raise ValueError(f"control points must be (points, 2), 3 or more, got {tuple(control.shape)}")
+    if not bool(control.isfinite().all()):
+        raise ValueError("a control point is not finite")
+    middle = control.mean(0)
+    spread = (control - middle).square().sum(1).mean().sqrt()
+    near = torch.pdist(control)
+    if float(near.min()) <= APART * float(spread):
+        first, second = torch.triu_indices(len(control), len(control), 1)[:, int(near.argmin())].tolist()
+        raise ValueError(f"control points {first} and {second} lie at one place, {control[first].tolist()}: move one")
+    values = torch.linalg.svdvals(control - middle)
+    if float(values[1]) <= APART * float(values[0]):
+        raise ValueError(f"the {len(control)} control points lie on a line: move one of them off it")
+    return middle, spread
