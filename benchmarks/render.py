@@ -3,9 +3,9 @@
     python benchmarks/render.py [--json FILE] [--threads N] [--repeats N] [--batch 32]
 
 Contract:
-    * Forward and backward of one sum over the picture, in float32, on the same objects: 14 x 14 maps, a cell of 12 x 12 each,
-      so 4 x 4 objects at 48 x 48 and 7 x 7 at 84 x 84. Both sides give the same picture and gradients, which is checked
-      before anything is timed.
+    * Forward and backward of one sum over the picture, in float32, on the same objects: 14 x 14 maps, a cell of 12 x 12
+      each, so 4 x 4 objects at 48 x 48 and 7 x 7 at 84 x 84. Both sides give the same picture and gradients, which
+      is checked before anything is timed.
     * Sides of boxes: "digits", 14 pixels as the digits of the paper's scenes; "prior", 48 sigmoid(N(-2.2, 0.5)), the
       paper's prior, a few pixels mostly; "start", 48 sigmoid(N(0, 1)), as of a network without training.
     * The plain way is Algorithm 1 with its loop over pixels turned into tensors, and its loop over objects kept.
@@ -93,7 +93,7 @@ def measure(canvas: int, sides: str, batch: int, repeats: int) -> dict[str, floa
     weight = torch.rand(batch, 1, canvas, canvas, generator=torch.Generator().manual_seed(1))
     ways = {"plain": plain, "windows": render_objects}
     found = {name: torch.autograd.grad((way(*given) * weight).sum(), given) for name, way in ways.items()}
-    torch.testing.assert_close(plain(*given), render_objects(*given), atol=1e-5, rtol=0)
+    torch.testing.assert_close(plain(*given), render_objects(*given), atol=1e-4, rtol=0)
     for one, other in zip(found["plain"], found["windows"], strict=True):
         torch.testing.assert_close(one, other, atol=1e-3 * float(one.abs().max()), rtol=0)
     kept = {}
