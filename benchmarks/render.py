@@ -1,0 +1,147 @@
+"""The renderer of SPAIR by windows, against the plain way: a full canvas for each object.
+
+    python benchmarks/render.py [--json FILE] [--threads N] [--repeats N] [--batch 32]
+
+Contract:
+    * Forward and backward of one sum over the picture, in float32, on the same objects: 14 x 14 maps, a cell of 12 x 12
+      each, so 4 x 4 objects at 48 x 48 and 7 x 7 at 84 x 84. Both sides give the same picture and gradients, which
+      is checked before anything is timed.
+    * Sides of boxes: "digits", 14 pixels as the digits of the paper's scenes; "prior", 48 sigmoid(N(-2.2, 0.5)), the
+      paper's prior, a few pixels mostly; "start", 48 sigmoid(N(0, 1)), as of a network without training.
+    * The plain way is Algorithm 1 with its loop over pixels turned into tensors, and its loop over objects kept.
+    * Rounds alternate; the first is dropped. What is reported is the median of a round and its interquartile range.
+      ``memory_ratio`` compares the bytes that autograd keeps for the backward pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mistnn.ops.coordinates import corners_of
+from mistnn.ops.render import importance_maps, render_objects
+from mistnn.weights import commit, hardware, versions
+
+CELL, BASE, OBJECT = 12, 48, 14
+"""Pixels of a cell, of the base box and of an object's map: SPAIR, supplement, table 1."""
+
+SIDES = ("digits", "prior", "start")
+
+
+def objects(canvas: int, sides: str, batch: int) -> list[Tensor]:
+    """The arguments of both renderers, gradients on."""
+    random = torch.Generator().manual_seed(0)
+    cells = canvas // CELL
+    corner = torch.cartesian_prod(torch.arange(cells), torch.arange(cells)).flip(1) * float(CELL)
+    centre = corner + CELL * torch.rand(batch, cells**2, 2, generator=random)
+    noise = torch.randn(batch, cells**2, 2, generator=random)
+    size = {
+        "digits": 0 * noise + OBJECT,
+        "prior": BASE * (0.5 * noise - 2.2).sigmoid(),
+        "start": BASE * noise.sigmoid(),
+    }
+    maps = torch.rand(batch, cells**2, 2, OBJECT, OBJECT, generator=random)
+    parts = [
+        maps[:, :, :1],
+        maps[:, :, 1:],
+        torch.cat((centre, size[sides]), dim=-1),
+        torch.rand(batch, cells**2, generator=random),
+        torch.randn(batch, cells**2, generator=random),
+        torch.rand(batch, 1, canvas, canvas, generator=random),
+    ]
+    return [part.clone().requires_grad_() for part in parts]
+
+
+def plain(
+    appearance: Tensor, alpha: Tensor, boxes: Tensor, presence: Tensor, depth: Tensor, background: Tensor
+) -> Tensor:
+    """Algorithm 1, every object on a canvas of its own."""
+    height, width = background.shape[2:]
+    gamma = importance_maps(alpha, presence, depth)
+    maps = torch.cat((appearance, alpha * presence[..., None, None, None], gamma), dim=2)
+    corner = corners_of(boxes)
+    x, y = torch.arange(width) + 0.5, torch.arange(height) + 0.5
+    writes, total, normaliser = 0.0, 0.0, 0.0
+    last = background
+    for k in range(boxes.shape[1]):
+        left, top, right, bottom = (corner[:, k, side, None] for side in range(4))
+        u, v = (x - left) / (right - left) * 2 - 1, (y - top) / (bottom - top) * 2 - 1
+        shape = (len(boxes), height, width)
+        grid = torch.stack((u[:, None, :].expand(shape), v[:, :, None].expand(shape)), dim=-1)
+        values = F.grid_sample(maps[:, k], grid, padding_mode="border", align_corners=False)
+        inside = ((y >= top) & (y < bottom))[:, None, :, None] & ((x >= left) & (x < right))[:, None, None, :]
+        colour, a, g = values.split((background.shape[1], 1, 1), dim=1)
+        mixed = a * colour + (1 - a) * background
+        writes = writes + inside.float()
+        total = total + torch.where(inside, g * mixed, 0)
+        normaliser = normaliser + torch.where(inside, g, 0)
+        last = torch.where(inside, mixed, last)
+    several = torch.where(normaliser > 0, total / torch.where(normaliser > 0, normaliser, 1), background)
+    return torch.where(writes == 1, last, several)
+
+
+def measure(canvas: int, sides: str, batch: int, repeats: int) -> dict[str, float]:
+    """Both ways on one size of canvas and one kind of boxes."""
+    given = objects(canvas, sides, batch)
+    weight = torch.rand(batch, 1, canvas, canvas, generator=torch.Generator().manual_seed(1))
+    ways = {"plain": plain, "windows": render_objects}
+    found = {name: torch.autograd.grad((way(*given) * weight).sum(), given) for name, way in ways.items()}
+    torch.testing.assert_close(plain(*given), render_objects(*given), atol=1e-4, rtol=0)
+    for one, other in zip(found["plain"], found["windows"], strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3 * float(one.abs().max()), rtol=0)
+    kept = {}
+    for name, way in ways.items():
+        storages: dict[int, int] = {}
+
+        def pack(tensor: Tensor, storages: dict[int, int] = storages) -> Tensor:
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            picture = way(*given)
+        kept[name] = sum(storages.values()) / 2**20
+        del picture
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats + 1):
+        for name, way in ways.items():
+            begun = time.perf_counter()
+            torch.autograd.grad((way(*given) * weight).sum(), given)
+            seconds[name].append(time.perf_counter() - begun)
+    result = {"ratio": statistics.median(seconds["plain"][1:]) / statistics.median(seconds["windows"][1:])}
+    for name, times in seconds.items():
+        low, middle, high = statistics.quantiles(times[1:], n=4)
+        result |= {f"{name}_ms": 1e3 * middle, f"{name}_iqr_ms": 1e3 * (high - low), f"{name}_kept_mib": kept[name]}
+    return result | {"memory_ratio": kept["plain"] / kept["windows"]}
+
+
+def main() -> None:
+    """Measures every size of canvas and kind of boxes, and prints how many times faster windows are."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path)
+    for name, value in (("batch", 32), ("repeats", 7), ("threads", 1)):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    result = {
+        str(canvas): {sides: measure(canvas, sides, given.batch, given.repeats) for sides in SIDES}
+        for canvas in (48, 84)
+    } | {
+        "settings": {"batch": given.batch, "repeats": given.repeats, "threads": given.threads},
+        "hardware": hardware(),
+        "versions": versions(),
+        "commit": commit(),
+    }
+    print(json.dumps(result, indent=2))
+    if given.json:
+        given.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""The prior of SPAIR over which cells hold an object, its KL divergence, and the relaxation of z_pres.
+
+Convention: z_pres is a vector of n cells in the order in which they are inferred, on the last axis; n is HW of the
+paper. C is the number of ones in it, s in (0, 1) the success probability of the geometric distribution over C: a high s
+wants few objects. A relaxed (Concrete) z_pres is given before its sigmoid, y = logit(z_pres): a relaxed value
+close to 1 can't be told from 1 as a floating point number, its y can.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+from torch.nn import functional as F
+
+START = 1e6
+"""(1 - s) / s at iteration 0. Not stated in the paper ("a value near 0" for s); value of the released code."""
+
+END = 0.0125
+"""(1 - s) / s in the end, s = 0.9877. The paper: "approximately 0.99"; value of the released code."""
+
+DECADE = 1000.0
+"""Iterations in which (1 - s) / s - ``END`` falls to a tenth. Not stated; value of the released code."""
+
+PRESENT = 0.5
+"""A relaxed z_pres above it counts as an object. Not stated; the rule of the released code."""
+
+
+def scheduled_s(iteration: float, scale: float = 1.0) -> float:
+    """s of the prior at an iteration: near 0 at first, so that objects cost nothing, and 0.99 in the end.
+
+    Convention: (1 - s) / s = (START - END) 0.1^(iteration / (scale DECADE)) + END. With scale 1, s is 1e-6 at iteration
+    0, .0099 at 4,000, .091 at 5,000, .497 at 6,000, .90 at 7,000 and .978 at 8,000.
+
+    Args:
+        iteration: updates made so far.
+        scale: how many times longer the schedule is; below 1 it is shorter, for a small budget.
+
+    Raises:
+        ValueError: for a negative iteration, or a scale that is not above 0.
+
+    Reference: SPAIR, supplement, D.2, which gives both ends and "the first few thousand updates"; the formula is that
+    of the released code.
+    """
+    if not iteration >= 0:
+        raise ValueError(f"the iteration must be 0 or more, got {iteration}")
+    if not 0 < scale < math.inf:
+        raise ValueError(f"the scale of the schedule must be above 0, got {scale}")
+    return 1 / (1 + (START - END) * 0.1 ** (iteration / (scale * DECADE)) + END)
+
+
+def count_log_prior(cells: int, s: float) -> Float[Tensor, " counts"]:
+    """log p(C = c) for c = 0 .. cells: a geometric distribution, cut off at the number of cells and normalised.
+
+    Args:
+        cells: n, 0 or more.
+        s: in (0, 1).
+
+    Returns:
+        (cells + 1,) in float64, on the CPU.
+
+    Raises:
+        ValueError: if s is outside (0, 1), or cells below 0.
+
+    Reference: SPAIR, supplement, A: p(C = c) = s (1 - s)^c / (1 - (1 - s)^(HW + 1)).
+    """
+    if not 0 < s < 1:
+        raise ValueError(f"s, the success probability of the prior over the number of objects, is in (0, 1), got {s}")
+    if cells < 0:
+        raise ValueError(f"the number of cells must be 0 or more, got {cells}")
+    # s cancels between numerator and denominator; in logarithms neither end of (0, 1) loses digits.
+    return (torch.arange(cells + 1, dtype=torch.float64) * math.log1p(-s)).log_softmax(0)
+
+
+def presence_log_prior(present: Shaped[Tensor, "*batch n"], s: float) -> Float[Tensor, "*batch"]:
+    """log p(z_pres): the count's probability, shared by all vectors with that count.
+
+    Args:
+        present: z_pres; a value above .5 is a one.
+        s: in (0, 1).
+
+    Returns:
+        One value a vector, in float64.
+
+    Raises:
+        ValueError: if s is outside (0, 1).
+
+    Reference: SPAIR, supplement, A, last equation.
+    """
+    cells = present.shape[-1]
+    each = count_log_prior(cells, s) - _log_binomial(cells)
+    return each.to(present.device)[(present > PRESENT).sum(-1)]
+
+
+def presence_log_conditionals(
+    present: Shaped[Tensor, "*batch n"], s: float
+) -> tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch n"]]:
+    """log p(z_k = 0) and log p(z_k = 1) given the cells before k, for all k at once.
+
+    Equations B1 and B2 walk over the cells and carry p(C = c | z_1 .. z_k). But all vectors with the same count are
+    equally likely, so what the first k cells say about the next is only how many of them, m, are ones. The probability
+    of one given beginning of k cells with m ones is J(k, m) with
+
+        J(n, m) = p(C = m) / binomial(n, m)        J(k, m) = J(k + 1, m) + J(k + 1, m + 1)
+
+    and p(z_k = 1 | beginning) = J(k, m + 1) / J(k - 1, m). One table of (n + 1)^2 numbers thus serves the whole batch.
+    All terms are positive, so nothing cancels, and no clipping is needed (the released code clips at 0 and 1e-6).
+
+    Args:
+        present: sampled z_pres; a value above .5 is a one. Only counts of it are used, so no gradient goes through.
+        s: in (0, 1).
+
+    Returns:
+        Two tensors like ``present``, in its dtype (float32 for integers and booleans); always finite.
+
+    Raises:
+        ValueError: if s is outside (0, 1).
+
+    Reference: SPAIR, supplement, equations B1 and B2.
+    """
+    cells = present.shape[-1]
+    dtype = present.dtype if present.is_floating_point() else torch.float32
+    table = _log_beginnings(cells, s).to(present.device)
+    ones = (present > PRESENT).long()
+    before = ones.cumsum(-1) - ones
+    k = torch.arange(cells, device=present.device)
+    here = table[k, before]
+    return (table[k + 1, before] - here).to(dtype), (table[k + 1, before + 1] - here).to(dtype)
+
+
+def presence_kl(
+    logits: Float[Tensor, "*batch n"], present: Shaped[Tensor, "*batch n"], s: float
+) -> Float[Tensor, "*batch"]:
+    """The KL divergence of z_pres from its prior by one sample: sum_k KL(Bernoulli(beta_k) || p(z_k | before)).
+
+    Its mean over samples of q is the exact divergence. Where every beta is 0 or 1 it is exact: -log p(z_pres).
+
+    Args:
+        logits: logit(beta_k) of every cell; infinite ones are allowed.
+        present: z_pres as sampled, relaxed or not; a value above .5 is a one.
+        s: in (0, 1).
+
+    Returns:
+        One value a vector, differentiable in ``logits``.
+
+    Raises:
+        ValueError: if the shapes differ, or s is outside (0, 1).
+
+    Reference: SPAIR, supplement, B. The paper takes this KL of Bernoulli variables also where z_pres is relaxed, and so
+    does the released code unless told otherwise; ``relaxed_presence_kl`` is the other choice.
+    """
+    _same(logits, present, "present")
+    off, on = presence_log_conditionals((present > PRESENT).to(logits.dtype), s)
+    # An infinite logit: 0 log 0 is 0 here, not NaN.
+    largest = torch.finfo(logits.dtype).max
+    finite = logits.clamp(-largest, largest)
+    there = finite.sigmoid() * (F.logsigmoid(finite) - on)
+    away = (-finite).sigmoid() * (F.logsigmoid(-finite) - off)
+    return (there + away).sum(-1)
+
+
+def sample_concrete(
+    logits: Float[Tensor, "*batch"], temperature: float, generator: torch.Generator | None = None
+) -> Float[Tensor, "*batch"]:
+    """Relaxed Bernoulli variables before their sigmoid: y = (logits + L) / temperature, with L logistic.
+
+    Convention: z_pres = sigmoid(y); y > 0, which has the probability sigmoid(logits), is z_pres > .5.
+
+    Args:
+        logits: log odds of a one.
+        temperature: above 0; a lower one gives harder values.
+        generator: of the noise, on the device of ``logits``.
+
+    Returns:
+        Like ``logits``, differentiable in them; always finite where they are.
+
+    Raises:
+        ValueError: if the temperature is not above 0.
+
+    Reference: SPAIR, section 4.3; Maddison, Mnih and Teh (2017), the binary Concrete distribution.
+    """
+    _above_zero(temperature)
+    noise = torch.rand(logits.shape, dtype=logits.dtype, device=logits.device, generator=generator)
+    # rand can be 0 and, once rounded, 1: half a step away from both the logistic noise is finite.
+    half = torch.finfo(logits.dtype).eps / 2
+    return (logits + noise.clamp(half, 1 - half).logit()) / temperature
+
+
+def concrete_log_density(
+    y: Float[Tensor, "*batch"], logits: Float[Tensor, "*batch"], temperature: float
+) -> Float[Tensor, "*batch"]:
+    """log density of y = logit(z) for a relaxed Bernoulli variable z.
+
+    Convention: the density is over y, not z; that of z has 1 / (z (1 - z)) more, which is infinite at 0 and 1 and
+    cancels in every ratio of two densities, hence in a KL divergence.
+
+    Args:
+        y: where, as from ``sample_concrete``.
+        logits: log odds of a one.
+        temperature: above 0.
+
+    Raises:
+        ValueError: if the shapes differ, or the temperature is not above 0.
+
+    Reference: Maddison, Mnih and Teh (2017), the log density of a binary Concrete variable before its sigmoid.
+    """
+    _same(logits, y, "y")
+    _above_zero(temperature)
+    # A logistic variable, whose density is even: written with the absolute value, nothing overflows.
+    distance = (temperature * y - logits).abs()
+    return math.log(temperature) - distance - 2 * F.softplus(-distance)
+
+
+def relaxed_presence_kl(
+    y: Float[Tensor, "*batch n"],
+    logits: Float[Tensor, "*batch n"],
+    s: float,
+    temperature: float,
+    prior_temperature: float | None = None,
+) -> Float[Tensor, "*batch"]:
+    """log q(y) - log p(y) of a relaxed z_pres, summed over the cells: one sample of the KL of the relaxed variables.
+
+    Under the prior, cell k is a relaxed Bernoulli variable too, with the conditional log odds of equation B1 given the
+    cells before it, of which those with y > 0 count as ones. A single value can be negative; its mean is not.
+
+    Args:
+        y: z_pres before its sigmoid, as from ``sample_concrete``.
+        logits: log odds of a one under q.
+        s: in (0, 1).
+        temperature: of q.
+        prior_temperature: of the prior; that of q if not given.
+
+    Returns:
+        One value a vector, differentiable in ``y`` and ``logits``.
+
+    Raises:
+        ValueError: if the shapes differ, s is outside (0, 1), or a temperature is not above 0.
+
+    Reference: an option of the released code; the paper's own is ``presence_kl``.
+    """
+    off, on = presence_log_conditionals((y > 0).to(y.dtype), s)
+    prior = concrete_log_density(y, on - off, temperature if prior_temperature is None else prior_temperature)
+    return (concrete_log_density(y, logits, temperature) - prior).sum(-1)
+
+
+def _log_binomial(n: int) -> Tensor:
+    """log binomial(n, m) for m = 0 .. n, float64."""
+    return torch.tensor([math.log(math.comb(n, m)) for m in range(n + 1)], dtype=torch.float64)
+
+
+def _log_beginnings(cells: int, s: float) -> Tensor:
+    """log J(k, m), (cells + 1, cells + 1) in float64; -inf where m > k, which no beginning has."""
+    row = count_log_prior(cells, s) - _log_binomial(cells)
+    rows = [row]
+    for _ in range(cells):
+        row = torch.logaddexp(row[:-1], row[1:])
+        rows.append(row)
+    table = torch.full((cells + 1, cells + 1), -torch.inf, dtype=torch.float64)
+    for k, row in enumerate(reversed(rows)):
+        table[k, : k + 1] = row
+    return table
+
+
+def _same(logits: Tensor, other: Tensor, name: str) -> None:
+    if logits.shape != other.shape:
+        raise ValueError(f"{name} must have the shape {tuple(logits.shape)} of the logits, got {tuple(other.shape)}")
+
+
+def _above_zero(temperature: float) -> None:
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"the temperature must be above 0, got {temperature}")
