@@ -144,7 +144,7 @@ def test_classes_are_matched_by_name(
     assert turned.class_names == names
     assert [image.counts[::-1] for image in turned.images] == [image.counts for image in known.images]
     shutil.copytree(folder / "images", tmp_path / "images")
-    rows = list(csv.reader((folder / "counts.csv").open()))[1:]
+    rows = list(csv.reader((folder / "counts.csv").read_text().splitlines()))[1:]
     files = list(dict.fromkeys(file for file, _, _ in rows))
     counts = {(file, name): count for file, name, count in rows}
     for header in (("two", "zero", "one"), ("two", "zero", "other"), ("two", "zero")):
