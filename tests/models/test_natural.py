@@ -158,8 +158,28 @@ def test_a_step_trains_everything_but_a_frozen_backbone(config, tuned):
 
 @pytest.mark.parametrize("order", ["keypoints-first", "task-first"])
 def test_step_order(order):
-    step = NaturalStep(build(MIST), NaturalStepConfig(order=order))
+    step, calls = NaturalStep(build(MIST), NaturalStepConfig(order=order)), []
+    lift, train_task, train_heatmap = step.lift, step.train_task, step.train_heatmap
+
+    def lifted(batch, features, anchors):
+        calls.append(("lift", anchors, moved := lift(batch, features, anchors)))
+        return moved
+
+    def trained(batch, features, keypoints):
+        calls.append(("task", keypoints, None))
+        return train_task(batch, features, keypoints)
+
+    def taught(maps, keypoints, task_loss):
+        calls.append(("heatmap", keypoints, None))
+        return train_heatmap(maps, keypoints, task_loss)
+
+    step.lift, step.train_task, step.train_heatmap = lifted, trained, taught
     assert set(step(photographs(), 0)) == {"task", "heatmap", "offset", "moved"}
+    first = ["lift", "task"] if order == "keypoints-first" else ["task", "lift"]
+    assert [name for name, _, _ in calls] == [*first, "heatmap"]
+    seen = {name: (given, made) for name, given, made in calls}
+    anchors, moved = seen["lift"]
+    assert seen["task"][0] is (moved if order == "keypoints-first" else anchors) and seen["heatmap"][0] is moved
 
 
 def test_lifting_descends_and_stays_inside():

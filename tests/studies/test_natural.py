@@ -17,8 +17,8 @@ from mistnn.presets import PRESETS, Experiment, Preset
 from mistnn.presets.natural_evaluation import evaluate_natural
 from mistnn.records import Detections, Sample
 from mistnn.studies import ledger, tables
+from mistnn.studies.count_examples import right_by_centre
 from mistnn.studies.ledger import read_ledger, table_lines
-from mistnn.studies.natural_figure import right_by_centre
 from mistnn.studies.tables import experiment_of, find_table, run_table
 from mistnn.training import TrainConfig
 from tests.data.published import CLASSES, make_voc
@@ -78,7 +78,7 @@ def test_what_figure_6_calls_right_is_what_table_4_counts() -> None:
         )
         boxes = torch.rand(3, 4, generator=random) * 20
         sample = Sample(torch.zeros(3, 20, 20), None, boxes, torch.randint(2, (3,), generator=random))
-        right = right_by_centre(found, sample)
+        right = right_by_centre(found, sample.boxes, sample.labels)
         assert right.sum().item() == pytest.approx(4 * centre_scores([found], [boxes], [sample.labels]).precision)
         for place in right.nonzero().flatten().tolist():
             x, y = found.boxes[place, :2].tolist()
@@ -88,7 +88,7 @@ def test_what_figure_6_calls_right_is_what_table_4_counts() -> None:
             ]
             assert any(inside)
     nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
-    assert right_by_centre(nothing, sample).shape == (0,)
+    assert right_by_centre(nothing, sample.boxes, sample.labels).shape == (0,)
 
 
 def test_evaluation_by_hand(built: str, monkeypatch: pytest.MonkeyPatch) -> None:

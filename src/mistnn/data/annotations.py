@@ -166,7 +166,7 @@ def _read_voc(path: Path, folder: Path) -> _Drawn:
         if not label:
             raise MistError(f"{place}: object {number} has no name: write its class")
         written = [entry.findtext(f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
-        left, top, right, bottom = _numbers(written, f"{place}: object {number} ({label})")
+        left, top, right, bottom = finite_numbers(written, f"{place}: object {number} ({label})")
         labels.append(label)
         corners.append([left - 1, top - 1, right, bottom])
     # The name of the XML file goes first: <filename> is often that of a picture before it was converted.
@@ -174,7 +174,7 @@ def _read_voc(path: Path, folder: Path) -> _Drawn:
     inner = own.partition("/")[2] if own.startswith(VOC_FOLDERS) else own
     names = (inner, (tree.findtext("filename") or inner).strip())
     sides = [tree.findtext(f"size/{side}") or "0" for side in ("width", "height")]
-    width, height = _numbers(sides, f"{place}: the size")
+    width, height = finite_numbers(sides, f"{place}: the size")
     return _Drawn(place, names, (width, height), labels, corners, None)
 
 
@@ -198,7 +198,7 @@ def _read_coco(path: Path, root: Path) -> Iterator[_Drawn]:
         name = str(image.get("file_name", ""))
         labels, corners = [], []
         for key, label, box in objects[number]:
-            x, y, width, height = _numbers(box, f"{place}, annotation {key} ({name})", 4)
+            x, y, width, height = finite_numbers(box, f"{place}, annotation {key} ({name})", 4)
             labels.append(label)
             corners.append([x, y, x + width, y + height])
         size = _size(image, f"{place}, image {name}")
@@ -222,7 +222,7 @@ def _read_boxes(path: Path) -> Iterator[_Drawn]:
         if not isinstance(labels, list) or len(labels) != len(boxes):
             raise MistError(f"{place}: {len(boxes)} boxes, but labels are {labels!r}: give one for each")
         split = SPLIT_WORDS.get(str(entry.get("split", "")).lower())
-        corners = [_numbers(box, place, 4) for box in boxes]
+        corners = [finite_numbers(box, place, 4) for box in boxes]
         yield _Drawn(place, (entry["file"],), _size(entry, place), list(map(str, labels)), corners, split)
 
 
@@ -234,11 +234,11 @@ def _read_json(path: Path, place: str) -> Any:
 
 
 def _size(entry: dict[str, Any], place: str) -> tuple[float, float]:
-    width, height = _numbers([entry.get("width") or 0, entry.get("height") or 0], f"{place}: width and height")
+    width, height = finite_numbers([entry.get("width") or 0, entry.get("height") or 0], f"{place}: width and height")
     return width, height
 
 
-def _numbers(values: Any, place: str, many: int | None = None) -> list[float]:
+def finite_numbers(values: Any, place: str, many: int | None = None) -> list[float]:
     """Finite numbers from what a file holds.
 
     Raises:

@@ -14,13 +14,13 @@ last one: (xmin, ymin, xmax, ymax) becomes (xmin - 1, ymin - 1, xmax, ymax).
 from __future__ import annotations
 
 import json
-import math
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from mistnn.data.annotations import finite_numbers
 from mistnn.data.digits import Split
 from mistnn.data.folder_files import read_text
 from mistnn.errors import MistError
@@ -121,14 +121,16 @@ def _voc(path: Path, root: Path, split: Split | None) -> Photograph:
     image = root / "JPEGImages" / f"{path.stem}.jpg"
     if not image.is_file():
         raise MistError(f"{place}: its photograph JPEGImages/{image.name} is missing: unpack the archive again")
-    width, height = _numbers([tree.findtext(f"size/{side}") for side in ("width", "height")], f"{place}: the size")
+    width, height = finite_numbers(
+        [tree.findtext(f"size/{side}") for side in ("width", "height")], f"{place}: the size"
+    )
     objects = []
     for number, entry in enumerate(tree.iter("object"), start=1):
         label = (entry.findtext("name") or "").strip()
         if not label:
             raise MistError(f"{place}: object {number} has no name: write its class")
         written = [entry.findtext(f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
-        left, top, right, bottom = _numbers(written, f"{place}: object {number} ({label})")
+        left, top, right, bottom = finite_numbers(written, f"{place}: object {number} ({label})")
         difficult = (entry.findtext("difficult") or "0").strip() == "1"
         objects.append(Drawn(label, (left - 1, top - 1, right, bottom), difficult))
     return Photograph(image, f"voc2007-{path.stem}", int(width), int(height), tuple(objects), split)
@@ -160,7 +162,7 @@ def _coco(path: Path, root: Path) -> Iterator[Photograph]:
         images = {entry["id"]: entry for entry in content["images"]}
         objects: dict[Any, list[Drawn]] = {number: [] for number in images}
         for entry in content["annotations"]:
-            x, y, width, height = _numbers(entry["bbox"], f"{place}, annotation {entry['id']}", 4)
+            x, y, width, height = finite_numbers(entry["bbox"], f"{place}, annotation {entry['id']}", 4)
             name = classes[entry["category_id"]]
             label, crowd = OF_COCO.get(name, name), bool(entry.get("iscrowd", 0))
             objects[entry["image_id"]].append(Drawn(label, (x, y, x + width, y + height), crowd=crowd))
@@ -178,18 +180,6 @@ def _coco(path: Path, root: Path) -> Iterator[Photograph]:
         folder = next((folder for folder in folders if name.name in held[folder]), None)
         if folder is None:
             raise MistError(f"{place}: the photograph {name} is not in {folders[0]}: unpack {subset}.zip again")
-        sides = _numbers([width, height], f"{place}, image {name}")
+        sides = finite_numbers([width, height], f"{place}, image {name}")
         size = int(sides[0]), int(sides[1])
         yield Photograph(folder / name.name, f"coco-{subset}-{name.stem}", *size, tuple(objects[key]))
-
-
-def _numbers(values: Any, place: str, many: int | None = None) -> Sequence[float]:
-    """Finite numbers from what a file holds."""
-    if isinstance(values, list) and (many is None or len(values) == many):
-        try:
-            numbers = [float(value) for value in values]
-        except (TypeError, ValueError, OverflowError):
-            numbers = []
-        if numbers and all(map(math.isfinite, numbers)):
-            return numbers
-    raise MistError(f"{place}: {values!r} are not the {many or len(values)} numbers expected: correct them")

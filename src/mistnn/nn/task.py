@@ -14,8 +14,8 @@ from mistnn.nn.patches import EncoderConfig, build_decoder, build_encoder
 from mistnn.ops.losses import class_proportion_loss, presence_loss, reconstruction_loss, with_background
 
 PATCHES_ON_CPU, PATCHES_ON_GPU = 128, 2048
-"""Patches that go through a network together: few enough to stay in a processor's caches, which halves the time of
-3,200 patches, and to fit into memory for any K in prediction. No patch depends on another, so nothing else changes."""
+"""Patches that go through a network together: few enough to stay in a processor's caches, and to fit into memory for
+any K in prediction. No patch depends on another, so nothing else changes."""
 
 
 class TaskOutput(NamedTuple):

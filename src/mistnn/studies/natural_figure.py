@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from mistnn.data import NaturalConfig, NaturalImages
 from mistnn.errors import MistError
 from mistnn.models.mist import NaturalMist
 from mistnn.models.rivals import NaturalXie20
-from mistnn.ops.matching import UNMATCHED, greedy_match
-from mistnn.records import Detections, Sample
+from mistnn.records import Detections
 from mistnn.studies.comparison import RUNS, stored_run
+from mistnn.studies.count_examples import right_by_centre
 from mistnn.viz import draw_scenes
 from mistnn.weights import load_model
 
@@ -70,7 +69,9 @@ def figure_6(model: str | Path | None = None, seed: int | None = None, root: str
         [_known(sample.boxes) for sample in shown],
         [_known(sample.labels) for sample in shown],
         images.class_names,
-        correct=[right_by_centre(one, sample) for one, sample in zip(found, shown, strict=True)],
+        correct=[
+            right_by_centre(one, _known(sample.boxes), sample.labels) for one, sample in zip(found, shown, strict=True)
+        ],
         titles=titles,
         columns=len(samples),
     )
@@ -96,18 +97,6 @@ def _runs(model: Path) -> dict[str, Path | str]:
             "table4`, or give a run's folder with --model"
         )
     return runs
-
-
-def right_by_centre(found: Detections, sample: Sample) -> Tensor:
-    """Which detections are right by the rule of Table 4, see ``mistnn.metrics.centre_scores``: (found,) booleans."""
-    boxes, labels = _known(sample.boxes), _known(sample.labels)
-    if not len(found.boxes):
-        return torch.zeros(0, dtype=torch.bool)
-    assert found.labels is not None
-    offset = (found.boxes[:, None, :2] - boxes[None, :, :2]).abs()
-    distance = (offset / (boxes[None, :, 2:] / 2)).amax(-1)
-    inside = (distance <= 1) & (found.labels[:, None] == labels[None])
-    return greedy_match(-distance[None], -torch.inf, inside[None])[0] != UNMATCHED
 
 
 def _known(value: Tensor | None) -> Tensor:
