@@ -45,6 +45,9 @@ class StepConfig:
         objects_only: with a background class the heat map is taught a keypoint as far as the task network takes it for
             an object: 1 - p(background) stands at its pixel in G (not in the paper, whose G has a 1 at all K, those
             that an image has no object for too).
+        spread: standard deviation in pixels of the Gaussian that stands in G in place of each 1 (0, the paper's single
+            pixel for its standard architecture; its backbone network has Gaussians). Where an object's exact centre
+            can't be told to a pixel, as in photographs, an empty map is the best answer to single pixels.
         task_rate: learning rate of Adam for tau (not stated; 1e-4 in the released code).
         heatmap_rate: learning rate of Adam for eta (not stated; 1e-4 in the released code).
         heatmap_warmup: iterations over which the heat map's rate rises from 0 (not in the paper). As long as the task
@@ -64,6 +67,7 @@ class StepConfig:
     confidence: float = 0.5
     reconstruction: float = 0.0
     objects_only: bool = False
+    spread: float = 0.0
     task_rate: float = 1e-3
     heatmap_rate: float = 2e-4
     heatmap_warmup: int = 100
@@ -79,7 +83,7 @@ class StepConfig:
         """
         for name in (
             "inner_steps", "keypoint_step", "keypoint_reach", "scale_step", "penalty", "confidence", "reconstruction",
-            "decay_steps", "heatmap_warmup",
+            "spread", "decay_steps", "heatmap_warmup",
         ):  # fmt: skip
             if not 0 <= getattr(self, name) < math.inf:
                 raise MistError(f"step.{name}={getattr(self, name)} must be a finite number of 0 or more")
@@ -215,7 +219,8 @@ class LiftedStep:
         self, heatmaps: Tensor, keypoints: Tensor, task_loss: Tensor, presence: Tensor | None = None
     ) -> Tensor:
         """Line 5: one step on eta towards G of the optimised keypoints (equation 7)."""
-        ideal = ideal_heatmaps(keypoints, self.model.config.scales, *heatmaps.shape[-2:], presence=presence)
+        scales, size, spread = self.model.config.scales, heatmaps.shape[-2:], self.config.spread
+        ideal = ideal_heatmaps(keypoints, scales, *size, presence=presence, spread=spread)
         weight = (-self.config.confidence * task_loss.detach()).exp()
         loss = heatmap_loss(heatmaps, ideal)
         self._descend("heatmap", (weight * loss).mean())

@@ -7,6 +7,7 @@ equation 8 on the true patches.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -27,12 +28,14 @@ class SupervisedStepConfig:
     """Choices of the upper bound; none is stated in the paper.
 
     Attributes:
+        spread: standard deviation in pixels of the Gaussian in place of each 1 of G, see ``StepConfig``.
         task_rate: learning rate of Adam for tau.
         heatmap_rate: learning rate of Adam for eta.
         decay: the learning rates fall to this share along half a cosine over ``decay_steps``; 1 for constant rates.
         decay_steps: length of that fall, in iterations.
     """
 
+    spread: float = 0.0
     task_rate: float = 1e-3
     heatmap_rate: float = 2e-4
     decay: float = 1.0
@@ -44,6 +47,8 @@ class SupervisedStepConfig:
         Raises:
             MistError: naming the field, its value and the mend.
         """
+        if not 0 <= self.spread < math.inf:
+            raise MistError(f"step.spread={self.spread} must be a finite number of pixels, 0 or more")
         check_rates(self.decay, self.decay_steps, task_rate=self.task_rate, heatmap_rate=self.heatmap_rate)
 
 
@@ -72,7 +77,7 @@ class SupervisedStep:
         if task.decoded is not None:
             losses["reconstruction"] = redrawn_loss(images, model.rebuild(task.decoded, keypoints, images)).mean()
         heatmaps = model.heatmaps(images)
-        ideal = ideal_heatmaps(keypoints, model.config.scales, *images.shape[-2:])
+        ideal = ideal_heatmaps(keypoints, model.config.scales, *images.shape[-2:], spread=self.config.spread)
         heat = heatmap_loss(heatmaps, ideal).mean()
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
