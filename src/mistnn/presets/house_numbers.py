@@ -13,18 +13,16 @@ from mistnn.nn.patches import EncoderConfig
 from mistnn.presets.experiment import Experiment, Preset
 from mistnn.training import TrainConfig
 
-STEPS = 3000
+STEPS = 4000
 MODEL = MistConfig(
     k=2,
     channels=3,
     # One scale: the heat-map network sees the image at half size, 30 x 120, where a digit is about as large as it can
-    # see. Boxes of 34 px: digits are about 33 px high and a little wider. Patches of 48 px that fade towards their edge,
-    # so that it pays to stand on a digit's middle.
+    # see. Boxes of 34 px, patches of 40 px: digits are about 33 px high and as wide.
     scales=(2.0,),
     box_size=17.0,
-    patch_extent=24.0,
+    patch_extent=20.0,
     patch_size=24,
-    patch_window=0.3,
     heatmap=HeatmapConfig(network="paper", channels=16, blocks=4, normalisation="before", start="contrast"),
     encoder=EncoderConfig(network="levelled", width=32, code=128),
     softmax_window=29,  # as wide as a digit nearly, so that a digit has one peak
