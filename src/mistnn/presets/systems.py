@@ -14,6 +14,8 @@ from mistnn.data import (
     NaturalImages,
     NumbersConfig,
     PlacedNumbers,
+    Scatter,
+    ScatterConfig,
     Scenes,
     ScenesConfig,
     Split,
@@ -59,11 +61,11 @@ ModelConfig = MistConfig | GridConfig | ChannelwiseConfig | Xie20Config | Zha18C
 TrainingStepConfig = StepConfig | SupervisedStepConfig | RivalStepConfig | Zha18StepConfig | NaturalStepConfig
 """How it is trained."""
 
-DataConfig = ScenesConfig | GaborConfig | FolderConfig | SvhnConfig | NumbersConfig | NaturalConfig
+DataConfig = ScenesConfig | ScatterConfig | GaborConfig | FolderConfig | SvhnConfig | NumbersConfig | NaturalConfig
 """Images that are made on the fly, a folder of them, or a built folder of photographs; which kind, is told by the
 fields of the configuration."""
 
-DataSet = Scenes | GaborNoise | FolderImages | SvhnImages | PlacedNumbers | NaturalImages
+DataSet = Scenes | Scatter | GaborNoise | FolderImages | SvhnImages | PlacedNumbers | NaturalImages
 """One split of them."""
 
 
@@ -84,6 +86,8 @@ def open_data(data: DataConfig, split: Split, length: int | None) -> DataSet:
     match data:
         case ScenesConfig():
             return Scenes(data, split, length)
+        case ScatterConfig():
+            return Scatter(data, split, length)
         case GaborConfig():
             return GaborNoise(data, split, length)
         case FolderConfig():
@@ -96,8 +100,8 @@ def open_data(data: DataConfig, split: Split, length: int | None) -> DataSet:
             return NaturalImages(data, split, length)
 
 
-def size_of(data: ScenesConfig | GaborConfig | SvhnConfig | NumbersConfig) -> tuple[int, int]:
-    """Height and width of the images."""
+def size_of(data: ScenesConfig | ScatterConfig | GaborConfig | SvhnConfig | NumbersConfig) -> tuple[int, int]:
+    """Height and width of the images that a model is measured on."""
     return (data.height, data.width) if isinstance(data, SvhnConfig | NumbersConfig) else (data.canvas, data.canvas)
 
 
