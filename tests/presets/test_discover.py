@@ -13,7 +13,7 @@ from mistnn.data import GaborConfig, ScenesConfig
 from mistnn.errors import MistError
 from mistnn.models.mist import Mist
 from mistnn.presets import PRESETS, Experiment, describe, evaluate, restore, train
-from mistnn.presets.experiment import check
+from mistnn.presets.checks import check
 from mistnn.weights import load_model
 from mistnn.weights.strict import structure_whole
 from tests.presets.tiny import TINY

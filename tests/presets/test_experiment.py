@@ -31,7 +31,7 @@ from mistnn.presets import (
     train,
 )
 from mistnn.presets import evaluation as evaluation_module
-from mistnn.presets.experiment import check
+from mistnn.presets.checks import check
 from mistnn.weights import commit, read_config, versions
 from tests.presets.tiny import TINY, changed, with_counts
 

@@ -17,7 +17,7 @@ from mistnn.errors import MistError
 from mistnn.metrics import AveragePrecision, iou50
 from mistnn.models.mist import Mist, SupervisedStep, SupervisedStepConfig
 from mistnn.presets import build, evaluate, evaluate_stored, evaluate_unknown_k, find_preset, restore
-from mistnn.presets.experiment import check
+from mistnn.presets.checks import check
 from mistnn.presets.fixed_box import THRESHOLDS, fixed_box_metrics, fixed_boxes, precision_metrics
 from mistnn.records import Detections, collate
 from mistnn.studies.house_numbers import HOUSE_NUMBERS

@@ -16,7 +16,7 @@ from mistnn.data.own_folder import in_order_of, read_folder
 from mistnn.errors import MistError
 from mistnn.models.mist import Mist
 from mistnn.presets import evaluate_stored, find_preset, restore
-from mistnn.presets.experiment import check
+from mistnn.presets.checks import check
 from mistnn.presets.own_folder import plan_folder
 from mistnn.weights import load_model
 from tests.data.folders import make_folder

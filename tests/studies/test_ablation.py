@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mistnn.presets import Experiment, build, find_preset
-from mistnn.presets.experiment import check
+from mistnn.presets.checks import check
 from mistnn.presets.mist_digits import EMBEDDED_THREE
 from mistnn.studies import ablation, choices, off_centre
 from mistnn.studies.ablation import Cell, at, run_cells

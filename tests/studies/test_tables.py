@@ -14,7 +14,7 @@ from mistnn.cli.main import main
 from mistnn.errors import MistError
 from mistnn.models.rivals import GridConfig, RivalStepConfig
 from mistnn.presets import PRESETS, Experiment, Preset
-from mistnn.presets.experiment import check
+from mistnn.presets.checks import check
 from mistnn.studies import ledger, tables
 from mistnn.studies.ledger import (
     QUICK,
