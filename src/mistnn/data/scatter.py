@@ -257,7 +257,7 @@ def ink_boxes(frames: UInt8[np.ndarray, "n side side"]) -> Int64[np.ndarray, "n 
     side = frames.shape[1]
     edges = []
     for axis in (1, 2):  # columns, then rows
-        inked = frames.any(axis=axis)
+        inked = np.asarray(frames.any(axis=axis))
         first = inked.argmax(1)
         edges.append((first, side - inked[:, ::-1].argmax(1) - first))
     (left, width), (top, height) = edges

@@ -1,4 +1,4 @@
-"""The priors of SPAIR: over which cells hold an object, with its KL divergence and the relaxation of z_pres; normal ones.
+"""The prior of SPAIR over which cells hold an object, its KL divergence, the relaxation of z_pres; normal priors.
 
 Convention: z_pres is a vector of n cells in the order in which they are inferred, on the last axis; n is HW of the
 paper. C is the number of ones in it, s in (0, 1) the success probability of the geometric distribution over C: a high s

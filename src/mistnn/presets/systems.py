@@ -23,6 +23,7 @@ from mistnn.data import (
     SvhnImages,
 )
 from mistnn.errors import MistError
+from mistnn.models.air import Air, AirConfig, AirStep, AirStepConfig
 from mistnn.models.mist import (
     LiftedStep,
     Mist,
@@ -55,10 +56,17 @@ from mistnn.models.rivals import (
 NaturalModelConfig = NaturalMistConfig | NaturalXie20Config
 """A system for photographs."""
 
-ModelConfig = MistConfig | GridConfig | ChannelwiseConfig | Xie20Config | Zha18Config | NaturalModelConfig
+GenerativeConfig = AirConfig
+"""A system that finds objects by drawing the image, and measures itself how many there are, or is told."""
+
+ModelConfig = (
+    MistConfig | GridConfig | ChannelwiseConfig | Xie20Config | Zha18Config | NaturalModelConfig | GenerativeConfig
+)
 """A system; which one, is told by the fields of the configuration, here and in the next two."""
 
-TrainingStepConfig = StepConfig | SupervisedStepConfig | RivalStepConfig | Zha18StepConfig | NaturalStepConfig
+TrainingStepConfig = (
+    StepConfig | SupervisedStepConfig | RivalStepConfig | Zha18StepConfig | NaturalStepConfig | AirStepConfig
+)
 """How it is trained."""
 
 DataConfig = ScenesConfig | ScatterConfig | GaborConfig | FolderConfig | SvhnConfig | NumbersConfig | NaturalConfig
@@ -69,10 +77,13 @@ DataSet = Scenes | Scatter | GaborNoise | FolderImages | SvhnImages | PlacedNumb
 """One split of them."""
 
 
-SceneModel = Mist | Grid | Channelwise | Xie20 | Zha18 | NaturalMist | NaturalXie20
+GenerativeModel = Air
+"""A network of such a system: ``detect`` gives as many objects as it finds, or as it is told."""
+
+SceneModel = Mist | Grid | Channelwise | Xie20 | Zha18 | NaturalMist | NaturalXie20 | GenerativeModel
 """A network that is measured: ``explain`` gives its K objects of each image and the images redrawn."""
 
-SceneStep = LiftedStep | SupervisedStep | RivalStep | Zha18Step | NaturalStep
+SceneStep = LiftedStep | SupervisedStep | RivalStep | Zha18Step | NaturalStep | AirStep
 """One iteration of any system."""
 
 
@@ -118,6 +129,8 @@ def kind_of(model: ModelConfig) -> str:
             return "xie20"
         case Zha18Config():
             return "zha18"
+        case AirConfig():
+            return "air"
         case NaturalMistConfig():
             return "natural-mist"
         case NaturalXie20Config():
@@ -145,6 +158,8 @@ def build_model(config: ModelConfig) -> SceneModel:
             return Xie20(config)
         case Zha18Config():
             return Zha18(config)
+        case AirConfig():
+            return Air(config)
         case NaturalMistConfig():
             return NaturalMist(config)
         case NaturalXie20Config():
@@ -165,6 +180,9 @@ def build_step(model: SceneModel, config: TrainingStepConfig) -> SceneStep:
     elif isinstance(model, NaturalMist):
         if isinstance(config, NaturalStepConfig):
             return NaturalStep(model, config)
+    elif isinstance(model, Air):
+        if isinstance(config, AirStepConfig):
+            return AirStep(model, config)
     elif isinstance(model, Zha18):
         if isinstance(config, Zha18StepConfig):
             return Zha18Step(model, config)

@@ -121,12 +121,19 @@ def _natural_xie20() -> Kind:
     return Kind(NaturalXie20Config, NaturalXie20)
 
 
+def _air() -> Kind:
+    from mistnn.models.air import Air, AirConfig
+
+    return Kind(AirConfig, Air)
+
+
 KINDS: Mapping[str, Callable[[], Kind]] = {
     "mist": _mist,
     "grid": _grid,
     "channelwise": _channelwise,
     "xie20": _xie20,
     "zha18": _zha18,
+    "air": _air,
     "natural-mist": _natural_mist,
     "natural-xie20": _natural_xie20,
 }

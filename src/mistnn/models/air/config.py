@@ -18,7 +18,7 @@ class AirConfig:
     Attributes:
         channels: of the images, 1 or 3.
         canvas: side of the images in pixels: the network sees all of their pixels at once, and no other size.
-        steps: most objects that it can find.
+        k: K, the steps it makes, one an object: most objects that it can find.
         given: the number of objects of each image is told, in training and at test; else it is inferred.
         recurrence: "lstm" (AIR), or "feedforward" (DAIR): a network that sees the image minus what is drawn so far.
         units: numbers that the recurrent network gives at each step.
@@ -36,7 +36,7 @@ class AirConfig:
 
     channels: int = 1
     canvas: int = 50
-    steps: int = 3
+    k: int = 3
     given: bool = False
     recurrence: Recurrence = "lstm"
     units: int = 256
@@ -59,7 +59,7 @@ class AirConfig:
         """
         if self.channels not in (1, 3):
             raise MistError(f"model.channels={self.channels} must be 1 (grey) or 3 (colour)")
-        for name in ("canvas", "steps", "units", "window", "attributes"):
+        for name in ("canvas", "k", "units", "window", "attributes"):
             if getattr(self, name) < 1:
                 raise MistError(f"model.{name}={getattr(self, name)} must be 1 or more")
         for name in ("hidden", "head", "encoder", "decoder"):

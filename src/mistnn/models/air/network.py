@@ -108,7 +108,7 @@ class Air(nn.Module):
 
     def most(self, height: int, width: int) -> int:
         """As many objects as steps."""
-        return self.config.steps
+        return self.config.k
 
     def forward(self, images: Tensor, counts: Tensor | None = None) -> AirOutput:
         """(batch, channels, canvas, canvas) to objects and the images redrawn.
@@ -121,7 +121,7 @@ class Air(nn.Module):
             MistError: if the images have another size, or the counts are missing or more than there are steps.
         """
         self._check(images, counts)
-        batch, steps = len(images), self.config.steps
+        batch, steps = len(images), self.config.k
         stopped = images.new_zeros(batch, 1)
         if self.lstm is not None:
             # No step sees what another one found, so all that follows the LSTM is done for all steps at once.
@@ -206,9 +206,9 @@ class Air(nn.Module):
             )
         if config.given and counts is None:
             raise MistError("this model must be told how many objects an image holds: give K, or images with counts")
-        if counts is not None and len(counts) and int(counts.max()) > config.steps:
+        if counts is not None and len(counts) and int(counts.max()) > config.k:
             raise MistError(
-                f"an image holds {int(counts.max())} objects, and this model makes model.steps={config.steps} steps, "
+                f"an image holds {int(counts.max())} objects, and this model makes model.k={config.k} steps, "
                 "one an object: give a model of more steps"
             )
 
