@@ -69,7 +69,12 @@ def infer(model, image):
             low, high = config.bounds
             x, y = low + (high - low) * place[0], low + (high - low) * place[1]
             box = torch.stack(
-                [(x + column) * config.cell, (y + row) * config.cell, place[2] * config.base_box, place[3] * config.base_box]
+                [
+                    (x + column) * config.cell,
+                    (y + row) * config.cell,
+                    place[2] * config.base_box,
+                    place[3] * config.base_box,
+                ]
             )
             shown = torch.stack([x, y, place[2], place[3]])
             what = cells.object_encoder(glimpse(image, box, config.object_size))[: config.attributes]

@@ -83,6 +83,15 @@ def _check_generative(model: GenerativeConfig, data: ScenesConfig | ScatterConfi
                 f"data.counts: an image may hold {most} objects, and AIR finds at most model.k={model.k}, one a step: "
                 f"give --k {most} or fewer objects"
             )
+        return
+    shown = data.crop if isinstance(data, ScatterConfig) and data.crop is not None else data.canvas
+    model.grid(shown, shown)
+    rows, columns = model.grid(data.canvas, data.canvas)
+    if most > rows * columns:
+        raise MistError(
+            f"data.counts: an image may hold {most} objects, and SPAIR finds at most one a cell, {rows * columns} in "
+            f"{data.canvas} x {data.canvas} pixels: give fewer objects or a larger data.canvas"
+        )
 
 
 def _check_numbers(experiment: Experiment, data: SvhnConfig | NumbersConfig) -> None:

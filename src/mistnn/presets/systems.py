@@ -52,11 +52,12 @@ from mistnn.models.rivals import (
     Zha18Step,
     Zha18StepConfig,
 )
+from mistnn.models.spair import Spair, SpairConfig, SpairStep, SpairStepConfig
 
 NaturalModelConfig = NaturalMistConfig | NaturalXie20Config
 """A system for photographs."""
 
-GenerativeConfig = AirConfig
+GenerativeConfig = AirConfig | SpairConfig
 """A system that finds objects by drawing the image, and measures itself how many there are, or is told."""
 
 ModelConfig = (
@@ -65,7 +66,13 @@ ModelConfig = (
 """A system; which one, is told by the fields of the configuration, here and in the next two."""
 
 TrainingStepConfig = (
-    StepConfig | SupervisedStepConfig | RivalStepConfig | Zha18StepConfig | NaturalStepConfig | AirStepConfig
+    StepConfig
+    | SupervisedStepConfig
+    | RivalStepConfig
+    | Zha18StepConfig
+    | NaturalStepConfig
+    | AirStepConfig
+    | SpairStepConfig
 )
 """How it is trained."""
 
@@ -77,13 +84,13 @@ DataSet = Scenes | Scatter | GaborNoise | FolderImages | SvhnImages | PlacedNumb
 """One split of them."""
 
 
-GenerativeModel = Air
+GenerativeModel = Air | Spair
 """A network of such a system: ``detect`` gives as many objects as it finds, or as it is told."""
 
 SceneModel = Mist | Grid | Channelwise | Xie20 | Zha18 | NaturalMist | NaturalXie20 | GenerativeModel
 """A network that is measured: ``explain`` gives its K objects of each image and the images redrawn."""
 
-SceneStep = LiftedStep | SupervisedStep | RivalStep | Zha18Step | NaturalStep | AirStep
+SceneStep = LiftedStep | SupervisedStep | RivalStep | Zha18Step | NaturalStep | AirStep | SpairStep
 """One iteration of any system."""
 
 
@@ -131,6 +138,8 @@ def kind_of(model: ModelConfig) -> str:
             return "zha18"
         case AirConfig():
             return "air"
+        case SpairConfig():
+            return "spair"
         case NaturalMistConfig():
             return "natural-mist"
         case NaturalXie20Config():
@@ -160,6 +169,8 @@ def build_model(config: ModelConfig) -> SceneModel:
             return Zha18(config)
         case AirConfig():
             return Air(config)
+        case SpairConfig():
+            return Spair(config)
         case NaturalMistConfig():
             return NaturalMist(config)
         case NaturalXie20Config():
@@ -183,6 +194,9 @@ def build_step(model: SceneModel, config: TrainingStepConfig) -> SceneStep:
     elif isinstance(model, Air):
         if isinstance(config, AirStepConfig):
             return AirStep(model, config)
+    elif isinstance(model, Spair):
+        if isinstance(config, SpairStepConfig):
+            return SpairStep(model, config)
     elif isinstance(model, Zha18):
         if isinstance(config, Zha18StepConfig):
             return Zha18Step(model, config)

@@ -127,6 +127,12 @@ def _air() -> Kind:
     return Kind(AirConfig, Air)
 
 
+def _spair() -> Kind:
+    from mistnn.models.spair import Spair, SpairConfig
+
+    return Kind(SpairConfig, Spair)
+
+
 KINDS: Mapping[str, Callable[[], Kind]] = {
     "mist": _mist,
     "grid": _grid,
@@ -134,6 +140,7 @@ KINDS: Mapping[str, Callable[[], Kind]] = {
     "xie20": _xie20,
     "zha18": _zha18,
     "air": _air,
+    "spair": _spair,
     "natural-mist": _natural_mist,
     "natural-xie20": _natural_xie20,
 }

@@ -14,8 +14,16 @@ from mistnn.models.spair.waves import neighbours_of, waves_of
 from tests.reference import spair as reference
 
 TINY = SpairConfig(
-    strides=(2, 2), width=6, features=5, base_box=12.0, object_size=4, attributes=3, hidden=(7,), encoder=(6,), decoder=(6,)
-)  # fmt: skip
+    strides=(2, 2),
+    width=6,
+    features=5,
+    base_box=12.0,
+    object_size=4,
+    attributes=3,
+    hidden=(7,),
+    encoder=(6,),
+    decoder=(6,),
+)
 """Cells of 4 x 4 pixels."""
 
 
@@ -147,7 +155,9 @@ def test_an_image_that_is_not_made_of_cells_is_refused(height: int, width: int) 
     model = network()
     with pytest.raises(MistError, match=f"{width} x {height} pixels is not made of cells of 4 x 4"):
         model(pictures(1, height, width))
-    assert model.most(height, width) == 0
+    refusal = model.refusal(height, width)
+    assert refusal is not None and refusal.startswith(f"has {width} x {height} pixels and is not made of cells")
+    assert model.refusal(8, 12) is None
     assert model.most(8, 12) == 6
 
 
@@ -169,8 +179,6 @@ def test_a_background_of_another_size_is_refused() -> None:
         ({"temperature": float("nan")}, "model.temperature"),
         ({"alpha_start": float("inf")}, "model.alpha_start"),
         ({"bounds": (1.0, 1.0)}, "model.bounds"),
-        ({"background": "white"}, "model.background"),
-        ({"importance": "ours"}, "model.importance"),
     ],
 )
 def test_impossible_values_are_refused(changes: dict[str, object], message: str) -> None:
@@ -194,7 +202,14 @@ def test_the_paper_s_network() -> None:
     """The layers of D.2, and the sizes of table 1."""
     model = Spair(SpairConfig())
     shapes = [tuple(layer.weight.shape) for layer in model.backbone.layers if isinstance(layer, torch.nn.Conv2d)]
-    assert shapes == [(128, 1, 4, 4), (128, 128, 4, 4), (128, 128, 4, 4), (128, 128, 1, 1), (128, 128, 1, 1), (100, 128, 1, 1)]
+    assert shapes == [
+        (128, 1, 4, 4),
+        (128, 128, 4, 4),
+        (128, 128, 4, 4),
+        (128, 128, 1, 1),
+        (128, 128, 1, 1),
+        (100, 128, 1, 1),
+    ]
     assert model.config.cell == 12
     z = model.eval().infer(torch.zeros(1, 1, 48, 84))
     assert z.what.mean.shape == (1, 28, 50)

@@ -80,7 +80,7 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(batch, channels, height, width) to (batch, cells, features), in reading order."""
-        # A grey image is the same in either memory format, so the first layer would not choose the faster one by itself.
+        # A grey image has both memory formats at once, so the first layer would not choose the faster one by itself.
         first = self.layers[:2](images).contiguous(memory_format=torch.channels_last)
         return self.layers[2:](first).flatten(2).transpose(1, 2)
 

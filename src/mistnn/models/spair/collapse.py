@@ -42,7 +42,7 @@ def collapse_note(values: Mapping[str, float]) -> str | None:
         )
     if values["kl_what"] < SAYS * values["objects"]:
         return (
-            f"all objects look alike: z_what says {values['kl_what'] / values['objects']:.2f} nats of each. Try another "
-            "seed or a lower rate (--step.rate)"
+            f"all objects look alike: z_what says {values['kl_what'] / values['objects']:.2f} nats of each. Try "
+            "another seed or a lower rate (--step.rate)"
         )
     return None

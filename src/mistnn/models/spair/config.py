@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from mistnn.errors import MistError
 from mistnn.ops.render import Edge, Importance
@@ -86,9 +86,6 @@ class SpairConfig:
             raise MistError(f"model.alpha_start={self.alpha_start} must be a finite number")
         if not -math.inf < self.bounds[0] < self.bounds[1] < math.inf:
             raise MistError(f"model.bounds={self.bounds} must be two places in cells, the smaller first, e.g. -0.5 1.5")
-        for name, values in (("background", Background), ("importance", Importance), ("edge", Edge)):
-            if getattr(self, name) not in get_args(values):
-                raise MistError(f"model.{name}={getattr(self, name)!r} is unknown: use {', '.join(get_args(values))}")
 
     @property
     def cell(self) -> int:

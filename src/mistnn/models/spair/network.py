@@ -51,10 +51,24 @@ class Spair(nn.Module):
         """Always."""
         return True
 
+    @property
+    def counts_itself(self) -> bool:
+        """Always: z_pres says how many objects there are."""
+        return True
+
     def most(self, height: int, width: int) -> int:
-        """As many objects as cells; 0 for an image that is not made of whole cells."""
+        """As many objects as whole cells."""
+        return height // self.config.cell * (width // self.config.cell)
+
+    def refusal(self, height: int, width: int) -> str | None:
+        """Why an image of this size can't be seen: it is not made of whole cells."""
         cell = self.config.cell
-        return 0 if height % cell or width % cell else height // cell * (width // cell)
+        if height >= 1 and width >= 1 and not height % cell and not width % cell:
+            return None
+        return (
+            f"has {width} x {height} pixels and is not made of cells of {cell} x {cell}: crop or pad it to multiples "
+            f"of {cell}"
+        )
 
     def background_of(self, images: Tensor) -> Tensor:
         """x_bg: black, or each image's median colour."""
@@ -64,6 +78,7 @@ class Spair(nn.Module):
 
     def infer(self, images: Tensor, held: bool = False, half: bool = False) -> Latents:
         """q(z | x); see ``forward``."""
+        self.config.grid(images.shape[-2], images.shape[-1])
         with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
             features = self.backbone(images).float()
         return self.cells(images, features, held)
@@ -90,7 +105,6 @@ class Spair(nn.Module):
             MistError: if an image is not made of whole cells.
             ValueError: if the background has another shape than the images.
         """
-        self.config.grid(images.shape[-2], images.shape[-1])
         if background is None:
             background = self.background_of(images)
         if background.shape != images.shape:
@@ -123,7 +137,10 @@ class Spair(nn.Module):
         drawn = self(images)
         z = drawn.latents
         return Explanation(
-            [_best(one, logits, int((logits > 0).sum())) for one, logits in zip(z.boxes, z.presence_logits, strict=True)],
+            [
+                _best(one, logits, int((logits > 0).sum()))
+                for one, logits in zip(z.boxes, z.presence_logits, strict=True)
+            ],
             drawn.rebuilt,
         )
 

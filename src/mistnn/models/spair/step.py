@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -85,8 +84,6 @@ class SpairStepConfig:
             raise MistError(f"step.floor={self.floor} must be a share between 0 and 1, e.g. 0.001")
         if not 0 <= self.gradient_noise < math.inf:
             raise MistError(f"step.gradient_noise={self.gradient_noise} must be a finite number, 0 or more")
-        if self.precision not in ("float32", "bfloat16"):
-            raise MistError(f"step.precision={self.precision!r} is unknown: use float32, bfloat16")
 
 
 class SpairStep:
@@ -96,7 +93,7 @@ class SpairStep:
         self.model = model.to(memory_format=torch.channels_last)
         self.config = config
         self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "all": torch.optim.Adam(model.parameters(), lr=config.rate, foreach=True)
+            "all": torch.optim.Adam(model.parameters(), lr=config.rate, fused=True)
         }
 
     def __call__(self, batch: Batch, iteration: int) -> dict[str, Tensor | float]:
@@ -107,7 +104,10 @@ class SpairStep:
         images = batch.images.contiguous(memory_format=torch.channels_last)
         # z ~ q(z | x), cell by cell; Algorithm 1 draws it
         drawn = self.model(images, held=held, half=config.precision == "bfloat16")
-        terms = {"reconstruction": cross_entropy(drawn.rebuilt, images, config.floor), **self.divergences(drawn.latents, s)}
+        terms = {
+            "reconstruction": cross_entropy(drawn.rebuilt, images, config.floor),
+            **self.divergences(drawn.latents, s),
+        }
         total = torch.stack(list(terms.values())).sum(0)  # equation 3
         self.descend(total.mean(), iteration)
         return {
@@ -136,7 +136,7 @@ class SpairStep:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         weights = [weight for weight in self.model.parameters() if weight.grad is not None]
-        nn.utils.clip_grad_norm_(weights, config.largest_gradient, foreach=True)
+        nn.utils.clip_grad_norm_(weights, config.largest_gradient, fused=True)
         noise = config.gradient_noise * 0.1 ** (iteration / (DECADE * config.schedule_scale))
         if noise > SILENT:
             for weight in weights:

@@ -62,8 +62,8 @@ def waves_of(rows: int, columns: int, look_back: int) -> Waves:
     numbers = [0] * (rows * columns)
     if look_back:
         numbers = [slope * row + column for row in range(rows) for column in range(columns)]
-    # More columns than a wave's slope can't leave a number out, but one row of few columns can: those waves are empty.
-    fronts = [[cell for cell, number in enumerate(numbers) if number == wave] for wave in range(max(numbers) + 1)]
+    # Few columns leave numbers out.
+    fronts = [[cell for cell, number in enumerate(numbers) if number == wave] for wave in sorted(set(numbers))]
     waves = []
     for index, cells in enumerate(fronts):
         known = [cell for front in fronts[max(0, index - reach) : index] for cell in front]
