@@ -24,6 +24,7 @@ from mistnn.data import (
 )
 from mistnn.errors import MistError
 from mistnn.models.air import Air, AirConfig, AirStep, AirStepConfig
+from mistnn.models.conncomp import ConnComp, ConnCompConfig, ConnCompStep, ConnCompStepConfig
 from mistnn.models.mist import (
     LiftedStep,
     Mist,
@@ -56,8 +57,8 @@ from mistnn.models.rivals import (
 NaturalModelConfig = NaturalMistConfig | NaturalXie20Config
 """A system for photographs."""
 
-GenerativeConfig = AirConfig
-"""A system that finds objects by drawing the image, and measures itself how many there are, or is told."""
+GenerativeConfig = AirConfig | ConnCompConfig
+"""A system that says itself how many objects there are, or is told: one that draws the image, and ConnComp."""
 
 ModelConfig = (
     MistConfig | GridConfig | ChannelwiseConfig | Xie20Config | Zha18Config | NaturalModelConfig | GenerativeConfig
@@ -65,7 +66,13 @@ ModelConfig = (
 """A system; which one, is told by the fields of the configuration, here and in the next two."""
 
 TrainingStepConfig = (
-    StepConfig | SupervisedStepConfig | RivalStepConfig | Zha18StepConfig | NaturalStepConfig | AirStepConfig
+    StepConfig
+    | SupervisedStepConfig
+    | RivalStepConfig
+    | Zha18StepConfig
+    | NaturalStepConfig
+    | AirStepConfig
+    | ConnCompStepConfig
 )
 """How it is trained."""
 
@@ -77,13 +84,13 @@ DataSet = Scenes | Scatter | GaborNoise | FolderImages | SvhnImages | PlacedNumb
 """One split of them."""
 
 
-GenerativeModel = Air
+GenerativeModel = Air | ConnComp
 """A network of such a system: ``detect`` gives as many objects as it finds, or as it is told."""
 
 SceneModel = Mist | Grid | Channelwise | Xie20 | Zha18 | NaturalMist | NaturalXie20 | GenerativeModel
 """A network that is measured: ``explain`` gives its K objects of each image and the images redrawn."""
 
-SceneStep = LiftedStep | SupervisedStep | RivalStep | Zha18Step | NaturalStep | AirStep
+SceneStep = LiftedStep | SupervisedStep | RivalStep | Zha18Step | NaturalStep | AirStep | ConnCompStep
 """One iteration of any system."""
 
 
@@ -131,6 +138,8 @@ def kind_of(model: ModelConfig) -> str:
             return "zha18"
         case AirConfig():
             return "air"
+        case ConnCompConfig():
+            return "conncomp"
         case NaturalMistConfig():
             return "natural-mist"
         case NaturalXie20Config():
@@ -160,6 +169,8 @@ def build_model(config: ModelConfig) -> SceneModel:
             return Zha18(config)
         case AirConfig():
             return Air(config)
+        case ConnCompConfig():
+            return ConnComp(config)
         case NaturalMistConfig():
             return NaturalMist(config)
         case NaturalXie20Config():
@@ -183,6 +194,9 @@ def build_step(model: SceneModel, config: TrainingStepConfig) -> SceneStep:
     elif isinstance(model, Air):
         if isinstance(config, AirStepConfig):
             return AirStep(model, config)
+    elif isinstance(model, ConnComp):
+        if isinstance(config, ConnCompStepConfig):
+            return ConnCompStep(model, config)
     elif isinstance(model, Zha18):
         if isinstance(config, Zha18StepConfig):
             return Zha18Step(model, config)
