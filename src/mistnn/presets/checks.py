@@ -11,6 +11,7 @@ from mistnn.data.own_folder import read_folder
 from mistnn.data.scatter import CLASSES
 from mistnn.errors import MistError
 from mistnn.models.air import AirConfig
+from mistnn.models.conncomp import ConnCompConfig
 from mistnn.models.mist import MistConfig, StepConfig
 from mistnn.models.rivals import Xie20Config
 from mistnn.presets import natural_evaluation
@@ -83,6 +84,17 @@ def _check_generative(model: GenerativeConfig, data: ScenesConfig | ScatterConfi
                 f"data.counts: an image may hold {most} objects, and AIR finds at most model.k={model.k}, one a step: "
                 f"give --k {most} or fewer objects"
             )
+        return
+    if isinstance(model, ConnCompConfig):
+        return
+    shown = data.crop if isinstance(data, ScatterConfig) and data.crop is not None else data.canvas
+    model.grid(shown, shown)
+    rows, columns = model.grid(data.canvas, data.canvas)
+    if most > rows * columns:
+        raise MistError(
+            f"data.counts: an image may hold {most} objects, and SPAIR finds at most one a cell, {rows * columns} in "
+            f"{data.canvas} x {data.canvas} pixels: give fewer objects or a larger data.canvas"
+        )
 
 
 def _check_numbers(experiment: Experiment, data: SvhnConfig | NumbersConfig) -> None:

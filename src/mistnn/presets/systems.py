@@ -53,11 +53,12 @@ from mistnn.models.rivals import (
     Zha18Step,
     Zha18StepConfig,
 )
+from mistnn.models.spair import Spair, SpairConfig, SpairStep, SpairStepConfig
 
 NaturalModelConfig = NaturalMistConfig | NaturalXie20Config
 """A system for photographs."""
 
-GenerativeConfig = AirConfig | ConnCompConfig
+GenerativeConfig = AirConfig | ConnCompConfig | SpairConfig
 """A system that says itself how many objects there are, or is told: one that draws the image, and ConnComp."""
 
 ModelConfig = (
@@ -73,6 +74,7 @@ TrainingStepConfig = (
     | NaturalStepConfig
     | AirStepConfig
     | ConnCompStepConfig
+    | SpairStepConfig
 )
 """How it is trained."""
 
@@ -84,13 +86,13 @@ DataSet = Scenes | Scatter | GaborNoise | FolderImages | SvhnImages | PlacedNumb
 """One split of them."""
 
 
-GenerativeModel = Air | ConnComp
+GenerativeModel = Air | ConnComp | Spair
 """A network of such a system: ``detect`` gives as many objects as it finds, or as it is told."""
 
 SceneModel = Mist | Grid | Channelwise | Xie20 | Zha18 | NaturalMist | NaturalXie20 | GenerativeModel
 """A network that is measured: ``explain`` gives its K objects of each image and the images redrawn."""
 
-SceneStep = LiftedStep | SupervisedStep | RivalStep | Zha18Step | NaturalStep | AirStep | ConnCompStep
+SceneStep = LiftedStep | SupervisedStep | RivalStep | Zha18Step | NaturalStep | AirStep | ConnCompStep | SpairStep
 """One iteration of any system."""
 
 
@@ -140,6 +142,8 @@ def kind_of(model: ModelConfig) -> str:
             return "air"
         case ConnCompConfig():
             return "conncomp"
+        case SpairConfig():
+            return "spair"
         case NaturalMistConfig():
             return "natural-mist"
         case NaturalXie20Config():
@@ -171,6 +175,8 @@ def build_model(config: ModelConfig) -> SceneModel:
             return Air(config)
         case ConnCompConfig():
             return ConnComp(config)
+        case SpairConfig():
+            return Spair(config)
         case NaturalMistConfig():
             return NaturalMist(config)
         case NaturalXie20Config():
@@ -197,6 +203,9 @@ def build_step(model: SceneModel, config: TrainingStepConfig) -> SceneStep:
     elif isinstance(model, ConnComp):
         if isinstance(config, ConnCompStepConfig):
             return ConnCompStep(model, config)
+    elif isinstance(model, Spair):
+        if isinstance(config, SpairStepConfig):
+            return SpairStep(model, config)
     elif isinstance(model, Zha18):
         if isinstance(config, Zha18StepConfig):
             return Zha18Step(model, config)

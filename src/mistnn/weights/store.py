@@ -133,6 +133,12 @@ def _conncomp() -> Kind:
     return Kind(ConnCompConfig, ConnComp)
 
 
+def _spair() -> Kind:
+    from mistnn.models.spair import Spair, SpairConfig
+
+    return Kind(SpairConfig, Spair)
+
+
 KINDS: Mapping[str, Callable[[], Kind]] = {
     "mist": _mist,
     "grid": _grid,
@@ -141,6 +147,7 @@ KINDS: Mapping[str, Callable[[], Kind]] = {
     "zha18": _zha18,
     "air": _air,
     "conncomp": _conncomp,
+    "spair": _spair,
     "natural-mist": _natural_mist,
     "natural-xie20": _natural_xie20,
 }

@@ -106,9 +106,21 @@ class Air(nn.Module):
         """Always."""
         return True
 
+    @property
+    def counts_itself(self) -> bool:
+        """Whether the number of objects is inferred."""
+        return not self.config.given
+
     def most(self, height: int, width: int) -> int:
         """As many objects as steps."""
         return self.config.k
+
+    def refusal(self, height: int, width: int) -> str | None:
+        """Why an image of this size can't be seen: the network has one size."""
+        canvas = self.config.canvas
+        if height == width == canvas:
+            return None
+        return f"has {width} x {height} pixels, and this model sees {canvas} x {canvas} only: crop or resize it"
 
     def forward(self, images: Tensor, counts: Tensor | None = None) -> AirOutput:
         """(batch, channels, canvas, canvas) to objects and the images redrawn.

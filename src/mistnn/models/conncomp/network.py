@@ -74,6 +74,15 @@ class ConnComp(nn.Module):
         """Never: it finds, and draws nothing."""
         return False
 
+    @property
+    def counts_itself(self) -> bool:
+        """Always: the number of components is what it is."""
+        return True
+
+    def refusal(self, height: int, width: int) -> str | None:
+        """Any size will do."""
+        return None
+
     def most(self, height: int, width: int) -> int:
         """As many components as pixels that don't touch."""
         return (height * width + 1) // 2
