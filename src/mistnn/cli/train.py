@@ -15,6 +15,7 @@ from mistnn.cli.main import INTERRUPTED
 from mistnn.cli.parsing import Folder, parse, renamed, takes
 from mistnn.errors import MistError
 from mistnn.models.air import AirStepConfig
+from mistnn.models.conncomp import ConnCompStepConfig
 from mistnn.models.rivals import Zha18StepConfig
 from mistnn.presets import PRESETS, Experiment, find_preset, restore, train
 from mistnn.presets.my_folder import MY_FOLDER
@@ -33,6 +34,9 @@ Ctrl-C saves a checkpoint and stops. `mist presets` lists the presets. --data-ro
 UNNAMED = """
 
 The defaults below are the package's own; `mist train PRESET --help` shows a preset's."""
+
+CONSTANT = AirStepConfig | ConnCompStepConfig
+"""Steps without a learning rate that falls."""
 
 # An empty name leaves the prefix out: the fields of the experiment are the options.
 Settings = Annotated[Experiment, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands]
@@ -142,8 +146,8 @@ def follow_steps(changed: Experiment, preset: Experiment) -> Experiment:
         changed: the preset with what was given; its ``step.decay_steps`` was not.
         preset: as it was.
     """
-    if isinstance(preset.step, AirStepConfig) or isinstance(changed.step, AirStepConfig):
-        return changed  # its rate is constant
+    if isinstance(preset.step, CONSTANT) or isinstance(changed.step, CONSTANT):
+        return changed
     if preset.step.decay_steps != preset.train.steps:
         return changed
     return dataclasses.replace(changed, step=dataclasses.replace(changed.step, decay_steps=changed.train.steps))
@@ -180,7 +184,7 @@ def constant_rates_note(experiment: Experiment, steps_before: int) -> str | None
         steps_before: ``train.steps`` until now.
     """
     step, steps = experiment.step, experiment.train.steps
-    if isinstance(step, Zha18StepConfig | AirStepConfig):
+    if isinstance(step, Zha18StepConfig | CONSTANT):
         return None
     if step.decay == 1 or steps <= steps_before or steps <= step.decay_steps:
         return None

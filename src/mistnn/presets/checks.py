@@ -11,6 +11,7 @@ from mistnn.data.own_folder import read_folder
 from mistnn.data.scatter import CLASSES
 from mistnn.errors import MistError
 from mistnn.models.air import AirConfig
+from mistnn.models.conncomp import ConnCompConfig
 from mistnn.models.mist import MistConfig, StepConfig
 from mistnn.models.rivals import Xie20Config
 from mistnn.presets import natural_evaluation
@@ -83,6 +84,8 @@ def _check_generative(model: GenerativeConfig, data: ScenesConfig | ScatterConfi
                 f"data.counts: an image may hold {most} objects, and AIR finds at most model.k={model.k}, one a step: "
                 f"give --k {most} or fewer objects"
             )
+        return
+    if isinstance(model, ConnCompConfig):
         return
     shown = data.crop if isinstance(data, ScatterConfig) and data.crop is not None else data.canvas
     model.grid(shown, shown)

@@ -1,10 +1,10 @@
-"""The warning that SPAIR has collapsed, while a training goes on."""
+"""The warning that SPAIR or AIR has collapsed, while a training goes on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from mistnn.models.spair import collapse_note
+from mistnn.models import air, spair
 from mistnn.presets.watch import Watch
 
 LINES = 5
@@ -23,4 +23,19 @@ class CollapseWatch(Watch):
 
     def note(self, values: Mapping[str, float]) -> str | None:
         """See ``mistnn.models.spair.collapse_note``."""
-        return collapse_note(values)
+        return spair.collapse_note(values)
+
+
+class AirCollapseWatch(Watch):
+    """Says once that AIR draws nothing, that it draws at every step, or that z_what says nothing.
+
+    Args:
+        say: is told.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__("kl_what", 0, LINES, say)
+
+    def note(self, values: Mapping[str, float]) -> str | None:
+        """See ``mistnn.models.air.collapse_note``."""
+        return air.collapse_note(values)

@@ -18,12 +18,13 @@ from torch import nn
 from mistnn.data import FolderConfig, ScenesConfig, Split
 from mistnn.data.own_folder import read_folder
 from mistnn.errors import MistError
+from mistnn.models.air import AirConfig
 from mistnn.models.mist import Mist, MistConfig, NaturalMist, StepConfig
 from mistnn.models.rivals import NaturalXie20
 from mistnn.models.spair import SpairConfig
 from mistnn.presets import natural_evaluation
 from mistnn.presets.checks import check
-from mistnn.presets.collapse import CollapseWatch
+from mistnn.presets.collapse import AirCollapseWatch, CollapseWatch
 from mistnn.presets.evaluation import evaluate
 from mistnn.presets.off_centre import OffCentreWatch
 from mistnn.presets.systems import (
@@ -171,8 +172,8 @@ def train(
         force: remove a run that is there first.
         on_log: hears every line of the log.
         observe: is given the model at every line of the log, and before the first step.
-        on_note: is told once if the keypoints have settled beside the objects (``OffCentreWatch``), or SPAIR has
-            collapsed (``CollapseWatch``).
+        on_note: is told once if the keypoints have settled beside the objects (``OffCentreWatch``), or SPAIR
+            or AIR has collapsed (``CollapseWatch``).
 
     Raises:
         MistError: see ``fit``; and if the data don't fit the model.
@@ -263,10 +264,12 @@ def _holds_validation(data: FolderConfig) -> bool:
 
 
 def _watch(experiment: Experiment, say: Callable[[str], None]) -> Watch:
-    """What is looked out for: a collapse of SPAIR, or keypoints that settle beside the objects."""
+    """What is looked out for: a collapse of SPAIR or AIR, or keypoints that settle beside the objects."""
     model = experiment.model
     if isinstance(model, SpairConfig):
         return CollapseWatch(say)
+    if isinstance(model, AirConfig):
+        return AirCollapseWatch(say)
     # Only classification alone has an optimum beside the objects; other systems have none, and no offset in their log.
     return OffCentreWatch(model.box_size if isinstance(model, MistConfig) and model.class_names else math.inf, say)
 

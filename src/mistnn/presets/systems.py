@@ -24,6 +24,7 @@ from mistnn.data import (
 )
 from mistnn.errors import MistError
 from mistnn.models.air import Air, AirConfig, AirStep, AirStepConfig
+from mistnn.models.conncomp import ConnComp, ConnCompConfig, ConnCompStep, ConnCompStepConfig
 from mistnn.models.mist import (
     LiftedStep,
     Mist,
@@ -57,8 +58,8 @@ from mistnn.models.spair import Spair, SpairConfig, SpairStep, SpairStepConfig
 NaturalModelConfig = NaturalMistConfig | NaturalXie20Config
 """A system for photographs."""
 
-GenerativeConfig = AirConfig | SpairConfig
-"""A system that finds objects by drawing the image, and measures itself how many there are, or is told."""
+GenerativeConfig = AirConfig | ConnCompConfig | SpairConfig
+"""A system that says itself how many objects there are, or is told: one that draws the image, and ConnComp."""
 
 ModelConfig = (
     MistConfig | GridConfig | ChannelwiseConfig | Xie20Config | Zha18Config | NaturalModelConfig | GenerativeConfig
@@ -72,6 +73,7 @@ TrainingStepConfig = (
     | Zha18StepConfig
     | NaturalStepConfig
     | AirStepConfig
+    | ConnCompStepConfig
     | SpairStepConfig
 )
 """How it is trained."""
@@ -84,13 +86,13 @@ DataSet = Scenes | Scatter | GaborNoise | FolderImages | SvhnImages | PlacedNumb
 """One split of them."""
 
 
-GenerativeModel = Air | Spair
+GenerativeModel = Air | ConnComp | Spair
 """A network of such a system: ``detect`` gives as many objects as it finds, or as it is told."""
 
 SceneModel = Mist | Grid | Channelwise | Xie20 | Zha18 | NaturalMist | NaturalXie20 | GenerativeModel
 """A network that is measured: ``explain`` gives its K objects of each image and the images redrawn."""
 
-SceneStep = LiftedStep | SupervisedStep | RivalStep | Zha18Step | NaturalStep | AirStep | SpairStep
+SceneStep = LiftedStep | SupervisedStep | RivalStep | Zha18Step | NaturalStep | AirStep | ConnCompStep | SpairStep
 """One iteration of any system."""
 
 
@@ -138,6 +140,8 @@ def kind_of(model: ModelConfig) -> str:
             return "zha18"
         case AirConfig():
             return "air"
+        case ConnCompConfig():
+            return "conncomp"
         case SpairConfig():
             return "spair"
         case NaturalMistConfig():
@@ -169,6 +173,8 @@ def build_model(config: ModelConfig) -> SceneModel:
             return Zha18(config)
         case AirConfig():
             return Air(config)
+        case ConnCompConfig():
+            return ConnComp(config)
         case SpairConfig():
             return Spair(config)
         case NaturalMistConfig():
@@ -194,6 +200,9 @@ def build_step(model: SceneModel, config: TrainingStepConfig) -> SceneStep:
     elif isinstance(model, Air):
         if isinstance(config, AirStepConfig):
             return AirStep(model, config)
+    elif isinstance(model, ConnComp):
+        if isinstance(config, ConnCompStepConfig):
+            return ConnCompStep(model, config)
     elif isinstance(model, Spair):
         if isinstance(config, SpairStepConfig):
             return SpairStep(model, config)

@@ -127,6 +127,12 @@ def _air() -> Kind:
     return Kind(AirConfig, Air)
 
 
+def _conncomp() -> Kind:
+    from mistnn.models.conncomp import ConnComp, ConnCompConfig
+
+    return Kind(ConnCompConfig, ConnComp)
+
+
 def _spair() -> Kind:
     from mistnn.models.spair import Spair, SpairConfig
 
@@ -140,6 +146,7 @@ KINDS: Mapping[str, Callable[[], Kind]] = {
     "xie20": _xie20,
     "zha18": _zha18,
     "air": _air,
+    "conncomp": _conncomp,
     "spair": _spair,
     "natural-mist": _natural_mist,
     "natural-xie20": _natural_xie20,

@@ -76,20 +76,22 @@ class AirStep:
             "all": torch.optim.Adam(model.parameters(), lr=config.rate, fused=True)
         }
 
-    def __call__(self, batch: Batch, iteration: int) -> dict[str, Tensor]:
+    def __call__(self, batch: Batch, iteration: int) -> dict[str, float | Tensor]:
         """Trains on one batch; returns the scalars to log."""
         model, images = self.model, batch.images
         counts = None if batch.counts is None else batch.counts.sum(1)
         half = self.config.precision == "bfloat16"
         with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
             output = model(images, counts if model.config.given else None)
-        losses = self.losses(images, output, prior_log_odds(iteration, self.config.annealing))
+        log_odds = prior_log_odds(iteration, self.config.annealing)
+        losses = self.losses(images, output, log_odds)
         optimizer = self.optimizers["all"]
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum(0).mean().backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), self.config.clip)
         optimizer.step()
-        return {name: loss.detach().mean() for name, loss in losses.items()} | self._watch(output, counts, norm)
+        watched = self._watch(output, counts, log_odds) | {"gradient": norm.detach()}
+        return {name: loss.detach().mean() for name, loss in losses.items()} | watched
 
     def losses(self, images: Tensor, output: AirOutput, log_odds: float) -> dict[str, Tensor]:
         """The terms of the negative bound, one value an image."""
@@ -112,12 +114,18 @@ class AirStep:
             losses["kl_presence"] = (output.looked * (posterior - prior)).sum(1)
         return losses
 
-    def _watch(self, output: AirOutput, counts: Tensor | None, norm: Tensor) -> dict[str, Tensor]:
+    def _watch(self, output: AirOutput, counts: Tensor | None, log_odds: float) -> dict[str, float | Tensor]:
         """How many objects are drawn, beside how many there are; what tells of a collapse."""
         found = output.alive.sum(1)
-        watched = {"objects": found.float().mean(), "z_pres": output.logits.sigmoid().mean(), "gradient": norm.detach()}
+        watched: dict[str, float | Tensor] = {
+            "objects": found.float().mean(),
+            "steps_made": output.alive.float().mean(),
+        }
         watched["side"] = output.boxes[..., 2:].detach().mean()
-        if counts is not None and not self.model.config.given:
+        if self.model.config.given:
+            return watched
+        watched |= {"z_pres": output.logits.detach().sigmoid().mean(), "prior_log_odds": log_odds}
+        if counts is not None:
             watched["sampled_count_accuracy"] = (found == counts).float().mean()
         return watched
 
