@@ -119,12 +119,14 @@ class Cells(nn.Module):
         edge = edge.expand(len(images), 1, -1)
         elements: list[Tensor] = []
         parts: list[Latents] = []
-        for wave in waves.waves:
+        order = torch.tensor([cell for wave in waves.waves for cell in wave.cells], device=images.device)
+        sizes = [len(wave.cells) for wave in waves.waves]
+        sorted_features = features.index_select(1, order).split(sizes, dim=1)
+        for wave, cells, own in zip(waves.waves, order.split(sizes), sorted_features, strict=True):
             known = torch.cat((edge, *elements[len(elements) - min(len(elements), waves.reach) :]), dim=1)
-            context = known[:, torch.tensor(wave.context, dtype=torch.long, device=images.device)]
-            cells = torch.tensor(wave.cells, device=images.device)
-            context = context.reshape(len(images), len(cells), -1)
-            latents, element = self.infer(images, features[:, cells], context, cells, grid[1], held)
+            near = torch.tensor(wave.context, dtype=torch.long, device=images.device)
+            context = known.index_select(1, near).reshape(len(images), len(cells), -1)
+            latents, element = self.infer(images, own, context, cells, grid[1], held)
             parts.append(latents)
             elements.append(element)
         return _joined(parts, torch.tensor(waves.reading, device=images.device))
@@ -191,7 +193,7 @@ def _joined(parts: list[Latents], reading: Tensor) -> Latents:
     """The cells of all waves, in reading order."""
 
     def join(tensors: list[Tensor]) -> Tensor:
-        return torch.cat(tensors, dim=1)[:, reading]
+        return torch.cat(tensors, dim=1).index_select(1, reading)
 
     def joined(normals: list[Normal]) -> Normal:
         return Normal(*(join(list(group)) for group in zip(*normals, strict=True)))
