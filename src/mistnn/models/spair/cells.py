@@ -97,6 +97,7 @@ class Cells(nn.Module):
         glimpse = config.channels * config.object_size**2
         self.edge = nn.Parameter(torch.randn(self.element) * 0.1)
         self.box_network = dense_network(seen, config.hidden, 2 * WHERE + extra)
+        nn.init.constant_(last_bias(self.box_network)[2:WHERE], config.first_side)
         self.object_encoder = dense_network(glimpse, config.encoder, 2 * what)
         self.depth_network = dense_network(seen + extra + WHERE + what, config.hidden, 2 + extra)
         self.presence_network = dense_network(seen + extra + WHERE + what + 1, config.hidden, 1)
@@ -174,6 +175,13 @@ class Cells(nn.Module):
         deviation = 2 * logit.sigmoid()
         sample = mean + deviation * torch.randn_like(mean) if self.training else mean
         return Normal(mean, deviation, sample)
+
+
+def last_bias(network: nn.Sequential) -> Tensor:
+    """The bias of the last layer of a dense network."""
+    last = network[-1]
+    assert isinstance(last, nn.Linear)
+    return last.bias
 
 
 def _joined(parts: list[Latents], reading: Tensor) -> Latents:

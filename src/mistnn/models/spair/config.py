@@ -25,6 +25,8 @@ class SpairConfig:
         features: filters of the last one, and numbers that a network of a cell hands to the next.
         base_box: side in pixels of the base box, of which a box is a share.
         bounds: least and largest place of a box's centre, in cells from the upper left corner of its own.
+        first_side: logit of a box's sides, as shares of the base box, that an untrained network starts at; 0 is half of
+            it. Like the prior's -2.2, it is a number before the sigmoid.
         object_size: side of an object's maps.
         attributes: A, the length of z_what.
         look_back: how many rows and columns before a cell it sees the objects of; 0 for cells that don't see each
@@ -38,7 +40,8 @@ class SpairConfig:
         temperature: of the relaxed z_pres.
         background: "black", or "median", each image's own median colour.
         importance: how depth weighs, see ``mistnn.ops.render.importance_maps``.
-        edge: how the border of a box is drawn, see ``mistnn.ops.render.render_objects``.
+        edge: how the border of a box is drawn, see ``mistnn.ops.render.render_objects``. With a hard edge, "box", no
+            gradient says that a box is too small: the prior shrinks it, and the picture is lost.
     """
 
     channels: int = 1
@@ -47,6 +50,7 @@ class SpairConfig:
     features: int = 100
     base_box: float = 48.0
     bounds: tuple[float, float] = (-0.5, 1.5)
+    first_side: float = 0.0
     object_size: int = 14
     attributes: int = 50
     look_back: int = 1
@@ -59,7 +63,7 @@ class SpairConfig:
     temperature: float = 1.0
     background: Background = "black"
     importance: Importance = "paper"
-    edge: Edge = "box"
+    edge: Edge = "fade"
 
     def __post_init__(self) -> None:
         """Refuses values that no network can have.
@@ -82,8 +86,9 @@ class SpairConfig:
         for name in ("base_box", "colour_gain", "alpha_gain", "temperature"):
             if not 0 < getattr(self, name) < math.inf:
                 raise MistError(f"model.{name}={getattr(self, name)} must be a finite number above 0")
-        if not math.isfinite(self.alpha_start):
-            raise MistError(f"model.alpha_start={self.alpha_start} must be a finite number")
+        for name in ("alpha_start", "first_side"):
+            if not math.isfinite(getattr(self, name)):
+                raise MistError(f"model.{name}={getattr(self, name)} must be a finite number")
         if not -math.inf < self.bounds[0] < self.bounds[1] < math.inf:
             raise MistError(f"model.bounds={self.bounds} must be two places in cells, the smaller first, e.g. -0.5 1.5")
 

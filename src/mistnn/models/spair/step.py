@@ -136,7 +136,7 @@ class SpairStep:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         weights = [weight for weight in self.model.parameters() if weight.grad is not None]
-        nn.utils.clip_grad_norm_(weights, config.largest_gradient, fused=True)
+        nn.utils.clip_grad_norm_(weights, config.largest_gradient, foreach=True)
         noise = config.gradient_noise * 0.1 ** (iteration / (DECADE * config.schedule_scale))
         if noise > SILENT:
             for weight in weights:
