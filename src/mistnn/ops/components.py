@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mistnn.records import Boxes
 
-
-def component_boxes(mask: Bool[Tensor, "batch height width"]) -> list[Boxes]:
+def component_boxes(mask: Bool[Tensor, "batch height width"]) -> list[Float[Tensor, "_ 4"]]:
     """The box around each connected component of each image, in the order of their first pixels, row by row.
 
     Convention: pixels are neighbours where they share an edge, four in all. A component of one pixel has a box of one
@@ -19,7 +17,7 @@ def component_boxes(mask: Bool[Tensor, "batch height width"]) -> list[Boxes]:
         mask: which pixels are foreground.
 
     Returns:
-        One (1, found, 4) an image, on the device of the mask.
+        One (found, 4) an image, on the device of the mask.
     """
     from scipy import ndimage  # slow to import
 
@@ -35,5 +33,5 @@ def component_boxes(mask: Bool[Tensor, "batch height width"]) -> list[Boxes]:
             )
             for down, across in ndimage.find_objects(labelled)
         ]
-        every.append(torch.tensor(boxes, dtype=torch.float32, device=mask.device).reshape(1, -1, 4))
+        every.append(torch.tensor(boxes, dtype=torch.float32, device=mask.device).reshape(-1, 4))
     return every

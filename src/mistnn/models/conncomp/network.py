@@ -95,7 +95,7 @@ class ConnComp(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(batch, channels, height, width) to the boxes of each image, (found, 4)."""
-        return [boxes[0] for boxes in component_boxes(self.difference(images) >= self.tau)]
+        return component_boxes(self.difference(images) >= self.tau)
 
     def detect(self, images: Tensor, counts: Tensor | None = None) -> Explanation:
         """All components of each image, the largest box first; their number isn't taken from anywhere."""

@@ -79,7 +79,7 @@ class ConnCompStep:
         for index, tau in enumerate(self.grid.tolist()):
             if tau > highest:
                 break  # nothing differs by so much, so nothing is found
-            found = [boxes[0] for boxes in component_boxes(difference >= tau)]
+            found = component_boxes(difference >= tau)
             self.found[index] += sum(map(len, found))
             # Padded with boxes of no size, which overlap nothing.
             iou = box_iou(pad_sequence(found, True).double(), pad_sequence(batch.boxes, True).double())
