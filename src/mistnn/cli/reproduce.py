@@ -16,7 +16,7 @@ DESCRIPTION = """\
 Trains and measures what a table of the paper or a study lacks, skips what the ledger already holds, goes on where it \
 was stopped, and writes an entry for each run.
 
-  table1      reconstruction without labels: MIST, Grid, Channel-wise, Zha18 (Esl16 is not in the package yet)
+  table1      reconstruction without labels: MIST, Grid, Channel-wise, Esl16, Zha18
   table2      detection and classification: MIST, Channel-wise, Supervised
   table3      lifting against SOFT top-K: MIST, Xie20
   table4      photographs of PASCAL+COCO: MIST, Xie20; needs --data-root, a folder that `mist build pascal-coco` made,
@@ -25,6 +25,7 @@ was stopped, and writes an entry for each run.
   table5      how much the K of the training matters, and K that nobody tells
   svhn        house numbers of two digits: MIST, Supervised, on SVHN's full numbers or, under their own name, on its
               re-assembled test crops, whichever `--data-root` holds
+  air         how many runs of AIR count no, one or two digits, of five unless `--seeds` tells otherwise
   off-centre  how often classification alone settles beside the objects, and what helps:
               objective x start of the heat map x window on the patch, on the demo's scenes
   choices     what the papers leave open in the unlabelled case (scales, code size, width, step of the scale), one at a
@@ -42,7 +43,7 @@ LEDGER, PAGE = Path("results"), Path("docs/results.md")
 MOST_JOBS = 4
 """Trainings at a time unless told otherwise: each takes up to 2 GiB."""
 STUDIES = ("off-centre", "choices", "precision", "blood-cells")
-TABLE_NAMES = ("table1", "table2", "table3", "table4", "table5", "voc07", "svhn")
+TABLE_NAMES = ("table1", "table2", "table3", "table4", "table5", "voc07", "svhn", "air")
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,14 @@ class Reproduce:
     """The arguments.
 
     Attributes:
-        name: which table or study: table1, table2, table3, table4, table5, voc07, svhn, off-centre, choices, precision
-            or blood-cells.
+        name: which table or study: table1, table2, table3, table4, table5, voc07, svhn, air, off-centre, choices,
+            precision or blood-cells.
         budget: of a table: quick (stated smaller size) or full (the presets as they are; hours).
-        only: of a table: a word that the rows' presets must contain: grid, channelwise, zha18, xie20, supervised,
-            numbers.
+        only: of a table: a word that the rows' presets must contain: grid, channelwise, esl16, zha18, xie20,
+            supervised, numbers.
         ledger: folder of the entries, made if it is missing.
         runs: of a table or the blood cells: folder of the run folders.
-        seeds: how many runs of each row or combination; 1 of a table, 3 of a study if not given.
+        seeds: how many runs of each row or combination; 1 of a table, 5 of air, 3 of a study if not given.
         steps: of a study's runs; the study's own number if not given.
         jobs: of a table: trainings at a time, each with its share of the cores; one a core if not given, at most 4.
         data_root: the folder that holds MNIST, for which the environment variable MIST_DATA stands too; or that of the
@@ -102,7 +103,11 @@ class Reproduce:
     @property
     def runs_each(self) -> int:
         """How many runs of each row or combination."""
-        return self.seeds if self.seeds is not None else 1 if self.name in TABLE_NAMES else 3
+        from mistnn.studies.generative_tables import AIR_RUNS
+
+        if self.seeds is not None:
+            return self.seeds
+        return 3 if self.name in STUDIES else AIR_RUNS if self.name == "air" else 1
 
 
 def run(arguments: Sequence[str]) -> int:

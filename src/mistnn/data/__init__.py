@@ -7,6 +7,7 @@ from mistnn.data.natural import NaturalConfig, NaturalImages, read_built
 from mistnn.data.object_size import SizeSuggestion, suggest_object_size
 from mistnn.data.own_folder import FolderImage, OwnFolder, read_folder
 from mistnn.data.placed_numbers import NumbersConfig, PlacedNumbers
+from mistnn.data.scatter import Scatter, ScatterConfig
 from mistnn.data.scenes import Layout, Recipe, Scenes, ScenesConfig
 from mistnn.data.svhn import SvhnConfig, SvhnImages
 
@@ -25,6 +26,8 @@ __all__ = [
     "OwnFolder",
     "PlacedNumbers",
     "Recipe",
+    "Scatter",
+    "ScatterConfig",
     "Scenes",
     "ScenesConfig",
     "SizeSuggestion",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from mistnn.errors import MistError
-from mistnn.presets import house_numbers, mist_digits, mist_discover, my_folder, natural, rivals
+from mistnn.presets import air, house_numbers, mist_digits, mist_discover, my_folder, natural, rivals, spair
 from mistnn.presets.evaluation import evaluate
 from mistnn.presets.experiment import (
     Experiment,
@@ -27,6 +27,8 @@ PRESETS: dict[str, Preset] = {
         *mist_digits.PRESETS,
         *mist_discover.PRESETS,
         *rivals.PRESETS,
+        *air.PRESETS,
+        *spair.PRESETS,
         *house_numbers.PRESETS,
         *natural.PRESETS,
         *my_folder.PRESETS,

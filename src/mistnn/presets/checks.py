@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from mistnn.data import FolderConfig, GaborConfig, NaturalConfig, NumbersConfig, ScenesConfig, SvhnConfig
+from mistnn.data import FolderConfig, GaborConfig, NaturalConfig, NumbersConfig, ScatterConfig, ScenesConfig, SvhnConfig
 from mistnn.data.number_list import DIGITS
 from mistnn.data.own_folder import read_folder
+from mistnn.data.scatter import CLASSES
 from mistnn.errors import MistError
+from mistnn.models.air import AirConfig
+from mistnn.models.conncomp import ConnCompConfig
 from mistnn.models.mist import MistConfig, StepConfig
 from mistnn.models.rivals import Xie20Config
 from mistnn.presets import natural_evaluation
-from mistnn.presets.systems import NaturalModelConfig
+from mistnn.presets.systems import GenerativeConfig, NaturalModelConfig
 
 if TYPE_CHECKING:
     from mistnn.presets.experiment import Experiment
@@ -38,6 +41,9 @@ def check(experiment: Experiment) -> None:
     if isinstance(data, SvhnConfig | NumbersConfig):
         _check_numbers(experiment, data)
         return
+    if isinstance(model, GenerativeConfig):
+        _check_generative(model, data)
+        return
     if model.class_names and isinstance(data, GaborConfig):
         raise MistError("Gabor noise has no classes to learn: give --model.class-names nothing, or another preset")
     if model.class_names and isinstance(data, ScenesConfig) and len(model.class_names) != data.classes:
@@ -51,6 +57,8 @@ def check(experiment: Experiment) -> None:
         )
     if not 1 <= model.k <= data.canvas**2:
         raise MistError(f"model.k={model.k} must be from 1 to the {data.canvas**2} pixels of the canvas")
+    if model.class_names and isinstance(data, ScatterConfig) and len(model.class_names) != CLASSES:
+        raise MistError(f"model.class_names has {len(model.class_names)} classes, and there are {CLASSES} digits")
     if isinstance(model, Xie20Config) and not model.k < (data.canvas // model.stride) ** 2:
         raise MistError(
             f"model.k={model.k} must be below the {(data.canvas // model.stride) ** 2} places that model.stride="
@@ -58,6 +66,35 @@ def check(experiment: Experiment) -> None:
         )
     if model.channels != 1:
         raise MistError(f"model.channels={model.channels}, but these images are grey: give 1")
+
+
+def _check_generative(model: GenerativeConfig, data: ScenesConfig | ScatterConfig | GaborConfig) -> None:
+    """Systems that draw the image: nothing is named, and there must be room for every object."""
+    if model.channels != 1:
+        raise MistError(f"model.channels={model.channels}, but these images are grey: give 1")
+    most = max(data.counts)
+    if isinstance(model, AirConfig):
+        if model.canvas != data.canvas or (isinstance(data, ScatterConfig) and data.crop not in (None, data.canvas)):
+            raise MistError(
+                f"model.canvas={model.canvas}, and AIR sees images of that one size: give data.canvas={model.canvas} "
+                "and no data.crop"
+            )
+        if most > model.k:
+            raise MistError(
+                f"data.counts: an image may hold {most} objects, and AIR finds at most model.k={model.k}, one a step: "
+                f"give --k {most} or fewer objects"
+            )
+        return
+    if isinstance(model, ConnCompConfig):
+        return
+    shown = data.crop if isinstance(data, ScatterConfig) and data.crop is not None else data.canvas
+    model.grid(shown, shown)
+    rows, columns = model.grid(data.canvas, data.canvas)
+    if most > rows * columns:
+        raise MistError(
+            f"data.counts: an image may hold {most} objects, and SPAIR finds at most one a cell, {rows * columns} in "
+            f"{data.canvas} x {data.canvas} pixels: give fewer objects or a larger data.canvas"
+        )
 
 
 def _check_numbers(experiment: Experiment, data: SvhnConfig | NumbersConfig) -> None:

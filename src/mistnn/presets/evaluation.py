@@ -13,7 +13,8 @@ from mistnn.errors import MistError
 from mistnn.models.mist import Mist
 from mistnn.presets.fixed_box import fixed_box_metrics, precision_metrics
 from mistnn.presets.natural_evaluation import evaluate_natural
-from mistnn.presets.systems import DataConfig, SceneModel, open_data, size_of
+from mistnn.presets.object_evaluation import evaluate_objects
+from mistnn.presets.systems import DataConfig, GenerativeModel, SceneModel, open_data, size_of
 from mistnn.records import Batch, Detections, Sample, collate
 
 EVALUATION_BATCH = 50
@@ -34,7 +35,8 @@ def evaluate(
 
     Returns:
         Of a folder of your own see ``mistnn.presets.own_folder.evaluate_folder``: there K is not told; nor of
-        photographs, see ``mistnn.presets.natural_evaluation.evaluate_natural``. Otherwise see
+        photographs, see ``mistnn.presets.natural_evaluation.evaluate_natural``; nor of systems that draw the image, see
+        ``mistnn.presets.object_evaluation.evaluate_objects``. Otherwise see
         ``mistnn.metrics.DetectionMetrics``. Of a model that reconstructs also ``rmse``, ``rmse_black``,
         ``rmse_mean`` and ``r2``, see ``mistnn.metrics.ReconstructionMetrics``. On Gabor noise also ``precision`` and
         ``recall`` of the impulses, found within half the width of a kernel; ``recall_close``, within half the least
@@ -49,6 +51,8 @@ def evaluate(
         return _evaluate_folder(model, data, split, images)
     if isinstance(data, NaturalConfig):
         return evaluate_natural(model, data, split, images, progress)
+    if isinstance(model, GenerativeModel):
+        return evaluate_objects(model, data, split, images, progress)
     samples = open_data(data, split, images)
     images = min(images, len(samples))
     metrics, errors = DetectionMetrics(), ReconstructionMetrics((model.config.channels, *size_of(data)))

@@ -18,10 +18,13 @@ from torch import nn
 from mistnn.data import FolderConfig, ScenesConfig, Split
 from mistnn.data.own_folder import read_folder
 from mistnn.errors import MistError
+from mistnn.models.air import AirConfig
 from mistnn.models.mist import Mist, MistConfig, NaturalMist, StepConfig
 from mistnn.models.rivals import NaturalXie20
+from mistnn.models.spair import SpairConfig
 from mistnn.presets import natural_evaluation
 from mistnn.presets.checks import check
+from mistnn.presets.collapse import AirCollapseWatch, CollapseWatch
 from mistnn.presets.evaluation import evaluate
 from mistnn.presets.off_centre import OffCentreWatch
 from mistnn.presets.systems import (
@@ -38,6 +41,7 @@ from mistnn.presets.systems import (
     without_paths,
 )
 from mistnn.presets.unknown_k import evaluate_unknown_k
+from mistnn.presets.watch import Watch
 from mistnn.training import FitResult, TrainConfig, fit, prepare_run_folder
 from mistnn.training.checkpoint import Progress
 from mistnn.training.runfolder import CHECKPOINT, METRICS
@@ -168,7 +172,8 @@ def train(
         force: remove a run that is there first.
         on_log: hears every line of the log.
         observe: is given the model at every line of the log, and before the first step.
-        on_note: is told once if the keypoints have settled beside the objects, see ``OffCentreWatch``.
+        on_note: is told once if the keypoints have settled beside the objects (``OffCentreWatch``), or SPAIR
+            or AIR has collapsed (``CollapseWatch``).
 
     Raises:
         MistError: see ``fit``; and if the data don't fit the model.
@@ -184,7 +189,7 @@ def train(
 
     if isinstance(step.model, NaturalMist | NaturalXie20) and not goes_on and on_note is not None:
         natural_evaluation.note_random_backbone(experiment.model, experiment.start_from, on_note)
-    watch = OffCentreWatch(_watched_box(experiment), on_note if on_note is not None else lambda note: None)
+    watch = _watch(experiment, on_note if on_note is not None else lambda note: None)
 
     def log(iteration: int, values: dict[str, float]) -> None:
         watch.line(iteration, values)
@@ -258,10 +263,15 @@ def _holds_validation(data: FolderConfig) -> bool:
     return any(image.split == "validation" and image.present is not None for image in read_folder(data.root).images)
 
 
-def _watched_box(experiment: Experiment) -> float:
-    """Side of the box beside which keypoints may settle; only classification alone has such an optimum, others none."""
+def _watch(experiment: Experiment, say: Callable[[str], None]) -> Watch:
+    """What is looked out for: a collapse of SPAIR or AIR, or keypoints that settle beside the objects."""
     model = experiment.model
-    return model.box_size if isinstance(model, MistConfig) and model.class_names else math.inf
+    if isinstance(model, SpairConfig):
+        return CollapseWatch(say)
+    if isinstance(model, AirConfig):
+        return AirCollapseWatch(say)
+    # Only classification alone has an optimum beside the objects; other systems have none, and no offset in their log.
+    return OffCentreWatch(model.box_size if isinstance(model, MistConfig) and model.class_names else math.inf, say)
 
 
 def _record_before(experiment: Experiment, out: Path, goes_on: bool) -> TrainingRecord | None:

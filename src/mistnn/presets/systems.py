@@ -14,6 +14,8 @@ from mistnn.data import (
     NaturalImages,
     NumbersConfig,
     PlacedNumbers,
+    Scatter,
+    ScatterConfig,
     Scenes,
     ScenesConfig,
     Split,
@@ -21,6 +23,8 @@ from mistnn.data import (
     SvhnImages,
 )
 from mistnn.errors import MistError
+from mistnn.models.air import Air, AirConfig, AirStep, AirStepConfig
+from mistnn.models.conncomp import ConnComp, ConnCompConfig, ConnCompStep, ConnCompStepConfig
 from mistnn.models.mist import (
     LiftedStep,
     Mist,
@@ -49,28 +53,46 @@ from mistnn.models.rivals import (
     Zha18Step,
     Zha18StepConfig,
 )
+from mistnn.models.spair import Spair, SpairConfig, SpairStep, SpairStepConfig
 
 NaturalModelConfig = NaturalMistConfig | NaturalXie20Config
 """A system for photographs."""
 
-ModelConfig = MistConfig | GridConfig | ChannelwiseConfig | Xie20Config | Zha18Config | NaturalModelConfig
+GenerativeConfig = AirConfig | ConnCompConfig | SpairConfig
+"""A system that says itself how many objects there are, or is told: one that draws the image, and ConnComp."""
+
+ModelConfig = (
+    MistConfig | GridConfig | ChannelwiseConfig | Xie20Config | Zha18Config | NaturalModelConfig | GenerativeConfig
+)
 """A system; which one, is told by the fields of the configuration, here and in the next two."""
 
-TrainingStepConfig = StepConfig | SupervisedStepConfig | RivalStepConfig | Zha18StepConfig | NaturalStepConfig
+TrainingStepConfig = (
+    StepConfig
+    | SupervisedStepConfig
+    | RivalStepConfig
+    | Zha18StepConfig
+    | NaturalStepConfig
+    | AirStepConfig
+    | ConnCompStepConfig
+    | SpairStepConfig
+)
 """How it is trained."""
 
-DataConfig = ScenesConfig | GaborConfig | FolderConfig | SvhnConfig | NumbersConfig | NaturalConfig
+DataConfig = ScenesConfig | ScatterConfig | GaborConfig | FolderConfig | SvhnConfig | NumbersConfig | NaturalConfig
 """Images that are made on the fly, a folder of them, or a built folder of photographs; which kind, is told by the
 fields of the configuration."""
 
-DataSet = Scenes | GaborNoise | FolderImages | SvhnImages | PlacedNumbers | NaturalImages
+DataSet = Scenes | Scatter | GaborNoise | FolderImages | SvhnImages | PlacedNumbers | NaturalImages
 """One split of them."""
 
 
-SceneModel = Mist | Grid | Channelwise | Xie20 | Zha18 | NaturalMist | NaturalXie20
+GenerativeModel = Air | ConnComp | Spair
+"""A network of such a system: ``detect`` gives as many objects as it finds, or as it is told."""
+
+SceneModel = Mist | Grid | Channelwise | Xie20 | Zha18 | NaturalMist | NaturalXie20 | GenerativeModel
 """A network that is measured: ``explain`` gives its K objects of each image and the images redrawn."""
 
-SceneStep = LiftedStep | SupervisedStep | RivalStep | Zha18Step | NaturalStep
+SceneStep = LiftedStep | SupervisedStep | RivalStep | Zha18Step | NaturalStep | AirStep | ConnCompStep | SpairStep
 """One iteration of any system."""
 
 
@@ -84,6 +106,8 @@ def open_data(data: DataConfig, split: Split, length: int | None) -> DataSet:
     match data:
         case ScenesConfig():
             return Scenes(data, split, length)
+        case ScatterConfig():
+            return Scatter(data, split, length)
         case GaborConfig():
             return GaborNoise(data, split, length)
         case FolderConfig():
@@ -96,8 +120,8 @@ def open_data(data: DataConfig, split: Split, length: int | None) -> DataSet:
             return NaturalImages(data, split, length)
 
 
-def size_of(data: ScenesConfig | GaborConfig | SvhnConfig | NumbersConfig) -> tuple[int, int]:
-    """Height and width of the images."""
+def size_of(data: ScenesConfig | ScatterConfig | GaborConfig | SvhnConfig | NumbersConfig) -> tuple[int, int]:
+    """Height and width of the images that a model is measured on."""
     return (data.height, data.width) if isinstance(data, SvhnConfig | NumbersConfig) else (data.canvas, data.canvas)
 
 
@@ -114,6 +138,12 @@ def kind_of(model: ModelConfig) -> str:
             return "xie20"
         case Zha18Config():
             return "zha18"
+        case AirConfig():
+            return "air"
+        case ConnCompConfig():
+            return "conncomp"
+        case SpairConfig():
+            return "spair"
         case NaturalMistConfig():
             return "natural-mist"
         case NaturalXie20Config():
@@ -141,6 +171,12 @@ def build_model(config: ModelConfig) -> SceneModel:
             return Xie20(config)
         case Zha18Config():
             return Zha18(config)
+        case AirConfig():
+            return Air(config)
+        case ConnCompConfig():
+            return ConnComp(config)
+        case SpairConfig():
+            return Spair(config)
         case NaturalMistConfig():
             return NaturalMist(config)
         case NaturalXie20Config():
@@ -161,6 +197,15 @@ def build_step(model: SceneModel, config: TrainingStepConfig) -> SceneStep:
     elif isinstance(model, NaturalMist):
         if isinstance(config, NaturalStepConfig):
             return NaturalStep(model, config)
+    elif isinstance(model, Air):
+        if isinstance(config, AirStepConfig):
+            return AirStep(model, config)
+    elif isinstance(model, ConnComp):
+        if isinstance(config, ConnCompStepConfig):
+            return ConnCompStep(model, config)
+    elif isinstance(model, Spair):
+        if isinstance(config, SpairStepConfig):
+            return SpairStep(model, config)
     elif isinstance(model, Zha18):
         if isinstance(config, Zha18StepConfig):
             return Zha18Step(model, config)

@@ -21,6 +21,18 @@ class Row(NamedTuple):
     paper: tuple[float | None, ...]
 
 
+class Least(NamedTuple):
+    """What a run must reach, or it has failed.
+
+    Attributes:
+        metric: as the ledger's entries name it.
+        value: the least that is no failure.
+    """
+
+    metric: str
+    value: float
+
+
 class Table(NamedTuple):
     """A table of the paper, theirs beside ours.
 
@@ -31,6 +43,7 @@ class Table(NamedTuple):
         rows: of the table.
         unknown_k: whether K that is not told is measured too.
         note: what a reader of the table should know.
+        least: what a run must reach; those that don't are told below the table.
     """
 
     command: str
@@ -39,3 +52,4 @@ class Table(NamedTuple):
     rows: tuple[Row, ...]
     unknown_k: bool = False
     note: str = ""
+    least: Least | None = None

@@ -121,12 +121,33 @@ def _natural_xie20() -> Kind:
     return Kind(NaturalXie20Config, NaturalXie20)
 
 
+def _air() -> Kind:
+    from mistnn.models.air import Air, AirConfig
+
+    return Kind(AirConfig, Air)
+
+
+def _conncomp() -> Kind:
+    from mistnn.models.conncomp import ConnComp, ConnCompConfig
+
+    return Kind(ConnCompConfig, ConnComp)
+
+
+def _spair() -> Kind:
+    from mistnn.models.spair import Spair, SpairConfig
+
+    return Kind(SpairConfig, Spair)
+
+
 KINDS: Mapping[str, Callable[[], Kind]] = {
     "mist": _mist,
     "grid": _grid,
     "channelwise": _channelwise,
     "xie20": _xie20,
     "zha18": _zha18,
+    "air": _air,
+    "conncomp": _conncomp,
+    "spair": _spair,
     "natural-mist": _natural_mist,
     "natural-xie20": _natural_xie20,
 }
