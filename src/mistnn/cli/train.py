@@ -196,7 +196,9 @@ def _report(result: FitResult, experiment: Experiment, out: Path) -> int:
         return INTERRUPTED
     print(f"Trained {result.steps} steps in {result.seconds:.0f} s; the run is in {out}.")
     shown = [
-        f"{name} {result.metrics[name]:.3f}" for name in ("iou50", "classified", "both", "f1") if name in result.metrics
+        f"{name} {result.metrics[name]:.3f}"
+        for name in ("iou50", "classified", "both", "f1", "error")
+        if name in result.metrics
     ]
     if shown:
         print(f"On validation scenes: {', '.join(shown)}. `mist evaluate {out}` measures it on test scenes.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from mistnn.errors import MistError
-from mistnn.presets import house_numbers, mist_digits, mist_discover, my_folder, natural, rivals
+from mistnn.presets import house_numbers, mist_digits, mist_discover, my_folder, natural, rivals, stn
 from mistnn.presets.evaluation import evaluate
 from mistnn.presets.experiment import (
     Experiment,
@@ -29,6 +29,7 @@ PRESETS: dict[str, Preset] = {
         *rivals.PRESETS,
         *house_numbers.PRESETS,
         *natural.PRESETS,
+        *stn.PRESETS,
         *my_folder.PRESETS,
     )
 }

@@ -121,6 +121,12 @@ def _natural_xie20() -> Kind:
     return Kind(NaturalXie20Config, NaturalXie20)
 
 
+def _stn() -> Kind:
+    from mistnn.models.stn import StnClassifier, StnConfig
+
+    return Kind(StnConfig, StnClassifier)
+
+
 KINDS: Mapping[str, Callable[[], Kind]] = {
     "mist": _mist,
     "grid": _grid,
@@ -129,6 +135,7 @@ KINDS: Mapping[str, Callable[[], Kind]] = {
     "zha18": _zha18,
     "natural-mist": _natural_mist,
     "natural-xie20": _natural_xie20,
+    "stn": _stn,
 }
 """Every kind of model this package can load. Behind a function, so that reading a configuration builds no network."""
 
