@@ -5,7 +5,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from mistnn.data import FolderConfig, GaborConfig, NaturalConfig, NumbersConfig, ScatterConfig, ScenesConfig, SvhnConfig
+from mistnn.data import (
+    DistortedConfig,
+    FolderConfig,
+    GaborConfig,
+    NaturalConfig,
+    NumbersConfig,
+    ScatterConfig,
+    ScenesConfig,
+    SvhnConfig,
+)
 from mistnn.data.number_list import DIGITS
 from mistnn.data.own_folder import read_folder
 from mistnn.data.scatter import CLASSES
@@ -14,7 +23,9 @@ from mistnn.models.air import AirConfig
 from mistnn.models.conncomp import ConnCompConfig
 from mistnn.models.mist import MistConfig, StepConfig
 from mistnn.models.rivals import Xie20Config
+from mistnn.models.stn import StnConfig
 from mistnn.presets import natural_evaluation
+from mistnn.presets.stn_evaluation import check_classifier
 from mistnn.presets.systems import GenerativeConfig, NaturalModelConfig
 
 if TYPE_CHECKING:
@@ -32,6 +43,9 @@ def check(experiment: Experiment) -> None:
             f"evaluation_images={experiment.evaluation_images} is negative: give 0 to measure nothing while training"
         )
     model, data = experiment.model, experiment.data
+    if isinstance(data, DistortedConfig) or isinstance(model, StnConfig):
+        check_classifier(model, data)
+        return
     if isinstance(data, FolderConfig):
         _check_folder(experiment, data)
         return

@@ -28,6 +28,7 @@ from mistnn.presets.collapse import AirCollapseWatch, CollapseWatch
 from mistnn.presets.evaluation import evaluate
 from mistnn.presets.off_centre import OffCentreWatch
 from mistnn.presets.systems import (
+    AnyModel,
     DataConfig,
     ModelConfig,
     SceneModel,
@@ -205,7 +206,7 @@ def train(
             on_note("no validation image is known, so the threshold will be chosen on training images")
 
     def validate(model: nn.Module) -> dict[str, float]:
-        assert isinstance(model, SceneModel)
+        assert isinstance(model, AnyModel)
         return evaluate(model, experiment.data, "validation", experiment.evaluation_images)
 
     result = fit(
@@ -324,6 +325,9 @@ def evaluate_stored(
     data = data if root is None else at_root(data, root)
     data = data if seed is None else dataclasses.replace(data, seed=seed)
     model = load_model(folder_or_name)
-    assert isinstance(model, SceneModel)
+    assert isinstance(model, AnyModel)
     metrics = evaluate(model, data, split, images, progress)
-    return metrics | evaluate_unknown_k(model, data, split, images) if unknown_k else metrics
+    if not unknown_k:
+        return metrics
+    assert isinstance(model, SceneModel)
+    return metrics | evaluate_unknown_k(model, data, split, images)

@@ -19,6 +19,7 @@ from mistnn.data.placed_numbers import holds_numbers
 from mistnn.data.svhn import holds_svhn
 from mistnn.errors import MistError
 from mistnn.models.mist import MistConfig
+from mistnn.models.stn import StnConfig
 from mistnn.presets import Experiment, evaluate_stored, find_preset, train
 from mistnn.presets.systems import NaturalModelConfig, at_root
 from mistnn.studies.ablation import at
@@ -350,7 +351,8 @@ def _train_apart(experiment: Experiment, out: Path, threads: int) -> bool:
 
 
 def _reads(row: Row) -> bool:
-    return bool(find_preset(row.name).experiment.model.class_names)
+    model = find_preset(row.name).experiment.model
+    return not isinstance(model, StnConfig) and bool(model.class_names)
 
 
 def _finds_k(row: Row) -> bool:

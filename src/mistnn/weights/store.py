@@ -139,6 +139,12 @@ def _spair() -> Kind:
     return Kind(SpairConfig, Spair)
 
 
+def _stn() -> Kind:
+    from mistnn.models.stn import StnClassifier, StnConfig
+
+    return Kind(StnConfig, StnClassifier)
+
+
 KINDS: Mapping[str, Callable[[], Kind]] = {
     "mist": _mist,
     "grid": _grid,
@@ -150,6 +156,7 @@ KINDS: Mapping[str, Callable[[], Kind]] = {
     "spair": _spair,
     "natural-mist": _natural_mist,
     "natural-xie20": _natural_xie20,
+    "stn": _stn,
 }
 """Every kind of model this package can load. Behind a function, so that reading a configuration builds no network."""
 
