@@ -102,6 +102,12 @@ def run(arguments: Sequence[str]) -> int:
         command = shlex.join(["mist", "predict", *(argument for argument in arguments if argument != "--resume")])
         page = report_on_prediction(predictor, request.paths, request.out, summary.skipped, command)
         write_page(page, request.out / REPORT_FILE, "--report")
+    if predictor.finds_k and request.k is None:
+        print(
+            f"mist: this model was trained without counts, so it finds K = {predictor.model.config.k} in every image: "
+            "the numbers say nothing, the places do; --k sets another K",
+            file=sys.stderr,
+        )
     print(f"{_count(summary.detections, 'object')} in {_count(summary.images, 'image')}; results in {request.out}")
     if summary.approximate:
         print(

@@ -64,7 +64,7 @@ class FolderImages(Dataset[Sample]):
     right and at the bottom. Boxes, where the folder has them, are in pixels of the prepared image.
 
     Images are those with counts or, from ``labels.csv``, with the classes they hold, which is their ``presence`` then;
-    index i of an endless training set is image i of an endless sequence of
+    all images where nothing is known of any. Index i of an endless training set is image i of an endless sequence of
     shuffled rounds, so that (configuration, index) alone say what it is.
 
     Args:
@@ -88,7 +88,7 @@ class FolderImages(Dataset[Sample]):
         self.config = config
         self.split: Split = split
         self.class_names = folder.class_names
-        self.images = tuple(image for image in folder.images if image.split == split and image.present is not None)
+        self.images = known_images(folder, split)
         if not self.images:
             raise MistError(
                 f"{config.root}: no image of the {split} split has counts or labels; "
@@ -194,14 +194,26 @@ def evenly(images: Sequence[FolderImage], most: int) -> Sequence[FolderImage]:
     return images[:: math.ceil(len(images) / most)]
 
 
-def object_size_of(images: Sequence[FolderImage]) -> SizeSuggestion:
+def object_size_of(images: Sequence[FolderImage], k: int | None = None) -> SizeSuggestion:
     """The size of the objects in some images, with the help of their counts if all have them.
+
+    Args:
+        images: at least one.
+        k: how many objects each holds where counts are not known.
 
     Raises:
         MistError: if an image can't be read.
     """
     counts = [sum(image.counts) for image in images if image.counts is not None]
-    return suggest_object_size(_Decoded(images), counts if len(counts) == len(images) else None)
+    if len(counts) < len(images):
+        counts = None if k is None else [k] * len(images)
+    return suggest_object_size(_Decoded(images), counts)
+
+
+def known_images(folder: OwnFolder, split: Split) -> tuple[FolderImage, ...]:
+    """The images of a split of which anything is known; all of them where nothing is known of any."""
+    own = (image for image in folder.images if image.split == split)
+    return tuple(image for image in own if image.present is not None or folder.counts_from == "nothing")
 
 
 def ground_of(images: Sequence[FolderImage]) -> Ground:

@@ -16,12 +16,13 @@ import torch
 from torch import nn
 
 from mistnn.data import FolderConfig, GaborConfig, NaturalConfig, NumbersConfig, ScenesConfig, Split, SvhnConfig
-from mistnn.data.number_list import DIGITS
+from mistnn.data.folder_images import known_images
 from mistnn.data.own_folder import read_folder
 from mistnn.errors import MistError
 from mistnn.models.mist import Mist, MistConfig, NaturalMist, StepConfig
 from mistnn.models.rivals import NaturalXie20, Xie20Config
 from mistnn.presets import natural_evaluation
+from mistnn.presets.checks import check_folder, check_numbers
 from mistnn.presets.evaluation import evaluate
 from mistnn.presets.off_centre import OffCentreWatch
 from mistnn.presets.systems import (
@@ -197,7 +198,7 @@ def train(
     measures = experiment.evaluation_images > 0
     if isinstance(experiment.data, FolderConfig) and not _holds_validation(experiment.data):
         measures = False
-        if on_note is not None:
+        if on_note is not None and experiment.model.class_names:
             on_note("no validation image is known, so the threshold will be chosen on training images")
 
     def validate(model: nn.Module) -> dict[str, float]:
@@ -216,7 +217,7 @@ def train(
         save_model=save,
     )
     watch.end()
-    if isinstance(experiment.data, FolderConfig) and not result.interrupted:
+    if isinstance(experiment.data, FolderConfig) and experiment.model.class_names and not result.interrupted:
         _store_threshold(out, experiment)
     return result
 
@@ -254,9 +255,9 @@ def _store_threshold(out: Path, experiment: Experiment) -> None:
 
 
 def _holds_validation(data: FolderConfig) -> bool:
-    """Whether anything is known of an image of the validation split."""
+    """Whether the validation split holds an image that can be used."""
     assert data.root is not None
-    return any(image.split == "validation" and image.present is not None for image in read_folder(data.root).images)
+    return bool(known_images(read_folder(data.root), "validation"))
 
 
 def _watched_box(experiment: Experiment) -> float:
@@ -303,13 +304,13 @@ def check(experiment: Experiment) -> None:
         )
     model, data = experiment.model, experiment.data
     if isinstance(data, FolderConfig):
-        _check_folder(experiment, data)
+        check_folder(model, experiment.step, data, experiment.train)
         return
     if isinstance(data, NaturalConfig) or isinstance(model, NaturalModelConfig):
         natural_evaluation.check_natural(model, data)
         return
     if isinstance(data, SvhnConfig | NumbersConfig):
-        _check_numbers(experiment, data)
+        check_numbers(model, data)
         return
     if model.class_names and isinstance(data, GaborConfig):
         raise MistError("Gabor noise has no classes to learn: give --model.class-names nothing, or another preset")
@@ -331,42 +332,6 @@ def check(experiment: Experiment) -> None:
         )
     if model.channels != 1:
         raise MistError(f"model.channels={model.channels}, but these images are grey: give 1")
-
-
-def _check_numbers(experiment: Experiment, data: SvhnConfig | NumbersConfig) -> None:
-    model = experiment.model
-    if not isinstance(model, MistConfig):
-        raise MistError("house numbers are for MIST and its supervised twin: train a preset mist-... or supervised-...")
-    if model.class_names and len(model.class_names) != DIGITS:
-        raise MistError(f"model.class_names has {len(model.class_names)} classes, and there are {DIGITS} digits")
-    if model.channels != 3:
-        raise MistError(f"model.channels={model.channels}, but these images are in colour: give 3")
-    if model.preparation.changes:
-        raise MistError("model.preparation must leave house numbers as they are: their size is data.height, data.width")
-    if not 1 <= model.k <= data.height * data.width:
-        raise MistError(f"model.k={model.k} must be from 1 to the {data.height * data.width} pixels of the image")
-
-
-def _check_folder(experiment: Experiment, data: FolderConfig) -> None:
-    model = experiment.model
-    if not isinstance(model, MistConfig) or not isinstance(experiment.step, StepConfig) or not model.class_names:
-        raise MistError("a folder of your own is for MIST with classes: train the preset my-folder")
-    if model.preparation != data.preparation or model.channels != data.channels:
-        raise MistError(
-            "data.preparation and data.channels must be those of the model: give --model.preparation.zoom (or .ground) "
-            "and --data.preparation.zoom the same value"
-        )
-    if data.root is None:
-        return
-    folder = read_folder(data.root)
-    if folder.class_names != model.class_names:
-        raise MistError(f"model.class_names={model.class_names}, but {data.root} has the classes {folder.class_names}")
-    room = min(math.prod(data.preparation.size(image.height, image.width)) for image in folder.images)
-    if model.k > room:
-        raise MistError(
-            f"K = {model.k} is more than the {room} pixels of the smallest image after it was resized: mend "
-            "counts.csv, or give --k"
-        )
 
 
 def evaluate_stored(
