@@ -222,6 +222,9 @@ def test_training_samples(built):
         next(n for n in range(many) if torch.equal(as_they_are[n].image, plain[index].image)) for index in range(many)
     ]
     assert sorted(files) == list(range(many))
+    for index, file in enumerate(files):
+        known, size = as_they_are[file], plain[index].size
+        assert known.size is None and size is not None and size.tolist() == list(known.image.shape[-2:])
     changed = NaturalImages(dataclasses.replace(config, mask=(0.0, 0.0)), "train", None)
     flips = [not torch.equal(changed[index].image, plain[index].image) for index in range(many)]
     assert any(flips) and not all(flips)

@@ -148,8 +148,10 @@ def test_no_report_on_counts(run: Path, folder: Path, tmp_path: Path, capsys: Ca
 
 @pytest.mark.slow
 def test_it_finds_the_objects(tmp_path: Path) -> None:
-    """On images it never saw, after a minute or two on one core. The first heat map finds them too: they still are found
-    when the images are redrawn, which they are not to begin with."""
+    """On images it never saw, after a minute or two on one core.
+
+    The first heat map finds them too: they still are found when the images are redrawn, as they aren't to begin with.
+    """
     known = make_unlabelled(tmp_path / "shapes", 80, K)
     run = tmp_path / "run"
     arguments = ["train", "my-folder", "--data.root", str(tmp_path / "shapes"), "--k", str(K), "--out", str(run)]

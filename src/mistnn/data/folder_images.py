@@ -1,4 +1,4 @@
-"""The images of a folder of your own as a data set: prepared, padded to one size, in training flipped at random."""
+"""The images of a folder of your own as a data set: prepared; in training flipped at random and padded to one size."""
 
 from __future__ import annotations
 
@@ -60,8 +60,9 @@ class FolderConfig:
 class FolderImages(Dataset[Sample]):
     """A map-style data set of one split of a folder.
 
-    All samples have one size: that of the largest prepared image of the folder, smaller ones padded with black at the
-    right and at the bottom. Boxes, where the folder has them, are in pixels of the prepared image.
+    Samples of an endless training set have one size: that of the largest prepared image of the folder, smaller ones
+    padded with black at the right and at the bottom, with their true ``size``. Others keep their own. Boxes, where the
+    folder has them, are in pixels of the prepared image.
 
     Images are those with counts or, from ``labels.csv``, with the classes they hold, which is their ``presence`` then;
     all images where nothing is known of any. Index i of an endless training set is image i of an endless sequence of
@@ -121,7 +122,10 @@ class FolderImages(Dataset[Sample]):
             self._round = self._shuffled(turn)
         _, order, flips = self._round
         across, down = flips[place].tolist()
-        return self._sample(int(order[place]), across, down)
+        sample = self._sample(int(order[place]), across, down)
+        height, width = sample.image.shape[-2:]
+        padded = F.pad(sample.image, (0, self.width - width, 0, self.height - height))
+        return sample._replace(image=padded, size=torch.tensor((height, width)))
 
     def _shuffled(self, turn: int) -> tuple[int, np.ndarray, np.ndarray]:
         """A round of the endless training set: its number, the order of the images, how each is flipped."""
@@ -132,14 +136,15 @@ class FolderImages(Dataset[Sample]):
     def _sample(self, index: int, across: bool, down: bool) -> Sample:
         known = self.images[index]
         image = self._prepared(index)
+        height, width = image.shape[-2:]
         zoom = self.config.preparation.zoom
         boxes = None if known.boxes is None else torch.from_numpy(known.boxes).float() * zoom
         if across:
             image = image.flip(-1)
-            boxes = None if boxes is None else _mirrored(boxes, 0, self.width)
+            boxes = None if boxes is None else _mirrored(boxes, 0, width)
         if down:
             image = image.flip(-2)
-            boxes = None if boxes is None else _mirrored(boxes, 1, self.height)
+            boxes = None if boxes is None else _mirrored(boxes, 1, height)
         return Sample(
             image,
             None if known.counts is None else torch.tensor(known.counts),
@@ -152,8 +157,6 @@ class FolderImages(Dataset[Sample]):
         if index in self._kept:
             return self._kept[index]
         image = prepare(load_image(self.images[index], self.config.channels)[None], self.config.preparation)[0]
-        height, width = image.shape[-2:]
-        image = F.pad(image, (0, self.width - width, 0, self.height - height))
         if self.keeps:
             self._kept[index] = image
         return image

@@ -144,7 +144,8 @@ class NaturalImages(Dataset[Sample]):
     """A map-style data set of one split of a built folder.
 
     Training samples have one size, that of the largest image of the split: others are padded at the right and at the
-    bottom in the mean colour of ImageNet, which is 0 to the backbone. Validation and test images keep their own size.
+    bottom in the mean colour of ImageNet, which is 0 to the backbone, and tell their true ``size``. Validation and test
+    images keep their own.
 
     Index i of an endless training set is image i of an endless sequence of shuffled rounds, so that (configuration,
     index) alone say what it is.
@@ -200,7 +201,8 @@ class NaturalImages(Dataset[Sample]):
             sample = mirrored(sample)
         if self.config.mask[1]:
             sample = sample._replace(image=masked(sample.image, self.config.mask, random))
-        return sample._replace(image=self._padded(sample.image))
+        size = torch.tensor(sample.image.shape[-2:])
+        return sample._replace(image=self._padded(sample.image), size=size)
 
     def _shuffled(self, turn: int) -> tuple[int, np.ndarray]:
         """A round of the endless training set: its number and the order of the images."""

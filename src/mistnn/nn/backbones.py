@@ -115,6 +115,10 @@ class Backbone(nn.Module):
         """Points of the image to points of the feature map."""
         return (pixels - self.config.first) / STRIDE + 0.5
 
+    def cells_of(self, sizes: Tensor) -> Tensor:
+        """Rows and columns of the cells whose middle lies in images of (batch, 2) heights and widths; 1 or more."""
+        return ((sizes - self.config.first) / STRIDE).ceil().long().clamp(min=1)
+
     def load_pretrained(self) -> None:
         """Reads the weights that the configuration names; random ones stay where it names none.
 

@@ -6,11 +6,12 @@ import sys
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mistnn.data import FolderConfig, Split
 from mistnn.data.folder_images import FolderImages
 from mistnn.models.mist import Mist
-from mistnn.presets.own_folder import DETECTED_AT_ONCE
+from mistnn.presets.own_folder import of_one_size
 from mistnn.records import Detections
 
 
@@ -27,7 +28,7 @@ def evaluate_discovery(model: Mist, data: FolderConfig, split: Split, images: in
         images: at most so many; all if not given.
 
     Returns:
-        ``rmse``, ``rmse_black``, ``rmse_mean`` and ``r2`` of the prepared images, see
+        ``rmse``, ``rmse_black``, ``rmse_mean`` and ``r2`` of the prepared images, padded to one size, see
         ``mistnn.metrics.ReconstructionMetrics``, and ``images``. Of the images whose boxes are known ``precision``,
         ``recall`` and ``f1``: a box is right if its centre lies in an object's box of any class; and their ``objects``.
     """
@@ -38,12 +39,12 @@ def evaluate_discovery(model: Mist, data: FolderConfig, split: Split, images: in
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     objects = boxed = 0
-    for start in range(0, len(seen), DETECTED_AT_ONCE):
-        samples = [seen[place] for place in range(start, min(start + DETECTED_AT_ONCE, len(seen)))]
+    for samples in of_one_size(seen):
         batch = torch.stack([sample.image for sample in samples])
         explained = model.explain(batch.to(device), model.config.k)
         if explained.reconstruction is not None:
-            errors.update(explained.reconstruction.cpu(), batch)
+            down, right = seen.height - batch.shape[-2], seen.width - batch.shape[-1]
+            errors.update(*(F.pad(some, (0, right, 0, down)) for some in (explained.reconstruction.cpu(), batch)))
         for sample, found in zip(samples, explained.detections, strict=True):
             if sample.boxes is not None:
                 centres.update([_unnamed(found)], [sample.boxes], [_one_class(sample.boxes)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -343,13 +343,25 @@ def _detected(model: Mist, images: FolderImages) -> tuple[list[Sample], list[Det
     model.eval()
     known: list[Sample] = []
     found: list[Detections] = []
-    for start in range(0, len(images), DETECTED_AT_ONCE):
-        some = [images[place] for place in range(start, min(start + DETECTED_AT_ONCE, len(images)))]
+    for some in of_one_size(images):
         known += [sample._replace(image=sample.image.new_empty(0)) for sample in some]
         for one in model.detect(torch.stack([sample.image for sample in some]).to(device)):
             found.append(Detections(one.boxes.cpu(), one.scores.cpu(), _labels(one).cpu()))
     model.train(was_training)
     return known, found
+
+
+def of_one_size(images: FolderImages) -> Iterator[list[Sample]]:
+    """All samples in their order, neighbours of one size together, a few at once."""
+    some: list[Sample] = []
+    for place in range(len(images)):
+        sample = images[place]
+        if some and (len(some) == DETECTED_AT_ONCE or sample.image.shape != some[0].image.shape):
+            yield some
+            some = []
+        some.append(sample)
+    if some:
+        yield some
 
 
 def _of_class(found: Detections, sample: Sample, index: int | None) -> tuple[Detections, Tensor, Tensor]:
