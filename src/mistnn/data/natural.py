@@ -76,12 +76,14 @@ class BuiltFolder(NamedTuple):
         name: of the data set.
         class_names: one a class.
         images: split -> its images, by name.
+        digest: SHA-256 of the list that says which image is for what.
     """
 
     root: Path
     name: str
     class_names: tuple[str, ...]
     images: Mapping[Split, tuple[BuiltImage, ...]]
+    digest: str
 
 
 def read_built(root: str | None) -> BuiltFolder:
@@ -124,7 +126,7 @@ def read_built(root: str | None) -> BuiltFolder:
     missing = [image.file for some in images.values() for image in some if not (folder / image.file).is_file()]
     if missing:
         raise MistError(f"{folder / missing[0]} is missing ({len(missing)} such): build the folder again")
-    return BuiltFolder(folder, str(described.get("name", folder.name)), names, images)
+    return BuiltFolder(folder, str(described.get("name", folder.name)), names, images, digest)
 
 
 def _image(entry: Mapping[str, Any], names: tuple[str, ...]) -> BuiltImage:

@@ -45,12 +45,14 @@ class BackboneConfig:
             the statistics of the pretraining in either case, so that an image's features don't depend on its mates.
         first: see the module's convention; 0.5 for ResNets. A network that cuts the image into squares has half of
             their side, 8 for squares of 16 px.
+        digest: SHA-256 of the weights that were read, which a training fills in; a run that goes on takes no others.
     """
 
     network: str = RESNET34
     weights: str | None = None
     tuned: bool = False
     first: float = 0.5
+    digest: str | None = None
 
     def __post_init__(self) -> None:
         """Refuses values that no backbone can have.

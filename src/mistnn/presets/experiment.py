@@ -25,6 +25,7 @@ from mistnn.presets import natural_evaluation
 from mistnn.presets.checks import check_folder, check_numbers
 from mistnn.presets.evaluation import evaluate
 from mistnn.presets.off_centre import OffCentreWatch
+from mistnn.presets.sources import begun_with, load_backbone, with_digest
 from mistnn.presets.systems import (
     DataConfig,
     ModelConfig,
@@ -42,7 +43,7 @@ from mistnn.presets.systems import (
 from mistnn.presets.unknown_k import evaluate_unknown_k
 from mistnn.training import FitResult, TrainConfig, fit, prepare_run_folder
 from mistnn.training.checkpoint import Progress
-from mistnn.training.runfolder import CHECKPOINT, METRICS
+from mistnn.training.runfolder import CHECKPOINT, CONFIG, METRICS
 from mistnn.weights import StoredModel, TrainingRecord, commit, hardware, load_model, read_config, save_model, versions
 from mistnn.weights.store import FORMAT, package_version
 from mistnn.weights.strict import explain, strict_converter, structure_whole
@@ -137,7 +138,7 @@ def build(experiment: Experiment, resume: bool = False) -> SceneStep:
     torch.manual_seed(experiment.train.seed)
     model = build_model(experiment.model)
     if isinstance(model, NaturalMist | NaturalXie20) and experiment.start_from is None and not resume:
-        model.backbone.load_pretrained()
+        load_backbone(model)
     if experiment.start_from is not None and not resume:  # a resumed run has its own weights
         wanted, found = model.state_dict(), load_model(experiment.start_from).state_dict()
         if {name: value.shape for name, value in wanted.items()} != {
@@ -178,7 +179,10 @@ def train(
     check(experiment)
     scenes = open_data(experiment.data, "train", None)
     goes_on = resume and (out / CHECKPOINT).exists()  # a run that was stopped before it saved anything starts again
+    if resume and (out / CONFIG).is_file():
+        experiment = dataclasses.replace(experiment, model=begun_with(experiment.model, restore(out).model))
     step = build(experiment, goes_on)
+    experiment = dataclasses.replace(experiment, model=with_digest(experiment.model, step.model))
     save = _saver(experiment, _record_before(experiment, out, goes_on))
     prepare_run_folder(out, force=force, resume=resume)
     if observe is not None and not resume:
@@ -215,6 +219,7 @@ def train(
         on_log=log,
         resume=resume,
         save_model=save,
+        save_start=isinstance(step.model, NaturalMist | NaturalXie20),  # whose weights may be gone when it goes on
     )
     watch.end()
     if isinstance(experiment.data, FolderConfig) and experiment.model.class_names and not result.interrupted:
