@@ -310,6 +310,16 @@ def test_broken_coco(tmp_path):
         listing.write_text(spoilt)
         with pytest.raises(MistError, match=word):
             read_coco(coco)
+    for name, word in (
+        ("000000000010.jpg", "describes 000000000010.jpg twice"),
+        ("000000000010.png", "both be called"),
+    ):
+        content = json.loads(whole)
+        content["images"].append({**content["images"][0], "id": 12345, "file_name": name})
+        (coco / "train2017" / name).touch()
+        listing.write_text(json.dumps(content))
+        with pytest.raises(MistError, match=word):
+            read_coco(coco)
     listing.write_text(whole)
     (coco / "train2017" / "000000000010.jpg").unlink()
     with pytest.raises(MistError, match="the photograph 000000000010.jpg is not in"):
