@@ -170,6 +170,11 @@ def run_table(
             f"{table.command} is of photographs: give the folder that `mist build` made with --data-root DIR, and the "
             "backbone's weights with --backbone FILE (or hub, to fetch them)"
         )
+    if table in NATURAL_TABLES and backbone == RANDOM:
+        say(
+            "--backbone random: the features are those of random weights, for trying the commands out; the numbers say "
+            "nothing about the systems"
+        )
     filler = _Filler(table, budget, results, runs, root, say, backbone)
     rows = served(rows_of(table, only), root, say)
     if jobs > 1:
@@ -259,7 +264,7 @@ class _Filler:
             metrics = evaluate_stored(weights, images, 0, self.root, unknown_k=_reads(row) and _finds_k(row))
             measured = int(metrics["images"])  # a folder may hold fewer
             command = f"mist reproduce {self.table.command} --budget {self.budget} --seeds {seed + 1} --only {row.name}"
-            entry = make_entry(weights, metrics, measured, 0, command, name, self._note(row, factor))
+            entry = make_entry(weights, metrics, measured, 0, command, name, self._note(row, factor), self.root)
             write_entry(entry, self._file(name, seed))
             self.say(_line(f"{name}, seed {seed}", self.table.columns, metrics))
         return len(lacking)
@@ -314,7 +319,8 @@ class _Filler:
                 metrics = evaluate_stored(out, QUICK_IMAGES, 0, self.root, "validation")
                 command = f"mist reproduce {self.table.command} --budget quick --seeds 1 --only {row.name}"
                 note = f"Learning rates {factor}, on validation scenes; at quick size."
-                write_entry(make_entry(out, metrics, QUICK_IMAGES, 0, command, file.stem, note), file)
+                entry = make_entry(out, metrics, QUICK_IMAGES, 0, command, file.stem, note, self.root)
+                write_entry(entry, file)
                 self.say(_line(f"{row.name}, rates {factor}, validation", (searched_by,), metrics))
             entry = read_entry(file)
             if searched_by not in entry.metrics:
