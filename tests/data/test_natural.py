@@ -360,9 +360,9 @@ def test_other_damage(copy):
     for file, content, word in (
         ("dataset.json", described.replace('"format": 1', '"format": 2'), "not of format 1"),
         ("dataset.json", described.replace('"bird"', '"bat"', 1), "don't belong together"),
-        ("dataset.json", described[:-3], "can't be read"),
+        ("dataset.json", described[:-3], "broken JSON"),
         ("boxes.json", boxes.replace(first, "images/other.jpg"), "don't belong together"),
-        ("boxes.json", boxes[1:], "can't be read"),
+        ("boxes.json", boxes[1:], "broken JSON"),
     ):
         before = (copy / file).read_text()
         (copy / file).write_text(content)

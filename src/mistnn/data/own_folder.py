@@ -34,6 +34,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mistnn.data.annotations import Annotation, Annotations, read_annotations
+from mistnn.data.corners import centred
 from mistnn.data.digits import Split
 from mistnn.data.folder_files import (
     ImageFiles,
@@ -191,8 +192,7 @@ def _image(
     if drawn is not None and drawn.corners is not None:
         kept = [index for index, label in enumerate(drawn.labels) if label in table.class_names]
         corners = drawn.corners[kept]
-        sides = corners[:, 2:] - corners[:, :2]
-        boxes = np.concatenate([corners[:, :2] + sides / 2, sides], axis=1)
+        boxes = centred(corners)
         labels = np.array([table.class_names.index(drawn.labels[index]) for index in kept], dtype=np.int64)
     return FolderImage(
         name=header.name,

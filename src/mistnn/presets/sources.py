@@ -8,13 +8,15 @@ import hashlib
 from pathlib import Path
 from typing import get_args
 
+from torch import nn
+
 from mistnn.data import NaturalConfig, NumbersConfig, Split, SvhnConfig, read_built
 from mistnn.data.placed_numbers import PlacedNumbers
 from mistnn.data.svhn import SvhnImages
 from mistnn.errors import MistError
 from mistnn.models.mist import NaturalMist
 from mistnn.models.rivals import NaturalXie20
-from mistnn.presets.systems import DataConfig, ModelConfig, NaturalModelConfig, SceneModel
+from mistnn.presets.systems import DataConfig, ModelConfig, NaturalModelConfig
 from mistnn.weights import tensor_digest
 
 
@@ -36,7 +38,7 @@ def load_backbone(model: NaturalMist | NaturalXie20) -> None:
         )
 
 
-def with_digest(config: ModelConfig, model: SceneModel) -> ModelConfig:
+def with_digest(config: ModelConfig, model: nn.Module) -> ModelConfig:
     """A configuration that knows which weights its system's backbone has just read."""
     if not isinstance(config, NaturalModelConfig) or config.backbone.weights is None or config.backbone.digest:
         return config
