@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -18,6 +18,9 @@ from mistnn.models.rivals import Zha18StepConfig
 from mistnn.presets import PRESETS, Experiment, find_preset, restore, train
 from mistnn.presets.my_folder import MY_FOLDER
 from mistnn.training import FitResult
+
+if TYPE_CHECKING:
+    from mistnn.data.own_folder import OwnFolder
 
 DESCRIPTION = """\
 Trains a preset and writes a run folder: config.json, model.safetensors, metrics.jsonl and checkpoint/.
@@ -99,13 +102,26 @@ def _planned(given: Sequence[str], preset: Experiment) -> tuple[Experiment, tupl
     root = _value(given, "--data.root")
     if root is None:
         raise MistError(f"{MY_FOLDER.name} needs your folder: `mist train {MY_FOLDER.name} --data.root DIR`")
+    from mistnn.data.own_folder import read_folder
     from mistnn.presets.own_folder import plan_folder
 
     k = _value(given, "--model.k")
     if k is not None and (not k.isdecimal() or int(k) < 1):
         raise MistError(f"--k {k} is no number of objects: give 1 or more")
-    plan = plan_folder(root, preset.train.steps, None if k is None else int(k))
-    return dataclasses.replace(preset, model=plan.model, data=plan.data, step=plan.step), plan.reasons
+    folder = read_folder(root)
+    plan = plan_folder(root, preset.train.steps, None if k is None else int(k), folder=folder)
+    return dataclasses.replace(preset, model=plan.model, data=plan.data, step=plan.step), (
+        *plan.reasons,
+        *_looks_wrong(folder),
+    )
+
+
+def _looks_wrong(folder: OwnFolder) -> tuple[str, ...]:
+    """What a user who didn't inspect the folder should know of."""
+    if not folder.notes:
+        return ()
+    more = f"; more to look at: {len(folder.notes) - 1}" if len(folder.notes) > 1 else ""
+    return (f"{folder.notes[0]}{more}: see `mist inspect {folder.root}`",)
 
 
 def _value(given: Sequence[str], option: str) -> str | None:

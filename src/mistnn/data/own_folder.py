@@ -109,9 +109,12 @@ def in_order_of(folder: OwnFolder, class_names: Sequence[str]) -> OwnFolder:
         MistError: if they are other classes.
     """
     if set(folder.class_names) != set(class_names) or len(folder.class_names) != len(class_names):
+        known = (
+            f"has the classes {', '.join(folder.class_names)}" if folder.class_names else "has no counts and no boxes"
+        )
         raise MistError(
-            f"{folder.root} has the classes {', '.join(folder.class_names) or 'of nothing'}, and the model was trained "
-            f"on {', '.join(class_names)}: give the folder it was trained on, or one with the same classes"
+            f"{folder.root} {known}, and the model was trained on {', '.join(class_names)}: give the folder it was "
+            "trained on, or one with the same classes"
         )
     order = [folder.class_names.index(name) for name in class_names]
     place = np.argsort(order)
