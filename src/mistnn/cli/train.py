@@ -116,12 +116,13 @@ def _planned(given: Sequence[str], preset: Experiment) -> tuple[Experiment, tupl
     )
 
 
-def _looks_wrong(folder: OwnFolder) -> tuple[str, ...]:
+def _looks_wrong(folder: OwnFolder) -> list[str]:
     """What a user who didn't inspect the folder should know of."""
-    if not folder.notes:
-        return ()
-    more = f"; more to look at: {len(folder.notes) - 1}" if len(folder.notes) > 1 else ""
-    return (f"{folder.notes[0]}{more}: see `mist inspect {folder.root}`",)
+    notes = list(folder.notes)
+    if not notes:
+        return []
+    more = f"; more to look at: {len(notes) - 1}" if len(notes) > 1 else ""
+    return [f"{notes[0]}{more}: see `mist inspect {folder.root}`"]
 
 
 def _value(given: Sequence[str], option: str) -> str | None:
