@@ -19,7 +19,7 @@ from mistnn.data.natural_build import PASCAL_COCO, VOC07, BuildConfig, build_pho
 from mistnn.data.photographs import read_coco, read_voc
 from mistnn.errors import MistError
 from mistnn.records import Sample
-from tests.data.published import CLASSES, COCO_IDS, COLOURS, add_voc, draw, make_coco, make_voc, voc_xml, write_coco
+from tests.data.published import CLASSES, COCO_IDS, COLOURS, add_voc, draw, make_coco, make_voc, write_coco
 
 MINE = dataclasses.replace(PASCAL_COCO, classes=CLASSES, shares=(70, 15, 15))
 
@@ -222,9 +222,7 @@ def test_training_samples(built):
         next(n for n in range(many) if torch.equal(as_they_are[n].image, plain[index].image)) for index in range(many)
     ]
     assert sorted(files) == list(range(many))
-    for index, file in enumerate(files):
-        known, size = as_they_are[file], plain[index].size
-        assert known.size is None and size is not None and size.tolist() == list(known.image.shape[-2:])
+    assert [list(as_they_are[file].image.shape[-2:]) for file in files] == [plain[n].size.tolist() for n in range(many)]
     changed = NaturalImages(dataclasses.replace(config, mask=(0.0, 0.0)), "train", None)
     flips = [not torch.equal(changed[index].image, plain[index].image) for index in range(many)]
     assert any(flips) and not all(flips)
@@ -310,16 +308,6 @@ def test_broken_coco(tmp_path):
         listing.write_text(spoilt)
         with pytest.raises(MistError, match=word):
             read_coco(coco)
-    for name, word in (
-        ("000000000010.jpg", "describes 000000000010.jpg twice"),
-        ("000000000010.png", "both be called"),
-    ):
-        content = json.loads(whole)
-        content["images"].append({**content["images"][0], "id": 12345, "file_name": name})
-        (coco / "train2017" / name).touch()
-        listing.write_text(json.dumps(content))
-        with pytest.raises(MistError, match=word):
-            read_coco(coco)
     listing.write_text(whole)
     (coco / "train2017" / "000000000010.jpg").unlink()
     with pytest.raises(MistError, match="the photograph 000000000010.jpg is not in"):
@@ -360,9 +348,9 @@ def test_other_damage(copy):
     for file, content, word in (
         ("dataset.json", described.replace('"format": 1', '"format": 2'), "not of format 1"),
         ("dataset.json", described.replace('"bird"', '"bat"', 1), "don't belong together"),
-        ("dataset.json", described[:-3], "can't be read"),
+        ("dataset.json", described[:-3], "broken JSON"),
         ("boxes.json", boxes.replace(first, "images/other.jpg"), "don't belong together"),
-        ("boxes.json", boxes[1:], "can't be read"),
+        ("boxes.json", boxes[1:], "broken JSON"),
     ):
         before = (copy / file).read_text()
         (copy / file).write_text(content)
@@ -407,7 +395,3 @@ def test_impossible_values(built):
             NaturalConfig(**wrong)
     with pytest.raises(IndexError, match="image 99 is outside"):
         NaturalImages(NaturalConfig(str(built)), "test", 5)[99]
-
-
-def test_voc_xml_is_voc():
-    assert "<xmin>1</xmin><ymin>2</ymin><xmax>10</xmax>" in voc_xml("a", 20, 20, [("bird", 0, 1, 10, 5)])

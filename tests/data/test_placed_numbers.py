@@ -201,17 +201,17 @@ def one(tmp_path: Path, **changes: object) -> NumbersConfig:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"file": 3}, "entry 1 names no file"),
+        ({"file": 3}, "entry 1: no file is named"),
         ({"width": "40"}, "width and height must be whole numbers"),
         ({"width": 10**400}, "width and height must be whole numbers"),
         ({"width": True}, "width and height must be whole numbers"),
-        ({"boxes": [[1, 1, 10**400, 9], [1, 1, 9, 9]]}, "is no box"),
-        ({"boxes": [[1, 1, 9, 9]]}, "lists of one length"),
+        ({"boxes": [[1, 1, 10**400, 9], [1, 1, 9, 9]]}, "4 numbers expected"),
+        ({"boxes": [[1, 1, 9, 9]]}, "1 boxes, but labels are"),
         ({"labels": [1, 12]}, "label 12 is no digit"),
         ({"labels": ["a", "b"]}, "label 'a' is no digit"),
-        ({"boxes": [[1, 1, 9], [20, 1, 30, 9]]}, r"\[1, 1, 9\] is no box"),
+        ({"boxes": [[1, 1, 9], [20, 1, 30, 9]]}, r"\[1, 1, 9\] are not the 4 numbers"),
         ({"boxes": [[1, 1, 9, 9], [50, 1, 60, 9]]}, "no area in the 40 x 30 px"),
-        ({"boxes": [[1, 1, 9, float("nan")], [2, 1, 6, 9]]}, "is no box"),
+        ({"boxes": [[1, 1, 9, float("nan")], [2, 1, 6, 9]]}, "4 numbers expected"),
         ({"width": 41}, "1.png is 40 x 30 px, but boxes.json says 41 x 30"),
         ({"file": "images/2.png"}, "2.png is listed but not there"),
         ({"labels": [1], "boxes": [[1, 1, 9, 9]]}, r"none of 1 images has exactly 2 digits, they have \[1\]"),
@@ -237,7 +237,7 @@ def test_wrong_folders(tmp_path: Path) -> None:
         PlacedNumbers(config, missing, None)
     whole = (tmp_path / "boxes.json").read_text()
     (tmp_path / "boxes.json").write_text(whole[:-9])
-    with pytest.raises(MistError, match="boxes.json can't be read.*cut off"):
+    with pytest.raises(MistError, match="boxes.json is broken JSON"):
         PlacedNumbers(config, split_of("1.png"), None)
     (tmp_path / "boxes.json").write_text(json.dumps(json.loads(whole) * 2))
     with pytest.raises(MistError, match="describes 1.png twice"):

@@ -200,6 +200,21 @@ def test_without_validation_images_the_training_images_choose(
     assert load_model(out).config.threshold is not None
 
 
+def test_training_says_what_looks_wrong_in_the_folder(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(shutil.copytree(folder, tmp_path / "own"))
+    (root / "images" / "zzz.png").write_text("no image")
+    rows = (root / "counts.csv").read_text().splitlines()
+    (root / "counts.csv").write_text("\n".join(rows[:-3]) + "\n")
+    arguments = ["train", "my-folder", "--data-root", str(root), "--out", str(tmp_path / "run"), *SMALL, "--k", "99999"]
+    assert main(arguments) == 2, "K is too large, so nothing is trained"
+    captured = capsys.readouterr()
+    (line,) = (line for line in captured.out.splitlines() if "mist inspect" in line)
+    assert "zzz.png is left out" in line and "more to look at: 1" in line
+    assert "pixels of the smallest image" in captured.err and "0.png)" in captured.err
+
+
 def test_more_objects_than_pixels_are_refused_before_the_run(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -20,6 +20,9 @@ from mistnn.models.rivals import Zha18StepConfig
 from mistnn.presets import PRESETS, Experiment, find_preset, restore, train
 from mistnn.presets.my_folder import MY_FOLDER
 from mistnn.training import FitResult
+
+if TYPE_CHECKING:
+    from mistnn.data.own_folder import OwnFolder
 
 DESCRIPTION = """\
 Trains a preset and writes a run folder: config.json, model.safetensors, metrics.jsonl and checkpoint/.
@@ -104,13 +107,27 @@ def _planned(given: Sequence[str], preset: Experiment) -> tuple[Experiment, tupl
     root = _value(given, "--data.root")
     if root is None:
         raise MistError(f"{MY_FOLDER.name} needs your folder: `mist train {MY_FOLDER.name} --data.root DIR`")
+    from mistnn.data.own_folder import read_folder
     from mistnn.presets.own_folder import plan_folder
 
     k = _value(given, "--model.k")
     if k is not None and (not k.isdecimal() or int(k) < 1):
         raise MistError(f"--k {k} is no number of objects: give 1 or more")
-    plan = plan_folder(root, preset.train.steps, None if k is None else int(k))
-    return dataclasses.replace(preset, model=plan.model, data=plan.data, step=plan.step), plan.reasons
+    folder = read_folder(root)
+    plan = plan_folder(root, preset.train.steps, None if k is None else int(k), folder=folder)
+    return dataclasses.replace(preset, model=plan.model, data=plan.data, step=plan.step), (
+        *plan.reasons,
+        *_looks_wrong(folder),
+    )
+
+
+def _looks_wrong(folder: OwnFolder) -> list[str]:
+    """What a user who didn't inspect the folder should know of."""
+    notes = list(folder.notes)
+    if not notes:
+        return []
+    more = f"; more to look at: {len(notes) - 1}" if len(notes) > 1 else ""
+    return [f"{notes[0]}{more}: see `mist inspect {folder.root}`"]
 
 
 def _value(given: Sequence[str], option: str) -> str | None:

@@ -104,7 +104,7 @@ def read_annotations(root: Path, files: ImageFiles, matcher: NameMatcher) -> Ann
         for path in coco:
             drawn.extend(_read_coco(path, root))
     elif os.path.lexists(root / BOXES_NAME):
-        source, drawn = BOXES_NAME, list(_read_boxes(root / BOXES_NAME))
+        source, drawn = BOXES_NAME, list(_drawn_boxes(root / BOXES_NAME))
     else:
         return None
     return _assigned(source, drawn, files, matcher)
@@ -182,7 +182,7 @@ def _read_voc(path: Path, folder: Path) -> _Drawn:
 
 def _read_coco(path: Path, root: Path) -> Iterator[_Drawn]:
     place = path.relative_to(root).as_posix()
-    content = _read_json(path, place)
+    content = read_json(path, place)
     try:
         classes = {entry["id"]: str(entry["name"]).strip() for entry in content["categories"]}
         images = {entry["id"]: entry for entry in content["images"]}
@@ -207,28 +207,67 @@ def _read_coco(path: Path, root: Path) -> Iterator[_Drawn]:
         yield _Drawn(place, (f"{within}/{name}", name), size, labels, corners, None)
 
 
-def _read_boxes(path: Path) -> Iterator[_Drawn]:
-    content = _read_json(path, path.name)
+def _drawn_boxes(path: Path) -> Iterator[_Drawn]:
+    for entry in read_boxes(path, path.name):
+        width, height = entry.size
+        size = _size({"width": width, "height": height}, entry.place)
+        labels = [ONLY_CLASS] * len(entry.corners) if entry.labels is None else [str(label) for label in entry.labels]
+        yield _Drawn(entry.place, (entry.file,), size, labels, entry.corners, SPLIT_WORDS.get(entry.split.lower()))
+
+
+class BoxesEntry(NamedTuple):
+    """An entry of ``boxes.json``.
+
+    Attributes:
+        place: where it stands, for errors.
+        file: of the image.
+        size: its width and height as they are written; ``None`` where they are not.
+        corners: x1, y1, x2, y2 of each box.
+        labels: one a box, as they are written; ``None`` where there are none.
+        split: as it is written, empty where it is not.
+    """
+
+    place: str
+    file: str
+    size: tuple[Any, Any]
+    corners: list[list[float]]
+    labels: list[Any] | None
+    split: str
+
+
+def read_boxes(path: Path, place: str) -> Iterator[BoxesEntry]:
+    """The entries of a ``boxes.json``, see the module; what sizes and labels may be is for the caller to say.
+
+    Args:
+        path: of the file.
+        place: how errors call it.
+
+    Raises:
+        MistError: JSON that is broken; an entry without a file or boxes; what is no box; another number of labels.
+    """
+    content = read_json(path, place)
     if not isinstance(content, list):
-        raise MistError(f"{path.name} must be a list of entries with file, boxes and labels")
+        raise MistError(f"{place} must be a list of entries with file, boxes and labels")
     for number, entry in enumerate(content, start=1):
         if not isinstance(entry, dict) or not isinstance(entry.get("file"), str):
-            raise MistError(
-                f"{path.name}, entry {number}: no file is named: write an entry with file, boxes and labels"
-            )
-        place = f"{path.name}, entry {number} ({entry['file']})"
-        boxes = entry.get("boxes")
+            raise MistError(f"{place}, entry {number}: no file is named: write an entry with file, boxes and labels")
+        own = f"{place}, entry {number} ({entry['file']})"
+        boxes, labels = entry.get("boxes"), entry.get("labels")
         if not isinstance(boxes, list):
-            raise MistError(f"{place}: no boxes: write a list of [x1, y1, x2, y2], empty if there is no object")
-        labels = entry.get("labels", [ONLY_CLASS] * len(boxes))
-        if not isinstance(labels, list) or len(labels) != len(boxes):
-            raise MistError(f"{place}: {len(boxes)} boxes, but labels are {labels!r}: give one for each")
-        split = SPLIT_WORDS.get(str(entry.get("split", "")).lower())
-        corners = [finite_numbers(box, place, 4) for box in boxes]
-        yield _Drawn(place, (entry["file"],), _size(entry, place), list(map(str, labels)), corners, split)
+            raise MistError(f"{own}: no boxes: write a list of [x1, y1, x2, y2], empty if there is no object")
+        if "labels" in entry and (not isinstance(labels, list) or len(labels) != len(boxes)):
+            raise MistError(f"{own}: {len(boxes)} boxes, but labels are {labels!r}: give one for each")
+        corners = [finite_numbers(box, own, 4) for box in boxes]
+        size = entry.get("width"), entry.get("height")
+        yield BoxesEntry(own, entry["file"], size, corners, labels, str(entry.get("split", "")))
 
 
-def _read_json(path: Path, place: str) -> Any:
+def read_json(path: Path, place: str) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        MistError: if it can't be read, or is broken.
+    """
     try:
         return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:

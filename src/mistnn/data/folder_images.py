@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -19,6 +18,7 @@ from mistnn.data.digits import Split, check_split
 from mistnn.data.images import UnreadableImage, open_image, to_tensor
 from mistnn.data.object_size import SizeSuggestion, suggest_object_size
 from mistnn.data.own_folder import FolderImage, OwnFolder, read_folder
+from mistnn.data.rounds import Rounds, seeded
 from mistnn.errors import MistError
 from mistnn.nn.preparation import Ground, PreparationConfig, prepare
 from mistnn.records import Sample
@@ -99,7 +99,7 @@ class FolderImages(Dataset[Sample]):
         sizes = [config.preparation.size(image.height, image.width) for image in folder.images]
         self.height, self.width = max(height for height, _ in sizes), max(width for _, width in sizes)
         self._kept: dict[int, Tensor] = {}
-        self._round = self._shuffled(0)
+        self._rounds = Rounds(len(self.images), seeded(config.seed))
         self.room = config.channels * self.height * self.width * 4 * len(self.images)
         self.keeps = self.room <= KEPT_BYTES
 
@@ -117,21 +117,12 @@ class FolderImages(Dataset[Sample]):
             raise IndexError(f"image {index} is outside a data set of {len(self)} images")
         if self.split != "train" or self.length is not None:
             return self._sample(index, False, False)
-        turn, place = divmod(index, len(self.images))
-        if self._round[0] != turn:
-            self._round = self._shuffled(turn)
-        _, order, flips = self._round
-        across, down = flips[place].tolist()
-        sample = self._sample(int(order[place]), across, down)
+        image, coins = self._rounds[index]
+        across, down = (coin and self.config.flips for coin in coins)
+        sample = self._sample(image, across, down)
         height, width = sample.image.shape[-2:]
         padded = F.pad(sample.image, (0, self.width - width, 0, self.height - height))
         return sample._replace(image=padded, size=torch.tensor((height, width)))
-
-    def _shuffled(self, turn: int) -> tuple[int, np.ndarray, np.ndarray]:
-        """A round of the endless training set: its number, the order of the images, how each is flipped."""
-        random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(self.config.seed, spawn_key=(0, turn))))
-        order = random.permutation(len(self.images))
-        return turn, order, (random.random((len(self.images), 2)) < 0.5) & self.config.flips
 
     def _sample(self, index: int, across: bool, down: bool) -> Sample:
         known = self.images[index]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,9 +15,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from mistnn.data.annotations import BoxesEntry, read_boxes, read_json
+from mistnn.data.corners import centred
 from mistnn.data.digits import Split, check_split
 from mistnn.data.images import UnreadableImage, open_image, to_tensor
 from mistnn.data.natural_build import BOXES, DATASET, FORMAT, SPLIT, SPLITS
+from mistnn.data.rounds import Rounds, seeded
 from mistnn.errors import MistError
 from mistnn.records import Sample
 
@@ -98,7 +100,10 @@ def read_built(root: str | None) -> BuiltFolder:
     folder = Path(root)
     if not (folder / DATASET).is_file():
         raise MistError(f"{folder} holds no {DATASET}: {BUILD}")
-    described, entries = _json(folder / DATASET), _json(folder / BOXES)
+    try:
+        described, entries = read_json(folder / DATASET, DATASET), list(read_boxes(folder / BOXES, BOXES))
+    except MistError as error:
+        raise MistError(f"{folder} was changed since it was built ({error}): build it again") from error
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise MistError(f"{folder / DATASET} is not of format {FORMAT}: build the folder with this version")
     try:
@@ -113,7 +118,7 @@ def read_built(root: str | None) -> BuiltFolder:
         )
     try:
         names = tuple(str(name) for name in described["classes"])
-        known = {entry["file"]: _image(entry, names) for entry in entries}
+        known = {entry.file: _image(entry, names) for entry in entries}
         rows = [line.rpartition(",")[::2] for line in listing.decode().splitlines()[1:]]
         images: dict[Split, tuple[BuiltImage, ...]] = {
             split: tuple(known[file] for file, own in rows if own == split) for split in SPLITS
@@ -129,17 +134,13 @@ def read_built(root: str | None) -> BuiltFolder:
     return BuiltFolder(folder, str(described.get("name", folder.name)), names, images, digest)
 
 
-def _image(entry: Mapping[str, Any], names: tuple[str, ...]) -> BuiltImage:
-    corners = tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in entry["boxes"])
-    labels = tuple(names.index(label) for label in entry["labels"])
-    return BuiltImage(entry["file"], int(entry["width"]), int(entry["height"]), corners, labels)
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise MistError(f"{path} can't be read ({error}): build the folder again") from error
+def _image(entry: BoxesEntry, names: tuple[str, ...]) -> BuiltImage:
+    width, height = entry.size
+    corners = tuple((a, b, c, d) for a, b, c, d in entry.corners)
+    labels = tuple(names.index(label) for label in entry.labels or ())
+    if len(labels) < len(corners):
+        raise ValueError(f"{entry.file} has boxes without labels")
+    return BuiltImage(entry.file, int(width), int(height), corners, labels)
 
 
 class NaturalImages(Dataset[Sample]):
@@ -177,7 +178,7 @@ class NaturalImages(Dataset[Sample]):
         self.length = length if length is None else min(length, len(self.images))
         self.height = max(image.height for image in self.images)
         self.width = max(image.width for image in self.images)
-        self._round = self._shuffled(0)
+        self._rounds = Rounds(len(self.images), seeded(config.seed))
 
     def __len__(self) -> int:
         """The number of samples, ``sys.maxsize`` where there is no end."""
@@ -194,21 +195,14 @@ class NaturalImages(Dataset[Sample]):
             raise IndexError(f"image {index} is outside a data set of {len(self)} images")
         if self.split != "train" or self.length is not None:
             return self._sample(self.images[index % len(self.images)])
-        turn, place = divmod(index, len(self.images))
-        if self._round[0] != turn:
-            self._round = self._shuffled(turn)
         random = np.random.default_rng((self.config.seed, 1, index))
-        sample = self._sample(self.images[int(self._round[1][place])])
+        sample = self._sample(self.images[self._rounds[index].image])
         if self.config.mirror and random.random() < 0.5:
             sample = mirrored(sample)
         if self.config.mask[1]:
             sample = sample._replace(image=masked(sample.image, self.config.mask, random))
         size = torch.tensor(sample.image.shape[-2:])
         return sample._replace(image=self._padded(sample.image), size=size)
-
-    def _shuffled(self, turn: int) -> tuple[int, np.ndarray]:
-        """A round of the endless training set: its number and the order of the images."""
-        return turn, np.random.default_rng((self.config.seed, 0, turn)).permutation(len(self.images))
 
     def _sample(self, known: BuiltImage) -> Sample:
         path = self.folder.root / known.file
@@ -218,8 +212,7 @@ class NaturalImages(Dataset[Sample]):
             raise MistError(f"can't read {path} ({error}): build the folder again") from error
         if image.shape[-2:] != (known.height, known.width):
             raise MistError(f"{path} has another size than {BOXES} says: build the folder again")
-        corners = torch.tensor(known.corners, dtype=torch.float32).view(-1, 4)
-        boxes = torch.cat(((corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]), dim=1)
+        boxes = torch.from_numpy(centred(np.array(known.corners, dtype=np.float64).reshape(-1, 4))).float()
         labels = torch.tensor(known.labels, dtype=torch.int64)
         return Sample(image, torch.bincount(labels, minlength=len(self.class_names)), boxes, labels)
 

@@ -7,7 +7,7 @@ pixels of the image (x right, y down, the first pixel from 0 to 1), a label the 
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from mistnn.data.annotations import BoxesEntry, read_boxes
 from mistnn.data.digits import Split
 from mistnn.data.images import UnreadableImage, open_image
 from mistnn.errors import MistError
@@ -23,7 +24,7 @@ from mistnn.errors import MistError
 LIST = "boxes.json"
 DIGITS = 10
 MOST_PIXELS = 100_000
-"""Of a side, and as a corner: no photograph has more."""
+"""Of a side: no photograph has more."""
 SHARES: tuple[tuple[Split, float], ...] = (("train", 0.8), ("validation", 0.9), ("test", 1.0))
 """Where the hash of a file's name puts it: 80 %, 10 % and 10 % (our choice)."""
 
@@ -57,16 +58,11 @@ def read_number_list(folder: Path) -> list[NumberImage]:
             box in its image or no digit; the message names the entry.
     """
     path = folder / LIST
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise MistError(f"{folder} has no {LIST}: give the folder that holds it and its images") from error
-    except (OSError, ValueError, RecursionError) as error:
-        why = " ".join(str(error).split())
-        raise MistError(f"{path} can't be read ({why}): it may be cut off, get a whole copy") from error
-    if not isinstance(content, list) or not content:
-        raise MistError(f"{path} must be a list of entries with file, width, height, boxes and labels")
-    numbers = [_number(entry, folder, f"{path}, entry {place}") for place, entry in enumerate(content, start=1)]
+    if not os.path.lexists(path):
+        raise MistError(f"{folder} has no {LIST}: give the folder that holds it and its images")
+    numbers = [_number(entry, folder) for entry in read_boxes(path, str(path))]
+    if not numbers:
+        raise MistError(f"{path} is empty: it must be a list of entries with file, width, height, boxes and labels")
     seen: set[Path] = set()
     for number in numbers:
         if number.path in seen:
@@ -140,38 +136,22 @@ def with_digits(numbers: Sequence[NumberImage], digits: int, what: str) -> list[
     return chosen
 
 
-def centred(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:
-    """Corners x1, y1, x2, y2 to centre x, centre y, width, height."""
-    low, high = boxes[:, :2], boxes[:, 2:]
-    return np.concatenate(((low + high) / 2, high - low), axis=1)
-
-
-def _number(entry: Any, folder: Path, place: str) -> NumberImage:
-    if not isinstance(entry, dict) or not isinstance(entry.get("file"), str):
-        raise MistError(f"{place} names no file: it must have file, width, height, boxes and labels")
-    place = f"{place} ({entry['file']})"
-    width, height = entry.get("width"), entry.get("height")
+def _number(entry: BoxesEntry, folder: Path) -> NumberImage:
+    width, height = entry.size
     if not _is_side(width) or not _is_side(height):
-        raise MistError(f"{place}: width and height must be whole numbers of pixels, from 1 to {MOST_PIXELS:,}")
-    boxes, labels = entry.get("boxes"), entry.get("labels")
-    if not isinstance(boxes, list) or not isinstance(labels, list) or len(boxes) != len(labels):
-        raise MistError(f"{place}: boxes and labels must be lists of one length, one entry a digit")
-    corners = np.array([_box(box, place) for box in boxes], dtype=np.float64).reshape(-1, 4)
-    corners = corners.clip(0, [width, height] * 2)
+        raise MistError(f"{entry.place}: width and height must be whole numbers of pixels, from 1 to {MOST_PIXELS:,}")
+    if entry.labels is None:
+        raise MistError(f"{entry.place}: no labels: write the digit of each box")
+    corners = np.array(entry.corners, dtype=np.float64).reshape(-1, 4).clip(0, [width, height] * 2)
     if not np.all(corners[:, 2:] > corners[:, :2]):
-        raise MistError(f"{place}: a box has no area in the {width} x {height} px of its image: the list is of others")
-    return NumberImage(folder / entry["file"], width, height, corners, tuple(_digit(one, place) for one in labels))
+        raise MistError(
+            f"{entry.place}: a box has no area in the {width} x {height} px of its image: the list is of others"
+        )
+    return NumberImage(folder / entry.file, width, height, corners, tuple(_digit(x, entry.place) for x in entry.labels))
 
 
 def _is_side(value: Any) -> TypeGuard[int]:
     return type(value) is int and 1 <= value <= MOST_PIXELS
-
-
-def _box(box: Any, place: str) -> list[float]:
-    if isinstance(box, list) and len(box) == 4 and all(type(side) in (int, float) for side in box):
-        if all(abs(side) <= MOST_PIXELS for side in box):
-            return [float(side) for side in box]
-    raise MistError(f"{place}: {box!r} is no box x1, y1, x2, y2")
 
 
 def _digit(label: Any, place: str) -> int:

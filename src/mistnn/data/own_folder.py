@@ -34,6 +34,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mistnn.data.annotations import Annotation, Annotations, read_annotations
+from mistnn.data.corners import centred
 from mistnn.data.digits import Split
 from mistnn.data.folder_files import (
     ImageFiles,
@@ -108,9 +109,12 @@ def in_order_of(folder: OwnFolder, class_names: Sequence[str]) -> OwnFolder:
         MistError: if they are other classes.
     """
     if set(folder.class_names) != set(class_names) or len(folder.class_names) != len(class_names):
+        known = (
+            f"has the classes {', '.join(folder.class_names)}" if folder.class_names else "has no counts and no boxes"
+        )
         raise MistError(
-            f"{folder.root} has the classes {', '.join(folder.class_names) or 'of nothing'}, and the model was trained "
-            f"on {', '.join(class_names)}: give the folder it was trained on, or one with the same classes"
+            f"{folder.root} {known}, and the model was trained on {', '.join(class_names)}: give the folder it was "
+            "trained on, or one with the same classes"
         )
     order = [folder.class_names.index(name) for name in class_names]
     place = np.argsort(order)
@@ -191,8 +195,7 @@ def _image(
     if drawn is not None and drawn.corners is not None:
         kept = [index for index, label in enumerate(drawn.labels) if label in table.class_names]
         corners = drawn.corners[kept]
-        sides = corners[:, 2:] - corners[:, :2]
-        boxes = np.concatenate([corners[:, :2] + sides / 2, sides], axis=1)
+        boxes = centred(corners)
         labels = np.array([table.class_names.index(drawn.labels[index]) for index in kept], dtype=np.int64)
     return FolderImage(
         name=header.name,

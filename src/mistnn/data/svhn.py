@@ -16,8 +16,10 @@ import torch
 from jaxtyping import Float
 from torch.utils.data import Dataset
 
+from mistnn.data.corners import centred
 from mistnn.data.digits import Split, check_split
-from mistnn.data.number_list import DIGITS, NumberImage, centred, read_number_list, read_rgb, split_of, with_digits
+from mistnn.data.number_list import DIGITS, NumberImage, read_number_list, read_rgb, split_of, with_digits
+from mistnn.data.rounds import Rounds, seeded
 from mistnn.data.svhn_convert import prepare_part
 from mistnn.errors import MistError
 from mistnn.records import Sample
@@ -112,7 +114,7 @@ class SvhnImages(Dataset[Sample]):
         self.split: Split = split
         self.numbers = _numbers(config, split)
         self.length = length if length is None else min(length, len(self.numbers))
-        self._round = self._shuffled(0)
+        self._rounds = Rounds(len(self.numbers), seeded(config.seed))
 
     def __len__(self) -> int:
         """The number of samples, ``sys.maxsize`` where there is no end."""
@@ -137,16 +139,7 @@ class SvhnImages(Dataset[Sample]):
         return Truth(number.boxes * scale, number.labels)
 
     def _number(self, index: int) -> NumberImage:
-        if self.length is None:
-            turn, place = divmod(index, len(self.numbers))
-            if self._round[0] != turn:
-                self._round = self._shuffled(turn)
-            index = int(self._round[1][place])
-        return self.numbers[index]
-
-    def _shuffled(self, turn: int) -> tuple[int, np.ndarray]:
-        random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(self.config.seed, spawn_key=(0, turn))))
-        return turn, random.permutation(len(self.numbers))
+        return self.numbers[self._rounds[index].image if self.length is None else index]
 
 
 def holds_svhn(root: Path) -> bool:

@@ -203,7 +203,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, SafetensorError, unpickling) as error:
-        first = str(error).partition("\n")[0]
+        first = "it holds no tensors" if isinstance(error, unpickling) else str(error).partition("\n")[0]
         raise MistError(
             f"model.backbone.weights={path} can't be read ({first}): give a file of tensors by their names, as "
             "torchvision publishes them"

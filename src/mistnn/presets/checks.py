@@ -155,11 +155,11 @@ def _check_folder(model: ModelConfig, step: TrainingStepConfig, data: FolderConf
     folder = read_folder(data.root)
     if model.class_names and folder.class_names != model.class_names:
         raise MistError(f"model.class_names={model.class_names}, but {data.root} has the classes {folder.class_names}")
-    room = min(math.prod(data.preparation.size(image.height, image.width)) for image in folder.images)
+    room, smallest = min((math.prod(data.preparation.size(one.height, one.width)), one.name) for one in folder.images)
     if model.k > room:
         raise MistError(
-            f"K = {model.k} is more than the {room} pixels of the smallest image after it was resized: mend "
-            "counts.csv, or give --k"
+            f"K = {model.k} is more than the {room} pixels of the smallest image after it was resized ({smallest}): "
+            "take it out of the folder, mend counts.csv, or give a smaller --k"
         )
     needed, there = patch_bytes(model) * model.k * train.batch_size, _memory()
     if there and needed > MEMORY_SHARE * there:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mistnn.data import NumbersConfig, PlacedNumbers, SvhnConfig, SvhnImages
-from mistnn.data.number_list import centred
+from mistnn.data.corners import centred
 from mistnn.data.svhn import Truth
 from mistnn.records import Detections
 

@@ -113,16 +113,17 @@ def figure_readers(model: str | Path | None = None, seed: int | None = None, roo
     return draw_scenes(
         [views[place].image for place in order],
         [views[place].detections for place in order],
-        [_known(views[place].boxes) for place in order],
-        [_known(views[place].labels) for place in order],
+        [known(views[place].boxes) for place in order],
+        [known(views[place].labels) for place in order],
         tuple(str(digit) for digit in range(10)),
-        correct=[_known(views[place].correct) for place in order],
+        correct=[known(views[place].correct) for place in order],
         titles=[titles[place] for place in order],
         columns=columns,
     )
 
 
-def _known(value: Tensor | None) -> Tensor:
+def known(value: Tensor | None) -> Tensor:
+    """A value that is there, for checkers of types."""
     assert value is not None
     return value
 

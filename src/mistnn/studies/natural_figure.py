@@ -13,14 +13,13 @@ from mistnn.errors import MistError
 from mistnn.models.mist import NaturalMist
 from mistnn.models.rivals import NaturalXie20
 from mistnn.records import Detections
-from mistnn.studies.comparison import RUNS, stored_run
+from mistnn.studies.comparison import RUNS, known, stored_run
 from mistnn.studies.count_examples import right_by_centre
 from mistnn.viz import draw_scenes
 from mistnn.weights import load_model
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from torch import Tensor
 
 COLUMNS = 6
 """Photographs in a row; the paper shows about as many."""
@@ -66,11 +65,11 @@ def figure_6(model: str | Path | None = None, seed: int | None = None, root: str
     return draw_scenes(
         [sample.image for sample in shown],
         found,
-        [_known(sample.boxes) for sample in shown],
-        [_known(sample.labels) for sample in shown],
+        [known(sample.boxes) for sample in shown],
+        [known(sample.labels) for sample in shown],
         images.class_names,
         correct=[
-            right_by_centre(one, _known(sample.boxes), sample.labels) for one, sample in zip(found, shown, strict=True)
+            right_by_centre(one, known(sample.boxes), sample.labels) for one, sample in zip(found, shown, strict=True)
         ],
         titles=titles,
         columns=len(samples),
@@ -97,8 +96,3 @@ def _runs(model: Path) -> dict[str, Path | str]:
             "table4`, or give a run's folder with --model"
         )
     return runs
-
-
-def _known(value: Tensor | None) -> Tensor:
-    assert value is not None
-    return value

@@ -26,6 +26,9 @@ from mistnn.ops.sampling import extract_patches, place_patches
 from mistnn.ops.topk import top_k
 from mistnn.records import Detections, Explanation
 
+PATCHES_AT_ONCE = 4096
+"""Patches that are read at once in prediction: about 1 GiB for the small encoder."""
+
 
 @dataclass(frozen=True)
 class MistConfig:
@@ -303,6 +306,11 @@ class Mist(nn.Module):
         """(batch, k, 4) boxes back to their keypoints, (batch, k, 3)."""
         return torch.cat((boxes[..., :2], boxes[..., 2:3] / self.config.box_size), dim=-1)
 
+    def _read(self, images: Tensor, keypoints: Tensor) -> Tensor:
+        """The logits of the patches around keypoints, a limited number of patches at once: K may be thousands."""
+        some = max(1, PATCHES_AT_ONCE // len(images))
+        return torch.cat([self.task_network.classify(self.cut(images, part)) for part in keypoints.split(some, 1)], 1)
+
     def _squares(self, keypoints: Tensor, side: float) -> Tensor:
         return boxes_at(keypoints[..., :2], side * keypoints[..., 2])
 
@@ -330,7 +338,7 @@ class Mist(nn.Module):
         boxes = self.boxes(found.keypoints)
         scores, labels = found.responses.clamp(0, 1), None
         if self.class_names:
-            logits = self.task_network.classify(self.cut(images, found.keypoints))
+            logits = self._read(images, found.keypoints)
             confidence, labels = logits.softmax(-1)[..., : len(self.class_names)].max(-1)
             scores = scores * confidence
         result = []
