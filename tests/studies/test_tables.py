@@ -12,7 +12,10 @@ import pytest
 from mistnn.cli import reproduce
 from mistnn.cli.main import main
 from mistnn.errors import MistError
+from mistnn.models.air import AirStepConfig
+from mistnn.models.conncomp import ConnCompStepConfig
 from mistnn.models.rivals import GridConfig, RivalStepConfig
+from mistnn.models.spair import SpairStepConfig
 from mistnn.presets import PRESETS, Experiment, Preset
 from mistnn.presets.checks import check
 from mistnn.studies import ledger, tables
@@ -61,6 +64,10 @@ def test_every_row_is_an_experiment_that_fits(table: Table, budget: tables.Budge
         assert made.train.seed == 2 and made.model == preset.model
         expected = (2, 3) if budget == "quick" else (preset.train.steps, preset.train.batch_size)
         assert (made.train.steps, made.train.batch_size) == expected
+        if isinstance(made.step, AirStepConfig):
+            assert made.step.annealing == pytest.approx(made.train.steps / preset.train.steps)
+            continue
+        assert not isinstance(made.step, SpairStepConfig | ConnCompStepConfig)
         assert made.step.decay_steps == made.train.steps
 
 
