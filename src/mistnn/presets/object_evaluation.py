@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -10,6 +11,9 @@ from mistnn.data import FolderConfig, NaturalConfig, Scatter, Split
 from mistnn.errors import MistError
 from mistnn.presets.systems import DataConfig, GenerativeModel, open_data, size_of
 from mistnn.records import collate
+
+if TYPE_CHECKING:
+    from mistnn.metrics import AveragePrecision
 
 EVALUATION_BATCH = 50
 """Images at once."""
@@ -79,13 +83,9 @@ def evaluate_objects(
             if progress is not None:
                 progress(min(start + EVALUATION_BATCH, images), images)
     model.train(was_training)
-    each = precision.compute()
-    result = metrics.compute()
-    if each:
-        result |= {"ap": sum(each.values()) / len(each), "ap50": each["ap50"]}
-    if each and isinstance(samples, Scatter):
-        each = inked.compute()
-        result |= {"ap_ink": sum(each.values()) / len(each), "ap50_ink": each["ap50"]}
+    result = metrics.compute() | _means(precision)
+    if isinstance(samples, Scatter):
+        result |= {f"{name}_ink": value for name, value in _means(inked).items()}
     if model.reconstructs:
         result |= errors.compute()
     del result["greedy_optimal_gap"], result["count_error"]
@@ -94,3 +94,9 @@ def evaluate_objects(
         result["count_accuracy"] = sum(one == 0 for one in off) / len(off)
         result["count_bias"] = sum(off) / len(off)
     return result
+
+
+def _means(precision: AveragePrecision) -> dict[str, float]:
+    """The mean over the thresholds, and the one above .5; nothing if there is no object."""
+    each = precision.compute()
+    return {"ap": sum(each.values()) / len(each), "ap50": each["ap50"]} if each else {}
