@@ -248,3 +248,20 @@ def test_thinned_scenes() -> None:
         assert len(Scenes(config, split, None).recipe(0).rows) == 9  # pyright: ignore[reportArgumentType]
     with pytest.raises(MistError, match="data.keep"):
         replace(config, keep=(10,))
+
+
+@pytest.mark.parametrize("tight", [False, True])
+def test_ink_boxes_hold_the_ink(tight: bool) -> None:
+    data = Scatter(ScatterConfig(source="embedded", counts=(1,), tight=tight), "test", 6)
+    for index in range(6):
+        sample, ink = data[index], data.inked(index)
+        assert sample.boxes is not None
+        rows, columns = (sample.image[0] > 0).nonzero().unbind(1)
+        left, top, right, bottom = (int(v) for v in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
+        wanted = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
+        assert ink[0].tolist() == wanted
+        assert tight == (sample.boxes.tolist() == ink.tolist())
+
+
+def test_an_image_without_digits_has_no_ink_box() -> None:
+    assert Scatter(ScatterConfig(source="embedded", counts=(0,)), "test", 1).inked(0).shape == (0, 4)

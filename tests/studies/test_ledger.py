@@ -18,6 +18,7 @@ from mistnn.studies.ledger import (
     make_entry,
     read_ledger,
     results_page,
+    table_lines,
     write_entry,
 )
 from mistnn.studies.tables import find_table
@@ -273,3 +274,16 @@ def test_an_entry_of_before_is_read(tmp_path: Path) -> None:
 def test_tables_name_presets_or_what_is_to_come() -> None:
     names = {row.name for table in TABLES for row in table.rows}
     assert {"mist-mnist-hard", "mist-mnist-3"} <= names & set(PRESETS)
+
+
+def test_runs_that_failed_are_told() -> None:
+    table = next(table for table in TABLES if table.command == "air")
+    runs = [
+        dataclasses.replace(ENTRY, name="air-original", train_seed=seed, metrics={"count_accuracy": value})
+        for seed, value in enumerate((0.991, 0.98, 0.331))
+    ]
+    lines = table_lines(table, runs)
+    assert lines[-1].endswith("`count_accuracy` of at least 0.98 in 2 of 3 runs; failed: seed 2 (0.331).")
+    assert lines[-2] == "" and "0.767 (0.331 - 0.991)" in lines[2]
+    assert table_lines(table, runs[:2])[-1].endswith("in 2 of 2 runs.")
+    assert table_lines(table, [])[-1].startswith("|")

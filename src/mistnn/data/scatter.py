@@ -200,6 +200,17 @@ class Scatter(Dataset[Sample]):
         """The ids, in the whole source, of the digits an image is made of; also of those that a crop leaves out."""
         return self._digits.ids[self.scattering(index).rows]
 
+    def inked(self, index: int) -> Float32[torch.Tensor, "n 4"]:
+        """The box around the ink of each digit of a whole image, in the order of its boxes, which may be frames.
+
+        Raises:
+            IndexError: if the index is negative or beyond the length.
+        """
+        rows, corners, _ = self.scattering(index)
+        ink = ink_boxes(self._frames[rows]) if len(rows) else np.zeros((0, 4), dtype=np.int64)
+        left_top = corners + ink[:, :2] - self._boxes[rows, :2]
+        return torch.from_numpy(np.concatenate([left_top + ink[:, 2:] / 2, ink[:, 2:]], axis=1).astype(np.float32))
+
     @property
     def side(self) -> int:
         """Side of the images of this split."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 
-from mistnn.data import FolderConfig, NaturalConfig, Split
+from mistnn.data import FolderConfig, NaturalConfig, Scatter, Split
 from mistnn.errors import MistError
 from mistnn.presets.systems import DataConfig, GenerativeModel, open_data, size_of
 from mistnn.records import collate
+
+if TYPE_CHECKING:
+    from mistnn.metrics import AveragePrecision
 
 EVALUATION_BATCH = 50
 """Images at once."""
@@ -39,10 +43,11 @@ def evaluate_objects(
 
     Returns:
         ``ap``: average precision, the mean over IoU above .1, .2 ... .9, each by 11 recall points, whatever the class;
-        ``ap50``: the one above .5; ``iou50``, see ``mistnn.metrics.iou50``; ``count_error``, the mean of the absolute
-        difference, and ``count_accuracy``, the share of images with the right number, neither of a model that is told
-        it; ``count_bias``, found minus true objects an image; ``rmse``, ``rmse_black``, ``rmse_mean`` and ``r2`` of the
-        images redrawn, where the model redraws them; ``images`` and ``objects``.
+        ``ap50``: the one above .5; of scattered digits also ``ap_ink`` and ``ap50_ink``, where the true box of a digit
+        is the one around its ink instead of its frame; ``iou50``, see ``mistnn.metrics.iou50``; ``count_error``, the
+        mean of the absolute difference, and ``count_accuracy``, the share of images with the right number, neither of a
+        model that is told it; ``count_bias``, found minus true objects an image; ``rmse``, ``rmse_black``,
+        ``rmse_mean`` and ``r2`` of the images redrawn, where the model redraws them; ``images`` and ``objects``.
 
     Raises:
         MistError: if the images' objects are not known, or are not those of this system.
@@ -55,29 +60,32 @@ def evaluate_objects(
         raise MistError("systems that draw the image are measured on digits or Gabor noise: give such a preset")
     samples = open_data(data, split, images)
     metrics, precision = DetectionMetrics(), AveragePrecision(THRESHOLDS, class_aware=False, points=POINTS, strict=True)
+    inked = AveragePrecision(THRESHOLDS, class_aware=False, points=POINTS, strict=True)
     errors = ReconstructionMetrics((model.config.channels, *size_of(data)))
     off: list[int] = []
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     with torch.inference_mode():
         for start in range(0, images, EVALUATION_BATCH):
-            batch = collate([samples[index] for index in range(start, min(start + EVALUATION_BATCH, images))])
+            these = range(start, min(start + EVALUATION_BATCH, images))
+            batch = collate([samples[index] for index in these])
             assert batch.boxes is not None
             counts = torch.tensor([len(boxes) for boxes in batch.boxes])
             explained = model.detect(batch.images.to(device), counts.to(device))
             found = [one._replace(boxes=one.boxes.cpu(), scores=one.scores.cpu()) for one in explained.detections]
             metrics.update(found, batch.boxes)
             precision.update(found, batch.boxes)
+            if isinstance(samples, Scatter):
+                inked.update(found, [samples.inked(index) for index in these])
             if explained.reconstruction is not None:
                 errors.update(explained.reconstruction.cpu(), batch.images)
             off += [len(one.boxes) - len(boxes) for one, boxes in zip(found, batch.boxes, strict=True)]
             if progress is not None:
                 progress(min(start + EVALUATION_BATCH, images), images)
     model.train(was_training)
-    each = precision.compute()
-    result = metrics.compute()
-    if each:
-        result |= {"ap": sum(each.values()) / len(each), "ap50": each["ap50"]}
+    result = metrics.compute() | _means(precision)
+    if isinstance(samples, Scatter):
+        result |= {f"{name}_ink": value for name, value in _means(inked).items()}
     if model.reconstructs:
         result |= errors.compute()
     del result["greedy_optimal_gap"], result["count_error"]
@@ -86,3 +94,9 @@ def evaluate_objects(
         result["count_accuracy"] = sum(one == 0 for one in off) / len(off)
         result["count_bias"] = sum(off) / len(off)
     return result
+
+
+def _means(precision: AveragePrecision) -> dict[str, float]:
+    """The mean over the thresholds, and the one above .5; nothing if there is no object."""
+    each = precision.compute()
+    return {"ap": sum(each.values()) / len(each), "ap50": each["ap50"]} if each else {}

@@ -104,6 +104,7 @@ class Cells(nn.Module):
         nn.init.constant_(last_bias(self.object_encoder)[what:], math.log(share / (1 - share)))
         self.depth_network = dense_network(seen + extra + WHERE + what, config.hidden, 2 + extra)
         self.presence_network = dense_network(seen + extra + WHERE + what + 1, config.hidden, 1)
+        nn.init.constant_(last_bias(self.presence_network), config.first_presence)
 
     def forward(self, images: Tensor, features: Tensor, held: bool = False) -> Latents:
         """The latents of all cells, wave by wave.

@@ -32,6 +32,8 @@ class SpairConfig:
             it. Like the prior's -2.2, it is a number before the sigmoid.
         object_size: side of an object's maps.
         attributes: A, the length of z_what.
+        first_presence: logit of z_pres that an untrained network starts at; 0 is half of the cells. A higher one shows
+            objects clearly while the training wheels hold.
         first_deviation: standard deviation of z_what that an untrained network starts at, below 2. At 1, the prior's,
             z_what is noise at first, and may stay so for long.
         look_back: how many rows and columns before a cell it sees the objects of; 0 for cells that don't see each
@@ -58,6 +60,7 @@ class SpairConfig:
     first_side: float = 0.0
     object_size: int = 14
     attributes: int = 50
+    first_presence: float = 0.0
     first_deviation: float = 1.0
     look_back: int = 1
     hidden: tuple[int, ...] = (100, 100)
@@ -92,7 +95,7 @@ class SpairConfig:
         for name in ("base_box", "colour_gain", "alpha_gain", "temperature"):
             if not 0 < getattr(self, name) < math.inf:
                 raise MistError(f"model.{name}={getattr(self, name)} must be a finite number above 0")
-        for name in ("alpha_start", "first_side"):
+        for name in ("alpha_start", "first_side", "first_presence"):
             if not math.isfinite(getattr(self, name)):
                 raise MistError(f"model.{name}={getattr(self, name)} must be a finite number")
         if not 0 < self.first_deviation < LARGEST_DEVIATION:
