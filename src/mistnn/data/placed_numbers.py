@@ -27,6 +27,7 @@ from torch.utils.data import Dataset
 
 from mistnn.data.digits import Split, check_split
 from mistnn.data.number_list import LIST, NumberImage, check_images, read_number_list, read_rgb, split_of, with_digits
+from mistnn.data.rounds import Rounds
 from mistnn.data.svhn import Truth, check_numbers, number_sample
 from mistnn.errors import MistError
 from mistnn.records import Sample
@@ -140,7 +141,7 @@ class PlacedNumbers(Dataset[Sample]):
         check_images(self.numbers)
         self.length = length
         self._key = get_args(Split).index(split)
-        self._round = self._shuffled(0)
+        self._rounds = Rounds(len(self.numbers), lambda turn: self._random(0, turn))
 
     def __len__(self) -> int:
         """The number of samples, ``sys.maxsize`` where there is no end."""
@@ -168,18 +169,12 @@ class PlacedNumbers(Dataset[Sample]):
 
     def _placed(self, index: int) -> tuple[NumberImage, Placement, np.random.Generator]:
         """The number of a sample, where it lies, and the random numbers that are left for its ground."""
-        turn, place = divmod(index, len(self.numbers))
-        if self._round[0] != turn:
-            self._round = self._shuffled(turn)
-        number, random = self.numbers[int(self._round[1][place])], self._random(1, index)
+        number, random = self.numbers[self._rounds[index].image], self._random(1, index)
         return number, place_view(number, self.config, random), random
 
     def _random(self, kind: int, number: int) -> np.random.Generator:
         sequence = np.random.SeedSequence(self.config.seed, spawn_key=(self._key, kind, number))
         return np.random.Generator(np.random.PCG64(sequence))
-
-    def _shuffled(self, turn: int) -> tuple[int, np.ndarray]:
-        return turn, self._random(0, turn).permutation(len(self.numbers))
 
 
 def holds_numbers(root: Path) -> bool:
