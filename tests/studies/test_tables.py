@@ -64,11 +64,29 @@ def test_every_row_is_an_experiment_that_fits(table: Table, budget: tables.Budge
         assert made.train.seed == 2 and made.model == preset.model
         expected = (2, 3) if budget == "quick" else (preset.train.steps, preset.train.batch_size)
         assert (made.train.steps, made.train.batch_size) == expected
-        if isinstance(made.step, AirStepConfig):
-            assert made.step.annealing == pytest.approx(made.train.steps / preset.train.steps)
-            continue
-        assert not isinstance(made.step, SpairStepConfig | ConnCompStepConfig)
-        assert made.step.decay_steps == made.train.steps
+        check_schedule(made.step, preset.step, made.train.steps / preset.train.steps, made.train.steps)
+
+
+def check_schedule(made: object, preset: object, share: float, steps: int) -> None:
+    """A schedule ends with the run, or is as many times shorter as the run is."""
+    if isinstance(made, AirStepConfig) and isinstance(preset, AirStepConfig):
+        assert made.annealing == pytest.approx(preset.annealing * share)
+    elif isinstance(made, ConnCompStepConfig):
+        assert made == preset
+    else:
+        assert made.decay_steps == steps
+    if isinstance(made, SpairStepConfig) and isinstance(preset, SpairStepConfig):
+        assert made.schedule_scale == pytest.approx(preset.schedule_scale * share)
+
+
+def test_the_systems_of_a_table_with_loops_see_as_many_images() -> None:
+    for budget, loop in (("quick", (2000, 32)), ("full", (8000, 32))):
+        for row in find_table("spair").rows:
+            made, preset = experiment_of(row, budget, 0, None, loop=loop), PRESETS[row.name].experiment
+            assert made.train.batch_size == 32
+            learns = not isinstance(made.step, ConnCompStepConfig)
+            assert made.train.steps == (loop[0] if learns else preset.train.steps)
+            check_schedule(made.step, preset.step, made.train.steps / preset.train.steps, made.train.steps)
 
 
 def test_fills_keeps_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

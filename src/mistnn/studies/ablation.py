@@ -43,7 +43,8 @@ def lasting(step: TrainingStepConfig, before: int, steps: int) -> TrainingStepCo
         case AirStepConfig():
             return dataclasses.replace(step, annealing=step.annealing * steps / before)
         case SpairStepConfig():
-            return dataclasses.replace(step, schedule_scale=step.schedule_scale * steps / before)
+            scale = step.schedule_scale * steps / before
+            return dataclasses.replace(step, schedule_scale=scale, decay_steps=steps)
         case ConnCompStepConfig():
             return step
         case _:

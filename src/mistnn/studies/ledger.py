@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -310,7 +311,7 @@ def table_lines(table: Table, entries: list[Entry], ending: str = "") -> list[st
     lines = [f"| system | data | runs | {heads} |{cost}", "|" + "---|" * columns]
     for row in table.rows:
         ours = [entry for entry in entries if entry.name == row.name + ending]
-        lines.append(_table_row(table, row, ours) + (_cost(row, ours) if ending else ""))
+        lines.append(_table_row(table, row, ours) + (_cost(table, row, ours) if ending else ""))
         if table.least is not None and any(table.least.metric in entry.metrics for entry in ours):
             told.append(f"{row.system}: {_failures(table.least, ours)}")
     return [*lines, "", *told] if told else lines
@@ -327,14 +328,15 @@ def _failures(least: Least, entries: list[Entry]) -> str:
     return f"{reached}; failed: {', '.join(failed)}." if failed else f"{reached}."
 
 
-def _cost(row: Row, ours: list[Entry]) -> str:
-    """Time of a run, and what the same pace makes of the preset's own steps and images a step."""
+def _cost(table: Table, row: Row, ours: list[Entry]) -> str:
+    """Time of a run, and what the same pace makes of the full steps and images a step."""
     timed = [entry for entry in ours if entry.train_seconds]
     if not timed:
         return " - | - |"
     loop = find_preset(row.name).experiment.train
     paces = [entry.train_seconds / (entry.steps * entry.batch_size) for entry in timed]
-    hours = sum(paces) / len(paces) * loop.steps * loop.batch_size / 3600
+    images = loop.steps * loop.batch_size if table.loops is None else math.prod(table.loops["full"])
+    hours = sum(paces) / len(paces) * images / 3600
     return f" {sum(entry.train_seconds for entry in timed) / len(timed):.0f} | {hours:.1f} |"
 
 

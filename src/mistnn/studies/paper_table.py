@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -44,6 +45,8 @@ class Table(NamedTuple):
         unknown_k: whether K that is not told is measured too.
         note: what a reader of the table should know.
         least: what a run must reach; those that don't are told below the table.
+        loops: steps, and images a step, of every row at each budget, quick and full; the presets' own if not given. No
+            row takes more steps than its preset.
     """
 
     command: str
@@ -53,3 +56,4 @@ class Table(NamedTuple):
     unknown_k: bool = False
     note: str = ""
     least: Least | None = None
+    loops: Mapping[str, tuple[int, int]] | None = None

@@ -25,6 +25,8 @@ from mistnn.studies.ablation import at
 from mistnn.studies.ledger import QUICK, TABLES, make_entry, read_entry, write_entry
 from mistnn.studies.natural_tables import NATURAL_TABLES
 from mistnn.studies.paper_table import Row, Table
+from mistnn.studies.spair_transfer import IMAGES as CURVE_IMAGES
+from mistnn.studies.spair_transfer import is_transfer, transfer_curve
 from mistnn.training.runfolder import CONFIG
 from mistnn.weights import shipped_names
 
@@ -96,7 +98,13 @@ def served(rows: Sequence[Row], root: str | None, say: Callable[[str], None]) ->
 
 
 def experiment_of(
-    row: Row, budget: Budget, seed: int, root: str | None, factor: float = 1.0, backbone: str | None = None
+    row: Row,
+    budget: Budget,
+    seed: int,
+    root: str | None,
+    factor: float = 1.0,
+    backbone: str | None = None,
+    loop: tuple[int, int] | None = None,
 ) -> Experiment:
     """The preset of a row with a seed for its weights and its training scenes, at the size of a budget.
 
@@ -107,10 +115,13 @@ def experiment_of(
         root: where MNIST lies, see ``ScenesConfig``.
         factor: multiplies every learning rate.
         backbone: weights of a backbone, where the row has one; "random" or none for none.
+        loop: steps, and images a step, in place of the budget's own.
     """
     preset = find_preset(row.name).experiment
-    steps = min(QUICK_STEPS, preset.train.steps) if budget == "quick" else preset.train.steps
-    batch = QUICK_BATCH if budget == "quick" else preset.train.batch_size
+    if loop is None:
+        quick = budget == "quick"
+        loop = (QUICK_STEPS, QUICK_BATCH) if quick else (preset.train.steps, preset.train.batch_size)
+    steps, batch = min(loop[0], preset.train.steps), loop[1]
     changed = at(preset, seed, steps)
     rates = [field.name for field in dataclasses.fields(changed.step) if field.name.endswith("rate")]
     scaled = {name: getattr(changed.step, name) * factor for name in rates}
@@ -257,6 +268,8 @@ class _Filler:
             weights = row.name if self._is_shipped(row, seed) else self._trained(row, seed, factor)
             metrics = evaluate_stored(weights, images, 0, self.root, unknown_k=_reads(row) and _finds_k(row))
             measured = int(metrics["images"])  # a folder may hold fewer
+            if is_transfer(find_preset(row.name).experiment.data):
+                metrics |= transfer_curve(weights, self.root, min(images, CURVE_IMAGES))
             command = f"mist reproduce {self.table.command} --budget {self.budget} --seeds {seed + 1} --only {row.name}"
             entry = make_entry(weights, metrics, measured, 0, command, name, self._note(row, factor))
             write_entry(entry, self._file(name, seed))
@@ -285,7 +298,8 @@ class _Filler:
         return self.runs / (quick if self.budget == "quick" else f"{row.name}-seed{seed}")
 
     def _training(self, row: Row, seed: int, factor: str) -> tuple[Experiment, Path]:
-        changed = experiment_of(row, self.budget, seed, self.root, FACTORS[factor], self.backbone)
+        loop = None if self.table.loops is None else self.table.loops[self.budget]
+        changed = experiment_of(row, self.budget, seed, self.root, FACTORS[factor], self.backbone, loop)
         return changed, self._out(row, seed, factor)
 
     def _trained(self, row: Row, seed: int, factor: str) -> Path:
@@ -325,7 +339,8 @@ class _Filler:
     def _note(self, row: Row, factor: str) -> str:
         if self.budget == "full":
             return ""
-        size = f"Quick size: {QUICK_STEPS} steps of {QUICK_BATCH} images, not the paper's."
+        steps, batch = (QUICK_STEPS, QUICK_BATCH) if self.table.loops is None else self.table.loops[self.budget]
+        size = f"Quick size: {steps} steps of {batch} images, not the paper's."
         rates = f" Learning rates {factor} of the preset's, of {', '.join(FACTORS)} the best on validation scenes."
         return size + (rates if _reads(row) else "")
 

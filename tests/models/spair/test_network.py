@@ -44,8 +44,9 @@ def test_each_wave_needs_only_the_waves_before(rows: int, columns: int, look_bac
     waves: list[list[int]] = []
     for wave in order.waves:
         recent = [cell for front in waves[max(0, len(waves) - order.reach) :] for cell in front]
-        places = wave.context.reshape(len(wave.cells), -1).tolist()
-        for cell, own in zip(wave.cells.tolist(), places, strict=True):
+        near_each = len(neighbours_of(look_back))
+        for index, cell in enumerate(wave.cells):
+            own = wave.context[index * near_each : (index + 1) * near_each]
             row, column = divmod(cell, columns)
             for (down, across), place in zip(neighbours_of(look_back), own, strict=True):
                 near = (row + down, column + across)
@@ -54,9 +55,9 @@ def test_each_wave_needs_only_the_waves_before(rows: int, columns: int, look_bac
                     assert place > 0
                 else:
                     assert place == 0
-        waves.append(wave.cells.tolist())
+        waves.append(list(wave.cells))
         done += waves[-1]
-    assert [done[place] for place in order.reading.tolist()] == list(range(rows * columns))
+    assert [done[place] for place in order.reading] == list(range(rows * columns))
     if look_back == 1 and rows > 1:
         assert len(waves) <= 2 * (rows - 1) + columns
 
@@ -114,6 +115,14 @@ def test_latents_are_bounded_and_drawn() -> None:
     assert ((z.presence >= 0) & (z.presence <= 1)).all()
     assert drawn.rebuilt.shape == (3, 1, 8, 12)
     assert drawn.appearance.shape == (3, 6, 1, 4, 4)
+
+
+def test_a_size_first_seen_in_inference_mode_can_be_trained() -> None:
+    model = network()
+    images = pictures(1, 20, 28)
+    with torch.inference_mode():
+        model(images)
+    model(images).rebuilt.sum().backward()
 
 
 def test_eval_is_deterministic_and_independent_of_the_batch() -> None:

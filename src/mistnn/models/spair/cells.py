@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mistnn.models.spair.config import KERNEL, SpairConfig
+from mistnn.models.spair.config import KERNEL, LARGEST_DEVIATION, SpairConfig
 from mistnn.models.spair.waves import Waves, neighbours_of, waves_of
 from mistnn.nn.dense import dense_network
 from mistnn.ops.priors import sample_concrete
@@ -99,6 +100,8 @@ class Cells(nn.Module):
         self.box_network = dense_network(seen, config.hidden, 2 * WHERE + extra)
         nn.init.constant_(last_bias(self.box_network)[2:WHERE], config.first_side)
         self.object_encoder = dense_network(glimpse, config.encoder, 2 * what)
+        share = config.first_deviation / LARGEST_DEVIATION
+        nn.init.constant_(last_bias(self.object_encoder)[what:], math.log(share / (1 - share)))
         self.depth_network = dense_network(seen + extra + WHERE + what, config.hidden, 2 + extra)
         self.presence_network = dense_network(seen + extra + WHERE + what + 1, config.hidden, 1)
 
@@ -116,15 +119,17 @@ class Cells(nn.Module):
         edge = edge.expand(len(images), 1, -1)
         elements: list[Tensor] = []
         parts: list[Latents] = []
-        for wave in waves.waves:
+        order = torch.tensor([cell for wave in waves.waves for cell in wave.cells], device=images.device)
+        sizes = [len(wave.cells) for wave in waves.waves]
+        sorted_features = features.index_select(1, order).split(sizes, dim=1)
+        for wave, cells, own in zip(waves.waves, order.split(sizes), sorted_features, strict=True):
             known = torch.cat((edge, *elements[len(elements) - min(len(elements), waves.reach) :]), dim=1)
-            context = known[:, wave.context.to(images.device)]
-            cells = wave.cells.to(images.device)
-            context = context.reshape(len(images), len(cells), -1)
-            latents, element = self.infer(images, features[:, cells], context, cells, grid[1], held)
+            near = torch.tensor(wave.context, dtype=torch.long, device=images.device)
+            context = known.index_select(1, near).reshape(len(images), len(cells), -1)
+            latents, element = self.infer(images, own, context, cells, grid[1], held)
             parts.append(latents)
             elements.append(element)
-        return _joined(parts, waves.reading.to(images.device))
+        return _joined(parts, torch.tensor(waves.reading, device=images.device))
 
     def infer(
         self, images: Tensor, features: Tensor, context: Tensor, cells: Tensor, columns: int, held: bool = False
@@ -172,7 +177,7 @@ class Cells(nn.Module):
         """Mean and deviation 2 sigmoid(logit), and a sample; in eval mode the mean is the sample."""
         parameters = parameters.detach() if held else parameters
         mean, logit = parameters.chunk(2, dim=-1)
-        deviation = 2 * logit.sigmoid()
+        deviation = LARGEST_DEVIATION * logit.sigmoid()
         sample = mean + deviation * torch.randn_like(mean) if self.training else mean
         return Normal(mean, deviation, sample)
 
@@ -188,7 +193,7 @@ def _joined(parts: list[Latents], reading: Tensor) -> Latents:
     """The cells of all waves, in reading order."""
 
     def join(tensors: list[Tensor]) -> Tensor:
-        return torch.cat(tensors, dim=1)[:, reading]
+        return torch.cat(tensors, dim=1).index_select(1, reading)
 
     def joined(normals: list[Normal]) -> Normal:
         return Normal(*(join(list(group)) for group in zip(*normals, strict=True)))

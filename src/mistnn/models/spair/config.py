@@ -13,6 +13,9 @@ Background = Literal["black", "median"]
 KERNEL = 4
 """Side of the strided convolutions' kernels: SPAIR, supplement, D.2."""
 
+LARGEST_DEVIATION = 2.0
+"""A standard deviation is this times a sigmoid. Not stated in the paper; value of the released code."""
+
 
 @dataclass(frozen=True)
 class SpairConfig:
@@ -29,6 +32,8 @@ class SpairConfig:
             it. Like the prior's -2.2, it is a number before the sigmoid.
         object_size: side of an object's maps.
         attributes: A, the length of z_what.
+        first_deviation: standard deviation of z_what that an untrained network starts at, below 2. At 1, the prior's,
+            z_what is noise at first, and may stay so for long.
         look_back: how many rows and columns before a cell it sees the objects of; 0 for cells that don't see each
             other, the ablation.
         hidden: hidden layers of the networks for box, depth and presence.
@@ -53,6 +58,7 @@ class SpairConfig:
     first_side: float = 0.0
     object_size: int = 14
     attributes: int = 50
+    first_deviation: float = 1.0
     look_back: int = 1
     hidden: tuple[int, ...] = (100, 100)
     encoder: tuple[int, ...] = (512, 256)
@@ -89,6 +95,8 @@ class SpairConfig:
         for name in ("alpha_start", "first_side"):
             if not math.isfinite(getattr(self, name)):
                 raise MistError(f"model.{name}={getattr(self, name)} must be a finite number")
+        if not 0 < self.first_deviation < LARGEST_DEVIATION:
+            raise MistError(f"model.first_deviation={self.first_deviation} must lie between 0 and {LARGEST_DEVIATION}")
         if not -math.inf < self.bounds[0] < self.bounds[1] < math.inf:
             raise MistError(f"model.bounds={self.bounds} must be two places in cells, the smaller first, e.g. -0.5 1.5")
 

@@ -5,21 +5,18 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
 
 class Wave(NamedTuple):
     """Cells that don't depend on each other.
 
     Attributes:
-        cells: (m,), their indices in reading order.
-        context: (m * neighbours,), where the neighbours of each stand among the edge element, which is 0, and the cells
-            of the last ``reach`` waves, the oldest first.
+        cells: their m indices in reading order.
+        context: m x neighbours numbers, where the neighbours of each stand among the edge element, which is 0, and
+            the cells of the last ``reach`` waves, the oldest first.
     """
 
-    cells: Tensor
-    context: Tensor
+    cells: tuple[int, ...]
+    context: tuple[int, ...]
 
 
 class Waves(NamedTuple):
@@ -28,12 +25,12 @@ class Waves(NamedTuple):
     Attributes:
         waves: one after the other.
         reach: how many waves back a neighbour lies at most.
-        reading: (rows * columns,), where each cell of the reading order stands in the order of the waves.
+        reading: where each cell of the reading order stands in the order of the waves.
     """
 
     waves: tuple[Wave, ...]
     reach: int
-    reading: Tensor
+    reading: tuple[int, ...]
 
 
 def neighbours_of(look_back: int) -> tuple[tuple[int, int], ...]:
@@ -74,6 +71,6 @@ def waves_of(rows: int, columns: int, look_back: int) -> Waves:
             for down, across in near:
                 inside = 0 <= row + down and 0 <= column + across < columns
                 context.append(place[(row + down) * columns + column + across] if inside else 0)
-        waves.append(Wave(torch.tensor(cells, dtype=torch.long), torch.tensor(context, dtype=torch.long)))
-    order = torch.tensor([cell for front in fronts for cell in front])
-    return Waves(tuple(waves), reach, order.argsort())
+        waves.append(Wave(tuple(cells), tuple(context)))
+    place = {cell: position for position, cell in enumerate(cell for front in fronts for cell in front)}
+    return Waves(tuple(waves), reach, tuple(place[cell] for cell in range(rows * columns)))
