@@ -26,6 +26,10 @@ was stopped, and writes an entry for each run.
   svhn        house numbers of two digits: MIST, Supervised, on SVHN's full numbers or, under their own name, on its
               re-assembled test crops, whichever `--data-root` holds
   air         how many runs of AIR count no, one or two digits, of five unless `--seeds` tells otherwise
+  stn-distorted       distorted MNIST: FCN, CNN, ST-FCN, ST-CNN; a run at quick size is 10,000 steps, of an FCN some
+                      minutes on a core, of a CNN hours
+  stn-addition        MNIST addition: FCN, CNN, ST-FCN, 2xST-FCN; the same
+  stn-colocalisation  co-localisation of each digit without labels, T and TC
   off-centre  how often classification alone settles beside the objects, and what helps:
               objective x start of the heat map x window on the patch, on the demo's scenes
   choices     what the papers leave open in the unlabelled case (scales, code size, width, step of the scale), one at a
@@ -43,7 +47,8 @@ LEDGER, PAGE = Path("results"), Path("docs/results.md")
 MOST_JOBS = 4
 """Trainings at a time unless told otherwise: each takes up to 2 GiB."""
 STUDIES = ("off-centre", "choices", "precision", "blood-cells")
-TABLE_NAMES = ("table1", "table2", "table3", "table4", "table5", "voc07", "svhn", "air")
+STN = ("stn-distorted", "stn-addition", "stn-colocalisation")
+TABLE_NAMES = ("table1", "table2", "table3", "table4", "table5", "voc07", "svhn", "air", *STN)
 
 
 @dataclass(frozen=True)
@@ -51,11 +56,11 @@ class Reproduce:
     """The arguments.
 
     Attributes:
-        name: which table or study: table1, table2, table3, table4, table5, voc07, svhn, air, off-centre, choices,
-            precision or blood-cells.
+        name: which table or study: table1, table2, table3, table4, table5, voc07, svhn, air, stn-distorted,
+            stn-addition, stn-colocalisation, off-centre, choices, precision or blood-cells.
         budget: of a table: quick (stated smaller size) or full (the presets as they are; hours).
         only: of a table: a word that the rows' presets must contain: grid, channelwise, esl16, zha18, xie20,
-            supervised, numbers.
+            supervised, numbers; a distortion or a family of networks, such as rts or fcn.
         ledger: folder of the entries, made if it is missing.
         runs: of a table or the blood cells: folder of the run folders.
         seeds: how many runs of each row or combination; 1 of a table, 5 of air, 3 of a study if not given.

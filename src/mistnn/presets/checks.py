@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from mistnn.data import (
+    CommonObjectConfig,
     DistortedConfig,
     FolderConfig,
     GaborConfig,
@@ -23,9 +24,9 @@ from mistnn.models.air import AirConfig
 from mistnn.models.conncomp import ConnCompConfig
 from mistnn.models.mist import MistConfig, StepConfig
 from mistnn.models.rivals import Xie20Config
-from mistnn.models.stn import StnConfig
+from mistnn.models.stn import ColocaliserConfig, StnConfig
 from mistnn.presets import natural_evaluation
-from mistnn.presets.stn_evaluation import check_classifier
+from mistnn.presets.stn_evaluation import check_classifier, check_colocaliser
 from mistnn.presets.systems import GenerativeConfig, NaturalModelConfig
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ def check(experiment: Experiment) -> None:
     model, data = experiment.model, experiment.data
     if isinstance(data, DistortedConfig) or isinstance(model, StnConfig):
         check_classifier(model, data)
+        return
+    if isinstance(data, CommonObjectConfig) or isinstance(model, ColocaliserConfig):
+        check_colocaliser(model, data)
         return
     if isinstance(data, FolderConfig):
         _check_folder(experiment, data)

@@ -19,13 +19,14 @@ from mistnn.data.placed_numbers import holds_numbers
 from mistnn.data.svhn import holds_svhn
 from mistnn.errors import MistError
 from mistnn.models.mist import MistConfig
-from mistnn.models.stn import StnConfig
+from mistnn.models.stn import ColocaliserConfig, StnConfig
 from mistnn.presets import Experiment, evaluate_stored, find_preset, train
+from mistnn.presets.stn_evaluation import ENCODER
 from mistnn.presets.systems import NaturalModelConfig, at_root
 from mistnn.studies.ablation import at
 from mistnn.studies.ledger import QUICK, TABLES, make_entry, read_entry, write_entry
 from mistnn.studies.natural_tables import NATURAL_TABLES
-from mistnn.studies.paper_table import Row, Table
+from mistnn.studies.paper_table import Row, Size, Table
 from mistnn.training.runfolder import CONFIG
 from mistnn.weights import shipped_names
 
@@ -96,8 +97,19 @@ def served(rows: Sequence[Row], root: str | None, say: Callable[[str], None]) ->
     return kept
 
 
+def digits_size() -> Size:
+    """The size of the tables of digits."""
+    return Size(QUICK_STEPS, QUICK_BATCH, QUICK_IMAGES, FULL_IMAGES)
+
+
 def experiment_of(
-    row: Row, budget: Budget, seed: int, root: str | None, factor: float = 1.0, backbone: str | None = None
+    row: Row,
+    budget: Budget,
+    seed: int,
+    root: str | None,
+    factor: float = 1.0,
+    backbone: str | None = None,
+    size: Size | None = None,
 ) -> Experiment:
     """The preset of a row with a seed for its weights and its training scenes, at the size of a budget.
 
@@ -108,10 +120,12 @@ def experiment_of(
         root: where MNIST lies, see ``ScenesConfig``.
         factor: multiplies every learning rate.
         backbone: weights of a backbone, where the row has one; "random" or none for none.
+        size: of the runs; that of the tables of digits if not given.
     """
     preset = find_preset(row.name).experiment
-    steps = min(QUICK_STEPS, preset.train.steps) if budget == "quick" else preset.train.steps
-    batch = QUICK_BATCH if budget == "quick" else preset.train.batch_size
+    size = digits_size() if size is None else size
+    steps = min(size.steps, preset.train.steps) if budget == "quick" else preset.train.steps
+    batch = size.batch if budget == "quick" else preset.train.batch_size
     changed = at(preset, seed, steps)
     rates = [field.name for field in dataclasses.fields(changed.step) if field.name.endswith("rate")]
     scaled = {name: getattr(changed.step, name) * factor for name in rates}
@@ -172,6 +186,8 @@ def run_table(
         )
     filler = _Filler(table, budget, results, runs, root, say, backbone)
     rows = served(rows_of(table, only), root, say)
+    if any(isinstance(find_preset(row.name).experiment.model, ColocaliserConfig) for row in rows):
+        filler.train_encoder()
     if jobs > 1:
         filler.train_together(rows, seeds, jobs)
     return sum(filler.fill(row, seeds) for row in rows)
@@ -188,6 +204,21 @@ class _Filler:
     root: str | None
     say: Callable[[str], None]
     backbone: str | None
+
+    @property
+    def size(self) -> Size:
+        """Of its runs."""
+        return digits_size() if self.table.size is None else self.table.size
+
+    def train_encoder(self) -> None:
+        """What teaches co-localisation: one classifier of digits for all of its runs."""
+        experiment, out = find_preset(ENCODER).experiment, self.runs / ENCODER
+        experiment = dataclasses.replace(experiment, data=at_root(experiment.data, self.root))
+        if not (out / CONFIG).exists():
+            self.say(f"{ENCODER}: trained first, into {out}")
+        resume = (out / CONFIG).exists()
+        if _told(lambda: train(experiment, out, resume=resume).interrupted, out):
+            raise KeyboardInterrupt
 
     def train_together(self, rows: Sequence[Row], seeds: int, jobs: int) -> None:
         """Trains what some rows lack, several at a time: first what the searches need, then the rest."""
@@ -251,7 +282,7 @@ class _Filler:
         if not lacking:
             return 0
         factor = self._factor(row)
-        images = QUICK_IMAGES if self.budget == "quick" else FULL_IMAGES
+        images = self.size.images if self.budget == "quick" else self.size.full_images
         if self.budget == "full" and self.table in NATURAL_TABLES:
             images = sys.maxsize  # all test images of the folder
         for seed in lacking:
@@ -286,7 +317,9 @@ class _Filler:
         return self.runs / (quick if self.budget == "quick" else f"{row.name}-seed{seed}")
 
     def _training(self, row: Row, seed: int, factor: str) -> tuple[Experiment, Path]:
-        changed = experiment_of(row, self.budget, seed, self.root, FACTORS[factor], self.backbone)
+        changed = experiment_of(row, self.budget, seed, self.root, FACTORS[factor], self.backbone, self.size)
+        if isinstance(changed.model, ColocaliserConfig):
+            changed = dataclasses.replace(changed, start_from=str(self.runs / ENCODER))
         return changed, self._out(row, seed, factor)
 
     def _trained(self, row: Row, seed: int, factor: str) -> Path:
@@ -326,7 +359,7 @@ class _Filler:
     def _note(self, row: Row, factor: str) -> str:
         if self.budget == "full":
             return ""
-        size = f"Quick size: {QUICK_STEPS} steps of {QUICK_BATCH} images, not the paper's."
+        size = f"Quick size: {self.size.steps} steps of {self.size.batch} images, not the paper's."
         rates = f" Learning rates {factor} of the preset's, of {', '.join(FACTORS)} the best on validation scenes."
         return size + (rates if _reads(row) else "")
 
