@@ -100,10 +100,13 @@ def evaluate(
 
 
 def _evaluate_folder(model: SceneModel, data: FolderConfig, split: Split, images: int) -> dict[str, float]:
+    from mistnn.presets.folder_discovery import evaluate_discovery
     from mistnn.presets.own_folder import evaluate_folder
 
-    if not isinstance(model, Mist) or not model.class_names:
-        raise MistError(f"a {type(model).__name__} without classes does not count: train the preset my-folder")
+    if not isinstance(model, Mist):
+        raise MistError(f"a {type(model).__name__} is not for a folder of your own: train the preset my-folder")
+    if not model.class_names:
+        return evaluate_discovery(model, data, split, images)
     return evaluate_folder(model, data, split, images)
 
 

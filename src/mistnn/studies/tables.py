@@ -27,6 +27,7 @@ from mistnn.studies.ablation import at
 from mistnn.studies.ledger import QUICK, TABLES, make_entry, read_entry, write_entry
 from mistnn.studies.natural_tables import NATURAL_TABLES
 from mistnn.studies.paper_table import Row, Size, Table
+from mistnn.studies.stn_encoder import train_encoder
 from mistnn.training.runfolder import CONFIG
 from mistnn.weights import shipped_names
 
@@ -184,10 +185,15 @@ def run_table(
             f"{table.command} is of photographs: give the folder that `mist build` made with --data-root DIR, and the "
             "backbone's weights with --backbone FILE (or hub, to fetch them)"
         )
+    if table in NATURAL_TABLES and backbone == RANDOM:
+        say(
+            "--backbone random: the features are those of random weights, for trying the commands out; the numbers say "
+            "nothing about the systems"
+        )
     filler = _Filler(table, budget, results, runs, root, say, backbone)
     rows = served(rows_of(table, only), root, say)
     if any(isinstance(find_preset(row.name).experiment.model, ColocaliserConfig) for row in rows):
-        filler.train_encoder()
+        train_encoder(runs / ENCODER, root, say)
     if jobs > 1:
         filler.train_together(rows, seeds, jobs)
     return sum(filler.fill(row, seeds) for row in rows)
@@ -209,16 +215,6 @@ class _Filler:
     def size(self) -> Size:
         """Of its runs."""
         return digits_size() if self.table.size is None else self.table.size
-
-    def train_encoder(self) -> None:
-        """What teaches co-localisation: one classifier of digits for all of its runs."""
-        experiment, out = find_preset(ENCODER).experiment, self.runs / ENCODER
-        experiment = dataclasses.replace(experiment, data=at_root(experiment.data, self.root))
-        if not (out / CONFIG).exists():
-            self.say(f"{ENCODER}: trained first, into {out}")
-        resume = (out / CONFIG).exists()
-        if _told(lambda: train(experiment, out, resume=resume).interrupted, out):
-            raise KeyboardInterrupt
 
     def train_together(self, rows: Sequence[Row], seeds: int, jobs: int) -> None:
         """Trains what some rows lack, several at a time: first what the searches need, then the rest."""
@@ -290,7 +286,7 @@ class _Filler:
             metrics = evaluate_stored(weights, images, 0, self.root, unknown_k=_reads(row) and _finds_k(row))
             measured = int(metrics["images"])  # a folder may hold fewer
             command = f"mist reproduce {self.table.command} --budget {self.budget} --seeds {seed + 1} --only {row.name}"
-            entry = make_entry(weights, metrics, measured, 0, command, name, self._note(row, factor))
+            entry = make_entry(weights, metrics, measured, 0, command, name, self._note(row, factor), self.root)
             write_entry(entry, self._file(name, seed))
             self.say(_line(f"{name}, seed {seed}", self.table.columns, metrics))
         return len(lacking)
@@ -347,7 +343,8 @@ class _Filler:
                 metrics = evaluate_stored(out, QUICK_IMAGES, 0, self.root, "validation")
                 command = f"mist reproduce {self.table.command} --budget quick --seeds 1 --only {row.name}"
                 note = f"Learning rates {factor}, on validation scenes; at quick size."
-                write_entry(make_entry(out, metrics, QUICK_IMAGES, 0, command, file.stem, note), file)
+                entry = make_entry(out, metrics, QUICK_IMAGES, 0, command, file.stem, note, self.root)
+                write_entry(entry, file)
                 self.say(_line(f"{row.name}, rates {factor}, validation", (searched_by,), metrics))
             entry = read_entry(file)
             if searched_by not in entry.metrics:

@@ -8,7 +8,8 @@
      "digest": "<sha256>",   of the tensors; null as long as the run has saved none
      "training": {...}}      what the training took (``TrainingRecord``); null or left out where that is not known
 
-An unknown format, key or kind is an error, never a guess: an upgrade must not silently change an old model.
+An unknown format, key or kind is an error, never a guess: an upgrade must not silently change an old model. A field
+that a class gained after the folder was written is read as what was done then, see ``mistnn.weights.added``.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from mistnn.errors import MistError
 from mistnn.models.mist.network import Mist
 from mistnn.nn.schedule import check_rates, cosine_share
 from mistnn.nn.task import redrawn_loss, told_loss
+from mistnn.ops.coordinates import inside_of
 from mistnn.ops.heatmap import ideal_heatmaps
 from mistnn.ops.losses import heatmap_loss, lifting_penalty, mass_offset
 from mistnn.records import Batch
@@ -147,7 +148,8 @@ class LiftedStep:
         images = batch.images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             heatmaps = self.model.heatmaps(images)  # h = H_eta(I)
-        anchors = self.model.keypoints(heatmaps).keypoints  # E_K(h)
+        inside = None if batch.sizes is None else inside_of(batch.sizes, *images.shape[-2:])
+        anchors = self.model.keypoints(heatmaps, inside=inside).keypoints  # E_K(h), never in padding
 
         if self.config.order == "keypoints-first":
             keypoints = self.lift(batch, images, anchors)  # line 4
@@ -198,15 +200,18 @@ class LiftedStep:
             if self.config.keypoint_reach:
                 length = move.norm(dim=-1, keepdim=True).clamp(min=1e-12)
                 move = move * (self.config.keypoint_reach / length).clamp(max=1)
-            place = self.inside(place.detach() - move, images, pixels)
+            place = self.inside(place.detach() - move, batch, pixels)
         return place / pixels
 
-    def inside(self, place: Tensor, images: Tensor, pixels: Tensor) -> Tensor:
+    def inside(self, place: Tensor, batch: Batch, pixels: Tensor) -> Tensor:
         """Keypoints in pixels, kept inside the image and between the smallest and the largest scale."""
-        height, width = images.shape[-2:]
+        height, width = batch.images.shape[-2:]
         scales = self.model.config.scales
         low = place.new_tensor((0.0, 0.0, scales[0])) * pixels
         high = place.new_tensor((width, height, scales[-1])) * pixels
+        if batch.sizes is not None:
+            ends = batch.sizes.flip(1).to(place)
+            high = torch.cat((ends, high[2].expand(len(ends), 1)), dim=1).unsqueeze(1)
         return place.clamp(low, high)
 
     def train_task(self, batch: Batch, images: Tensor, keypoints: Tensor) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -33,6 +34,7 @@ class SupervisedStepConfig:
         heatmap_rate: learning rate of Adam for eta.
         decay: the learning rates fall to this share along half a cosine over ``decay_steps``; 1 for constant rates.
         decay_steps: length of that fall, in iterations.
+        precision: of the heat-map network's convolutions.
     """
 
     spread: float = 0.0
@@ -40,6 +42,7 @@ class SupervisedStepConfig:
     heatmap_rate: float = 2e-4
     decay: float = 1.0
     decay_steps: int = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         """Refuses values that no step can have.
@@ -76,7 +79,8 @@ class SupervisedStep:
             losses["classification"] = F.cross_entropy(task.logits.flatten(0, 1), torch.cat(batch.labels))
         if task.decoded is not None:
             losses["reconstruction"] = redrawn_loss(images, model.rebuild(task.decoded, keypoints, images)).mean()
-        heatmaps = model.heatmaps(images)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            heatmaps = model.heatmaps(images)
         ideal = ideal_heatmaps(keypoints, model.config.scales, *images.shape[-2:], spread=self.config.spread)
         heat = heatmap_loss(heatmaps, ideal).mean()
         for optimizer in self.optimizers.values():
