@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from mistnn.data import CommonObjectConfig, DistortedConfig, Split
+from mistnn.data import CommonObjectConfig, DistortedConfig, DistortedDigits, Split
 from mistnn.data.distorted import CLASSES
 from mistnn.errors import MistError
 from mistnn.models.stn import Colocaliser, ColocaliserConfig, StnClassifier, StnConfig, target_of
@@ -50,8 +50,13 @@ def check_colocaliser(model: ModelConfig, data: DataConfig) -> None:
         raise MistError(f"model.side={model.side}, but data.canvas={data.canvas}: make them equal")
 
 
-def load_encoder(model: Colocaliser, start_from: str | None) -> None:
-    """Gives a localiser the encoder that teaches it: a classifier's weights.
+def load_encoder(model: Colocaliser, data: DataConfig, start_from: str | None) -> None:
+    """Gives a localiser the encoder that teaches it, a classifier's weights, and how long its descriptors are.
+
+    Args:
+        model: the localiser.
+        data: of its training; tells where digits lie.
+        start_from: the classifier.
 
     Raises:
         MistError: if none is named, or it is another network than the localiser's.
@@ -65,6 +70,9 @@ def load_encoder(model: Colocaliser, start_from: str | None) -> None:
     if not isinstance(found, StnClassifier) or found.config != model.config.encoder:
         raise MistError(f"--start-from {start_from} is not the encoder of model.encoder.*: give a run of {ENCODER}")
     model.encoder.load_state_dict(found.state_dict())
+    assert isinstance(data, CommonObjectConfig)
+    whole = DistortedConfig("t", found.config.side, source=data.source, root=data.root)
+    model.measure(DistortedDigits(whole, "validation", BATCH).batch(range(BATCH)).images)
 
 
 def evaluate_classifier(

@@ -43,7 +43,7 @@ class ColocaliserConfig:
 
     side: int = 84
     encoder: StnConfig = field(default_factory=lambda: StnConfig("cnn", 32, side=28))
-    least: float = 0.1
+    least: float = 0.2
     most: float = 0.6
     start: float = 0.5
 
@@ -118,6 +118,8 @@ class Colocaliser(nn.Module):
     Reference: S003, section 1.2 and table 2.
     """
 
+    length: Tensor
+
     def __init__(self, config: ColocaliserConfig) -> None:
         super().__init__()
         self.config = config
@@ -126,6 +128,7 @@ class Colocaliser(nn.Module):
         start = torch.tensor([[config.start, 0.0, 0.0]])
         self.transformer = SpatialTransformer(window, TransformConfig("attention"), (crop, crop), start=start)
         self.encoder = StnClassifier(config.encoder).requires_grad_(False)
+        self.register_buffer("length", torch.ones(()))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -145,20 +148,32 @@ class Colocaliser(nn.Module):
         """What the transformer reads in each image, and where."""
         return self.transformer.warp(images)
 
-    def describe(self, crops: Tensor) -> Tensor:
-        """Descriptors of crops, (n, numbers), of length 1: the encoder's two hidden layers and its logits in a row.
-
-        Of length 1 is ours: so the margin means the same for every encoder.
-        """
+    def activations(self, crops: Tensor) -> Tensor:
+        """(n, numbers): the encoder's two hidden layers and its logits in a row."""
         done = self.encoder(crops)
-        parts = [part.float().flatten(1) for part in (*done.hidden, done.logits)]
-        return nn.functional.normalize(torch.cat(parts, dim=1), dim=1)
+        return torch.cat([part.float().flatten(1) for part in (*done.hidden, done.logits)], dim=1)
 
-    def random_crops(self, images: Tensor, scale: float) -> Tensor:
-        """A crop of each image, anywhere in it, of a side that is a share of the image's."""
-        places = (torch.rand(len(images), 2, device=images.device) * 2 - 1) * (1 - scale)
+    @torch.no_grad()
+    def measure(self, digits: Tensor) -> None:
+        """Takes the length that activations usually have from whole digits, (n, 1, side, side)."""
+        self.length.copy_(self.activations(digits).square().sum(1).mean().sqrt())
+
+    def describe(self, crops: Tensor, opening: bool) -> Tensor:
+        """Descriptors of crops, (n, numbers).
+
+        Args:
+            crops: of the encoder's size.
+            opening: every descriptor has length 1; otherwise the descriptors of whole digits have it on average.
+        """
+        values = self.activations(crops)
+        return nn.functional.normalize(values, dim=1) if opening else values / self.length
+
+    def random_crops(self, images: Tensor, scales: Tensor) -> Tensor:
+        """A crop of each image, anywhere in it, of a side that is a share of the image's, (n,)."""
+        places = (torch.rand(len(images), 2, device=images.device) * 2 - 1) * (1 - scales[:, None])
         side = self.config.encoder.side
-        return transforms.sample(images, transforms.translation_grid(places, side, side, scale))
+        window = torch.cat((scales[:, None], places), dim=1)
+        return transforms.sample(images, transforms.attention_grid(window, side, side))
 
     @torch.no_grad()
     def explain(self, images: Tensor, k: int) -> Explanation:
@@ -171,19 +186,25 @@ class Colocaliser(nn.Module):
 
 @dataclass(frozen=True)
 class ColocaliseStepConfig:
-    """How a localiser is trained. The paper names the margin alone.
+    """How a localiser is trained. The paper names the margin alone, 1, and no length of the descriptors.
+
+    Two things had to be found. Activations as they are have their least loss where the digits are, framed as the
+    encoder knows them, but from afar a window on nothing is nearer: all of them end there. Descriptors of length 1 lead
+    to the digits, but then any part of them that is common will do. So training opens with length 1 and goes on with
+    the activations. And a random crop is as large as the window it stands against, and its gradient reaches that size:
+    else large windows, in which all digits are small and alike, are best.
 
     Attributes:
         rate: learning rate of Adam.
-        margin: alpha of equation 1 (S003, section 1.2).
-        crop: side of a random crop, as a share of the image's.
+        margin: alpha of equation 1; the paper's 1 is of activations whose length is not known.
+        opening: iterations with descriptors of length 1.
         decay: the rate falls to this share along half a cosine over ``decay_steps``; 1 for a constant rate.
         decay_steps: length of that fall, in iterations.
     """
 
     rate: float = 3e-3
-    margin: float = 1.0
-    crop: float = 1 / 3
+    margin: float = 1.5
+    opening: int = 50
     decay: float = 1.0
     decay_steps: int = 0
 
@@ -196,8 +217,8 @@ class ColocaliseStepConfig:
         check_rates(self.decay, self.decay_steps, rate=self.rate)
         if not 0 < self.margin < math.inf:
             raise MistError(f"step.margin={self.margin} must be finite and above 0")
-        if not 0 < self.crop < 1:
-            raise MistError(f"step.crop={self.crop} must be a share of the image's side, between 0 and 1")
+        if self.opening < 0:
+            raise MistError(f"step.opening={self.opening} is negative: give 0 or more")
 
 
 class ColocaliseStep:
@@ -223,10 +244,11 @@ class ColocaliseStep:
         images = batch.images.contiguous(memory_format=torch.channels_last)
         self.model.encoder.eval()
         found = self.model(images)
-        crops = torch.cat((found.features, self.model.random_crops(images, config.crop)))
-        own, random = self.model.describe(crops).chunk(2)
+        scales = found.parameters[:, 0, 0]
+        crops = torch.cat((found.features, self.model.random_crops(images, scales)))
+        own, random = self.model.describe(crops, iteration < config.opening).chunk(2)
         loss = common_object_loss(own, own.roll(1, 0), random, config.margin).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        return {"loss": loss.detach(), "window": found.parameters[:, 0, 0].detach().mean()}
+        return {"loss": loss.detach(), "window": scales.detach().mean()}
