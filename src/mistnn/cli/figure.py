@@ -32,6 +32,10 @@ Draws a figure of MIST (CVPR 2021) with a trained model, as PNG and PDF.
   spair-objects  what SPAIR drew: input, boxes numbered by depth (1 is nearest), the picture, each object;
            `--model RUN` is a run of a preset spair-...
   spair-transfer  count error and AP of a run of spair-transfer-... on images of 1 to 20 digits
+  stn-addition  what each spatial transformer looks at; `--model RUN` is a run of stn-...-addition, or any stn-...
+  stn-colocalisation  windows that find what images have in common, over a training: also GIF and PNG frames;
+           `--model RUN` is a run of stn-coloc-encoder
+  stn-samples  distorted digits of every kind; needs no model
   svhn-fig6  boxes and digits on test images of house numbers; `--model RUN` is a run of mist-svhn or
            mist-numbers, `--data-root` the folder of their images
 
@@ -44,11 +48,11 @@ class Figure:
 
     Attributes:
         name: which figure: fig2, fig3, fig4, fig5, fig6, fig7, fig8, readers, samples, spair-objects,
-            spair-transfer, svhn-fig6.
+            spair-transfer, stn-addition, stn-colocalisation, stn-samples, svhn-fig6.
         model: a run folder, or the name of a shipped model; the figure's own if not given.
         out: folder for the two files, made if it is missing.
         seed: of the scenes; the one of the training run if not given.
-        steps: how long fig7 trains; the preset's own number if not given.
+        steps: how long fig7 or stn-colocalisation trains; the preset's own number if not given.
         data_root: the folder that holds MNIST, if the model was trained on it, which the environment variable MIST_DATA
             says too; for fig6 that of the photographs, for svhn-fig6 that of the house numbers.
     """

@@ -29,6 +29,10 @@ was stopped, and writes an entry for each run.
   air         how many runs of AIR count no, one or two digits, of five unless `--seeds` tells otherwise
   spair       SPAIR, AIR, DAIR and ConnComp on one, five and nine digits, SPAIR on larger and fuller images than it
               was trained on; quick is 2,000 steps of 32 images, full 8,000
+  stn-distorted       distorted MNIST: FCN, CNN, ST-FCN, ST-CNN; a run at quick size is 10,000 steps, of an FCN some
+                      minutes on a core, of a CNN hours
+  stn-addition        MNIST addition: FCN, CNN, ST-FCN, 2xST-FCN; the same
+  stn-colocalisation  co-localisation of each digit without labels, T and TC
   off-centre  how often classification alone settles beside the objects, and what helps:
               objective x start of the heat map x window on the patch, on the demo's scenes
   choices     what the papers leave open in the unlabelled case (scales, code size, width, step of the scale), one at a
@@ -47,7 +51,8 @@ MOST_JOBS = 4
 """Trainings at a time unless told otherwise: each takes up to 2 GiB."""
 MOST_SEEDS = 1000
 STUDIES = ("off-centre", "choices", "precision", "blood-cells")
-TABLE_NAMES = ("table1", "table2", "table3", "table4", "table5", "voc07", "svhn", "air", "spair")
+STN = ("stn-distorted", "stn-addition", "stn-colocalisation")
+TABLE_NAMES = ("table1", "table2", "table3", "table4", "table5", "voc07", "svhn", "air", "spair", *STN)
 
 
 @dataclass(frozen=True)
@@ -55,11 +60,11 @@ class Reproduce:
     """The arguments.
 
     Attributes:
-        name: which table or study: table1, table2, table3, table4, table5, voc07, svhn, air, spair, off-centre,
-            choices, precision or blood-cells.
+        name: which table or study: table1, table2, table3, table4, table5, voc07, svhn, air, spair, stn-distorted,
+            stn-addition, stn-colocalisation, off-centre, choices, precision or blood-cells.
         budget: of a table: quick (stated smaller size) or full (the presets as they are; hours).
         only: of a table: a word that the rows' presets must contain: grid, channelwise, esl16, zha18, xie20,
-            supervised, numbers.
+            supervised, numbers; a distortion or a family of networks, such as rts or fcn.
         ledger: folder of the entries, made if it is missing.
         runs: of a table or the blood cells: folder of the run folders.
         seeds: how many runs of each row or combination; 1 of a table, 5 of air, 3 of a study if not given.

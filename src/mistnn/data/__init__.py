@@ -1,5 +1,6 @@
 """Data sets. Each is a map-style torch data set that yields a ``mistnn.records.Sample``."""
 
+from mistnn.data.common_object import CommonObjectConfig, CommonObjects
 from mistnn.data.digits import DigitSource, Split, download_mnist, load_embedded, load_mnist, load_source
 from mistnn.data.distorted import DistortedConfig, DistortedDigits
 from mistnn.data.folder_images import FolderConfig, FolderImages
@@ -13,6 +14,8 @@ from mistnn.data.scenes import Layout, Recipe, Scenes, ScenesConfig
 from mistnn.data.svhn import SvhnConfig, SvhnImages
 
 __all__ = [
+    "CommonObjectConfig",
+    "CommonObjects",
     "DigitSource",
     "DistortedConfig",
     "DistortedDigits",

@@ -28,9 +28,9 @@ class TransformConfig:
 
     Attributes:
         kind: "affine" (6 parameters), "attention" (scale and place, 3), "translation" (place at a fixed scale, 2),
-            "projective" (8) or "tps" (thin plate spline, 32 for the paper's 16 control points).
-        scale: of "translation": the window's sides as a share of the input's; 0.5 in the paper (section 1.5).
-        side: of "tps": control points along a side; 4 in the paper.
+            "projective" (8) or "tps" (thin plate spline, 32 for 16 control points).
+        scale: of "translation": the window's sides as a share of the input's; 0.5 in the supplement (section 1.5).
+        side: of "tps": control points along a side; 4 by public summaries of the paper.
     """
 
     kind: Kind = "affine"
@@ -91,7 +91,7 @@ class SpatialTransformer(nn.Module):
     """Reads a feature map through a transform that the localisation network chooses for each image.
 
     At birth it is the identity, whatever the localisation network: the weights and bias of its last dense layer are set
-    to zero, and what it says is added to the parameters of the identity (the paper's bias; as a constant, so that
+    to zero, and what it says is added to the parameters of the identity (the supplement's bias; as a constant, so that
     weight decay draws to the identity and half precision can't round it). Grids are computed and read in float32 or
     better under mixed precision too.
 
@@ -112,7 +112,7 @@ class SpatialTransformer(nn.Module):
         MistError: if the localisation network has no dense layer, or one of another size; on an empty output size; on a
             start of another shape.
 
-    Reference: Jaderberg et al. (2015), section 3, and its supplement, sections 1.3 and 1.5.
+    Reference: Jaderberg et al. (2015), and its supplement, sections 1.3 and 1.5.
     """
 
     start: Tensor

@@ -6,7 +6,8 @@ pixel (row i, column j) of H x W is (u, v) = ((2 j + 1) / W - 1, (2 i + 1) / H -
 it reads. At the identity (x, y) = (u, v) for every size, one pixel included. A shift of 2 / W is one input pixel to
 the right. A grid lies in memory as (batch, 2, height, width), x and y in planes of their own.
 
-Reference: Jaderberg et al., Spatial Transformer Networks (NeurIPS 2015), section 3.2, and its supplement.
+Reference: Jaderberg et al., Spatial Transformer Networks (NeurIPS 2015), cited as Jaderberg 2015; sections are those of
+its supplement.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def affine_grid(parameters: Float[Tensor, "batch 6"], height: int, width: int) -
     Raises:
         ValueError: on another number of parameters, or an empty output.
 
-    Reference: section 3.2, equation 1.
+    Reference: Jaderberg 2015.
     """
     u, v = _axes(parameters, 6, height, width)
     rows = parameters.view(-1, 2, 3)
@@ -77,7 +78,7 @@ def attention_grid(parameters: Float[Tensor, "batch 3"], height: int, width: int
     Raises:
         ValueError: on another number of parameters, or an empty output.
 
-    Reference: section 3.2, equation 2.
+    Reference: Jaderberg 2015; supplement, section 1.2 (scale and translation, 3 numbers).
     """
     u, v = _axes(parameters, 3, height, width)
     return _window(parameters[:, :1] * u, parameters[:, :1] * v, parameters[:, 1:])
@@ -120,7 +121,7 @@ def projective_grid(parameters: Float[Tensor, "batch 8"], height: int, width: in
     Raises:
         ValueError: on another number of parameters, or an empty output.
 
-    Reference: section 3.2.
+    Reference: Jaderberg 2015.
     """
     u, v = _axes(parameters, 8, height, width)
     plane = affine_grid(parameters[:, :6], height, width)
@@ -196,7 +197,7 @@ def thin_plate_grid(parameters: Float[Tensor, "batch coordinates"], plate: ThinP
     Raises:
         ValueError: if the parameters are not two for each control point.
 
-    Reference: section 3.2; supplement, section 1.3.
+    Reference: Jaderberg 2015; supplement, table 1 (thin plate spline transformer).
     """
     points, height, width = plate.influence.shape
     u, v = _axes(parameters, 2 * points, height, width)
@@ -228,7 +229,7 @@ def sample(features: Float[Tensor, "batch channels rows columns"], grid: Grid) -
     Raises:
         ValueError: on an input without pixels, or a grid of another batch.
 
-    Reference: section 3.3, equation 5.
+    Reference: Jaderberg 2015.
     """
     if features.dim() != 4 or 0 in features.shape[1:]:
         raise ValueError(

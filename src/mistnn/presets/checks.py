@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from mistnn.data import (
+    CommonObjectConfig,
     DistortedConfig,
     FolderConfig,
     GaborConfig,
@@ -24,9 +25,9 @@ from mistnn.models.air import AirConfig
 from mistnn.models.conncomp import ConnCompConfig
 from mistnn.models.mist import MistConfig, StepConfig
 from mistnn.models.rivals import Xie20Config
-from mistnn.models.stn import StnConfig
+from mistnn.models.stn import ColocaliserConfig, StnConfig
 from mistnn.presets import natural_evaluation
-from mistnn.presets.stn_evaluation import check_classifier
+from mistnn.presets.stn_evaluation import check_classifier, check_colocaliser
 from mistnn.presets.systems import GenerativeConfig, ModelConfig, NaturalModelConfig, TrainingStepConfig
 from mistnn.training import TrainConfig
 
@@ -53,6 +54,9 @@ def check(experiment: Experiment) -> None:
     model, data = experiment.model, experiment.data
     if isinstance(data, DistortedConfig) or isinstance(model, StnConfig):
         check_classifier(model, data)
+        return
+    if isinstance(data, CommonObjectConfig) or isinstance(model, ColocaliserConfig):
+        check_colocaliser(model, data)
         return
     if isinstance(data, FolderConfig):
         _check_folder(model, experiment.step, data, experiment.train)

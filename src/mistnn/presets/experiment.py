@@ -23,12 +23,14 @@ from mistnn.models.air import AirConfig
 from mistnn.models.mist import Mist, MistConfig, NaturalMist, StepConfig
 from mistnn.models.rivals import NaturalXie20
 from mistnn.models.spair import SpairConfig
+from mistnn.models.stn import Colocaliser
 from mistnn.presets import natural_evaluation
 from mistnn.presets.checks import check
 from mistnn.presets.collapse import AirCollapseWatch, CollapseWatch
 from mistnn.presets.evaluation import evaluate
 from mistnn.presets.off_centre import OffCentreWatch
 from mistnn.presets.sources import begun_with, load_backbone, with_digest
+from mistnn.presets.stn_evaluation import load_encoder
 from mistnn.presets.systems import (
     AnyModel,
     DataConfig,
@@ -143,7 +145,9 @@ def build(experiment: Experiment, resume: bool = False) -> SceneStep:
     model = build_model(experiment.model)
     if isinstance(model, NaturalMist | NaturalXie20) and experiment.start_from is None and not resume:
         load_backbone(model)
-    if experiment.start_from is not None and not resume:  # a resumed run has its own weights
+    if isinstance(model, Colocaliser) and not resume:
+        load_encoder(model, experiment.data, experiment.start_from)
+    elif experiment.start_from is not None and not resume:  # a resumed run has its own weights
         wanted, found = model.state_dict(), load_model(experiment.start_from).state_dict()
         if {name: value.shape for name, value in wanted.items()} != {
             name: value.shape for name, value in found.items()

@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import PurePath
 
 from mistnn.data import (
+    CommonObjectConfig,
+    CommonObjects,
     DistortedConfig,
     DistortedDigits,
     FolderConfig,
@@ -56,7 +58,16 @@ from mistnn.models.rivals import (
     Zha18StepConfig,
 )
 from mistnn.models.spair import Spair, SpairConfig, SpairStep, SpairStepConfig
-from mistnn.models.stn import StnClassifier, StnConfig, StnStep, StnStepConfig
+from mistnn.models.stn import (
+    Colocaliser,
+    ColocaliserConfig,
+    ColocaliseStep,
+    ColocaliseStepConfig,
+    StnClassifier,
+    StnConfig,
+    StnStep,
+    StnStepConfig,
+)
 
 NaturalModelConfig = NaturalMistConfig | NaturalXie20Config
 """A system for photographs."""
@@ -65,7 +76,14 @@ GenerativeConfig = AirConfig | ConnCompConfig | SpairConfig
 """A system that says itself how many objects there are, or is told: one that draws the image, and ConnComp."""
 
 SceneModelConfig = (
-    MistConfig | GridConfig | ChannelwiseConfig | Xie20Config | Zha18Config | NaturalModelConfig | GenerativeConfig
+    MistConfig
+    | GridConfig
+    | ChannelwiseConfig
+    | Xie20Config
+    | Zha18Config
+    | NaturalModelConfig
+    | GenerativeConfig
+    | ColocaliserConfig
 )
 """A system that finds objects; which one, is told by the fields of the configuration, here and in the next three."""
 
@@ -82,6 +100,7 @@ TrainingStepConfig = (
     | ConnCompStepConfig
     | SpairStepConfig
     | StnStepConfig
+    | ColocaliseStepConfig
 )
 """How it is trained."""
 
@@ -94,25 +113,45 @@ DataConfig = (
     | NumbersConfig
     | NaturalConfig
     | DistortedConfig
+    | CommonObjectConfig
 )
 """Images that are made on the fly, a folder of them, or a built folder of photographs; which kind, is told by the
 fields of the configuration."""
 
-DataSet = Scenes | Scatter | GaborNoise | FolderImages | SvhnImages | PlacedNumbers | NaturalImages | DistortedDigits
+DataSet = (
+    Scenes
+    | Scatter
+    | GaborNoise
+    | FolderImages
+    | SvhnImages
+    | PlacedNumbers
+    | NaturalImages
+    | DistortedDigits
+    | CommonObjects
+)
 """One split of them."""
 
 
 GenerativeModel = Air | ConnComp | Spair
 """A network of such a system: ``detect`` gives as many objects as it finds, or as it is told."""
 
-SceneModel = Mist | Grid | Channelwise | Xie20 | Zha18 | NaturalMist | NaturalXie20 | GenerativeModel
+SceneModel = Mist | Grid | Channelwise | Xie20 | Zha18 | NaturalMist | NaturalXie20 | GenerativeModel | Colocaliser
 """A network that is measured: ``explain`` gives its K objects of each image and the images redrawn."""
 
 AnyModel = SceneModel | StnClassifier
 """The network of any system."""
 
 SceneStep = (
-    LiftedStep | SupervisedStep | RivalStep | Zha18Step | NaturalStep | AirStep | ConnCompStep | SpairStep | StnStep
+    LiftedStep
+    | SupervisedStep
+    | RivalStep
+    | Zha18Step
+    | NaturalStep
+    | AirStep
+    | ConnCompStep
+    | SpairStep
+    | StnStep
+    | ColocaliseStep
 )
 """One iteration of any system."""
 
@@ -141,10 +180,18 @@ def open_data(data: DataConfig, split: Split, length: int | None) -> DataSet:
             return NaturalImages(data, split, length)
         case DistortedConfig():
             return DistortedDigits(data, split, length)
+        case CommonObjectConfig():
+            return CommonObjects(data, split, length)
 
 
 def size_of(
-    data: ScenesConfig | ScatterConfig | GaborConfig | SvhnConfig | NumbersConfig | DistortedConfig,
+    data: ScenesConfig
+    | ScatterConfig
+    | GaborConfig
+    | SvhnConfig
+    | NumbersConfig
+    | DistortedConfig
+    | CommonObjectConfig,
 ) -> tuple[int, int]:
     """Height and width of the images that a model is measured on."""
     return (data.height, data.width) if isinstance(data, SvhnConfig | NumbersConfig) else (data.canvas, data.canvas)
@@ -175,6 +222,8 @@ def kind_of(model: ModelConfig) -> str:
             return "natural-xie20"
         case StnConfig():
             return "stn"
+        case ColocaliserConfig():
+            return "colocaliser"
 
 
 def without_paths(model: ModelConfig) -> ModelConfig:
@@ -210,6 +259,8 @@ def build_model(config: ModelConfig) -> AnyModel:
             return NaturalXie20(config)
         case StnConfig():
             return StnClassifier(config)
+        case ColocaliserConfig():
+            return Colocaliser(config)
 
 
 def build_step(model: AnyModel, config: TrainingStepConfig) -> SceneStep:
@@ -241,6 +292,9 @@ def build_step(model: AnyModel, config: TrainingStepConfig) -> SceneStep:
     elif isinstance(model, StnClassifier):
         if isinstance(config, StnStepConfig):
             return StnStep(model, config)
+    elif isinstance(model, Colocaliser):
+        if isinstance(config, ColocaliseStepConfig):
+            return ColocaliseStep(model, config)
     elif isinstance(config, RivalStepConfig):
         return RivalStep(model, config)
     raise MistError(f"a {type(model).__name__} is not trained by {type(config).__name__}: take a preset's own step")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,13 +21,14 @@ from mistnn.studies.discovery import data_of, figure_3, figure_4, figure_7, figu
 from mistnn.studies.natural_figure import figure_6
 from mistnn.studies.spair_figure import figure_objects
 from mistnn.studies.spair_transfer import figure_transfer
-from mistnn.viz import draw_samples, draw_scenes, save_figure
+from mistnn.studies.stn_figures import Animated, figure_addition, figure_colocalisation, stn_samples
+from mistnn.viz import draw_samples, draw_scenes, save_animation, save_figure
 from mistnn.weights import load_model
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Draw = Callable[[str | Path | None, int | None, str | None], "Figure"]
+Draw = Callable[[str | Path | None, int | None, str | None], "Figure | Animated"]
 """Draws from a model (folder or name), a seed of the scenes and the folder of MNIST, where they are given."""
 
 CLASSES_MODEL = "mist-mnist-hard"
@@ -46,8 +48,8 @@ def draw_figure(
     seed: int | None = None,
     root: str | None = None,
     steps: int | None = None,
-) -> tuple[Path, Path]:
-    """Draws a figure and writes it as PNG and PDF.
+) -> tuple[Path, ...]:
+    """Draws a figure and writes it as PNG and PDF; one that moves also as GIF and as a folder of PNG frames.
 
     Args:
         name: key into ``FIGURES``.
@@ -55,10 +57,10 @@ def draw_figure(
         out: folder of the files, made if it is missing.
         seed: of the scenes; the experiment's own if not given.
         root: where MNIST lies, see ``ScenesConfig``.
-        steps: of the training that ``fig7`` shows; no other figure trains.
+        steps: of the training that ``fig7`` and ``stn-colocalisation`` show; no other figure trains.
 
     Returns:
-        The two files.
+        The files, PNG and PDF first; of frames, their folder.
 
     Raises:
         MistError: no such figure or model; no digits; ``out`` can't be written to.
@@ -67,24 +69,27 @@ def draw_figure(
         raise MistError(f"no figure is called {name!r}: choose one of {', '.join(FIGURES)}")
     draw = FIGURES[name]
     if steps is not None:
-        if name != TRAINING:
-            raise MistError(f"--steps {steps} is for {TRAINING}, the only figure that trains: leave it out")
-        draw = functools.partial(figure_7, steps=steps)
+        if name not in TRAINING:
+            raise MistError(f"--steps {steps} is for the figures that train, {' and '.join(TRAINING)}: leave it out")
+        draw = functools.partial(TRAINING[name], steps=steps)
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     with _writing(out):  # before it is drawn: what can't be written need not be trained
         out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out).close()
     try:
-        figure = draw(model, seed, root)
+        drawn = draw(model, seed, root)
     except BaseException:
         for folder in made:
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise
-    with _writing(out), tempfile.TemporaryDirectory(dir=out) as aside:  # moved in when both are written
-        files = save_figure(figure, Path(aside) / name)
-        png, pdf = (file.replace(out / file.name) for file in files)
-    return png, pdf
+    figure, frames = drawn if isinstance(drawn, Animated) else (drawn, ())
+    with _writing(out), tempfile.TemporaryDirectory(dir=out) as aside:  # moved in when all are written
+        files = [*save_figure(figure, Path(aside) / name)]
+        if frames:
+            files += save_animation(frames, Path(aside) / name)
+            shutil.rmtree(out / files[-1].name, ignore_errors=True)
+        return tuple(file.replace(out / file.name) for file in files)
 
 
 @contextlib.contextmanager
@@ -166,18 +171,24 @@ SHEET: Mapping[str, ScenesConfig] = {
     "embedded digits": ScenesConfig(layout="hard", source="embedded", canvas=48, counts=(3,)),
 }
 
-TRAINING = "fig7"
+TRAINING: Mapping[str, Callable[..., Figure | Animated]] = {
+    "fig7": figure_7,
+    "stn-colocalisation": figure_colocalisation,
+}
 FIGURES: Mapping[str, Draw] = {
     "fig2": figure_2,
     "fig3": figure_3,
     "fig4": figure_4,
     "fig5": figure_5,
     "fig6": figure_6,
-    TRAINING: figure_7,
+    "fig7": figure_7,
     "fig8": figure_8,
     "readers": figure_readers,
     "samples": sample_sheet,
     "spair-objects": figure_objects,
     "spair-transfer": figure_transfer,
+    "stn-addition": figure_addition,
+    "stn-colocalisation": figure_colocalisation,
+    "stn-samples": stn_samples,
     "svhn-fig6": svhn_figure_6,
 }

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
-
-from mistnn.studies.paper_table import Least, Row, Table
+from mistnn.studies.paper_table import Least, Row, Size, Table
 
 AIR_RUNS = 5
 """Seeds of the AIR table unless told otherwise: it is about how many of them count."""
@@ -52,7 +50,7 @@ SPAIR = Table(
         "half; `..._ink` takes the box around the ink. The errors on 84 x 84 with 1 to 20 digits are with the entries."
     ),
     least=Least("ap50_ink", 0.5),
-    loops=MappingProxyType({"quick": (2000, 32), "full": (8000, 32)}),
+    size=Size(steps=2000, batch=32, images=300, full_images=1000, full=(8000, 32)),
 )
 
 GENERATIVE_TABLES = (AIR, SPAIR)

@@ -19,6 +19,7 @@ from mistnn.studies.generative_tables import GENERATIVE_TABLES
 from mistnn.studies.house_numbers import HOUSE_NUMBERS
 from mistnn.studies.natural_tables import NATURAL_TABLES
 from mistnn.studies.paper_table import Least, Row, Table
+from mistnn.studies.stn_tables import STN_TABLES
 from mistnn.training.runfolder import METRICS, write_atomically
 from mistnn.weights import TrainingRecord, commit, explain, hardware, read_config, resolve, strict_converter, versions
 
@@ -144,6 +145,7 @@ TABLES = (
     HOUSE_NUMBERS,
     *GENERATIVE_TABLES,
     *NATURAL_TABLES,
+    *STN_TABLES,
 )
 
 QUICK_NOTE = (
@@ -345,8 +347,8 @@ def _cost(table: Table, row: Row, ours: list[Entry]) -> str:
         return " - | - |"
     loop = find_preset(row.name).experiment.train
     paces = [entry.train_seconds / (entry.steps * entry.batch_size) for entry in timed]
-    images = loop.steps * loop.batch_size if table.loops is None else math.prod(table.loops["full"])
-    hours = sum(paces) / len(paces) * images / 3600
+    full = table.size.full if table.size is not None else None
+    hours = sum(paces) / len(paces) * math.prod(full or (loop.steps, loop.batch_size)) / 3600
     return f" {sum(entry.train_seconds for entry in timed) / len(timed):.0f} | {hours:.1f} |"
 
 
@@ -354,8 +356,8 @@ def _table_row(table: Table, row: Row, ours: list[Entry]) -> str:
     cells = [row.system, row.data, str(len(ours))]
     for name, paper in zip(table.columns, row.paper, strict=True):
         cells += [
-            "-" if paper is None else f"{paper:.3f}",
-            _spread([entry.metrics[name] for entry in ours if name in entry.metrics]),
+            "-" if paper is None else f"{paper:.{table.decimals}f}",
+            _spread([entry.metrics[name] for entry in ours if name in entry.metrics], table.decimals),
         ]
     return f"| {' | '.join(cells)} |"
 
@@ -371,11 +373,11 @@ def _plain_table(title: str, prefix: str, entries: list[Entry], names: tuple[str
     return lines
 
 
-def _spread(values: list[float]) -> str:
+def _spread(values: list[float], decimals: int) -> str:
     if not values:
         return "not run"
-    mean = f"{sum(values) / len(values):.3f}"
-    return mean if len(values) == 1 else f"{mean} ({min(values):.3f} - {max(values):.3f})"
+    mean, least, greatest = (f"{value:.{decimals}f}" for value in (sum(values) / len(values), min(values), max(values)))
+    return mean if len(values) == 1 else f"{mean} ({least} - {greatest})"
 
 
 def _paragraph(entry: Entry) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -34,6 +33,24 @@ class Least(NamedTuple):
     value: float
 
 
+class Size(NamedTuple):
+    """What the runs of a table are, and on how many test images they are measured.
+
+    Attributes:
+        steps: iterations at quick size. No row takes more than its preset, here and at full size.
+        batch: images an iteration at quick size.
+        images: of a test at quick size.
+        full_images: of a test at full size.
+        full: iterations, and images an iteration, of every row at full size; the presets' own if not given.
+    """
+
+    steps: int
+    batch: int
+    images: int
+    full_images: int
+    full: tuple[int, int] | None = None
+
+
 class Table(NamedTuple):
     """A table of the paper, theirs beside ours.
 
@@ -44,9 +61,9 @@ class Table(NamedTuple):
         rows: of the table.
         unknown_k: whether K that is not told is measured too.
         note: what a reader of the table should know.
+        size: of its runs, where it is not that of the tables of digits.
+        decimals: of the numbers.
         least: what a run must reach; those that don't are told below the table.
-        loops: steps, and images a step, of every row at each budget, quick and full; the presets' own if not given. No
-            row takes more steps than its preset.
     """
 
     command: str
@@ -55,5 +72,6 @@ class Table(NamedTuple):
     rows: tuple[Row, ...]
     unknown_k: bool = False
     note: str = ""
+    size: Size | None = None
+    decimals: int = 3
     least: Least | None = None
-    loops: Mapping[str, tuple[int, int]] | None = None

@@ -19,15 +19,17 @@ from mistnn.data.placed_numbers import holds_numbers
 from mistnn.data.svhn import holds_svhn
 from mistnn.errors import MistError
 from mistnn.models.mist import MistConfig
-from mistnn.models.stn import StnConfig
+from mistnn.models.stn import ColocaliserConfig, StnConfig
 from mistnn.presets import Experiment, evaluate_stored, find_preset, train
+from mistnn.presets.stn_evaluation import ENCODER
 from mistnn.presets.systems import NaturalModelConfig, at_root
 from mistnn.studies.ablation import at
 from mistnn.studies.ledger import QUICK, TABLES, make_entry, read_entry, write_entry
 from mistnn.studies.natural_tables import NATURAL_TABLES
-from mistnn.studies.paper_table import Row, Table
+from mistnn.studies.paper_table import Row, Size, Table
 from mistnn.studies.spair_transfer import IMAGES as CURVE_IMAGES
 from mistnn.studies.spair_transfer import is_transfer, transfer_curve
+from mistnn.studies.stn_encoder import train_encoder
 from mistnn.training.runfolder import CONFIG
 from mistnn.weights import shipped_names
 
@@ -98,6 +100,11 @@ def served(rows: Sequence[Row], root: str | None, say: Callable[[str], None]) ->
     return kept
 
 
+def digits_size() -> Size:
+    """The size of the tables of digits."""
+    return Size(QUICK_STEPS, QUICK_BATCH, QUICK_IMAGES, FULL_IMAGES)
+
+
 def experiment_of(
     row: Row,
     budget: Budget,
@@ -105,7 +112,7 @@ def experiment_of(
     root: str | None,
     factor: float = 1.0,
     backbone: str | None = None,
-    loop: tuple[int, int] | None = None,
+    size: Size | None = None,
 ) -> Experiment:
     """The preset of a row with a seed for its weights and its training scenes, at the size of a budget.
 
@@ -116,13 +123,13 @@ def experiment_of(
         root: where MNIST lies, see ``ScenesConfig``.
         factor: multiplies every learning rate.
         backbone: weights of a backbone, where the row has one; "random" or none for none.
-        loop: steps, and images a step, in place of the budget's own.
+        size: of the runs; that of the tables of digits if not given.
     """
     preset = find_preset(row.name).experiment
-    if loop is None:
-        quick = budget == "quick"
-        loop = (QUICK_STEPS, QUICK_BATCH) if quick else (preset.train.steps, preset.train.batch_size)
-    steps, batch = min(loop[0], preset.train.steps), loop[1]
+    size = digits_size() if size is None else size
+    own = (preset.train.steps, preset.train.batch_size)
+    steps, batch = (size.steps, size.batch) if budget == "quick" else size.full or own
+    steps = min(steps, preset.train.steps)
     changed = at(preset, seed, steps)
     rates = [field.name for field in dataclasses.fields(changed.step) if field.name.endswith("rate")]
     scaled = {name: getattr(changed.step, name) * factor for name in rates}
@@ -188,6 +195,8 @@ def run_table(
         )
     filler = _Filler(table, budget, results, runs, root, say, backbone)
     rows = served(rows_of(table, only), root, say)
+    if any(isinstance(find_preset(row.name).experiment.model, ColocaliserConfig) for row in rows):
+        train_encoder(runs / ENCODER, root, say)
     if jobs > 1:
         filler.train_together(rows, seeds, jobs)
     return sum(filler.fill(row, seeds) for row in rows)
@@ -204,6 +213,11 @@ class _Filler:
     root: str | None
     say: Callable[[str], None]
     backbone: str | None
+
+    @property
+    def size(self) -> Size:
+        """Of its runs."""
+        return digits_size() if self.table.size is None else self.table.size
 
     def train_together(self, rows: Sequence[Row], seeds: int, jobs: int) -> None:
         """Trains what some rows lack, several at a time: first what the searches need, then the rest."""
@@ -267,7 +281,7 @@ class _Filler:
         if not lacking:
             return 0
         factor = self._factor(row)
-        images = QUICK_IMAGES if self.budget == "quick" else FULL_IMAGES
+        images = self.size.images if self.budget == "quick" else self.size.full_images
         if self.budget == "full" and self.table in NATURAL_TABLES:
             images = sys.maxsize  # all test images of the folder
         for seed in lacking:
@@ -304,8 +318,9 @@ class _Filler:
         return self.runs / (quick if self.budget == "quick" else f"{row.name}-seed{seed}")
 
     def _training(self, row: Row, seed: int, factor: str) -> tuple[Experiment, Path]:
-        loop = None if self.table.loops is None else self.table.loops[self.budget]
-        changed = experiment_of(row, self.budget, seed, self.root, FACTORS[factor], self.backbone, loop)
+        changed = experiment_of(row, self.budget, seed, self.root, FACTORS[factor], self.backbone, self.size)
+        if isinstance(changed.model, ColocaliserConfig):
+            changed = dataclasses.replace(changed, start_from=str(self.runs / ENCODER))
         return changed, self._out(row, seed, factor)
 
     def _trained(self, row: Row, seed: int, factor: str) -> Path:
@@ -346,8 +361,7 @@ class _Filler:
     def _note(self, row: Row, factor: str) -> str:
         if self.budget == "full":
             return ""
-        steps, batch = (QUICK_STEPS, QUICK_BATCH) if self.table.loops is None else self.table.loops[self.budget]
-        size = f"Quick size: {steps} steps of {batch} images, not the paper's."
+        size = f"Quick size: {self.size.steps} steps of {self.size.batch} images, not the paper's."
         rates = f" Learning rates {factor} of the preset's, of {', '.join(FACTORS)} the best on validation scenes."
         return size + (rates if _reads(row) else "")
 

@@ -1,5 +1,6 @@
 """Pictures: functions that take records and return a matplotlib ``Figure``; matplotlib loads when one is drawn."""
 
+from mistnn.viz.animation import save_animation
 from mistnn.viz.comparison import draw_comparison
 from mistnn.viz.cost import CandidatePoint, CostPoint, draw_candidates, draw_cost
 from mistnn.viz.counts import draw_counts, draw_histogram
@@ -43,5 +44,6 @@ __all__ = [
     "missed_truth",
     "picture_to_png",
     "residual",
+    "save_animation",
     "save_figure",
 ]

@@ -146,6 +146,12 @@ def _stn() -> Kind:
     return Kind(StnConfig, StnClassifier)
 
 
+def _colocaliser() -> Kind:
+    from mistnn.models.stn import Colocaliser, ColocaliserConfig
+
+    return Kind(ColocaliserConfig, Colocaliser)
+
+
 KINDS: Mapping[str, Callable[[], Kind]] = {
     "mist": _mist,
     "grid": _grid,
@@ -158,6 +164,7 @@ KINDS: Mapping[str, Callable[[], Kind]] = {
     "natural-mist": _natural_mist,
     "natural-xie20": _natural_xie20,
     "stn": _stn,
+    "colocaliser": _colocaliser,
 }
 """Every kind of model this package can load. Behind a function, so that reading a configuration builds no network."""
 

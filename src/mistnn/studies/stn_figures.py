@@ -1,0 +1,161 @@
+"""Figures of Spatial Transformer Networks: what is seen, what each transformer looks at, how co-localisation goes."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mistnn.data import CommonObjectConfig, CommonObjects, DistortedConfig, DistortedDigits
+from mistnn.data.distorted import Distortion
+from mistnn.errors import MistError
+from mistnn.models.stn import Colocaliser, StnClassifier
+from mistnn.presets import find_preset, restore, train
+from mistnn.presets.stn import CANVAS
+from mistnn.presets.stn_evaluation import ENCODER
+from mistnn.records import Detections
+from mistnn.studies.demo import right_detections
+from mistnn.viz import draw_comparison, draw_samples, draw_scenes
+from mistnn.weights import load_model
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+EXAMPLES = 6
+"""Test images in the figure of addition; the paper shows one."""
+COLUMNS = 8
+TITLES: dict[Distortion, str] = {
+    "r": "R, rotated",
+    "rts": "RTS, rotated, translated, scaled",
+    "p": "P, projected",
+    "e": "E, elastic",
+    "tc": "TC, translated in clutter",
+}
+COLOCALISATION = "stn-coloc-tc-8"
+"""The digit of the paper's figure 1."""
+SHOWN = 3
+"""Images of figure 1, as in the paper."""
+MOMENTS = (0, 20, 40, 60, 90, 120, 180, 300)
+"""Steps of figure 1."""
+FRAME_EVERY = 10
+"""Steps between two frames of the animation: a line of the log."""
+
+
+class Animated(NamedTuple):
+    """A figure, and how it came about.
+
+    Attributes:
+        figure: some moments.
+        frames: every moment.
+    """
+
+    figure: Figure
+    frames: tuple[Figure, ...]
+
+
+def stn_samples(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
+    """A sheet of distorted test digits; the model plays no part.
+
+    Reference: S003, section 1.3.
+    """
+    sheets = {}
+    for distortion, title in TITLES.items():
+        config = DistortedConfig(distortion, CANVAS[distortion], seed=0 if seed is None else seed, root=root)
+        digits = DistortedDigits(config, "test", COLUMNS)
+        sheets[title] = [digits[index] for index in range(COLUMNS)]
+    return draw_samples(sheets, boxes=False)
+
+
+def figure_addition(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
+    """What each transformer looks at: the channels of some test images, and what is made of them.
+
+    Raises:
+        MistError: without a run, or with one that has no spatial transformer.
+
+    Reference: S003, table 1, right.
+    """
+    if model is None:
+        raise MistError("stn-addition shows a trained network: give --model RUN, a run of stn-2xfcn-tps-addition")
+    network, data = load_model(model), restore(model).data
+    if not isinstance(network, StnClassifier) or not isinstance(data, DistortedConfig) or network.transformers is None:
+        raise MistError(f"{model} has no spatial transformer to show: give a run of a preset such as stn-2xfcn-...")
+    data = dataclasses.replace(data, root=root, seed=data.seed if seed is None else seed)
+    images = DistortedDigits(data, "test", EXAMPLES).batch(range(EXAMPLES)).images
+    with torch.inference_mode():
+        done = network(images)
+    sums = done.logits.argmax(1).tolist()
+    rows = []
+    for index, image in enumerate(images):
+        row = {f"channel {number}": channel[None] for number, channel in enumerate(image, 1)}
+        for place, warp in enumerate(done.warps, 1):
+            row |= {f"ST {place}, {number}": one[None] for number, one in enumerate(warp.features[index], 1)}
+        rows.append(row | {f"says {sums[index]}": image.amax(0, keepdim=True)})
+    return draw_comparison(rows)
+
+
+def figure_colocalisation(
+    model: str | Path | None = None, seed: int | None = None, root: str | None = None, steps: int | None = None
+) -> Animated:
+    """How the windows of three images find what all hundred have in common; trains.
+
+    Args:
+        model: a run of the encoder's preset.
+        seed: of images and weights; 0 if not given.
+        root: where MNIST lies.
+        steps: of the training; the preset's if not given.
+
+    Raises:
+        MistError: without an encoder.
+
+    Reference: S003, figure 1.
+    """
+    if model is None:
+        raise MistError(f"stn-colocalisation needs an encoder: `mist train {ENCODER}`, and give --model runs/{ENCODER}")
+    preset = find_preset(COLOCALISATION).experiment
+    seed, steps = 0 if seed is None else seed, preset.train.steps if steps is None else steps
+    assert isinstance(preset.data, CommonObjectConfig)
+    data = dataclasses.replace(preset.data, root=root, seed=seed)
+    experiment = dataclasses.replace(
+        preset,
+        data=data,
+        step=dataclasses.replace(preset.step, decay_steps=steps),
+        train=dataclasses.replace(preset.train, seed=seed, steps=steps, log_every=FRAME_EVERY, evaluate_every=0),
+        evaluation_images=0,
+        start_from=str(model),
+    )
+    images = CommonObjects(data, "test", SHOWN)
+    batch, history = images.batch(range(SHOWN)), dict[int, list[Detections]]()
+
+    def look(step: int, network: nn.Module) -> None:
+        assert isinstance(network, Colocaliser)
+        device = next(network.parameters()).device
+        found = network.explain(batch.images.to(device), 1).detections
+        history[step] = [Detections(one.boxes.cpu(), one.scores.cpu(), None) for one in found]
+
+    with tempfile.TemporaryDirectory() as folder:
+        if train(experiment, Path(folder) / "run", observe=look).interrupted:
+            raise KeyboardInterrupt
+    moments = [step for step in MOMENTS if step in history and step < steps] + [steps]
+    assert batch.boxes is not None
+    boxes = batch.boxes
+    frames = tuple(_windows(batch.images, boxes, {step: found}) for step, found in history.items())
+    return Animated(_windows(batch.images, boxes, {step: history[step] for step in moments}), frames)
+
+
+def _windows(images: Tensor, boxes: list[Tensor], history: dict[int, list[Detections]]) -> Figure:
+    """A row an image and a column a step; of a single step, one row of images."""
+    cells = [(row, step) for row in range(len(images)) for step in history]
+    found = [history[step][row] for row, step in cells]
+    return draw_scenes(
+        [images[row] for row, _ in cells],
+        found,
+        [boxes[row] for row, _ in cells],
+        columns=max(len(history), len(images) if len(history) == 1 else 1),
+        correct=[right_detections(one, boxes[row], None) for one, (row, _) in zip(found, cells, strict=True)],
+        titles=[f"step {step}" for _, step in cells],
+        inches=1.4,
+    )

@@ -1,0 +1,138 @@
+"""Co-localisation: the loss by hand, the window's bounds, the step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from mistnn.data import CommonObjectConfig, CommonObjects
+from mistnn.errors import MistError
+from mistnn.models.stn import Colocaliser, ColocaliserConfig, ColocaliseStep, ColocaliseStepConfig, StnConfig
+from mistnn.ops.losses import common_object_loss
+
+TINY = ColocaliserConfig(side=30, encoder=StnConfig("cnn", 4, side=24))
+
+
+def build(seed: int = 0) -> Colocaliser:
+    torch.manual_seed(seed)
+    return Colocaliser(TINY)
+
+
+def images(count: int = 6) -> torch.Tensor:
+    return CommonObjects(CommonObjectConfig(3, 2, 40, 30, "embedded"), "train", None).batch(range(count)).images
+
+
+def test_loss_by_hand() -> None:
+    own = torch.tensor([[0.0, 0.0], [1.0, 2.0], [3.0, 0.0]])
+    other = torch.tensor([[3.0, 4.0], [1.0, 2.0], [3.0, 1.0]])
+    random = torch.tensor([[0.0, 5.0], [1.0, 0.0], [3.0, 0.5]])
+    # 25 - 25 + 1; 0 - 4 + 1 below 0; 1 - 0.25 + 1.
+    assert common_object_loss(own, other, random).tolist() == [1.0, 0.0, 1.75]
+    assert common_object_loss(own, other, random, 5.0).tolist() == [5.0, 1.0, 5.75]
+
+
+def test_loss_is_equation_1_by_loops() -> None:
+    draws = torch.randn(3, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    own, other, random = draws
+    expected = []
+    for n in range(5):
+        near = sum((own[n, i] - other[n, i]) ** 2 for i in range(7))
+        far = sum((own[n, i] - random[n, i]) ** 2 for i in range(7))
+        expected.append(max(torch.zeros(()).double(), near - far + 2.0))
+    torch.testing.assert_close(common_object_loss(own, other, random, 2.0), torch.stack(expected))
+    assert torch.autograd.gradcheck(lambda a: common_object_loss(*a, 2.0), draws)
+
+
+@pytest.mark.plain
+def test_loss_of_other_shapes() -> None:
+    with pytest.raises(ValueError, match=r"three times \(batch, numbers\)"):
+        common_object_loss(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 4))
+
+
+def test_the_papers_localisation_network() -> None:
+    """114,000 parameters with 4 pixels of padding, where the text says "4 pixel stride" and "100k"."""
+    window = Colocaliser(ColocaliserConfig()).transformer.localisation
+    assert sum(part.numel() for part in window.parameters()) == 113_659
+    shapes = [tuple(part.shape) for part in window.parameters() if part.dim() > 1]
+    assert shapes == [(8, 1, 9, 9), (8, 8 * 42 * 42), (8, 8), (3, 8)]
+
+
+def test_windows_start_in_the_middle_and_stay_inside() -> None:
+    model = build().eval()
+    born = model(images()).parameters[:, 0]
+    torch.testing.assert_close(born, torch.tensor([[0.5, 0.0, 0.0]]).expand(6, 3), atol=1e-6, rtol=0)
+    for part in model.transformer.localisation.parameters():
+        nn.init.normal_(part, std=2.0)
+    warp = model(images(40))
+    scale, place = warp.parameters[:, 0, 0], warp.parameters[:, 0, 1:]
+    assert scale.min() >= 0.2 - 1e-6 and scale.max() <= 0.6 + 1e-6 and scale.std() > 0.01
+    assert (scale[:, None] + place.abs()).max() <= 1 + 1e-6 and float(warp.outside.max()) == 0
+
+
+def test_boxes_are_the_windows() -> None:
+    model = build().eval()
+    nn.init.normal_(model.transformer.localisation.layers[-1].weight, std=0.3)  # pyright: ignore
+    found, warp = model.explain(images(), 1), model(images())
+    for one, window in zip(found.detections, warp.parameters[:, 0], strict=True):
+        scale, x, y = window.tolist()
+        assert one.boxes[0].tolist() == pytest.approx([15 + 15 * x, 15 + 15 * y, 30 * scale, 30 * scale], abs=1e-4)
+    assert model.most(30, 30) == 1 and model.most(31, 30) == 0
+
+
+def test_random_crops_lie_inside() -> None:
+    model, ones = build(), torch.ones(200, 1, 30, 30)
+    crops = model.random_crops(ones, torch.full((200,), 0.5))
+    assert crops.shape == (200, 1, 24, 24) and crops.min() > 0.5, "only the outermost half pixel fades"
+    ramp = torch.arange(30.0).expand(200, 1, 30, 30)
+    middles = model.random_crops(ramp, torch.full((200,), 0.5)).mean((1, 2, 3))
+    assert abs(float(middles.mean()) - 14.5) < 1 and middles.min() < 8.5 and middles.max() > 20.5
+
+
+def test_descriptors() -> None:
+    model, crops = build().eval(), torch.rand(9, 1, 24, 24)
+    model.measure(crops)
+    done = model.encoder(crops)
+    whole = torch.cat((done.hidden[0].flatten(1), done.hidden[1].flatten(1), done.logits), dim=1)
+    torch.testing.assert_close(model.describe(crops, opening=True), whole / whole.norm(dim=1, keepdim=True))
+    plain = model.describe(crops, opening=False)
+    assert float(plain.square().sum(1).mean()) == pytest.approx(1, rel=1e-4)
+    torch.testing.assert_close(plain / plain[0].norm(), whole / whole[0].norm())
+
+
+@pytest.mark.parametrize("opening", [0, 100])
+def test_only_the_localiser_learns(opening: int) -> None:
+    step = ColocaliseStep(build(), ColocaliseStepConfig(opening=opening, margin=10.0))
+    before = {name: value.clone() for name, value in step.model.state_dict().items()}
+    batch = CommonObjects(CommonObjectConfig(3, 2, 40, 30, "embedded"), "train", None).batch(range(8))
+    logged = [step(batch, iteration) for iteration in range(3)]
+    assert set(logged[0]) == {"loss", "window"} and logged[0]["window"] == pytest.approx(0.5)
+    changed = {name for name, value in step.model.state_dict().items() if not torch.equal(value, before[name])}
+    learnt = {name for name, _ in step.model.transformer.named_parameters()}
+    assert changed == {f"transformer.{name}" for name in learnt}
+    assert all(part.grad is None for part in step.model.encoder.parameters())
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"side": 8}, "side=8 is too small"),
+        ({"least": 0.5}, "each above the one before"),
+        ({"most": 1.5}, "each above the one before"),
+        ({"encoder": StnConfig("fcn", side=28)}, "must be a plain CNN"),
+    ],
+)
+def test_bad_localisers(given: dict[str, object], said: str) -> None:
+    with pytest.raises(MistError, match=said):
+        ColocaliserConfig(**given)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({"rate": 0.0}, "rate=0.0"), ({"margin": 0.0}, "margin=0.0"), ({"opening": -1}, "opening=-1")],
+)
+def test_bad_steps(given: dict[str, object], said: str) -> None:
+    with pytest.raises(MistError, match=said):
+        ColocaliseStepConfig(**given)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,132 @@
+"""Tables and figures of the spatial transformer paper, at a size that takes seconds."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mistnn.data import CommonObjectConfig, DistortedConfig
+from mistnn.errors import MistError
+from mistnn.models.stn import ColocaliserConfig, ColocaliseStepConfig, StnConfig, StnStepConfig
+from mistnn.nn.spatial_transformer import TransformConfig
+from mistnn.presets import PRESETS, Experiment, Preset, train
+from mistnn.presets.stn_evaluation import ENCODER
+from mistnn.studies import ledger, stn_encoder, stn_figures, stn_tables, tables
+from mistnn.studies.figures import draw_figure
+from mistnn.studies.ledger import QUICK, read_ledger, table_lines
+from mistnn.studies.paper_table import Row, Size, Table
+from mistnn.studies.tables import run_table
+from mistnn.training import TrainConfig
+
+ENCODER_MODEL = StnConfig("cnn", 4, side=24)
+LOOP = TrainConfig(steps=4, batch_size=4, threads=1)
+TINY = {
+    "tiny-addition": Experiment(
+        StnConfig("fcn", 6, 2, TransformConfig("tps"), halve=True, channels=2, side=14, classes=19),
+        DistortedConfig("rts", 14, 2, "embedded"),
+        StnStepConfig(decay_steps=4),
+        LOOP,
+        0,
+    ),
+    ENCODER: Experiment(ENCODER_MODEL, DistortedConfig("t", 24, source="embedded"), StnStepConfig(decay=1.0), LOOP, 0),
+    "tiny-coloc": Experiment(
+        ColocaliserConfig(side=30, encoder=ENCODER_MODEL),
+        CommonObjectConfig(3, 2, 12, 30, "embedded"),
+        ColocaliseStepConfig(),
+        LOOP,
+        0,
+    ),
+}
+SIZE = Size(steps=3, batch=4, images=10, full_images=12)
+
+
+@pytest.fixture(autouse=True)
+def _tiny_presets(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = {name: Preset(name, "", experiment) for name, experiment in TINY.items()}
+    for module in (tables, ledger, stn_encoder, stn_figures):
+        monkeypatch.setattr(module, "find_preset", lambda name: {**PRESETS, **tiny}[name])
+
+
+def test_addition_is_trained_at_its_own_size_and_measured(tmp_path: Path) -> None:
+    row = Row("2xST-FCN", "two digits", "tiny-addition", (0.058,))
+    table = Table("stn-tiny", "Tiny", ("error",), (row,), size=SIZE, decimals=4)
+    assert run_table(table, "quick", 2, tmp_path / "results", tmp_path / "runs", say=lambda text: None) == 2
+    entries = read_ledger(tmp_path / "results")
+    assert [(entry.steps, entry.batch_size, entry.images, entry.train_seed) for entry in entries] == [
+        (3, 4, 10, 0),
+        (3, 4, 10, 1),
+    ]
+    assert all(set(entry.metrics) == {"error", "images", "outside_1", "outside_2"} for entry in entries)
+    assert "Quick size: 3 steps of 4 images" in entries[0].note
+    shown = table_lines(table, entries, QUICK)[2]
+    mean = sum(entry.metrics["error"] for entry in entries) / 2
+    assert f"| 0.0580 | {mean:.4f} (" in shown
+
+
+def test_co_localisation_trains_its_encoder_once(tmp_path: Path) -> None:
+    row, said = Row("digit 3", "TC", "tiny-coloc", (None,)), list[str]()
+    table = Table("stn-tiny", "Tiny", ("iou50",), (row,), size=SIZE)
+    for _ in range(2):
+        run_table(table, "full", 2, tmp_path / "results", tmp_path / "runs", say=said.append)
+    assert sum("trained first" in line for line in said) == 1
+    entries = read_ledger(tmp_path / "results")
+    assert [entry.images for entry in entries] == [12, 12] and all("iou50" in entry.metrics for entry in entries)
+    # The record of what came before is of the encoder.
+    assert "Trained from the weights of" in entries[0].note and entries[0].steps == 4 + 4
+
+
+def test_tables_name_presets_that_are_there() -> None:
+    for table in stn_tables.STN_TABLES:
+        assert all(row.name in PRESETS for row in table.rows)
+        assert len({row.name for row in table.rows}) == len(table.rows)
+    distorted = {row.name: row.paper[0] for row in stn_tables.STN_DISTORTED.rows}
+    assert distorted["stn-cnn-affine-rts"] == 0.005 and distorted["stn-fcn-tc"] == 0.132 and len(distorted) == 40
+
+
+def test_addition_figure(tmp_path: Path) -> None:
+    train(TINY["tiny-addition"], tmp_path / "run")
+    png, pdf = draw_figure("stn-addition", tmp_path / "run", tmp_path / "out")
+    with Image.open(png) as picture:
+        assert picture.width > 500
+    assert pdf.read_bytes().startswith(b"%PDF")
+
+
+def test_colocalisation_moves(tmp_path: Path) -> None:
+    train(TINY[ENCODER], tmp_path / "encoder")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(stn_figures, "COLOCALISATION", "tiny-coloc")
+        patched.setattr(stn_figures, "FRAME_EVERY", 2)
+        files = draw_figure("stn-colocalisation", tmp_path / "encoder", tmp_path / "out", steps=5)
+        again = draw_figure("stn-colocalisation", tmp_path / "encoder", tmp_path / "out", steps=5)
+    assert [file.name for file in files] == [
+        "stn-colocalisation.png",
+        "stn-colocalisation.pdf",
+        "stn-colocalisation.gif",
+        "stn-colocalisation-frames",
+    ]
+    assert sorted(file.name for file in files[3].iterdir()) == ["0000.png", "0001.png", "0002.png", "0003.png"]
+    with Image.open(files[2]) as moving:
+        assert moving.n_frames >= 2
+    assert files == again
+
+
+def test_mistakes(tmp_path: Path) -> None:
+    for name, said in (("stn-addition", "give --model RUN"), ("stn-colocalisation", "mist train stn-coloc-encoder")):
+        with pytest.raises(MistError, match=said):
+            draw_figure(name, None, tmp_path / "out")
+    with pytest.raises(MistError, match="has no spatial transformer to show"):
+        draw_figure("stn-addition", "mist-mnist-3", tmp_path / "out")
+    with pytest.raises(MistError, match="--steps 3 is for the figures that train, fig7 and stn-colocalisation"):
+        draw_figure("stn-addition", None, tmp_path / "out", steps=3)
+    coloc = TINY["tiny-coloc"]
+    with pytest.raises(MistError, match="needs an encoder that tells digits apart"):
+        train(coloc, tmp_path / "run")
+    train(dataclasses.replace(TINY[ENCODER], model=StnConfig("cnn", 5, side=24)), tmp_path / "other")
+    with pytest.raises(MistError, match="is not the encoder of model.encoder"):
+        train(dataclasses.replace(coloc, start_from=str(tmp_path / "other")), tmp_path / "run")
+    with pytest.raises(MistError, match="model.side=30, but data.canvas=31"):
+        data = dataclasses.replace(coloc.data, canvas=31)
+        train(dataclasses.replace(coloc, data=data, start_from="somewhere"), tmp_path / "run")
