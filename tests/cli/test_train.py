@@ -14,7 +14,15 @@ from safetensors.torch import save_file
 
 import mistnn
 from mistnn.cli.main import main
-from mistnn.data import DistortedConfig, NaturalConfig, NumbersConfig, ScenesConfig, SvhnConfig
+from mistnn.data import (
+    CubConfig,
+    DistortedConfig,
+    NaturalConfig,
+    NumberCropsConfig,
+    NumbersConfig,
+    ScenesConfig,
+    SvhnConfig,
+)
 from mistnn.presets import PRESETS
 from tests.cli.runs import TINY, logged, only_line, read_config, train_tiny
 from tests.data.folders import make_folder
@@ -23,8 +31,9 @@ Captured = pytest.CaptureFixture[str]
 CHECKPOINT = Path("checkpoint") / "state.safetensors"
 
 
-ON_FILES = SvhnConfig | NumbersConfig | NaturalConfig
-"""Presets on these are trained in tests/presets/test_house_numbers.py and tests/cli/test_natural.py."""
+ON_FILES = SvhnConfig | NumbersConfig | NaturalConfig | NumberCropsConfig | CubConfig
+"""Presets on these are trained in tests/presets/test_house_numbers.py, test_stn_numbers.py, test_stn_birds.py and
+tests/cli/test_natural.py."""
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 from mistnn.data import (
-    DistortedConfig,
     FolderConfig,
     GaborConfig,
     NaturalConfig,
@@ -19,10 +18,9 @@ from mistnn.data.own_folder import read_folder
 from mistnn.errors import MistError
 from mistnn.models.mist import MistConfig, StepConfig
 from mistnn.models.rivals import Xie20Config
-from mistnn.models.stn import StnConfig
 from mistnn.presets import natural_evaluation
 from mistnn.presets.stn_evaluation import check_classifier
-from mistnn.presets.systems import NaturalModelConfig
+from mistnn.presets.systems import ClassifiedConfig, ClassifierConfig, NaturalModelConfig
 
 if TYPE_CHECKING:
     from mistnn.presets.experiment import Experiment
@@ -39,7 +37,7 @@ def check(experiment: Experiment) -> None:
             f"evaluation_images={experiment.evaluation_images} is negative: give 0 to measure nothing while training"
         )
     model, data = experiment.model, experiment.data
-    if isinstance(data, DistortedConfig) or isinstance(model, StnConfig):
+    if isinstance(data, ClassifiedConfig) or isinstance(model, ClassifierConfig):
         check_classifier(model, data)
         return
     if isinstance(data, FolderConfig):

@@ -20,6 +20,7 @@ from mistnn.data.own_folder import read_folder
 from mistnn.errors import MistError
 from mistnn.models.mist import Mist, MistConfig, NaturalMist, StepConfig
 from mistnn.models.rivals import NaturalXie20
+from mistnn.models.stn import BirdClassifier
 from mistnn.presets import natural_evaluation
 from mistnn.presets.checks import check
 from mistnn.presets.evaluation import evaluate
@@ -137,6 +138,8 @@ def build(experiment: Experiment, resume: bool = False) -> SceneStep:
     model = build_model(experiment.model)
     if isinstance(model, NaturalMist | NaturalXie20) and experiment.start_from is None and not resume:
         model.backbone.load_pretrained()
+    if isinstance(model, BirdClassifier) and experiment.start_from is None and not resume:
+        model.load_pretrained()
     if experiment.start_from is not None and not resume:  # a resumed run has its own weights
         wanted, found = model.state_dict(), load_model(experiment.start_from).state_dict()
         if {name: value.shape for name, value in wanted.items()} != {
@@ -183,7 +186,7 @@ def train(
     if observe is not None and not resume:
         observe(0, step.model)
 
-    if isinstance(step.model, NaturalMist | NaturalXie20) and not goes_on and on_note is not None:
+    if isinstance(step.model, NaturalMist | NaturalXie20 | BirdClassifier) and not goes_on and on_note is not None:
         natural_evaluation.note_random_backbone(experiment.model, experiment.start_from, on_note)
     watch = OffCentreWatch(_watched_box(experiment), on_note if on_note is not None else lambda note: None)
 

@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import PurePath
 
 from mistnn.data import (
+    CubConfig,
+    CubImages,
     DistortedConfig,
     DistortedDigits,
     FolderConfig,
@@ -14,6 +16,8 @@ from mistnn.data import (
     GaborNoise,
     NaturalConfig,
     NaturalImages,
+    NumberCrops,
+    NumberCropsConfig,
     NumbersConfig,
     PlacedNumbers,
     Scenes,
@@ -51,7 +55,16 @@ from mistnn.models.rivals import (
     Zha18Step,
     Zha18StepConfig,
 )
-from mistnn.models.stn import StnClassifier, StnConfig, StnStep, StnStepConfig
+from mistnn.models.stn import (
+    BirdClassifier,
+    BirdsConfig,
+    NumberReader,
+    NumberReaderConfig,
+    StnClassifier,
+    StnConfig,
+    StnStep,
+    StnStepConfig,
+)
 
 NaturalModelConfig = NaturalMistConfig | NaturalXie20Config
 """A system for photographs."""
@@ -59,7 +72,10 @@ NaturalModelConfig = NaturalMistConfig | NaturalXie20Config
 SceneModelConfig = MistConfig | GridConfig | ChannelwiseConfig | Xie20Config | Zha18Config | NaturalModelConfig
 """A system that finds objects; which one, is told by the fields of the configuration, here and in the next three."""
 
-ModelConfig = SceneModelConfig | StnConfig
+ClassifierConfig = StnConfig | NumberReaderConfig | BirdsConfig
+"""A system that says what an image shows, and finds no objects."""
+
+ModelConfig = SceneModelConfig | ClassifierConfig
 """Any system."""
 
 TrainingStepConfig = (
@@ -67,18 +83,34 @@ TrainingStepConfig = (
 )
 """How it is trained."""
 
-DataConfig = ScenesConfig | GaborConfig | FolderConfig | SvhnConfig | NumbersConfig | NaturalConfig | DistortedConfig
+ClassifiedConfig = DistortedConfig | NumberCropsConfig | CubConfig
+"""Images for a classifier."""
+
+DataConfig = ScenesConfig | GaborConfig | FolderConfig | SvhnConfig | NumbersConfig | NaturalConfig | ClassifiedConfig
 """Images that are made on the fly, a folder of them, or a built folder of photographs; which kind, is told by the
 fields of the configuration."""
 
-DataSet = Scenes | GaborNoise | FolderImages | SvhnImages | PlacedNumbers | NaturalImages | DistortedDigits
+DataSet = (
+    Scenes
+    | GaborNoise
+    | FolderImages
+    | SvhnImages
+    | PlacedNumbers
+    | NaturalImages
+    | DistortedDigits
+    | NumberCrops
+    | CubImages
+)
 """One split of them."""
 
 
 SceneModel = Mist | Grid | Channelwise | Xie20 | Zha18 | NaturalMist | NaturalXie20
 """A network that is measured: ``explain`` gives its K objects of each image and the images redrawn."""
 
-AnyModel = SceneModel | StnClassifier
+Classifier = StnClassifier | NumberReader | BirdClassifier
+"""A network that says what an image shows."""
+
+AnyModel = SceneModel | Classifier
 """The network of any system."""
 
 SceneStep = LiftedStep | SupervisedStep | RivalStep | Zha18Step | NaturalStep | StnStep
@@ -107,6 +139,10 @@ def open_data(data: DataConfig, split: Split, length: int | None) -> DataSet:
             return NaturalImages(data, split, length)
         case DistortedConfig():
             return DistortedDigits(data, split, length)
+        case NumberCropsConfig():
+            return NumberCrops(data, split, length)
+        case CubConfig():
+            return CubImages(data, split, length)
 
 
 def size_of(data: ScenesConfig | GaborConfig | SvhnConfig | NumbersConfig | DistortedConfig) -> tuple[int, int]:
@@ -133,11 +169,15 @@ def kind_of(model: ModelConfig) -> str:
             return "natural-xie20"
         case StnConfig():
             return "stn"
+        case NumberReaderConfig():
+            return "stn-numbers"
+        case BirdsConfig():
+            return "stn-birds"
 
 
 def without_paths(model: ModelConfig) -> ModelConfig:
     """The configuration as it is stored: of a file of weights the name alone, for its place is of this machine."""
-    if not isinstance(model, NaturalModelConfig) or model.backbone.weights is None:
+    if not isinstance(model, NaturalModelConfig | BirdsConfig) or model.backbone.weights is None:
         return model
     name = PurePath(model.backbone.weights).name
     return dataclasses.replace(model, backbone=dataclasses.replace(model.backbone, weights=name))
@@ -162,6 +202,10 @@ def build_model(config: ModelConfig) -> AnyModel:
             return NaturalXie20(config)
         case StnConfig():
             return StnClassifier(config)
+        case NumberReaderConfig():
+            return NumberReader(config)
+        case BirdsConfig():
+            return BirdClassifier(config)
 
 
 def build_step(model: AnyModel, config: TrainingStepConfig) -> SceneStep:
@@ -181,7 +225,7 @@ def build_step(model: AnyModel, config: TrainingStepConfig) -> SceneStep:
     elif isinstance(model, Zha18):
         if isinstance(config, Zha18StepConfig):
             return Zha18Step(model, config)
-    elif isinstance(model, StnClassifier):
+    elif isinstance(model, Classifier):
         if isinstance(config, StnStepConfig):
             return StnStep(model, config)
     elif isinstance(config, RivalStepConfig):

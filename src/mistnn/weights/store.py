@@ -127,6 +127,18 @@ def _stn() -> Kind:
     return Kind(StnConfig, StnClassifier)
 
 
+def _stn_numbers() -> Kind:
+    from mistnn.models.stn import NumberReader, NumberReaderConfig
+
+    return Kind(NumberReaderConfig, NumberReader)
+
+
+def _stn_birds() -> Kind:
+    from mistnn.models.stn import BirdClassifier, BirdsConfig
+
+    return Kind(BirdsConfig, BirdClassifier)
+
+
 KINDS: Mapping[str, Callable[[], Kind]] = {
     "mist": _mist,
     "grid": _grid,
@@ -136,6 +148,8 @@ KINDS: Mapping[str, Callable[[], Kind]] = {
     "natural-mist": _natural_mist,
     "natural-xie20": _natural_xie20,
     "stn": _stn,
+    "stn-numbers": _stn_numbers,
+    "stn-birds": _stn_birds,
 }
 """Every kind of model this package can load. Behind a function, so that reading a configuration builds no network."""
 
