@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mistnn.metrics import COCO_THRESHOLDS, average_precision
+from mistnn.metrics import COCO_THRESHOLDS, AveragePrecision, average_precision
+from mistnn.records import Detections
 from tests.metrics.scenes import as_tensors, images, random_images
 from tests.reference import metrics as reference
 
@@ -137,3 +138,16 @@ def test_float32_scores_rank_as_given():
     cases = as_tensors([([BOX, FAR], [0.9, 0.8], [1, 1], [BOX], [1])])
     detections = [cases[0][0]._replace(scores=torch.tensor([0.8, 0.9]))]
     assert average_precision(detections, *cases[1:]) == (0.5,)
+
+
+def test_strict_wants_more_than_the_threshold() -> None:
+    """A detection that covers exactly half of an object's box, at a threshold of a half."""
+    found = [Detections(torch.tensor([[1.0, 0.5, 2, 1]]), torch.ones(1))]
+    boxes = [torch.tensor([[0.5, 0.5, 1.0, 1.0]])]
+    assert average_precision(found, boxes, class_aware=False) == (1.0,)
+    assert average_precision(found, boxes, class_aware=False, strict=True) == (0.0,)
+    assert average_precision(found, boxes, thresholds=(0.49,), class_aware=False, strict=True) == (1.0,)
+    for strict, expected in ((False, 1.0), (True, 0.0)):
+        metric = AveragePrecision(class_aware=False, points=11, strict=strict)
+        metric.update(found, boxes)
+        assert metric.compute() == {"ap50": expected}

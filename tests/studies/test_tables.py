@@ -219,9 +219,8 @@ def test_only() -> None:
     ]  # fmt: skip
     assert [row.name for row in rows_of(TABLES[1], "mist-mnist-hard")] == ["mist-mnist-hard"]
     assert len(rows_of(TABLES[0], None)) == len(TABLES[0].rows)
-    with pytest.raises(MistError, match="not in the package yet"):
-        rows_of(TABLES[0], "esl16")
-    with pytest.raises(MistError, match="no such system or preset; it has MIST, Grid, Ch.-wise, Zha18"):
+    assert [row.name for row in rows_of(TABLES[0], "esl16")] == ["esl16-mnist-easy", "esl16-mnist-hard"]
+    with pytest.raises(MistError, match=r"no such system or preset; it has MIST, Grid, Ch.-wise, Esl16 \(AIR\), Zha18"):
         rows_of(TABLES[0], "spair")
     with pytest.raises(MistError, match="no table is called.*table1"):
         find_table("table7")

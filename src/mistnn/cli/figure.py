@@ -29,6 +29,9 @@ Draws a figure of MIST (CVPR 2021) with a trained model, as PNG and PDF.
   fig8     boxes and synthesis on scenes of unevenly placed digits
   readers  boxes and classes of the systems of Tables 2 and 3 on the same scenes; `--model DIR` as for fig2
   samples  scenes of every kind with their true boxes; needs no model
+  spair-objects  what SPAIR drew: input, boxes numbered by depth (1 is nearest), the picture, each object;
+           `--model RUN` is a run of a preset spair-...
+  spair-transfer  count error and AP of a run of spair-transfer-... on images of 1 to 20 digits
   svhn-fig6  boxes and digits on test images of house numbers; `--model RUN` is a run of mist-svhn or
            mist-numbers, `--data-root` the folder of their images
 
@@ -40,7 +43,8 @@ class Figure:
     """The arguments.
 
     Attributes:
-        name: which figure: fig2, fig3, fig4, fig5, fig6, fig7, fig8, readers, samples, svhn-fig6.
+        name: which figure: fig2, fig3, fig4, fig5, fig6, fig7, fig8, readers, samples, spair-objects,
+            spair-transfer, svhn-fig6.
         model: a run folder, or the name of a shipped model; the figure's own if not given.
         out: folder for the two files, made if it is missing.
         seed: of the scenes; the one of the training run if not given.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ DESCRIPTION = """\
 Trains and measures what a table of the paper or a study lacks, skips what the ledger already holds, goes on where it \
 was stopped, and writes an entry for each run.
 
-  table1      reconstruction without labels: MIST, Grid, Channel-wise, Zha18 (Esl16 is not in the package yet)
+  table1      reconstruction without labels: MIST, Grid, Channel-wise, Esl16, Zha18
   table2      detection and classification: MIST, Channel-wise, Supervised
   table3      lifting against SOFT top-K: MIST, Xie20
   table4      photographs of PASCAL+COCO: MIST, Xie20; needs --data-root, a folder that `mist build pascal-coco` made,
@@ -25,6 +26,11 @@ was stopped, and writes an entry for each run.
   table5      how much the K of the training matters, and K that nobody tells
   svhn        house numbers of two digits: MIST, Supervised, on SVHN's full numbers or, under their own name, on its
               re-assembled test crops, whichever `--data-root` holds
+  air         how many runs of AIR count no, one or two digits, of five unless `--seeds` tells otherwise
+  stn-distorted       distorted MNIST: FCN, CNN, ST-FCN, ST-CNN; a run at quick size is 10,000 steps, of an FCN some
+                      minutes on a core, of a CNN hours
+  stn-addition        MNIST addition: FCN, CNN, ST-FCN, 2xST-FCN; the same
+  stn-colocalisation  co-localisation of each digit without labels, T and TC
   off-centre  how often classification alone settles beside the objects, and what helps:
               objective x start of the heat map x window on the patch, on the demo's scenes
   choices     what the papers leave open in the unlabelled case (scales, code size, width, step of the scale), one at a
@@ -41,8 +47,10 @@ LEDGER, PAGE = Path("results"), Path("docs/results.md")
 """The ledger and the page of its entries, which is made anew after a table where there is such a folder."""
 MOST_JOBS = 4
 """Trainings at a time unless told otherwise: each takes up to 2 GiB."""
+MOST_SEEDS = 1000
 STUDIES = ("off-centre", "choices", "precision", "blood-cells")
-TABLE_NAMES = ("table1", "table2", "table3", "table4", "table5", "voc07", "svhn")
+STN = ("stn-distorted", "stn-addition", "stn-colocalisation")
+TABLE_NAMES = ("table1", "table2", "table3", "table4", "table5", "voc07", "svhn", "air", *STN)
 
 
 @dataclass(frozen=True)
@@ -50,14 +58,14 @@ class Reproduce:
     """The arguments.
 
     Attributes:
-        name: which table or study: table1, table2, table3, table4, table5, voc07, svhn, off-centre, choices, precision
-            or blood-cells.
+        name: which table or study: table1, table2, table3, table4, table5, voc07, svhn, air, stn-distorted,
+            stn-addition, stn-colocalisation, off-centre, choices, precision or blood-cells.
         budget: of a table: quick (stated smaller size) or full (the presets as they are; hours).
-        only: of a table: a word that the rows' presets must contain: grid, channelwise, zha18, xie20, supervised,
-            numbers.
+        only: of a table: a word that the rows' presets must contain: grid, channelwise, esl16, zha18, xie20,
+            supervised, numbers; a distortion or a family of networks, such as rts or fcn.
         ledger: folder of the entries, made if it is missing.
         runs: of a table or the blood cells: folder of the run folders.
-        seeds: how many runs of each row or combination; 1 of a table, 3 of a study if not given.
+        seeds: how many runs of each row or combination; 1 of a table, 5 of air, 3 of a study if not given.
         steps: of a study's runs; the study's own number if not given.
         jobs: of a table: trainings at a time, each with its share of the cores; one a core if not given, at most 4.
         data_root: the folder that holds MNIST, for which the environment variable MIST_DATA stands too; or that of the
@@ -81,14 +89,14 @@ class Reproduce:
         known = (*TABLE_NAMES, *STUDIES)
         if self.name not in known:
             raise MistError(f"no table or study is called {self.name!r}: choose one of {', '.join(known)}")
-        if self.seeds is not None and self.seeds < 1:
-            raise MistError(f"--seeds {self.seeds} runs nothing: give 1 or more")
+        if self.seeds is not None and not 1 <= self.seeds <= MOST_SEEDS:
+            raise MistError(f"--seeds {self.seeds} must be from 1 to {MOST_SEEDS}: how many runs of each row")
         if self.steps is not None and self.steps < 1:
             raise MistError(f"--steps {self.steps} trains nothing: give 1 or more")
         if self.steps is not None and self.name in TABLE_NAMES:
             raise MistError(f"--steps {self.steps}: a table's length is its --budget, quick or full")
-        if self.jobs is not None and self.jobs < 1:
-            raise MistError(f"--jobs {self.jobs} trains nothing: give 1 or more")
+        if self.jobs is not None and not 1 <= self.jobs <= most_jobs():
+            raise MistError(f"--jobs {self.jobs} must be from 1 to {most_jobs()}: trainings at a time, a core each")
         if self.jobs is not None and self.name in STUDIES:
             raise MistError(f"--jobs {self.jobs}: the study {self.name} trains one after the other")
         if self.name == "blood-cells" and self.data_root is None:
@@ -96,13 +104,24 @@ class Reproduce:
                 "blood-cells needs the folder of the BCCD data set, with JPEGImages, Annotations and ImageSets: "
                 "give it with --data-root DIR"
             )
+        if self.only is not None and not self.only.strip():
+            raise MistError("--only is empty: give a word of the rows that are wanted, or leave it away for all")
         if self.only is not None and self.name in STUDIES:
             raise MistError(f"--only {self.only}: the study {self.name} is run whole")
 
     @property
     def runs_each(self) -> int:
         """How many runs of each row or combination."""
-        return self.seeds if self.seeds is not None else 1 if self.name in TABLE_NAMES else 3
+        from mistnn.studies.generative_tables import AIR_RUNS
+
+        if self.seeds is not None:
+            return self.seeds
+        return 3 if self.name in STUDIES else AIR_RUNS if self.name == "air" else 1
+
+
+def most_jobs() -> int:
+    """Trainings that may be asked for at a time: as many as there are cores, or a few more on a small computer."""
+    return max(MOST_JOBS, os.cpu_count() or 1)
 
 
 def run(arguments: Sequence[str]) -> int:

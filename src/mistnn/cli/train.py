@@ -14,6 +14,8 @@ import tyro
 from mistnn.cli.main import INTERRUPTED
 from mistnn.cli.parsing import Folder, parse, renamed, takes
 from mistnn.errors import MistError
+from mistnn.models.air import AirStepConfig
+from mistnn.models.conncomp import ConnCompStepConfig
 from mistnn.models.rivals import Zha18StepConfig
 from mistnn.presets import PRESETS, Experiment, find_preset, restore, train
 from mistnn.presets.my_folder import MY_FOLDER
@@ -32,6 +34,9 @@ Ctrl-C saves a checkpoint and stops. `mist presets` lists the presets. --data-ro
 UNNAMED = """
 
 The defaults below are the package's own; `mist train PRESET --help` shows a preset's."""
+
+CONSTANT = AirStepConfig | ConnCompStepConfig
+"""Steps without a learning rate that falls."""
 
 # An empty name leaves the prefix out: the fields of the experiment are the options.
 Settings = Annotated[Experiment, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands]
@@ -141,6 +146,8 @@ def follow_steps(changed: Experiment, preset: Experiment) -> Experiment:
         changed: the preset with what was given; its ``step.decay_steps`` was not.
         preset: as it was.
     """
+    if isinstance(preset.step, CONSTANT) or isinstance(changed.step, CONSTANT):
+        return changed
     if preset.step.decay_steps != preset.train.steps:
         return changed
     return dataclasses.replace(changed, step=dataclasses.replace(changed.step, decay_steps=changed.train.steps))
@@ -177,7 +184,9 @@ def constant_rates_note(experiment: Experiment, steps_before: int) -> str | None
         steps_before: ``train.steps`` until now.
     """
     step, steps = experiment.step, experiment.train.steps
-    if isinstance(step, Zha18StepConfig) or step.decay == 1 or steps <= steps_before or steps <= step.decay_steps:
+    if isinstance(step, Zha18StepConfig | CONSTANT):
+        return None
+    if step.decay == 1 or steps <= steps_before or steps <= step.decay_steps:
         return None
     return (
         f"the learning rates fall until step {step.decay_steps} (step.decay_steps) and stay at {step.decay:g} of their "
@@ -197,7 +206,7 @@ def _report(result: FitResult, experiment: Experiment, out: Path) -> int:
     print(f"Trained {result.steps} steps in {result.seconds:.0f} s; the run is in {out}.")
     shown = [
         f"{name} {result.metrics[name]:.3f}"
-        for name in ("iou50", "classified", "both", "f1", "error")
+        for name in ("iou50", "classified", "both", "f1", "count_accuracy", "error")
         if name in result.metrics
     ]
     if shown:

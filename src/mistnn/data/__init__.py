@@ -1,5 +1,6 @@
 """Data sets. Each is a map-style torch data set that yields a ``mistnn.records.Sample``."""
 
+from mistnn.data.common_object import CommonObjectConfig, CommonObjects
 from mistnn.data.cub import CubConfig, CubImages
 from mistnn.data.digits import DigitSource, Split, download_mnist, load_embedded, load_mnist, load_source
 from mistnn.data.distorted import DistortedConfig, DistortedDigits
@@ -10,10 +11,13 @@ from mistnn.data.number_crops import NumberCrops, NumberCropsConfig
 from mistnn.data.object_size import SizeSuggestion, suggest_object_size
 from mistnn.data.own_folder import FolderImage, OwnFolder, read_folder
 from mistnn.data.placed_numbers import NumbersConfig, PlacedNumbers
+from mistnn.data.scatter import Scatter, ScatterConfig
 from mistnn.data.scenes import Layout, Recipe, Scenes, ScenesConfig
 from mistnn.data.svhn import SvhnConfig, SvhnImages
 
 __all__ = [
+    "CommonObjectConfig",
+    "CommonObjects",
     "CubConfig",
     "CubImages",
     "DigitSource",
@@ -34,6 +38,8 @@ __all__ = [
     "OwnFolder",
     "PlacedNumbers",
     "Recipe",
+    "Scatter",
+    "ScatterConfig",
     "Scenes",
     "ScenesConfig",
     "SizeSuggestion",

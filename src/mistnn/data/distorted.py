@@ -13,6 +13,7 @@ lengths in pixels shrink with the frame.
 * E: 0.75 to 1 times as large, in the middle; then bent by a thin plate spline with 4 x 4 control points from edge to
   edge of the 28 px in the middle of the canvas, each coordinate of each moved by a normal number of 1.5 px. The spline
   says where an output pixel reads: so the points are on the bent image, and the numbers, being symmetric, the same.
+* T: at a whole pixel anywhere, its frame wholly on the canvas; on a canvas of the frame's size, the digit as it is.
 * TC: at a whole pixel anywhere, its frame wholly on the canvas, among six pieces of 6 x 6 px of other digits.
 
 With two digits an image has two channels, a digit in each, distorted independently: MNIST addition.
@@ -48,7 +49,7 @@ from mistnn.errors import MistError
 from mistnn.ops import transforms
 from mistnn.records import Batch, Sample
 
-Distortion = Literal["r", "rts", "p", "e", "tc"]
+Distortion = Literal["r", "rts", "p", "e", "t", "tc"]
 
 ROTATION = {"r": math.pi / 2, "rts": math.pi / 4}
 """The greatest angle."""
@@ -74,7 +75,7 @@ class DistortedConfig:
     """Which distorted digits.
 
     Attributes:
-        distortion: "r", "rts", "p", "e" or "tc", see the top of ``mistnn.data.distorted``.
+        distortion: "r", "rts", "p", "e", "t" or "tc", see the top of ``mistnn.data.distorted``.
         canvas: side of the image, in pixels; the paper has 42 for RTS and 60 for TC.
         digits: 1, or 2 for addition: two channels, a digit in each.
         source: "mnist", or "embedded": scikit-learn's small digits, which need no download.
@@ -136,8 +137,8 @@ class Drawn(NamedTuple):
 class DistortedDigits(Dataset[Sample]):
     """A map-style data set of distorted digits.
 
-    Each sample has an image (digits, canvas, canvas) in [0, 1], the counts of the ten classes and, for TC, the box of
-    the digit's frame with its class.
+    Each sample has an image (digits, canvas, canvas) in [0, 1], the counts of the ten classes and, for T and TC, the
+    box of the digit's frame with its class.
 
     Args:
         config: which.
@@ -221,8 +222,10 @@ class DistortedDigits(Dataset[Sample]):
         rows = random.integers(each, 0, 1, len(self._source.images))[:, 0]
         if self.split != "train":
             rows[:: config.digits] = wanted % len(self._source.images)
-        if config.distortion == "tc":
+        if config.distortion in ("t", "tc"):
             places = draw_places(random, each, _GEOMETRY, config.canvas, side)
+            if config.distortion == "t":
+                return Drawn(rows, places=places)
             digits = len(self._source.images)
             clutter = draw_clutter(random, each, rows, _GEOMETRY + 2, PIECES, config.canvas, side, digits)
             return Drawn(rows, places=places, clutter=clutter)

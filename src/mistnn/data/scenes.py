@@ -61,6 +61,9 @@ class ScenesConfig:
         classes: how many classes; digits 0 to ``classes - 1`` appear.
         seed: chooses the scenes; two seeds share none.
         root: the folder that holds MNIST; see ``mistnn.data.digits``.
+        keep: how many of its digits a training scene keeps, each number equally likely; which ones is random, and they
+            stay where they were. Validation and test scenes hold all. Nothing for all (0 to 9 for Esl16, which
+            doesn't converge otherwise: S000 appendix C.2).
         warp: how far the digits of the training split are bent, so that few digits teach as much as many: each is
             mapped by the identity plus a 2 x 2 matrix of numbers between ``-warp`` and ``warp``, about the centre of
             its frame, which turns, shears and stretches it. Validation and test digits stay as they are. 0 for none
@@ -83,6 +86,7 @@ class ScenesConfig:
     seed: int = 0
     root: str | None = None
     warp: float = 0.0
+    keep: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses impossible values."""
@@ -112,6 +116,8 @@ class ScenesConfig:
             raise MistError(f"data.warp={self.warp} must lie between 0 and 0.5 (excluded): 0.2 bends digits visibly")
         if self.seed < 0:
             raise MistError(f"data.seed={self.seed} is negative: use 0 or more")
+        if self.keep and not 0 <= min(self.keep) <= max(self.keep) <= min(self.counts):
+            raise MistError(f"data.keep={self.keep} must lie between 0 and the {min(self.counts)} digits of a scene")
         if self.layout == "easy" and set(self.counts) != {GRID * GRID}:
             raise MistError(f"data.counts={self.counts}: the easy layout always holds nine digits, use counts 9")
         if self.layout == "easy" and self.classes < GRID * GRID:
@@ -229,7 +235,11 @@ class Scenes(Dataset[Sample]):
         warps = None
         if config.warp and self.split == "train":  # drawn last: a scene's places do not depend on it
             warps = np.eye(2) + random.uniform(-config.warp, config.warp, size=(count, 2, 2))
-        return Recipe(self._order[self._starts[labels] + ranks], labels, sides, corners, warps)
+        recipe = Recipe(self._order[self._starts[labels] + ranks], labels, sides, corners, warps)
+        if not config.keep or self.split != "train":
+            return recipe
+        kept = np.sort(random.permutation(count)[: config.keep[int(random.integers(len(config.keep)))]])
+        return Recipe(*(None if part is None else part[kept] for part in recipe))  # pyright: ignore[reportArgumentType]
 
     def digit_ids(self, index: int) -> Int64[np.ndarray, " n"]:
         """The ids, in the whole source, of the digits a scene is made of."""

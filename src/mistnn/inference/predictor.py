@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from mistnn.data.images import UnreadableImage, normalise_mode, open_image, to_tensor
 from mistnn.errors import MistError
 from mistnn.inference.counting import above
-from mistnn.inference.tiles import MAX_PIXELS, Detector, PreparingModel, Reconstructor, WholeImageModel, detect
+from mistnn.inference.tiles import (
+    MAX_PIXELS,
+    Detector,
+    DrawingModel,
+    PreparingModel,
+    Reconstructor,
+    WholeImageModel,
+    detect,
+)
 from mistnn.records import Detections
 from mistnn.weights import load_model
 
@@ -108,6 +116,8 @@ class Predictor:
             images, zoom = self.model.prepare(images), self.model.zoom
         if isinstance(self.model, Detector):
             found = detect(self.model, images, most, self.max_pixels)
+        elif k is None and isinstance(self.model, DrawingModel) and self.model.counts_itself:
+            found = self.model.detect(images).detections
         else:
             found = self.model.explain(images, most).detections
         if zoom != 1:
@@ -131,6 +141,10 @@ class Predictor:
 
         Images beyond ``max_pixels`` are refused where the model can't be tiled.
         """
+        if isinstance(self.model, DrawingModel):
+            reason = self.model.refusal(height, width)
+            if reason is not None:
+                return reason
         pixels, most = height * width, self.most(height, width)
         if not isinstance(self.model, Detector) and pixels > self.max_pixels:
             return f"has {pixels:,} pixels, and this model takes at most {self.max_pixels:,}: crop or shrink it"
@@ -148,6 +162,11 @@ class Predictor:
         return isinstance(model, Detector) and not model.tileable and self.most(height, width) > self.max_pixels
 
     @property
+    def finds_k(self) -> bool:
+        """Whether it was never told how many objects an image holds, only K, and so finds K in every one."""
+        return not self.model.class_names and not (isinstance(self.model, PreparingModel) and self.model.threshold)
+
+    @property
     def reconstructs(self) -> bool:
         """Whether ``reconstruct`` works with this model: not where images are prepared, whose ground is gone then."""
         if isinstance(self.model, PreparingModel) and self.model.prepares:
@@ -159,6 +178,8 @@ class Predictor:
         self, images: Float[Tensor, "batch channels height width"], found: Sequence[Detections]
     ) -> Float[Tensor, "batch channels height width"]:
         """The images as the model explains them: the sum of what it makes of each part found, on black.
+
+        A model that finds objects by drawing the image gives the picture that it drew.
 
         Args:
             images: as given to ``predict_batch``.
@@ -172,6 +193,10 @@ class Predictor:
         """
         if not self.reconstructs:
             raise ValueError("this model can't reconstruct: it has no decoder, or prepares its images")
+        if isinstance(self.model, DrawingModel) and self.model.counts_itself:
+            rebuilt = self.model.detect(images.to(self.device)).reconstruction
+            assert rebuilt is not None
+            return rebuilt.cpu()
         if isinstance(self.model, WholeImageModel):
             rebuilt = self.model.explain(images.to(self.device), len(found[0].boxes)).reconstruction
             assert rebuilt is not None

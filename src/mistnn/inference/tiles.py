@@ -120,6 +120,24 @@ class WholeImageModel(Finder, Protocol):
 
 
 @runtime_checkable
+class DrawingModel(WholeImageModel, Protocol):
+    """A network that finds objects by drawing the image: it may say itself how many there are."""
+
+    @property
+    def counts_itself(self) -> bool:
+        """Whether it does; else it must be told."""
+        ...
+
+    def refusal(self, height: int, width: int) -> str | None:
+        """Why an image of this size can't be seen, with the image as the subject; ``None`` if it can."""
+        ...
+
+    def detect(self, images: Tensor, counts: Tensor | None = None) -> Explanation:
+        """As many objects as are there, or as it is told, and the images redrawn."""
+        ...
+
+
+@runtime_checkable
 class PreparingModel(Protocol):
     """A network that wants images prepared, or that can tell how many objects there are."""
 

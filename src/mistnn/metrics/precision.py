@@ -43,11 +43,11 @@ def check_thresholds(thresholds: Sequence[float]) -> tuple[float, ...]:
     return tuple(thresholds)
 
 
-def rank(scenes: Scenes, thresholds: Sequence[float], class_aware: bool = True) -> Ranking:
+def rank(scenes: Scenes, thresholds: Sequence[float], class_aware: bool = True, strict: bool = False) -> Ranking:
     """Decides of every detection whether it is right at each threshold.
 
     The detections of an image choose in the order of their scores (equal scores: as they are stored). Each takes, of
-    the objects not yet taken, the one of highest IoU, if that is at least the threshold.
+    the objects not yet taken, the one of highest IoU, if that is at least the threshold; above it if ``strict``.
 
     Raises:
         ValueError: if classes are asked for and not known.
@@ -64,7 +64,7 @@ def rank(scenes: Scenes, thresholds: Sequence[float], class_aware: bool = True) 
     for place in range(count if objects else 0):
         offered = iou[:, place].unsqueeze(1).masked_fill(~free, -1.0)
         best, taken = offered.max(-1, keepdim=True)
-        hit = best >= limits
+        hit = best > limits if strict else best >= limits
         free &= ~(hit & (torch.arange(objects) == taken))
         hits[:, place] = hit.squeeze(-1)
     real = scenes.is_found.gather(1, order)
@@ -120,6 +120,7 @@ def average_precision(
     thresholds: Sequence[float] = (0.5,),
     class_aware: bool = True,
     points: int | None = None,
+    strict: bool = False,
 ) -> tuple[float, ...]:
     """Average precision at each IoU threshold: the area under the precision-recall curve.
 
@@ -135,6 +136,7 @@ def average_precision(
         thresholds: IoU thresholds in [0, 1].
         class_aware: mean of the classes' AP over the classes that have objects; otherwise one AP, classes ignored.
         points: ``None`` sums over all points of the curve; 101 is the mean over 101 evenly spaced recalls, as in COCO.
+        strict: a detection is right at an IoU *above* the threshold only.
 
     Returns:
         AP of each threshold, 0-1; NaN if there are no objects.
@@ -148,7 +150,7 @@ def average_precision(
     """
     limits = check_thresholds(thresholds)
     check_points(points)
-    ranking = rank(pad_scenes(detections, boxes, labels), limits, class_aware)
+    ranking = rank(pad_scenes(detections, boxes, labels), limits, class_aware, strict)
     return tuple(precision_of(ranking, points).tolist())
 
 

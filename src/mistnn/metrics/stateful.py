@@ -71,8 +71,8 @@ class _RankingMetric(Metric):
         self.ranked_hits.append(ranking.hits.to(self.device, torch.uint8))  # not every backend gathers bool
         self.ranked_true_labels.append(ranking.true_labels.to(self.device))
 
-    def _add(self, scenes: Scenes, class_aware: bool) -> None:
-        self._append(rank(scenes, self._thresholds, class_aware))
+    def _add(self, scenes: Scenes, class_aware: bool, strict: bool = False) -> None:
+        self._append(rank(scenes, self._thresholds, class_aware, strict))
 
     def _ranking(self) -> Ranking:
         return Ranking(
@@ -202,10 +202,15 @@ class AveragePrecision(_RankingMetric):
     """
 
     def __init__(
-        self, thresholds: Sequence[float] = (0.5,), class_aware: bool = True, points: int | None = None
+        self,
+        thresholds: Sequence[float] = (0.5,),
+        class_aware: bool = True,
+        points: int | None = None,
+        strict: bool = False,
     ) -> None:
         check_points(points)
         super().__init__(check_thresholds(thresholds))
+        self._strict = strict
         self._class_aware = class_aware
         self._points = points
 
@@ -217,7 +222,7 @@ class AveragePrecision(_RankingMetric):
         Raises:
             ValueError: if labels are needed and missing; see also ``pad_scenes``.
         """
-        self._add(pad_scenes(detections, boxes, labels), self._class_aware)
+        self._add(pad_scenes(detections, boxes, labels), self._class_aware, self._strict)
 
     def compute(self) -> dict[str, float]:
         """The average precision at each threshold."""

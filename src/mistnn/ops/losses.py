@@ -179,3 +179,34 @@ def mass_offset(patches: Patches) -> Points:
     x = (mass.sum(-2) * position).sum(-1) / total
     y = (mass.sum(-1) * position).sum(-1) / total
     return torch.stack((x, y), dim=-1)
+
+
+def common_object_loss(
+    own: Float[Tensor, "batch numbers"],
+    other: Float[Tensor, "batch numbers"],
+    random: Float[Tensor, "batch numbers"],
+    margin: float = 1.0,
+) -> Float[Tensor, " batch"]:
+    """Equation 1 of co-localisation, a pair of images each: what was found in both is to be nearer than a random crop.
+
+    Args:
+        own: descriptors e of what was found in each image.
+        other: of what was found in another image.
+        random: of a random crop of the image itself.
+        margin: alpha.
+
+    Returns:
+        (batch,), max(0, |own - other|^2 - |own - random|^2 + margin).
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Reference: S003 (supplement of Jaderberg et al., 2015), equation 1.
+    """
+    if own.dim() != 2 or own.shape != other.shape or own.shape != random.shape:
+        raise ValueError(
+            f"descriptors must be three times (batch, numbers), got {tuple(own.shape)}, {tuple(other.shape)} and "
+            f"{tuple(random.shape)}"
+        )
+    near, far = (own - other).square().sum(1), (own - random).square().sum(1)
+    return (near - far + margin).clamp(min=0)

@@ -1,4 +1,4 @@
-"""The prior of SPAIR over which cells hold an object, its KL divergence, and the relaxation of z_pres.
+"""The prior of SPAIR over which cells hold an object, its KL divergence, the relaxation of z_pres; normal priors.
 
 Convention: z_pres is a vector of n cells in the order in which they are inferred, on the last axis; n is HW of the
 paper. C is the number of ones in it, s in (0, 1) the success probability of the geometric distribution over C: a high s
@@ -243,6 +243,29 @@ def relaxed_presence_kl(
     off, on = presence_log_conditionals((y > 0).to(y.dtype), s)
     prior = concrete_log_density(y, on - off, temperature if prior_temperature is None else prior_temperature)
     return (concrete_log_density(y, logits, temperature) - prior).sum(-1)
+
+
+def normal_kl(
+    mean: Float[Tensor, "*batch d"], deviation: Float[Tensor, "*batch d"], prior: tuple[float, float]
+) -> Float[Tensor, "*batch"]:
+    """The KL divergence of independent normal variables from a normal prior, summed over the last axis.
+
+    Args:
+        mean: of each variable.
+        deviation: its standard deviation, above 0.
+        prior: mean and standard deviation, the same for all of them.
+
+    Raises:
+        ValueError: if the shapes differ, or the prior's deviation is not above 0.
+
+    Reference: SPAIR, supplement, D.2, table 1, gives the priors; the formula is the textbook's.
+    """
+    _same(mean, deviation, "deviation")
+    middle, width = prior
+    if not 0 < width < math.inf:
+        raise ValueError(f"the standard deviation of a prior must be above 0, got {width}")
+    ratio = deviation / width
+    return ((ratio.square() + ((mean - middle) / width).square() - 1) / 2 - ratio.log()).sum(-1)
 
 
 def _log_binomial(n: int) -> Tensor:

@@ -6,12 +6,14 @@ import difflib
 
 from mistnn.errors import MistError
 from mistnn.presets import (
+    air,
     house_numbers,
     mist_digits,
     mist_discover,
     my_folder,
     natural,
     rivals,
+    spair,
     stn,
     stn_birds,
     stn_numbers,
@@ -37,6 +39,8 @@ PRESETS: dict[str, Preset] = {
         *mist_digits.PRESETS,
         *mist_discover.PRESETS,
         *rivals.PRESETS,
+        *air.PRESETS,
+        *spair.PRESETS,
         *house_numbers.PRESETS,
         *natural.PRESETS,
         *stn.PRESETS,

@@ -3,27 +3,48 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import TYPE_CHECKING
 
 from mistnn.data import (
+    CommonObjectConfig,
     FolderConfig,
     GaborConfig,
     NaturalConfig,
     NumbersConfig,
+    ScatterConfig,
     ScenesConfig,
     SvhnConfig,
 )
 from mistnn.data.number_list import DIGITS
 from mistnn.data.own_folder import read_folder
+from mistnn.data.scatter import CLASSES
 from mistnn.errors import MistError
+from mistnn.models.air import AirConfig
+from mistnn.models.conncomp import ConnCompConfig
 from mistnn.models.mist import MistConfig, StepConfig
 from mistnn.models.rivals import Xie20Config
+from mistnn.models.stn import ColocaliserConfig
 from mistnn.presets import natural_evaluation
-from mistnn.presets.stn_evaluation import check_classifier
-from mistnn.presets.systems import ClassifiedConfig, ClassifierConfig, NaturalModelConfig
+from mistnn.presets.stn_evaluation import check_classifier, check_colocaliser
+from mistnn.presets.systems import (
+    ClassifiedConfig,
+    ClassifierConfig,
+    GenerativeConfig,
+    ModelConfig,
+    NaturalModelConfig,
+    TrainingStepConfig,
+)
+from mistnn.training import TrainConfig
 
 if TYPE_CHECKING:
     from mistnn.presets.experiment import Experiment
+
+NUMBERS_AN_INPUT = 5
+"""What a training step keeps of a patch: so many numbers for each of its pixels and channels of the first level
+(measured with the small auto-encoder: 4.6)."""
+MEMORY_SHARE = 0.8
+"""Of the computer's memory, that the patches of a step may take (our choice)."""
 
 
 def check(experiment: Experiment) -> None:
@@ -40,14 +61,20 @@ def check(experiment: Experiment) -> None:
     if isinstance(data, ClassifiedConfig) or isinstance(model, ClassifierConfig):
         check_classifier(model, data)
         return
+    if isinstance(data, CommonObjectConfig) or isinstance(model, ColocaliserConfig):
+        check_colocaliser(model, data)
+        return
     if isinstance(data, FolderConfig):
-        _check_folder(experiment, data)
+        _check_folder(model, experiment.step, data, experiment.train)
         return
     if isinstance(data, NaturalConfig) or isinstance(model, NaturalModelConfig):
         natural_evaluation.check_natural(model, data)
         return
     if isinstance(data, SvhnConfig | NumbersConfig):
-        _check_numbers(experiment, data)
+        _check_numbers(model, data)
+        return
+    if isinstance(model, GenerativeConfig):
+        _check_generative(model, data)
         return
     if model.class_names and isinstance(data, GaborConfig):
         raise MistError("Gabor noise has no classes to learn: give --model.class-names nothing, or another preset")
@@ -62,6 +89,8 @@ def check(experiment: Experiment) -> None:
         )
     if not 1 <= model.k <= data.canvas**2:
         raise MistError(f"model.k={model.k} must be from 1 to the {data.canvas**2} pixels of the canvas")
+    if model.class_names and isinstance(data, ScatterConfig) and len(model.class_names) != CLASSES:
+        raise MistError(f"model.class_names has {len(model.class_names)} classes, and there are {CLASSES} digits")
     if isinstance(model, Xie20Config) and not model.k < (data.canvas // model.stride) ** 2:
         raise MistError(
             f"model.k={model.k} must be below the {(data.canvas // model.stride) ** 2} places that model.stride="
@@ -71,8 +100,41 @@ def check(experiment: Experiment) -> None:
         raise MistError(f"model.channels={model.channels}, but these images are grey: give 1")
 
 
-def _check_numbers(experiment: Experiment, data: SvhnConfig | NumbersConfig) -> None:
-    model = experiment.model
+def _check_generative(model: GenerativeConfig, data: ScenesConfig | ScatterConfig | GaborConfig) -> None:
+    """Systems that draw the image: nothing is named, and there must be room for every object."""
+    if model.channels != 1:
+        raise MistError(f"model.channels={model.channels}, but these images are grey: give 1")
+    most = max(data.counts)
+    if isinstance(model, AirConfig):
+        if model.canvas != data.canvas or (isinstance(data, ScatterConfig) and data.crop not in (None, data.canvas)):
+            raise MistError(
+                f"model.canvas={model.canvas}, and AIR sees images of that one size: give data.canvas={model.canvas} "
+                "and no data.crop"
+            )
+        if most > model.k:
+            raise MistError(
+                f"data.counts: an image may hold {most} objects, and AIR finds at most model.k={model.k}, one a step: "
+                f"give --k {most} or fewer objects"
+            )
+        return
+    if isinstance(model, ConnCompConfig):
+        return
+    shown = data.crop if isinstance(data, ScatterConfig) and data.crop is not None else data.canvas
+    model.grid(shown, shown)
+    rows, columns = model.grid(data.canvas, data.canvas)
+    if most > rows * columns:
+        raise MistError(
+            f"data.counts: an image may hold {most} objects, and SPAIR finds at most one a cell, {rows * columns} in "
+            f"{data.canvas} x {data.canvas} pixels: give fewer objects or a larger data.canvas"
+        )
+
+
+def _check_numbers(model: ModelConfig, data: SvhnConfig | NumbersConfig) -> None:
+    """Refuses a system that is not for house numbers.
+
+    Raises:
+        MistError: naming the fields, their values and the mend.
+    """
     if not isinstance(model, MistConfig):
         raise MistError("house numbers are for MIST and its supervised twin: train a preset mist-... or supervised-...")
     if model.class_names and len(model.class_names) != DIGITS:
@@ -85,10 +147,14 @@ def _check_numbers(experiment: Experiment, data: SvhnConfig | NumbersConfig) -> 
         raise MistError(f"model.k={model.k} must be from 1 to the {data.height * data.width} pixels of the image")
 
 
-def _check_folder(experiment: Experiment, data: FolderConfig) -> None:
-    model = experiment.model
-    if not isinstance(model, MistConfig) or not isinstance(experiment.step, StepConfig) or not model.class_names:
-        raise MistError("a folder of your own is for MIST with classes: train the preset my-folder")
+def _check_folder(model: ModelConfig, step: TrainingStepConfig, data: FolderConfig, train: TrainConfig) -> None:
+    """Refuses a system that is not for a folder of one's own, or one that doesn't fit what it holds.
+
+    Raises:
+        MistError: naming the fields, their values and the mend.
+    """
+    if not isinstance(model, MistConfig) or not isinstance(step, StepConfig):
+        raise MistError("a folder of your own is for MIST: train the preset my-folder")
     if model.preparation != data.preparation or model.channels != data.channels:
         raise MistError(
             "data.preparation and data.channels must be those of the model: give --model.preparation.zoom (or .ground) "
@@ -97,7 +163,7 @@ def _check_folder(experiment: Experiment, data: FolderConfig) -> None:
     if data.root is None:
         return
     folder = read_folder(data.root)
-    if folder.class_names != model.class_names:
+    if model.class_names and folder.class_names != model.class_names:
         raise MistError(f"model.class_names={model.class_names}, but {data.root} has the classes {folder.class_names}")
     room = min(math.prod(data.preparation.size(image.height, image.width)) for image in folder.images)
     if model.k > room:
@@ -105,3 +171,22 @@ def _check_folder(experiment: Experiment, data: FolderConfig) -> None:
             f"K = {model.k} is more than the {room} pixels of the smallest image after it was resized: mend "
             "counts.csv, or give --k"
         )
+    needed, there = patch_bytes(model) * model.k * train.batch_size, _memory()
+    if there and needed > MEMORY_SHARE * there:
+        raise MistError(
+            f"K = {model.k} patches of {train.batch_size} images at once take about {needed / 2**30:.0f} GiB, and this "
+            f"computer has {there / 2**30:.0f}: give a smaller --train.batch-size or --k, or mend counts.csv"
+        )
+
+
+def patch_bytes(model: MistConfig) -> int:
+    """About how much memory a training step needs for each patch."""
+    return NUMBERS_AN_INPUT * model.patch_size**2 * model.encoder.width * 4
+
+
+def _memory() -> int:
+    """Bytes of memory of this computer; 0 where the system doesn't tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return 0

@@ -13,8 +13,18 @@ from mistnn.errors import MistError
 from mistnn.models.mist import Mist
 from mistnn.presets.fixed_box import fixed_box_metrics, precision_metrics
 from mistnn.presets.natural_evaluation import evaluate_natural
+from mistnn.presets.object_evaluation import evaluate_objects
 from mistnn.presets.stn_evaluation import evaluate_classifier
-from mistnn.presets.systems import AnyModel, ClassifiedConfig, Classifier, DataConfig, SceneModel, open_data, size_of
+from mistnn.presets.systems import (
+    AnyModel,
+    ClassifiedConfig,
+    Classifier,
+    DataConfig,
+    GenerativeModel,
+    SceneModel,
+    open_data,
+    size_of,
+)
 from mistnn.records import Batch, Detections, Sample, collate
 
 EVALUATION_BATCH = 50
@@ -36,7 +46,8 @@ def evaluate(
     Returns:
         Of a classifier see ``mistnn.presets.stn_evaluation.evaluate_classifier``.
         Of a folder of your own see ``mistnn.presets.own_folder.evaluate_folder``: there K is not told; nor of
-        photographs, see ``mistnn.presets.natural_evaluation.evaluate_natural``. Otherwise see
+        photographs, see ``mistnn.presets.natural_evaluation.evaluate_natural``; nor of systems that draw the image, see
+        ``mistnn.presets.object_evaluation.evaluate_objects``. Otherwise see
         ``mistnn.metrics.DetectionMetrics``. Of a model that reconstructs also ``rmse``, ``rmse_black``,
         ``rmse_mean`` and ``r2``, see ``mistnn.metrics.ReconstructionMetrics``. On Gabor noise also ``precision`` and
         ``recall`` of the impulses, found within half the width of a kernel; ``recall_close``, within half the least
@@ -55,6 +66,8 @@ def evaluate(
         return evaluate_natural(model, data, split, images, progress)
     if isinstance(data, ClassifiedConfig):
         raise MistError(f"a {type(model).__name__} finds objects: measure it on images with objects, not on these")
+    if isinstance(model, GenerativeModel):
+        return evaluate_objects(model, data, split, images, progress)
     samples = open_data(data, split, images)
     images = min(images, len(samples))
     metrics, errors = DetectionMetrics(), ReconstructionMetrics((model.config.channels, *size_of(data)))
@@ -97,10 +110,13 @@ def evaluate(
 
 
 def _evaluate_folder(model: SceneModel, data: FolderConfig, split: Split, images: int) -> dict[str, float]:
+    from mistnn.presets.folder_discovery import evaluate_discovery
     from mistnn.presets.own_folder import evaluate_folder
 
-    if not isinstance(model, Mist) or not model.class_names:
-        raise MistError(f"a {type(model).__name__} without classes does not count: train the preset my-folder")
+    if not isinstance(model, Mist):
+        raise MistError(f"a {type(model).__name__} is not for a folder of your own: train the preset my-folder")
+    if not model.class_names:
+        return evaluate_discovery(model, data, split, images)
     return evaluate_folder(model, data, split, images)
 
 

@@ -16,15 +16,21 @@ import torch
 from torch import nn
 
 from mistnn.data import FolderConfig, ScenesConfig, Split
+from mistnn.data.folder_images import known_images
 from mistnn.data.own_folder import read_folder
 from mistnn.errors import MistError
+from mistnn.models.air import AirConfig
 from mistnn.models.mist import Mist, MistConfig, NaturalMist, StepConfig
 from mistnn.models.rivals import NaturalXie20
-from mistnn.models.stn import BirdClassifier
+from mistnn.models.spair import SpairConfig
+from mistnn.models.stn import BirdClassifier, Colocaliser
 from mistnn.presets import natural_evaluation
 from mistnn.presets.checks import check
+from mistnn.presets.collapse import AirCollapseWatch, CollapseWatch
 from mistnn.presets.evaluation import evaluate
 from mistnn.presets.off_centre import OffCentreWatch
+from mistnn.presets.sources import begun_with, load_backbone, with_digest
+from mistnn.presets.stn_evaluation import load_encoder
 from mistnn.presets.systems import (
     AnyModel,
     DataConfig,
@@ -40,9 +46,10 @@ from mistnn.presets.systems import (
     without_paths,
 )
 from mistnn.presets.unknown_k import evaluate_unknown_k
+from mistnn.presets.watch import Watch
 from mistnn.training import FitResult, TrainConfig, fit, prepare_run_folder
 from mistnn.training.checkpoint import Progress
-from mistnn.training.runfolder import CHECKPOINT, METRICS
+from mistnn.training.runfolder import CHECKPOINT, CONFIG, METRICS
 from mistnn.weights import StoredModel, TrainingRecord, commit, hardware, load_model, read_config, save_model, versions
 from mistnn.weights.store import FORMAT, package_version
 from mistnn.weights.strict import explain, strict_converter, structure_whole
@@ -137,10 +144,12 @@ def build(experiment: Experiment, resume: bool = False) -> SceneStep:
     torch.manual_seed(experiment.train.seed)
     model = build_model(experiment.model)
     if isinstance(model, NaturalMist | NaturalXie20) and experiment.start_from is None and not resume:
-        model.backbone.load_pretrained()
+        load_backbone(model)
     if isinstance(model, BirdClassifier) and experiment.start_from is None and not resume:
         model.load_pretrained()
-    if experiment.start_from is not None and not resume:  # a resumed run has its own weights
+    if isinstance(model, Colocaliser) and not resume:
+        load_encoder(model, experiment.start_from)
+    elif experiment.start_from is not None and not resume:  # a resumed run has its own weights
         wanted, found = model.state_dict(), load_model(experiment.start_from).state_dict()
         if {name: value.shape for name, value in wanted.items()} != {
             name: value.shape for name, value in found.items()
@@ -172,7 +181,8 @@ def train(
         force: remove a run that is there first.
         on_log: hears every line of the log.
         observe: is given the model at every line of the log, and before the first step.
-        on_note: is told once if the keypoints have settled beside the objects, see ``OffCentreWatch``.
+        on_note: is told once if the keypoints have settled beside the objects (``OffCentreWatch``), or SPAIR
+            or AIR has collapsed (``CollapseWatch``).
 
     Raises:
         MistError: see ``fit``; and if the data don't fit the model.
@@ -180,7 +190,10 @@ def train(
     check(experiment)
     scenes = open_data(experiment.data, "train", None)
     goes_on = resume and (out / CHECKPOINT).exists()  # a run that was stopped before it saved anything starts again
+    if resume and (out / CONFIG).is_file():
+        experiment = dataclasses.replace(experiment, model=begun_with(experiment.model, restore(out).model))
     step = build(experiment, goes_on)
+    experiment = dataclasses.replace(experiment, model=with_digest(experiment.model, step.model))
     save = _saver(experiment, _record_before(experiment, out, goes_on))
     prepare_run_folder(out, force=force, resume=resume)
     if observe is not None and not resume:
@@ -188,7 +201,7 @@ def train(
 
     if isinstance(step.model, NaturalMist | NaturalXie20 | BirdClassifier) and not goes_on and on_note is not None:
         natural_evaluation.note_random_backbone(experiment.model, experiment.start_from, on_note)
-    watch = OffCentreWatch(_watched_box(experiment), on_note if on_note is not None else lambda note: None)
+    watch = _watch(experiment, on_note if on_note is not None else lambda note: None)
 
     def log(iteration: int, values: dict[str, float]) -> None:
         watch.line(iteration, values)
@@ -200,7 +213,7 @@ def train(
     measures = experiment.evaluation_images > 0
     if isinstance(experiment.data, FolderConfig) and not _holds_validation(experiment.data):
         measures = False
-        if on_note is not None:
+        if on_note is not None and reads_folder(experiment):
             on_note("no validation image is known, so the threshold will be chosen on training images")
 
     def validate(model: nn.Module) -> dict[str, float]:
@@ -217,11 +230,18 @@ def train(
         on_log=log,
         resume=resume,
         save_model=save,
+        save_start=isinstance(step.model, NaturalMist | NaturalXie20),  # whose weights may be gone when it goes on
     )
     watch.end()
-    if isinstance(experiment.data, FolderConfig) and not result.interrupted:
+    if reads_folder(experiment) and not result.interrupted:
         _store_threshold(out, experiment)
     return result
+
+
+def reads_folder(experiment: Experiment) -> bool:
+    """Whether it learns the classes of a folder of one's own; without classes there is no threshold to choose."""
+    model = experiment.model
+    return isinstance(experiment.data, FolderConfig) and isinstance(model, MistConfig) and bool(model.class_names)
 
 
 def _saver(experiment: Experiment, before: TrainingRecord | None) -> Callable[[nn.Module, Path, Progress], None]:
@@ -257,15 +277,20 @@ def _store_threshold(out: Path, experiment: Experiment) -> None:
 
 
 def _holds_validation(data: FolderConfig) -> bool:
-    """Whether anything is known of an image of the validation split."""
+    """Whether the validation split holds an image that can be used."""
     assert data.root is not None
-    return any(image.split == "validation" and image.present is not None for image in read_folder(data.root).images)
+    return bool(known_images(read_folder(data.root), "validation"))
 
 
-def _watched_box(experiment: Experiment) -> float:
-    """Side of the box beside which keypoints may settle; only classification alone has such an optimum, others none."""
+def _watch(experiment: Experiment, say: Callable[[str], None]) -> Watch:
+    """What is looked out for: a collapse of SPAIR or AIR, or keypoints that settle beside the objects."""
     model = experiment.model
-    return model.box_size if isinstance(model, MistConfig) and model.class_names else math.inf
+    if isinstance(model, SpairConfig):
+        return CollapseWatch(say)
+    if isinstance(model, AirConfig):
+        return AirCollapseWatch(say)
+    # Only classification alone has an optimum beside the objects; other systems have none, and no offset in their log.
+    return OffCentreWatch(model.box_size if isinstance(model, MistConfig) and model.class_names else math.inf, say)
 
 
 def _record_before(experiment: Experiment, out: Path, goes_on: bool) -> TrainingRecord | None:

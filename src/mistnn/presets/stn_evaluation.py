@@ -6,15 +6,18 @@ from collections.abc import Callable
 
 import torch
 
-from mistnn.data import CubConfig, CubImages, DistortedConfig, NumberCropsConfig, Split
+from mistnn.data import CommonObjectConfig, CubConfig, CubImages, DistortedConfig, NumberCropsConfig, Split
 from mistnn.data.cub import read_cub
 from mistnn.data.distorted import CLASSES
 from mistnn.errors import MistError
 from mistnn.models.stn import (
     BirdClassifier,
     BirdsConfig,
+    Colocaliser,
+    ColocaliserConfig,
     NumberReader,
     NumberReaderConfig,
+    StnClassifier,
     StnConfig,
     sequence_of,
     target_of,
@@ -23,6 +26,10 @@ from mistnn.models.stn import (
 from mistnn.presets.systems import ClassifiedConfig, Classifier, DataConfig, ModelConfig, open_data
 from mistnn.records import collate
 from mistnn.training.batches import BatchDataset, to_device
+from mistnn.weights import load_model
+
+ENCODER = "stn-coloc-encoder"
+"""The preset whose weights teach co-localisation."""
 
 BATCH = 250
 """Images at once."""
@@ -57,6 +64,35 @@ def check_classifier(model: ModelConfig, data: DataConfig) -> None:
     sums = data.digits * (CLASSES - 1) + 1
     if model.classes != sums:
         raise MistError(f"model.classes={model.classes}, but there are {sums} values to tell: give {sums}")
+
+
+def check_colocaliser(model: ModelConfig, data: DataConfig) -> None:
+    """Refuses a localiser and images that don't fit each other.
+
+    Raises:
+        MistError: naming the fields, their values and the mend.
+    """
+    if not isinstance(data, CommonObjectConfig) or not isinstance(model, ColocaliserConfig):
+        raise MistError("images with a common object and the localiser go together: train a stn-coloc-...")
+    if model.side != data.canvas:
+        raise MistError(f"model.side={model.side}, but data.canvas={data.canvas}: make them equal")
+
+
+def load_encoder(model: Colocaliser, start_from: str | None) -> None:
+    """Gives a localiser the encoder that teaches it: a classifier's weights.
+
+    Raises:
+        MistError: if none is named, or it is another network than the localiser's.
+    """
+    if start_from is None:
+        raise MistError(
+            f"co-localisation needs an encoder that tells digits apart: `mist train {ENCODER}`, then give "
+            f"--start-from runs/{ENCODER}"
+        )
+    found = load_model(start_from)
+    if not isinstance(found, StnClassifier) or found.config != model.config.encoder:
+        raise MistError(f"--start-from {start_from} is not the encoder of model.encoder.*: give a run of {ENCODER}")
+    model.encoder.load_state_dict(found.state_dict())
 
 
 def evaluate_classifier(

@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import PurePath
 
 from mistnn.data import (
+    CommonObjectConfig,
+    CommonObjects,
     CubConfig,
     CubImages,
     DistortedConfig,
@@ -20,6 +22,8 @@ from mistnn.data import (
     NumberCropsConfig,
     NumbersConfig,
     PlacedNumbers,
+    Scatter,
+    ScatterConfig,
     Scenes,
     ScenesConfig,
     Split,
@@ -27,6 +31,8 @@ from mistnn.data import (
     SvhnImages,
 )
 from mistnn.errors import MistError
+from mistnn.models.air import Air, AirConfig, AirStep, AirStepConfig
+from mistnn.models.conncomp import ConnComp, ConnCompConfig, ConnCompStep, ConnCompStepConfig
 from mistnn.models.mist import (
     LiftedStep,
     Mist,
@@ -55,9 +61,14 @@ from mistnn.models.rivals import (
     Zha18Step,
     Zha18StepConfig,
 )
+from mistnn.models.spair import Spair, SpairConfig, SpairStep, SpairStepConfig
 from mistnn.models.stn import (
     BirdClassifier,
     BirdsConfig,
+    Colocaliser,
+    ColocaliserConfig,
+    ColocaliseStep,
+    ColocaliseStepConfig,
     NumberReader,
     NumberReaderConfig,
     StnClassifier,
@@ -69,7 +80,19 @@ from mistnn.models.stn import (
 NaturalModelConfig = NaturalMistConfig | NaturalXie20Config
 """A system for photographs."""
 
-SceneModelConfig = MistConfig | GridConfig | ChannelwiseConfig | Xie20Config | Zha18Config | NaturalModelConfig
+GenerativeConfig = AirConfig | ConnCompConfig | SpairConfig
+"""A system that says itself how many objects there are, or is told: one that draws the image, and ConnComp."""
+
+SceneModelConfig = (
+    MistConfig
+    | GridConfig
+    | ChannelwiseConfig
+    | Xie20Config
+    | Zha18Config
+    | NaturalModelConfig
+    | GenerativeConfig
+    | ColocaliserConfig
+)
 """A system that finds objects; which one, is told by the fields of the configuration, here and in the next three."""
 
 ClassifierConfig = StnConfig | NumberReaderConfig | BirdsConfig
@@ -79,19 +102,39 @@ ModelConfig = SceneModelConfig | ClassifierConfig
 """Any system."""
 
 TrainingStepConfig = (
-    StepConfig | SupervisedStepConfig | RivalStepConfig | Zha18StepConfig | NaturalStepConfig | StnStepConfig
+    StepConfig
+    | SupervisedStepConfig
+    | RivalStepConfig
+    | Zha18StepConfig
+    | NaturalStepConfig
+    | AirStepConfig
+    | ConnCompStepConfig
+    | SpairStepConfig
+    | StnStepConfig
+    | ColocaliseStepConfig
 )
 """How it is trained."""
 
 ClassifiedConfig = DistortedConfig | NumberCropsConfig | CubConfig
 """Images for a classifier."""
 
-DataConfig = ScenesConfig | GaborConfig | FolderConfig | SvhnConfig | NumbersConfig | NaturalConfig | ClassifiedConfig
+DataConfig = (
+    ScenesConfig
+    | ScatterConfig
+    | GaborConfig
+    | FolderConfig
+    | SvhnConfig
+    | NumbersConfig
+    | NaturalConfig
+    | ClassifiedConfig
+    | CommonObjectConfig
+)
 """Images that are made on the fly, a folder of them, or a built folder of photographs; which kind, is told by the
 fields of the configuration."""
 
 DataSet = (
     Scenes
+    | Scatter
     | GaborNoise
     | FolderImages
     | SvhnImages
@@ -100,11 +143,15 @@ DataSet = (
     | DistortedDigits
     | NumberCrops
     | CubImages
+    | CommonObjects
 )
 """One split of them."""
 
 
-SceneModel = Mist | Grid | Channelwise | Xie20 | Zha18 | NaturalMist | NaturalXie20
+GenerativeModel = Air | ConnComp | Spair
+"""A network of such a system: ``detect`` gives as many objects as it finds, or as it is told."""
+
+SceneModel = Mist | Grid | Channelwise | Xie20 | Zha18 | NaturalMist | NaturalXie20 | GenerativeModel | Colocaliser
 """A network that is measured: ``explain`` gives its K objects of each image and the images redrawn."""
 
 Classifier = StnClassifier | NumberReader | BirdClassifier
@@ -113,7 +160,18 @@ Classifier = StnClassifier | NumberReader | BirdClassifier
 AnyModel = SceneModel | Classifier
 """The network of any system."""
 
-SceneStep = LiftedStep | SupervisedStep | RivalStep | Zha18Step | NaturalStep | StnStep
+SceneStep = (
+    LiftedStep
+    | SupervisedStep
+    | RivalStep
+    | Zha18Step
+    | NaturalStep
+    | AirStep
+    | ConnCompStep
+    | SpairStep
+    | StnStep
+    | ColocaliseStep
+)
 """One iteration of any system."""
 
 
@@ -127,6 +185,8 @@ def open_data(data: DataConfig, split: Split, length: int | None) -> DataSet:
     match data:
         case ScenesConfig():
             return Scenes(data, split, length)
+        case ScatterConfig():
+            return Scatter(data, split, length)
         case GaborConfig():
             return GaborNoise(data, split, length)
         case FolderConfig():
@@ -143,10 +203,20 @@ def open_data(data: DataConfig, split: Split, length: int | None) -> DataSet:
             return NumberCrops(data, split, length)
         case CubConfig():
             return CubImages(data, split, length)
+        case CommonObjectConfig():
+            return CommonObjects(data, split, length)
 
 
-def size_of(data: ScenesConfig | GaborConfig | SvhnConfig | NumbersConfig | DistortedConfig) -> tuple[int, int]:
-    """Height and width of the images."""
+def size_of(
+    data: ScenesConfig
+    | ScatterConfig
+    | GaborConfig
+    | SvhnConfig
+    | NumbersConfig
+    | DistortedConfig
+    | CommonObjectConfig,
+) -> tuple[int, int]:
+    """Height and width of the images that a model is measured on."""
     return (data.height, data.width) if isinstance(data, SvhnConfig | NumbersConfig) else (data.canvas, data.canvas)
 
 
@@ -163,6 +233,12 @@ def kind_of(model: ModelConfig) -> str:
             return "xie20"
         case Zha18Config():
             return "zha18"
+        case AirConfig():
+            return "air"
+        case ConnCompConfig():
+            return "conncomp"
+        case SpairConfig():
+            return "spair"
         case NaturalMistConfig():
             return "natural-mist"
         case NaturalXie20Config():
@@ -173,6 +249,8 @@ def kind_of(model: ModelConfig) -> str:
             return "stn-numbers"
         case BirdsConfig():
             return "stn-birds"
+        case ColocaliserConfig():
+            return "colocaliser"
 
 
 def without_paths(model: ModelConfig) -> ModelConfig:
@@ -196,6 +274,12 @@ def build_model(config: ModelConfig) -> AnyModel:
             return Xie20(config)
         case Zha18Config():
             return Zha18(config)
+        case AirConfig():
+            return Air(config)
+        case ConnCompConfig():
+            return ConnComp(config)
+        case SpairConfig():
+            return Spair(config)
         case NaturalMistConfig():
             return NaturalMist(config)
         case NaturalXie20Config():
@@ -206,6 +290,8 @@ def build_model(config: ModelConfig) -> AnyModel:
             return NumberReader(config)
         case BirdsConfig():
             return BirdClassifier(config)
+        case ColocaliserConfig():
+            return Colocaliser(config)
 
 
 def build_step(model: AnyModel, config: TrainingStepConfig) -> SceneStep:
@@ -222,12 +308,24 @@ def build_step(model: AnyModel, config: TrainingStepConfig) -> SceneStep:
     elif isinstance(model, NaturalMist):
         if isinstance(config, NaturalStepConfig):
             return NaturalStep(model, config)
+    elif isinstance(model, Air):
+        if isinstance(config, AirStepConfig):
+            return AirStep(model, config)
+    elif isinstance(model, ConnComp):
+        if isinstance(config, ConnCompStepConfig):
+            return ConnCompStep(model, config)
+    elif isinstance(model, Spair):
+        if isinstance(config, SpairStepConfig):
+            return SpairStep(model, config)
     elif isinstance(model, Zha18):
         if isinstance(config, Zha18StepConfig):
             return Zha18Step(model, config)
     elif isinstance(model, Classifier):
         if isinstance(config, StnStepConfig):
             return StnStep(model, config)
+    elif isinstance(model, Colocaliser):
+        if isinstance(config, ColocaliseStepConfig):
+            return ColocaliseStep(model, config)
     elif isinstance(config, RivalStepConfig):
         return RivalStep(model, config)
     raise MistError(f"a {type(model).__name__} is not trained by {type(config).__name__}: take a preset's own step")

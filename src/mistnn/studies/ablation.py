@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mistnn.models.air import AirStepConfig
+from mistnn.models.conncomp import ConnCompStepConfig
+from mistnn.models.spair import SpairStepConfig
 from mistnn.presets import Experiment, evaluate, read_log, train
-from mistnn.presets.systems import SceneModel
+from mistnn.presets.systems import SceneModel, TrainingStepConfig
 from mistnn.studies.ledger import Entry, write_entry
 from mistnn.training.runfolder import write_atomically
 from mistnn.weights import commit, hardware, load_model, versions
@@ -34,12 +37,25 @@ class Cell:
     experiment: Experiment
 
 
+def lasting(step: TrainingStepConfig, before: int, steps: int) -> TrainingStepConfig:
+    """A step whose schedule ends after so many iterations, or is as many times shorter as the run is."""
+    match step:
+        case AirStepConfig():
+            return dataclasses.replace(step, annealing=step.annealing * steps / before)
+        case SpairStepConfig():
+            return dataclasses.replace(step, schedule_scale=step.schedule_scale * steps / before)
+        case ConnCompStepConfig():
+            return step
+        case _:
+            return dataclasses.replace(step, decay_steps=steps)
+
+
 def at(experiment: Experiment, seed: int, steps: int) -> Experiment:
     """An experiment with a seed for its data and its weights, and so many steps."""
     return dataclasses.replace(
         experiment,
         data=dataclasses.replace(experiment.data, seed=seed),
-        step=dataclasses.replace(experiment.step, decay_steps=steps),
+        step=lasting(experiment.step, experiment.train.steps, steps),
         train=dataclasses.replace(experiment.train, seed=seed, steps=steps),
     )
 

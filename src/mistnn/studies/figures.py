@@ -18,6 +18,8 @@ from mistnn.studies.comparison import figure_2, figure_readers
 from mistnn.studies.demo import view_scenes
 from mistnn.studies.discovery import data_of, figure_3, figure_4, figure_7, figure_8
 from mistnn.studies.natural_figure import figure_6
+from mistnn.studies.spair_figure import figure_objects
+from mistnn.studies.spair_transfer import figure_transfer
 from mistnn.viz import draw_samples, draw_scenes, save_figure
 from mistnn.weights import load_model
 
@@ -175,5 +177,7 @@ FIGURES: Mapping[str, Draw] = {
     "fig8": figure_8,
     "readers": figure_readers,
     "samples": sample_sheet,
+    "spair-objects": figure_objects,
+    "spair-transfer": figure_transfer,
     "svhn-fig6": svhn_figure_6,
 }

@@ -12,9 +12,13 @@ import cattrs
 from mistnn.errors import MistError
 from mistnn.presets import Experiment, find_preset, restore
 from mistnn.presets.experiment import read_log
+from mistnn.presets.sources import backbone_of, split_digest
+from mistnn.presets.systems import at_root
+from mistnn.studies.generative_tables import GENERATIVE_TABLES
 from mistnn.studies.house_numbers import HOUSE_NUMBERS
 from mistnn.studies.natural_tables import NATURAL_TABLES
-from mistnn.studies.paper_table import Row, Table
+from mistnn.studies.paper_table import Least, Row, Table
+from mistnn.studies.stn_tables import STN_TABLES
 from mistnn.training.runfolder import METRICS, write_atomically
 from mistnn.weights import TrainingRecord, commit, explain, hardware, read_config, resolve, strict_converter, versions
 
@@ -39,6 +43,8 @@ class Entry:
         command: what makes the number again.
         note: what a reader should know.
         measured_by: commit of the source that measured; empty where it is that of the training.
+        backbone: of photographs, the network that gives the features and the hash of its weights; else empty.
+        split: hash of the list that says which image is for what; empty where images are made on the fly.
     """
 
     name: str
@@ -56,6 +62,8 @@ class Entry:
     command: str
     note: str = ""
     measured_by: str = ""
+    backbone: str = ""
+    split: str = ""
 
 
 QUICK = "-quick"
@@ -73,10 +81,12 @@ TABLES = (
             Row("MIST, small auto-encoder", "MNIST easy", "mist-discover-mnist-easy", (0.038, None, None)),
             Row("Grid, small auto-encoder", "MNIST easy", "grid-mnist-easy", (0.039, None, None)),
             Row("Ch.-wise, small auto-encoder", "MNIST easy", "channelwise-mnist-easy", (0.042, None, None)),
+            Row("Esl16 (AIR)", "MNIST easy", "esl16-mnist-easy", (0.100, None, None)),
             Row("Zha18", "MNIST easy", "zha18-mnist-easy", (0.169, None, None)),
             Row("MIST, small auto-encoder", "MNIST hard", "mist-discover-mnist-hard-one-scale", (0.053, None, None)),
             Row("Grid, small auto-encoder", "MNIST hard", "grid-mnist-hard", (0.062, None, None)),
             Row("Ch.-wise, small auto-encoder", "MNIST hard", "channelwise-mnist-hard", (0.128, None, None)),
+            Row("Esl16 (AIR)", "MNIST hard", "esl16-mnist-hard", (0.154, None, None)),
             Row("Zha18", "MNIST hard", "zha18-mnist-hard", (0.191, None, None)),
             Row("MIST, paper's auto-encoder", "MNIST hard", "mist-discover-mnist-hard-paper", (0.053, None, None)),
             Row(
@@ -132,7 +142,9 @@ TABLES = (
         ),
     ),
     HOUSE_NUMBERS,
+    *GENERATIVE_TABLES,
     *NATURAL_TABLES,
+    *STN_TABLES,
 )
 
 QUICK_NOTE = (
@@ -164,6 +176,7 @@ def make_entry(
     command: str,
     name: str,
     note: str = "",
+    root: str | None = None,
 ) -> Entry:
     """The entry of a model that was just evaluated.
 
@@ -178,6 +191,7 @@ def make_entry(
         command: what makes the number again.
         name: of the entry.
         note: what a reader should know.
+        root: where its images lie, if they are a folder's.
     """
     experiment = restore(folder_or_name)
     record = read_config(folder_or_name).training
@@ -202,6 +216,8 @@ def make_entry(
         command=command,
         note=" ".join(text for text in (note, told) if text),
         measured_by="" if measured_by == record.commit else measured_by,
+        backbone=backbone_of(experiment.model),
+        split="" if root is None else split_digest(at_root(experiment.data, root)),
     )
 
 
@@ -301,12 +317,26 @@ def table_lines(table: Table, entries: list[Entry], ending: str = "") -> list[st
     """A table of the paper in Markdown, ours beside theirs; with ``ending`` QUICK, our runs of that size."""
     heads = " | ".join(f"{name}: paper | ours" for name in table.columns)
     cost = " seconds a run | hours at full size, estimated |" if ending else ""
+    told: list[str] = []
     columns = 3 + 2 * len(table.columns) + (2 if ending else 0)
     lines = [f"| system | data | runs | {heads} |{cost}", "|" + "---|" * columns]
     for row in table.rows:
         ours = [entry for entry in entries if entry.name == row.name + ending]
         lines.append(_table_row(table, row, ours) + (_cost(row, ours) if ending else ""))
-    return lines
+        if table.least is not None and any(table.least.metric in entry.metrics for entry in ours):
+            told.append(f"{row.system}: {_failures(table.least, ours)}")
+    return [*lines, "", *told] if told else lines
+
+
+def _failures(least: Least, entries: list[Entry]) -> str:
+    """How many runs reach what they must, and which don't."""
+    failed = [
+        f"seed {entry.train_seed} ({entry.metrics[least.metric]:.3f})"
+        for entry in entries
+        if not entry.metrics.get(least.metric, 0.0) >= least.value
+    ]
+    reached = f"`{least.metric}` of at least {least.value:g} in {len(entries) - len(failed)} of {len(entries)} runs"
+    return f"{reached}; failed: {', '.join(failed)}." if failed else f"{reached}."
 
 
 def _cost(row: Row, ours: list[Entry]) -> str:
@@ -324,8 +354,8 @@ def _table_row(table: Table, row: Row, ours: list[Entry]) -> str:
     cells = [row.system, row.data, str(len(ours))]
     for name, paper in zip(table.columns, row.paper, strict=True):
         cells += [
-            "-" if paper is None else f"{paper:.3f}",
-            _spread([entry.metrics[name] for entry in ours if name in entry.metrics]),
+            "-" if paper is None else f"{paper:.{table.decimals}f}",
+            _spread([entry.metrics[name] for entry in ours if name in entry.metrics], table.decimals),
         ]
     return f"| {' | '.join(cells)} |"
 
@@ -341,11 +371,11 @@ def _plain_table(title: str, prefix: str, entries: list[Entry], names: tuple[str
     return lines
 
 
-def _spread(values: list[float]) -> str:
+def _spread(values: list[float], decimals: int) -> str:
     if not values:
         return "not run"
-    mean = f"{sum(values) / len(values):.3f}"
-    return mean if len(values) == 1 else f"{mean} ({min(values):.3f} - {max(values):.3f})"
+    mean, least, greatest = (f"{value:.{decimals}f}" for value in (sum(values) / len(values), min(values), max(values)))
+    return mean if len(values) == 1 else f"{mean} ({least} - {greatest})"
 
 
 def _paragraph(entry: Entry) -> list[str]:
@@ -359,6 +389,8 @@ def _paragraph(entry: Entry) -> list[str]:
         ", ".join(f"{name} {version}" for name, version in entry.versions.items()),
         f"commit {entry.commit}",
         f"measured by {entry.measured_by}" if entry.measured_by else "",
+        f"backbone {entry.backbone}" if entry.backbone else "",
+        f"split of SHA-256 {entry.split}" if entry.split else "",
     ]
     text = [f"**{entry.name}** (`{entry.command}`): {metrics}.", "; ".join(fact for fact in facts if fact) + "."]
     return [*text, entry.note, ""] if entry.note else [*text, ""]

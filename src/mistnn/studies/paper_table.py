@@ -21,6 +21,34 @@ class Row(NamedTuple):
     paper: tuple[float | None, ...]
 
 
+class Least(NamedTuple):
+    """What a run must reach, or it has failed.
+
+    Attributes:
+        metric: as the ledger's entries name it.
+        value: the least that is no failure.
+    """
+
+    metric: str
+    value: float
+
+
+class Size(NamedTuple):
+    """What a run at quick size is, and on how many test images runs are measured.
+
+    Attributes:
+        steps: iterations.
+        batch: images an iteration.
+        images: of a test at quick size.
+        full_images: of a test at full size.
+    """
+
+    steps: int
+    batch: int
+    images: int
+    full_images: int
+
+
 class Table(NamedTuple):
     """A table of the paper, theirs beside ours.
 
@@ -31,6 +59,9 @@ class Table(NamedTuple):
         rows: of the table.
         unknown_k: whether K that is not told is measured too.
         note: what a reader of the table should know.
+        size: of its runs, where it is not that of the tables of digits.
+        decimals: of the numbers.
+        least: what a run must reach; those that don't are told below the table.
     """
 
     command: str
@@ -39,3 +70,6 @@ class Table(NamedTuple):
     rows: tuple[Row, ...]
     unknown_k: bool = False
     note: str = ""
+    size: Size | None = None
+    decimals: int = 3
+    least: Least | None = None

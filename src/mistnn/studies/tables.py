@@ -19,12 +19,15 @@ from mistnn.data.placed_numbers import holds_numbers
 from mistnn.data.svhn import holds_svhn
 from mistnn.errors import MistError
 from mistnn.models.mist import MistConfig
+from mistnn.models.stn import ColocaliserConfig
 from mistnn.presets import Experiment, evaluate_stored, find_preset, train
+from mistnn.presets.stn_evaluation import ENCODER
 from mistnn.presets.systems import ClassifierConfig, NaturalModelConfig, at_root
 from mistnn.studies.ablation import at
 from mistnn.studies.ledger import QUICK, TABLES, make_entry, read_entry, write_entry
 from mistnn.studies.natural_tables import NATURAL_TABLES
-from mistnn.studies.paper_table import Row, Table
+from mistnn.studies.paper_table import Row, Size, Table
+from mistnn.studies.stn_encoder import train_encoder
 from mistnn.training.runfolder import CONFIG
 from mistnn.weights import shipped_names
 
@@ -64,8 +67,6 @@ def rows_of(table: Table, only: str | None) -> list[Row]:
         MistError: if there is none.
     """
     word = (only or "").lower()
-    if word in ("esl16", "esl", "air"):
-        raise MistError(f"--only {only}: this system is not in the package yet")
     rows = [row for row in table.rows if word in row.name or word in row.system.lower()]
     rows = [row for row in rows if row.name == word] or rows  # a whole name means that one, not all that begin like it
     if not rows:
@@ -97,8 +98,19 @@ def served(rows: Sequence[Row], root: str | None, say: Callable[[str], None]) ->
     return kept
 
 
+def digits_size() -> Size:
+    """The size of the tables of digits."""
+    return Size(QUICK_STEPS, QUICK_BATCH, QUICK_IMAGES, FULL_IMAGES)
+
+
 def experiment_of(
-    row: Row, budget: Budget, seed: int, root: str | None, factor: float = 1.0, backbone: str | None = None
+    row: Row,
+    budget: Budget,
+    seed: int,
+    root: str | None,
+    factor: float = 1.0,
+    backbone: str | None = None,
+    size: Size | None = None,
 ) -> Experiment:
     """The preset of a row with a seed for its weights and its training scenes, at the size of a budget.
 
@@ -109,10 +121,12 @@ def experiment_of(
         root: where MNIST lies, see ``ScenesConfig``.
         factor: multiplies every learning rate.
         backbone: weights of a backbone, where the row has one; "random" or none for none.
+        size: of the runs; that of the tables of digits if not given.
     """
     preset = find_preset(row.name).experiment
-    steps = QUICK_STEPS if budget == "quick" else preset.train.steps
-    batch = QUICK_BATCH if budget == "quick" else preset.train.batch_size
+    size = digits_size() if size is None else size
+    steps = min(size.steps, preset.train.steps) if budget == "quick" else preset.train.steps
+    batch = size.batch if budget == "quick" else preset.train.batch_size
     changed = at(preset, seed, steps)
     rates = [field.name for field in dataclasses.fields(changed.step) if field.name.endswith("rate")]
     scaled = {name: getattr(changed.step, name) * factor for name in rates}
@@ -171,8 +185,15 @@ def run_table(
             f"{table.command} is of photographs: give the folder that `mist build` made with --data-root DIR, and the "
             "backbone's weights with --backbone FILE (or hub, to fetch them)"
         )
+    if table in NATURAL_TABLES and backbone == RANDOM:
+        say(
+            "--backbone random: the features are those of random weights, for trying the commands out; the numbers say "
+            "nothing about the systems"
+        )
     filler = _Filler(table, budget, results, runs, root, say, backbone)
     rows = served(rows_of(table, only), root, say)
+    if any(isinstance(find_preset(row.name).experiment.model, ColocaliserConfig) for row in rows):
+        train_encoder(runs / ENCODER, root, say)
     if jobs > 1:
         filler.train_together(rows, seeds, jobs)
     return sum(filler.fill(row, seeds) for row in rows)
@@ -189,6 +210,11 @@ class _Filler:
     root: str | None
     say: Callable[[str], None]
     backbone: str | None
+
+    @property
+    def size(self) -> Size:
+        """Of its runs."""
+        return digits_size() if self.table.size is None else self.table.size
 
     def train_together(self, rows: Sequence[Row], seeds: int, jobs: int) -> None:
         """Trains what some rows lack, several at a time: first what the searches need, then the rest."""
@@ -252,7 +278,7 @@ class _Filler:
         if not lacking:
             return 0
         factor = self._factor(row)
-        images = QUICK_IMAGES if self.budget == "quick" else FULL_IMAGES
+        images = self.size.images if self.budget == "quick" else self.size.full_images
         if self.budget == "full" and self.table in NATURAL_TABLES:
             images = sys.maxsize  # all test images of the folder
         for seed in lacking:
@@ -260,7 +286,7 @@ class _Filler:
             metrics = evaluate_stored(weights, images, 0, self.root, unknown_k=_reads(row) and _finds_k(row))
             measured = int(metrics["images"])  # a folder may hold fewer
             command = f"mist reproduce {self.table.command} --budget {self.budget} --seeds {seed + 1} --only {row.name}"
-            entry = make_entry(weights, metrics, measured, 0, command, name, self._note(row, factor))
+            entry = make_entry(weights, metrics, measured, 0, command, name, self._note(row, factor), self.root)
             write_entry(entry, self._file(name, seed))
             self.say(_line(f"{name}, seed {seed}", self.table.columns, metrics))
         return len(lacking)
@@ -287,7 +313,9 @@ class _Filler:
         return self.runs / (quick if self.budget == "quick" else f"{row.name}-seed{seed}")
 
     def _training(self, row: Row, seed: int, factor: str) -> tuple[Experiment, Path]:
-        changed = experiment_of(row, self.budget, seed, self.root, FACTORS[factor], self.backbone)
+        changed = experiment_of(row, self.budget, seed, self.root, FACTORS[factor], self.backbone, self.size)
+        if isinstance(changed.model, ColocaliserConfig):
+            changed = dataclasses.replace(changed, start_from=str(self.runs / ENCODER))
         return changed, self._out(row, seed, factor)
 
     def _trained(self, row: Row, seed: int, factor: str) -> Path:
@@ -315,7 +343,8 @@ class _Filler:
                 metrics = evaluate_stored(out, QUICK_IMAGES, 0, self.root, "validation")
                 command = f"mist reproduce {self.table.command} --budget quick --seeds 1 --only {row.name}"
                 note = f"Learning rates {factor}, on validation scenes; at quick size."
-                write_entry(make_entry(out, metrics, QUICK_IMAGES, 0, command, file.stem, note), file)
+                entry = make_entry(out, metrics, QUICK_IMAGES, 0, command, file.stem, note, self.root)
+                write_entry(entry, file)
                 self.say(_line(f"{row.name}, rates {factor}, validation", (searched_by,), metrics))
             entry = read_entry(file)
             if searched_by not in entry.metrics:
@@ -327,7 +356,7 @@ class _Filler:
     def _note(self, row: Row, factor: str) -> str:
         if self.budget == "full":
             return ""
-        size = f"Quick size: {QUICK_STEPS} steps of {QUICK_BATCH} images, not the paper's."
+        size = f"Quick size: {self.size.steps} steps of {self.size.batch} images, not the paper's."
         rates = f" Learning rates {factor} of the preset's, of {', '.join(FACTORS)} the best on validation scenes."
         return size + (rates if _reads(row) else "")
 

@@ -6,6 +6,7 @@ from mistnn.viz.counts import draw_counts, draw_histogram
 from mistnn.viz.curves import Curve, draw_curves
 from mistnn.viz.evolution import draw_evolution
 from mistnn.viz.heatmaps import draw_heatmap, draw_heatmap_history, heatmap_peak
+from mistnn.viz.objects import DrawnObjects, draw_objects
 from mistnn.viz.parts import Explained, draw_parts, draw_syntheses
 from mistnn.viz.patches import draw_patches, draw_reconstructions, residual
 from mistnn.viz.scenes import class_label, draw_samples, draw_scenes, missed_truth
@@ -17,6 +18,7 @@ __all__ = [
     "CandidatePoint",
     "CostPoint",
     "Curve",
+    "DrawnObjects",
     "Explained",
     "Theme",
     "class_label",
@@ -29,6 +31,7 @@ __all__ = [
     "draw_heatmap",
     "draw_heatmap_history",
     "draw_histogram",
+    "draw_objects",
     "draw_parts",
     "draw_patches",
     "draw_reconstructions",

@@ -27,12 +27,14 @@ class Curve(NamedTuple):
         values: one for each step; a value that is not finite leaves a hole.
         scale: fraction fixes the axis to 0-1; log is for losses.
         unit: label of the vertical axis.
+        axis: label of the horizontal one.
     """
 
     steps: Sequence[float]
     values: Sequence[float]
     scale: Scale = "linear"
     unit: str = ""
+    axis: str = "training step"
 
 
 def draw_curves(
@@ -112,7 +114,7 @@ def draw_curve(axes: Axes, curve: Curve, theme: Theme) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     if steps.size and np.nanmax(steps) >= 10_000:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.set_xlabel("training step", fontsize=8, color=theme.muted)
+    axes.set_xlabel(curve.axis, fontsize=8, color=theme.muted)
     label = axes.set_ylabel(curve.unit, fontsize=8, color=theme.muted)
     label.set_parse_math(False)
 

@@ -8,7 +8,8 @@
      "digest": "<sha256>",   of the tensors; null as long as the run has saved none
      "training": {...}}      what the training took (``TrainingRecord``); null or left out where that is not known
 
-An unknown format, key or kind is an error, never a guess: an upgrade must not silently change an old model.
+An unknown format, key or kind is an error, never a guess: an upgrade must not silently change an old model. A field
+that a class gained after the folder was written is read as what was done then, see ``mistnn.weights.added``.
 """
 
 from __future__ import annotations
@@ -121,6 +122,24 @@ def _natural_xie20() -> Kind:
     return Kind(NaturalXie20Config, NaturalXie20)
 
 
+def _air() -> Kind:
+    from mistnn.models.air import Air, AirConfig
+
+    return Kind(AirConfig, Air)
+
+
+def _conncomp() -> Kind:
+    from mistnn.models.conncomp import ConnComp, ConnCompConfig
+
+    return Kind(ConnCompConfig, ConnComp)
+
+
+def _spair() -> Kind:
+    from mistnn.models.spair import Spair, SpairConfig
+
+    return Kind(SpairConfig, Spair)
+
+
 def _stn() -> Kind:
     from mistnn.models.stn import StnClassifier, StnConfig
 
@@ -139,17 +158,27 @@ def _stn_birds() -> Kind:
     return Kind(BirdsConfig, BirdClassifier)
 
 
+def _colocaliser() -> Kind:
+    from mistnn.models.stn import Colocaliser, ColocaliserConfig
+
+    return Kind(ColocaliserConfig, Colocaliser)
+
+
 KINDS: Mapping[str, Callable[[], Kind]] = {
     "mist": _mist,
     "grid": _grid,
     "channelwise": _channelwise,
     "xie20": _xie20,
     "zha18": _zha18,
+    "air": _air,
+    "conncomp": _conncomp,
+    "spair": _spair,
     "natural-mist": _natural_mist,
     "natural-xie20": _natural_xie20,
     "stn": _stn,
     "stn-numbers": _stn_numbers,
     "stn-birds": _stn_birds,
+    "colocaliser": _colocaliser,
 }
 """Every kind of model this package can load. Behind a function, so that reading a configuration builds no network."""
 

@@ -1,0 +1,230 @@
+"""A training step of SPAIR in waves, against the plain way: cell by cell, each object on a canvas of its own.
+
+    python benchmarks/spair.py [--json FILE] [--threads N] [--repeats N] [--batch 32] [--width 128] [--canvas 48 84]
+
+Contract:
+    * Forward and backward of the objective and one step of Adam, in float32, after the training wheels, at the paper's
+      size unless ``--width`` says otherwise, on the same random images: 4 x 4 cells at 48 x 48, 7 x 7 at 84 x 84.
+    * The plain way walks over the cells in reading order, decodes and draws them one by one on the whole image, and
+      walks over them once more for equations B1 and B2. Backbone, networks of a cell and optimiser are the same code.
+    * Where nothing is sampled (eval mode) both ways give the same terms of the loss, which is checked before anything
+      is timed.
+    * Boxes: "start", as of a network without training, half the base box on average; and "digits", of 14 pixels. The
+      plain renderer doesn't care; windows do.
+    * Rounds alternate; the first is dropped. What is reported is the median of a round and its interquartile range, and
+      as "backbone" the time that both spend there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mistnn.models.spair import Spair, SpairConfig, SpairStep, SpairStepConfig
+from mistnn.models.spair.cells import WHERE, Latents, Normal, last_bias
+from mistnn.models.spair.step import cross_entropy
+from mistnn.ops.coordinates import corners_of
+from mistnn.ops.priors import count_log_prior
+from mistnn.records import Batch
+from mistnn.weights import commit, hardware, versions
+
+DIGIT = 14.0
+"""Side of a digit in the paper's scenes, in pixels."""
+
+S = 0.9
+"""Of the prior; any value takes as long."""
+
+
+def cell_by_cell(model: Spair, images: Tensor) -> Latents:
+    """The latents, one cell after the other in reading order."""
+    cells, reach = model.cells, model.config.look_back
+    rows, columns = model.config.grid(images.shape[-2], images.shape[-1])
+    features = model.backbone(images)
+    raw = cells.edge
+    edge = torch.cat((raw[:WHERE].sigmoid(), raw[WHERE:-1], raw[-1:].sigmoid())).expand(len(images), 1, -1)
+    elements: dict[tuple[int, int], Tensor] = {}
+    parts = []
+    for row in range(rows):
+        for column in range(columns):
+            near = [
+                elements.get((row + down, column + across), edge)
+                for down in range(-reach, 1)
+                for across in range(-reach, reach + 1)
+                if (down, across) < (0, 0)
+            ]
+            context = torch.cat(near, dim=2) if near else edge[..., :0]
+            index = torch.tensor([row * columns + column])
+            latents, elements[row, column] = cells.infer(images, features[:, index], context, index, columns)
+            parts.append(latents)
+
+    def joined(normals: list[Normal]) -> Normal:
+        return Normal(*(torch.cat(group, dim=1) for group in zip(*normals, strict=True)))
+
+    return Latents(
+        joined([part.where for part in parts]),
+        joined([part.what for part in parts]),
+        joined([part.depth for part in parts]),
+        torch.cat([part.presence for part in parts], dim=1),
+        torch.cat([part.presence_logits for part in parts], dim=1),
+        torch.cat([part.boxes for part in parts], dim=1),
+    )
+
+
+def draw_each(model: Spair, z: Latents, background: Tensor) -> Tensor:
+    """Algorithm 1 with fading borders, every object decoded by itself and drawn on a canvas of its own."""
+    height, width = background.shape[2:]
+    x, y = torch.arange(width) + 0.5, torch.arange(height) + 0.5
+    writes, total, normaliser, last = 0.0, 0.0, 0.0, background
+    for k in range(z.boxes.shape[1]):
+        colour, alpha = (part[:, 0] for part in model.decode(z.what.sample[:, k : k + 1]))
+        there, depth = z.presence[:, k, None, None, None], z.depth.sample[:, k, :, None, None]
+        maps = torch.cat((colour, alpha * there, alpha * there * torch.sigmoid(-depth), torch.ones_like(alpha)), dim=1)
+        box, size = z.boxes[:, k], colour.shape[-1]
+        left, top, right, bottom = (corners_of(box)[:, side, None] for side in range(4))
+        u, v = (x - left) / (right - left) * 2 - 1, (y - top) / (bottom - top) * 2 - 1
+        shape = (len(box), height, width)
+        grid = torch.stack((u[:, None, :].expand(shape), v[:, :, None].expand(shape)), dim=-1)
+        values = F.grid_sample(maps, grid, padding_mode="zeros", align_corners=False)
+        colour, a, g, whole = values.split((background.shape[1], 1, 1, 1), dim=1)
+        reach = 1 + 1 / size
+        inside = (v.abs() < reach)[:, None, :, None] & (u.abs() < reach)[:, None, None, :]
+        mixed = a * (colour + (1 - whole) * background) + (1 - a) * background
+        writes = writes + inside.float()
+        total = total + torch.where(inside, g * mixed, 0)
+        normaliser = normaliser + torch.where(inside, g, 0)
+        last = torch.where(inside, mixed, last)
+    several = torch.where(normaliser > 0, total / torch.where(normaliser > 0, normaliser, 1), background)
+    return torch.where(writes == 1, last, several)
+
+
+def walked_kl(logits: Tensor, present: Tensor, s: float) -> Tensor:
+    """Equations B1 and B2 as a walk over the cells, with p(C = c | before) of every image."""
+    cells = logits.shape[1]
+    numbers = torch.arange(cells + 1.0)
+    prior = count_log_prior(cells, s).exp().float().expand(len(logits), -1)
+    ones, total = torch.zeros(len(logits), 1), 0.0
+    for k in range(cells):
+        on = ((numbers - ones) / (cells - k)).clamp(0, 1)
+        p = (on * prior).sum(1).clamp(1e-6, 1 - 1e-6)
+        beta = logits[:, k].sigmoid()
+        total = total + beta * (F.logsigmoid(logits[:, k]) - p.log())
+        total = total + (1 - beta) * (F.logsigmoid(-logits[:, k]) - (1 - p).log())
+        there = (present[:, k, None] > 0.5).float()
+        prior = prior * torch.where(there > 0, on, 1 - on)
+        prior = prior / prior.sum(1, keepdim=True).clamp(min=1e-6)
+        ones = ones + there
+    assert isinstance(total, Tensor)
+    return total
+
+
+def plain_terms(step: SpairStep, images: Tensor) -> dict[str, Tensor]:
+    """The terms of the loss in the plain way."""
+    model = step.model
+    z = cell_by_cell(model, images)
+    rebuilt = draw_each(model, z, model.background_of(images))
+    terms = step.divergences(z, S) | {"kl_presence": walked_kl(z.presence_logits, z.presence, S)}
+    return {"reconstruction": cross_entropy(rebuilt, images, step.config.floor), **terms}
+
+
+def wave_terms(step: SpairStep, images: Tensor) -> dict[str, Tensor]:
+    """The terms of the loss as ``SpairStep`` has them."""
+    drawn = step.model(images)
+    return {
+        "reconstruction": cross_entropy(drawn.rebuilt, images, step.config.floor),
+        **step.divergences(drawn.latents, S),
+    }
+
+
+def make_step(width: int, digits: bool) -> SpairStep:
+    """A step on a network that makes boxes of one kind."""
+    torch.manual_seed(0)
+    model = Spair(SpairConfig(width=width))
+    if digits:
+        share = DIGIT / model.config.base_box
+        with torch.no_grad():
+            last = model.cells.box_network[-1]
+            last.weight[2 : 2 * WHERE].zero_()
+            last_bias(model.cells.box_network)[2:WHERE] = math.log(share / (1 - share))
+            last_bias(model.cells.box_network)[WHERE + 2 : 2 * WHERE] = -10.0
+    return SpairStep(model, SpairStepConfig(rate=1e-6, wheels=0, gradient_noise=0.0, s=S))
+
+
+def measure(canvas: int, digits: bool, width: int, batch: int, repeats: int) -> dict[str, float]:
+    """Both ways on one size of canvas and one kind of boxes."""
+    images = torch.rand(batch, 1, canvas, canvas, generator=torch.Generator().manual_seed(1))
+    step = make_step(width, digits)
+    check(step, images[:4])
+
+    def plainly() -> None:
+        step.descend(torch.stack(list(plain_terms(step, images).values())).sum(0).mean(), 0)
+
+    def in_waves() -> None:
+        step(Batch(images), 0)
+
+    def backbone() -> None:
+        step.model.backbone(images).sum().backward()
+
+    ways: Mapping[str, Callable[[], None]] = {"plain": plainly, "waves": in_waves, "backbone": backbone}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats + 1):
+        for name, way in ways.items():
+            begun = time.perf_counter()
+            way()
+            seconds[name].append(time.perf_counter() - begun)
+    result = {"ratio": statistics.median(seconds["plain"][1:]) / statistics.median(seconds["waves"][1:])}
+    for name, times in seconds.items():
+        low, middle, high = statistics.quantiles(times[1:], n=4)
+        result |= {f"{name}_ms": 1e3 * middle, f"{name}_iqr_ms": 1e3 * (high - low)}
+    return result
+
+
+def check(step: SpairStep, images: Tensor) -> None:
+    """Both ways give the same terms where nothing is sampled."""
+    step.model.eval()
+    with torch.no_grad():
+        # Some objects on, some off.
+        logits = step.model.infer(images).presence_logits
+        last_bias(step.model.cells.presence_network).sub_(logits.median())
+        plain, waves = plain_terms(step, images), wave_terms(step, images)
+    for name, value in waves.items():
+        torch.testing.assert_close(plain[name], value, atol=1e-2, rtol=1e-3, msg=f"{name} differs between the two ways")
+    step.model.train()
+
+
+def main() -> None:
+    """Measures every size of canvas and kind of boxes, and prints how many times faster waves are."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--canvas", type=int, nargs="+", default=(48, 84))
+    for name, value in (("batch", 32), ("repeats", 7), ("threads", 1), ("width", SpairConfig().width)):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    result = {
+        str(canvas): {
+            name: measure(canvas, digits, given.width, given.batch, given.repeats)
+            for name, digits in (("start", False), ("digits", True))
+        }
+        for canvas in given.canvas
+    } | {
+        "settings": {name: getattr(given, name) for name in ("batch", "repeats", "threads", "width")},
+        "hardware": hardware(),
+        "versions": versions(),
+        "commit": commit(),
+    }
+    print(json.dumps(result, indent=2))
+    if given.json:
+        given.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""One iteration of AIR: the bound of the likelihood, with a relaxed z_pres instead of a score-function gradient."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mistnn.errors import MistError
+from mistnn.models.air.network import Air, AirOutput
+from mistnn.nn.schedule import check_rates
+from mistnn.ops.priors import concrete_log_density, normal_kl
+from mistnn.records import Batch
+
+START = 1e4
+"""Prior odds of one more object at iteration 0. Value of the released code."""
+
+END = 1e-9
+"""Prior odds in the end. Value of the released code."""
+
+DECADE = 3000.0
+"""Iterations in which the odds fall to a tenth. Value of the released code."""
+
+FLOOR = 1e-9
+"""Added to probabilities before their logarithm. Value of the released code."""
+
+
+@dataclass(frozen=True)
+class AirStepConfig:
+    """The priors and the optimiser; AIR's original setting.
+
+    Attributes:
+        rate: learning rate of Adam.
+        clip: largest norm of the gradient of all weights together.
+        scale_prior: mean and standard deviation of a side's share of the image, before the sigmoid.
+        shift_prior: the same of a centre, before tanh.
+        what_prior: the same of z_what.
+        annealing: how many times longer the schedule of the prior odds of z_pres is; below 1 for a small budget.
+        precision: "bfloat16" computes the dense layers at half the precision, and about twice as fast.
+    """
+
+    rate: float = 1e-4
+    clip: float = 1.0
+    scale_prior: tuple[float, float] = (-1.0, 0.05**0.5)
+    shift_prior: tuple[float, float] = (0.0, 1.0)
+    what_prior: tuple[float, float] = (0.0, 1.0)
+    annealing: float = 1.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        """Refuses values that no step can have.
+
+        Raises:
+            MistError: naming the field, its value and the mend.
+        """
+        check_rates(1.0, 0, rate=self.rate)
+        for name in ("clip", "annealing"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise MistError(f"step.{name}={getattr(self, name)} must be a finite number above 0")
+        for name in ("scale_prior", "shift_prior", "what_prior"):
+            prior = getattr(self, name)
+            if len(prior) != 2 or not math.isfinite(prior[0]) or not 0 < prior[1] < math.inf:
+                raise MistError(f"step.{name}={prior} must be a mean and a standard deviation above 0")
+
+
+class AirStep:
+    """One batch: one gradient of the bound for all weights."""
+
+    def __init__(self, model: Air, config: AirStepConfig) -> None:
+        self.model = model
+        self.config = config
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            "all": torch.optim.Adam(model.parameters(), lr=config.rate, fused=True)
+        }
+
+    def __call__(self, batch: Batch, iteration: int) -> dict[str, float | Tensor]:
+        """Trains on one batch; returns the scalars to log."""
+        model, images = self.model, batch.images
+        counts = None if batch.counts is None else batch.counts.sum(1)
+        half = self.config.precision == "bfloat16"
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
+            output = model(images, counts if model.config.given else None)
+        log_odds = prior_log_odds(iteration, self.config.annealing)
+        losses = self.losses(images, output, log_odds)
+        optimizer = self.optimizers["all"]
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(losses.values())).sum(0).mean().backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), self.config.clip)
+        optimizer.step()
+        watched = self._watch(output, counts, log_odds) | {"gradient": norm.detach()}
+        return {name: loss.detach().mean() for name, loss in losses.items()} | watched
+
+    def losses(self, images: Tensor, output: AirOutput, log_odds: float) -> dict[str, Tensor]:
+        """The terms of the negative bound, one value an image."""
+        config, model = self.config, self.model.config
+        where, what, alive = output.where, output.what, output.alive
+        rebuilt = output.rebuilt
+        likelihood = images * (rebuilt + FLOOR).log() + (1 - images) * (1 - rebuilt + FLOOR).log()
+        sides = normal_kl(where.mean[..., :-2], where.deviation[..., :-2], config.scale_prior)
+        centre = normal_kl(where.mean[..., -2:], where.deviation[..., -2:], config.shift_prior)
+        losses = {
+            "reconstruction": -likelihood.flatten(1).sum(1),
+            "kl_scale": (alive * sides).sum(1),
+            "kl_shift": (alive * centre).sum(1),
+            "kl_what": (alive * normal_kl(what.mean, what.deviation, config.what_prior)).sum(1),
+        }
+        if not model.given:
+            posterior = concrete_log_density(output.y, output.logits, model.temperature)
+            prior = concrete_log_density(output.y, torch.full_like(output.y, log_odds), model.temperature)
+            # Also of the step at which it stops: that there is no further object must be inferred too.
+            losses["kl_presence"] = (output.looked * (posterior - prior)).sum(1)
+        return losses
+
+    def _watch(self, output: AirOutput, counts: Tensor | None, log_odds: float) -> dict[str, float | Tensor]:
+        """How many objects are drawn, beside how many there are; what tells of a collapse."""
+        found = output.alive.sum(1)
+        watched: dict[str, float | Tensor] = {
+            "objects": found.float().mean(),
+            "steps_made": output.alive.float().mean(),
+        }
+        watched["side"] = output.boxes[..., 2:].detach().mean()
+        if self.model.config.given:
+            return watched
+        watched |= {"z_pres": output.logits.detach().sigmoid().mean(), "prior_log_odds": log_odds}
+        if counts is not None:
+            watched["sampled_count_accuracy"] = (found == counts).float().mean()
+        return watched
+
+
+def prior_log_odds(iteration: float, scale: float = 1.0) -> float:
+    """Logarithm of the prior odds of one more object at an iteration.
+
+    Convention: odds = max(START 0.1^(iteration / (scale DECADE)), END): with scale 1, one to one at iteration 12,000.
+
+    Args:
+        iteration: updates made so far.
+        scale: how many times longer the schedule is.
+    """
+    return max(math.log(START) - math.log(10) * iteration / (scale * DECADE), math.log(END))

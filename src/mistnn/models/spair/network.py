@@ -1,0 +1,159 @@
+"""SPAIR: objects of every cell, drawn over a background (Crawford and Pineau, AAAI 2019)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mistnn.models.spair.cells import Backbone, Cells, Latents
+from mistnn.models.spair.config import SpairConfig
+from mistnn.nn.dense import dense_network
+from mistnn.ops.render import render_objects
+from mistnn.records import Detections, Explanation
+
+
+class Drawn(NamedTuple):
+    """Images as SPAIR explains them.
+
+    Attributes:
+        latents: z of every cell, in reading order.
+        appearance: (batch, cells, channels, size, size), the objects' colours o.
+        alpha: (batch, cells, 1, size, size), their transparency.
+        rebuilt: (batch, channels, height, width), the picture.
+    """
+
+    latents: Latents
+    appearance: Tensor
+    alpha: Tensor
+    rebuilt: Tensor
+
+
+class Spair(nn.Module):
+    """Backbone, cells, object decoder, renderer."""
+
+    def __init__(self, config: SpairConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = Backbone(config)
+        self.cells = Cells(config)
+        maps = (config.channels + 1) * config.object_size**2
+        self.object_decoder = dense_network(config.attributes, config.decoder, maps)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """None: nothing is named."""
+        return self.config.class_names
+
+    @property
+    def reconstructs(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def counts_itself(self) -> bool:
+        """Always: z_pres says how many objects there are."""
+        return True
+
+    def most(self, height: int, width: int) -> int:
+        """As many objects as whole cells."""
+        return height // self.config.cell * (width // self.config.cell)
+
+    def refusal(self, height: int, width: int) -> str | None:
+        """Why an image of this size can't be seen: it is not made of whole cells."""
+        cell = self.config.cell
+        if height >= 1 and width >= 1 and not height % cell and not width % cell:
+            return None
+        return (
+            f"has {width} x {height} pixels and is not made of cells of {cell} x {cell}: crop or pad it to multiples "
+            f"of {cell}"
+        )
+
+    def background_of(self, images: Tensor) -> Tensor:
+        """x_bg: black, or each image's median colour."""
+        if self.config.background == "black":
+            return torch.zeros_like(images)
+        return images.flatten(2).median(2).values[..., None, None].expand_as(images)
+
+    def infer(self, images: Tensor, held: bool = False, half: bool = False) -> Latents:
+        """q(z | x); see ``forward``."""
+        self.config.grid(images.shape[-2], images.shape[-1])
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
+            features = self.backbone(images).float()
+        return self.cells(images, features, held)
+
+    def decode(self, what: Tensor) -> tuple[Tensor, Tensor]:
+        """z_what (batch, cells, A) to the objects' colours and transparency."""
+        config = self.config
+        shape = (*what.shape[:2], config.channels + 1, config.object_size, config.object_size)
+        colour, alpha = self.object_decoder(what).view(shape).split((config.channels, 1), dim=2)
+        return (config.colour_gain * colour).sigmoid(), (config.alpha_gain * alpha + config.alpha_start).sigmoid()
+
+    def forward(
+        self, images: Tensor, background: Tensor | None = None, held: bool = False, half: bool = False
+    ) -> Drawn:
+        """(batch, channels, height, width) to objects and the images redrawn.
+
+        Args:
+            images: sides that are multiples of a cell.
+            background: x_bg, of the shape of the images; see ``background_of`` if not given.
+            held: training wheels: boxes, depths and presences get no gradient.
+            half: the backbone is computed in bfloat16.
+
+        Raises:
+            MistError: if an image is not made of whole cells.
+            ValueError: if the background has another shape than the images.
+        """
+        if background is None:
+            background = self.background_of(images)
+        if background.shape != images.shape:
+            raise ValueError(
+                f"the background must be {tuple(images.shape)} as the images, got {tuple(background.shape)}: crop or "
+                "resize it to their size"
+            )
+        z = self.infer(images, held, half)
+        appearance, alpha = self.decode(z.what.sample)
+        rebuilt = render_objects(
+            appearance,
+            alpha,
+            z.boxes,
+            z.presence,
+            z.depth.sample.squeeze(-1),
+            background,
+            self.config.importance,
+            self.config.edge,
+        )
+        return Drawn(z, appearance, alpha, rebuilt)
+
+    @torch.no_grad()
+    def detect(self, images: Tensor, counts: Tensor | None = None) -> Explanation:
+        """The objects that are present in each image, the likeliest first, and the images redrawn.
+
+        Args:
+            images: as in ``forward``.
+            counts: not used: SPAIR says itself how many there are.
+        """
+        drawn = self(images)
+        z = drawn.latents
+        return Explanation(
+            [
+                _best(one, logits, int((logits > 0).sum()))
+                for one, logits in zip(z.boxes, z.presence_logits, strict=True)
+            ],
+            drawn.rebuilt,
+        )
+
+    @torch.no_grad()
+    def explain(self, images: Tensor, k: int) -> Explanation:
+        """The K likeliest objects of each image, present or not, and the images redrawn from those present."""
+        drawn = self(images)
+        z = drawn.latents
+        found = [_best(one, logits, k) for one, logits in zip(z.boxes, z.presence_logits, strict=True)]
+        return Explanation(found, drawn.rebuilt)
+
+
+def _best(boxes: Tensor, logits: Tensor, k: int) -> Detections:
+    """The k boxes of one image with the highest logits."""
+    chosen = logits.argsort(descending=True, stable=True)[:k]
+    return Detections(boxes[chosen], logits[chosen].sigmoid(), None)

@@ -1,0 +1,31 @@
+"""What teaches co-localisation: a classifier of digits, one for all of its runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from mistnn.presets import find_preset, train
+from mistnn.presets.stn_evaluation import ENCODER
+from mistnn.presets.systems import at_root
+from mistnn.training.runfolder import CONFIG
+
+
+def train_encoder(out: Path, root: str | None, say: Callable[[str], None]) -> None:
+    """Trains it where it is missing, and goes on where it was stopped.
+
+    Args:
+        out: its run folder.
+        root: where MNIST lies, see ``DistortedConfig``.
+        say: told when it is trained.
+
+    Raises:
+        KeyboardInterrupt: if it was stopped.
+    """
+    experiment, begun = find_preset(ENCODER).experiment, (out / CONFIG).exists()
+    if not begun:
+        say(f"{ENCODER}: trained first, into {out}")
+    experiment = dataclasses.replace(experiment, data=at_root(experiment.data, root))
+    if train(experiment, out, resume=begun).interrupted:
+        raise KeyboardInterrupt
