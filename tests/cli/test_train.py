@@ -14,7 +14,16 @@ from safetensors.torch import save_file
 
 import mistnn
 from mistnn.cli.main import main
-from mistnn.data import CommonObjectConfig, DistortedConfig, NaturalConfig, NumbersConfig, ScenesConfig, SvhnConfig
+from mistnn.data import (
+    CommonObjectConfig,
+    CubConfig,
+    DistortedConfig,
+    NaturalConfig,
+    NumberCropsConfig,
+    NumbersConfig,
+    ScenesConfig,
+    SvhnConfig,
+)
 from mistnn.presets import PRESETS
 from tests.cli.runs import TINY, logged, only_line, read_config, train_tiny
 from tests.data.folders import make_folder
@@ -23,9 +32,9 @@ Captured = pytest.CaptureFixture[str]
 CHECKPOINT = Path("checkpoint") / "state.safetensors"
 
 
-ON_FILES = SvhnConfig | NumbersConfig | NaturalConfig | CommonObjectConfig
-"""Presets on these are trained in tests/presets/test_house_numbers.py, tests/cli/test_natural.py and
-tests/studies/test_stn.py."""
+ON_FILES = SvhnConfig | NumbersConfig | NaturalConfig | CommonObjectConfig | NumberCropsConfig | CubConfig
+"""Presets on these are trained in tests/presets/test_house_numbers.py, test_stn_numbers.py, test_stn_birds.py,
+tests/cli/test_natural.py and tests/studies/test_stn.py."""
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """Data sets. Each is a map-style torch data set that yields a ``mistnn.records.Sample``."""
 
 from mistnn.data.common_object import CommonObjectConfig, CommonObjects
+from mistnn.data.cub import CubConfig, CubImages
 from mistnn.data.digits import DigitSource, Split, download_mnist, load_embedded, load_mnist, load_source
 from mistnn.data.distorted import DistortedConfig, DistortedDigits
 from mistnn.data.folder_images import FolderConfig, FolderImages
 from mistnn.data.gabor import GaborConfig, GaborNoise, Impulses, analytic_power_spectrum, gabor_kernel, gabor_noise
 from mistnn.data.natural import NaturalConfig, NaturalImages, read_built
+from mistnn.data.number_crops import NumberCrops, NumberCropsConfig
 from mistnn.data.object_size import SizeSuggestion, suggest_object_size
 from mistnn.data.own_folder import FolderImage, OwnFolder, read_folder
 from mistnn.data.placed_numbers import NumbersConfig, PlacedNumbers
@@ -16,6 +18,8 @@ from mistnn.data.svhn import SvhnConfig, SvhnImages
 __all__ = [
     "CommonObjectConfig",
     "CommonObjects",
+    "CubConfig",
+    "CubImages",
     "DigitSource",
     "DistortedConfig",
     "DistortedDigits",
@@ -28,6 +32,8 @@ __all__ = [
     "Layout",
     "NaturalConfig",
     "NaturalImages",
+    "NumberCrops",
+    "NumberCropsConfig",
     "NumbersConfig",
     "OwnFolder",
     "PlacedNumbers",

@@ -92,7 +92,7 @@ class Backbone(nn.Module):
         if config.network == RESNET34:
             self.body, self.channels = _resnet34(), 256
         else:
-            self.body, self.channels, mean, std = _timm(config.network.removeprefix(TIMM), pretrained=False)
+            self.body, self.channels, mean, std = timm_features(config.network, pretrained=False)
         self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
         if not config.tuned:
@@ -131,37 +131,52 @@ class Backbone(nn.Module):
         if weights is None:
             return
         if weights != HUB:
-            tensors = _read(Path(weights))
+            tensors = read_tensors(Path(weights))
         elif self.config.network == RESNET34:
             tensors = _fetched()
         else:
-            tensors = _timm(self.config.network.removeprefix(TIMM), pretrained=True)[0].state_dict()
-        self._take(tensors, weights)
-
-    def _take(self, tensors: Mapping[str, Tensor], source: str) -> None:
-        wanted = self.body.state_dict()
+            tensors = timm_features(self.config.network, pretrained=True)[0].state_dict()
         unused = UNUSED if self.config.network == RESNET34 else ()
-        given = {name: value for name, value in tensors.items() if not name.startswith(unused)}
-        needed = {name for name in wanted if not name.endswith(OPTIONAL)}
-        extra = {name for name in given if name not in wanted}
-        wrong = sorted(name for name in needed & set(given) if given[name].shape != wanted[name].shape)
-        why = ""
-        if missing := sorted(needed - set(given)):
-            why = f"it lacks {missing[0]} ({len(missing)} such)"
-        elif wrong:
-            name = wrong[0]
-            why = f"{name} has shape {tuple(given[name].shape)}, not {tuple(wanted[name].shape)}"
-        elif extra:
-            why = f"it has {min(extra)}, which is not part of it ({len(extra)} such)"
-        if why:
-            raise MistError(
-                f"{source} holds weights of another backbone than {self.config.network}: {why}; give the file that "
-                "belongs to model.backbone.network"
-            )
-        if broken := sorted(name for name in needed if not bool(given[name].isfinite().all())):
-            raise MistError(f"{source}: {broken[0]} holds NaN or infinity: fetch the file again")
-        own = {name: given[name].to(value.dtype) if name in given else value for name, value in wanted.items()}
-        self.body.load_state_dict(own)
+        take_weights(self.body, tensors, weights, self.config.network, unused)
+
+
+def take_weights(
+    body: nn.Module, tensors: Mapping[str, Tensor], source: str, network: str, unused: tuple[str, ...] = ()
+) -> None:
+    """Puts tensors of a file into a network that is a part of the one they were trained in.
+
+    Args:
+        body: takes them.
+        tensors: by their names.
+        source: the file, for messages.
+        network: its name, for messages.
+        unused: beginnings of the names of what the body has left out.
+
+    Raises:
+        MistError: if one is missing, has another shape, belongs nowhere or isn't finite.
+    """
+    wanted = body.state_dict()
+    given = {name: value for name, value in tensors.items() if not name.startswith(unused)}
+    needed = {name for name in wanted if not name.endswith(OPTIONAL)}
+    extra = {name for name in given if name not in wanted}
+    wrong = sorted(name for name in needed & set(given) if given[name].shape != wanted[name].shape)
+    why = ""
+    if missing := sorted(needed - set(given)):
+        why = f"it lacks {missing[0]} ({len(missing)} such)"
+    elif wrong:
+        name = wrong[0]
+        why = f"{name} has shape {tuple(given[name].shape)}, not {tuple(wanted[name].shape)}"
+    elif extra:
+        why = f"it has {min(extra)}, which is not part of it ({len(extra)} such)"
+    if why:
+        raise MistError(
+            f"{source} holds weights of another backbone than {network}: {why}; give the file that belongs to "
+            "model.backbone.network"
+        )
+    if broken := sorted(name for name in needed if not bool(given[name].isfinite().all())):
+        raise MistError(f"{source}: {broken[0]} holds NaN or infinity: fetch the file again")
+    own = {name: given[name].to(value.dtype) if name in given else value for name, value in wanted.items()}
+    body.load_state_dict(own)
 
 
 def _resnet34() -> nn.Module:
@@ -188,7 +203,7 @@ def _fetched() -> dict[str, Tensor]:
         ) from error
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a file, without running any code that it may hold."""
     if not path.is_file():
         raise MistError(
@@ -219,8 +234,20 @@ def _read(path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def _timm(name: str, pretrained: bool) -> tuple[nn.Module, int, tuple[float, ...], tuple[float, ...]]:
-    """A model of timm that gives its features at 1/16, their channels, and the colours it was trained with."""
+def timm_features(
+    network: str, pretrained: bool, stride: int = STRIDE
+) -> tuple[nn.Module, int, tuple[float, ...], tuple[float, ...]]:
+    """A model of timm that gives its features at one size, their channels, and the colours it was trained with.
+
+    Args:
+        network: "timm/NAME".
+        pretrained: whether its weights are fetched.
+        stride: pixels between two cells of the features.
+
+    Raises:
+        MistError: if timm isn't installed, or has no such model with such features.
+    """
+    name = network.removeprefix(TIMM)
     try:
         timm = importlib.import_module("timm")  # an extra, so a checker may not find it
     except ImportError as error:
@@ -231,14 +258,15 @@ def _timm(name: str, pretrained: bool) -> tuple[nn.Module, int, tuple[float, ...
     try:
         probe = timm.create_model(name, pretrained=False, features_only=True)
         reductions = list(probe.feature_info.reduction())
-        if STRIDE not in reductions:
-            raise ValueError(f"its features are at 1/{', 1/'.join(map(str, reductions))} of the size, none at 1/16")
-        place = len(reductions) - 1 - reductions[::-1].index(STRIDE)
+        if stride not in reductions:
+            sizes = ", 1/".join(map(str, reductions))
+            raise ValueError(f"its features are at 1/{sizes} of the size, none at 1/{stride}")
+        place = len(reductions) - 1 - reductions[::-1].index(stride)
         body = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=(place,))
     except (OSError, RuntimeError, ValueError, AttributeError, KeyError) as error:
         raise MistError(
             f"model.backbone.network={TIMM}{name} can't be used ({error}): give a model of timm that works with "
-            "features_only and has features at 1/16 of the size"
+            f"features_only and has features at 1/{stride} of the size"
         ) from error
     known = probe.default_cfg
     return body, int(body.feature_info.channels()[0]), tuple(known["mean"]), tuple(known["std"])

@@ -5,7 +5,19 @@ from __future__ import annotations
 import difflib
 
 from mistnn.errors import MistError
-from mistnn.presets import air, house_numbers, mist_digits, mist_discover, my_folder, natural, rivals, spair, stn
+from mistnn.presets import (
+    air,
+    house_numbers,
+    mist_digits,
+    mist_discover,
+    my_folder,
+    natural,
+    rivals,
+    spair,
+    stn,
+    stn_birds,
+    stn_numbers,
+)
 from mistnn.presets.evaluation import evaluate
 from mistnn.presets.experiment import (
     Experiment,
@@ -32,6 +44,8 @@ PRESETS: dict[str, Preset] = {
         *house_numbers.PRESETS,
         *natural.PRESETS,
         *stn.PRESETS,
+        *stn_numbers.PRESETS,
+        *stn_birds.PRESETS,
         *my_folder.PRESETS,
     )
 }

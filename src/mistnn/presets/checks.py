@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from mistnn.data import (
     CommonObjectConfig,
-    DistortedConfig,
     FolderConfig,
     GaborConfig,
     NaturalConfig,
@@ -25,10 +24,17 @@ from mistnn.models.air import AirConfig
 from mistnn.models.conncomp import ConnCompConfig
 from mistnn.models.mist import MistConfig, StepConfig
 from mistnn.models.rivals import Xie20Config
-from mistnn.models.stn import ColocaliserConfig, StnConfig
+from mistnn.models.stn import ColocaliserConfig
 from mistnn.presets import natural_evaluation
 from mistnn.presets.stn_evaluation import check_classifier, check_colocaliser
-from mistnn.presets.systems import GenerativeConfig, ModelConfig, NaturalModelConfig, TrainingStepConfig
+from mistnn.presets.systems import (
+    ClassifiedConfig,
+    ClassifierConfig,
+    GenerativeConfig,
+    ModelConfig,
+    NaturalModelConfig,
+    TrainingStepConfig,
+)
 from mistnn.training import TrainConfig
 
 if TYPE_CHECKING:
@@ -52,7 +58,7 @@ def check(experiment: Experiment) -> None:
             f"evaluation_images={experiment.evaluation_images} is negative: give 0 to measure nothing while training"
         )
     model, data = experiment.model, experiment.data
-    if isinstance(data, DistortedConfig) or isinstance(model, StnConfig):
+    if isinstance(data, ClassifiedConfig) or isinstance(model, ClassifierConfig):
         check_classifier(model, data)
         return
     if isinstance(data, CommonObjectConfig) or isinstance(model, ColocaliserConfig):

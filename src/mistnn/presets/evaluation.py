@@ -11,12 +11,20 @@ from torch import Tensor
 from mistnn.data import FolderConfig, GaborConfig, NaturalConfig, NumbersConfig, Split, SvhnConfig
 from mistnn.errors import MistError
 from mistnn.models.mist import Mist
-from mistnn.models.stn import StnClassifier
 from mistnn.presets.fixed_box import fixed_box_metrics, precision_metrics
 from mistnn.presets.natural_evaluation import evaluate_natural
 from mistnn.presets.object_evaluation import evaluate_objects
 from mistnn.presets.stn_evaluation import evaluate_classifier
-from mistnn.presets.systems import AnyModel, DataConfig, GenerativeModel, SceneModel, open_data, size_of
+from mistnn.presets.systems import (
+    AnyModel,
+    ClassifiedConfig,
+    Classifier,
+    DataConfig,
+    GenerativeModel,
+    SceneModel,
+    open_data,
+    size_of,
+)
 from mistnn.records import Batch, Detections, Sample, collate
 
 EVALUATION_BATCH = 50
@@ -50,12 +58,14 @@ def evaluate(
     """
     from mistnn.metrics import DetectionMetrics, ReconstructionMetrics
 
-    if isinstance(model, StnClassifier):
+    if isinstance(model, Classifier):
         return evaluate_classifier(model, data, split, images, progress)
     if isinstance(data, FolderConfig):
         return _evaluate_folder(model, data, split, images)
     if isinstance(data, NaturalConfig):
         return evaluate_natural(model, data, split, images, progress)
+    if isinstance(data, ClassifiedConfig):
+        raise MistError(f"a {type(model).__name__} finds objects: measure it on images with objects, not on these")
     if isinstance(model, GenerativeModel):
         return evaluate_objects(model, data, split, images, progress)
     samples = open_data(data, split, images)

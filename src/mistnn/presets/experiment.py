@@ -23,7 +23,7 @@ from mistnn.models.air import AirConfig
 from mistnn.models.mist import Mist, MistConfig, NaturalMist, StepConfig
 from mistnn.models.rivals import NaturalXie20
 from mistnn.models.spair import SpairConfig
-from mistnn.models.stn import Colocaliser
+from mistnn.models.stn import BirdClassifier, Colocaliser
 from mistnn.presets import natural_evaluation
 from mistnn.presets.checks import check
 from mistnn.presets.collapse import AirCollapseWatch, CollapseWatch
@@ -145,6 +145,8 @@ def build(experiment: Experiment, resume: bool = False) -> SceneStep:
     model = build_model(experiment.model)
     if isinstance(model, NaturalMist | NaturalXie20) and experiment.start_from is None and not resume:
         load_backbone(model)
+    if isinstance(model, BirdClassifier) and experiment.start_from is None and not resume:
+        model.load_pretrained()
     if isinstance(model, Colocaliser) and not resume:
         load_encoder(model, experiment.data, experiment.start_from)
     elif experiment.start_from is not None and not resume:  # a resumed run has its own weights
@@ -197,7 +199,7 @@ def train(
     if observe is not None and not resume:
         observe(0, step.model)
 
-    if isinstance(step.model, NaturalMist | NaturalXie20) and not goes_on and on_note is not None:
+    if isinstance(step.model, NaturalMist | NaturalXie20 | BirdClassifier) and not goes_on and on_note is not None:
         natural_evaluation.note_random_backbone(experiment.model, experiment.start_from, on_note)
     watch = _watch(experiment, on_note if on_note is not None else lambda note: None)
 

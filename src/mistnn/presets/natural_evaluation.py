@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mistnn.data import NaturalConfig, NaturalImages, Split, read_built
 from mistnn.errors import MistError
+from mistnn.models.stn import BirdsConfig
 from mistnn.presets.systems import DataConfig, ModelConfig, NaturalModelConfig, SceneModel
 from mistnn.records import Detections
 
@@ -36,7 +37,7 @@ def check_natural(model: ModelConfig, data: DataConfig) -> None:
 
 def note_random_backbone(model: ModelConfig, start_from: str | None, say: Callable[[str], None]) -> None:
     """Says so where the backbone knows nothing: all the rest stands on it."""
-    if isinstance(model, NaturalModelConfig) and model.backbone.weights is None and start_from is None:
+    if isinstance(model, NaturalModelConfig | BirdsConfig) and model.backbone.weights is None and start_from is None:
         say(
             "the backbone has random weights, on which little can be learnt: give pretrained ones with "
             "--model.backbone.weights FILE, or hub to fetch them"

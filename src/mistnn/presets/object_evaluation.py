@@ -9,7 +9,7 @@ import torch
 
 from mistnn.data import FolderConfig, NaturalConfig, Scatter, Split
 from mistnn.errors import MistError
-from mistnn.presets.systems import DataConfig, GenerativeModel, open_data, size_of
+from mistnn.presets.systems import ClassifiedConfig, DataConfig, GenerativeModel, open_data, size_of
 from mistnn.records import collate
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def evaluate_objects(
     """
     from mistnn.metrics import AveragePrecision, DetectionMetrics, ReconstructionMetrics
 
-    if isinstance(data, FolderConfig | NaturalConfig):
+    if isinstance(data, FolderConfig | NaturalConfig | ClassifiedConfig):
         raise MistError("systems that draw the image are measured on digits or Gabor noise: give such a preset")
     samples = open_data(data, split, images)
     metrics, precision = DetectionMetrics(), AveragePrecision(THRESHOLDS, class_aware=False, points=POINTS, strict=True)

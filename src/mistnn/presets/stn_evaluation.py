@@ -1,4 +1,4 @@
-"""Measuring a classifier of distorted digits."""
+"""Measuring a classifier of the spatial transformer paper: of distorted digits, house numbers or birds."""
 
 from __future__ import annotations
 
@@ -6,11 +6,33 @@ from collections.abc import Callable
 
 import torch
 
-from mistnn.data import CommonObjectConfig, DistortedConfig, DistortedDigits, Split
+from mistnn.data import (
+    CommonObjectConfig,
+    CubConfig,
+    CubImages,
+    DistortedConfig,
+    DistortedDigits,
+    NumberCropsConfig,
+    Split,
+)
+from mistnn.data.cub import read_cub
 from mistnn.data.distorted import CLASSES
 from mistnn.errors import MistError
-from mistnn.models.stn import Colocaliser, ColocaliserConfig, StnClassifier, StnConfig, target_of
-from mistnn.presets.systems import DataConfig, ModelConfig, open_data
+from mistnn.models.stn import (
+    BirdClassifier,
+    BirdsConfig,
+    Colocaliser,
+    ColocaliserConfig,
+    NumberReader,
+    NumberReaderConfig,
+    StnClassifier,
+    StnConfig,
+    sequence_of,
+    target_of,
+    wrong,
+)
+from mistnn.presets.systems import ClassifiedConfig, Classifier, DataConfig, ModelConfig, open_data
+from mistnn.records import collate
 from mistnn.training.batches import BatchDataset, to_device
 from mistnn.weights import load_model
 
@@ -22,11 +44,25 @@ BATCH = 250
 
 
 def check_classifier(model: ModelConfig, data: DataConfig) -> None:
-    """Refuses a classifier and digits that don't fit each other.
+    """Refuses a classifier and images that don't fit each other.
 
     Raises:
         MistError: naming the fields, their values and the mend.
     """
+    if isinstance(model, NumberReaderConfig) and isinstance(data, NumberCropsConfig):
+        if model.side != data.side:
+            raise MistError(f"model.side={model.side}, but data.side={data.side}: make them equal")
+        return
+    if isinstance(data, NumberCropsConfig) or isinstance(model, NumberReaderConfig):
+        raise MistError("crops of house numbers and the networks that read them go together: train a stn-svhn-...")
+    if isinstance(model, BirdsConfig) and isinstance(data, CubConfig):
+        if model.side != data.side:
+            raise MistError(f"model.side={model.side}, but data.side={data.side}: make them equal")
+        if data.root is not None and (known := len(read_cub(data.root).class_names)) != model.classes:
+            raise MistError(f"model.classes={model.classes}, but {data.root} has {known} classes: make them equal")
+        return
+    if isinstance(data, CubConfig) or isinstance(model, BirdsConfig):
+        raise MistError("CUB-200-2011 and the networks for birds go together: train a stn-birds-...")
     if not isinstance(data, DistortedConfig) or not isinstance(model, StnConfig):
         raise MistError("distorted digits and the classifiers with spatial transformers go together: train a stn-...")
     if model.side != data.canvas:
@@ -76,43 +112,71 @@ def load_encoder(model: Colocaliser, data: DataConfig, start_from: str | None) -
 
 
 def evaluate_classifier(
-    model: StnClassifier,
+    model: Classifier,
     data: DataConfig,
     split: Split,
     images: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
-    """How often the class is wrong, 0-1.
+    """How often an image is taken for another, 0-1: of a house number, how often any of its digits is wrong.
 
     Args:
         model: in any mode; left in it.
-        data: distorted digits.
+        data: distorted digits, of which digit i of the split is in image i; crops of house numbers; or birds, each of
+            which is judged by the mean of what is said of its ten views.
         split: of them.
-        images: how many; digit i of the split is in image i.
+        images: how many, at most as many house numbers or birds as there are.
         progress: called with (done, of how many).
 
     Returns:
         ``error``; ``images``; and ``outside_1`` ..., the share of what a spatial transformer reads outside the image.
 
     Raises:
-        MistError: if the images are not distorted digits.
+        MistError: if the images are not those of the network.
     """
-    if not isinstance(data, DistortedConfig):
-        raise MistError("this network tells digits apart and finds no objects: measure it on distorted digits")
+    if not isinstance(data, ClassifiedConfig):
+        raise MistError("this network tells images apart and finds no objects: measure it on images of its own kind")
+    check_classifier(model.config, data)
     samples = open_data(data, split, images)
-    assert isinstance(samples, BatchDataset)
+    images = min(images, len(samples))
+    if isinstance(samples, CubImages):
+        assert isinstance(model, BirdClassifier)
+        return _evaluate_birds(model, samples, progress)
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
-    wrong, outside = 0, [0.0] * model.config.transformers
+    mistakes, outside = 0, dict[int, float]()
     with torch.inference_mode():
         for start in range(0, images, BATCH):
-            batch = to_device(samples.batch(range(start, min(start + BATCH, images))), device)
+            some = range(start, min(start + BATCH, images))
+            read = samples.batch(some) if isinstance(samples, BatchDataset) else collate([samples[i] for i in some])
+            batch = to_device(read, device)
             done = model(batch.images)
-            wrong += int((done.logits.argmax(1) != target_of(batch)).sum())
-            for number, warp in enumerate(done.warps):
-                outside[number] += float(warp.outside.sum())
+            target = sequence_of(batch) if isinstance(model, NumberReader) else target_of(batch)
+            mistakes += int(wrong(done.logits, target).sum())
+            for number, warp in enumerate(done.warps, 1):
+                outside[number] = outside.get(number, 0.0) + float(warp.outside.sum())
             if progress is not None:
-                progress(min(start + BATCH, images), images)
+                progress(some.stop, images)
+    model.train(was_training)
+    shares = {f"outside_{number}": total / images for number, total in outside.items()}
+    return {"error": mistakes / images, "images": images, **shares}
+
+
+@torch.inference_mode()
+def _evaluate_birds(
+    model: BirdClassifier, samples: CubImages, progress: Callable[[int, int], None] | None
+) -> dict[str, float]:
+    """Four corners and the middle, and the same mirrored; their posteriors are averaged (S003, section 1.5)."""
+    was_training, device, images = model.training, next(model.parameters()).device, len(samples)
+    model.eval()
+    mistakes, outside = 0, [0.0] * model.config.number
+    for index in range(images):
+        done = model(samples.views(index).to(device))
+        mistakes += int(done.logits.float().softmax(-1).mean(0).argmax()) != samples.birds[index].label
+        for number, warp in enumerate(done.warps):
+            outside[number] += float(warp.outside.mean())
+        if progress is not None:
+            progress(index + 1, images)
     model.train(was_training)
     shares = {f"outside_{number}": total / images for number, total in enumerate(outside, 1)}
-    return {"error": wrong / images, "images": images, **shares}
+    return {"error": mistakes / images, "images": images, **shares}

@@ -8,6 +8,8 @@ from pathlib import PurePath
 from mistnn.data import (
     CommonObjectConfig,
     CommonObjects,
+    CubConfig,
+    CubImages,
     DistortedConfig,
     DistortedDigits,
     FolderConfig,
@@ -16,6 +18,8 @@ from mistnn.data import (
     GaborNoise,
     NaturalConfig,
     NaturalImages,
+    NumberCrops,
+    NumberCropsConfig,
     NumbersConfig,
     PlacedNumbers,
     Scatter,
@@ -59,10 +63,14 @@ from mistnn.models.rivals import (
 )
 from mistnn.models.spair import Spair, SpairConfig, SpairStep, SpairStepConfig
 from mistnn.models.stn import (
+    BirdClassifier,
+    BirdsConfig,
     Colocaliser,
     ColocaliserConfig,
     ColocaliseStep,
     ColocaliseStepConfig,
+    NumberReader,
+    NumberReaderConfig,
     StnClassifier,
     StnConfig,
     StnStep,
@@ -87,7 +95,10 @@ SceneModelConfig = (
 )
 """A system that finds objects; which one, is told by the fields of the configuration, here and in the next three."""
 
-ModelConfig = SceneModelConfig | StnConfig
+ClassifierConfig = StnConfig | NumberReaderConfig | BirdsConfig
+"""A system that says what an image shows, and finds no objects."""
+
+ModelConfig = SceneModelConfig | ClassifierConfig
 """Any system."""
 
 TrainingStepConfig = (
@@ -104,6 +115,9 @@ TrainingStepConfig = (
 )
 """How it is trained."""
 
+ClassifiedConfig = DistortedConfig | NumberCropsConfig | CubConfig
+"""Images for a classifier."""
+
 DataConfig = (
     ScenesConfig
     | ScatterConfig
@@ -112,7 +126,7 @@ DataConfig = (
     | SvhnConfig
     | NumbersConfig
     | NaturalConfig
-    | DistortedConfig
+    | ClassifiedConfig
     | CommonObjectConfig
 )
 """Images that are made on the fly, a folder of them, or a built folder of photographs; which kind, is told by the
@@ -127,6 +141,8 @@ DataSet = (
     | PlacedNumbers
     | NaturalImages
     | DistortedDigits
+    | NumberCrops
+    | CubImages
     | CommonObjects
 )
 """One split of them."""
@@ -138,7 +154,10 @@ GenerativeModel = Air | ConnComp | Spair
 SceneModel = Mist | Grid | Channelwise | Xie20 | Zha18 | NaturalMist | NaturalXie20 | GenerativeModel | Colocaliser
 """A network that is measured: ``explain`` gives its K objects of each image and the images redrawn."""
 
-AnyModel = SceneModel | StnClassifier
+Classifier = StnClassifier | NumberReader | BirdClassifier
+"""A network that says what an image shows."""
+
+AnyModel = SceneModel | Classifier
 """The network of any system."""
 
 SceneStep = (
@@ -180,6 +199,10 @@ def open_data(data: DataConfig, split: Split, length: int | None) -> DataSet:
             return NaturalImages(data, split, length)
         case DistortedConfig():
             return DistortedDigits(data, split, length)
+        case NumberCropsConfig():
+            return NumberCrops(data, split, length)
+        case CubConfig():
+            return CubImages(data, split, length)
         case CommonObjectConfig():
             return CommonObjects(data, split, length)
 
@@ -222,13 +245,17 @@ def kind_of(model: ModelConfig) -> str:
             return "natural-xie20"
         case StnConfig():
             return "stn"
+        case NumberReaderConfig():
+            return "stn-numbers"
+        case BirdsConfig():
+            return "stn-birds"
         case ColocaliserConfig():
             return "colocaliser"
 
 
 def without_paths(model: ModelConfig) -> ModelConfig:
     """The configuration as it is stored: of a file of weights the name alone, for its place is of this machine."""
-    if not isinstance(model, NaturalModelConfig) or model.backbone.weights is None:
+    if not isinstance(model, NaturalModelConfig | BirdsConfig) or model.backbone.weights is None:
         return model
     name = PurePath(model.backbone.weights).name
     return dataclasses.replace(model, backbone=dataclasses.replace(model.backbone, weights=name))
@@ -259,6 +286,10 @@ def build_model(config: ModelConfig) -> AnyModel:
             return NaturalXie20(config)
         case StnConfig():
             return StnClassifier(config)
+        case NumberReaderConfig():
+            return NumberReader(config)
+        case BirdsConfig():
+            return BirdClassifier(config)
         case ColocaliserConfig():
             return Colocaliser(config)
 
@@ -289,7 +320,7 @@ def build_step(model: AnyModel, config: TrainingStepConfig) -> SceneStep:
     elif isinstance(model, Zha18):
         if isinstance(config, Zha18StepConfig):
             return Zha18Step(model, config)
-    elif isinstance(model, StnClassifier):
+    elif isinstance(model, Classifier):
         if isinstance(config, StnStepConfig):
             return StnStep(model, config)
     elif isinstance(model, Colocaliser):

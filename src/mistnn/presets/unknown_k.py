@@ -5,19 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mistnn.data import (
-    CommonObjectConfig,
-    DistortedConfig,
-    FolderConfig,
-    NaturalConfig,
-    NumbersConfig,
-    Split,
-    SvhnConfig,
-)
+from mistnn.data import CommonObjectConfig, FolderConfig, NaturalConfig, NumbersConfig, Split, SvhnConfig
 from mistnn.errors import MistError
 from mistnn.inference.counting import above, choose_threshold
 from mistnn.presets.evaluation import EVALUATION_BATCH
-from mistnn.presets.systems import DataConfig, SceneModel, open_data
+from mistnn.presets.systems import ClassifiedConfig, DataConfig, SceneModel, open_data
 from mistnn.records import Detections, Sample, collate
 
 
@@ -41,7 +33,7 @@ def evaluate_unknown_k(model: SceneModel, data: DataConfig, split: Split, images
 
     if isinstance(data, NaturalConfig):
         raise MistError("photographs are always measured without being told how many objects they hold")
-    if isinstance(data, DistortedConfig | CommonObjectConfig):
+    if isinstance(data, ClassifiedConfig | CommonObjectConfig):
         raise MistError("these images have as many digits each: there is no K to find")
     if isinstance(data, FolderConfig):
         raise MistError("a folder of your own is always measured without K: `mist evaluate` does so")

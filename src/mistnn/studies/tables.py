@@ -19,10 +19,10 @@ from mistnn.data.placed_numbers import holds_numbers
 from mistnn.data.svhn import holds_svhn
 from mistnn.errors import MistError
 from mistnn.models.mist import MistConfig
-from mistnn.models.stn import ColocaliserConfig, StnConfig
+from mistnn.models.stn import ColocaliserConfig
 from mistnn.presets import Experiment, evaluate_stored, find_preset, train
 from mistnn.presets.stn_evaluation import ENCODER
-from mistnn.presets.systems import NaturalModelConfig, at_root
+from mistnn.presets.systems import ClassifierConfig, NaturalModelConfig, at_root
 from mistnn.studies.ablation import at
 from mistnn.studies.ledger import QUICK, TABLES, make_entry, read_entry, write_entry
 from mistnn.studies.natural_tables import NATURAL_TABLES
@@ -387,7 +387,7 @@ def _train_apart(experiment: Experiment, out: Path, threads: int) -> bool:
 
 def _reads(row: Row) -> bool:
     model = find_preset(row.name).experiment.model
-    return not isinstance(model, StnConfig) and bool(model.class_names)
+    return not isinstance(model, ClassifierConfig) and bool(model.class_names)
 
 
 def _finds_k(row: Row) -> bool:

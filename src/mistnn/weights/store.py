@@ -146,6 +146,18 @@ def _stn() -> Kind:
     return Kind(StnConfig, StnClassifier)
 
 
+def _stn_numbers() -> Kind:
+    from mistnn.models.stn import NumberReader, NumberReaderConfig
+
+    return Kind(NumberReaderConfig, NumberReader)
+
+
+def _stn_birds() -> Kind:
+    from mistnn.models.stn import BirdClassifier, BirdsConfig
+
+    return Kind(BirdsConfig, BirdClassifier)
+
+
 def _colocaliser() -> Kind:
     from mistnn.models.stn import Colocaliser, ColocaliserConfig
 
@@ -164,6 +176,8 @@ KINDS: Mapping[str, Callable[[], Kind]] = {
     "natural-mist": _natural_mist,
     "natural-xie20": _natural_xie20,
     "stn": _stn,
+    "stn-numbers": _stn_numbers,
+    "stn-birds": _stn_birds,
     "colocaliser": _colocaliser,
 }
 """Every kind of model this package can load. Behind a function, so that reading a configuration builds no network."""

@@ -123,7 +123,7 @@ class StnClassifier(nn.Module):
             self.second = nn.Sequential(nn.Conv2d(width, width, SECOND_KERNEL), nn.MaxPool2d(POOL), nn.ReLU())
             self.last = nn.Sequential(nn.Flatten(), nn.Linear(width * config.map_side**2, config.classes))
         for part in (self.first, self.second, self.last):
-            _start(part)
+            start(part)
 
     def forward(self, images: Tensor) -> Classified:
         """(batch, channels, side, side) to what each image is taken for.
@@ -159,11 +159,11 @@ class StnClassifier(nn.Module):
 def _localisation(config: StnConfig) -> nn.Module:
     outputs = config.transform.parameters
     if config.network == "fcn":
-        return _start(FullyConnectedLocalisation(config.channels * config.side**2, outputs))
-    return _start(ConvolutionalLocalisation(config.channels, (config.side, config.side), outputs))
+        return start(FullyConnectedLocalisation(config.channels * config.side**2, outputs))
+    return start(ConvolutionalLocalisation(config.channels, (config.side, config.side), outputs))
 
 
-def _start(network: nn.Module) -> nn.Module:
+def start(network: nn.Module) -> nn.Module:
     """Weights that keep the size of activations, as He et al. (2015) have them; the paper says "randomly"."""
     for layer in network.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from mistnn.errors import MistError
+from mistnn.models.stn.birds import BirdClassifier
 from mistnn.models.stn.network import StnClassifier
+from mistnn.models.stn.numbers import NumberReader, sequence_of
 from mistnn.nn.schedule import check_rates
-from mistnn.nn.spatial_transformer import parameter_groups
+from mistnn.nn.spatial_transformer import SpatialTransformer, parameter_groups
 from mistnn.records import Batch
-
-DROPS = 2
-"""How often the rate falls: after a third and after two thirds (S003: 150k iterations, every 50k)."""
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -32,9 +31,11 @@ class StnStepConfig:
         weight_decay: of the descent (S003: none).
         localisation_share: learning rate of the localisation networks, as a share of ``rate`` (S003 names another than
             1 for house numbers only, 0.1).
-        decay: the rate falls to this share in two equal drops, after a third and two thirds of ``decay_steps``; 0.01
-            are the paper's two of a factor of ten; 1 for a constant rate.
+        decay: the rate falls to this share in ``drops`` equal steps; 0.01 are the paper's two of a factor of ten; 1 for
+            a constant rate.
         decay_steps: length of the schedule, in iterations.
+        drops: how often the rate falls, at equal distances: 2, after a third and after two thirds (S003: 150k
+            iterations, every 50k); 4 on house numbers (400k, every 80k).
         precision: of the networks; grids and sampling stay in float32.
     """
 
@@ -44,6 +45,7 @@ class StnStepConfig:
     localisation_share: float = 1.0
     decay: float = 0.01
     decay_steps: int = 150_000
+    drops: int = 2
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
@@ -53,6 +55,8 @@ class StnStepConfig:
             MistError: naming the field, its value and the mend.
         """
         check_rates(self.decay, self.decay_steps, rate=self.rate)
+        if self.drops < 1:
+            raise MistError(f"step.drops={self.drops} is too small: give 1 or more, or --step.decay 1")
         if not 0 <= self.momentum < 1:
             raise MistError(f"step.momentum={self.momentum} must be from 0 to below 1")
         if not 0 <= self.weight_decay < math.inf:
@@ -63,37 +67,48 @@ class StnStepConfig:
             raise MistError(f"step.precision={self.precision!r} is unknown: use {' or '.join(get_args(Precision))}")
 
 
-def stepped_share(iteration: int, decay: float, decay_steps: int) -> float:
-    """The share of its first value that the rate has: a step down after each third of the schedule, then constant.
+def stepped_share(iteration: int, decay: float, decay_steps: int, drops: int = 2) -> float:
+    """The share of its first value that the rate has: steps down at equal distances, then constant.
 
     Args:
         iteration: from 0.
         decay: the last share.
         decay_steps: length of the schedule, in iterations.
+        drops: how many steps; each of the ``drops`` + 1 pieces of the schedule is as long.
     """
-    fallen = min(DROPS, iteration * (DROPS + 1) // max(1, decay_steps))
-    return decay ** (fallen / DROPS)
+    fallen = min(drops, iteration * (drops + 1) // max(1, decay_steps))
+    return decay ** (fallen / drops)
 
 
 def target_of(batch: Batch) -> Tensor:
-    """What each image is to be taken for: its digit, or the sum of its digits.
+    """What each image is to be taken for: its digit, the sum of its digits, or its bird.
 
-    Convention: the class of a digit is its value, so that both are the counts times the values.
+    Convention: the class of a digit is its value, so that all are the counts times the values.
     """
     assert batch.counts is not None
     return batch.counts @ torch.arange(batch.counts.shape[1], device=batch.counts.device)
 
 
+def wrong(logits: Tensor, target: Tensor) -> Tensor:
+    """(batch,), whether an image is taken for another: of a number, whether any of its places is.
+
+    Args:
+        logits: (batch, classes) or (batch, places, classes).
+        target: (batch,) or (batch, places).
+    """
+    return (logits.argmax(-1) != target).reshape(len(target), -1).any(1)
+
+
 class StnStep:
     """One batch: one step against the cross entropy of the classes."""
 
-    def __init__(self, model: StnClassifier, config: StnStepConfig) -> None:
-        convolves = model.config.network == "cnn"
+    def __init__(self, model: StnClassifier | NumberReader | BirdClassifier, config: StnStepConfig) -> None:
+        convolves = not isinstance(model, StnClassifier) or model.config.network == "cnn"
         self._layout = torch.channels_last if convolves else torch.contiguous_format
         self.model = model.to(memory_format=self._layout)
         self.config = config
         groups = [{"params": list(model.parameters()), "lr": config.rate}]
-        if model.transformers is not None:
+        if any(isinstance(part, SpatialTransformer) for part in model.modules()):
             groups = parameter_groups(model, config.rate, config.localisation_share)
         self._shares = [group["lr"] / config.rate for group in groups]
         descent = torch.optim.SGD(
@@ -104,17 +119,20 @@ class StnStep:
     def __call__(self, batch: Batch, iteration: int) -> dict[str, Tensor]:
         """Trains on one batch; returns the scalars to log."""
         config, optimizer = self.config, self.optimizers["all"]
-        share = stepped_share(iteration, config.decay, config.decay_steps)
+        share = stepped_share(iteration, config.decay, config.decay_steps, config.drops)
         for group, own in zip(optimizer.param_groups, self._shares, strict=True):
             group["lr"] = config.rate * own * share
-        images, target = batch.images.contiguous(memory_format=self._layout), target_of(batch)
+        target = sequence_of(batch) if isinstance(self.model, NumberReader) else target_of(batch)
+        images = batch.images.contiguous(memory_format=self._layout)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             done = self.model(images)
-        loss = torch.nn.functional.cross_entropy(done.logits.float(), target)
+        logits = done.logits.float().flatten(0, -2)
+        # Of several softmaxes the sum: the likelihood of a whole number is the product of theirs.
+        loss = torch.nn.functional.cross_entropy(logits, target.flatten(), reduction="sum") / len(images)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        logged = {"loss": loss.detach(), "error": (done.logits.detach().argmax(1) != target).float().mean()}
+        logged = {"loss": loss.detach(), "error": wrong(done.logits.detach(), target).float().mean()}
         for number, warp in enumerate(done.warps, 1):
             logged[f"outside_{number}"] = warp.outside.mean()
         return logged
