@@ -200,7 +200,7 @@ def make_entry(
         record, told = _record_of_the_log(resolve(folder_or_name), experiment)
     else:
         told = _told_of_the_start(record)
-    measured_by = commit()
+    measured_by, split = commit(), "" if root is None else split_digest(at_root(experiment.data, root))
     return Entry(
         name=name,
         metrics={key: round(value, 5) for key, value in metrics.items()},
@@ -214,11 +214,11 @@ def make_entry(
         hardware=record.hardware,
         versions=record.versions,
         commit=record.commit,
-        command=command,
+        command=f"{command} --data-root DIR" if split else command,
         note=" ".join(text for text in (note, told) if text),
         measured_by="" if measured_by == record.commit else measured_by,
         backbone=backbone_of(experiment.model),
-        split="" if root is None else split_digest(at_root(experiment.data, root)),
+        split=split,
     )
 
 
