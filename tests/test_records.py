@@ -6,13 +6,14 @@ import torch
 from mistnn.records import Sample, collate
 
 
-def sample(size=4, objects=2, **changes):
+def sample(side=4, objects=2, **changes):
     full = Sample(
-        image=torch.rand(1, size, size),
+        image=torch.rand(1, side, side),
         counts=torch.tensor([objects, 0]),
         boxes=torch.rand(objects, 4),
         labels=torch.zeros(objects, dtype=torch.int64),
         presence=torch.tensor([objects > 0, False]),
+        size=torch.tensor([side, side - 1]),
     )
     return full._replace(**changes)
 
@@ -23,6 +24,7 @@ def test_collate_joins():
     assert batch.images.shape == (3, 1, 4, 4) and torch.equal(batch.images[2], samples[2].image)
     assert batch.counts is not None and batch.counts.tolist() == [[2, 0], [0, 0], [3, 0]]
     assert batch.boxes is not None and [len(boxes) for boxes in batch.boxes] == [2, 0, 3]
+    assert batch.sizes is not None and batch.sizes.tolist() == [[4, 3]] * 3
     assert batch.presence is not None and batch.presence.tolist() == [[True, False], [False, False], [True, False]]
     assert batch.labels is not None and torch.equal(batch.labels[0], samples[0].labels)
 
@@ -46,7 +48,7 @@ def test_sizes_must_agree():
         collate([sample(4), sample(5)])
 
 
-@pytest.mark.parametrize("name", ["counts", "boxes", "labels", "presence"])
+@pytest.mark.parametrize("name", ["counts", "boxes", "labels", "presence", "size"])
 @pytest.mark.parametrize("first", [True, False])
 def test_annotations_in_all_or_none(name, first):
     pair = [sample(), sample(**{name: None})]

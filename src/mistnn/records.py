@@ -33,6 +33,7 @@ class Sample(NamedTuple):
         boxes: (objects, 4), used to evaluate, never to train MIST.
         labels: (objects,), the class of each box, in the order of ``boxes``.
         presence: (classes,), whether each class is there, where that is known and the counts are not.
+        size: height and width of what is seen, where the image is padded at the right and at the bottom.
     """
 
     image: Float[Tensor, "channels height width"]
@@ -40,6 +41,7 @@ class Sample(NamedTuple):
     boxes: Float[Tensor, "objects 4"] | None = None
     labels: Int[Tensor, " objects"] | None = None
     presence: Bool[Tensor, " classes"] | None = None
+    size: Int[Tensor, " 2"] | None = None
 
 
 class Batch(NamedTuple):
@@ -50,6 +52,7 @@ class Batch(NamedTuple):
     boxes: list[Tensor] | None = None
     labels: list[Tensor] | None = None
     presence: Bool[Tensor, "batch classes"] | None = None
+    sizes: Int[Tensor, "batch 2"] | None = None
 
 
 class Detections(NamedTuple):
@@ -92,7 +95,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     shapes = {tuple(sample.image.shape) for sample in samples}
     if len(shapes) > 1:
         raise ValueError(f"the images of a batch must have one shape, got {sorted(shapes)}")
-    for name in ("counts", "boxes", "labels", "presence"):
+    for name in ("counts", "boxes", "labels", "presence", "size"):
         present = [getattr(sample, name) is not None for sample in samples]
         if any(present) and not all(present):
             raise ValueError(f"{sum(present)} of {len(samples)} samples carry {name}: all of them must, or none")
@@ -107,4 +110,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         presence=None
         if first.presence is None
         else torch.stack([sample.presence for sample in samples if sample.presence is not None]),
+        sizes=None
+        if first.size is None
+        else torch.stack([sample.size for sample in samples if sample.size is not None]),
     )

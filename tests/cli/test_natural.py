@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torchvision.models import resnet34
 
 from mistnn.cli.main import main
+from mistnn.models.mist import NaturalStep
+from mistnn.weights import tensor_digest
 from tests.cli.runs import logged, only_line, read_config
 from tests.data.published import CLASSES, make_coco, make_voc
 
@@ -67,18 +71,69 @@ def test_train_keeps_the_backbone_and_no_path(trained, backbone):
     assert config["kind"] == "natural-mist"
     assert config["model"]["backbone"]["weights"] == "resnet34.pth"
     assert config["experiment"]["data"]["root"] is None
-    from safetensors.torch import load_file
-
     kept = load_file(trained / "model.safetensors")["backbone.body.layer3.5.conv2.weight"]
     assert torch.equal(kept, torch.load(backbone, weights_only=True)["layer3.5.conv2.weight"])
 
 
 def test_resume_needs_no_weights(trained, built, sources, tmp_path, backbone):
-    import shutil
-
     copy = Path(shutil.copytree(trained, tmp_path / "copy"))
     assert main(["train", "--resume", str(copy), "--data.root", str(built), "--train.steps", "3"]) == 0
     assert logged(copy)[-1]["step"] == 3
+
+
+def stop_at_once(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begins a run that Ctrl-C ends in its first step."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NaturalStep, "__call__", interrupted)
+        assert main(words) == 130
+
+
+def test_a_run_that_is_stopped_at_once_has_its_weights(trained, built, backbone, tmp_path, monkeypatch, capsys):
+    """The file may be gone when it goes on; another one of its name, where the command is run, is not taken."""
+    monkeypatch.chdir(tmp_path)
+    own = Path(shutil.copy(backbone, tmp_path / "own.pth"))
+    words = ["--data.root", str(built), *SMALL, "--model.backbone.weights", str(own)]
+    stop_at_once(["train", "mist-pascal-coco", "--out", "run", *words], monkeypatch)
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    capsys.readouterr()
+    torch.manual_seed(1)
+    torch.save(resnet34().state_dict(), own)
+    shutil.copytree("run", "unsaved")
+    assert main(["train", "--resume", "run", "--data.root", str(built)]) == 0
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (tmp_path / "run", trained))
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+    shutil.rmtree("unsaved/checkpoint")  # killed while it was written
+    capsys.readouterr()
+    again = ["train", "--resume", "unsaved", "--data.root", str(built)]
+    assert main(again) == 2
+    only_line(capsys.readouterr().err, "own.pth holds other weights", "--model.backbone.weights FILE")
+    own.unlink()
+    assert main(again) == 2
+    only_line(capsys.readouterr().err, "own.pth: no such file")
+    assert main([*again, "--model.backbone.weights", str(backbone)]) == 0
+    kept = load_file("unsaved/model.safetensors")
+    assert all(torch.equal(kept[name], theirs[name]) for name in kept)
+
+
+def test_the_ledger_names_weights_and_split(trained, built, backbone, tmp_path):
+    from mistnn.nn.backbones import Backbone, BackboneConfig
+
+    body = Backbone(BackboneConfig(weights=str(backbone)))
+    body.load_pretrained()
+    digest = tensor_digest(body.body.state_dict())
+    record = tmp_path / "mist.json"
+    assert main(["evaluate", str(trained), "--data-root", str(built), "--record", str(record)]) == 0
+    entry = json.loads(record.read_text())
+    assert entry["backbone"] == f"resnet34, resnet34.pth, SHA-256 {digest}"
+    assert entry["split"] == json.loads((built / "dataset.json").read_text())["split_sha256"]
+    assert main(["results", "--ledger", str(tmp_path), "--out", str(tmp_path / "page.md")]) == 0
+    page = (tmp_path / "page.md").read_text()
+    assert digest in page and entry["split"] in page
 
 
 def test_evaluate(trained, built, tmp_path, capsys):

@@ -39,7 +39,12 @@ def test_arguments_reach_the_study(asked: list[object], tmp_path: Path, capsys: 
     ("arguments", "words"),
     [
         (["centre"], ["'centre'", "off-centre"]),
-        (["off-centre", "--seeds", "0"], ["--seeds 0", "1 or more"]),
+        (["off-centre", "--seeds", "0"], ["--seeds 0", "from 1 to 1000"]),
+        (["table1", "--seeds", "1001"], ["--seeds 1001", "from 1 to 1000"]),
+        (["table1", "--jobs", "0"], ["--jobs 0", "from 1 to"]),
+        (["table1", "--jobs", "99999"], ["--jobs 99999", "from 1 to"]),
+        (["table1", "--only", ""], ["--only is empty", "leave it away"]),
+        (["table1", "--only", " "], ["--only is empty"]),
         (["off-centre", "--steps", "0"], ["--steps 0", "1 or more"]),
         (["off-centre", "--sedes", "1"], ["'--sedes'", "--seeds"]),
         ([], ["NAME", "must be given"]),

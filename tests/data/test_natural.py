@@ -222,6 +222,9 @@ def test_training_samples(built):
         next(n for n in range(many) if torch.equal(as_they_are[n].image, plain[index].image)) for index in range(many)
     ]
     assert sorted(files) == list(range(many))
+    for index, file in enumerate(files):
+        known, size = as_they_are[file], plain[index].size
+        assert known.size is None and size is not None and size.tolist() == list(known.image.shape[-2:])
     changed = NaturalImages(dataclasses.replace(config, mask=(0.0, 0.0)), "train", None)
     flips = [not torch.equal(changed[index].image, plain[index].image) for index in range(many)]
     assert any(flips) and not all(flips)
@@ -305,6 +308,16 @@ def test_broken_coco(tmp_path):
         (whole.replace('"width": 140', '"width": "wide"', 1), "are not the 2 numbers"),
     ):
         listing.write_text(spoilt)
+        with pytest.raises(MistError, match=word):
+            read_coco(coco)
+    for name, word in (
+        ("000000000010.jpg", "describes 000000000010.jpg twice"),
+        ("000000000010.png", "both be called"),
+    ):
+        content = json.loads(whole)
+        content["images"].append({**content["images"][0], "id": 12345, "file_name": name})
+        (coco / "train2017" / name).touch()
+        listing.write_text(json.dumps(content))
         with pytest.raises(MistError, match=word):
             read_coco(coco)
     listing.write_text(whole)

@@ -163,6 +163,29 @@ def test_bad_labels(tmp_path: Path, text: str, words: list[str]) -> None:
     refused(write(make(tmp_path), text, "labels.csv"), *words)
 
 
+@pytest.mark.parametrize("name", ["counts.csv", "labels.csv", "boxes.json", "ImageSets/Main/train.txt"])
+@pytest.mark.parametrize("kind", ["a folder", "no regular file", "a link to nothing"])
+def test_what_is_called_like_a_table_and_is_none(tmp_path: Path, name: str, kind: str) -> None:
+    """It isn't passed over, as if it weren't there; and reading a pipe would never end."""
+    make(tmp_path, "a.png")
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "a folder":
+        path.mkdir()
+    elif kind == "a link to nothing":
+        path.symlink_to(tmp_path / "nowhere")
+    else:
+        os.mkfifo(path)
+    refused(tmp_path, f"{name} is {kind}")
+
+
+def test_a_pipe_among_the_annotations(tmp_path: Path) -> None:
+    make(tmp_path, "a.png")
+    (tmp_path / "Annotations").mkdir()
+    os.mkfifo(tmp_path / "Annotations" / "a.xml")
+    refused(tmp_path, "a.xml is no regular file")
+
+
 def test_ambiguous_names(tmp_path: Path) -> None:
     make(tmp_path, "a.png", "a.jpg", "x/b.png", "y/b.png", "c.tif.png", "c.tif")
     for written, words in (("a", ["a.jpg", "a.png"]), ("b.png", ["x/b.png", "y/b.png"])):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -285,3 +287,24 @@ def test_ideal_with_presence_reference():
     torch.testing.assert_close(found, expected / hits.clamp(min=1)[:, None])
     whole = ideal_heatmaps(keypoints, scales, 6, 7, presence=torch.ones_like(presence))
     torch.testing.assert_close(whole, ideal_heatmaps(keypoints, scales, 6, 7))
+
+
+@pytest.mark.parametrize("spread", [0.7, 3.0])
+def test_ideal_heatmaps_spread_is_a_gaussian_at_each_pixel_weighted_by_scale(spread: float) -> None:
+    scales = (1.0, 2.0)
+    keypoints = torch.tensor([[[1.2, 2.9, 1.25], [5.5, 0.1, 2.0]]])
+    found = ideal_heatmaps(keypoints, scales, 5, 7, spread=spread)
+    for scale, shares in enumerate(((0.75, 0.0), (0.25, 1.0))):
+        for row in range(5):
+            for column in range(7):
+                wanted = sum(
+                    share * math.exp(-0.5 * ((column - x) ** 2 + (row - y) ** 2) / spread**2)
+                    for share, (x, y) in zip(shares, ((1, 2), (5, 0)), strict=True)
+                )
+                assert found[0, scale, row, column].item() == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("spread", [-1.0, math.inf, math.nan])
+def test_ideal_heatmaps_refuses_a_spread_that_is_no_length(spread: float) -> None:
+    with pytest.raises(ValueError, match="spread"):
+        ideal_heatmaps(torch.rand(1, 2, 3), (1.0,), 4, 4, spread=spread)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mistnn.ops.coordinates import centre_of, pixel_of
+from mistnn.ops.coordinates import centre_of, inside_of, pixel_of
 from mistnn.ops.heatmap import ideal_heatmap, non_maximum_suppression
 from mistnn.ops.topk import top_k
 from tests.reference import heatmap as reference
@@ -106,6 +106,30 @@ def test_suppression_is_inside():
     heatmap[0, 2, 2], heatmap[0, 2, 3], heatmap[0, 7, 7] = 1.0, 0.9, 0.5
     assert top_k(heatmap, 2, 5).points[0].tolist() == [[2.5, 2.5], [7.5, 7.5]]
     assert top_k(heatmap, 2, 1).points[0].tolist() == [[2.5, 2.5], [3.5, 2.5]]
+
+
+@given(problems(), st.integers(1, 6), st.integers(1, 6))
+@settings(max_examples=100, deadline=None)
+def test_of_a_padded_map_only_the_inside(problem, rows, columns):
+    """As if the map were cut off where the padding begins."""
+    heatmap, k, window = problem
+    rows, columns = min(rows, heatmap.shape[0]), min(columns, heatmap.shape[1])
+    inside = inside_of(torch.tensor([[rows, columns]]), *heatmap.shape)
+    assert inside[0].tolist() == [
+        [row < rows and column < columns for column in range(heatmap.shape[1])] for row in range(heatmap.shape[0])
+    ]
+    k = min(k, rows * columns)
+    found, wanted = top_k(heatmap[None], k, window, inside), top_k(heatmap[None, :rows, :columns], k, window)
+    assert torch.equal(found.points, wanted.points) and torch.equal(found.responses, wanted.responses)
+
+
+@pytest.mark.plain
+def test_too_few_inside():
+    inside = inside_of(torch.tensor([[3, 3], [1, 2]]), 3, 3)
+    with pytest.raises(ValueError, match="from 1 to 2, the pixels inside the smallest image, got 3"):
+        top_k(torch.rand(2, 3, 3), 3, inside=inside)
+    with pytest.raises(ValueError, match=r"inside must be \(2, 3, 3\)"):
+        top_k(torch.rand(2, 3, 3), 1, inside=inside[:1])
 
 
 def test_no_gradient_reaches_the_heatmap():

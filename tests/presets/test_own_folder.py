@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from mistnn.cli.main import main
 from mistnn.data import FolderConfig, FolderImages
@@ -72,6 +74,35 @@ def test_training_images_are_endless_rounds_and_flipped(folder: Path) -> None:
     assert order[0] != order[1] and sorted(order[0]) == sorted(order[1])
     unflipped = FolderImages(dataclasses.replace(config, flips=False), "train", None)
     assert any(not torch.equal(unflipped[index].image, images[index].image) for index in range(count))
+
+
+def test_images_of_several_sizes_are_padded_in_training_alone(tmp_path: Path) -> None:
+    """Whichever way an image is flipped, it begins at the first pixel, and its boxes go with it."""
+    (tmp_path / "images").mkdir()
+    entries = []
+    for index, (width, height) in enumerate(((40, 20), (24, 36), (40, 20))):
+        picture = Image.new("L", (width, height), 60)
+        picture.paste(255, (2, 3, 6, 9))  # a bright box near a corner
+        picture.save(tmp_path / "images" / f"{index}.png")
+        box = {"boxes": [[2, 3, 6, 9]], "split": ("train", "train", "test")[index]}
+        entries.append({"file": f"{index}.png", "width": width, "height": height, **box})
+    (tmp_path / "boxes.json").write_text(json.dumps(entries))
+    config = FolderConfig(root=str(tmp_path), channels=1)
+    images = FolderImages(config, "train", None)
+    seen = set()
+    for index in range(32):
+        sample = images[index]
+        assert sample.image.shape == (1, 36, 40) and sample.size is not None and sample.boxes is not None
+        height, width = sample.size.tolist()
+        assert (sample.image[0, :height, :width] > 0).all()
+        assert not sample.image[0, height:].any() and not sample.image[0, :, width:].any()
+        x, y, w, h = sample.boxes[0].tolist()
+        bright = (sample.image[0] == 1).nonzero().double() + 0.5
+        assert bright.mean(0).tolist() == [y, x] and (w, h) == (4, 6)
+        seen.add((height, width, x, y))
+    assert len(seen) == 8, "both images, all four ways"
+    alone = FolderImages(config, "test", None)[0]
+    assert alone.image.shape == (1, 20, 40) and alone.size is None
 
 
 def test_a_run_tells_why_and_ends_with_a_threshold(run: Path, capsys: Captured) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,9 @@ def test_table_4_is_filled(built: str, tmp_path: Path, monkeypatch: pytest.Monke
     entry = entries[f"{NAME}-quick"]
     assert entry.images == entry.metrics["images"] < 300, "as many as the folder has"
     assert {"recall", "f1", "f1_iou50"} <= set(entry.metrics) and entry.steps == 2
+    assert entry.backbone == "resnet34 with random weights"
+    assert entry.split == json.loads(Path(built, "dataset.json").read_text())["split_sha256"]
+    assert sum("--backbone random" in line for line in said) == 1
     assert any(NAME in line and "kept" not in line for line in said)
     (row,) = (line for line in table_lines(table, [entry], "-quick") if "| MIST |" in line)
     assert "| 0.679 | " in row and "| 1 |" in row

@@ -55,6 +55,9 @@ MEANINGS = {
     "precision_iou50": "the precision of boxes that overlap an object of their class by more than half (IoU > 0.5)",
     "recall_iou50": "the recall of such boxes",
     "f1_iou50": "the F1 of such boxes",
+    "error": "share of the images taken for another class",
+    "outside_1": "share of what the spatial transformer (the first) reads outside the image",
+    "outside_2": "the same of the second",
     "found": "detections in all images, those called background left out",
     "threshold": "the score from which boxes are counted",
     "images": "scenes measured",
@@ -119,7 +122,8 @@ def run(arguments: Sequence[str]) -> int:
         command += "" if request.split == "test" else f" --split {request.split}"
         name = entry_name(request.record)
         note = "" if request.split == "test" else "Measured on validation scenes."
-        write_entry(make_entry(request.model, metrics, request.images, seed, command, name, note), request.record)
+        entry = make_entry(request.model, metrics, request.images, seed, command, name, note, request.data_root)
+        write_entry(entry, request.record)
     # Shown last: a reader that goes away, such as `head`, must not cost the files.
     shown = [name for name in MEANINGS if name in metrics] + sorted(metrics.keys() - MEANINGS.keys())
     rows = [(name, _number(name, metrics[name]), MEANINGS.get(name, "")) for name in shown]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from mistnn.cli.parsing import OptionalFile, parse
+from mistnn.cli.parsing import OptionalFile, OptionalNumber, parse
 from mistnn.cli.screen import progress_bar
 from mistnn.errors import MistError
 
@@ -36,12 +36,19 @@ class Inspect:
     Attributes:
         folder: of the images.
         out: the contact sheet, a PNG file; NAME-contact-sheet.png in the current folder if not given.
+        k: how many objects an image holds, where the folder doesn't tell: for the size of the objects and the estimate.
         estimate: take a few steps of `mist train my-folder` to tell how long it would take, and how much memory.
     """
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
     out: OptionalFile = None
+    k: OptionalNumber = None
     estimate: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuses an impossible value."""
+        if self.k is not None and self.k < 1:
+            raise MistError(f"--k {self.k} is no number of objects: give 1 or more")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -51,7 +58,7 @@ def run(arguments: Sequence[str]) -> int:
 
     path = sheet_path(request.folder, request.out)
     with progress_bar("looking") as progress:
-        found = inspect_folder(request.folder, progress)
+        found = inspect_folder(request.folder, progress, request.k)
     if path is not None:
         write_sheet(found, path)
     print("\n".join(describe(found)))

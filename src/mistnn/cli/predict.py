@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from mistnn.cli.main import INTERRUPTED
 from mistnn.cli.parsing import Folder, Model, parse
 from mistnn.cli.screen import progress_bar
+
+if TYPE_CHECKING:
+    from mistnn.inference import Predictor, PredictSummary
 
 SOME_SKIPPED = 1
 
@@ -73,7 +76,7 @@ def run(arguments: Sequence[str]) -> int:
     """Predicts, and says what was done and what was skipped."""
     request = parse(Predict, arguments, "mist predict", DESCRIPTION)
     from mistnn.inference import Predictor, predict_folder
-    from mistnn.inference.stage import REPORT_FILE, stopped_after
+    from mistnn.inference.stage import stopped_after
 
     predictor = Predictor.from_pretrained(request.model)
     try:
@@ -88,6 +91,7 @@ def run(arguments: Sequence[str]) -> int:
                 progress,
                 request.coco,
                 request.resume,
+                _page_of(predictor, request, arguments) if request.report else None,
             )
     except KeyboardInterrupt:
         done = stopped_after(request.out)
@@ -95,13 +99,12 @@ def run(arguments: Sequence[str]) -> int:
             raise
         print(f"mist: stopped after {_count(done, 'image')}; the same command with --resume goes on", file=sys.stderr)
         return INTERRUPTED
-    if request.report:
-        from mistnn.studies.folder_report import write_page
-        from mistnn.studies.prediction_report import report_on_prediction
-
-        command = shlex.join(["mist", "predict", *(argument for argument in arguments if argument != "--resume")])
-        page = report_on_prediction(predictor, request.paths, request.out, summary.skipped, command)
-        write_page(page, request.out / REPORT_FILE, "--report")
+    if predictor.finds_k and request.k is None:
+        print(
+            f"mist: this model was trained without counts, so it finds K = {predictor.model.config.k} in every image: "
+            "the numbers say nothing, the places do; --k sets another K",
+            file=sys.stderr,
+        )
     print(f"{_count(summary.detections, 'object')} in {_count(summary.images, 'image')}; results in {request.out}")
     if summary.approximate:
         print(
@@ -114,6 +117,22 @@ def run(arguments: Sequence[str]) -> int:
         print(f"mist: {_count(len(summary.skipped), 'image')} skipped", file=sys.stderr)
         return SOME_SKIPPED
     return 0
+
+
+def _page_of(
+    predictor: Predictor, request: Predict, arguments: Sequence[str]
+) -> Callable[[Path, PredictSummary], bytes]:
+    """Makes the page about a prediction, of the folder that holds its results and its summary."""
+    from mistnn.studies.count_page import render_counts
+    from mistnn.studies.prediction_report import report_on_prediction
+
+    command = shlex.join(["mist", "predict", *(argument for argument in arguments if argument != "--resume")])
+
+    def page(results: Path, summary: PredictSummary) -> bytes:
+        found = report_on_prediction(predictor, request.paths, request.out, results, summary.skipped, command)
+        return render_counts(found).encode("utf-8", "replace")
+
+    return page
 
 
 def _count(number: int, noun: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,7 @@ LEDGER, PAGE = Path("results"), Path("docs/results.md")
 """The ledger and the page of its entries, which is made anew after a table where there is such a folder."""
 MOST_JOBS = 4
 """Trainings at a time unless told otherwise: each takes up to 2 GiB."""
+MOST_SEEDS = 1000
 STUDIES = ("off-centre", "choices", "precision", "blood-cells")
 TABLE_NAMES = ("table1", "table2", "table3", "table4", "table5", "voc07", "svhn", "air", "spair")
 
@@ -84,14 +86,14 @@ class Reproduce:
         known = (*TABLE_NAMES, *STUDIES)
         if self.name not in known:
             raise MistError(f"no table or study is called {self.name!r}: choose one of {', '.join(known)}")
-        if self.seeds is not None and self.seeds < 1:
-            raise MistError(f"--seeds {self.seeds} runs nothing: give 1 or more")
+        if self.seeds is not None and not 1 <= self.seeds <= MOST_SEEDS:
+            raise MistError(f"--seeds {self.seeds} must be from 1 to {MOST_SEEDS}: how many runs of each row")
         if self.steps is not None and self.steps < 1:
             raise MistError(f"--steps {self.steps} trains nothing: give 1 or more")
         if self.steps is not None and self.name in TABLE_NAMES:
             raise MistError(f"--steps {self.steps}: a table's length is its --budget, quick or full")
-        if self.jobs is not None and self.jobs < 1:
-            raise MistError(f"--jobs {self.jobs} trains nothing: give 1 or more")
+        if self.jobs is not None and not 1 <= self.jobs <= most_jobs():
+            raise MistError(f"--jobs {self.jobs} must be from 1 to {most_jobs()}: trainings at a time, a core each")
         if self.jobs is not None and self.name in STUDIES:
             raise MistError(f"--jobs {self.jobs}: the study {self.name} trains one after the other")
         if self.name == "blood-cells" and self.data_root is None:
@@ -99,6 +101,8 @@ class Reproduce:
                 "blood-cells needs the folder of the BCCD data set, with JPEGImages, Annotations and ImageSets: "
                 "give it with --data-root DIR"
             )
+        if self.only is not None and not self.only.strip():
+            raise MistError("--only is empty: give a word of the rows that are wanted, or leave it away for all")
         if self.only is not None and self.name in STUDIES:
             raise MistError(f"--only {self.only}: the study {self.name} is run whole")
 
@@ -110,6 +114,11 @@ class Reproduce:
         if self.seeds is not None:
             return self.seeds
         return 3 if self.name in STUDIES else AIR_RUNS if self.name == "air" else 1
+
+
+def most_jobs() -> int:
+    """Trainings that may be asked for at a time: as many as there are cores, or a few more on a small computer."""
+    return max(MOST_JOBS, os.cpu_count() or 1)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -206,7 +206,7 @@ def _report(result: FitResult, experiment: Experiment, out: Path) -> int:
     print(f"Trained {result.steps} steps in {result.seconds:.0f} s; the run is in {out}.")
     shown = [
         f"{name} {result.metrics[name]:.3f}"
-        for name in ("iou50", "classified", "both", "f1", "count_accuracy")
+        for name in ("iou50", "classified", "both", "f1", "count_accuracy", "error")
         if name in result.metrics
     ]
     if shown:

@@ -1,6 +1,7 @@
 """Data sets. Each is a map-style torch data set that yields a ``mistnn.records.Sample``."""
 
 from mistnn.data.digits import DigitSource, Split, download_mnist, load_embedded, load_mnist, load_source
+from mistnn.data.distorted import DistortedConfig, DistortedDigits
 from mistnn.data.folder_images import FolderConfig, FolderImages
 from mistnn.data.gabor import GaborConfig, GaborNoise, Impulses, analytic_power_spectrum, gabor_kernel, gabor_noise
 from mistnn.data.natural import NaturalConfig, NaturalImages, read_built
@@ -13,6 +14,8 @@ from mistnn.data.svhn import SvhnConfig, SvhnImages
 
 __all__ = [
     "DigitSource",
+    "DistortedConfig",
+    "DistortedDigits",
     "FolderConfig",
     "FolderImage",
     "FolderImages",

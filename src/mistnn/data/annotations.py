@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -26,7 +27,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mistnn.data.digits import Split
-from mistnn.data.folder_files import ImageFiles, NameMatcher, listed, read_text
+from mistnn.data.folder_files import ImageFiles, NameMatcher, check_file, listed, read_text
 from mistnn.data.folder_tables import ONLY_CLASS, SPLIT_WORDS
 from mistnn.errors import MistError
 
@@ -102,7 +103,7 @@ def read_annotations(root: Path, files: ImageFiles, matcher: NameMatcher) -> Ann
         source, drawn = listed([path.relative_to(root).as_posix() for path in coco]), []
         for path in coco:
             drawn.extend(_read_coco(path, root))
-    elif (root / BOXES_NAME).is_file():
+    elif os.path.lexists(root / BOXES_NAME):
         source, drawn = BOXES_NAME, list(_read_boxes(root / BOXES_NAME))
     else:
         return None
@@ -153,6 +154,7 @@ def _only(written: str, place: str, matcher: NameMatcher) -> str | None:
 
 def _read_voc(path: Path, folder: Path) -> _Drawn:
     place = path.relative_to(folder).as_posix()
+    check_file(path)
     try:
         tree = ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, OSError, LookupError, ValueError) as error:

@@ -182,12 +182,24 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
+def check_file(path: Path) -> None:
+    """Refuses what bears the name of a file and is none: reading a pipe would wait for ever.
+
+    Raises:
+        MistError: if it is a folder, a pipe, a link to nothing or the like.
+    """
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "a link to nothing" if path.is_symlink() else "no regular file"
+        raise MistError(f"{path} is {what}, but a file is expected by this name: put the file there, or rename this")
+
+
 def read_text(path: Path) -> str:
     """A text file in UTF-8 or UTF-16, with or without a byte order mark, or in Windows' western encoding.
 
     Raises:
-        MistError: if it can't be read, or holds no text.
+        MistError: if it can't be read, is no file, or holds no text.
     """
+    check_file(path)
     try:
         data = path.read_bytes()
     except OSError as error:

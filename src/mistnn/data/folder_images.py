@@ -1,4 +1,4 @@
-"""The images of a folder of your own as a data set: prepared, padded to one size, in training flipped at random."""
+"""The images of a folder of your own as a data set: prepared; in training flipped at random and padded to one size."""
 
 from __future__ import annotations
 
@@ -60,11 +60,12 @@ class FolderConfig:
 class FolderImages(Dataset[Sample]):
     """A map-style data set of one split of a folder.
 
-    All samples have one size: that of the largest prepared image of the folder, smaller ones padded with black at the
-    right and at the bottom. Boxes, where the folder has them, are in pixels of the prepared image.
+    Samples of an endless training set have one size: that of the largest prepared image of the folder, smaller ones
+    padded with black at the right and at the bottom, with their true ``size``. Others keep their own. Boxes, where the
+    folder has them, are in pixels of the prepared image.
 
     Images are those with counts or, from ``labels.csv``, with the classes they hold, which is their ``presence`` then;
-    index i of an endless training set is image i of an endless sequence of
+    all images where nothing is known of any. Index i of an endless training set is image i of an endless sequence of
     shuffled rounds, so that (configuration, index) alone say what it is.
 
     Args:
@@ -88,7 +89,7 @@ class FolderImages(Dataset[Sample]):
         self.config = config
         self.split: Split = split
         self.class_names = folder.class_names
-        self.images = tuple(image for image in folder.images if image.split == split and image.present is not None)
+        self.images = known_images(folder, split)
         if not self.images:
             raise MistError(
                 f"{config.root}: no image of the {split} split has counts or labels; "
@@ -121,7 +122,10 @@ class FolderImages(Dataset[Sample]):
             self._round = self._shuffled(turn)
         _, order, flips = self._round
         across, down = flips[place].tolist()
-        return self._sample(int(order[place]), across, down)
+        sample = self._sample(int(order[place]), across, down)
+        height, width = sample.image.shape[-2:]
+        padded = F.pad(sample.image, (0, self.width - width, 0, self.height - height))
+        return sample._replace(image=padded, size=torch.tensor((height, width)))
 
     def _shuffled(self, turn: int) -> tuple[int, np.ndarray, np.ndarray]:
         """A round of the endless training set: its number, the order of the images, how each is flipped."""
@@ -132,14 +136,15 @@ class FolderImages(Dataset[Sample]):
     def _sample(self, index: int, across: bool, down: bool) -> Sample:
         known = self.images[index]
         image = self._prepared(index)
+        height, width = image.shape[-2:]
         zoom = self.config.preparation.zoom
         boxes = None if known.boxes is None else torch.from_numpy(known.boxes).float() * zoom
         if across:
             image = image.flip(-1)
-            boxes = None if boxes is None else _mirrored(boxes, 0, self.width)
+            boxes = None if boxes is None else _mirrored(boxes, 0, width)
         if down:
             image = image.flip(-2)
-            boxes = None if boxes is None else _mirrored(boxes, 1, self.height)
+            boxes = None if boxes is None else _mirrored(boxes, 1, height)
         return Sample(
             image,
             None if known.counts is None else torch.tensor(known.counts),
@@ -152,8 +157,6 @@ class FolderImages(Dataset[Sample]):
         if index in self._kept:
             return self._kept[index]
         image = prepare(load_image(self.images[index], self.config.channels)[None], self.config.preparation)[0]
-        height, width = image.shape[-2:]
-        image = F.pad(image, (0, self.width - width, 0, self.height - height))
         if self.keeps:
             self._kept[index] = image
         return image
@@ -194,14 +197,26 @@ def evenly(images: Sequence[FolderImage], most: int) -> Sequence[FolderImage]:
     return images[:: math.ceil(len(images) / most)]
 
 
-def object_size_of(images: Sequence[FolderImage]) -> SizeSuggestion:
+def object_size_of(images: Sequence[FolderImage], k: int | None = None) -> SizeSuggestion:
     """The size of the objects in some images, with the help of their counts if all have them.
+
+    Args:
+        images: at least one.
+        k: how many objects each holds where counts are not known.
 
     Raises:
         MistError: if an image can't be read.
     """
     counts = [sum(image.counts) for image in images if image.counts is not None]
-    return suggest_object_size(_Decoded(images), counts if len(counts) == len(images) else None)
+    if len(counts) < len(images):
+        counts = None if k is None else [k] * len(images)
+    return suggest_object_size(_Decoded(images), counts)
+
+
+def known_images(folder: OwnFolder, split: Split) -> tuple[FolderImage, ...]:
+    """The images of a split of which anything is known; all of them where nothing is known of any."""
+    own = (image for image in folder.images if image.split == split)
+    return tuple(image for image in own if image.present is not None or folder.counts_from == "nothing")
 
 
 def ground_of(images: Sequence[FolderImage]) -> Ground:

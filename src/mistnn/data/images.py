@@ -28,6 +28,10 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".p
 PICTURE_FOLDERS = ("overlays", "reconstructions", "residuals")
 """Folders of pictures that a prediction writes into its results; in a folder of images they are no input."""
 
+DETECTIONS_FILE = "detections.csv"
+DETECTION_COLUMNS = ("file", "x", "y", "w", "h", "label", "score")
+"""The table of a prediction, by which its results are known."""
+
 MAX_PIXELS = 150_000_000
 """Largest image that is read: above 10,000 x 10,000, below the 179 million where Pillow suspects an attack."""
 
@@ -60,8 +64,9 @@ def find_images(paths: Sequence[Path | str], exclude: Path | None = None) -> lis
     """All images in files and folders, folders searched to the bottom.
 
     Convention: sorted by name within an argument, arguments in their order. Hidden files and folders (a leading dot)
-    and other suffixes are passed over in folders. Linked folders are entered, each real folder once. A file reached
-    twice under one name counts once.
+    and other suffixes are passed over in folders, as are the drawings of an earlier prediction: ``PICTURE_FOLDERS``
+    beside its table of detections. Linked folders are entered, each real folder once. A file reached twice under one
+    name counts once.
 
     Args:
         paths: files or folders.
@@ -105,9 +110,10 @@ def _images_below(root: Path, exclude: Path | None) -> Iterator[ImageFile]:
 
     for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
         kept = []
+        drawn = PICTURE_FOLDERS if holds_results(Path(folder)) else ()
         for name in sorted(folders):
             real = os.path.realpath(os.path.join(folder, name))
-            if not name.startswith(".") and real not in left_out and real not in entered:
+            if not name.startswith(".") and name not in drawn and real not in left_out and real not in entered:
                 entered.add(real)
                 kept.append(name)
         folders[:] = kept
@@ -115,6 +121,18 @@ def _images_below(root: Path, exclude: Path | None) -> Iterator[ImageFile]:
             if not name.startswith(".") and name.lower().endswith(SUFFIXES):
                 path = Path(folder, name)
                 yield ImageFile(path, path.relative_to(root).as_posix())
+
+
+def holds_results(folder: Path) -> bool:
+    """Whether a folder holds the results of a prediction: its table of detections, by the name and the first line."""
+    path = folder / DETECTIONS_FILE
+    try:
+        if not path.is_file():  # reading a pipe would wait for ever
+            return False
+        with path.open("rb") as file:
+            return file.readline(100).strip() == ",".join(DETECTION_COLUMNS).encode()
+    except OSError:  # what can't be read is not known to be ours
+        return False
 
 
 def open_image(path: Path) -> Image.Image:

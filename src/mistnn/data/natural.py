@@ -76,12 +76,14 @@ class BuiltFolder(NamedTuple):
         name: of the data set.
         class_names: one a class.
         images: split -> its images, by name.
+        digest: SHA-256 of the list that says which image is for what.
     """
 
     root: Path
     name: str
     class_names: tuple[str, ...]
     images: Mapping[Split, tuple[BuiltImage, ...]]
+    digest: str
 
 
 def read_built(root: str | None) -> BuiltFolder:
@@ -124,7 +126,7 @@ def read_built(root: str | None) -> BuiltFolder:
     missing = [image.file for some in images.values() for image in some if not (folder / image.file).is_file()]
     if missing:
         raise MistError(f"{folder / missing[0]} is missing ({len(missing)} such): build the folder again")
-    return BuiltFolder(folder, str(described.get("name", folder.name)), names, images)
+    return BuiltFolder(folder, str(described.get("name", folder.name)), names, images, digest)
 
 
 def _image(entry: Mapping[str, Any], names: tuple[str, ...]) -> BuiltImage:
@@ -144,7 +146,8 @@ class NaturalImages(Dataset[Sample]):
     """A map-style data set of one split of a built folder.
 
     Training samples have one size, that of the largest image of the split: others are padded at the right and at the
-    bottom in the mean colour of ImageNet, which is 0 to the backbone. Validation and test images keep their own size.
+    bottom in the mean colour of ImageNet, which is 0 to the backbone, and tell their true ``size``. Validation and test
+    images keep their own.
 
     Index i of an endless training set is image i of an endless sequence of shuffled rounds, so that (configuration,
     index) alone say what it is.
@@ -200,7 +203,8 @@ class NaturalImages(Dataset[Sample]):
             sample = mirrored(sample)
         if self.config.mask[1]:
             sample = sample._replace(image=masked(sample.image, self.config.mask, random))
-        return sample._replace(image=self._padded(sample.image))
+        size = torch.tensor(sample.image.shape[-2:])
+        return sample._replace(image=self._padded(sample.image), size=size)
 
     def _shuffled(self, turn: int) -> tuple[int, np.ndarray]:
         """A round of the endless training set: its number and the order of the images."""

@@ -93,7 +93,7 @@ def suggest_object_size(
         why = f"squares of {side:.0f} px stand out best from their surroundings, in {many} without counts"
     else:
         share = totals[step] / used
-        why = f"squares of {side:.0f} px, as many as the counts say, fit what is not background best ({share:.0%})"
+        why = f"squares of {side:.0f} px, as many as objects, fit what is not background best ({share:.0%})"
         why += f", in {many}"
     return SizeSuggestion(side * ROUND, f"{why}; a disc of that area is {side * ROUND:.0f} px wide")
 

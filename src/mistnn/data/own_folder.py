@@ -22,6 +22,7 @@ where there are some, is in no split.
 from __future__ import annotations
 
 import hashlib
+import os
 import statistics
 import unicodedata
 from collections import Counter
@@ -34,8 +35,17 @@ from jaxtyping import Float, Int
 
 from mistnn.data.annotations import Annotation, Annotations, read_annotations
 from mistnn.data.digits import Split
-from mistnn.data.folder_files import ImageFiles, ImageHeader, NameMatcher, listed, read_image_files, read_text
+from mistnn.data.folder_files import (
+    ImageFiles,
+    ImageHeader,
+    NameMatcher,
+    check_file,
+    listed,
+    read_image_files,
+    read_text,
+)
 from mistnn.data.folder_tables import SPLIT_WORDS, Table, read_table
+from mistnn.data.images import DETECTIONS_FILE, holds_results
 from mistnn.errors import MistError
 
 CountsFrom = Literal["counts.csv", "labels.csv", "boxes", "nothing"]
@@ -147,6 +157,8 @@ def _read_known(
     counts, labels = (_find(name, root, files.folder) for name in ("counts.csv", "labels.csv"))
     if counts is not None:
         notes = [] if labels is None else ["labels.csv isn't used: counts.csv says more"]
+        if holds_results(counts.parent):
+            notes.append(f"{counts} lies beside a {DETECTIONS_FILE}: what a model counted is no truth to learn from")
         return "counts.csv", read_table(counts, matcher, "counts"), notes
     if labels is not None:
         return "labels.csv", read_table(labels, matcher, "labels"), []
@@ -159,9 +171,16 @@ def _read_known(
 
 
 def _find(name: str, *folders: Path) -> Path | None:
-    """The file in the first folder that has it, whatever the case of its name."""
+    """The file in the first folder that has it, whatever the case of its name.
+
+    Raises:
+        MistError: if what is called so is no file.
+    """
     paths = (path for folder in folders for path in sorted(folder.iterdir()) if path.name.lower() == name)
-    return next((path for path in paths if path.is_file()), None)
+    found = next(paths, None)
+    if found is not None:
+        check_file(found)
+    return found
 
 
 def _image(
@@ -245,7 +264,7 @@ def _listed_splits(root: Path, matcher: NameMatcher, notes: list[str]) -> dict[s
     strange: list[str] = []
     for file, split in LISTS.items():
         path = root / "ImageSets" / "Main" / file
-        for number, line in enumerate(read_text(path).splitlines() if path.is_file() else (), start=1):
+        for number, line in enumerate(read_text(path).splitlines() if os.path.lexists(path) else (), start=1):
             written = line.strip()
             if written and not matcher.match(written):
                 written = written.split()[0]  # "000012 -1": VOC's lists of one class

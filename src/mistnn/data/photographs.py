@@ -176,7 +176,14 @@ def _coco(path: Path, root: Path) -> Iterator[Photograph]:
     if not folders:
         raise MistError(f"{place}: its photographs are missing: unpack {subset}.zip into {root / subset}")
     held = {folder: {file.name for file in folder.iterdir()} for folder in folders}
+    seen: dict[str, Path] = {}
     for key, name, width, height in sorted(described, key=lambda one: str(one[1])):
+        if (other := seen.setdefault(name.stem, name)) is not name:
+            raise MistError(
+                f"{place} describes {name} twice: take one of the two images out"
+                if other == name
+                else f"{place} describes {other} and {name}, which would both be called {name.stem}: take one out"
+            )
         folder = next((folder for folder in folders if name.name in held[folder]), None)
         if folder is None:
             raise MistError(f"{place}: the photograph {name} is not in {folders[0]}: unpack {subset}.zip again")

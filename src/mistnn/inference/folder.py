@@ -15,7 +15,7 @@ from mistnn.errors import MistError
 from mistnn.inference.coco import CocoCounts
 from mistnn.inference.pictures import overlay_names, write_overlay, write_tensor
 from mistnn.inference.predictor import Predictor
-from mistnn.inference.stage import Stage, Tally, settings_of, staged
+from mistnn.inference.stage import REPORT_FILE, Stage, Tally, settings_of, staged
 from mistnn.inference.tables import Tables, open_tables
 from mistnn.records import Detections
 
@@ -71,6 +71,7 @@ def predict_folder(
     progress: Callable[[int, int], None] | None = None,
     coco: bool = False,
     resume: bool = False,
+    report: Callable[[Path, PredictSummary], bytes] | None = None,
 ) -> PredictSummary:
     """Predicts all images in files and folders and writes the results.
 
@@ -105,6 +106,8 @@ def predict_folder(
         progress: called with (done, of how many) after each batch.
         coco: whether to write ``detections.json`` too, see ``coco_file``.
         resume: go on with a stopped or killed prediction of the same images with the same model and settings.
+        report: makes the page about the results, ``REPORT_FILE``, of the folder that holds them by then and the
+            summary; none is written if not given.
 
     Raises:
         MistError: k below 1 or more than the model can find in any image; no images; ``out`` is no folder, can't be
@@ -114,17 +117,23 @@ def predict_folder(
         raise MistError(f"--k must be at least 1, got {k}")
     out = Path(out)
     files = find_images(paths, exclude=out)
-    settings = settings_of(predictor, files, k, overlays, coco, BATCH_SIZE)
+    settings = settings_of(predictor, files, k, overlays, coco, BATCH_SIZE, report is not None)
     with staged(out, force, settings, resume) as stage:
         tally = stage.record.tally
         if not stage.record.made:  # else it was stopped when only its results had to be moved
-            _predict_into(stage, tally, predictor, files, k, overlays, progress, coco)
+            _predict_into(stage, tally, predictor, files, k, overlays, progress, coco, keeps=report is not None)
             most = predictor.model.config.k if k is None else k
             if tally.images == 0 and tally.room:
                 raise MistError(
                     f"--k is {most}, and this model finds at most {tally.room} objects in these images: give fewer"
                 )
+            if report is not None:
+                (stage.folder / REPORT_FILE).write_bytes(report(stage.folder, _summary(tally)))
             stage.complete(tally)
+    return _summary(tally)
+
+
+def _summary(tally: Tally) -> PredictSummary:
     skipped = tuple(Skipped(name, reason) for _, name, reason in tally.skipped)
     return PredictSummary(tally.images, tally.detections, skipped, tally.approximate)
 
@@ -138,6 +147,7 @@ def _predict_into(
     overlays: bool,
     progress: Callable[[int, int], None] | None,
     coco: bool,
+    keeps: bool,
 ) -> None:
     record, classes = stage.record, predictor.model.class_names
     most = predictor.model.config.k if k is None else k
@@ -153,6 +163,8 @@ def _predict_into(
             if progress is not None:
                 progress(tally.images + len(tally.skipped), len(files))
         tally.done = len(files)
+        if keeps:
+            stage.keep(tally, tables.lengths(), CocoCounts() if tables.coco is None else tables.coco.counts)
 
 
 def _predict_batch(

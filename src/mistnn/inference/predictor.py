@@ -162,6 +162,11 @@ class Predictor:
         return isinstance(model, Detector) and not model.tileable and self.most(height, width) > self.max_pixels
 
     @property
+    def finds_k(self) -> bool:
+        """Whether it was never told how many objects an image holds, only K, and so finds K in every one."""
+        return not self.model.class_names and not (isinstance(self.model, PreparingModel) and self.model.threshold)
+
+    @property
     def reconstructs(self) -> bool:
         """Whether ``reconstruct`` works with this model: not where images are prepared, whose ground is gone then."""
         if isinstance(self.model, PreparingModel) and self.model.prepares:

@@ -15,15 +15,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mistnn.data.images import PICTURE_FOLDERS, ImageFile
+from mistnn.data.images import DETECTIONS_FILE, PICTURE_FOLDERS, ImageFile, holds_results
 from mistnn.errors import MistError
 from mistnn.files import replace_file
 from mistnn.inference.predictor import Predictor
-from mistnn.inference.tables import COCO_FILE, COUNTS_FILE, DETECTIONS_FILE
+from mistnn.inference.tables import COCO_FILE, COUNTS_FILE
 from mistnn.weights.store import package_version
 
 REPORT_FILE = "predicted.html"
-"""The page about a prediction, which the command adds when the rest is there; an old one goes with the old results."""
+"""The page about a prediction."""
 RESULTS = (DETECTIONS_FILE, COUNTS_FILE, COCO_FILE, REPORT_FILE, *PICTURE_FOLDERS)
 
 RECORD_SECONDS = 5.0
@@ -130,6 +130,10 @@ def staged(out: Path, force: bool, settings: Settings, resume: bool) -> Iterator
         raise MistError(f"--out {out} is a file: give a folder")
     folder = out / _STAGE
     record = _read(folder, out, settings) if resume else Record(settings)
+    if os.path.lexists(out / COUNTS_FILE) and not record.made and not holds_results(out):
+        raise MistError(
+            f"--out {out} holds a {COUNTS_FILE} that no prediction wrote, perhaps your own counts: give another folder"
+        )
     held = [name for name in (*RESULTS, *_RUN) if os.path.lexists(out / name)]
     if held and not force and not record.made:
         raise MistError(
@@ -174,7 +178,13 @@ def stopped_after(out: Path) -> int | None:
 
 
 def settings_of(
-    predictor: Predictor, files: Sequence[ImageFile], k: int | None, overlays: bool, coco: bool, batch: int
+    predictor: Predictor,
+    files: Sequence[ImageFile],
+    k: int | None,
+    overlays: bool,
+    coco: bool,
+    batch: int,
+    report: bool = False,
 ) -> Settings:
     """What a prediction depends on, its model and its images by their hashes."""
     return {
@@ -185,6 +195,7 @@ def settings_of(
         "--k": k,
         "--overlays": overlays,
         "--coco": coco,
+        "--report": report,
         "largest image in one piece": predictor.max_pixels,
         "images at once": batch,
         "number of images": len(files),

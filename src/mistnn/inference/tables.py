@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from mistnn.data.images import DETECTION_COLUMNS, DETECTIONS_FILE
 from mistnn.inference.coco import CocoCounts, CocoWriter, coco_file
 from mistnn.records import Detections
 
-DETECTIONS_FILE, COUNTS_FILE, COCO_FILE = "detections.csv", "counts.csv", "detections.json"
+COUNTS_FILE, COCO_FILE = "counts.csv", "detections.json"
 
 
 class Tables:
@@ -25,7 +26,7 @@ class Tables:
 
     def head(self) -> None:
         """Writes the names of the columns."""
-        self._detections.writerow(("file", "x", "y", "w", "h", "label", "score"))
+        self._detections.writerow(DETECTION_COLUMNS)
         self._counts.writerow(("file", "class", "count"))
 
     def add(self, name: str, size: tuple[int, int], found: Detections, labels: Sequence[str]) -> None:

@@ -45,12 +45,14 @@ class BackboneConfig:
             the statistics of the pretraining in either case, so that an image's features don't depend on its mates.
         first: see the module's convention; 0.5 for ResNets. A network that cuts the image into squares has half of
             their side, 8 for squares of 16 px.
+        digest: SHA-256 of the weights that were read, which a training fills in; a run that goes on takes no others.
     """
 
     network: str = RESNET34
     weights: str | None = None
     tuned: bool = False
     first: float = 0.5
+    digest: str | None = None
 
     def __post_init__(self) -> None:
         """Refuses values that no backbone can have.
@@ -114,6 +116,10 @@ class Backbone(nn.Module):
     def to_cells(self, pixels: Tensor) -> Tensor:
         """Points of the image to points of the feature map."""
         return (pixels - self.config.first) / STRIDE + 0.5
+
+    def cells_of(self, sizes: Tensor) -> Tensor:
+        """Rows and columns of the cells whose middle lies in images of (batch, 2) heights and widths; 1 or more."""
+        return ((sizes - self.config.first) / STRIDE).ceil().long().clamp(min=1)
 
     def load_pretrained(self) -> None:
         """Reads the weights that the configuration names; random ones stay where it names none.

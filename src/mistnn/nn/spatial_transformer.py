@@ -256,7 +256,15 @@ class ParallelTransformers(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, channels, rows, columns) to (batch, all channels read, height, width), in their order."""
-        return torch.cat([transformer(features) for transformer in self.transformers], dim=1)
+        return torch.cat([warp.features for warp in self.warps(features)], dim=1)
+
+    def warps(self, features: Tensor) -> tuple[Warp, ...]:
+        """What each of them does, with its parameters and its grid."""
+        done = []
+        for transformer in self.transformers:
+            assert isinstance(transformer, SpatialTransformer)
+            done.append(transformer.warp(features))
+        return tuple(done)
 
 
 class FullyConnectedLocalisation(nn.Module):

@@ -64,6 +64,21 @@ def boxes_at(points: Tensor, size: float | Tensor) -> Tensor:
     return torch.cat((points, side.unsqueeze(-1), side.unsqueeze(-1)), dim=-1)
 
 
+def inside_of(sizes: Tensor, height: int, width: int) -> Tensor:
+    """Which pixels of padded images are image.
+
+    Args:
+        sizes: (batch, 2), height and width of each image, which begins at the first pixel.
+        height: rows of the padded images.
+        width: columns of the padded images.
+
+    Returns:
+        (batch, height, width) bool.
+    """
+    rows, columns = (torch.arange(side, device=sizes.device) for side in (height, width))
+    return (rows[:, None] < sizes[:, 0, None, None]) & (columns < sizes[:, 1, None, None])
+
+
 def corners_of(boxes: Tensor) -> Tensor:
     """(centre x, centre y, width, height) to (left, top, right, bottom)."""
     half = boxes[..., 2:] / 2

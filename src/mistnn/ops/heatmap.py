@@ -6,6 +6,7 @@ several scales there is one a scale, (batch, scales, height, width), all of the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -147,6 +148,7 @@ def ideal_heatmaps(
     width: int,
     *,
     presence: Float[Tensor, "batch k"] | None = None,
+    spread: float = 0.0,
 ) -> Heatmaps:
     """G with scales: the 1 at a keypoint's pixel is split over its two nearest scales.
 
@@ -166,10 +168,12 @@ def ideal_heatmaps(
         ``scale_moment`` give the keypoints back, x and y rounded to pixel centres.
 
     Raises:
-        ValueError: on shapes that are not as above, or scales that don't rise.
+        ValueError: on shapes that are not as above, scales that don't rise, or a spread that is no length.
 
     Reference: MIST supplement, section B, "Standard architecture".
     """
+    if not 0 <= spread < math.inf:
+        raise ValueError(f"the spread must be a finite number of pixels, 0 or more, got {spread}")
     if keypoints.dim() != 3 or keypoints.shape[-1] != 3:
         raise ValueError(f"keypoints must be (batch, k, 3), got {tuple(keypoints.shape)}")
     if not scales or any(low >= high for low, high in pairwise(scales)):
@@ -185,7 +189,17 @@ def ideal_heatmaps(
     sites = site.unsqueeze(1).expand(-1, len(scales), -1)
     total = keypoints.new_zeros(shape).scatter_add(2, sites, values.transpose(1, 2))
     hits = keypoints.new_zeros(shape).scatter_add(2, sites, torch.ones_like(weights).transpose(1, 2))
-    return (total / hits.clamp(min=1)).view(*shape[:2], height, width)
+    ideal = (total / hits.clamp(min=1)).view(*shape[:2], height, width)
+    return ideal if spread == 0 else _spread_out(ideal, spread)
+
+
+def _spread_out(maps: Tensor, spread: float) -> Tensor:
+    """Puts a Gaussian of height 1 in place of each pixel: along the rows and then along the columns, in full."""
+    for dim in (-2, -1):
+        place = torch.arange(maps.shape[dim], device=maps.device, dtype=maps.dtype)
+        gaussian = (-0.5 * ((place[:, None] - place) / spread).square()).exp()
+        maps = gaussian @ maps if dim == -2 else maps @ gaussian
+    return maps
 
 
 def _scale_weights(scale: Tensor, scales: Sequence[float]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mistnn.ops.coordinates import centre_of
@@ -25,7 +25,7 @@ class TopK(NamedTuple):
     responses: Float[Tensor, "batch k"]
 
 
-def top_k(heatmap: Heatmap, k: int, window: int = 5) -> TopK:
+def top_k(heatmap: Heatmap, k: int, window: int = 5, inside: Bool[Tensor, "batch height width"] | None = None) -> TopK:
     """E_K: non-maximum suppression, then the K highest pixels that survive it.
 
     Where fewer than K pixels survive, the highest suppressed ones fill up, so that K distinct pixels always come back.
@@ -34,12 +34,14 @@ def top_k(heatmap: Heatmap, k: int, window: int = 5) -> TopK:
         heatmap: (batch, height, width).
         k: how many, from 1 to height * width.
         window: side of the suppression window in pixels, odd.
+        inside: the pixels that may be chosen, of padded images; all of them if not given. The others suppress none.
 
     Returns:
         Points and responses. There is no gradient to the heat map: that is what lifting is for.
 
     Raises:
-        ValueError: on a shape that is not as above, or if k is below 1 or above the number of pixels.
+        ValueError: on a shape that is not as above, or if k is below 1 or above the number of pixels that may be
+            chosen in any image.
 
     Reference: MIST (CVPR 2021), section 4.1.
     """
@@ -49,9 +51,16 @@ def top_k(heatmap: Heatmap, k: int, window: int = 5) -> TopK:
     if not 1 <= k <= height * width:
         raise ValueError(f"k must be from 1 to {height * width} for a {width}x{height} heat map, got {k}")
     heatmap = heatmap.detach()
-    survives = non_maximum_suppression(heatmap, window)
-    # Two exact rankings. Pushing the suppressed ones down by a constant would round close values to ties.
     lowest = heatmap.new_tensor(-torch.inf)
+    if inside is not None:
+        if inside.shape != heatmap.shape:
+            raise ValueError(f"inside must be {tuple(heatmap.shape)} as the heat map, got {tuple(inside.shape)}")
+        least = int(inside.flatten(1).sum(1).min())
+        if k > least:
+            raise ValueError(f"k must be from 1 to {least}, the pixels inside the smallest image, got {k}")
+        heatmap = torch.where(inside, heatmap, lowest)
+    survives = non_maximum_suppression(heatmap, window) & (heatmap > lowest)
+    # Two exact rankings. Pushing the suppressed ones down by a constant would round close values to ties.
     best = torch.where(survives, heatmap, lowest).flatten(1).topk(k, dim=1).indices
     rest = torch.where(survives, lowest, heatmap).flatten(1).topk(k, dim=1).indices
     beyond = torch.arange(k, device=heatmap.device) - survives.flatten(1).sum(1, keepdim=True)

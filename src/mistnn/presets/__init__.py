@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from mistnn.errors import MistError
-from mistnn.presets import air, house_numbers, mist_digits, mist_discover, my_folder, natural, rivals, spair
+from mistnn.presets import air, house_numbers, mist_digits, mist_discover, my_folder, natural, rivals, spair, stn
 from mistnn.presets.evaluation import evaluate
 from mistnn.presets.experiment import (
     Experiment,
@@ -31,6 +31,7 @@ PRESETS: dict[str, Preset] = {
         *spair.PRESETS,
         *house_numbers.PRESETS,
         *natural.PRESETS,
+        *stn.PRESETS,
         *my_folder.PRESETS,
     )
 }

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import TYPE_CHECKING
 
-from mistnn.data import FolderConfig, GaborConfig, NaturalConfig, NumbersConfig, ScatterConfig, ScenesConfig, SvhnConfig
+from mistnn.data import (
+    DistortedConfig,
+    FolderConfig,
+    GaborConfig,
+    NaturalConfig,
+    NumbersConfig,
+    ScatterConfig,
+    ScenesConfig,
+    SvhnConfig,
+)
 from mistnn.data.number_list import DIGITS
 from mistnn.data.own_folder import read_folder
 from mistnn.data.scatter import CLASSES
@@ -14,11 +24,20 @@ from mistnn.models.air import AirConfig
 from mistnn.models.conncomp import ConnCompConfig
 from mistnn.models.mist import MistConfig, StepConfig
 from mistnn.models.rivals import Xie20Config
+from mistnn.models.stn import StnConfig
 from mistnn.presets import natural_evaluation
-from mistnn.presets.systems import GenerativeConfig, NaturalModelConfig
+from mistnn.presets.stn_evaluation import check_classifier
+from mistnn.presets.systems import GenerativeConfig, ModelConfig, NaturalModelConfig, TrainingStepConfig
+from mistnn.training import TrainConfig
 
 if TYPE_CHECKING:
     from mistnn.presets.experiment import Experiment
+
+NUMBERS_AN_INPUT = 5
+"""What a training step keeps of a patch: so many numbers for each of its pixels and channels of the first level
+(measured with the small auto-encoder: 4.6)."""
+MEMORY_SHARE = 0.8
+"""Of the computer's memory, that the patches of a step may take (our choice)."""
 
 
 def check(experiment: Experiment) -> None:
@@ -32,14 +51,17 @@ def check(experiment: Experiment) -> None:
             f"evaluation_images={experiment.evaluation_images} is negative: give 0 to measure nothing while training"
         )
     model, data = experiment.model, experiment.data
+    if isinstance(data, DistortedConfig) or isinstance(model, StnConfig):
+        check_classifier(model, data)
+        return
     if isinstance(data, FolderConfig):
-        _check_folder(experiment, data)
+        _check_folder(model, experiment.step, data, experiment.train)
         return
     if isinstance(data, NaturalConfig) or isinstance(model, NaturalModelConfig):
         natural_evaluation.check_natural(model, data)
         return
     if isinstance(data, SvhnConfig | NumbersConfig):
-        _check_numbers(experiment, data)
+        _check_numbers(model, data)
         return
     if isinstance(model, GenerativeConfig):
         _check_generative(model, data)
@@ -97,8 +119,12 @@ def _check_generative(model: GenerativeConfig, data: ScenesConfig | ScatterConfi
         )
 
 
-def _check_numbers(experiment: Experiment, data: SvhnConfig | NumbersConfig) -> None:
-    model = experiment.model
+def _check_numbers(model: ModelConfig, data: SvhnConfig | NumbersConfig) -> None:
+    """Refuses a system that is not for house numbers.
+
+    Raises:
+        MistError: naming the fields, their values and the mend.
+    """
     if not isinstance(model, MistConfig):
         raise MistError("house numbers are for MIST and its supervised twin: train a preset mist-... or supervised-...")
     if model.class_names and len(model.class_names) != DIGITS:
@@ -111,10 +137,14 @@ def _check_numbers(experiment: Experiment, data: SvhnConfig | NumbersConfig) -> 
         raise MistError(f"model.k={model.k} must be from 1 to the {data.height * data.width} pixels of the image")
 
 
-def _check_folder(experiment: Experiment, data: FolderConfig) -> None:
-    model = experiment.model
-    if not isinstance(model, MistConfig) or not isinstance(experiment.step, StepConfig) or not model.class_names:
-        raise MistError("a folder of your own is for MIST with classes: train the preset my-folder")
+def _check_folder(model: ModelConfig, step: TrainingStepConfig, data: FolderConfig, train: TrainConfig) -> None:
+    """Refuses a system that is not for a folder of one's own, or one that doesn't fit what it holds.
+
+    Raises:
+        MistError: naming the fields, their values and the mend.
+    """
+    if not isinstance(model, MistConfig) or not isinstance(step, StepConfig):
+        raise MistError("a folder of your own is for MIST: train the preset my-folder")
     if model.preparation != data.preparation or model.channels != data.channels:
         raise MistError(
             "data.preparation and data.channels must be those of the model: give --model.preparation.zoom (or .ground) "
@@ -123,7 +153,7 @@ def _check_folder(experiment: Experiment, data: FolderConfig) -> None:
     if data.root is None:
         return
     folder = read_folder(data.root)
-    if folder.class_names != model.class_names:
+    if model.class_names and folder.class_names != model.class_names:
         raise MistError(f"model.class_names={model.class_names}, but {data.root} has the classes {folder.class_names}")
     room = min(math.prod(data.preparation.size(image.height, image.width)) for image in folder.images)
     if model.k > room:
@@ -131,3 +161,22 @@ def _check_folder(experiment: Experiment, data: FolderConfig) -> None:
             f"K = {model.k} is more than the {room} pixels of the smallest image after it was resized: mend "
             "counts.csv, or give --k"
         )
+    needed, there = patch_bytes(model) * model.k * train.batch_size, _memory()
+    if there and needed > MEMORY_SHARE * there:
+        raise MistError(
+            f"K = {model.k} patches of {train.batch_size} images at once take about {needed / 2**30:.0f} GiB, and this "
+            f"computer has {there / 2**30:.0f}: give a smaller --train.batch-size or --k, or mend counts.csv"
+        )
+
+
+def patch_bytes(model: MistConfig) -> int:
+    """About how much memory a training step needs for each patch."""
+    return NUMBERS_AN_INPUT * model.patch_size**2 * model.encoder.width * 4
+
+
+def _memory() -> int:
+    """Bytes of memory of this computer; 0 where the system doesn't tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return 0

@@ -11,10 +11,12 @@ from torch import Tensor
 from mistnn.data import FolderConfig, GaborConfig, NaturalConfig, NumbersConfig, Split, SvhnConfig
 from mistnn.errors import MistError
 from mistnn.models.mist import Mist
+from mistnn.models.stn import StnClassifier
 from mistnn.presets.fixed_box import fixed_box_metrics, precision_metrics
 from mistnn.presets.natural_evaluation import evaluate_natural
 from mistnn.presets.object_evaluation import evaluate_objects
-from mistnn.presets.systems import DataConfig, GenerativeModel, SceneModel, open_data, size_of
+from mistnn.presets.stn_evaluation import evaluate_classifier
+from mistnn.presets.systems import AnyModel, DataConfig, GenerativeModel, SceneModel, open_data, size_of
 from mistnn.records import Batch, Detections, Sample, collate
 
 EVALUATION_BATCH = 50
@@ -22,7 +24,7 @@ EVALUATION_BATCH = 50
 
 
 def evaluate(
-    model: SceneModel, data: DataConfig, split: Split, images: int, progress: Callable[[int, int], None] | None = None
+    model: AnyModel, data: DataConfig, split: Split, images: int, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, float]:
     """The metrics of a model on images whose number of objects is known: K is each image's own count.
 
@@ -34,6 +36,7 @@ def evaluate(
         progress: called with (done, of how many).
 
     Returns:
+        Of a classifier see ``mistnn.presets.stn_evaluation.evaluate_classifier``.
         Of a folder of your own see ``mistnn.presets.own_folder.evaluate_folder``: there K is not told; nor of
         photographs, see ``mistnn.presets.natural_evaluation.evaluate_natural``; nor of systems that draw the image, see
         ``mistnn.presets.object_evaluation.evaluate_objects``. Otherwise see
@@ -47,6 +50,8 @@ def evaluate(
     """
     from mistnn.metrics import DetectionMetrics, ReconstructionMetrics
 
+    if isinstance(model, StnClassifier):
+        return evaluate_classifier(model, data, split, images, progress)
     if isinstance(data, FolderConfig):
         return _evaluate_folder(model, data, split, images)
     if isinstance(data, NaturalConfig):
@@ -95,10 +100,13 @@ def evaluate(
 
 
 def _evaluate_folder(model: SceneModel, data: FolderConfig, split: Split, images: int) -> dict[str, float]:
+    from mistnn.presets.folder_discovery import evaluate_discovery
     from mistnn.presets.own_folder import evaluate_folder
 
-    if not isinstance(model, Mist) or not model.class_names:
-        raise MistError(f"a {type(model).__name__} without classes does not count: train the preset my-folder")
+    if not isinstance(model, Mist):
+        raise MistError(f"a {type(model).__name__} is not for a folder of your own: train the preset my-folder")
+    if not model.class_names:
+        return evaluate_discovery(model, data, split, images)
     return evaluate_folder(model, data, split, images)
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from mistnn.data import FolderConfig, ScenesConfig, Split
+from mistnn.data.folder_images import known_images
 from mistnn.data.own_folder import read_folder
 from mistnn.errors import MistError
 from mistnn.models.air import AirConfig
@@ -27,7 +28,9 @@ from mistnn.presets.checks import check
 from mistnn.presets.collapse import AirCollapseWatch, CollapseWatch
 from mistnn.presets.evaluation import evaluate
 from mistnn.presets.off_centre import OffCentreWatch
+from mistnn.presets.sources import begun_with, load_backbone, with_digest
 from mistnn.presets.systems import (
+    AnyModel,
     DataConfig,
     ModelConfig,
     SceneModel,
@@ -44,7 +47,7 @@ from mistnn.presets.unknown_k import evaluate_unknown_k
 from mistnn.presets.watch import Watch
 from mistnn.training import FitResult, TrainConfig, fit, prepare_run_folder
 from mistnn.training.checkpoint import Progress
-from mistnn.training.runfolder import CHECKPOINT, METRICS
+from mistnn.training.runfolder import CHECKPOINT, CONFIG, METRICS
 from mistnn.weights import StoredModel, TrainingRecord, commit, hardware, load_model, read_config, save_model, versions
 from mistnn.weights.store import FORMAT, package_version
 from mistnn.weights.strict import explain, strict_converter, structure_whole
@@ -139,7 +142,7 @@ def build(experiment: Experiment, resume: bool = False) -> SceneStep:
     torch.manual_seed(experiment.train.seed)
     model = build_model(experiment.model)
     if isinstance(model, NaturalMist | NaturalXie20) and experiment.start_from is None and not resume:
-        model.backbone.load_pretrained()
+        load_backbone(model)
     if experiment.start_from is not None and not resume:  # a resumed run has its own weights
         wanted, found = model.state_dict(), load_model(experiment.start_from).state_dict()
         if {name: value.shape for name, value in wanted.items()} != {
@@ -181,7 +184,10 @@ def train(
     check(experiment)
     scenes = open_data(experiment.data, "train", None)
     goes_on = resume and (out / CHECKPOINT).exists()  # a run that was stopped before it saved anything starts again
+    if resume and (out / CONFIG).is_file():
+        experiment = dataclasses.replace(experiment, model=begun_with(experiment.model, restore(out).model))
     step = build(experiment, goes_on)
+    experiment = dataclasses.replace(experiment, model=with_digest(experiment.model, step.model))
     save = _saver(experiment, _record_before(experiment, out, goes_on))
     prepare_run_folder(out, force=force, resume=resume)
     if observe is not None and not resume:
@@ -201,11 +207,11 @@ def train(
     measures = experiment.evaluation_images > 0
     if isinstance(experiment.data, FolderConfig) and not _holds_validation(experiment.data):
         measures = False
-        if on_note is not None:
+        if on_note is not None and reads_folder(experiment):
             on_note("no validation image is known, so the threshold will be chosen on training images")
 
     def validate(model: nn.Module) -> dict[str, float]:
-        assert isinstance(model, SceneModel)
+        assert isinstance(model, AnyModel)
         return evaluate(model, experiment.data, "validation", experiment.evaluation_images)
 
     result = fit(
@@ -218,11 +224,18 @@ def train(
         on_log=log,
         resume=resume,
         save_model=save,
+        save_start=isinstance(step.model, NaturalMist | NaturalXie20),  # whose weights may be gone when it goes on
     )
     watch.end()
-    if isinstance(experiment.data, FolderConfig) and not result.interrupted:
+    if reads_folder(experiment) and not result.interrupted:
         _store_threshold(out, experiment)
     return result
+
+
+def reads_folder(experiment: Experiment) -> bool:
+    """Whether it learns the classes of a folder of one's own; without classes there is no threshold to choose."""
+    model = experiment.model
+    return isinstance(experiment.data, FolderConfig) and isinstance(model, MistConfig) and bool(model.class_names)
 
 
 def _saver(experiment: Experiment, before: TrainingRecord | None) -> Callable[[nn.Module, Path, Progress], None]:
@@ -258,9 +271,9 @@ def _store_threshold(out: Path, experiment: Experiment) -> None:
 
 
 def _holds_validation(data: FolderConfig) -> bool:
-    """Whether anything is known of an image of the validation split."""
+    """Whether the validation split holds an image that can be used."""
     assert data.root is not None
-    return any(image.split == "validation" and image.present is not None for image in read_folder(data.root).images)
+    return bool(known_images(read_folder(data.root), "validation"))
 
 
 def _watch(experiment: Experiment, say: Callable[[str], None]) -> Watch:
@@ -324,6 +337,9 @@ def evaluate_stored(
     data = data if root is None else at_root(data, root)
     data = data if seed is None else dataclasses.replace(data, seed=seed)
     model = load_model(folder_or_name)
-    assert isinstance(model, SceneModel)
+    assert isinstance(model, AnyModel)
     metrics = evaluate(model, data, split, images, progress)
-    return metrics | evaluate_unknown_k(model, data, split, images) if unknown_k else metrics
+    if not unknown_k:
+        return metrics
+    assert isinstance(model, SceneModel)
+    return metrics | evaluate_unknown_k(model, data, split, images)

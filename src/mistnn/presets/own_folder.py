@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -39,6 +39,8 @@ GROUNDS: Mapping[Ground, str] = MappingProxyType(
 """What each way to take the ground away leaves, for the user."""
 BOX = 20.0
 """Side in pixels that objects are brought to: the size at which the networks' windows were chosen."""
+CONTEXT = 1.2
+"""Side of a patch in boxes: a little of what is around helps the small networks (our choice)."""
 DETECTED_AT_ONCE = 8
 
 
@@ -66,7 +68,7 @@ def plan_folder(
     Args:
         root: the folder.
         steps: of the training, over which the learning rates fall.
-        k: the most objects in an image; needed where only the classes present are known, else the largest count.
+        k: the most objects in an image; needed where counts are not known, else the largest count.
         folder: its content, where it has been read before.
         size: of its objects, where it has been measured before.
 
@@ -74,6 +76,8 @@ def plan_folder(
         MistError: if the folder can't be used, or says nothing of how many objects its images hold.
     """
     folder = read_folder(root) if folder is None else folder
+    if folder.counts_from == "nothing":
+        return _plan_unlabelled(root, steps, k, folder, size)
     totals = _totals(folder, root, k)
     if not totals or not max(totals):
         raise MistError(
@@ -92,7 +96,7 @@ def plan_folder(
         k=k,
         channels=3,
         box_size=BOX,
-        patch_extent=BOX * 1.2,
+        patch_extent=BOX * CONTEXT,
         patch_size=24,
         heatmap=HeatmapConfig(network="paper", channels=16, blocks=4),
         encoder=EncoderConfig(network="small", width=32, code=128),
@@ -108,16 +112,70 @@ def plan_folder(
         heatmap_warmup=50,
         precision="bfloat16",
     )
+    sized, grounded = _prepared_because(size, preparation)
     reasons = (
-        f"objects about {size.size:.0f} px wide ({size.why}): images are resized by {preparation.zoom:g}, so that they "
-        f"are {BOX:g} px (--model.preparation.zoom and --data.preparation.zoom)",
+        sized,
         f"K = {k}, " + ("as you said (--k)" if told else "the most objects in a training image (--k)"),
         f"classes: {', '.join(folder.class_names)}"
         + (", and a background for the boxes that an image has no object for" if varies else ""),
+        grounded,
+    )
+    return FolderPlan(model, FolderConfig(root=root, preparation=preparation), step, reasons)
+
+
+def _plan_unlabelled(
+    root: str, steps: int, k: int | None, folder: OwnFolder, size: SizeSuggestion | None
+) -> FolderPlan:
+    """The plan where nothing but K is known: images are explained as the sum of K patches (MIST, section 5.1)."""
+    if k is None:
+        raise MistError(
+            f"{root}: nothing is known but the images: give counts.csv with the columns file,class,count, or say how "
+            f"many objects an image holds with `mist train my-folder --k N`, and they are found without being told "
+            f"apart; `mist inspect {root}` shows what was read"
+        )
+    measured = measured_images(folder)
+    size = object_size_of(measured, k) if size is None else size
+    preparation = PreparationConfig(zoom=round(BOX / size.size, 4), ground=ground_of(measured))
+    model = MistConfig(
+        class_names=(),
+        k=k,
+        channels=3,
+        box_size=BOX,
+        patch_extent=BOX * CONTEXT,
+        patch_size=24,
+        heatmap=HeatmapConfig(network="paper", channels=16, blocks=4),
+        encoder=EncoderConfig(network="small", width=32, code=32),
+        decoder=32,
+        preparation=preparation,
+    )
+    step = StepConfig(
+        reconstruction=1.0,
+        task_rate=2e-3,
+        keypoint_step=62.5,
+        decay=0.05,
+        decay_steps=steps,
+        heatmap_warmup=50,
+        precision="bfloat16",
+    )
+    sized, grounded = _prepared_because(size, preparation)
+    reasons = (
+        "nothing is known but the images and K, so it learns by redrawing them from K patches: objects are found, "
+        "neither told apart nor counted",
+        sized,
+        f"K = {k}, as you said (--k): as many are sought in every image, whatever it holds",
+        grounded,
+    )
+    return FolderPlan(model, FolderConfig(root=root, preparation=preparation), step, reasons)
+
+
+def _prepared_because(size: SizeSuggestion, preparation: PreparationConfig) -> tuple[str, str]:
+    """Why images are resized, and what becomes of their ground, for the user."""
+    return (
+        f"objects about {size.size:.0f} px wide ({size.why}): images are resized by {preparation.zoom:g}, so that they "
+        f"are {BOX:g} px (--model.preparation.zoom and --data.preparation.zoom)",
         f"the ground of each image is taken away: {GROUNDS[preparation.ground]} (--model.preparation.ground and "
         "--data.preparation.ground)",
     )
-    return FolderPlan(model, FolderConfig(root=root, preparation=preparation), step, reasons)
 
 
 def _totals(folder: OwnFolder, root: str, k: int | None) -> list[int]:
@@ -285,13 +343,25 @@ def _detected(model: Mist, images: FolderImages) -> tuple[list[Sample], list[Det
     model.eval()
     known: list[Sample] = []
     found: list[Detections] = []
-    for start in range(0, len(images), DETECTED_AT_ONCE):
-        some = [images[place] for place in range(start, min(start + DETECTED_AT_ONCE, len(images)))]
+    for some in of_one_size(images):
         known += [sample._replace(image=sample.image.new_empty(0)) for sample in some]
         for one in model.detect(torch.stack([sample.image for sample in some]).to(device)):
             found.append(Detections(one.boxes.cpu(), one.scores.cpu(), _labels(one).cpu()))
     model.train(was_training)
     return known, found
+
+
+def of_one_size(images: FolderImages) -> Iterator[list[Sample]]:
+    """All samples in their order, neighbours of one size together, a few at once."""
+    some: list[Sample] = []
+    for place in range(len(images)):
+        sample = images[place]
+        if some and (len(some) == DETECTED_AT_ONCE or sample.image.shape != some[0].image.shape):
+            yield some
+            some = []
+        some.append(sample)
+    if some:
+        yield some
 
 
 def _of_class(found: Detections, sample: Sample, index: int | None) -> tuple[Detections, Tensor, Tensor]:

@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import PurePath
 
 from mistnn.data import (
+    DistortedConfig,
+    DistortedDigits,
     FolderConfig,
     FolderImages,
     GaborConfig,
@@ -54,6 +56,7 @@ from mistnn.models.rivals import (
     Zha18StepConfig,
 )
 from mistnn.models.spair import Spair, SpairConfig, SpairStep, SpairStepConfig
+from mistnn.models.stn import StnClassifier, StnConfig, StnStep, StnStepConfig
 
 NaturalModelConfig = NaturalMistConfig | NaturalXie20Config
 """A system for photographs."""
@@ -61,10 +64,13 @@ NaturalModelConfig = NaturalMistConfig | NaturalXie20Config
 GenerativeConfig = AirConfig | ConnCompConfig | SpairConfig
 """A system that says itself how many objects there are, or is told: one that draws the image, and ConnComp."""
 
-ModelConfig = (
+SceneModelConfig = (
     MistConfig | GridConfig | ChannelwiseConfig | Xie20Config | Zha18Config | NaturalModelConfig | GenerativeConfig
 )
-"""A system; which one, is told by the fields of the configuration, here and in the next two."""
+"""A system that finds objects; which one, is told by the fields of the configuration, here and in the next three."""
+
+ModelConfig = SceneModelConfig | StnConfig
+"""Any system."""
 
 TrainingStepConfig = (
     StepConfig
@@ -75,14 +81,24 @@ TrainingStepConfig = (
     | AirStepConfig
     | ConnCompStepConfig
     | SpairStepConfig
+    | StnStepConfig
 )
 """How it is trained."""
 
-DataConfig = ScenesConfig | ScatterConfig | GaborConfig | FolderConfig | SvhnConfig | NumbersConfig | NaturalConfig
+DataConfig = (
+    ScenesConfig
+    | ScatterConfig
+    | GaborConfig
+    | FolderConfig
+    | SvhnConfig
+    | NumbersConfig
+    | NaturalConfig
+    | DistortedConfig
+)
 """Images that are made on the fly, a folder of them, or a built folder of photographs; which kind, is told by the
 fields of the configuration."""
 
-DataSet = Scenes | Scatter | GaborNoise | FolderImages | SvhnImages | PlacedNumbers | NaturalImages
+DataSet = Scenes | Scatter | GaborNoise | FolderImages | SvhnImages | PlacedNumbers | NaturalImages | DistortedDigits
 """One split of them."""
 
 
@@ -92,7 +108,12 @@ GenerativeModel = Air | ConnComp | Spair
 SceneModel = Mist | Grid | Channelwise | Xie20 | Zha18 | NaturalMist | NaturalXie20 | GenerativeModel
 """A network that is measured: ``explain`` gives its K objects of each image and the images redrawn."""
 
-SceneStep = LiftedStep | SupervisedStep | RivalStep | Zha18Step | NaturalStep | AirStep | ConnCompStep | SpairStep
+AnyModel = SceneModel | StnClassifier
+"""The network of any system."""
+
+SceneStep = (
+    LiftedStep | SupervisedStep | RivalStep | Zha18Step | NaturalStep | AirStep | ConnCompStep | SpairStep | StnStep
+)
 """One iteration of any system."""
 
 
@@ -118,9 +139,13 @@ def open_data(data: DataConfig, split: Split, length: int | None) -> DataSet:
             return PlacedNumbers(data, split, length)
         case NaturalConfig():
             return NaturalImages(data, split, length)
+        case DistortedConfig():
+            return DistortedDigits(data, split, length)
 
 
-def size_of(data: ScenesConfig | ScatterConfig | GaborConfig | SvhnConfig | NumbersConfig) -> tuple[int, int]:
+def size_of(
+    data: ScenesConfig | ScatterConfig | GaborConfig | SvhnConfig | NumbersConfig | DistortedConfig,
+) -> tuple[int, int]:
     """Height and width of the images that a model is measured on."""
     return (data.height, data.width) if isinstance(data, SvhnConfig | NumbersConfig) else (data.canvas, data.canvas)
 
@@ -148,6 +173,8 @@ def kind_of(model: ModelConfig) -> str:
             return "natural-mist"
         case NaturalXie20Config():
             return "natural-xie20"
+        case StnConfig():
+            return "stn"
 
 
 def without_paths(model: ModelConfig) -> ModelConfig:
@@ -158,7 +185,7 @@ def without_paths(model: ModelConfig) -> ModelConfig:
     return dataclasses.replace(model, backbone=dataclasses.replace(model.backbone, weights=name))
 
 
-def build_model(config: ModelConfig) -> SceneModel:
+def build_model(config: ModelConfig) -> AnyModel:
     """The network of a configuration."""
     match config:
         case MistConfig():
@@ -181,9 +208,11 @@ def build_model(config: ModelConfig) -> SceneModel:
             return NaturalMist(config)
         case NaturalXie20Config():
             return NaturalXie20(config)
+        case StnConfig():
+            return StnClassifier(config)
 
 
-def build_step(model: SceneModel, config: TrainingStepConfig) -> SceneStep:
+def build_step(model: AnyModel, config: TrainingStepConfig) -> SceneStep:
     """The training step of a network.
 
     Raises:
@@ -209,6 +238,9 @@ def build_step(model: SceneModel, config: TrainingStepConfig) -> SceneStep:
     elif isinstance(model, Zha18):
         if isinstance(config, Zha18StepConfig):
             return Zha18Step(model, config)
+    elif isinstance(model, StnClassifier):
+        if isinstance(config, StnStepConfig):
+            return StnStep(model, config)
     elif isinstance(config, RivalStepConfig):
         return RivalStep(model, config)
     raise MistError(f"a {type(model).__name__} is not trained by {type(config).__name__}: take a preset's own step")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mistnn.data import FolderConfig, NaturalConfig, NumbersConfig, Split, SvhnConfig
+from mistnn.data import DistortedConfig, FolderConfig, NaturalConfig, NumbersConfig, Split, SvhnConfig
 from mistnn.errors import MistError
 from mistnn.inference.counting import above, choose_threshold
 from mistnn.presets.evaluation import EVALUATION_BATCH
@@ -33,6 +33,8 @@ def evaluate_unknown_k(model: SceneModel, data: DataConfig, split: Split, images
 
     if isinstance(data, NaturalConfig):
         raise MistError("photographs are always measured without being told how many objects they hold")
+    if isinstance(data, DistortedConfig):
+        raise MistError("distorted digits are told apart, not counted: there is no K to find")
     if isinstance(data, FolderConfig):
         raise MistError("a folder of your own is always measured without K: `mist evaluate` does so")
     if isinstance(data, SvhnConfig | NumbersConfig):

@@ -10,9 +10,12 @@ from typing import NamedTuple
 import torch
 
 from mistnn.data import FolderImages
-from mistnn.data.own_folder import FolderImage
+from mistnn.data.folder_images import known_images
+from mistnn.data.own_folder import OwnFolder
 from mistnn.models.mist import LiftedStep
 from mistnn.presets import Experiment, build
+from mistnn.presets.checks import check
+from mistnn.presets.experiment import reads_folder
 from mistnn.presets.my_folder import MY_FOLDER
 from mistnn.presets.own_folder import DETECTED_AT_ONCE, plan_folder
 from mistnn.records import collate
@@ -55,8 +58,9 @@ def estimate_training(found: Inspection, progress: Callable[[int, int], None] | 
         MistError: if no training can be planned, in words for the user.
     """
     preset = MY_FOLDER.experiment
-    plan = plan_folder(str(found.folder.root), preset.train.steps, folder=found.folder, size=found.size)
+    plan = plan_folder(str(found.folder.root), preset.train.steps, found.told, folder=found.folder, size=found.size)
     experiment = dataclasses.replace(preset, model=plan.model, data=plan.data, step=plan.step)
+    check(experiment)
     data = plan.data
     images = FolderImages(data, "train", None, found.folder)
     batch_size, steps = preset.train.batch_size, preset.train.steps
@@ -77,9 +81,7 @@ def estimate_training(found: Inspection, progress: Callable[[int, int], None] | 
     begun = time.perf_counter()
     few = batch.images[:DETECTED_AT_ONCE]
     step.model.eval().detect(few)
-    measured = _validation_images(experiment, found.folder.images) * (
-        (time.perf_counter() - begun) / len(few) + reading
-    )
+    measured = _validation_images(experiment, found.folder) * ((time.perf_counter() - begun) / len(few) + reading)
     if progress is not None:
         progress(WARM_UP + STEPS + 1, WARM_UP + STEPS + 1)
     reads = len(images.images) if images.keeps else steps * batch_size
@@ -88,11 +90,11 @@ def estimate_training(found: Inspection, progress: Callable[[int, int], None] | 
     return Estimate(steps * one + reads * reading + measured, memory and memory + kept / 2**20, steps, one, batch_size)
 
 
-def _validation_images(experiment: Experiment, images: tuple[FolderImage, ...]) -> int:
-    """How many validation images a training looks at, all times together."""
-    known = sum(image.split == "validation" and image.counts is not None for image in images)
+def _validation_images(experiment: Experiment, folder: OwnFolder) -> int:
+    """How many validation images a training looks at, all times together; once more for the threshold."""
+    known = len(known_images(folder, "validation"))
     times = -(-experiment.train.steps // experiment.train.evaluate_every)
-    return times * min(known, experiment.evaluation_images) + known
+    return times * min(known, experiment.evaluation_images) + (known if reads_folder(experiment) else 0)
 
 
 def describe_estimate(estimate: Estimate) -> list[str]:

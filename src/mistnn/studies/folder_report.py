@@ -49,8 +49,13 @@ def report_on_folder(run: str, root: Path, split: Asked = "test") -> CountPage:
         MistError: the model was not trained on a folder, or counts nothing; no image of the folder has counts.
     """
     experiment, model = restore(run), load_model(run)
-    if not isinstance(experiment.data, FolderConfig) or not isinstance(model, Mist) or not model.class_names:
+    if not isinstance(experiment.data, FolderConfig) or not isinstance(model, Mist):
         raise MistError(f"{run} was not trained on a folder of images: `mist evaluate {run}` measures it")
+    if not model.class_names:
+        raise MistError(
+            f"{run} was trained without counts and can't count: `mist evaluate {run} --data-root {root}` tells how "
+            "well it redraws the images, and `mist predict ... --report` shows what it finds"
+        )
     data = dataclasses.replace(experiment.data, root=str(root))
     folder = in_order_of(read_folder(root), model.class_names)
     known = {image.split for image in folder.images if image.counts is not None}

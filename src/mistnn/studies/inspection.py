@@ -40,6 +40,7 @@ class Inspection(NamedTuple):
         folder: what was read.
         size: of the objects, guessed from the pixels.
         k: the largest number of objects in a training image; ``None`` if no training image has counts.
+        told: K as the user said it, if so.
         sheet: pictures of some images and their titles.
         notes: what is worth knowing or looks wrong, one line each; with images that can't be decoded.
     """
@@ -47,16 +48,18 @@ class Inspection(NamedTuple):
     folder: OwnFolder
     size: SizeSuggestion
     k: int | None
+    told: int | None
     sheet: tuple[tuple[Tensor, str], ...]
     notes: tuple[str, ...]
 
 
-def inspect_folder(root: Path, progress: Callable[[int, int], None] | None = None) -> Inspection:
+def inspect_folder(root: Path, progress: Callable[[int, int], None] | None = None, k: int | None = None) -> Inspection:
     """Reads a folder, and decodes some of its images.
 
     Args:
         root: the folder, see ``mistnn.data.own_folder``.
         progress: is told (decoded, of how many).
+        k: how many objects an image holds, where the folder doesn't tell.
 
     Raises:
         MistError: if the folder can't be used, or none of the images that were tried can be decoded.
@@ -83,8 +86,9 @@ def inspect_folder(root: Path, progress: Callable[[int, int], None] | None = Non
         raise MistError(f"none of the {len(measured)} images of {root} that were tried can be used: {broken[0]}")
     return Inspection(
         folder=folder,
-        size=object_size_of(readable),
+        size=object_size_of(readable, k if folder.counts_from == "nothing" else None),
         k=max((sum(image.counts or ()) for image in training), default=None),
+        told=k,
         sheet=tuple((pictures[image.name], _title(image, folder)) for image in shown if image.name in pictures),
         notes=(*folder.notes, *broken),
     )
@@ -105,6 +109,7 @@ def describe(found: Inspection) -> list[str]:
         text = f", {len(known):,} with counts, {sum(map(sum, known)):,} objects" if known else ""
         lines.append(f"{split:<12} {len(images):,} images{text}")
     k = "unknown: no training image has counts" if found.k is None else f"{found.k}, the most in a training image"
+    k = k if found.told is None else f"{found.told}, as you said"
     lines += [f"K            {k}", f"object size  about {found.size.size:.0f} px: {found.size.why}"]
     for index, name in enumerate(folder.class_names[:SHOWN_CLASSES]):
         lines += ["", *_describe_class(index, name, folder)]

@@ -13,6 +13,8 @@ import cattrs
 from mistnn.errors import MistError
 from mistnn.presets import Experiment, find_preset, restore
 from mistnn.presets.experiment import read_log
+from mistnn.presets.sources import backbone_of, split_digest
+from mistnn.presets.systems import at_root
 from mistnn.studies.generative_tables import GENERATIVE_TABLES
 from mistnn.studies.house_numbers import HOUSE_NUMBERS
 from mistnn.studies.natural_tables import NATURAL_TABLES
@@ -41,6 +43,8 @@ class Entry:
         command: what makes the number again.
         note: what a reader should know.
         measured_by: commit of the source that measured; empty where it is that of the training.
+        backbone: of photographs, the network that gives the features and the hash of its weights; else empty.
+        split: hash of the list that says which image is for what; empty where images are made on the fly.
     """
 
     name: str
@@ -58,6 +62,8 @@ class Entry:
     command: str
     note: str = ""
     measured_by: str = ""
+    backbone: str = ""
+    split: str = ""
 
 
 QUICK = "-quick"
@@ -169,6 +175,7 @@ def make_entry(
     command: str,
     name: str,
     note: str = "",
+    root: str | None = None,
 ) -> Entry:
     """The entry of a model that was just evaluated.
 
@@ -183,6 +190,7 @@ def make_entry(
         command: what makes the number again.
         name: of the entry.
         note: what a reader should know.
+        root: where its images lie, if they are a folder's.
     """
     experiment = restore(folder_or_name)
     record = read_config(folder_or_name).training
@@ -207,6 +215,8 @@ def make_entry(
         command=command,
         note=" ".join(text for text in (note, told) if text),
         measured_by="" if measured_by == record.commit else measured_by,
+        backbone=backbone_of(experiment.model),
+        split="" if root is None else split_digest(at_root(experiment.data, root)),
     )
 
 
@@ -379,6 +389,8 @@ def _paragraph(entry: Entry) -> list[str]:
         ", ".join(f"{name} {version}" for name, version in entry.versions.items()),
         f"commit {entry.commit}",
         f"measured by {entry.measured_by}" if entry.measured_by else "",
+        f"backbone {entry.backbone}" if entry.backbone else "",
+        f"split of SHA-256 {entry.split}" if entry.split else "",
     ]
     text = [f"**{entry.name}** (`{entry.command}`): {metrics}.", "; ".join(fact for fact in facts if fact) + "."]
     return [*text, entry.note, ""] if entry.note else [*text, ""]

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import torch
 
-from mistnn.data.images import UnreadableImage, find_images, open_image, to_tensor
+from mistnn.data.images import DETECTIONS_FILE, UnreadableImage, find_images, open_image, to_tensor
 from mistnn.inference import Predictor, Skipped
-from mistnn.inference.tables import COUNTS_FILE, DETECTIONS_FILE
+from mistnn.inference.tables import COUNTS_FILE
 from mistnn.records import Detections
 from mistnn.studies.count_examples import commonest, heatmap_of, in_words, shrunk
 from mistnn.studies.count_page import MOST_ROWS, CountPage, Example, Table
@@ -36,14 +36,15 @@ class _Counts(NamedTuple):
 
 
 def report_on_prediction(
-    predictor: Predictor, paths: Sequence[Path], out: Path, skipped: Sequence[Skipped], command: str
+    predictor: Predictor, paths: Sequence[Path], out: Path, results: Path, skipped: Sequence[Skipped], command: str
 ) -> CountPage:
     """Reads the results of ``predict_folder`` again, row by row, and shows some of the images.
 
     Args:
         predictor: that made them.
         paths: files or folders that were predicted.
-        out: where the results are.
+        out: where the results will be.
+        results: where they are now.
         skipped: images that were passed over.
         command: that made them, for the page.
     """
@@ -54,7 +55,7 @@ def report_on_prediction(
     most: list[tuple[int, int, _Counts]] = []
     fewest: list[tuple[int, int, _Counts]] = []
     images = 0
-    for images, one in enumerate(_counts(out / COUNTS_FILE), start=1):
+    for images, one in enumerate(_counts(results / COUNTS_FILE), start=1):
         for name, count in zip(classes, one.of_class, strict=True):
             histograms[name][count] += 1
         totals[one.total] += 1
@@ -68,7 +69,7 @@ def report_on_prediction(
     }
     if images <= EXAMPLES:  # the same ones twice
         groups = {"All images": groups["With most objects"]}
-    examples = _examples(predictor, paths, out, groups, classes)
+    examples = _examples(predictor, paths, out, results, groups, classes)
     shown = [example for some in examples.values() for example in some]
     together = {"all together": totals} if len(classes) > 1 else {}
     objects = sum(number * many for number, many in totals.items())
@@ -106,12 +107,17 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
 
 
 def _examples(
-    predictor: Predictor, paths: Sequence[Path], out: Path, groups: dict[str, list[_Counts]], classes: Sequence[str]
+    predictor: Predictor,
+    paths: Sequence[Path],
+    out: Path,
+    results: Path,
+    groups: dict[str, list[_Counts]],
+    classes: Sequence[str],
 ) -> dict[str, list[Example]]:
     """The images that were chosen, with their boxes and, the first of them, with a heat map."""
     wanted = {one.name for some in groups.values() for one in some}
     files = {file.name: file.path for file in find_images(paths, exclude=out) if file.name in wanted}
-    found = _found(out / DETECTIONS_FILE, wanted, predictor.model.class_names)
+    found = _found(results / DETECTIONS_FILE, wanted, predictor.model.class_names)
     examples: dict[str, list[Example]] = {}
     for heading, some in groups.items():
         examples[heading] = []

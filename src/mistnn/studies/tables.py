@@ -19,6 +19,7 @@ from mistnn.data.placed_numbers import holds_numbers
 from mistnn.data.svhn import holds_svhn
 from mistnn.errors import MistError
 from mistnn.models.mist import MistConfig
+from mistnn.models.stn import StnConfig
 from mistnn.presets import Experiment, evaluate_stored, find_preset, train
 from mistnn.presets.systems import NaturalModelConfig, at_root
 from mistnn.studies.ablation import at
@@ -180,6 +181,11 @@ def run_table(
             f"{table.command} is of photographs: give the folder that `mist build` made with --data-root DIR, and the "
             "backbone's weights with --backbone FILE (or hub, to fetch them)"
         )
+    if table in NATURAL_TABLES and backbone == RANDOM:
+        say(
+            "--backbone random: the features are those of random weights, for trying the commands out; the numbers say "
+            "nothing about the systems"
+        )
     filler = _Filler(table, budget, results, runs, root, say, backbone)
     rows = served(rows_of(table, only), root, say)
     if jobs > 1:
@@ -271,7 +277,7 @@ class _Filler:
             if is_transfer(find_preset(row.name).experiment.data):
                 metrics |= transfer_curve(weights, self.root, min(images, CURVE_IMAGES))
             command = f"mist reproduce {self.table.command} --budget {self.budget} --seeds {seed + 1} --only {row.name}"
-            entry = make_entry(weights, metrics, measured, 0, command, name, self._note(row, factor))
+            entry = make_entry(weights, metrics, measured, 0, command, name, self._note(row, factor), self.root)
             write_entry(entry, self._file(name, seed))
             self.say(_line(f"{name}, seed {seed}", self.table.columns, metrics))
         return len(lacking)
@@ -327,7 +333,8 @@ class _Filler:
                 metrics = evaluate_stored(out, QUICK_IMAGES, 0, self.root, "validation")
                 command = f"mist reproduce {self.table.command} --budget quick --seeds 1 --only {row.name}"
                 note = f"Learning rates {factor}, on validation scenes; at quick size."
-                write_entry(make_entry(out, metrics, QUICK_IMAGES, 0, command, file.stem, note), file)
+                entry = make_entry(out, metrics, QUICK_IMAGES, 0, command, file.stem, note, self.root)
+                write_entry(entry, file)
                 self.say(_line(f"{row.name}, rates {factor}, validation", (searched_by,), metrics))
             entry = read_entry(file)
             if searched_by not in entry.metrics:
@@ -365,7 +372,8 @@ def _train_apart(experiment: Experiment, out: Path, threads: int) -> bool:
 
 
 def _reads(row: Row) -> bool:
-    return bool(find_preset(row.name).experiment.model.class_names)
+    model = find_preset(row.name).experiment.model
+    return not isinstance(model, StnConfig) and bool(model.class_names)
 
 
 def _finds_k(row: Row) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol, runtime_checkable
@@ -28,6 +28,15 @@ class MapDataset(Protocol):
 
     def __getitem__(self, index: int, /) -> Sample:
         """The sample of an index, the same each time."""
+        ...
+
+
+@runtime_checkable
+class BatchDataset(MapDataset, Protocol):
+    """Samples that are made faster many at once than one by one."""
+
+    def batch(self, indices: Sequence[int], /) -> Batch:
+        """The samples of some indices, as collating them one by one would join them."""
         ...
 
 
@@ -113,18 +122,31 @@ def batches(
     """
     length = dataset_length(dataset)
     indices = _Indices(range(start, stop), batch_size, length, seed, share_of_batch(batch_size, rank, processes))
+    joined = _Joined(dataset)
     if workers == 0:
-        prepared = (collate([dataset[index] for index in batch]) for batch in indices)
+        prepared = (joined[batch] for batch in indices)
     else:
         prepared = DataLoader(
-            dataset,  # pyright: ignore[reportArgumentType]  # asks for a nominal subclass, needs only __getitem__
-            batch_sampler=indices,
+            joined,  # pyright: ignore[reportArgumentType]  # asks for a nominal subclass, needs only __getitem__
+            batch_size=None,
+            sampler=indices,
             num_workers=workers,
-            collate_fn=collate,
             worker_init_fn=_leave_interrupts_to_the_parent,
             generator=torch.Generator(),  # else it draws from the global generator, whose state a checkpoint keeps
         )
     yield from zip(range(start, stop), prepared, strict=True)
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """Batches by their indices."""
+
+    dataset: MapDataset
+
+    def __getitem__(self, indices: Sequence[int]) -> Batch:
+        if isinstance(self.dataset, BatchDataset):
+            return self.dataset.batch(indices)
+        return collate([self.dataset[index] for index in indices])
 
 
 @dataclass(frozen=True)

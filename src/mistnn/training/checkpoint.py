@@ -33,6 +33,7 @@ from torch.optim import Optimizer
 from mistnn.errors import MistError
 from mistnn.training.protocol import Step
 from mistnn.training.runfolder import write_atomically
+from mistnn.weights.added import is_added
 from mistnn.weights.strict import explain, strict_converter
 
 FORMAT = 1
@@ -194,7 +195,7 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def first_difference(old: object, new: object, free: tuple[str, ...] = (), path: str = "") -> str | None:
-    """Says where two JSON values differ first, or ``None``.
+    """Says where two JSON values differ first, or ``None``. A field that the old one can't have yet is no difference.
 
     Args:
         old: one value.
@@ -207,6 +208,8 @@ def first_difference(old: object, new: object, free: tuple[str, ...] = (), path:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys(), key=str):
             inner = f"{path}.{key}" if path else str(key)
+            if key not in old and is_added(str(key), new[key]):
+                continue
             found = first_difference(old.get(key), new.get(key), free, inner)
             if found is not None:
                 return found

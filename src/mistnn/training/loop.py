@@ -62,6 +62,7 @@ def fit(
     on_log: OnLog | None = None,
     resume: bool = False,
     save_model: SaveModel | None = None,
+    save_start: bool = False,
 ) -> FitResult:
     """Trains, and keeps a run folder from which the training can go on.
 
@@ -80,6 +81,7 @@ def fit(
         on_log: called with each line of the log: the iterations done, and the values by name.
         resume: go on from the folder's checkpoint; from the beginning if the run ended before its first one.
         save_model: writes the model into the run folder; called with each checkpoint.
+        save_start: write a checkpoint before the first iteration too, for weights that can't be made again from a seed.
 
     Raises:
         MistError: if the folder, the checkpoint or the configuration cannot be used, or if a loss term or a weight is
@@ -104,6 +106,8 @@ def fit(
         # A resumed run keeps the file, which describes the weights that lie beside it until the next are saved.
         if processes.main and not resume:
             write_atomically(out / CONFIG, (json.dumps(describe, indent=2) + "\n").encode())
+        if processes.main and save_start and not path.exists():
+            save_checkpoint(path, step, begun, stored)
         with RunLog(out, begun.iteration, config.steps, config.tensorboard, processes.main) as log:
             run = _Run(step, config, out, stored, processes, log, evaluate, on_log, save_model, begun)
             result = run.train(dataset, stop_requested)

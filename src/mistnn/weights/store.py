@@ -8,7 +8,8 @@
      "digest": "<sha256>",   of the tensors; null as long as the run has saved none
      "training": {...}}      what the training took (``TrainingRecord``); null or left out where that is not known
 
-An unknown format, key or kind is an error, never a guess: an upgrade must not silently change an old model.
+An unknown format, key or kind is an error, never a guess: an upgrade must not silently change an old model. A field
+that a class gained after the folder was written is read as what was done then, see ``mistnn.weights.added``.
 """
 
 from __future__ import annotations
@@ -139,6 +140,12 @@ def _spair() -> Kind:
     return Kind(SpairConfig, Spair)
 
 
+def _stn() -> Kind:
+    from mistnn.models.stn import StnClassifier, StnConfig
+
+    return Kind(StnConfig, StnClassifier)
+
+
 KINDS: Mapping[str, Callable[[], Kind]] = {
     "mist": _mist,
     "grid": _grid,
@@ -150,6 +157,7 @@ KINDS: Mapping[str, Callable[[], Kind]] = {
     "spair": _spair,
     "natural-mist": _natural_mist,
     "natural-xie20": _natural_xie20,
+    "stn": _stn,
 }
 """Every kind of model this package can load. Behind a function, so that reading a configuration builds no network."""
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any, TypeVar, get_args
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import cattrs
 from cattrs.errors import ForbiddenExtraKeysError
 from cattrs.v import transform_error
+
+from mistnn.weights.added import ADDED
 
 T = TypeVar("T")
 
@@ -42,10 +44,15 @@ def _choice_hook(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any],
     parts = get_args(kind)
 
     def read(content: Any, _: Any) -> Any:
-        keys = set(content) if isinstance(content, dict) else set()
-        return converter.structure(content, min(parts, key=lambda part: len(keys ^ _names(part))))
+        return converter.structure(content, _nearest(content, parts))
 
     return read
+
+
+def _nearest(content: Any, parts: Sequence[type]) -> type:
+    """Of several configuration classes the one whose fields differ least from what is stored."""
+    keys = set(content) if isinstance(content, dict) else set()
+    return min(parts, key=lambda part: len(keys ^ _names(part)))
 
 
 def _names(kind: type) -> set[str]:
@@ -55,16 +62,35 @@ def _names(kind: type) -> set[str]:
 def structure_whole(content: Any, kind: type[T]) -> T:
     """Reads a stored configuration in which every field must be: a default is for people, not for files.
 
+    A field that a class gained later may be missing, see ``mistnn.weights.added``.
+
     Raises:
         cattrs.BaseValidationError: on an unknown key or a value of another type.
         ValueError: on a missing key, naming it.
     """
     converter = strict_converter()
+    content = completed(content, kind)
     read = converter.structure(content, kind)
     missing = _missing(content, converter.unstructure(read), "")
     if missing:
         raise ValueError(f"missing key {missing[0]!r}")
     return read
+
+
+def completed(content: Any, kind: Any) -> Any:
+    """A stored configuration with the fields that its classes have gained since, at the values that change nothing.
+
+    Args:
+        content: as JSON has it; anything that is no configuration comes back as it is.
+        kind: its class, or several of which it is one.
+    """
+    if _is_choice(kind):
+        kind = _nearest(content, get_args(kind))
+    if not isinstance(content, dict) or not dataclasses.is_dataclass(kind):
+        return content
+    hints = get_type_hints(kind)
+    whole = {**ADDED.get(getattr(kind, "__name__", ""), {}), **content}
+    return {name: completed(value, hints.get(name)) for name, value in whole.items()}
 
 
 def _missing(content: Any, whole: Any, place: str) -> list[str]:

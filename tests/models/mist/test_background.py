@@ -61,9 +61,9 @@ def test_the_heat_map_is_taught_objects_only(monkeypatch: pytest.MonkeyPatch) ->
     seen: list[torch.Tensor | None] = []
     real = mist_step.ideal_heatmaps
 
-    def spy(*arguments: object, presence: torch.Tensor | None = None) -> torch.Tensor:
+    def spy(*arguments: object, presence: torch.Tensor | None = None, spread: float) -> torch.Tensor:
         seen.append(presence)
-        return real(*arguments, presence=presence)
+        return real(*arguments, presence=presence, spread=spread)
 
     monkeypatch.setattr(mist_step, "ideal_heatmaps", spy)
     batch = Batch(torch.rand(2, 1, 32, 32), torch.tensor([[1, 0], [0, 2]]))

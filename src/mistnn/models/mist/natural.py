@@ -148,9 +148,15 @@ class NaturalMist(nn.Module):
         scores = self.head(features)
         return NaturalMaps(scores[:, 0], scores[:, 1:])
 
-    def keypoints(self, maps: NaturalMaps, k: int | None = None) -> TopK:
-        """E_K: the K best local maxima of the response, each moved by the offset at its cell, within that cell."""
-        best = top_k(maps.response, self.config.k if k is None else k, self.config.nms_window)
+    def keypoints(self, maps: NaturalMaps, k: int | None = None, inside: Tensor | None = None) -> TopK:
+        """E_K: the K best local maxima of the response, each moved by the offset at its cell, within that cell.
+
+        Args:
+            maps: of the features.
+            k: how many; the K of the configuration if not given.
+            inside: (batch, rows, columns), the cells that may be chosen; all if not given.
+        """
+        best = top_k(maps.response, self.config.k if k is None else k, self.config.nms_window, inside)
         cells = pixel_of(best.points, *maps.response.shape[-2:])
         offsets = read_offsets(maps.offsets.detach(), best.points).clamp(-0.5, 0.5)
         return TopK(centre_of(cells, offsets.dtype) + offsets, best.responses)

@@ -13,6 +13,7 @@ from mistnn.errors import MistError
 from mistnn.models.mist.natural import NaturalMaps, NaturalMist
 from mistnn.nn.backbones import STRIDE
 from mistnn.nn.schedule import check_rates, cosine_share
+from mistnn.ops.coordinates import inside_of
 from mistnn.ops.keypoint_maps import ideal_response, offset_loss
 from mistnn.ops.losses import class_proportion_loss, heatmap_loss, lifting_penalty, with_background
 from mistnn.records import Batch
@@ -108,7 +109,7 @@ class NaturalStep:
         images = batch.images.contiguous(memory_format=torch.channels_last)
         features = self.model.backbone(images)
         maps = self.model.maps(features)  # h = H_eta(I)
-        anchors = self.model.keypoints(maps).points  # E_K(h)
+        anchors = self.anchors(batch, maps)  # E_K(h)
         if self.config.order == "keypoints-first":
             keypoints = self.lift(batch, features, anchors)  # line 4
             losses = self.train_task(batch, features, keypoints)  # line 3
@@ -121,10 +122,23 @@ class NaturalStep:
         moved = (keypoints - anchors).norm(dim=-1).mean() * STRIDE
         return {"task": losses.mean(), "heatmap": response.mean(), "offset": offset.mean(), "moved": moved}
 
+    def anchors(self, batch: Batch, maps: NaturalMaps) -> Tensor:
+        """E_K(h), never in what an image is padded with; in cells."""
+        rows, columns = maps.response.shape[-2:]
+        inside = None if batch.sizes is None else inside_of(self.model.backbone.cells_of(batch.sizes), rows, columns)
+        return torch.minimum(self.model.keypoints(maps, inside=inside).points, self.ends(batch, maps.response))
+
+    def ends(self, batch: Batch, maps: Tensor) -> Tensor:
+        """The right and lower ends of the images within maps of cells: (1 or batch, 1, 2), x and y in cells."""
+        ends = maps.new_tensor([[maps.shape[-1], maps.shape[-2]]])
+        if batch.sizes is not None:
+            ends = torch.minimum(self.model.backbone.to_cells(batch.sizes.flip(1).to(ends)), ends)
+        return ends.unsqueeze(1)
+
     def lift(self, batch: Batch, features: Tensor, anchors: Tensor) -> Tensor:
         """Line 4: gradient steps on the keypoints, each image on its own loss (equation 6); in cells."""
         features = features.detach()
-        high = anchors.new_tensor((features.shape[-1], features.shape[-2]))
+        high = self.ends(batch, features)
         points = anchors
         for _ in range(self.config.inner_steps):
             points = points.detach().requires_grad_()

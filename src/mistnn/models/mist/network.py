@@ -250,9 +250,15 @@ class Mist(nn.Module):
         """The pooled heat map, (batch, height, width): the sum of the h'_s, in which keypoints are sought."""
         return self.heatmaps(images).sum(1)
 
-    def keypoints(self, heatmaps: Tensor, k: int | None = None) -> Found:
-        """E_K(h): the K best local maxima of the pooled heat map, each with its scale."""
-        best = top_k(heatmaps.sum(1), self.config.k if k is None else k, self.config.nms_window)
+    def keypoints(self, heatmaps: Tensor, k: int | None = None, inside: Tensor | None = None) -> Found:
+        """E_K(h): the K best local maxima of the pooled heat map, each with its scale.
+
+        Args:
+            heatmaps: (batch, scales, height, width).
+            k: how many; the K of the configuration if not given.
+            inside: (batch, height, width), the pixels that may be chosen; all if not given.
+        """
+        best = top_k(heatmaps.sum(1), self.config.k if k is None else k, self.config.nms_window, inside)
         scales = scale_moment(heatmaps.detach(), best.points, self.config.scales)
         return Found(torch.cat((best.points, scales.unsqueeze(-1)), dim=-1), best.responses)
 

@@ -14,6 +14,7 @@ from mistnn.errors import MistError
 from mistnn.models.mist.network import Mist
 from mistnn.nn.schedule import check_rates, cosine_share
 from mistnn.nn.task import redrawn_loss, told_loss
+from mistnn.ops.coordinates import inside_of
 from mistnn.ops.heatmap import ideal_heatmaps
 from mistnn.ops.losses import heatmap_loss, lifting_penalty, mass_offset
 from mistnn.records import Batch
@@ -45,6 +46,9 @@ class StepConfig:
         objects_only: with a background class the heat map is taught a keypoint as far as the task network takes it for
             an object: 1 - p(background) stands at its pixel in G (not in the paper, whose G has a 1 at all K, those
             that an image has no object for too).
+        spread: standard deviation in pixels of the Gaussian that stands in G in place of each 1 (0, the paper's single
+            pixel for its standard architecture; its backbone network has Gaussians). Where an object's exact centre
+            can't be told to a pixel, as in photographs, an empty map is the best answer to single pixels.
         task_rate: learning rate of Adam for tau (not stated; 1e-4 in the released code).
         heatmap_rate: learning rate of Adam for eta (not stated; 1e-4 in the released code).
         heatmap_warmup: iterations over which the heat map's rate rises from 0 (not in the paper). As long as the task
@@ -64,6 +68,7 @@ class StepConfig:
     confidence: float = 0.5
     reconstruction: float = 0.0
     objects_only: bool = False
+    spread: float = 0.0
     task_rate: float = 1e-3
     heatmap_rate: float = 2e-4
     heatmap_warmup: int = 100
@@ -79,7 +84,7 @@ class StepConfig:
         """
         for name in (
             "inner_steps", "keypoint_step", "keypoint_reach", "scale_step", "penalty", "confidence", "reconstruction",
-            "decay_steps", "heatmap_warmup",
+            "spread", "decay_steps", "heatmap_warmup",
         ):  # fmt: skip
             if not 0 <= getattr(self, name) < math.inf:
                 raise MistError(f"step.{name}={getattr(self, name)} must be a finite number of 0 or more")
@@ -143,7 +148,8 @@ class LiftedStep:
         images = batch.images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             heatmaps = self.model.heatmaps(images)  # h = H_eta(I)
-        anchors = self.model.keypoints(heatmaps).keypoints  # E_K(h)
+        inside = None if batch.sizes is None else inside_of(batch.sizes, *images.shape[-2:])
+        anchors = self.model.keypoints(heatmaps, inside=inside).keypoints  # E_K(h), never in padding
 
         if self.config.order == "keypoints-first":
             keypoints = self.lift(batch, images, anchors)  # line 4
@@ -194,15 +200,18 @@ class LiftedStep:
             if self.config.keypoint_reach:
                 length = move.norm(dim=-1, keepdim=True).clamp(min=1e-12)
                 move = move * (self.config.keypoint_reach / length).clamp(max=1)
-            place = self.inside(place.detach() - move, images, pixels)
+            place = self.inside(place.detach() - move, batch, pixels)
         return place / pixels
 
-    def inside(self, place: Tensor, images: Tensor, pixels: Tensor) -> Tensor:
+    def inside(self, place: Tensor, batch: Batch, pixels: Tensor) -> Tensor:
         """Keypoints in pixels, kept inside the image and between the smallest and the largest scale."""
-        height, width = images.shape[-2:]
+        height, width = batch.images.shape[-2:]
         scales = self.model.config.scales
         low = place.new_tensor((0.0, 0.0, scales[0])) * pixels
         high = place.new_tensor((width, height, scales[-1])) * pixels
+        if batch.sizes is not None:
+            ends = batch.sizes.flip(1).to(place)
+            high = torch.cat((ends, high[2].expand(len(ends), 1)), dim=1).unsqueeze(1)
         return place.clamp(low, high)
 
     def train_task(self, batch: Batch, images: Tensor, keypoints: Tensor) -> dict[str, Tensor]:
@@ -215,7 +224,8 @@ class LiftedStep:
         self, heatmaps: Tensor, keypoints: Tensor, task_loss: Tensor, presence: Tensor | None = None
     ) -> Tensor:
         """Line 5: one step on eta towards G of the optimised keypoints (equation 7)."""
-        ideal = ideal_heatmaps(keypoints, self.model.config.scales, *heatmaps.shape[-2:], presence=presence)
+        scales, size, spread = self.model.config.scales, heatmaps.shape[-2:], self.config.spread
+        ideal = ideal_heatmaps(keypoints, scales, *size, presence=presence, spread=spread)
         weight = (-self.config.confidence * task_loss.detach()).exp()
         loss = heatmap_loss(heatmaps, ideal)
         self._descend("heatmap", (weight * loss).mean())

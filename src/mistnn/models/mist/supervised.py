@@ -7,7 +7,9 @@ equation 8 on the true patches.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -27,16 +29,20 @@ class SupervisedStepConfig:
     """Choices of the upper bound; none is stated in the paper.
 
     Attributes:
+        spread: standard deviation in pixels of the Gaussian in place of each 1 of G, see ``StepConfig``.
         task_rate: learning rate of Adam for tau.
         heatmap_rate: learning rate of Adam for eta.
         decay: the learning rates fall to this share along half a cosine over ``decay_steps``; 1 for constant rates.
         decay_steps: length of that fall, in iterations.
+        precision: of the heat-map network's convolutions.
     """
 
+    spread: float = 0.0
     task_rate: float = 1e-3
     heatmap_rate: float = 2e-4
     decay: float = 1.0
     decay_steps: int = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         """Refuses values that no step can have.
@@ -44,6 +50,8 @@ class SupervisedStepConfig:
         Raises:
             MistError: naming the field, its value and the mend.
         """
+        if not 0 <= self.spread < math.inf:
+            raise MistError(f"step.spread={self.spread} must be a finite number of pixels, 0 or more")
         check_rates(self.decay, self.decay_steps, task_rate=self.task_rate, heatmap_rate=self.heatmap_rate)
 
 
@@ -71,8 +79,9 @@ class SupervisedStep:
             losses["classification"] = F.cross_entropy(task.logits.flatten(0, 1), torch.cat(batch.labels))
         if task.decoded is not None:
             losses["reconstruction"] = redrawn_loss(images, model.rebuild(task.decoded, keypoints, images)).mean()
-        heatmaps = model.heatmaps(images)
-        ideal = ideal_heatmaps(keypoints, model.config.scales, *images.shape[-2:])
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            heatmaps = model.heatmaps(images)
+        ideal = ideal_heatmaps(keypoints, model.config.scales, *images.shape[-2:], spread=self.config.spread)
         heat = heatmap_loss(heatmaps, ideal).mean()
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)

@@ -110,12 +110,23 @@ class NaturalXie20(Rival):
         """Equation 12 of each image, with a background for the places that it has no object for."""
         if batch.counts is None:
             raise MistError("this model has classes: its training images need class counts, and these have none")
-        k = self.config.k
         features = self.backbone(batch.images)
+        if batch.sizes is None:
+            return self._losses(features, batch.counts)
+        # Images have as many places as cells, so padded ones of different sizes are masked one by one.
+        ends = self.backbone.cells_of(batch.sizes).tolist()
+        parts = [
+            self._losses(features[[index], :, :rows, :columns], batch.counts[[index]])
+            for index, (rows, columns) in enumerate(ends)
+        ]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _losses(self, features: Tensor, counts: Tensor) -> dict[str, Tensor]:
+        k = self.config.k
         mask = soft_topk(self.scores(features), k, epsilon=self.config.epsilon).mask
         probabilities = self.task_network(features, self.places(features)).probabilities
-        counts = with_background(batch.counts, k).to(probabilities.dtype)
-        target = counts / counts.sum(1, keepdim=True)
+        wanted = with_background(counts, k).to(probabilities.dtype)
+        target = wanted / wanted.sum(1, keepdim=True)
         proportions = masked_class_proportions(probabilities, mask, k)
         return {"task": (target - proportions).square().sum(1), "mask_peak": mask.amax(1)}
 

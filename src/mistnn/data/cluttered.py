@@ -1,0 +1,125 @@
+"""Digits put at whole pixels of a black canvas, among pieces of other digits.
+
+Convention: x right, y down; a place is the top left corner of a frame, in whole pixels. Where ink meets ink the greater
+value stays ("add" and "insert", in the paper's words, leave that open).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int64, UInt8
+
+from mistnn.data.counter_random import CounterRandom
+from mistnn.errors import MistError
+
+PIECE = 6
+"""Side of a piece of clutter, in pixels of a digit of 28 (S003, sections 1.2 and 1.3)."""
+DIGIT_SIDE = 28
+"""Side of MNIST's frame, which the paper's sizes in pixels belong to."""
+
+
+class Clutter(NamedTuple):
+    """Where the pieces of some images come from and go to.
+
+    Attributes:
+        rows: (n, pieces), the digit in the source.
+        cuts: (n, pieces, 2), x and y of the piece in that digit's frame.
+        places: (n, pieces, 2), x and y of it on the canvas.
+    """
+
+    rows: Int64[np.ndarray, "n pieces"]
+    cuts: Int64[np.ndarray, "n pieces 2"]
+    places: Int64[np.ndarray, "n pieces 2"]
+
+
+def piece_side(side: int) -> int:
+    """Side of a piece where the digits' frame has another side than MNIST's."""
+    return max(1, round(PIECE * side / DIGIT_SIDE))
+
+
+def check_room(canvas: int, side: int) -> None:
+    """Refuses a canvas that is smaller than a digit's frame.
+
+    Raises:
+        MistError: naming both.
+    """
+    if canvas < side:
+        raise MistError(f"data.canvas={canvas} is smaller than the frame of a digit, {side} px: give {side} or more")
+
+
+def draw_places(
+    random: CounterRandom, indices: Int64[np.ndarray, " n"], first: int, canvas: int, side: int
+) -> Int64[np.ndarray, "n 2"]:
+    """Places of a digit's frame wholly on the canvas, each equally likely; takes up two draws."""
+    return random.integers(indices, first, 2, canvas - side + 1)
+
+
+def draw_clutter(
+    random: CounterRandom,
+    indices: Int64[np.ndarray, " n"],
+    own: Int64[np.ndarray, " n"],
+    first: int,
+    pieces: int,
+    canvas: int,
+    side: int,
+    digits: int,
+) -> Clutter:
+    """Pieces cut anywhere from other digits and put anywhere, all equally likely; takes up five draws a piece.
+
+    Args:
+        random: the numbers.
+        indices: of the images.
+        own: the digit of each image, from which no piece is cut.
+        first: of the draws.
+        pieces: of each image.
+        canvas: its side.
+        side: of a digit's frame.
+        digits: how many the source holds, two or more.
+    """
+    rows = random.integers(indices, first, pieces, digits - 1)
+    rows += rows >= own[:, None]
+    piece, shape = piece_side(side), (len(indices), pieces, 2)
+    cuts = random.integers(indices, first + pieces, 2 * pieces, side - piece + 1).reshape(shape)
+    places = random.integers(indices, first + 3 * pieces, 2 * pieces, canvas - piece + 1).reshape(shape)
+    return Clutter(rows, cuts, places)
+
+
+def compose(
+    digits: UInt8[np.ndarray, "all side side"],
+    rows: Int64[np.ndarray, " n"],
+    places: Int64[np.ndarray, "n 2"],
+    canvas: int,
+    clutter: Clutter | None,
+) -> Float32[np.ndarray, "n canvas canvas"]:
+    """The images, values in [0, 1].
+
+    Args:
+        digits: the source.
+        rows: which digit each image holds.
+        places: where.
+        canvas: side of the images.
+        clutter: the pieces; ``None`` for none.
+    """
+    images = np.zeros((len(rows), canvas, canvas), dtype=np.uint8)
+    side = digits.shape[-1]
+    images[_window(places, side)] = digits[rows]
+    if clutter is not None:
+        piece = piece_side(side)
+        for number in range(clutter.rows.shape[1]):
+            _, y, x = _window(clutter.cuts[:, number], piece)
+            ink = digits[clutter.rows[:, number, None, None], y, x]
+            there = _window(clutter.places[:, number], piece)
+            images[there] = np.maximum(images[there], ink)
+    return images.astype(np.float32) / np.float32(255)
+
+
+def _window(places: Int64[np.ndarray, "n 2"], side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Index of a square window in each of several images."""
+    along = np.arange(side)
+    return (
+        np.arange(len(places))[:, None, None],
+        places[:, 1, None, None] + along[:, None],
+        places[:, 0, None, None] + along,
+    )

@@ -1,0 +1,120 @@
+"""The training step of the classifiers: stochastic gradient descent as the paper has it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from mistnn.errors import MistError
+from mistnn.models.stn.network import StnClassifier
+from mistnn.nn.schedule import check_rates
+from mistnn.nn.spatial_transformer import parameter_groups
+from mistnn.records import Batch
+
+DROPS = 2
+"""How often the rate falls: after a third and after two thirds (S003: 150k iterations, every 50k)."""
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class StnStepConfig:
+    """How a classifier is trained.
+
+    Attributes:
+        rate: learning rate at first (S003, section 1.3).
+        momentum: of the descent (none is stated; without it the first drop at a fifteenth of the paper's length comes
+            before anything is learnt).
+        weight_decay: of the descent (S003: none).
+        localisation_share: learning rate of the localisation networks, as a share of ``rate`` (S003 names another than
+            1 for house numbers only, 0.1).
+        decay: the rate falls to this share in two equal drops, after a third and two thirds of ``decay_steps``; 0.01
+            are the paper's two of a factor of ten; 1 for a constant rate.
+        decay_steps: length of the schedule, in iterations.
+        precision: of the networks; grids and sampling stay in float32.
+    """
+
+    rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    localisation_share: float = 1.0
+    decay: float = 0.01
+    decay_steps: int = 150_000
+    precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        """Refuses values that no step can have.
+
+        Raises:
+            MistError: naming the field, its value and the mend.
+        """
+        check_rates(self.decay, self.decay_steps, rate=self.rate)
+        if not 0 <= self.momentum < 1:
+            raise MistError(f"step.momentum={self.momentum} must be from 0 to below 1")
+        if not 0 <= self.weight_decay < math.inf:
+            raise MistError(f"step.weight_decay={self.weight_decay} must be finite and 0 or more")
+        if not 0 <= self.localisation_share < math.inf:
+            raise MistError(f"step.localisation_share={self.localisation_share} must be finite and 0 or more")
+        if self.precision not in get_args(Precision):
+            raise MistError(f"step.precision={self.precision!r} is unknown: use {' or '.join(get_args(Precision))}")
+
+
+def stepped_share(iteration: int, decay: float, decay_steps: int) -> float:
+    """The share of its first value that the rate has: a step down after each third of the schedule, then constant.
+
+    Args:
+        iteration: from 0.
+        decay: the last share.
+        decay_steps: length of the schedule, in iterations.
+    """
+    fallen = min(DROPS, iteration * (DROPS + 1) // max(1, decay_steps))
+    return decay ** (fallen / DROPS)
+
+
+def target_of(batch: Batch) -> Tensor:
+    """What each image is to be taken for: its digit, or the sum of its digits.
+
+    Convention: the class of a digit is its value, so that both are the counts times the values.
+    """
+    assert batch.counts is not None
+    return batch.counts @ torch.arange(batch.counts.shape[1], device=batch.counts.device)
+
+
+class StnStep:
+    """One batch: one step against the cross entropy of the classes."""
+
+    def __init__(self, model: StnClassifier, config: StnStepConfig) -> None:
+        convolves = model.config.network == "cnn"
+        self._layout = torch.channels_last if convolves else torch.contiguous_format
+        self.model = model.to(memory_format=self._layout)
+        self.config = config
+        groups = [{"params": list(model.parameters()), "lr": config.rate}]
+        if model.transformers is not None:
+            groups = parameter_groups(model, config.rate, config.localisation_share)
+        self._shares = [group["lr"] / config.rate for group in groups]
+        descent = torch.optim.SGD(
+            groups, lr=config.rate, momentum=config.momentum, weight_decay=config.weight_decay, foreach=True
+        )
+        self.optimizers: dict[str, torch.optim.Optimizer] = {"all": descent}
+
+    def __call__(self, batch: Batch, iteration: int) -> dict[str, Tensor]:
+        """Trains on one batch; returns the scalars to log."""
+        config, optimizer = self.config, self.optimizers["all"]
+        share = stepped_share(iteration, config.decay, config.decay_steps)
+        for group, own in zip(optimizer.param_groups, self._shares, strict=True):
+            group["lr"] = config.rate * own * share
+        images, target = batch.images.contiguous(memory_format=self._layout), target_of(batch)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            done = self.model(images)
+        loss = torch.nn.functional.cross_entropy(done.logits.float(), target)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        logged = {"loss": loss.detach(), "error": (done.logits.detach().argmax(1) != target).float().mean()}
+        for number, warp in enumerate(done.warps, 1):
+            logged[f"outside_{number}"] = warp.outside.mean()
+        return logged
