@@ -1,8 +1,9 @@
 """Birds told apart by parts that nobody marked (S003, section 1.5): 2 x 224, 2 x 448 and 4 x 448 px.
 
 The supplement names no value of the training ("cross-validation"). Rates, drops, weight decay and dropout are those of
-a public summary of the paper; its last drop, at 25,000, is left out, for ours are at equal distances. Batch and
-momentum are our choice. The paper's Inception was trained by its authors; ``googlenet`` is the nearest in torchvision.
+a public summary of the paper; its last drop, at 25,000, is left out, for ours are at equal distances. The batch is our
+choice; no momentum is named, and there is none. The paper's Inception was trained by its authors; ``googlenet`` is the
+nearest in torchvision.
 """
 
 from __future__ import annotations
@@ -17,7 +18,13 @@ STEPS, BATCH = 30_000, 32
 
 def _preset(number: int, side: int) -> Preset:
     step = StnStepConfig(
-        rate=0.1, weight_decay=1e-5, localisation_share=1e-4, decay=0.01, decay_steps=STEPS, precision="bfloat16"
+        rate=0.1,
+        momentum=0.0,
+        weight_decay=1e-5,
+        localisation_share=1e-4,
+        decay=0.01,
+        decay_steps=STEPS,
+        precision="bfloat16",
     )
     loop = TrainConfig(steps=STEPS, batch_size=BATCH, log_every=50, save_every=500)
     return Preset(

@@ -1,6 +1,7 @@
 """House numbers read whole: CNN, ST-CNN Single and ST-CNN Multi (S003, section 1.4), at 64 and at 128 px.
 
-All values are the paper's, but for the momentum, which it doesn't name, and the crop, see ``mistnn.data.number_crops``.
+All values are the paper's, but for the crop, see ``mistnn.data.number_crops``. It names no momentum, and there is none:
+with .9 a transformer of Multi left its map within 30 steps of a trial on painted numbers.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ NAMES: dict[Where, tuple[str, str]] = {
 def _preset(where: Where, side: int) -> Preset:
     short, title = NAMES[where]
     step = StnStepConfig(
+        momentum=0.0,
         weight_decay=5e-4,
         localisation_share=0.1,
         decay=10.0**-DROPS,

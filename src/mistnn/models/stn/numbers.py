@@ -7,13 +7,16 @@ default; at 64 px it ends in 4 x 4 x 192 = 3072 numbers, the very width of the d
 they stand.
 
 Not stated, and chosen here: an image loses its mean first, as in [2], so that what a transformer reads outside is of
-the mean colour; dropout stands after the pooling; weights begin as He et al. (2015) have them.
+the mean colour; dropout stands after the pooling; weights begin as He et al. (2015) have them, smaller by what dropout
+adds to the size of activations, which else grow 30-fold, and the first steps are the last ones; the last layer begins
+with weights of ``LAST``, so that at first every class is as likely.
 
 Reference: S003, section 1.4; [2] Goodfellow et al. (2014), section 5.1.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -48,6 +51,8 @@ CONVOLUTIONS: Mapping[str, tuple[tuple[int, bool], ...]] = MappingProxyType(
 TRANSFORMERS: Mapping[str, int] = MappingProxyType({"none": 0, "single": 1, "multi": 4})
 """How many of the first convolutions have a spatial transformer before them."""
 LOCALISATION_WIDTH = 32
+LAST = 0.01
+"""Standard deviation of the last layer's weights at birth; not stated."""
 
 
 @dataclass(frozen=True)
@@ -123,17 +128,20 @@ class NumberReader(nn.Module):
             # A maximum of values and 0 is the same in either order: pooling first leaves a quarter to compare with 0.
             pooling = [nn.MaxPool2d(2)] if pooled else []
             dropout = [nn.Dropout(config.dropout)] if place else []
-            convolution = nn.Conv2d(channels, filters, KERNEL, padding=PADDING)
-            self.convolutions.append(start(nn.Sequential(convolution, *pooling, nn.ReLU(), *dropout)))
+            convolution = _begun(nn.Conv2d(channels, filters, KERNEL, padding=PADDING), config.dropout * (place > 1))
+            self.convolutions.append(nn.Sequential(convolution, *pooling, nn.ReLU(), *dropout))
             channels, side = filters, side // 2 if pooled else side
         dense: list[nn.Module] = [nn.Flatten()]
         inputs = channels * side**2
         for _ in range(3):
-            dense += [nn.Linear(inputs, config.units), nn.ReLU(), nn.Dropout(config.dropout)]
+            layer = _begun(nn.Linear(inputs, config.units), config.dropout)
+            dense += [layer, nn.ReLU(), nn.Dropout(config.dropout)]
             inputs = config.units
-        self.dense = start(nn.Sequential(*dense))
+        self.dense = nn.Sequential(*dense)
         # Five layers of 11 beside each other are one of 55.
-        self.last = start(nn.Linear(inputs, PLACES * SIGNS))
+        self.last = nn.Linear(inputs, PLACES * SIGNS)
+        nn.init.normal_(self.last.weight, std=LAST)
+        nn.init.zeros_(self.last.bias)
 
     def forward(self, images: Tensor) -> Told:
         """(batch, 3, side, side) to what stands at each of the five places.
@@ -167,6 +175,14 @@ def sequence_of(batch: Batch) -> Tensor:
     for row, labels in zip(result, batch.labels, strict=True):
         row[: len(labels)] = labels
     return result
+
+
+def _begun(layer: nn.Conv2d | nn.Linear, dropped: float) -> nn.Module:
+    """A layer whose activations are as large as what it reads, a share of which is dropped and the rest enlarged."""
+    start(layer)
+    with torch.no_grad():
+        layer.weight.mul_(math.sqrt(1 - dropped))
+    return layer
 
 
 def _localisation(config: NumberReaderConfig, channels: int, side: int) -> nn.Module:
