@@ -136,7 +136,7 @@ def test_labels_of_other_images(root: Path, tmp_path: Path) -> None:
     listed = json.loads((tmp_path / "test" / "boxes.json").read_text())
     listed[0]["labels"] = listed[0]["labels"][:-1]
     write_list(tmp_path / "test", listed)
-    with pytest.raises(MistError, match="boxes and labels must be lists of one length"):
+    with pytest.raises(MistError, match=r"2 boxes, but labels are .*: give one for each"):
         NumberCrops(config_of(tmp_path), "test", 9)
 
 
