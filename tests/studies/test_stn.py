@@ -14,7 +14,7 @@ from mistnn.models.stn import ColocaliserConfig, ColocaliseStepConfig, StnConfig
 from mistnn.nn.spatial_transformer import TransformConfig
 from mistnn.presets import PRESETS, Experiment, Preset, train
 from mistnn.presets.stn_evaluation import ENCODER
-from mistnn.studies import ledger, stn_encoder, stn_figures, stn_tables, tables
+from mistnn.studies import ledger, stn_colocalise, stn_figures, stn_tables, tables
 from mistnn.studies.figures import draw_figure
 from mistnn.studies.ledger import QUICK, read_ledger, table_lines
 from mistnn.studies.paper_table import Row, Size, Table
@@ -46,7 +46,7 @@ SIZE = Size(steps=3, batch=4, images=10, full_images=12)
 @pytest.fixture(autouse=True)
 def _tiny_presets(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = {name: Preset(name, "", experiment) for name, experiment in TINY.items()}
-    for module in (tables, ledger, stn_encoder, stn_figures):
+    for module in (tables, ledger, stn_colocalise, stn_figures):
         monkeypatch.setattr(module, "find_preset", lambda name: {**PRESETS, **tiny}[name])
 
 
@@ -73,6 +73,10 @@ def test_co_localisation_trains_its_encoder_once(tmp_path: Path) -> None:
         run_table(table, "full", 2, tmp_path / "results", tmp_path / "runs", say=said.append)
     assert sum("trained first" in line for line in said) == 1
     entries = read_ledger(tmp_path / "results")
+    losses = {line.split(":")[0]: float(line.split()[-1]) for line in said if "-try" in line}
+    assert len(losses) == 2 * stn_colocalise.TRIES and len(set(losses.values())) > 1
+    best = min((name for name in losses if "seed1-" in name), key=lambda name: losses[name])
+    assert entries[1].train_seed == stn_colocalise.TRIES + int(best[-1])
     assert [entry.images for entry in entries] == [12, 12] and all("iou50" in entry.metrics for entry in entries)
     # The record of what came before is of the encoder.
     assert "Trained from the weights of" in entries[0].note and entries[0].steps == 4 + 4

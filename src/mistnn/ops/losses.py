@@ -182,31 +182,31 @@ def mass_offset(patches: Patches) -> Points:
 
 
 def common_object_loss(
-    own: Float[Tensor, "batch numbers"],
-    other: Float[Tensor, "batch numbers"],
-    random: Float[Tensor, "batch numbers"],
-    margin: float = 1.0,
+    found: Float[Tensor, "batch numbers"], random: Float[Tensor, "batch numbers"], margin: float = 1.0
 ) -> Float[Tensor, " batch"]:
-    """Equation 1 of co-localisation, a pair of images each: what was found in both is to be nearer than a random crop.
+    """Equation 1 of co-localisation: what was found in two images is to be nearer than a random crop of the first.
 
     Args:
-        own: descriptors e of what was found in each image.
-        other: of what was found in another image.
-        random: of a random crop of the image itself.
+        found: descriptors e of what was found in each image.
+        random: of a random crop of each image.
         margin: alpha.
 
     Returns:
-        (batch,), max(0, |own - other|^2 - |own - random|^2 + margin).
+        (batch,), of each image n the mean over all others m of max(0, |e_n - e_m|^2 - |e_n - e_n^random|^2 + margin).
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: if the shapes differ, or there is one image only.
 
-    Reference: S003 (supplement of Jaderberg et al., 2015), equation 1.
+    Reference: S003 (supplement of Jaderberg et al., 2015), equation 1, with means for sums.
     """
-    if own.dim() != 2 or own.shape != other.shape or own.shape != random.shape:
+    if found.dim() != 2 or found.shape != random.shape or len(found) < 2:
         raise ValueError(
-            f"descriptors must be three times (batch, numbers), got {tuple(own.shape)}, {tuple(other.shape)} and "
+            f"descriptors must be twice (batch, numbers) of two images or more, got {tuple(found.shape)} and "
             f"{tuple(random.shape)}"
         )
-    near, far = (own - other).square().sum(1), (own - random).square().sum(1)
-    return (near - far + margin).clamp(min=0)
+    squares = found.square().sum(1)
+    near = (squares[:, None] + squares - 2 * found @ found.T).clamp(min=0)
+    far = (found - random).square().sum(1, keepdim=True)
+    hinges = (near - far + margin).clamp(min=0)
+    others = 1 - torch.eye(len(found), dtype=found.dtype, device=found.device)
+    return (hinges * others).sum(1) / (len(found) - 1)

@@ -104,7 +104,7 @@ def _an(kind: Kind) -> str:
 ENCODER_MODEL = StnConfig("cnn", 32, side=28)
 """Half as wide as the widest CNN of the paper's range, 32 to 64 filters: this and its 600 steps are ours."""
 ENCODER_STEPS = 600
-COLOCALISE_STEPS, COLOCALISE_BATCH = 300, 40
+COLOCALISE_STEPS, COLOCALISE_BATCH = 450, 40
 PIECES = {"t": 0, "tc": 16}
 """Of clutter in an image (S003, section 1.2)."""
 
@@ -118,7 +118,7 @@ def _encoder() -> Preset:
 
 def _colocalise(data: str, digit: int) -> Preset:
     model = ColocaliserConfig(encoder=ENCODER_MODEL)
-    step = ColocaliseStepConfig(decay=0.1, decay_steps=COLOCALISE_STEPS)
+    step = ColocaliseStepConfig(decay_steps=COLOCALISE_STEPS)
     loop = TrainConfig(steps=COLOCALISE_STEPS, batch_size=COLOCALISE_BATCH, log_every=10, save_every=100)
     images = CommonObjectConfig(digit, PIECES[data])
     summary = f"STN paper: co-localisation of the digit {digit}, {data.upper()}; needs --start-from and an encoder"

@@ -9,7 +9,9 @@ from torch import nn
 from mistnn.data import CommonObjectConfig, CommonObjects
 from mistnn.errors import MistError
 from mistnn.models.stn import Colocaliser, ColocaliserConfig, ColocaliseStep, ColocaliseStepConfig, StnConfig
+from mistnn.models.stn.colocalise import reach
 from mistnn.ops.losses import common_object_loss
+from mistnn.records import Batch
 
 TINY = ColocaliserConfig(side=30, encoder=StnConfig("cnn", 4, side=24))
 
@@ -24,30 +26,34 @@ def images(count: int = 6) -> torch.Tensor:
 
 
 def test_loss_by_hand() -> None:
-    own = torch.tensor([[0.0, 0.0], [1.0, 2.0], [3.0, 0.0]])
-    other = torch.tensor([[3.0, 4.0], [1.0, 2.0], [3.0, 1.0]])
-    random = torch.tensor([[0.0, 5.0], [1.0, 0.0], [3.0, 0.5]])
-    # 25 - 25 + 1; 0 - 4 + 1 below 0; 1 - 0.25 + 1.
-    assert common_object_loss(own, other, random).tolist() == [1.0, 0.0, 1.75]
-    assert common_object_loss(own, other, random, 5.0).tolist() == [5.0, 1.0, 5.75]
+    found = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
+    random = torch.tensor([[0.0, 4.0], [3.0, 5.0], [0.0, 9.0]])
+    # Of the first: 25 - 16 + 1 and 1 - 16 + 1 below 0. Of the second: 25 - 1 + 1 and 18 - 1 + 1. Of the third: none.
+    assert common_object_loss(found, random).tolist() == [5.0, 21.5, 0.0]
+    assert common_object_loss(found, random, 2.0).tolist() == [5.5, 22.5, 0.0]
 
 
 def test_loss_is_equation_1_by_loops() -> None:
-    draws = torch.randn(3, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    own, other, random = draws
+    draws = torch.randn(2, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    found, random = draws
     expected = []
     for n in range(5):
-        near = sum((own[n, i] - other[n, i]) ** 2 for i in range(7))
-        far = sum((own[n, i] - random[n, i]) ** 2 for i in range(7))
-        expected.append(max(torch.zeros(()).double(), near - far + 2.0))
-    torch.testing.assert_close(common_object_loss(own, other, random, 2.0), torch.stack(expected))
+        terms = []
+        for m in range(5):
+            near = sum((found[n, i] - found[m, i]) ** 2 for i in range(7))
+            far = sum((found[n, i] - random[n, i]) ** 2 for i in range(7))
+            if m != n:
+                terms.append(torch.as_tensor(near - far + 2.0).clamp(min=0))
+        expected.append(torch.stack(terms).mean())
+    torch.testing.assert_close(common_object_loss(found, random, 2.0), torch.stack(expected))
     assert torch.autograd.gradcheck(lambda a: common_object_loss(*a, 2.0), draws)
 
 
 @pytest.mark.plain
 def test_loss_of_other_shapes() -> None:
-    with pytest.raises(ValueError, match=r"three times \(batch, numbers\)"):
-        common_object_loss(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 4))
+    for found, random in (((2, 3), (2, 4)), ((1, 3), (1, 3)), ((2, 3, 1), (2, 3, 1))):
+        with pytest.raises(ValueError, match=r"twice \(batch, numbers\) of two images or more"):
+            common_object_loss(torch.zeros(found), torch.zeros(random))
 
 
 def test_the_papers_localisation_network() -> None:
@@ -58,21 +64,43 @@ def test_the_papers_localisation_network() -> None:
     assert shapes == [(8, 1, 9, 9), (8, 8 * 42 * 42), (8, 8), (3, 8)]
 
 
-def test_windows_start_in_the_middle_and_stay_inside() -> None:
+def test_windows_start_in_the_middle_and_have_bounds() -> None:
     model = build().eval()
     born = model(images()).parameters[:, 0]
-    torch.testing.assert_close(born, torch.tensor([[0.5, 0.0, 0.0]]).expand(6, 3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(born, torch.tensor([[0.8, 0.0, 0.0]]).expand(6, 3), atol=1e-5, rtol=0)
     for part in model.transformer.localisation.parameters():
         nn.init.normal_(part, std=2.0)
-    warp = model(images(40))
-    scale, place = warp.parameters[:, 0, 0], warp.parameters[:, 0, 1:]
-    assert scale.min() >= 0.2 - 1e-6 and scale.max() <= 0.6 + 1e-6 and scale.std() > 0.01
-    assert (scale[:, None] + place.abs()).max() <= 1 + 1e-6 and float(warp.outside.max()) == 0
+    for bound, inside in ((0.9, False), (0.42, True)):
+        model.window.bound.fill_(bound)
+        warp = model(images(40))
+        scale, place = warp.parameters[:, 0, 0], warp.parameters[:, 0, 1:]
+        assert scale.min() >= 0.28 - 1e-6 and scale.max() <= bound + 1e-6 and scale.std() > 0.01
+        assert (place.abs().amax(1) <= reach(scale) + 1e-6).all()
+        assert not inside or float(warp.outside.max()) == 0
+
+
+def test_the_window_is_held_then_closes_in() -> None:
+    step = ColocaliseStep(build(), ColocaliseStepConfig(opening=3, closing=4, margin=10.0))
+    batch, window, seen = images_batch(), step.model.window, list[tuple[bool, float, float]]()
+    for iteration in range(9):
+        logged = step(batch, iteration)
+        seen.append((window.fixed, float(window.bound), float(logged["window"])))
+    first = 0.28 + 0.52 / 0.78
+    shares = [0, 0, 0, 0, 0.25, 0.5, 0.75, 1, 1]
+    assert [bound for _, bound, _ in seen] == pytest.approx([first + (0.42 - first) * share for share in shares])
+    assert [fixed for fixed, _, _ in seen] == [True] * 3 + [False] * 6
+    assert [side for _, _, side in seen[:4]] == pytest.approx([0.8] * 4, abs=1e-5), "of one size until then"
+    assert seen[-1][2] <= 0.42
+
+
+def images_batch() -> Batch:
+    return CommonObjects(CommonObjectConfig(3, 2, 40, 30, "embedded"), "train", None).batch(range(8))
 
 
 def test_boxes_are_the_windows() -> None:
     model = build().eval()
-    nn.init.normal_(model.transformer.localisation.layers[-1].weight, std=0.3)  # pyright: ignore
+    for part in model.window.parameters():
+        nn.init.normal_(part, std=0.3)
     found, warp = model.explain(images(), 1), model(images())
     for one, window in zip(found.detections, warp.parameters[:, 0], strict=True):
         scale, x, y = window.tolist()
@@ -82,7 +110,7 @@ def test_boxes_are_the_windows() -> None:
 
 def test_random_crops_lie_inside() -> None:
     model, ones = build(), torch.ones(200, 1, 30, 30)
-    crops = model.random_crops(ones, torch.full((200,), 0.5))
+    crops = model.random_crops(ones, torch.full((200,), 0.45))
     assert crops.shape == (200, 1, 24, 24) and crops.min() > 0.5, "only the outermost half pixel fades"
     ramp = torch.arange(30.0).expand(200, 1, 30, 30)
     middles = model.random_crops(ramp, torch.full((200,), 0.5)).mean((1, 2, 3))
@@ -104,12 +132,12 @@ def test_descriptors() -> None:
 def test_only_the_localiser_learns(opening: int) -> None:
     step = ColocaliseStep(build(), ColocaliseStepConfig(opening=opening, margin=10.0))
     before = {name: value.clone() for name, value in step.model.state_dict().items()}
-    batch = CommonObjects(CommonObjectConfig(3, 2, 40, 30, "embedded"), "train", None).batch(range(8))
+    batch = images_batch()
     logged = [step(batch, iteration) for iteration in range(3)]
-    assert set(logged[0]) == {"loss", "window"} and logged[0]["window"] == pytest.approx(0.5)
+    assert set(logged[0]) == {"loss", "window"} and logged[0]["window"] == pytest.approx(0.8)
     changed = {name for name, value in step.model.state_dict().items() if not torch.equal(value, before[name])}
     learnt = {name for name, _ in step.model.transformer.named_parameters()}
-    assert changed == {f"transformer.{name}" for name in learnt}
+    assert changed - {"transformer.localisation.bound"} == {f"transformer.{name}" for name in learnt}
     assert all(part.grad is None for part in step.model.encoder.parameters())
 
 
@@ -118,8 +146,8 @@ def test_only_the_localiser_learns(opening: int) -> None:
     ("given", "said"),
     [
         ({"side": 8}, "side=8 is too small"),
-        ({"least": 0.5}, "each above the one before"),
-        ({"most": 1.5}, "each above the one before"),
+        ({"least": 0.5}, "the least below the others"),
+        ({"start": 1.5}, "the least below the others"),
         ({"encoder": StnConfig("fcn", side=28)}, "must be a plain CNN"),
     ],
 )
@@ -131,7 +159,12 @@ def test_bad_localisers(given: dict[str, object], said: str) -> None:
 @pytest.mark.plain
 @pytest.mark.parametrize(
     ("given", "said"),
-    [({"rate": 0.0}, "rate=0.0"), ({"margin": 0.0}, "margin=0.0"), ({"opening": -1}, "opening=-1")],
+    [
+        ({"rate": 0.0}, "rate=0.0"),
+        ({"margin": 0.0}, "margin=0.0"),
+        ({"opening": -1}, "opening=-1"),
+        ({"closing": -1}, "closing=-1"),
+    ],
 )
 def test_bad_steps(given: dict[str, object], said: str) -> None:
     with pytest.raises(MistError, match=said):
