@@ -35,8 +35,8 @@ TINY = {
     "tiny-coloc": Experiment(
         ColocaliserConfig(side=30, encoder=ENCODER_MODEL),
         CommonObjectConfig(3, 2, 12, 30, "embedded"),
-        ColocaliseStepConfig(),
-        LOOP,
+        ColocaliseStepConfig(opening=2),
+        dataclasses.replace(LOOP, log_every=1),
         0,
     ),
 }

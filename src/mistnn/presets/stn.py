@@ -104,7 +104,7 @@ def _an(kind: Kind) -> str:
 ENCODER_MODEL = StnConfig("cnn", 32, side=28)
 """Half as wide as the widest CNN of the paper's range, 32 to 64 filters: this and its 600 steps are ours."""
 ENCODER_STEPS = 600
-COLOCALISE_STEPS, COLOCALISE_BATCH = 450, 40
+COLOCALISE_STEPS, COLOCALISE_BATCH = 600, 40
 PIECES = {"t": 0, "tc": 16}
 """Of clutter in an image (S003, section 1.2)."""
 

@@ -6,25 +6,27 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+from mistnn.models.stn import ColocaliseStepConfig
 from mistnn.presets import Experiment, find_preset, read_log, train
 from mistnn.presets.stn_evaluation import ENCODER
 from mistnn.presets.systems import at_root
 from mistnn.training.runfolder import CONFIG
+from mistnn.weights.store import WEIGHTS_FILE
 
-TRIES = 4
-"""How often a localiser begins anew. It may settle where there is nothing, and its own loss tells: about 1.5, not 1."""
-TRIED = f"The best of {TRIES} tries by its own loss."
-LAST = 5
-"""Lines of the log whose mean loss is compared."""
+TRIES = 10
+"""How often a localiser begins. Two openings of three settle where there is nothing; their own loss tells."""
+TRIED = f"The best of {TRIES} openings by its own loss."
+LAST = 2
+"""Lines of the log whose mean loss is compared: 20 iterations."""
 
 
 def best_of_tries(experiment: Experiment, out: Path, say: Callable[[str], None]) -> Path:
-    """Trains the same images with several starts, and takes the one of the least loss; nothing true is looked at.
+    """Opens a training with several starts and goes on with the one of the least loss; nothing true is looked at.
 
     Args:
-        experiment: a localiser's; its seed s stands for the starts 4 s to 4 s + 3.
+        experiment: a localiser's; its seed s stands for the starts from ``TRIES`` x s on.
         out: what the run folders' names begin with; finished ones are kept, stopped ones go on.
-        say: told the loss of each.
+        say: told the loss of each opening.
 
     Returns:
         The run folder of the least loss.
@@ -32,17 +34,28 @@ def best_of_tries(experiment: Experiment, out: Path, say: Callable[[str], None])
     Raises:
         KeyboardInterrupt: if one was stopped.
     """
-    losses = {}
+    assert isinstance(experiment.step, ColocaliseStepConfig)
+    losses, opening = dict[int, float](), max(1, experiment.step.opening)
     for place in range(TRIES):
-        folder = out.with_name(f"{out.name}-try{place}")
-        seed = experiment.train.seed * TRIES + place
-        tried = dataclasses.replace(experiment, train=dataclasses.replace(experiment.train, seed=seed))
-        if train(tried, folder, resume=(folder / CONFIG).exists()).interrupted:
-            raise KeyboardInterrupt
-        last = [line["loss"] for line in read_log(folder) if "loss" in line][-LAST:]
-        losses[folder] = sum(last) / len(last)
-        say(f"{folder.name}: loss {losses[folder]:.3f}")
-    return min(losses, key=lambda folder: losses[folder])
+        folder = _folder(out, place)
+        if not (folder / WEIGHTS_FILE).exists():
+            _train(experiment, place, opening, folder)
+        lines = [line["loss"] for line in read_log(folder) if "loss" in line and line["step"] <= opening][-LAST:]
+        losses[place] = sum(lines) / len(lines)
+        say(f"{folder.name}: loss {losses[place]:.3f}")
+    best = min(losses, key=lambda place: losses[place])
+    _train(experiment, best, experiment.train.steps, _folder(out, best))
+    return _folder(out, best)
+
+
+def _folder(out: Path, place: int) -> Path:
+    return out.with_name(f"{out.name}-try{place}")
+
+
+def _train(experiment: Experiment, place: int, steps: int, folder: Path) -> None:
+    loop = dataclasses.replace(experiment.train, seed=experiment.train.seed * TRIES + place, steps=steps)
+    if train(dataclasses.replace(experiment, train=loop), folder, resume=(folder / CONFIG).exists()).interrupted:
+        raise KeyboardInterrupt
 
 
 def train_encoder(out: Path, root: str | None, say: Callable[[str], None]) -> None:
