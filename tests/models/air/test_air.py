@@ -136,6 +136,7 @@ def test_the_bound_by_hand(config: AirConfig) -> None:
                 sums["kl_what"] += float(kl(what, normal(0.0, 1.0)).detach().sum())
             if output.looked[index, step]:
                 y, logit = output.y[index, step], output.logits[index, step]
+                y, logit = y.detach(), logit.detach()
                 density = [math.log(float(torch.sigmoid(y - a) * torch.sigmoid(a - y))) for a in (logit, 1.3)]
                 sums["kl_presence"] += density[0] - density[1]
         for name, value in sums.items():
