@@ -19,7 +19,11 @@ from mistnn.presets.stn import CANVAS
 from mistnn.training import TrainConfig
 from mistnn.weights import load_model
 
-CLASSIFIERS = [name for name, preset in PRESETS.items() if isinstance(preset.experiment.data, DistortedConfig)]
+CLASSIFIERS = [
+    name
+    for name, preset in PRESETS.items()
+    if isinstance(preset.experiment.data, DistortedConfig) and name != "stn-coloc-encoder"  # co-localisation's own
+]
 TINY = Experiment(
     StnConfig("fcn", 8, 1, TransformConfig("affine"), halve=True, side=14),
     DistortedConfig("rts", 14, source="embedded"),

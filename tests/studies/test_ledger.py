@@ -99,7 +99,7 @@ def test_what_was_not_run_is_said_beside_the_papers_number() -> None:
     page = results_page([])
     for table in TABLES:
         for row in table.rows:
-            papers = ["-" if number is None else f"{number:.3f}" for number in row.paper]
+            papers = ["-" if number is None else f"{number:.{table.decimals}f}" for number in row.paper]
             expected = [cell for number in papers for cell in (number, "not run")]
             assert row_of(page, row.system, row.data) == [row.system, row.data, "0", *expected]
     assert "The demo" not in page and "The off-centre trap" not in page

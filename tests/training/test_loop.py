@@ -91,7 +91,7 @@ def test_kill_at_any_moment_then_resume_is_exact(whole: Path, tmp_path: Path) ->
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL
-    assert lines(out)[-1]["step"] < 40
+    assert all(line["step"] < 40 for line in lines(out))  # maybe none yet, on a busy machine
     result, _ = train(out, resume=True, save_every=1)
     assert result.steps == 40
     assert_same_run(whole, out)

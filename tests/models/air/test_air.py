@@ -131,11 +131,12 @@ def test_the_bound_by_hand(config: AirConfig) -> None:
             prior = torch.tensor([-0.5] * config.sides + [0.1, 0.1]), torch.tensor([0.4] * config.sides + [0.8, 0.8])
             if output.alive[index, step]:
                 each = kl(where, normal(*prior))
-                sums["kl_scale"] += float(each[:-2].sum())
-                sums["kl_shift"] += float(each[-2:].sum())
-                sums["kl_what"] += float(kl(what, normal(0.0, 1.0)).sum())
+                sums["kl_scale"] += float(each[:-2].detach().sum())
+                sums["kl_shift"] += float(each[-2:].detach().sum())
+                sums["kl_what"] += float(kl(what, normal(0.0, 1.0)).detach().sum())
             if output.looked[index, step]:
                 y, logit = output.y[index, step], output.logits[index, step]
+                y, logit = y.detach(), logit.detach()
                 density = [math.log(float(torch.sigmoid(y - a) * torch.sigmoid(a - y))) for a in (logit, 1.3)]
                 sums["kl_presence"] += density[0] - density[1]
         for name, value in sums.items():
