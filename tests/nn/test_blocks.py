@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
-from mistnn.nn.blocks import ResidualBlock, gaussian_window, layer_norm
+from mistnn.nn.blocks import PooledConvolution, ResidualBlock, gaussian_window, halve, layer_norm
 
 NORMALISATIONS = ["before", "after", "none"]
 
@@ -53,3 +54,33 @@ def test_gaussian_window(size):
     torch.testing.assert_close(window, window.T)
     if size == 4:  # the corner pixel's centre lies 3/8 of the side off, on both axes
         assert window[0, 0].item() == pytest.approx(2.718281828 ** -(1.5**2))
+
+
+@pytest.mark.parametrize("side", [9, 10, 24, 25])
+def test_a_pooled_convolution_gives_what_a_convolution_and_max_pooling_give(side: int) -> None:
+    torch.manual_seed(0)
+    pooled = PooledConvolution(2, 3, 7).double()
+    plain = nn.Sequential(nn.Conv2d(2, 3, 7), nn.MaxPool2d(2)).double()
+    plain[0].load_state_dict(pooled.state_dict())
+    images = torch.randn(2, 2, side, side + 2, dtype=torch.float64, requires_grad=True)
+    ours, theirs = pooled(images), plain(images)
+    assert ours.shape == theirs.shape
+    assert torch.allclose(ours, theirs, atol=1e-12)
+    weights = torch.randn_like(ours)
+    gradients = [
+        torch.autograd.grad((result * weights).sum(), [images, *part.parameters()])
+        for result, part in ((ours, pooled), (theirs, plain))
+    ]
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, atol=1e-12)
+
+
+def test_a_pooled_convolution_refuses_an_even_filter() -> None:
+    with pytest.raises(ValueError, match="kernel=6 is even"):
+        PooledConvolution(1, 1, 6)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 6, 8), (1, 1, 7, 5)])
+def test_halving_is_average_pooling(shape: tuple[int, ...]) -> None:
+    images = torch.rand(shape, dtype=torch.float64)
+    assert torch.allclose(halve(images), nn.functional.avg_pool2d(images, 2), atol=1e-15)

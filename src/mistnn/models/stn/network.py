@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mistnn.errors import MistError
+from mistnn.nn.blocks import PooledConvolution, halve
 from mistnn.nn.spatial_transformer import (
     ConvolutionalLocalisation,
     FullyConnectedLocalisation,
@@ -119,7 +120,7 @@ class StnClassifier(nn.Module):
             self.last: nn.Module = nn.Linear(width, config.classes)
         else:
             # A maximum of values and 0 is the same in either order: pooling first leaves a quarter to compare with 0.
-            self.first = nn.Sequential(nn.Conv2d(channels, width, FIRST_KERNEL), nn.MaxPool2d(POOL), nn.ReLU())
+            self.first = nn.Sequential(PooledConvolution(channels, width, FIRST_KERNEL), nn.ReLU())
             self.second = nn.Sequential(nn.Conv2d(width, width, SECOND_KERNEL), nn.MaxPool2d(POOL), nn.ReLU())
             self.last = nn.Sequential(nn.Flatten(), nn.Linear(width * config.map_side**2, config.classes))
         for part in (self.first, self.second, self.last):
@@ -148,7 +149,7 @@ class StnClassifier(nn.Module):
             return (), images
         warps = self.transformers.warps(images)
         seen = torch.cat([warp.features for warp in warps], dim=1)
-        return warps, nn.functional.avg_pool2d(seen, 2) if self.config.halve else seen
+        return warps, halve(seen) if self.config.halve else seen
 
     @property
     def parameters_count(self) -> int:
