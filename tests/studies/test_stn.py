@@ -6,12 +6,14 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from mistnn.data import CommonObjectConfig, DistortedConfig
 from mistnn.errors import MistError
 from mistnn.models.stn import ColocaliserConfig, ColocaliseStepConfig, StnConfig, StnStepConfig
 from mistnn.nn.spatial_transformer import TransformConfig
+from mistnn.ops.transforms import translation_grid
 from mistnn.presets import PRESETS, Experiment, Preset, train
 from mistnn.presets.stn_evaluation import ENCODER
 from mistnn.studies import ledger, stn_colocalise, stn_figures, stn_tables, tables
@@ -96,6 +98,13 @@ def test_addition_figure(tmp_path: Path) -> None:
     with Image.open(png) as picture:
         assert picture.width > 500
     assert pdf.read_bytes().startswith(b"%PDF")
+
+
+def test_an_outline_is_the_border_of_what_is_read() -> None:
+    """Of a window of 3 x 3 px on an image of 12: the middles of its border pixels, clockwise from the upper left."""
+    grid = translation_grid(torch.tensor([[0.5, -0.5]]), 3, 3, 0.25)[0]
+    expected = [[8, 2], [9, 2], [10, 2], [10, 3], [10, 4], [9, 4], [8, 4], [8, 3]]
+    torch.testing.assert_close(stn_figures.outline_of(grid, 12), torch.tensor(expected).float())
 
 
 def test_colocalisation_moves(tmp_path: Path) -> None:

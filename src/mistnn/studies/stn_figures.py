@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from mistnn.data import CommonObjectConfig, CommonObjects, DistortedConfig, DistortedDigits
 from mistnn.data.distorted import Distortion
 from mistnn.errors import MistError
-from mistnn.models.stn import Colocaliser, StnClassifier
+from mistnn.models.stn import Colocaliser, StnClassifier, target_of
 from mistnn.presets import find_preset, restore, train
 from mistnn.presets.stn import CANVAS
 from mistnn.presets.stn_evaluation import ENCODER
 from mistnn.records import Detections
 from mistnn.studies.demo import right_detections
-from mistnn.viz import draw_comparison, draw_samples, draw_scenes
+from mistnn.viz import Looked, draw_samples, draw_scenes, draw_transformers
 from mistnn.weights import load_model
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def stn_samples(model: str | Path | None = None, seed: int | None = None, root: 
 
 
 def figure_addition(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
-    """What each transformer looks at: the channels of some test images, and what is made of them.
+    """What each transformer looks at: test images with the border of what each reads, and what it makes of them.
 
     Raises:
         MistError: without a run, or with one that has no spatial transformer.
@@ -84,17 +84,30 @@ def figure_addition(model: str | Path | None = None, seed: int | None = None, ro
     if not isinstance(network, StnClassifier) or not isinstance(data, DistortedConfig) or network.transformers is None:
         raise MistError(f"{model} has no spatial transformer to show: give a run of a preset such as stn-2xfcn-...")
     data = dataclasses.replace(data, root=root, seed=data.seed if seed is None else seed)
-    images = DistortedDigits(data, "test", EXAMPLES).batch(range(EXAMPLES)).images
+    batch = DistortedDigits(data, "test", EXAMPLES).batch(range(EXAMPLES))
     with torch.inference_mode():
-        done = network(images)
-    sums = done.logits.argmax(1).tolist()
-    rows = []
-    for index, image in enumerate(images):
-        row = {f"channel {number}": channel[None] for number, channel in enumerate(image, 1)}
-        for place, warp in enumerate(done.warps, 1):
-            row |= {f"ST {place}, {number}": one[None] for number, one in enumerate(warp.features[index], 1)}
-        rows.append(row | {f"says {sums[index]}": image.amax(0, keepdim=True)})
-    return draw_comparison(rows)
+        done = network(batch.images)
+    said, true = done.logits.argmax(1).tolist(), target_of(batch).tolist()
+    what = "sum" if data.digits > 1 else "digit"
+    return draw_transformers(
+        [
+            Looked(
+                image,
+                [outline_of(warp.grid[index], data.canvas) for warp in done.warps],
+                [warp.features[index] for warp in done.warps],
+                f"{what} {true[index]}",
+                f"says {said[index]}",
+                said[index] == true[index],
+            )
+            for index, image in enumerate(batch.images)
+        ]
+    )
+
+
+def outline_of(grid: Tensor, side: int) -> Tensor:
+    """(points, 2), where the pixels along the border of the output read an image of a side, in pixels; clockwise."""
+    border = torch.cat((grid[0], grid[1:, -1], grid[-1, :-1].flip(0), grid[1:-1, 0].flip(0)))
+    return (border + 1) * side / 2
 
 
 def figure_colocalisation(

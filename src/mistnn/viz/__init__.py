@@ -12,6 +12,7 @@ from mistnn.viz.parts import Explained, draw_parts, draw_syntheses
 from mistnn.viz.patches import draw_patches, draw_reconstructions, residual
 from mistnn.viz.scenes import class_label, draw_samples, draw_scenes, missed_truth
 from mistnn.viz.style import DARK, LIGHT, Theme, figure_to_png, picture_to_png, save_figure
+from mistnn.viz.transformers import Looked, draw_transformers
 
 __all__ = [
     "DARK",
@@ -21,6 +22,7 @@ __all__ = [
     "Curve",
     "DrawnObjects",
     "Explained",
+    "Looked",
     "Theme",
     "class_label",
     "draw_candidates",
@@ -39,6 +41,7 @@ __all__ = [
     "draw_samples",
     "draw_scenes",
     "draw_syntheses",
+    "draw_transformers",
     "figure_to_png",
     "heatmap_peak",
     "missed_truth",
