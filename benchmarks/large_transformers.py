@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mistnn.models.stn import BirdClassifier, NumberReader
+from mistnn.models.stn import BirdClassifier, NumberReader, count_parameters
 from mistnn.presets import PRESETS, find_preset
 from mistnn.presets.systems import build_model, build_step
 from mistnn.records import Batch
@@ -54,7 +54,7 @@ def measure(name: str, images: int, repeats: int) -> dict[str, Any]:
     best, loop = min(seconds[1:]), experiment.train
     return {
         "preset": name,
-        "parameters": sum(part.numel() for part in model.parameters()),
+        "parameters": count_parameters(model),
         "macs_per_image": counter.get_total_flops() // 2,
         "images": images,
         "step_seconds": best,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from mistnn.data import DistortedConfig, ScenesConfig
 from mistnn.errors import MistError
 from mistnn.inference import Predictor
-from mistnn.models.stn import StnClassifier, StnConfig, StnStepConfig
+from mistnn.models.stn import StnClassifier, StnConfig, StnStepConfig, count_parameters
 from mistnn.nn.spatial_transformer import TransformConfig
 from mistnn.presets import PRESETS, Experiment, evaluate_stored, find_preset, restore, train
 from mistnn.presets.checks import check
@@ -46,7 +47,7 @@ def test_all_that_the_paper_has_is_there() -> None:
 def test_all_networks_have_400k_parameters(name: str) -> None:
     config = find_preset(name).experiment.model
     assert isinstance(config, StnConfig)
-    assert abs(StnClassifier(config).parameters_count - 400_000) <= 0.02 * 400_000
+    assert abs(count_parameters(StnClassifier(config)) - 400_000) <= 0.02 * 400_000
 
 
 def test_rts_and_tc_are_halved_after_the_transformer_where_that_can_be() -> None:
@@ -111,3 +112,25 @@ def test_it_finds_no_objects(tmp_path: Path) -> None:
     train(dataclasses.replace(TINY, train=dataclasses.replace(TINY.train, steps=1)), tmp_path / "run")
     with pytest.raises(MistError, match="holds a StnClassifier, which finds no objects"):
         Predictor.from_pretrained(tmp_path / "run")
+
+
+def test_the_documented_widths_and_counts_are_those_of_the_networks() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "spatial-transformers.md").read_text()
+    named = set()
+    row = re.compile(r"^\| `(stn-\w+(?:-\w+)?)-\.\.\.` \| (.+) \| (.+) \| (.+) \| (.+) \|$", re.MULTILINE)
+    for network, *cells in row.findall(page):
+        for columns, said in zip((("r", "p", "e"), ("rts",), ("tc",), ("addition",)), cells, strict=True):
+            for column in columns if said != "-" else ():
+                model = find_preset(f"{network}-{column}").experiment.model
+                assert isinstance(model, StnConfig)
+                assert said == f"{model.width}: {count_parameters(StnClassifier(model)):,}"
+                named.add(f"{network}-{column}")
+    assert named == set(CLASSIFIERS)
+
+
+def test_the_count_of_parameters_is_told(tmp_path: Path) -> None:
+    notes, short = list[str](), dataclasses.replace(TINY, train=dataclasses.replace(TINY.train, steps=1))
+    train(short, tmp_path / "run", on_note=notes.append)
+    localisation = (14 * 14 + 1) * 32 + 2 * 33 * 32 + 33 * 6
+    classifier = (7 * 7 + 1) * 8 + 9 * 8 + 9 * 10
+    assert notes == [f"the network has {localisation + classifier:,} learnable parameters"]

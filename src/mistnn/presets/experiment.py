@@ -23,7 +23,7 @@ from mistnn.models.air import AirConfig
 from mistnn.models.mist import Mist, MistConfig, NaturalMist, StepConfig
 from mistnn.models.rivals import NaturalXie20
 from mistnn.models.spair import SpairConfig
-from mistnn.models.stn import BirdClassifier, Colocaliser
+from mistnn.models.stn import BirdClassifier, Colocaliser, count_parameters
 from mistnn.presets import natural_evaluation
 from mistnn.presets.checks import check
 from mistnn.presets.collapse import AirCollapseWatch, CollapseWatch
@@ -33,6 +33,7 @@ from mistnn.presets.sources import begun_with, load_backbone, with_digest
 from mistnn.presets.stn_evaluation import load_encoder
 from mistnn.presets.systems import (
     AnyModel,
+    Classifier,
     DataConfig,
     ModelConfig,
     SceneModel,
@@ -181,8 +182,8 @@ def train(
         force: remove a run that is there first.
         on_log: hears every line of the log.
         observe: is given the model at every line of the log, and before the first step.
-        on_note: is told once if the keypoints have settled beside the objects (``OffCentreWatch``), or SPAIR
-            or AIR has collapsed (``CollapseWatch``).
+        on_note: is told how many parameters a classifier has; once if the keypoints have settled beside the objects
+            (``OffCentreWatch``), or SPAIR or AIR has collapsed (``CollapseWatch``).
 
     Raises:
         MistError: see ``fit``; and if the data don't fit the model.
@@ -199,6 +200,8 @@ def train(
     if observe is not None and not resume:
         observe(0, step.model)
 
+    if isinstance(step.model, Classifier) and not goes_on and on_note is not None:
+        on_note(f"the network has {count_parameters(step.model):,} learnable parameters")
     if isinstance(step.model, NaturalMist | NaturalXie20 | BirdClassifier) and not goes_on and on_note is not None:
         natural_evaluation.note_random_backbone(experiment.model, experiment.start_from, on_note)
     watch = _watch(experiment, on_note if on_note is not None else lambda note: None)

@@ -2,7 +2,7 @@
 
 from mistnn.models.stn.birds import BirdClassifier, BirdsConfig, tiled
 from mistnn.models.stn.colocalise import Colocaliser, ColocaliserConfig, ColocaliseStep, ColocaliseStepConfig
-from mistnn.models.stn.network import Classified, StnClassifier, StnConfig
+from mistnn.models.stn.network import Classified, StnClassifier, StnConfig, count_parameters
 from mistnn.models.stn.numbers import NumberReader, NumberReaderConfig, Told, sequence_of
 from mistnn.models.stn.step import StnStep, StnStepConfig, stepped_share, target_of, wrong
 
@@ -21,6 +21,7 @@ __all__ = [
     "StnStep",
     "StnStepConfig",
     "Told",
+    "count_parameters",
     "sequence_of",
     "stepped_share",
     "target_of",

@@ -151,10 +151,10 @@ class StnClassifier(nn.Module):
         seen = torch.cat([warp.features for warp in warps], dim=1)
         return warps, halve(seen) if self.config.halve else seen
 
-    @property
-    def parameters_count(self) -> int:
-        """Learnable numbers."""
-        return sum(part.numel() for part in self.parameters())
+
+def count_parameters(network: nn.Module) -> int:
+    """Learnable numbers."""
+    return sum(part.numel() for part in network.parameters() if part.requires_grad)
 
 
 def _localisation(config: StnConfig) -> nn.Module:
