@@ -146,6 +146,14 @@ def test_leaving_the_image_warns_once_and_stays_finite():
     assert transformer.warp(images).outside.tolist() == [1, 1, 1]
 
 
+def test_places_that_are_no_numbers_are_named_as_such():
+    transformer = build(TransformConfig("affine"), (3, 3))
+    images = torch.rand(3, 1, 3, 3)
+    images[1, 0, 1, 1] = math.nan
+    with pytest.warns(UserWarning, match=r"is to read 1 of 3 images at places .* \(NaN\): look for NaN in the images"):
+        transformer(images)
+
+
 def test_the_watch_comes_again():
     transformer = build(TransformConfig("affine"), (3, 3))
     images = torch.rand(1, 1, 3, 3)
@@ -262,8 +270,28 @@ def test_refusals():
     with pytest.raises(MistError, match=r"can't read \(2, 1, 0, 3\)"):
         transformer(torch.zeros(2, 1, 0, 3))
     transformer.localisation = nn.Sequential(nn.Flatten(), nn.Linear(9, 4))
-    with pytest.raises(MistError, match=r"gave \(2, 4\), but 1 x affine needs \(batch, 6\)"):
+    with pytest.raises(MistError, match=r"gave \(2, 4\), but 1 x affine needs \(2, 6\)"):
         transformer(torch.zeros(2, 1, 3, 3))
+    transformer.localisation = nn.Sequential(nn.Flatten(0), nn.Linear(18, 6), nn.Unflatten(0, (1, 6)))
+    with pytest.raises(MistError, match=r"gave \(1, 6\), but 1 x affine needs \(2, 6\)"):
+        transformer(torch.zeros(2, 1, 3, 3))
+    with pytest.raises(MistError, match=r"of torch.uint8: give images .* as floats \(images.float\(\) / 255\)"):
+        transformer(torch.zeros(2, 1, 3, 3, dtype=torch.uint8))
+    transformer.localisation = nn.Sequential(nn.Flatten(), nn.LSTM(9, 6))
+    with pytest.raises(MistError, match=r"gave a tuple, but 1 x affine needs \(2, 6\)"):
+        transformer(torch.zeros(2, 1, 3, 3))
+    with pytest.raises(MistError, match="no weights yet: run it on an image before"):
+        SpatialTransformer(nn.Sequential(nn.Flatten(), nn.LazyLinear(6)), TransformConfig("affine"), (3, 3))
+
+
+@pytest.mark.plain
+def test_localisation_networks_refuse_maps_of_another_size():
+    with pytest.raises(MistError, match=r"reads 9 numbers, got \(1, 1, 1\): give inputs=1"):
+        build(TransformConfig("affine"), (3, 3))(torch.zeros(2, 1, 1, 1))
+    network = ConvolutionalLocalisation(1, (28, 28), 6)
+    for shape in ((2, 1, 1, 1), (2, 1, 30, 28), (2, 2, 28, 28)):
+        with pytest.raises(MistError, match=r"reads maps of \(1, 28, 28\), got"):
+            network(torch.zeros(shape))
 
 
 def test_state_round_trip():

@@ -95,9 +95,9 @@ class SpatialTransformer(nn.Module):
     weight decay draws to the identity and half precision can't round it). Grids are computed and read in float32 or
     better under mixed precision too.
 
-    The first call and every ``WATCH``-th after it look whether images are read entirely outside, and warn once. They
-    wait for the device; a compiled or exported transformer doesn't look. The share to log is
-    ``warp(features).outside``.
+    The first call and every ``WATCH``-th after it look whether images are read entirely outside, or at places that are
+    no numbers, and warn once. They wait for the device; a compiled or exported transformer doesn't look. The share to
+    log is ``warp(features).outside``.
 
     Args:
         localisation: any network from the feature map to (batch, number x parameters). The dense layer that it defines
@@ -109,8 +109,8 @@ class SpatialTransformer(nn.Module):
         start: (number, parameters) at birth, instead of the identity; for instance windows that tile the image.
 
     Raises:
-        MistError: if the localisation network has no dense layer, or one of another size; on an empty output size; on a
-            start of another shape.
+        MistError: if the localisation network has no dense layer, or one of another size or without weights; on an
+            empty output size; on a start of another shape.
 
     Reference: Jaderberg et al. (2015), and its supplement, sections 1.3 and 1.5.
     """
@@ -154,20 +154,15 @@ class SpatialTransformer(nn.Module):
         """As ``forward``, with the parameters and the grid.
 
         Raises:
-            MistError: on an empty feature map, or an answer of the localisation network that doesn't fit.
+            MistError: on a feature map that is empty or no float, or an answer of the localisation network that doesn't
+                fit.
         """
-        if features.dim() != 4 or 0 in features.shape[1:]:
+        if features.dim() != 4 or 0 in features.shape[1:] or not features.is_floating_point():
             raise MistError(
-                f"a spatial transformer can't read {tuple(features.shape)}: give images of (batch, channels, height, "
-                "width) with a pixel or more"
+                f"a spatial transformer can't read {tuple(features.shape)} of {features.dtype}: give images of (batch, "
+                "channels, height, width) with a pixel or more, as floats (images.float() / 255)"
             )
-        said = self.localisation(features)
-        count = self.number * self.transform.parameters
-        if said.dim() != 2 or said.shape[1] != count:
-            raise MistError(
-                f"the localisation network gave {tuple(said.shape)}, but {self.number} x {self.transform.kind} needs "
-                f"(batch, {count}): let its last layer have {count} outputs"
-            )
+        said = self._said(features)
         exact = torch.promote_types(features.dtype, torch.float32)
         with torch.autocast(features.device.type, enabled=False):
             parameters = said.to(exact).unflatten(1, self.start.shape) + self.start.to(exact)
@@ -181,6 +176,18 @@ class SpatialTransformer(nn.Module):
         if not torch.compiler.is_compiling():
             self._watch(grid)
         return Warp(read, parameters, grid)
+
+    def _said(self, features: Tensor) -> Tensor:
+        """The answer of the localisation network, after a look at its shape."""
+        said = self.localisation(features)
+        count = self.number * self.transform.parameters
+        given = tuple(said.shape) if isinstance(said, Tensor) else f"a {type(said).__name__}"
+        if given != (wanted := (features.shape[0], count)):
+            raise MistError(
+                f"the localisation network gave {given}, but {self.number} x {self.transform.kind} needs {wanted}: "
+                f"let its last layer give {count} numbers for each image"
+            )
+        return said
 
     def _grid(self, parameters: Tensor) -> Tensor:
         if self.transform.kind == "affine":
@@ -205,6 +212,11 @@ class SpatialTransformer(nn.Module):
                 f"the localisation network ends in {dense[-1].out_features} outputs, but {self.number} x "
                 f"{self.transform.kind} needs {count}: let its last layer be nn.Linear(..., {count})"
             )
+        if isinstance(dense[-1], nn.LazyLinear):
+            raise MistError(
+                "the localisation network ends in a LazyLinear that has no weights yet: run it on an image before, or "
+                f"end it in nn.Linear(..., {count})"
+            )
         nn.init.zeros_(dense[-1].weight)
         if dense[-1].bias is not None:
             nn.init.zeros_(dense[-1].bias)
@@ -214,15 +226,21 @@ class SpatialTransformer(nn.Module):
         if self._warned or self._calls % WATCH != 1:
             return
         outside = ops.share_outside(grid)
-        lost = int((outside == 1).sum())
-        if lost:
-            self._warned = True
-            warnings.warn(
+        lost, nowhere = int((outside == 1).sum()), int(grid.isnan().flatten(1).any(1).sum())
+        if nowhere:
+            said = (
+                f"a spatial transformer is to read {nowhere} of {len(outside)} images at places that are no numbers "
+                "(NaN): look for NaN in the images; else training has diverged: begin anew at a lower learning rate"
+            )
+        else:
+            said = (
                 f"a spatial transformer reads {lost} of {len(outside)} images entirely outside "
                 f"({float(outside.mean()):.0%} of all samples are): they come out empty and teach its "
-                "localisation network nothing; lower its learning rate (parameter_groups)",
-                stacklevel=4,
+                "localisation network nothing; lower its learning rate (parameter_groups)"
             )
+        if lost:  # what is no number counts as outside
+            self._warned = True
+            warnings.warn(said, stacklevel=4)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SpatialTransformer:
         """Moves like any module, but the constants take float64 or float32, never less."""
@@ -283,10 +301,18 @@ class FullyConnectedLocalisation(nn.Module):
         hidden: list[nn.Module] = []
         for before, after in pairwise(sizes):
             hidden += [nn.Linear(before, after), nn.ReLU(inplace=True)]
+        self.inputs = inputs
         self.layers = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(sizes[-1], outputs))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(batch, channels, rows, columns) to (batch, outputs)."""
+        """(batch, channels, rows, columns) to (batch, outputs).
+
+        Raises:
+            MistError: on another size of the feature map.
+        """
+        if (count := features.shape[1:].numel()) != self.inputs:
+            shape = tuple(features.shape[1:])
+            raise MistError(f"this localisation network reads {self.inputs} numbers, got {shape}: give inputs={count}")
         return self.layers(features)
 
 
@@ -319,6 +345,7 @@ class ConvolutionalLocalisation(nn.Module):
                 f"a map of {size[0]} x {size[1]} is too small for the convolutional localisation network: give 28 x 28 "
                 "or more, or take FullyConnectedLocalisation"
             )
+        self.reads = (channels, *size)
         self.layers = nn.Sequential(
             nn.AvgPool2d(2),
             nn.Conv2d(channels, width, self.kernel),
@@ -333,7 +360,14 @@ class ConvolutionalLocalisation(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """(batch, channels, rows, columns) to (batch, outputs)."""
+        """(batch, channels, rows, columns) to (batch, outputs).
+
+        Raises:
+            MistError: on another size of the feature map.
+        """
+        if features.shape[1:] != self.reads:
+            shape = tuple(features.shape[1:])
+            raise MistError(f"this localisation network reads maps of {self.reads}, got {shape}: crop the images")
         return self.layers(features)
 
 
