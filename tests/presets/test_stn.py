@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mistnn.cli.main import main
 from mistnn.data import DistortedConfig, ScenesConfig
 from mistnn.errors import MistError
 from mistnn.inference import Predictor
@@ -134,3 +135,16 @@ def test_the_count_of_parameters_is_told(tmp_path: Path) -> None:
     localisation = (14 * 14 + 1) * 32 + 2 * 33 * 32 + 33 * 6
     classifier = (7 * 7 + 1) * 8 + 9 * 8 + 9 * 10
     assert notes == [f"the network has {localisation + classifier:,} learnable parameters"]
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_transformer_that_leaves_the_image_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mistnn.nn.spatial_transformer.WATCH", 2)
+    words = "--data.source embedded --data.canvas 14 --model.side 14 --model.width 8 --evaluation-images 0".split()
+    words += "--train.steps 30 --train.batch-size 8 --train.threads 1 --step.rate 5".split()
+    assert main(["train", "stn-fcn-affine-rts", "--out", str(tmp_path / "run"), *words]) == 0
+    parameters, left = capsys.readouterr().err.splitlines()
+    assert "learnable parameters" in parameters
+    assert re.match(r"mist: a spatial transformer reads \d of 8 images entirely outside .*localisation-share", left)

@@ -12,11 +12,13 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
-from typing import NamedTuple
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, TextIO
 
 from mistnn import __version__
-from mistnn.errors import MistError
+from mistnn.errors import MistError, MistWarning
 
 MISTAKE, INTERRUPTED = 2, 130
 
@@ -65,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = _run(given)
+        with _plain_warnings():
+            code = _run(given)
     except MistError as error:
         code = _refuse(str(error))
     except KeyboardInterrupt:
@@ -94,6 +97,31 @@ def _flushed(code: int) -> int:
 def _refuse(message: str) -> int:
     print(f"mist: {_one_line(message)}", file=sys.stderr)
     return MISTAKE
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Prints our own warnings as one line; Python would add a place in the sources and what stands there."""
+    usual = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, MistWarning):
+            print(f"mist: {_one_line(str(message))}", file=sys.stderr)
+        else:
+            usual(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = usual
 
 
 def _mend(error: OSError) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from mistnn.errors import MistError
+from mistnn.errors import MistError, MistWarning
 from mistnn.ops import transforms as ops
 
 Kind = Literal["affine", "attention", "translation", "projective", "tps"]
@@ -236,11 +236,11 @@ class SpatialTransformer(nn.Module):
             said = (
                 f"a spatial transformer reads {lost} of {len(outside)} images entirely outside "
                 f"({float(outside.mean()):.0%} of all samples are): they come out empty and teach its "
-                "localisation network nothing; lower its learning rate (parameter_groups)"
+                "localisation network nothing; lower its learning rate (--step.localisation-share; parameter_groups)"
             )
         if lost:  # what is no number counts as outside
             self._warned = True
-            warnings.warn(said, stacklevel=4)
+            warnings.warn(said, MistWarning, stacklevel=4)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SpatialTransformer:
         """Moves like any module, but the constants take float64 or float32, never less."""
