@@ -130,7 +130,7 @@ def test_mistakes(tmp_path: Path) -> None:
     for name, said in (("stn-addition", "give --model RUN"), ("stn-colocalisation", "mist train stn-coloc-encoder")):
         with pytest.raises(MistError, match=said):
             draw_figure(name, None, tmp_path / "out")
-    with pytest.raises(MistError, match="has no spatial transformer to show"):
+    with pytest.raises(MistError, match="mist-mnist-3 has none: give a run of a preset such as"):
         draw_figure("stn-addition", "mist-mnist-3", tmp_path / "out")
     with pytest.raises(MistError, match="--steps 3 is for the figures that train, fig7 and stn-colocalisation"):
         draw_figure("stn-addition", None, tmp_path / "out", steps=3)

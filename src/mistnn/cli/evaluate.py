@@ -62,7 +62,7 @@ MEANINGS = {
     "outside_4": "the same of the fourth",
     "found": "detections in all images, those called background left out",
     "threshold": "the score from which boxes are counted",
-    "images": "scenes measured",
+    "images": "images measured",
     "objects": "objects in them",
 }
 WHOLE = ("images", "objects", "found")

@@ -227,5 +227,5 @@ def _report(result: FitResult, experiment: Experiment, out: Path) -> int:
         if name in result.metrics
     ]
     if shown:
-        print(f"On validation scenes: {', '.join(shown)}. `mist evaluate {out}` measures it on test scenes.")
+        print(f"On validation images: {', '.join(shown)}. `mist evaluate {out}` measures it on test images.")
     return 0

@@ -65,7 +65,8 @@ class Predictor:
         model = load_model(name_or_folder).to(device)
         if not isinstance(model, Detector | WholeImageModel):
             raise MistError(
-                f"{name_or_folder} holds a {type(model).__name__}, which finds no objects: give another model"
+                f"{name_or_folder} holds a {type(model).__name__}, which finds no objects: give a model that does "
+                "(`mist evaluate` measures this one)"
             )
         return cls(model)
 

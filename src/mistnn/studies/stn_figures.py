@@ -82,7 +82,10 @@ def figure_addition(model: str | Path | None = None, seed: int | None = None, ro
         raise MistError("stn-addition shows a trained network: give --model RUN, a run of stn-2xfcn-tps-addition")
     network, data = load_model(model), restore(model).data
     if not isinstance(network, StnClassifier) or not isinstance(data, DistortedConfig) or network.transformers is None:
-        raise MistError(f"{model} has no spatial transformer to show: give a run of a preset such as stn-2xfcn-...")
+        raise MistError(
+            f"stn-addition shows spatial transformers on distorted digits, and {model} has none: give a run of a preset "
+            "such as stn-2xfcn-tps-addition"
+        )
     data = dataclasses.replace(data, root=root, seed=data.seed if seed is None else seed)
     batch = DistortedDigits(data, "test", EXAMPLES).batch(range(EXAMPLES))
     with torch.inference_mode():
