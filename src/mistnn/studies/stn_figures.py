@@ -83,8 +83,8 @@ def figure_addition(model: str | Path | None = None, seed: int | None = None, ro
     network, data = load_model(model), restore(model).data
     if not isinstance(network, StnClassifier) or not isinstance(data, DistortedConfig) or network.transformers is None:
         raise MistError(
-            f"stn-addition shows spatial transformers on distorted digits, and {model} has none: give a run of a preset "
-            "such as stn-2xfcn-tps-addition"
+            f"stn-addition shows spatial transformers on distorted digits, and {model} has none: give a run of a "
+            "preset such as stn-2xfcn-tps-addition"
         )
     data = dataclasses.replace(data, root=root, seed=data.seed if seed is None else seed)
     batch = DistortedDigits(data, "test", EXAMPLES).batch(range(EXAMPLES))
