@@ -200,10 +200,8 @@ def train(
     if observe is not None and not resume:
         observe(0, step.model)
 
-    if isinstance(step.model, Classifier) and not goes_on and on_note is not None:
-        on_note(f"the network has {count_parameters(step.model):,} learnable parameters")
-    if isinstance(step.model, NaturalMist | NaturalXie20 | BirdClassifier) and not goes_on and on_note is not None:
-        natural_evaluation.note_random_backbone(experiment.model, experiment.start_from, on_note)
+    if not goes_on and on_note is not None:
+        _note_network(step.model, experiment, on_note)
     watch = _watch(experiment, on_note if on_note is not None else lambda note: None)
 
     def log(iteration: int, values: dict[str, float]) -> None:
@@ -239,6 +237,13 @@ def train(
     if reads_folder(experiment) and not result.interrupted:
         _store_threshold(out, experiment)
     return result
+
+
+def _note_network(model: nn.Module, experiment: Experiment, say: Callable[[str], None]) -> None:
+    if isinstance(model, Classifier):
+        say(f"the network has {count_parameters(model):,} learnable parameters")
+    if isinstance(model, NaturalMist | NaturalXie20 | BirdClassifier):
+        natural_evaluation.note_random_backbone(experiment.model, experiment.start_from, say)
 
 
 def reads_folder(experiment: Experiment) -> bool:
