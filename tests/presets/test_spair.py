@@ -52,12 +52,17 @@ def test_it_is_measured_without_being_told_how_many_there_are(run: Path) -> None
     assert metrics["images"] == 20
 
 
-def test_files_are_predicted_by_its_own_count(run: Path, tmp_path: Path) -> None:
+def test_files_are_predicted_by_its_own_count(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
     random = np.random.default_rng(0)
     for name, size in (("a.png", (48, 60)), ("b.png", (24, 24)), ("c.png", (50, 48))):
         Image.fromarray(random.integers(0, 255, size, dtype=np.uint8)).save(folder / name)
+    assert main(["predict", str(run), str(folder), "--out", str(tmp_path / "said")]) == 1
+    assert [line.split(":")[1].strip() for line in capsys.readouterr().err.splitlines()] == [
+        "skipped c.png",
+        "1 image skipped",
+    ]
     predictor = Predictor.from_pretrained(run)
     summary = predict_folder(predictor, [folder], tmp_path / "out")
     assert summary.images == 2 and [one.file for one in summary.skipped] == ["c.png"]
