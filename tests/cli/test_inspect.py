@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -8,8 +9,11 @@ import pytest
 from PIL import Image
 
 from mistnn.cli.main import main
+from mistnn.inference import Predictor
+from mistnn.models.air import Air, AirConfig
+from mistnn.models.spair import Spair, SpairConfig
 from mistnn.studies import estimate
-from mistnn.studies.inspection import inspect_folder
+from mistnn.studies.inspection import describe_fit, inspect_folder
 from tests.cli.runs import only_line
 from tests.data.folders import make_folder
 
@@ -50,6 +54,37 @@ def test_report_and_sheet(folder: Path, tmp_path: Path, capsys: Captured, monkey
     assert "again.png" in capsys.readouterr().out
     with Image.open("again.png") as sheet:
         assert sheet.convert("RGB").tobytes() == first
+
+
+def test_a_model_and_its_slots(folder: Path, capsys: Captured) -> None:
+    """Scenes of one to three digits in 96 x 96 pixels."""
+    found = inspect_folder(folder)
+    counts = [sum(image.counts or ()) for image in found.folder.images]
+
+    def said(model: Air | Spair) -> list[str]:
+        return describe_fit(found, Predictor(model))
+
+    small = SpairConfig(width=4, hidden=(4,), encoder=(4,), decoder=(4,), features=4, attributes=2)
+    assert said(Spair(small)) == ["model        can take all 20 images, and has slots for all objects known"]
+    (line,) = said(Spair(dataclasses.replace(small, strides=(4, 4, 4))))
+    assert "can't take 20 of 20 images: 000.png has 96 x 96 pixels and is not made of cells of 64 x 64" in line
+    (line,) = said(Air(AirConfig(canvas=96, k=2)))
+    assert f"more objects than slots in {counts.count(3)} of 20 images" in line and counts.count(3) > 0
+    assert "holds 3, and in an image of its size this model finds at most 2" in line
+    assert main(["inspect", str(folder), "--out", "x.png", "--model", "no-such-run"]) == 2
+    assert "no-such-run" in capsys.readouterr().err and not Path("x.png").exists()
+
+
+def test_a_model_is_asked_with_the_number_that_is_told(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = make_folder(tmp_path / "own", 2)
+    (root / "counts.csv").unlink()
+    found = inspect_folder(root, k=3)
+    assert "holds 3, and" in describe_fit(found, Predictor(Air(AirConfig(canvas=96, k=2))))[0]
+    assert main(["inspect", str(root), "--no-estimate", "--k", "3", "--model", "mist-mnist-3"]) == 0
+    assert "model        can take all 2 images" in capsys.readouterr().out
 
 
 def test_only_images(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:

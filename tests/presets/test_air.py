@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 from pathlib import Path
@@ -9,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from mistnn.cli.evaluate import MEANINGS
+from mistnn.cli.main import main
 from mistnn.data import GaborConfig, ScatterConfig, ScenesConfig
 from mistnn.errors import MistError
 from mistnn.inference import Predictor
@@ -37,7 +41,7 @@ def test_trained_stored_measured_and_predicted_with(experiment: Experiment, tmp_
     assert result.steps == 2
     assert restore(tmp_path / "run") == experiment
     measured = evaluate_stored(tmp_path / "run", 6, split="validation")
-    assert measured == pytest.approx(result.metrics)
+    assert measured == pytest.approx(result.metrics) and set(measured) <= set(MEANINGS)
     told = isinstance(experiment.model, AirConfig) and experiment.model.given
     assert ("count_accuracy" in measured) == (not told) and measured["images"] == 6
     assert ("rmse" in measured) == isinstance(experiment.model, AirConfig)
@@ -51,6 +55,45 @@ def test_trained_stored_measured_and_predicted_with(experiment: Experiment, tmp_
         assert len(predictor.predict(image).boxes) <= 200
     if predictor.reconstructs:
         assert predictor.reconstruct(image[None], [found]).shape == (1, 1, 24, 24)
+
+
+@pytest.mark.parametrize("experiment", [TINY, TOLD, CONNCOMP], ids=["air", "told", "conncomp"])
+def test_what_predict_says_and_writes(
+    experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who must be told the number says so where it isn't; who counts says nothing of the kind."""
+    train(experiment, tmp_path / "run")
+    folder, out = tmp_path / "images", tmp_path / "out"
+    folder.mkdir()
+    samples = open_data(DATA, "test", 3)
+    for index in range(3):
+        pixels = (samples[index].image[0].numpy() * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+    capsys.readouterr()
+    assert main(["predict", str(tmp_path / "run"), str(folder), "--out", str(out), "--coco"]) == 0
+    told = isinstance(experiment.model, AirConfig) and experiment.model.given
+    said = capsys.readouterr().err
+    assert ("must be told how many objects an image holds, so it finds K = 2 in every" in said) == told
+    assert bool(said) == told
+    counts = [int(row["count"]) for row in csv.DictReader((out / "counts.csv").read_text().splitlines())]
+    boxes = [row["file"] for row in csv.DictReader((out / "detections.csv").read_text().splitlines())]
+    assert len(counts) == 3 and sum(counts) == len(boxes)
+    predictor = Predictor.from_pretrained(tmp_path / "run")
+    itself = [len(predictor.predict(folder / f"{index}.png").boxes) for index in range(3)]
+    assert counts == itself and (not told or counts == [2] * 3)
+    assert {path.name for path in (out / "overlays").iterdir()} == {"0.png", "1.png", "2.png"}
+    assert (out / "reconstructions").exists() == isinstance(experiment.model, AirConfig)
+    content = json.loads((out / "detections.json").read_text())
+    assert [content["images"][one["image_id"] - 1]["file_name"] for one in content["annotations"]] == boxes
+
+
+def test_components_of_an_image_of_few_pixels() -> None:
+    """No number is sought, so there need be no room for one."""
+    predictor = Predictor(ConnComp(ConnCompConfig()))
+    assert len(predictor.predict(torch.eye(5)[None]).boxes) == 5, "corners don't join"
+    assert len(predictor.predict(torch.eye(5)[None], k=3).boxes) == 3
+    with pytest.raises(MistError, match="room for 13 objects"):
+        predictor.predict(torch.eye(5)[None], k=14)
 
 
 def test_a_resumed_search_is_the_uninterrupted_one(tmp_path: Path) -> None:

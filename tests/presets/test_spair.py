@@ -52,12 +52,17 @@ def test_it_is_measured_without_being_told_how_many_there_are(run: Path) -> None
     assert metrics["images"] == 20
 
 
-def test_files_are_predicted_by_its_own_count(run: Path, tmp_path: Path) -> None:
+def test_files_are_predicted_by_its_own_count(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
     random = np.random.default_rng(0)
     for name, size in (("a.png", (48, 60)), ("b.png", (24, 24)), ("c.png", (50, 48))):
         Image.fromarray(random.integers(0, 255, size, dtype=np.uint8)).save(folder / name)
+    assert main(["predict", str(run), str(folder), "--out", str(tmp_path / "said")]) == 1
+    assert [line.split(":")[1].strip() for line in capsys.readouterr().err.splitlines()] == [
+        "skipped c.png",
+        "1 image skipped",
+    ]
     predictor = Predictor.from_pretrained(run)
     summary = predict_folder(predictor, [folder], tmp_path / "out")
     assert summary.images == 2 and [one.file for one in summary.skipped] == ["c.png"]
@@ -94,8 +99,11 @@ def test_crops_train_a_network_for_whole_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (ScatterConfig(source="embedded", canvas=50), "50 x 50 pixels is not made of cells of 12 x 12"),
-        (ScatterConfig(source="embedded", canvas=84, crop=40), "40 x 40 pixels is not made of cells"),
+        (
+            ScatterConfig(source="embedded", canvas=50),
+            "data.canvas=50.* not made of cells of 12 x 12.*a multiple of 12",
+        ),
+        (ScatterConfig(source="embedded", canvas=84, crop=40), "data.crop=40.* not made of cells of 12"),
         (
             ScatterConfig(source="embedded", canvas=24, side=4, counts=(5,)),
             "5 objects.* one a cell, 4 in 24",
@@ -111,6 +119,24 @@ def test_a_mistaken_s_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["train", "spair-5", "--step.s", "1.5", "--out", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
     assert "step.s=1.5 must lie between 0 and 1" in error and len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("preset", ["spair-5", "conncomp-5"])
+def test_no_number_is_trained_with_where_none_is_told(
+    preset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", preset, "--k", "3", "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert f"{preset} says itself how many" in error and len(error.strip().splitlines()) == 1
+
+
+def test_images_without_objects_train_and_are_measured(tmp_path: Path) -> None:
+    result = train(
+        dataclasses.replace(TINY, data=dataclasses.replace(TINY.data, counts=(0,)), evaluation_images=3),
+        tmp_path / "run",
+    )
+    assert result.metrics["objects"] == 0 and "ap" not in result.metrics
+    assert result.metrics["count_error"] == result.metrics["count_bias"] >= 0
 
 
 def test_a_collapse_is_said_once() -> None:

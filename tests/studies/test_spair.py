@@ -61,8 +61,12 @@ def test_a_curve_has_a_value_for_each_number(run: Path) -> None:
     assert isinstance(network, Spair) and isinstance(data, ScatterConfig) and is_transfer(data)
     four = ScatterConfig(source="embedded", canvas=60, crop=48, counts=(4,))
     assert curve["count_error_4"] == evaluate(network, four, "test", 3)["count_error"]
-    figure = draw_transfer(curve, "trained on 2 to 3")
-    assert [axes.get_xlabel() for axes in figure.axes] == ["digits in the image"] * 2
+    figure = draw_transfer(curve, (2, 3))
+    for axes in figure.axes:
+        assert axes.get_xlabel() == "digits (shaded: in training images)"
+        ground = axes.patches[0].get_extents().transformed(axes.transData.inverted())
+        assert ground.intervalx.tolist() == pytest.approx([1.5, 3.5])
+    assert figure.axes[0].get_ylim()[0] == 0
     assert figure.axes[0].lines[0].get_xdata().tolist() == [1, 2, 3, 4]
     assert figure.axes[1].lines[0].get_ydata().tolist() == [curve[f"ap50_{number}"] for number in range(1, 5)]
 

@@ -48,6 +48,8 @@ MEANINGS = {
     "rmse_mean": "the same of the mean image, for comparison",
     "r2": "share of what varies in the images that is explained: 1 - (rmse / rmse_mean) squared",
     "count_error": "how far the number of objects is off, mean over images, where K is not told",
+    "count_accuracy": "share of the images whose number of objects is right",
+    "count_bias": "objects found minus true ones, mean over images: above 0 are too many, below too few",
     "count_error_mean": "the same of guessing the mean number of the training images, for comparison",
     "presence": "share of images and classes of which it is said rightly whether the class is there",
     "presence_guess": "the same of always saying what is true of most training images, for comparison",

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from mistnn.cli.parsing import Folder, OptionalFolder, OptionalNumber, parse, renamed
+from mistnn.cli.parsing import Folder, OptionalFolder, OptionalModel, OptionalNumber, parse, renamed
 from mistnn.errors import MistError
 
 DESCRIPTION = """\
@@ -58,7 +58,7 @@ class Figure:
     """
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
-    model: Annotated[str | None, tyro.conf.arg(metavar="MODEL", help_behavior_hint="")] = None
+    model: OptionalModel = None
     out: Folder = Path("figures")
     seed: OptionalNumber = None
     steps: OptionalNumber = None

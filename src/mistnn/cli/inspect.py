@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from mistnn.cli.parsing import OptionalFile, OptionalNumber, parse
+from mistnn.cli.parsing import OptionalFile, OptionalModel, OptionalNumber, parse
 from mistnn.cli.screen import progress_bar
 from mistnn.errors import MistError
 
@@ -37,12 +37,15 @@ class Inspect:
         folder: of the images.
         out: the contact sheet, a PNG file; NAME-contact-sheet.png in the current folder if not given.
         k: how many objects an image holds, where the folder doesn't tell: for the size of the objects and the estimate.
+        model: a run folder, or the name of a shipped model: which images it can't take, and where it has fewer slots
+            than there are objects.
         estimate: take a few steps of `mist train my-folder` to tell how long it would take, and how much memory.
     """
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
     out: OptionalFile = None
     k: OptionalNumber = None
+    model: OptionalModel = None
     estimate: bool = True
 
     def __post_init__(self) -> None:
@@ -54,14 +57,19 @@ class Inspect:
 def run(arguments: Sequence[str]) -> int:
     """Prints what was found, and draws the contact sheet."""
     request = parse(Inspect, arguments, "mist inspect", DESCRIPTION)
-    from mistnn.studies.inspection import describe, inspect_folder, sheet_path, write_sheet
+    from mistnn.inference import Predictor
+    from mistnn.studies.inspection import describe, describe_fit, inspect_folder, sheet_path, write_sheet
 
+    predictor = None if request.model is None else Predictor.from_pretrained(request.model)
     path = sheet_path(request.folder, request.out)
     with progress_bar("looking") as progress:
         found = inspect_folder(request.folder, progress, request.k)
     if path is not None:
         write_sheet(found, path)
     print("\n".join(describe(found)))
+    if predictor is not None:
+        print()
+        print("\n".join(describe_fit(found, predictor)))
     if request.estimate:
         print()
         print("\n".join(_estimate(found)))

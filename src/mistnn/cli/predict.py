@@ -100,8 +100,9 @@ def run(arguments: Sequence[str]) -> int:
         print(f"mist: stopped after {_count(done, 'image')}; the same command with --resume goes on", file=sys.stderr)
         return INTERRUPTED
     if predictor.finds_k and request.k is None:
+        why = "must be told how many objects an image holds" if predictor.is_told else "was trained without counts"
         print(
-            f"mist: this model was trained without counts, so it finds K = {predictor.model.config.k} in every image: "
+            f"mist: this model {why}, so it finds K = {predictor.model.config.k} in every image: "
             "the numbers say nothing, the places do; --k sets another K",
             file=sys.stderr,
         )

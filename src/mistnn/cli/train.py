@@ -15,8 +15,9 @@ from mistnn.cli.main import INTERRUPTED
 from mistnn.cli.parsing import Folder, parse, renamed, takes
 from mistnn.errors import MistError
 from mistnn.models.air import AirStepConfig
-from mistnn.models.conncomp import ConnCompStepConfig
+from mistnn.models.conncomp import ConnCompConfig, ConnCompStepConfig
 from mistnn.models.rivals import Zha18StepConfig
+from mistnn.models.spair import SpairConfig
 from mistnn.presets import PRESETS, Experiment, find_preset, restore, train
 from mistnn.presets.my_folder import MY_FOLDER
 from mistnn.training import FitResult
@@ -94,6 +95,8 @@ def run(arguments: Sequence[str]) -> int:
     if name == MY_FOLDER.name and not helped:
         base, reasons = _planned(given, base)
         print("\n".join(f"mist: {reason}" for reason in reasons))
+    if takes(given, "--model.k") and isinstance(base.model, SpairConfig | ConnCompConfig) and not helped:
+        raise MistError(f"{name} says itself how many objects an image holds, so there is no --k to train it with")
     default = Train(base, Path("runs") / name)
     request = parse(Train, given, f"mist train {name}", f"{preset.summary}.\n\n{DESCRIPTION}", default)
     experiment = request.experiment

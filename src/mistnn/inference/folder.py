@@ -122,7 +122,7 @@ def predict_folder(
         tally = stage.record.tally
         if not stage.record.made:  # else it was stopped when only its results had to be moved
             _predict_into(stage, tally, predictor, files, k, overlays, progress, coco, keeps=report is not None)
-            most = predictor.model.config.k if k is None else k
+            most = predictor.sought(k)
             if tally.images == 0 and tally.room:
                 raise MistError(
                     f"--k is {most}, and this model finds at most {tally.room} objects in these images: give fewer"
@@ -150,7 +150,7 @@ def _predict_into(
     keeps: bool,
 ) -> None:
     record, classes = stage.record, predictor.model.class_names
-    most = predictor.model.config.k if k is None else k
+    most = predictor.sought(k)
     names = [file.name for file in files] if overlays else []
     drawings = overlay_names(names)
     rebuilds = overlay_names(names, (".png",)) if predictor.reconstructs else {}

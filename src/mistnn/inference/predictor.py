@@ -95,7 +95,7 @@ class Predictor:
             tensor = to_tensor(picture, self.model.config.channels)
         else:
             tensor = as_image_tensor(image, self.model.config.channels)
-        refusal = self.refusal(tensor.shape[-2], tensor.shape[-1], self.model.config.k if k is None else k)
+        refusal = self.refusal(tensor.shape[-2], tensor.shape[-1], self.sought(k))
         if refusal is not None:
             raise MistError(f"this image {refusal}")
         return self.predict_batch(tensor.unsqueeze(0), k)[0]
@@ -110,7 +110,7 @@ class Predictor:
             images: values in [0, 1], as many channels as the model has.
             k: how many, as in ``predict``.
         """
-        most = self.model.config.k if k is None else k
+        most = self.sought(k)
         zoom = 1.0
         images = images.to(self.device)
         if isinstance(self.model, PreparingModel):
@@ -129,6 +129,12 @@ class Predictor:
             Detections(one.boxes.cpu(), one.scores.cpu(), None if one.labels is None else one.labels.cpu())
             for one in found
         ]
+
+    def sought(self, k: int | None) -> int:
+        """How many objects an image must have room for: K as told, else the model's own, or 1 if it counts itself."""
+        if k is not None:
+            return k
+        return 1 if self.counts_itself else self.model.config.k
 
     def most(self, height: int, width: int) -> int:
         """How many objects can be found in an image of this size."""
@@ -163,9 +169,21 @@ class Predictor:
         return isinstance(model, Detector) and not model.tileable and self.most(height, width) > self.max_pixels
 
     @property
+    def counts_itself(self) -> bool:
+        """Whether it finds objects by drawing the image, and says itself how many there are."""
+        return isinstance(self.model, DrawingModel) and self.model.counts_itself
+
+    @property
     def finds_k(self) -> bool:
-        """Whether it was never told how many objects an image holds, only K, and so finds K in every one."""
-        return not self.model.class_names and not (isinstance(self.model, PreparingModel) and self.model.threshold)
+        """Whether it can't tell how many objects an image holds, and so finds K in every one."""
+        if self.counts_itself or self.model.class_names:
+            return False
+        return not (isinstance(self.model, PreparingModel) and self.model.threshold)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it was told in training how many objects each image holds, and must be told again."""
+        return isinstance(self.model, DrawingModel) and not self.model.counts_itself
 
     @property
     def reconstructs(self) -> bool:

@@ -119,8 +119,15 @@ def _check_generative(model: GenerativeConfig, data: ScenesConfig | ScatterConfi
         return
     if isinstance(model, ConnCompConfig):
         return
-    shown = data.crop if isinstance(data, ScatterConfig) and data.crop is not None else data.canvas
-    model.grid(shown, shown)
+    sides = {"canvas": data.canvas}
+    if isinstance(data, ScatterConfig) and data.crop is not None:
+        sides["crop"] = data.crop
+    for name, side in sides.items():
+        if side % model.cell:
+            raise MistError(
+                f"data.{name}={side}: an image of {side} x {side} pixels is not made of cells of {model.cell} x "
+                f"{model.cell}, as SPAIR needs it: give a multiple of {model.cell}"
+            )
     rows, columns = model.grid(data.canvas, data.canvas)
     if most > rows * columns:
         raise MistError(

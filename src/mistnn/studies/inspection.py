@@ -17,6 +17,7 @@ from mistnn.data.folder_images import evenly, measured_images, object_size_of
 from mistnn.data.images import UnreadableImage, open_image, to_tensor
 from mistnn.errors import MistError
 from mistnn.files import replace_file
+from mistnn.inference import Predictor
 from mistnn.records import Detections
 from mistnn.viz import draw_scenes, figure_to_png
 
@@ -118,6 +119,35 @@ def describe(found: Inspection) -> list[str]:
     if found.notes:
         lines += ["", "notes", *(f"  - {note}" for note in found.notes)]
     return lines
+
+
+def describe_fit(found: Inspection, predictor: Predictor) -> list[str]:
+    """What a model makes of the folder: which images it can't take, and which hold more objects than it has slots.
+
+    Args:
+        found: what the folder holds; ``told`` stands for the counts that aren't there.
+        predictor: of the model.
+    """
+    images = found.folder.images
+    refused, full = [], []
+    for image in images:
+        reason = predictor.refusal(image.height, image.width, 1)
+        objects = (found.told or 0) if image.counts is None else sum(image.counts)
+        if reason is not None:
+            refused.append(f"{image.name} {reason}")
+        elif objects > predictor.most(image.height, image.width):
+            full.append((objects, predictor.most(image.height, image.width), image.name))
+    lines = []
+    if refused:
+        lines.append(f"model        can't take {len(refused):,} of {len(images):,} images: {refused[0]}")
+    if full:
+        objects, slots, name = max(full)
+        lines.append(
+            f"model        more objects than slots in {len(full):,} of {len(images):,} images: {name} holds {objects}, "
+            f"and in an image of its size this model finds at most {slots}: cut such images into parts, or take "
+            "a model with more slots"
+        )
+    return lines or [f"model        can take all {len(images):,} images, and has slots for all objects known"]
 
 
 def _describe_class(index: int, name: str, folder: OwnFolder) -> list[str]:

@@ -60,21 +60,20 @@ def transfer_curve(
     return result
 
 
-def draw_transfer(curve: Mapping[str, float], title: str) -> Figure:
-    """Count error and AP at an overlap of .5 over the number of digits.
+def draw_transfer(curve: Mapping[str, float], trained: tuple[int, int]) -> Figure:
+    """Count error and AP at an overlap of .5 over the number of digits; those of training images are shaded.
 
     Args:
         curve: of ``transfer_curve``.
-        title: of the run.
+        trained: fewest and most digits of a training image, before a part of it was cut out.
     """
     numbers = [int(name.rpartition("_")[2]) for name in curve if name.startswith("count_error_")]
+    shaded = (trained[0] - 0.5, trained[1] + 0.5)
+    axis = "digits (shaded: in training images)"
+    errors, precision = ([curve[f"{name}_{number}"] for number in numbers] for name in MEASURED)
     plots = {
-        f"{title}: count error": Curve(
-            numbers, [curve[f"count_error_{number}"] for number in numbers], unit="objects", axis="digits in the image"
-        ),
-        "AP at IoU .5": Curve(
-            numbers, [curve[f"ap50_{number}"] for number in numbers], scale="fraction", axis="digits in the image"
-        ),
+        "Count error": Curve(numbers, errors, scale="amount", unit="objects", axis=axis, shaded=shaded),
+        "AP at IoU .5": Curve(numbers, precision, scale="fraction", axis=axis, shaded=shaded),
     }
     return draw_curves(plots, columns=2)
 
@@ -89,6 +88,6 @@ def figure_transfer(model: str | Path | None = None, seed: int | None = None, ro
     """
     if model is None:
         raise MistError("spair-transfer needs a run of SPAIR: train spair-transfer-15, and give --model RUN")
-    counts = restore(model).data
-    trained = f"trained on {min(counts.counts)} to {max(counts.counts)}" if isinstance(counts, ScatterConfig) else ""
-    return draw_transfer(transfer_curve(model, root, seed=seed), trained)
+    curve, data = transfer_curve(model, root, seed=seed), restore(model).data
+    assert isinstance(data, ScatterConfig)
+    return draw_transfer(curve, (min(data.counts), max(data.counts)))

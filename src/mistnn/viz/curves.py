@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Scale = Literal["linear", "fraction", "log"]
+Scale = Literal["linear", "amount", "fraction", "log"]
 
 SMOOTH_FROM = 60
 """Curves with at least so many points are drawn thin, with a running mean over 1/20 of the points on top."""
@@ -25,9 +25,10 @@ class Curve(NamedTuple):
     Attributes:
         steps: training steps, rising.
         values: one for each step; a value that is not finite leaves a hole.
-        scale: fraction fixes the axis to 0-1; log is for losses.
+        scale: fraction fixes the axis to 0-1; amount begins at 0; log is for losses.
         unit: label of the vertical axis.
         axis: label of the horizontal one.
+        shaded: a part of the horizontal axis with a ground of its own, both ends included; ``None`` for none.
     """
 
     steps: Sequence[float]
@@ -35,6 +36,7 @@ class Curve(NamedTuple):
     scale: Scale = "linear"
     unit: str = ""
     axis: str = "training step"
+    shaded: tuple[float, float] | None = None
 
 
 def draw_curves(
@@ -103,6 +105,10 @@ def draw_curve(axes: Axes, curve: Curve, theme: Theme) -> None:
     if curve.scale == "fraction":
         axes.set_ylim(-0.02, 1.02)
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+    if curve.scale == "amount":
+        axes.set_ylim(bottom=0)
+    if curve.shaded is not None:
+        axes.axvspan(*curve.shaded, facecolor=theme.line, alpha=0.12, edgecolor="none", zorder=0)
     axes.set_facecolor(theme.paper)
     axes.grid(True, color=theme.grid, linewidth=0.7)
     axes.set_axisbelow(True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 from torch import Tensor
@@ -135,9 +133,8 @@ def test_refusals() -> None:
         step(batch._replace(boxes=None), 0)
     with pytest.raises(MistError, match="holds an object"):
         step(Batch(torch.zeros(1, 1, 5, 5), None, [torch.zeros(0, 4)], None), 0)
-    for change in ({"channels": 2}, {"k": 0}):
-        with pytest.raises(MistError, match=f"model.{next(iter(change))}"):
-            dataclasses.replace(ConnCompConfig(), **change)
+    with pytest.raises(MistError, match="model.channels"):
+        ConnCompConfig(channels=2)
     with pytest.raises(MistError, match="step.low"):
         ConnCompStepConfig(low=2.0, high=1.0)
     with pytest.raises(MistError, match="step.values"):

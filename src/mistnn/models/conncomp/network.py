@@ -21,12 +21,10 @@ class ConnCompConfig:
 
     Attributes:
         channels: of the images, 1 or 3.
-        k: K, most components that are told of an image when no number is asked for, the largest first.
         background: "black", or "median", each image's own median colour.
     """
 
     channels: int = 1
-    k: int = 100
     background: Background = "black"
 
     def __post_init__(self) -> None:
@@ -37,8 +35,6 @@ class ConnCompConfig:
         """
         if self.channels not in (1, 3):
             raise MistError(f"model.channels={self.channels} must be 1 (grey) or 3 (colour)")
-        if self.k < 1:
-            raise MistError(f"model.k={self.k} must be 1 or more")
         if self.background not in get_args(Background):
             raise MistError(f"model.background={self.background!r} is unknown: use {', '.join(get_args(Background))}")
 
@@ -46,6 +42,11 @@ class ConnCompConfig:
     def class_names(self) -> tuple[str, ...]:
         """None: nothing is named."""
         return ()
+
+    @property
+    def k(self) -> int:
+        """The least number of objects that can be asked for: as many are found as there are components."""
+        return 1
 
     @property
     def given(self) -> bool:
