@@ -56,11 +56,12 @@ def test_gaussian_window(size):
         assert window[0, 0].item() == pytest.approx(2.718281828 ** -(1.5**2))
 
 
+@pytest.mark.parametrize("padding", [0, 3])
 @pytest.mark.parametrize("side", [9, 10, 24, 25])
-def test_a_pooled_convolution_gives_what_a_convolution_and_max_pooling_give(side: int) -> None:
+def test_a_pooled_convolution_gives_what_a_convolution_and_max_pooling_give(side: int, padding: int) -> None:
     torch.manual_seed(0)
-    pooled = PooledConvolution(2, 3, 7).double()
-    plain = nn.Sequential(nn.Conv2d(2, 3, 7), nn.MaxPool2d(2)).double()
+    pooled = PooledConvolution(2, 3, 7, padding).double()
+    plain = nn.Sequential(nn.Conv2d(2, 3, 7, padding=padding), nn.MaxPool2d(2)).double()
     plain[0].load_state_dict(pooled.state_dict())
     images = torch.randn(2, 2, side, side + 2, dtype=torch.float64, requires_grad=True)
     ours, theirs = pooled(images), plain(images)

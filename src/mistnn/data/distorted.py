@@ -15,6 +15,9 @@ lengths in pixels shrink with the frame.
   says where an output pixel reads: so the points are on the bent image, and the numbers, being symmetric, the same.
 * T: at a whole pixel anywhere, its frame wholly on the canvas; on a canvas of the frame's size, the digit as it is.
 * TC: at a whole pixel anywhere, its frame wholly on the canvas, among six pieces of 6 x 6 px of other digits.
+* Z (ours, for the encoder of co-localisation): zoomed. At a whole pixel anywhere on 84 px, half of the images with 16
+  pieces of 6 x 6 px of other digits; then a window of 28 to 84 px, all factors equally likely, which may cut off 3 px
+  of the digit's frame and is at any such place, is read at the size of the canvas.
 
 With two digits an image has two channels, a digit in each, distorted independently: MNIST addition.
 
@@ -38,7 +41,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -49,7 +52,7 @@ from mistnn.errors import MistError
 from mistnn.ops import transforms
 from mistnn.records import Batch, Sample
 
-Distortion = Literal["r", "rts", "p", "e", "t", "tc"]
+Distortion = Literal["r", "rts", "p", "e", "t", "tc", "z"]
 
 ROTATION = {"r": math.pi / 2, "rts": math.pi / 4}
 """The greatest angle."""
@@ -63,6 +66,10 @@ CONTROL_SIDE = 4
 """Control points along a side."""
 PIECES = 6
 """Pieces of clutter of TC."""
+ZOOMED_SIDE, ZOOMED_PIECES = 84, 16
+"""Side of the image that a window of Z is read from, in pixels, and pieces of clutter in half of them."""
+CUT_OFF = 3.0
+"""What a window of Z may cut off from a digit's frame, in pixels."""
 CLASSES = 10
 
 _CORNERS = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], dtype=np.float64)
@@ -75,7 +82,7 @@ class DistortedConfig:
     """Which distorted digits.
 
     Attributes:
-        distortion: "r", "rts", "p", "e", "t" or "tc", see the top of ``mistnn.data.distorted``.
+        distortion: "r", "rts", "p", "e", "t", "tc" or "z", see the top of ``mistnn.data.distorted``.
         canvas: side of the image, in pixels; the paper has 42 for RTS and 60 for TC.
         digits: 1, or 2 for addition: two channels, a digit in each.
         source: "mnist", or "embedded": scikit-learn's small digits, which need no download.
@@ -122,6 +129,8 @@ class Drawn(NamedTuple):
         controls: (n, 16, 2), what was added to the control points, in pixels, row by row.
         places: (n, 2), the frame's top left corner, in whole pixels.
         clutter: pieces of other digits.
+        windows: (n, 3), side and x and y of the centre of what is read, in pixels.
+        cluttered: (n,), whether an image of Z holds its clutter.
     """
 
     rows: Int64[np.ndarray, " n"]
@@ -132,6 +141,8 @@ class Drawn(NamedTuple):
     controls: Float64[np.ndarray, "n 16 2"] | None = None
     places: Int64[np.ndarray, "n 2"] | None = None
     clutter: Clutter | None = None
+    windows: Float64[np.ndarray, "n 3"] | None = None
+    cluttered: Bool[np.ndarray, " n"] | None = None
 
 
 class DistortedDigits(Dataset[Sample]):
@@ -161,7 +172,9 @@ class DistortedDigits(Dataset[Sample]):
         self._source: DigitSource = load_source(config.source, split, config.root)
         self._side = self._source.images.shape[-1]
         self._unit = self._side / DIGIT_SIDE
-        check_room(config.canvas, math.ceil(SCALE.get(config.distortion, (1.0, 1.0))[1] * self._side))
+        self._whole = round(ZOOMED_SIDE * self._unit)
+        if config.distortion != "z":
+            check_room(config.canvas, math.ceil(SCALE.get(config.distortion, (1.0, 1.0))[1] * self._side))
         self._random = CounterRandom(config.seed, get_args(Split).index(split))
         self._digits = torch.from_numpy(self._source.images.copy())
         self._plate: Tensor | None = None
@@ -201,7 +214,7 @@ class DistortedDigits(Dataset[Sample]):
         canvas, digits = self.config.canvas, self.config.digits
         counts = torch.nn.functional.one_hot(labels, CLASSES).view(-1, digits, CLASSES).sum(1)
         images = images.view(-1, digits, canvas, canvas)
-        if drawn.places is None or digits > 1:
+        if drawn.places is None or drawn.windows is not None or digits > 1:
             return Batch(images, counts)
         middle = torch.from_numpy(drawn.places).to(torch.float32) + self._side / 2
         boxes = torch.cat((middle, torch.full_like(middle, self._side)), dim=1)
@@ -222,6 +235,8 @@ class DistortedDigits(Dataset[Sample]):
         rows = random.integers(each, 0, 1, len(self._source.images))[:, 0]
         if self.split != "train":
             rows[:: config.digits] = wanted % len(self._source.images)
+        if config.distortion == "z":
+            return self._drawn_windows(each, rows)
         if config.distortion in ("t", "tc"):
             places = draw_places(random, each, _GEOMETRY, config.canvas, side)
             if config.distortion == "t":
@@ -247,6 +262,8 @@ class DistortedDigits(Dataset[Sample]):
     def render(self, drawn: Drawn) -> Tensor:
         """The pictures of single digits, (n, canvas, canvas) in [0, 1]."""
         canvas = self.config.canvas
+        if drawn.windows is not None:
+            return self._read_windows(drawn)
         if drawn.places is not None:
             return torch.from_numpy(compose(self._source.images, drawn.rows, drawn.places, canvas, drawn.clutter))
         frames = self._digits[torch.from_numpy(drawn.rows)].to(torch.float32).div_(255)[:, None]
@@ -261,6 +278,33 @@ class DistortedDigits(Dataset[Sample]):
             bent = torch.from_numpy(moved).to(torch.float32).transpose(1, 2).reshape(-1, CONTROL_SIDE**2) @ self._plate
             grid = grid + bent.view(-1, 2, canvas, canvas).permute(0, 2, 3, 1)
         return transforms.sample(frames, grid)[:, 0]
+
+    def _drawn_windows(self, each: np.ndarray, rows: np.ndarray) -> Drawn:
+        """Draws images of Z."""
+        random, side, whole = self._random, self._side, self._whole
+        places = draw_places(random, each, _GEOMETRY, whole, side)
+        clutter = draw_clutter(random, each, rows, _GEOMETRY + 6, ZOOMED_PIECES, whole, side, len(self._source.images))
+        factor, coin, *place = random.uniform(each, _GEOMETRY + 2, 4).T
+        sides = side * (whole / side) ** factor
+        slack = (sides - side)[:, None] / 2 + CUT_OFF * self._unit
+        centres = places + side / 2 + (2 * np.stack(place, axis=1) - 1) * slack
+        windows = np.concatenate((sides[:, None], centres), axis=1)
+        return Drawn(rows, places=places, clutter=clutter, windows=windows, cluttered=coin < 0.5)
+
+    def _read_windows(self, drawn: Drawn) -> Tensor:
+        """The pictures of Z, (n, canvas, canvas) in [0, 1]."""
+        assert drawn.places is not None and drawn.clutter is not None
+        assert drawn.windows is not None and drawn.cluttered is not None
+        images = np.empty((len(drawn.rows), self._whole, self._whole), dtype=np.float32)
+        for some, clutter in (
+            (drawn.cluttered, Clutter(*(part[drawn.cluttered] for part in drawn.clutter))),
+            (~drawn.cluttered, None),
+        ):
+            images[some] = compose(self._source.images, drawn.rows[some], drawn.places[some], self._whole, clutter)
+        half = self._whole / 2
+        windows = torch.from_numpy((drawn.windows - (0, half, half)) / (2 * half, half, half)).to(torch.float32)
+        grid = transforms.attention_grid(windows, self.config.canvas, self.config.canvas)
+        return transforms.sample(torch.from_numpy(images)[:, None], grid)[:, 0]
 
     def _affine(self, drawn: Drawn) -> Tensor:
         """Where the canvas reads a digit's frame, both from -1 to 1: turned back, moved back and enlarged back."""

@@ -58,7 +58,7 @@ def gaussian_window(size: int, std: float) -> Tensor:
 
 
 class PooledConvolution(nn.Conv2d):
-    """A convolution of stride 1 without padding, and the largest of each 2 x 2 of its results.
+    """A convolution of stride 1, and the largest of each 2 x 2 of its results.
 
     The parameters are those of ``nn.Conv2d``, the results those of ``nn.MaxPool2d(2)`` after it, apart from rounding.
     A convolution of an image with one channel is slow on CPUs,
@@ -69,16 +69,21 @@ class PooledConvolution(nn.Conv2d):
         inputs: channels of the input.
         outputs: filters.
         kernel: odd side of a filter, in pixels.
+        padding: zeros beyond each border, in pixels.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, padding: int = 0) -> None:
         if kernel % 2 == 0:
             raise ValueError(f"kernel={kernel} is even: a filter's side must be odd")
-        super().__init__(inputs, outputs, kernel)
+        super().__init__(inputs, outputs, kernel, padding=padding)
 
     def forward(self, input: Tensor) -> Tensor:  # the name in torch
-        """(batch, inputs, height, width) to (batch, outputs, (height - kernel + 1) // 2, (width - kernel + 1) // 2)."""
-        kernel = self.kernel_size[0]
+        """(batch, inputs, height, width) to (batch, outputs, rows, columns).
+
+        Convention: rows = (height + 2 padding - kernel + 1) // 2, and the same for columns.
+        """
+        kernel, border = self.kernel_size[0], int(self.padding[0])
+        input = F.pad(input, (border,) * 4) if border else input
         height, width = ((side - kernel + 1) // 2 * 2 + kernel - 1 for side in input.shape[2:])
         filters = torch.cat(
             [F.pad(self.weight, (right, 1 - right, down, 1 - down)) for down in (0, 1) for right in (0, 1)]

@@ -149,7 +149,7 @@ def build(experiment: Experiment, resume: bool = False) -> SceneStep:
     if isinstance(model, BirdClassifier) and experiment.start_from is None and not resume:
         model.load_pretrained()
     if isinstance(model, Colocaliser) and not resume:
-        load_encoder(model, experiment.data, experiment.start_from)
+        load_encoder(model, experiment.start_from)
     elif experiment.start_from is not None and not resume:  # a resumed run has its own weights
         wanted, found = model.state_dict(), load_model(experiment.start_from).state_dict()
         if {name: value.shape for name, value in wanted.items()} != {

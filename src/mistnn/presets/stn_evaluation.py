@@ -11,7 +11,6 @@ from mistnn.data import (
     CubConfig,
     CubImages,
     DistortedConfig,
-    DistortedDigits,
     NumberCropsConfig,
     Split,
 )
@@ -86,12 +85,11 @@ def check_colocaliser(model: ModelConfig, data: DataConfig) -> None:
         raise MistError(f"model.side={model.side}, but data.canvas={data.canvas}: make them equal")
 
 
-def load_encoder(model: Colocaliser, data: DataConfig, start_from: str | None) -> None:
-    """Gives a localiser the encoder that teaches it, a classifier's weights, and how long its descriptors are.
+def load_encoder(model: Colocaliser, start_from: str | None) -> None:
+    """Gives a localiser the encoder that teaches it, a classifier's weights.
 
     Args:
         model: the localiser.
-        data: of its training; tells where digits lie.
         start_from: the classifier.
 
     Raises:
@@ -106,9 +104,6 @@ def load_encoder(model: Colocaliser, data: DataConfig, start_from: str | None) -
     if not isinstance(found, StnClassifier) or found.config != model.config.encoder:
         raise MistError(f"--start-from {start_from} is not the encoder of model.encoder.*: give a run of {ENCODER}")
     model.encoder.load_state_dict(found.state_dict())
-    assert isinstance(data, CommonObjectConfig)
-    whole = DistortedConfig("t", found.config.side, source=data.source, root=data.root)
-    model.measure(DistortedDigits(whole, "validation", BATCH).batch(range(BATCH)).images)
 
 
 def evaluate_classifier(

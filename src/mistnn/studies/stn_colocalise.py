@@ -13,8 +13,8 @@ from mistnn.presets.systems import at_root
 from mistnn.training.runfolder import CONFIG
 from mistnn.weights.store import WEIGHTS_FILE
 
-TRIES = 10
-"""How often a localiser begins. Two openings of three settle where there is nothing; their own loss tells."""
+TRIES = 3
+"""How often a localiser begins: some settle where there is nothing, or find it late; their own loss tells."""
 TRIED = f"The best of {TRIES} openings by its own loss."
 LAST = 2
 """Lines of the log whose mean loss is compared: 20 iterations."""
@@ -35,7 +35,7 @@ def best_of_tries(experiment: Experiment, out: Path, say: Callable[[str], None])
         KeyboardInterrupt: if one was stopped.
     """
     assert isinstance(experiment.step, ColocaliseStepConfig)
-    losses, opening = dict[int, float](), max(1, experiment.step.opening)
+    losses, opening = dict[int, float](), opened(experiment.step)
     for place in range(TRIES):
         folder = _folder(out, place)
         if not (folder / WEIGHTS_FILE).exists():
@@ -46,6 +46,11 @@ def best_of_tries(experiment: Experiment, out: Path, say: Callable[[str], None])
     best = min(losses, key=lambda place: losses[place])
     _train(experiment, best, experiment.train.steps, _folder(out, best))
     return _folder(out, best)
+
+
+def opened(step: ColocaliseStepConfig) -> int:
+    """After how many iterations tries are compared: when the windows have closed in by two fifths."""
+    return max(1, step.opening + step.closing * 2 // 5)
 
 
 def _folder(out: Path, place: int) -> Path:

@@ -9,7 +9,6 @@ from torch import nn
 from mistnn.data import CommonObjectConfig, CommonObjects
 from mistnn.errors import MistError
 from mistnn.models.stn import Colocaliser, ColocaliserConfig, ColocaliseStep, ColocaliseStepConfig, StnConfig
-from mistnn.models.stn.colocalise import reach
 from mistnn.ops.losses import common_object_loss
 from mistnn.records import Batch
 
@@ -64,33 +63,56 @@ def test_the_papers_localisation_network() -> None:
     assert shapes == [(8, 1, 9, 9), (8, 8 * 42 * 42), (8, 8), (3, 8)]
 
 
-def test_windows_start_in_the_middle_and_have_bounds() -> None:
-    model = build().eval()
-    born = model(images()).parameters[:, 0]
-    torch.testing.assert_close(born, torch.tensor([[0.8, 0.0, 0.0]]).expand(6, 3), atol=1e-5, rtol=0)
+def test_windows_are_of_one_size_at_birth_and_have_bounds() -> None:
+    model = build()
+    born = model(images(40)).parameters[:, 0]
+    torch.testing.assert_close(born[:, 0], torch.full((40,), 0.83), atol=1e-5, rtol=0)
     for part in model.transformer.localisation.parameters():
         nn.init.normal_(part, std=2.0)
-    for bound, inside in ((0.9, False), (0.42, True)):
+    for bound in (0.9, 0.4):
         model.window.bound.fill_(bound)
         warp = model(images(40))
         scale, place = warp.parameters[:, 0, 0], warp.parameters[:, 0, 1:]
-        assert scale.min() >= 0.28 - 1e-6 and scale.max() <= bound + 1e-6 and scale.std() > 0.01
-        assert (place.abs().amax(1) <= reach(scale) + 1e-6).all()
-        assert not inside or float(warp.outside.max()) == 0
+        assert scale.min() >= 0.33 - 1e-6 and scale.max() <= bound + 1e-6 and scale.std() > 0.01
+        assert (place.abs().amax(1) <= 1 - scale + 1e-6).all() and float(warp.outside.max()) == 0
 
 
-def test_the_window_is_held_then_closes_in() -> None:
+def test_places_are_spread_as_those_of_random_crops() -> None:
+    """In training by the batch's own mean and spread, in eval by running ones, which settle on request."""
+    model = build()
+    for _ in range(60):
+        places = model(images(40)).parameters[:, 0, 1:]
+    room = 1 - 0.83
+    assert places.mean(0).abs().max() < 0.2 * room, "but for what the border stops"
+    torch.testing.assert_close(places.std(0), torch.full((2,), room / 3**0.5), atol=0.2 * room, rtol=0)
+    model.eval()
+    torch.testing.assert_close(model(images(40)).parameters[:, 0, 1:], places, atol=0.02 * room, rtol=0)
+    before = model.window.mean.clone()
+    model(images(9))
+    assert torch.equal(model.window.mean, before), "eval changes nothing"
+    model.train()
+    model.window.settled = True
+    model(images(9))
+    assert torch.equal(model.window.mean, before)
+    model.window.settled = False
+    model(images(9))
+    assert not torch.equal(model.window.mean, before)
+
+
+def test_the_window_closes_in_and_then_learns_its_size() -> None:
     step = ColocaliseStep(build(), ColocaliseStepConfig(opening=3, closing=4, margin=10.0))
-    batch, window, seen = images_batch(), step.model.window, list[tuple[bool, float, float]]()
+    batch, window, seen = images_batch(), step.model.window, list[tuple[bool, bool, float, float]]()
     for iteration in range(9):
         logged = step(batch, iteration)
-        seen.append((window.fixed, float(window.bound), float(logged["window"])))
-    first = 0.28 + 0.52 / 0.78
+        seen.append((window.fixed, window.settled, float(window.bound), float(logged["window"])))
+    first, last = 0.33 + 0.5 / 0.78, 0.33 + 0.07 / 0.78
     shares = [0, 0, 0, 0, 0.25, 0.5, 0.75, 1, 1]
-    assert [bound for _, bound, _ in seen] == pytest.approx([first + (0.42 - first) * share for share in shares])
-    assert [fixed for fixed, _, _ in seen] == [True] * 3 + [False] * 6
-    assert [side for _, _, side in seen[:4]] == pytest.approx([0.8] * 4, abs=1e-5), "of one size until then"
-    assert seen[-1][2] <= 0.42
+    assert [bound for *_, bound, _ in seen] == pytest.approx([first + (last - first) * share for share in shares])
+    assert [fixed for fixed, *_ in seen] == [True] * 7 + [False] * 2
+    assert [settled for _, settled, *_ in seen] == [False] * 7 + [True] * 2
+    sizes = [0.83 - 0.43 * share for share in shares]
+    assert [side for *_, side in seen[:8]] == pytest.approx(sizes[:8], abs=1e-3), "of one size until then"
+    assert seen[-1][3] != pytest.approx(0.4, abs=1e-6)
 
 
 def images_batch() -> Batch:
@@ -99,6 +121,7 @@ def images_batch() -> Batch:
 
 def test_boxes_are_the_windows() -> None:
     model = build().eval()
+    model.window.bound.fill_(0.5)
     for part in model.window.parameters():
         nn.init.normal_(part, std=0.3)
     found, warp = model.explain(images(), 1), model(images())
@@ -119,13 +142,10 @@ def test_random_crops_lie_inside() -> None:
 
 def test_descriptors() -> None:
     model, crops = build().eval(), torch.rand(9, 1, 24, 24)
-    model.measure(crops)
     done = model.encoder(crops)
-    whole = torch.cat((done.hidden[0].flatten(1), done.hidden[1].flatten(1), done.logits), dim=1)
-    torch.testing.assert_close(model.describe(crops, opening=True), whole / whole.norm(dim=1, keepdim=True))
-    plain = model.describe(crops, opening=False)
-    assert float(plain.square().sum(1).mean()) == pytest.approx(1, rel=1e-4)
-    torch.testing.assert_close(plain / plain[0].norm(), whole / whole[0].norm())
+    parts = [done.hidden[0].flatten(1), done.hidden[1].flatten(1), done.logits]
+    whole = torch.cat([part / part.norm(dim=1, keepdim=True) for part in parts], dim=1)
+    torch.testing.assert_close(model.describe(crops), whole)
 
 
 @pytest.mark.parametrize("opening", [0, 100])
@@ -134,11 +154,30 @@ def test_only_the_localiser_learns(opening: int) -> None:
     before = {name: value.clone() for name, value in step.model.state_dict().items()}
     batch = images_batch()
     logged = [step(batch, iteration) for iteration in range(3)]
-    assert set(logged[0]) == {"loss", "window"} and logged[0]["window"] == pytest.approx(0.8)
+    assert set(logged[0]) == {"loss", "window"} and float(logged[0]["window"]) == pytest.approx(0.83)
     changed = {name for name, value in step.model.state_dict().items() if not torch.equal(value, before[name])}
-    learnt = {name for name, _ in step.model.transformer.named_parameters()}
-    assert changed - {"transformer.localisation.bound"} == {f"transformer.{name}" for name in learnt}
+    learnt = {f"transformer.{name}" for name, _ in step.model.transformer.named_parameters()}
+    running = {f"transformer.localisation.{name}" for name in ("bound", "mean", "spread")}
+    assert changed - running == learnt
     assert all(part.grad is None for part in step.model.encoder.parameters())
+
+
+def test_it_finds_squares_that_all_images_share() -> None:
+    """The whole, small: bright squares of one size on black, told by an encoder that nobody trained."""
+    generator = torch.Generator().manual_seed(0)
+    places = torch.randint(0, 19, (40, 2), generator=generator)
+    pictures = torch.zeros(40, 1, 30, 30)
+    for picture, (x, y) in zip(pictures, places.tolist(), strict=True):
+        picture[0, y : y + 12, x : x + 12] = torch.linspace(0.3, 1, 12)[:, None] * torch.linspace(1, 0.4, 12)
+    model = build()
+    step = ColocaliseStep(model, ColocaliseStepConfig(opening=10, closing=60, decay_steps=120))
+    batch = Batch(pictures, None)
+    for iteration in range(120):
+        step(batch, iteration)
+    model.eval()
+    middles = torch.cat([found.boxes[:, :2] for found in model.explain(pictures, 1).detections])
+    together = torch.corrcoef(torch.cat((middles, places.float() + 6), dim=1).T)
+    assert float(together[0, 2]) > 0.8 and float(together[1, 3]) > 0.8
 
 
 @pytest.mark.plain

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mistnn.errors import MistError
-from mistnn.models.stn.network import StnClassifier, StnConfig
+from mistnn.models.stn.network import StnClassifier, StnConfig, start
+from mistnn.nn.blocks import PooledConvolution
 from mistnn.nn.schedule import check_rates, cosine_share
 from mistnn.nn.spatial_transformer import SpatialTransformer, TransformConfig, Warp
 from mistnn.ops import transforms
@@ -21,9 +22,10 @@ FILTERS, KERNEL, PADDING, UNITS = 8, 9, 4, 8
 calls it a network of 100,000: with 4 pixels of padding and a stride of 1 it has 114,000 (S003, section 1.2)."""
 START_SHARE = 0.78
 """Where between its bounds a window's size is at birth (ours)."""
-REACH = 0.5
-"""How far from the middle the middle of even a large window may be, as a share of half the image's side (ours): a digit
-at the border is to be framed as one in the middle, and what is beyond the border is black."""
+MEMORY = 0.9
+"""Share of the old in the running mean and spread of what the localisation network says of places (ours)."""
+CLIP, MOMENTUM = 1.0, 0.9
+"""Of the descent (ours): the largest norm of a gradient, which may be sixty times that at first."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,10 @@ class ColocaliserConfig:
         encoder: the CNN that tells digits apart; the transformer reads crops of its size.
         least: the smallest window, as a share of the image's side.
         most: the largest window in the end.
-        start: the window at birth, in the middle of the image.
+        start: the window at first.
 
-    The paper bounds nothing, and says neither where the window starts nor how large a random crop is. Unbounded, all
-    windows end in black: what is empty is alike. So a window begins large enough to hold something wherever it is, and
-    has bounds; see ``ColocaliseStepConfig``.
+    The paper bounds nothing, and says neither where the window starts nor how large a random crop is; see
+    ``ColocaliseStepConfig``.
 
     Raises:
         MistError: if a value is impossible; the message names it and the mend.
@@ -48,19 +49,19 @@ class ColocaliserConfig:
     """
 
     side: int = 84
-    encoder: StnConfig = field(default_factory=lambda: StnConfig("cnn", 32, side=28))
-    least: float = 0.28
-    most: float = 0.42
-    start: float = 0.8
+    encoder: StnConfig = field(default_factory=lambda: StnConfig("cnn", 32, side=60))
+    least: float = 0.33
+    most: float = 0.4
+    start: float = 0.83
 
     def __post_init__(self) -> None:
         """Refuses values that no localiser can have."""
         if self.side < KERNEL:
             raise MistError(f"model.side={self.side} is too small: give {KERNEL} px or more")
-        if not 0 < self.least < self.most <= self.start <= 1:
+        if not 0 < self.least < self.most <= self.start < 1:
             raise MistError(
                 f"model.least={self.least}, model.most={self.most} and model.start={self.start} must be shares of the "
-                "image's side, the least below the others and the start not below the most"
+                "image's side below 1, the least below the others and the start not below the most"
             )
         if self.encoder.network != "cnn" or self.encoder.transformers or self.encoder.channels != 1:
             raise MistError("model.encoder must be a plain CNN on grey images: give network cnn, no transformers")
@@ -86,55 +87,68 @@ def widest(config: ColocaliserConfig) -> float:
     return config.least + (config.start - config.least) / START_SHARE
 
 
-def reach(scale: Tensor) -> Tensor:
-    """How far from the middle of the image the middle of a window may be, for a window's share of its side."""
-    return (1 - scale).clamp(min=REACH)
-
-
 class BoundedWindow(nn.Module):
-    """The localisation network: a window of bounded size and place.
+    """The localisation network: a window of bounded size, inside the image.
 
-    Convention: gives what is to be added to the parameters (s, x, y) of the window at birth, in the middle of the
-    image: s between ``least`` and ``bound``, and x and y so that the window's middle is inside of ``REACH``, or no side
-    of the window outside of the image.
+    What the paper's network says of a place is normalised, by mean and spread over the batch while it learns and by
+    running ones later: the middles of the windows have the spread that middles of random crops have. So all windows
+    can't go to the same place, nor to the edges, where they would be as far from random crops as can be; all that is
+    left to learn is which image's window is where.
+
+    Convention: gives what is to be added to the parameters (s, x, y) of a window of the size at birth, in the middle of
+    the image: s between ``least`` and ``bound``, and x and y so that no side of the window is outside of the image.
 
     Attributes:
         bound: the largest window now; a step lets it fall.
+        mean: running mean of what is said of x and y.
+        spread: running standard deviation of it.
         fixed: whether the size of the window is not taught now.
+        settled: whether mean and spread stay as they are, while it learns too.
     """
 
     bound: Tensor
+    mean: Tensor
+    spread: Tensor
 
     def __init__(self, config: ColocaliserConfig) -> None:
         super().__init__()
         self.least, self.start = config.least, config.start
         self.offset = math.log(START_SHARE / (1 - START_SHARE))
-        self.fixed = False
+        self.fixed = self.settled = False
         self.register_buffer("bound", torch.tensor(widest(config)))
+        self.register_buffer("mean", torch.zeros(2))
+        self.register_buffer("spread", torch.ones(2))
         half = config.side // 2
-        self.layers = nn.Sequential(
-            nn.Conv2d(1, FILTERS, KERNEL, padding=PADDING),
-            nn.MaxPool2d(2),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(FILTERS * half * half, UNITS),
-            nn.ReLU(),
-            nn.Linear(UNITS, UNITS),
-            nn.ReLU(),
-            nn.Linear(UNITS, 3),
+        self.layers = start(
+            nn.Sequential(
+                PooledConvolution(1, FILTERS, KERNEL, PADDING),
+                nn.ReLU(),
+                nn.Flatten(),
+                nn.Linear(FILTERS * half * half, UNITS),
+                nn.ReLU(),
+                nn.Linear(UNITS, UNITS),
+                nn.ReLU(),
+                nn.Linear(UNITS, 3),
+            )
         )
-        for layer in self.layers:
-            if isinstance(layer, nn.Linear | nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                assert layer.bias is not None
-                nn.init.zeros_(layer.bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """(batch, 1, side, side) to (batch, 3)."""
         said = self.layers(images).float()
-        size = said[:, :1].detach() if self.fixed else said[:, :1]
+        size = said[:, :1].detach() * 0 if self.fixed else said[:, :1]
         scale = self.least + (self.bound - self.least) * torch.sigmoid(size + self.offset)
-        return torch.cat((scale - self.start, reach(scale) * torch.tanh(said[:, 1:])), dim=1)
+        room = 1 - scale
+        place = (self._normalised(said[:, 1:]) * (room / math.sqrt(3))).clamp(-room, room)
+        return torch.cat((scale - self.start, place), dim=1)
+
+    def _normalised(self, place: Tensor) -> Tensor:
+        if not self.training or self.settled or len(place) < 2:
+            return (place - self.mean) / self.spread
+        mean, spread = place.mean(0), place.std(0) + 1e-4
+        with torch.no_grad():
+            self.mean.lerp_(mean, 1 - MEMORY)
+            self.spread.lerp_(spread, 1 - MEMORY)
+        return (place - mean) / spread
 
 
 class Colocaliser(nn.Module):
@@ -143,17 +157,17 @@ class Colocaliser(nn.Module):
     Reference: S003, section 1.2 and table 2.
     """
 
-    length: Tensor
-
     def __init__(self, config: ColocaliserConfig) -> None:
         super().__init__()
         self.config = config
         crop = config.encoder.side
         window = BoundedWindow(config)
-        start = torch.tensor([[config.start, 0.0, 0.0]])
-        self.transformer = SpatialTransformer(window, TransformConfig("attention"), (crop, crop), start=start)
+        birth = torch.tensor([[config.start, 0.0, 0.0]])
+        self.transformer = SpatialTransformer(window, TransformConfig("attention"), (crop, crop), start=birth)
+        last = window.layers[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.kaiming_normal_(last.weight[1:], nonlinearity="relu")  # what says nothing can't be normalised
         self.encoder = StnClassifier(config.encoder).requires_grad_(False)
-        self.register_buffer("length", torch.ones(()))
 
     @property
     def window(self) -> BoundedWindow:
@@ -179,29 +193,19 @@ class Colocaliser(nn.Module):
         """What the transformer reads in each image, and where."""
         return self.transformer.warp(images)
 
-    def activations(self, crops: Tensor) -> Tensor:
-        """(n, numbers): the encoder's two hidden layers and its logits in a row."""
-        done = self.encoder(crops)
-        return torch.cat([part.float().flatten(1) for part in (*done.hidden, done.logits)], dim=1)
+    def describe(self, crops: Tensor) -> Tensor:
+        """Descriptors of crops of the encoder's size, (n, numbers).
 
-    @torch.no_grad()
-    def measure(self, digits: Tensor) -> None:
-        """Takes the length that activations usually have from whole digits, (n, 1, side, side)."""
-        self.length.copy_(self.activations(digits).square().sum(1).mean().sqrt())
-
-    def describe(self, crops: Tensor, opening: bool) -> Tensor:
-        """Descriptors of crops, (n, numbers).
-
-        Args:
-            crops: of the encoder's size.
-            opening: every descriptor has length 1; otherwise the descriptors of whole digits have it on average.
+        The activations of both hidden layers and the logits in a row, each of the three scaled to length 1: the paper
+        names no lengths, and as they are, the first layer's alone would count.
         """
-        values = self.activations(crops)
-        return nn.functional.normalize(values, dim=1) if opening else values / self.length
+        done = self.encoder(crops)
+        parts = (*done.hidden, done.logits)
+        return torch.cat([nn.functional.normalize(part.float().flatten(1), dim=1) for part in parts], dim=1)
 
     def random_crops(self, images: Tensor, scales: Tensor) -> Tensor:
         """A crop of each image, anywhere a window may be, of a side that is a share of the image's, (n,)."""
-        places = (torch.rand(len(images), 2, device=images.device) * 2 - 1) * reach(scales[:, None])
+        places = (torch.rand(len(images), 2, device=images.device) * 2 - 1) * (1 - scales[:, None])
         side = self.config.encoder.side
         window = torch.cat((scales[:, None], places), dim=1)
         return transforms.sample(images, transforms.attention_grid(window, side, side))
@@ -219,28 +223,27 @@ class Colocaliser(nn.Module):
 class ColocaliseStepConfig:
     """How a localiser is trained. The paper names the margin alone, 1, and no length of the descriptors.
 
-    What had to be found: activations as they are have their least loss where the digits are, framed as the encoder
-    knows them, but from afar a window on nothing is nearer, and all of them end there. So training opens with a large
-    window of one size, which holds something wherever it is, and with descriptors of length 1: this brings the digit to
-    the same place of each window. Then come the activations, and the window closes in. A random crop is as large as
-    the window it stands against, and its gradient reaches that size: else large windows, in which all digits are small
-    and alike, would be best.
+    What had to be found: equation 1 is least where the digits are, but from afar windows on nothing are nearer to each
+    other, or all windows in one corner. Large windows hold the digit wherever they are, and going to it pays at once,
+    if the encoder knows digits of that size. So windows are large at first, all of one size, and close in slowly; until
+    they are small, their places keep the spread of those of random crops (``BoundedWindow``). A random crop is as large
+    as the window it stands against, and its gradient reaches that size.
 
     Attributes:
-        rate: learning rate of Adam.
+        rate: learning rate at first; momentum 0.9, gradients of a norm of at most 1.
         margin: alpha of equation 1; the paper's 1 is of activations whose length is not known.
-        opening: iterations with descriptors of length 1 and a window of one size.
-        closing: iterations after these over which the largest window falls to ``ColocaliserConfig.most``.
+        opening: iterations with windows of the first size.
+        closing: iterations after these over which windows shrink to ``ColocaliserConfig.most``; then sizes are taught.
         decay: the rate falls to this share along half a cosine over ``decay_steps``; 1 for a constant rate.
         decay_steps: length of that fall, in iterations.
     """
 
-    rate: float = 3e-3
+    rate: float = 1e-2
     margin: float = 1.5
-    opening: int = 60
-    closing: int = 150
-    decay: float = 1.0
-    decay_steps: int = 0
+    opening: int = 40
+    closing: int = 300
+    decay: float = 0.02
+    decay_steps: int = 600
 
     def __post_init__(self) -> None:
         """Refuses values that no step can have.
@@ -262,9 +265,9 @@ class ColocaliseStep:
     def __init__(self, model: Colocaliser, config: ColocaliseStepConfig) -> None:
         self.model = model.to(memory_format=torch.channels_last)
         self.config = config
-        weights = list(model.transformer.parameters())
+        self.weights = list(model.transformer.parameters())
         self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "all": torch.optim.Adam(weights, lr=config.rate, foreach=True)
+            "all": torch.optim.SGD(self.weights, lr=config.rate, momentum=MOMENTUM, foreach=True)
         }
 
     def __call__(self, batch: Batch, iteration: int) -> dict[str, Tensor]:
@@ -273,19 +276,29 @@ class ColocaliseStep:
         share = cosine_share(iteration, config.decay, config.decay_steps)
         for group in optimizer.param_groups:
             group["lr"] = config.rate * share
-        opens = iteration < config.opening
-        closed = 1.0 if config.closing == 0 else min(1.0, max(0, iteration - config.opening) / config.closing)
-        first = widest(model.config)
-        model.window.fixed = opens
-        model.window.bound.fill_(first + (model.config.most - first) * (0.0 if opens else closed))
+        self._close_in(iteration)
         images = batch.images.contiguous(memory_format=torch.channels_last)
+        model.train()
         model.encoder.eval()
-        window = model(images)
-        scales = window.parameters[:, 0, 0]
-        crops = torch.cat((window.features, model.random_crops(images, scales)))
-        found, random = model.describe(crops, opens).chunk(2)
+        with torch.autocast(images.device.type, torch.bfloat16):
+            window = model(images)
+            scales = window.parameters[:, 0, 0]
+            crops = torch.cat((window.features, model.random_crops(images, scales)))
+            found, random = model.describe(crops.contiguous(memory_format=torch.channels_last)).chunk(2)
         loss = common_object_loss(found, random, config.margin).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        nn.utils.clip_grad_norm_(self.weights, CLIP, foreach=True)
         optimizer.step()
         return {"loss": loss.detach(), "window": scales.detach().mean()}
+
+    def _close_in(self, iteration: int) -> None:
+        """The size that windows have now, and whether it is taught."""
+        config, window = self.config, self.model.window
+        after = iteration - config.opening
+        closed = 1.0 if config.closing == 0 else min(1.0, max(0, after) / config.closing)
+        first = widest(self.model.config)
+        last = window.least + (self.model.config.most - window.least) / START_SHARE
+        window.settled = after >= config.closing
+        window.fixed = not window.settled
+        window.bound.fill_(first + (last - first) * closed)
