@@ -80,23 +80,24 @@ def test_windows_are_of_one_size_at_birth_and_have_bounds() -> None:
 def test_places_are_spread_as_those_of_random_crops() -> None:
     """In training by the batch's own mean and spread, in eval by running ones, which settle on request."""
     model = build()
-    for _ in range(60):
+    for _ in range(120):
         places = model(images(40)).parameters[:, 0, 1:]
     room = 1 - 0.83
     assert places.mean(0).abs().max() < 0.2 * room, "but for what the border stops"
     torch.testing.assert_close(places.std(0), torch.full((2,), room / 3**0.5), atol=0.2 * room, rtol=0)
     model.eval()
-    torch.testing.assert_close(model(images(40)).parameters[:, 0, 1:], places, atol=0.02 * room, rtol=0)
-    before = model.window.mean.clone()
+    torch.testing.assert_close(model(images(40)).parameters[:, 0, 1:], places, atol=0.05 * room, rtol=0)
+    before = model.window.mean.clone(), model.window.spread.clone()
     model(images(9))
-    assert torch.equal(model.window.mean, before), "eval changes nothing"
+    assert torch.equal(model.window.mean, before[0]), "eval changes nothing"
     model.train()
     model.window.settled = True
-    model(images(9))
-    assert torch.equal(model.window.mean, before)
+    places = model(images(9)).parameters[:, 0, 1:]
+    assert not torch.equal(model.window.mean, before[0]) and torch.equal(model.window.spread, before[1])
+    assert places.mean(0).abs().max() < 0.3 * room, "the mean stays in the middle"
     model.window.settled = False
     model(images(9))
-    assert not torch.equal(model.window.mean, before)
+    assert not torch.equal(model.window.spread, before[1])
 
 
 def test_the_window_closes_in_and_then_learns_its_size() -> None:
@@ -112,7 +113,8 @@ def test_the_window_closes_in_and_then_learns_its_size() -> None:
     assert [settled for _, settled, *_ in seen] == [False] * 7 + [True] * 2
     sizes = [0.83 - 0.43 * share for share in shares]
     assert [side for *_, side in seen[:8]] == pytest.approx(sizes[:8], abs=1e-3), "of one size until then"
-    assert seen[-1][3] != pytest.approx(0.4, abs=1e-6)
+    weight = window.layers[-1].weight
+    assert isinstance(weight, torch.Tensor) and weight[0].any(), "then the size learns too"
 
 
 def images_batch() -> Batch:
@@ -169,7 +171,8 @@ def test_it_finds_squares_that_all_images_share() -> None:
     pictures = torch.zeros(40, 1, 30, 30)
     for picture, (x, y) in zip(pictures, places.tolist(), strict=True):
         picture[0, y : y + 12, x : x + 12] = torch.linspace(0.3, 1, 12)[:, None] * torch.linspace(1, 0.4, 12)
-    model = build()
+    torch.manual_seed(0)
+    model = Colocaliser(ColocaliserConfig(side=30, encoder=StnConfig("cnn", 8, side=24)))
     step = ColocaliseStep(model, ColocaliseStepConfig(opening=10, closing=60, decay_steps=120))
     batch = Batch(pictures, None)
     for iteration in range(120):

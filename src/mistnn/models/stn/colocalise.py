@@ -22,7 +22,7 @@ FILTERS, KERNEL, PADDING, UNITS = 8, 9, 4, 8
 calls it a network of 100,000: with 4 pixels of padding and a stride of 1 it has 114,000 (S003, section 1.2)."""
 START_SHARE = 0.78
 """Where between its bounds a window's size is at birth (ours)."""
-MEMORY = 0.9
+MEMORY = 0.95
 """Share of the old in the running mean and spread of what the localisation network says of places (ours)."""
 CLIP, MOMENTUM = 1.0, 0.9
 """Of the descent (ours): the largest norm of a gradient, which may be sixty times that at first."""
@@ -91,9 +91,10 @@ class BoundedWindow(nn.Module):
     """The localisation network: a window of bounded size, inside the image.
 
     What the paper's network says of a place is normalised, by mean and spread over the batch while it learns and by
-    running ones later: the middles of the windows have the spread that middles of random crops have. So all windows
-    can't go to the same place, nor to the edges, where they would be as far from random crops as can be; all that is
-    left to learn is which image's window is where.
+    running ones later: the middles of the windows have the mean and the spread that middles of random crops have. So
+    all windows can't go to the same place, nor to the edges, where they would be as far from random crops as can be;
+    all that is left to learn is which image's window is where. The mean stays so to the end: equation 1 hardly tells
+    whether all windows frame their digits alike, but all too far left.
 
     Convention: gives what is to be added to the parameters (s, x, y) of a window of the size at birth, in the middle of
     the image: s between ``least`` and ``bound``, and x and y so that no side of the window is outside of the image.
@@ -103,7 +104,7 @@ class BoundedWindow(nn.Module):
         mean: running mean of what is said of x and y.
         spread: running standard deviation of it.
         fixed: whether the size of the window is not taught now.
-        settled: whether mean and spread stay as they are, while it learns too.
+        settled: whether the spread stays as it is, while it learns too.
     """
 
     bound: Tensor
@@ -142,12 +143,14 @@ class BoundedWindow(nn.Module):
         return torch.cat((scale - self.start, place), dim=1)
 
     def _normalised(self, place: Tensor) -> Tensor:
-        if not self.training or self.settled or len(place) < 2:
+        if not self.training or len(place) < 2:
             return (place - self.mean) / self.spread
-        mean, spread = place.mean(0), place.std(0) + 1e-4
-        with torch.no_grad():
-            self.mean.lerp_(mean, 1 - MEMORY)
-            self.spread.lerp_(spread, 1 - MEMORY)
+        mean = place.mean(0)
+        self.mean.lerp_(mean.detach(), 1 - MEMORY)
+        if self.settled:
+            return (place - mean) / self.spread
+        spread = place.std(0) + 1e-4
+        self.spread.lerp_(spread.detach(), 1 - MEMORY)
         return (place - mean) / spread
 
 
