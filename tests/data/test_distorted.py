@@ -12,7 +12,16 @@ import torch
 from mistnn.data import DistortedConfig, DistortedDigits, load_embedded
 from mistnn.data.cluttered import piece_side
 from mistnn.data.counter_random import CounterRandom
-from mistnn.data.distorted import CONTROL_NOISE, CORNER_NOISE, PIECES, Distortion, _convex
+from mistnn.data.distorted import (
+    CONTROL_NOISE,
+    CORNER_NOISE,
+    CUT_OFF,
+    PIECES,
+    ZOOMED_PIECES,
+    ZOOMED_SIDE,
+    Distortion,
+    _convex,
+)
 from mistnn.errors import MistError
 from mistnn.records import collate
 
@@ -100,6 +109,39 @@ def test_moments_of_tc() -> None:
     assert drawn.clutter.rows.shape == (4000, PIECES)
     assert (drawn.clutter.rows != drawn.rows[:, None]).all()
     assert drawn.clutter.rows.min() == 0 and drawn.clutter.rows.max() == len(load_embedded("train").labels) - 1
+
+
+def test_moments_of_z() -> None:
+    """Windows of 1 to 3 frames' sides, all factors equally likely, which hold the frame but for 3 of 28 px."""
+    made = digits("z", 20)
+    drawn, whole = made.drawn(MANY), ZOOMED_SIDE * UNIT
+    assert drawn.places is not None and drawn.windows is not None and drawn.cluttered is not None
+    sides, middles = drawn.windows[:, 0], drawn.windows[:, 1:]
+    evenly(np.log(sides), math.log(SIDE), math.log(whole))
+    slack = (sides[:, None] - SIDE) / 2 + CUT_OFF * UNIT
+    evenly((middles - drawn.places - SIDE / 2) / slack, -1, 1)
+    assert abs(drawn.cluttered.mean() - 0.5) < 0.03 and drawn.clutter is not None
+    assert drawn.clutter.rows.shape == (4000, ZOOMED_PIECES) and drawn.places.max() == whole - SIDE
+
+
+def test_a_window_of_z_is_what_lies_there() -> None:
+    """A window of the whole image shows the digit at its place; one of the frame alone shows the digit."""
+    made = digits("z", round(ZOOMED_SIDE * UNIT))
+    drawn = made.drawn(range(40))
+    assert drawn.windows is not None and drawn.places is not None and drawn.cluttered is not None
+    drawn.windows[:] = (ZOOMED_SIDE * UNIT, ZOOMED_SIDE * UNIT / 2, ZOOMED_SIDE * UNIT / 2)
+    whole = made.render(drawn).numpy()
+    frames = load_embedded("train").images[drawn.rows] / 255
+    for picture, frame, (x, y), cluttered in zip(whole, frames, drawn.places, drawn.cluttered, strict=True):
+        inside = picture[y : y + SIDE, x : x + SIDE]
+        outside = picture.sum() - inside.sum()
+        assert (inside >= frame - 1e-5).all()
+        assert cluttered or (np.allclose(inside, frame, atol=1e-5) and outside < 1e-3)
+    near = digits("z", SIDE)
+    drawn.windows[:, 0] = SIDE
+    drawn.windows[:, 1:] = drawn.places + SIDE / 2
+    shown = near.render(drawn).numpy()
+    assert np.allclose(shown[~drawn.cluttered], frames[~drawn.cluttered], atol=1e-4)
 
 
 @pytest.mark.parametrize("channels", [1, 2])
