@@ -35,7 +35,7 @@ def best_of_tries(experiment: Experiment, out: Path, say: Callable[[str], None])
         KeyboardInterrupt: if one was stopped.
     """
     assert isinstance(experiment.step, ColocaliseStepConfig)
-    losses, opening = dict[int, float](), opened(experiment.step)
+    losses, opening = dict[int, float](), min(opened(experiment.step), experiment.train.steps)
     for place in range(TRIES):
         folder = _folder(out, place)
         if not (folder / WEIGHTS_FILE).exists():

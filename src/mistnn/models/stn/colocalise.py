@@ -120,18 +120,17 @@ class BoundedWindow(nn.Module):
         self.register_buffer("mean", torch.zeros(2))
         self.register_buffer("spread", torch.ones(2))
         half = config.side // 2
-        self.layers = start(
-            nn.Sequential(
-                PooledConvolution(1, FILTERS, KERNEL, PADDING),
-                nn.ReLU(),
-                nn.Flatten(),
-                nn.Linear(FILTERS * half * half, UNITS),
-                nn.ReLU(),
-                nn.Linear(UNITS, UNITS),
-                nn.ReLU(),
-                nn.Linear(UNITS, 3),
-            )
+        self.layers = nn.Sequential(
+            PooledConvolution(1, FILTERS, KERNEL, PADDING),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(FILTERS * half * half, UNITS),
+            nn.ReLU(),
+            nn.Linear(UNITS, UNITS),
+            nn.ReLU(),
+            nn.Linear(UNITS, 3),
         )
+        start(self.layers)
 
     def forward(self, images: Tensor) -> Tensor:
         """(batch, 1, side, side) to (batch, 3)."""
