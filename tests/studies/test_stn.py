@@ -37,7 +37,7 @@ TINY = {
     "tiny-coloc": Experiment(
         ColocaliserConfig(side=30, encoder=ENCODER_MODEL),
         CommonObjectConfig(3, 2, 12, 30, "embedded"),
-        ColocaliseStepConfig(opening=1, closing=3),
+        ColocaliseStepConfig(opening=1, decay_steps=4),
         dataclasses.replace(LOOP, log_every=1),
         0,
     ),

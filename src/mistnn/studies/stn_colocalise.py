@@ -50,7 +50,7 @@ def best_of_tries(experiment: Experiment, out: Path, say: Callable[[str], None])
 
 def opened(step: ColocaliseStepConfig) -> int:
     """After how many iterations tries are compared: when the windows have closed in by two fifths."""
-    return max(1, step.opening + step.closing * 2 // 5)
+    return max(1, step.opening + step.shrinking * 2 // 5)
 
 
 def _folder(out: Path, place: int) -> Path:

@@ -101,7 +101,7 @@ def test_places_are_spread_as_those_of_random_crops() -> None:
 
 
 def test_the_window_closes_in_and_then_learns_its_size() -> None:
-    step = ColocaliseStep(build(), ColocaliseStepConfig(opening=3, closing=4, margin=10.0))
+    step = ColocaliseStep(build(), ColocaliseStepConfig(opening=3, decay_steps=8, margin=10.0))
     batch, window, seen = images_batch(), step.model.window, list[tuple[bool, bool, float, float]]()
     for iteration in range(9):
         logged = step(batch, iteration)
@@ -173,7 +173,7 @@ def test_it_finds_squares_that_all_images_share() -> None:
         picture[0, y : y + 12, x : x + 12] = torch.linspace(0.3, 1, 12)[:, None] * torch.linspace(1, 0.4, 12)
     torch.manual_seed(0)
     model = Colocaliser(ColocaliserConfig(side=30, encoder=StnConfig("cnn", 8, side=24)))
-    step = ColocaliseStep(model, ColocaliseStepConfig(opening=10, closing=60, decay_steps=120))
+    step = ColocaliseStep(model, ColocaliseStepConfig(opening=10, decay_steps=120))
     batch = Batch(pictures, None)
     for iteration in range(120):
         step(batch, iteration)
@@ -205,7 +205,8 @@ def test_bad_localisers(given: dict[str, object], said: str) -> None:
         ({"rate": 0.0}, "rate=0.0"),
         ({"margin": 0.0}, "margin=0.0"),
         ({"opening": -1}, "opening=-1"),
-        ({"closing": -1}, "closing=-1"),
+        ({"closing": -0.1}, "closing=-0.1"),
+        ({"closing": 1.1}, "closing=1.1"),
     ],
 )
 def test_bad_steps(given: dict[str, object], said: str) -> None:

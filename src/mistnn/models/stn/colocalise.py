@@ -235,17 +235,18 @@ class ColocaliseStepConfig:
         rate: learning rate at first; momentum 0.9, gradients of a norm of at most 1.
         margin: alpha of equation 1; the paper's 1 is of activations whose length is not known.
         opening: iterations with windows of the first size.
-        closing: iterations after these over which windows shrink to ``ColocaliserConfig.most``; then sizes are taught.
+        closing: over which share of ``decay_steps`` windows then shrink to ``ColocaliserConfig.most``; after that their
+            sizes are taught.
         decay: the rate falls to this share along half a cosine over ``decay_steps``; 1 for a constant rate.
-        decay_steps: length of that fall, in iterations.
+        decay_steps: length of that fall, in iterations, which is to be that of the training.
     """
 
     rate: float = 1e-2
     margin: float = 1.5
     opening: int = 40
-    closing: int = 300
+    closing: float = 0.5
     decay: float = 0.02
-    decay_steps: int = 600
+    decay_steps: int = 1_500
 
     def __post_init__(self) -> None:
         """Refuses values that no step can have.
@@ -256,9 +257,15 @@ class ColocaliseStepConfig:
         check_rates(self.decay, self.decay_steps, rate=self.rate)
         if not 0 < self.margin < math.inf:
             raise MistError(f"step.margin={self.margin} must be finite and above 0")
-        for name, value in (("opening", self.opening), ("closing", self.closing)):
-            if value < 0:
-                raise MistError(f"step.{name}={value} is negative: give 0 or more")
+        if self.opening < 0:
+            raise MistError(f"step.opening={self.opening} is negative: give 0 or more")
+        if not 0 <= self.closing <= 1:
+            raise MistError(f"step.closing={self.closing} is no share of the training: give 0 to 1")
+
+    @property
+    def shrinking(self) -> int:
+        """Iterations after the opening over which windows shrink."""
+        return round(self.closing * self.decay_steps)
 
 
 class ColocaliseStep:
@@ -298,9 +305,9 @@ class ColocaliseStep:
         """The size that windows have now, and whether it is taught."""
         config, window = self.config, self.model.window
         after = iteration - config.opening
-        closed = 1.0 if config.closing == 0 else min(1.0, max(0, after) / config.closing)
+        closed = 1.0 if config.shrinking == 0 else min(1.0, max(0, after) / config.shrinking)
         first = widest(self.model.config)
         last = window.least + (self.model.config.most - window.least) / START_SHARE
-        window.settled = after >= config.closing
+        window.settled = after >= config.shrinking
         window.fixed = not window.settled
         window.bound.fill_(first + (last - first) * closed)
