@@ -46,6 +46,33 @@ def test_a_run_is_stored_whole(run: Path) -> None:
     assert isinstance(network, Spair) and network.config == TINY.model
 
 
+def test_what_images_share_is_learnt_before_training(tmp_path: Path) -> None:
+    ramp = np.linspace(40, 160, 48).astype(np.uint8)
+    Image.fromarray(np.broadcast_to(ramp, (48, 48)).copy()).save(tmp_path / "ground.png")
+    data = dataclasses.replace(TINY.data, picture=str(tmp_path / "ground.png"))
+    assert isinstance(TINY.model, SpairConfig)
+    model = dataclasses.replace(TINY.model, background="shared", background_side=48)
+    changed = dataclasses.replace(TINY, model=model, data=data)
+    assert train(changed, tmp_path / "run").steps == 2
+    network = load_model(tmp_path / "run")
+    assert isinstance(network, Spair)
+    assert np.abs(network.shared[0].numpy() * 255 - ramp).max() < 1.5
+    assert train(
+        dataclasses.replace(changed, train=dataclasses.replace(TINY.train, steps=3)), tmp_path / "run", resume=True
+    )
+    for wrong, given in (
+        (24, {}),
+        (48, {"canvas": 84}),
+        (84, {"canvas": 84, "crop": 48}),
+        (48, {"canvas": 84, "crop": 48}),
+    ):
+        asked = dataclasses.replace(
+            TINY, model=dataclasses.replace(model, background_side=wrong), data=dataclasses.replace(TINY.data, **given)
+        )
+        with pytest.raises(MistError, match=f"model.background_side={wrong}, but images of"):
+            check(asked)
+
+
 def test_it_is_measured_without_being_told_how_many_there_are(run: Path) -> None:
     metrics = evaluate_stored(run, 20)
     assert {"ap", "ap50", "count_error", "count_accuracy", "rmse", "r2"} <= set(metrics)

@@ -128,6 +128,12 @@ def _check_generative(model: GenerativeConfig, data: ScenesConfig | ScatterConfi
                 f"data.{name}={side}: an image of {side} x {side} pixels is not made of cells of {model.cell} x "
                 f"{model.cell}, as SPAIR needs it: give a multiple of {model.cell}"
             )
+    seen = min(sides.values())
+    if model.background_side not in (0, seen) or (model.background_side and seen != data.canvas):
+        raise MistError(
+            f"model.background_side={model.background_side}, but images of {seen} of {data.canvas} px are seen: a "
+            "background is shared by whole images of one size; give that size and no data.crop"
+        )
     rows, columns = model.grid(data.canvas, data.canvas)
     if most > rows * columns:
         raise MistError(

@@ -22,7 +22,7 @@ from mistnn.errors import MistError
 from mistnn.models.air import AirConfig
 from mistnn.models.mist import Mist, MistConfig, NaturalMist, StepConfig
 from mistnn.models.rivals import NaturalXie20
-from mistnn.models.spair import SpairConfig
+from mistnn.models.spair import Spair, SpairConfig
 from mistnn.models.stn import BirdClassifier, Colocaliser, count_parameters
 from mistnn.presets import natural_evaluation
 from mistnn.presets.checks import check
@@ -48,12 +48,16 @@ from mistnn.presets.systems import (
 )
 from mistnn.presets.unknown_k import evaluate_unknown_k
 from mistnn.presets.watch import Watch
+from mistnn.records import collate
 from mistnn.training import FitResult, TrainConfig, fit, prepare_run_folder
 from mistnn.training.checkpoint import Progress
 from mistnn.training.runfolder import CHECKPOINT, CONFIG, METRICS
 from mistnn.weights import StoredModel, TrainingRecord, commit, hardware, load_model, read_config, save_model, versions
 from mistnn.weights.store import FORMAT, package_version
 from mistnn.weights.strict import explain, strict_converter, structure_whole
+
+BACKGROUND_IMAGES = 100
+"""Training images whose median is the background that SPAIR's images share (ours)."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,8 @@ def train(
     if resume and (out / CONFIG).is_file():
         experiment = dataclasses.replace(experiment, model=begun_with(experiment.model, restore(out).model))
     step = build(experiment, goes_on)
+    if isinstance(step.model, Spair) and step.model.config.background == "shared" and not goes_on:
+        step.model.learn_background(collate([scenes[place] for place in range(BACKGROUND_IMAGES)]).images)
     experiment = dataclasses.replace(experiment, model=with_digest(experiment.model, step.model))
     save = _saver(experiment, _record_before(experiment, out, goes_on))
     prepare_run_folder(out, force=force, resume=resume)

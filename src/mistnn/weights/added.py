@@ -22,6 +22,7 @@ ADDED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "SupervisedStepConfig": {"precision": "float32", "spread": 0.0},
         "ScenesConfig": {"warp": 0.0},
         "BackboneConfig": {"digest": None},
+        "SpairConfig": {"background_side": 0},
     }
 )
 """Class -> field -> its value in JSON where the field is missing."""

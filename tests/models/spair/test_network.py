@@ -147,6 +147,22 @@ def test_detections_are_those_present_and_k_ranks_all() -> None:
         torch.testing.assert_close(one.scores[:4], best.scores[: len(one.scores)])
 
 
+def test_a_shared_background_is_the_median_of_many_images() -> None:
+    model = network(background="shared", background_side=8).eval()
+    behind = torch.rand(1, 8, 8)
+    images = behind.repeat(9, 1, 1, 1)
+    for number in range(4):
+        images[number, :, 2 * number : 2 * number + 4] = 1.0  # an object over each row in two images at most
+    model.learn_background(images)
+    torch.testing.assert_close(model.background_of(images), behind.expand(9, 1, 8, 8))
+    other = network(background="shared", background_side=8)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other.shared, behind)
+    assert model.refusal(8, 8) is None and "shares has 8 x 8" in str(model.refusal(12, 8))
+    with pytest.raises(MistError, match="an image has 12 x 8 pixels, and the background that it shares has 8 x 8"):
+        model(pictures(1, 8, 12))
+
+
 def test_backgrounds() -> None:
     images = pictures(2, 8, 8)
     model = network(background="median").eval()
@@ -188,6 +204,11 @@ def test_a_background_of_another_size_is_refused() -> None:
         ({"temperature": float("nan")}, "model.temperature"),
         ({"alpha_start": float("inf")}, "model.alpha_start"),
         ({"bounds": (1.0, 1.0)}, "model.bounds"),
+        pytest.param(
+            {"background": "blue"}, "background='blue' is unknown: use black, median", marks=pytest.mark.plain
+        ),
+        ({"background": "shared"}, "needs the side of the images"),
+        ({"background_side": 8}, "needs the side of the images"),
     ],
 )
 def test_impossible_values_are_refused(changes: dict[str, object], message: str) -> None:

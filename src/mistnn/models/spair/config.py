@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from mistnn.errors import MistError
 from mistnn.ops.render import Edge, Importance
 
-Background = Literal["black", "median"]
+Background = Literal["black", "median", "shared"]
 KERNEL = 4
 """Side of the strided convolutions' kernels: SPAIR, supplement, D.2."""
 
@@ -45,7 +45,9 @@ class SpairConfig:
         alpha_gain: the same for transparency.
         alpha_start: what is added to these: at first an object is opaque.
         temperature: of the relaxed z_pres.
-        background: "black", or "median", each image's own median colour.
+        background: "black"; "median", each image's own median colour; or "shared", one picture that is behind all
+            images, of a fixed camera for instance: before the training, the median of many images at each pixel.
+        background_side: of the images whose background is shared, in pixels; 0 for the others.
         importance: how depth weighs, see ``mistnn.ops.render.importance_maps``.
         edge: how the border of a box is drawn, see ``mistnn.ops.render.render_objects``. With a hard edge, "box", no
             gradient says that a box is too small: the prior shrinks it, and the picture is lost.
@@ -71,6 +73,7 @@ class SpairConfig:
     alpha_start: float = 5.0
     temperature: float = 1.0
     background: Background = "black"
+    background_side: int = 0
     importance: Importance = "paper"
     edge: Edge = "fade"
 
@@ -100,6 +103,13 @@ class SpairConfig:
                 raise MistError(f"model.{name}={getattr(self, name)} must be a finite number")
         if not 0 < self.first_deviation < LARGEST_DEVIATION:
             raise MistError(f"model.first_deviation={self.first_deviation} must lie between 0 and {LARGEST_DEVIATION}")
+        if self.background not in get_args(Background):
+            raise MistError(f"model.background={self.background!r} is unknown: use {', '.join(get_args(Background))}")
+        if (self.background == "shared") != (self.background_side > 0):
+            raise MistError(
+                f"model.background={self.background} and model.background_side={self.background_side} don't fit: a "
+                "shared background needs the side of the images in pixels, the others 0"
+            )
         if not -math.inf < self.bounds[0] < self.bounds[1] < math.inf:
             raise MistError(f"model.bounds={self.bounds} must be two places in cells, the smaller first, e.g. -0.5 1.5")
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mistnn.errors import MistError
 from mistnn.models.spair.cells import Backbone, Cells, Latents
 from mistnn.models.spair.config import SpairConfig
 from mistnn.nn.dense import dense_network
@@ -31,7 +32,13 @@ class Drawn(NamedTuple):
 
 
 class Spair(nn.Module):
-    """Backbone, cells, object decoder, renderer."""
+    """Backbone, cells, object decoder, renderer.
+
+    Attributes:
+        shared: (channels, side, side), the picture behind all images, where ``background`` is "shared".
+    """
+
+    shared: Tensor
 
     def __init__(self, config: SpairConfig) -> None:
         super().__init__()
@@ -40,6 +47,9 @@ class Spair(nn.Module):
         self.cells = Cells(config)
         maps = (config.channels + 1) * config.object_size**2
         self.object_decoder = dense_network(config.attributes, config.decoder, maps)
+        side = config.background_side
+        if side:
+            self.register_buffer("shared", torch.zeros(config.channels, side, side))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -62,7 +72,9 @@ class Spair(nn.Module):
 
     def refusal(self, height: int, width: int) -> str | None:
         """Why an image of this size can't be seen: it is not made of whole cells."""
-        cell = self.config.cell
+        cell, side = self.config.cell, self.config.background_side
+        if side and (height, width) != (side, side):
+            return f"has {width} x {height} pixels, and the background that it shares has {side} x {side}: crop it"
         if height >= 1 and width >= 1 and not height % cell and not width % cell:
             return None
         return (
@@ -71,10 +83,26 @@ class Spair(nn.Module):
         )
 
     def background_of(self, images: Tensor) -> Tensor:
-        """x_bg: black, or each image's median colour."""
+        """x_bg: black, each image's median colour, or the picture that all share.
+
+        Raises:
+            MistError: if images have another size than what they share.
+        """
         if self.config.background == "black":
             return torch.zeros_like(images)
+        if self.config.background == "shared":
+            if images.shape[1:] != self.shared.shape:
+                raise MistError(f"an image {self.refusal(*images.shape[2:])}")
+            return self.shared.expand_as(images)
         return images.flatten(2).median(2).values[..., None, None].expand_as(images)
+
+    def learn_background(self, images: Tensor) -> None:
+        """Takes what all images share from many, (n, channels, side, side): the median at each pixel and channel.
+
+        An object is in few images at any one pixel; the median doesn't see it (S004, section C: "a fixed image
+        calculated from the dataset").
+        """
+        self.shared.copy_(images.median(0).values)
 
     def infer(self, images: Tensor, held: bool = False, half: bool = False) -> Latents:
         """q(z | x); see ``forward``."""
