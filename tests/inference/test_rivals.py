@@ -60,7 +60,8 @@ def test_predicts_a_folder(name: str, images: Path, tmp_path: Path) -> None:
     redrawn = tmp_path / "out" / "reconstructions" / "1.png"
     assert redrawn.exists() == predictor.reconstructs
     if redrawn.exists():
-        assert Image.open(redrawn).size == (24, 16)
+        with Image.open(redrawn) as picture:
+            assert picture.size == (24, 16)
 
 
 def test_more_objects_than_places(images: Path, tmp_path: Path) -> None:

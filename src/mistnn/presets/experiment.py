@@ -50,6 +50,7 @@ from mistnn.presets.unknown_k import evaluate_unknown_k
 from mistnn.presets.watch import Watch
 from mistnn.records import collate
 from mistnn.training import FitResult, TrainConfig, fit, prepare_run_folder
+from mistnn.training.batches import MapDataset
 from mistnn.training.checkpoint import Progress
 from mistnn.training.runfolder import CHECKPOINT, CONFIG, METRICS
 from mistnn.weights import StoredModel, TrainingRecord, commit, hardware, load_model, read_config, save_model, versions
@@ -167,6 +168,14 @@ def build(experiment: Experiment, resume: bool = False) -> SceneStep:
     return build_step(model, experiment.step)
 
 
+def _begin(experiment: Experiment, scenes: MapDataset, goes_on: bool) -> SceneStep:
+    """Builds the network and its step; SPAIR also looks what the images share, where it is asked to know."""
+    step = build(experiment, goes_on)
+    if isinstance(step.model, Spair) and step.model.config.background == "shared" and not goes_on:
+        step.model.learn_background(collate([scenes[place] for place in range(BACKGROUND_IMAGES)]).images)
+    return step
+
+
 def train(
     experiment: Experiment,
     out: Path,
@@ -197,9 +206,7 @@ def train(
     goes_on = resume and (out / CHECKPOINT).exists()  # a run that was stopped before it saved anything starts again
     if resume and (out / CONFIG).is_file():
         experiment = dataclasses.replace(experiment, model=begun_with(experiment.model, restore(out).model))
-    step = build(experiment, goes_on)
-    if isinstance(step.model, Spair) and step.model.config.background == "shared" and not goes_on:
-        step.model.learn_background(collate([scenes[place] for place in range(BACKGROUND_IMAGES)]).images)
+    step = _begin(experiment, scenes, goes_on)
     experiment = dataclasses.replace(experiment, model=with_digest(experiment.model, step.model))
     save = _saver(experiment, _record_before(experiment, out, goes_on))
     prepare_run_folder(out, force=force, resume=resume)
