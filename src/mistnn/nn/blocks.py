@@ -61,9 +61,8 @@ class PooledConvolution(nn.Conv2d):
     """A convolution of stride 1, and the largest of each 2 x 2 of its results.
 
     The parameters are those of ``nn.Conv2d``, the results those of ``nn.MaxPool2d(2)`` after it, apart from rounding.
-    A convolution of an image with one channel is slow on CPUs,
-    its input's gradient above all (412 of 566 ms for 256 images of 42 x 42 px and 82 filters of 9 x 9 on one core; this
-    takes 180 ms). So every 2 x 2 pixels become channels of one, and every 2 x 2 results come from filters of their own.
+    A convolution of an image with one channel is slow on CPUs, its input's gradient above all. So every 2 x 2 pixels
+    become channels of one, and every 2 x 2 results come from filters of their own.
 
     Args:
         inputs: channels of the input.

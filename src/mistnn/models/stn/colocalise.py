@@ -135,7 +135,7 @@ class BoundedWindow(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(batch, 1, side, side) to (batch, 3)."""
         said = self.layers(images).float()
-        size = said[:, :1].detach() * 0 if self.fixed else said[:, :1]
+        size = torch.zeros_like(said[:, :1]) if self.fixed else said[:, :1]
         scale = self.least + (self.bound - self.least) * torch.sigmoid(size + self.offset)
         room = 1 - scale
         place = (self._normalised(said[:, 1:]) * (room / math.sqrt(3))).clamp(-room, room)
