@@ -249,6 +249,14 @@ def test_timm_features_at_a_sixteenth(monkeypatch):
     assert backbone.body.state_dict()["layers.0.weight"].min() == 1
 
 
+@pytest.mark.parametrize(("network", "channels"), [("timm/resnet18", 256), ("timm/vit_tiny_patch16_224", 192)])
+def test_networks_of_timm(network, channels):
+    pytest.importorskip("timm", reason="an extra: pip install 'mistnn[timm]'")
+    backbone = Backbone(BackboneConfig(network=network))
+    assert backbone.channels == channels
+    assert backbone(torch.rand(1, 3, 224, 224)).shape == (1, channels, 14, 14)
+
+
 def test_timm_without_such_features(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", fake_timm((4, 8)))
     with pytest.raises(MistError, match="none at 1/16"):
