@@ -77,6 +77,7 @@ def check_schedule(made: object, preset: object, share: float, steps: int) -> No
         assert made.decay_steps == steps
     if isinstance(made, SpairStepConfig) and isinstance(preset, SpairStepConfig):
         assert made.schedule_scale == pytest.approx(preset.schedule_scale * share)
+        assert made.wheels * made.schedule_scale == pytest.approx(preset.wheels * preset.schedule_scale, abs=1)
 
 
 def test_the_systems_of_a_table_of_one_size_see_as_many_images() -> None:

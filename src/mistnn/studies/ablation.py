@@ -38,13 +38,16 @@ class Cell:
 
 
 def lasting(step: TrainingStepConfig, before: int, steps: int) -> TrainingStepConfig:
-    """A step whose schedule ends after so many iterations, or is as many times shorter as the run is."""
+    """A step whose schedule ends after so many iterations, or is as many times shorter as the run is.
+
+    SPAIR's training wheels are not shortened, for objects need their iterations to be drawn at all.
+    """
     match step:
         case AirStepConfig():
             return dataclasses.replace(step, annealing=step.annealing * steps / before)
         case SpairStepConfig():
-            scale = step.schedule_scale * steps / before
-            return dataclasses.replace(step, schedule_scale=scale, decay_steps=steps)
+            scale, wheels = step.schedule_scale * steps / before, round(step.wheels * before / steps)
+            return dataclasses.replace(step, schedule_scale=scale, decay_steps=steps, wheels=wheels)
         case ConnCompStepConfig():
             return step
         case _:
