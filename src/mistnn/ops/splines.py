@@ -41,18 +41,32 @@ def thin_plate_spline(
             f"control must be (points, 2), targets (batch, points, 2) and at (batch, n, 2), got "
             f"{tuple(control.shape)}, {tuple(targets.shape)} and {tuple(at.shape)}"
         )
-    count = len(control)
-    affine = torch.cat((control.new_ones(count, 1), control), dim=1)
-    system = control.new_zeros(count + 3, count + 3)
-    system[:count, :count] = _kernel(control, control)
-    system[:count, count:] = affine
-    system[count:, :count] = affine.T
     right = torch.cat((targets, targets.new_zeros(len(targets), 3, 2)), dim=1)
-    weights = torch.linalg.solve(system.double(), right.double()).to(at.dtype)
-    basis = torch.cat((_kernel(at, control), at.new_ones(*at.shape[:-1], 1), at), dim=-1)
-    return basis @ weights
+    weights = torch.linalg.solve(spline_system(control).double(), right.double()).to(at.dtype)
+    return spline_basis(at, control) @ weights
 
 
-def _kernel(points: Tensor, control: Tensor) -> Tensor:
+def spline_system(
+    control: Float[Tensor, "points 2"], regularisation: float = 0.0
+) -> Float[Tensor, "points+3 points+3"]:
+    """The symmetric system whose solution for targets, and three zeros, is the weights of a spline.
+
+    Args:
+        control: not all on a line, no two at one place.
+        regularisation: added to the kernel's diagonal; 0 meets the targets exactly, more bends less.
+    """
+    count = len(control)
+    system = control.new_zeros(count + 3, count + 3)
+    system[:count] = spline_basis(control, control)
+    system[:count, :count].diagonal().add_(regularisation)
+    system[count:, :count] = system[:count, count:].T
+    return system
+
+
+def spline_basis(
+    points: Float[Tensor, "*batch n 2"], control: Float[Tensor, "points 2"]
+) -> Float[Tensor, "*batch n points+3"]:
+    """What the weights of a spline are multiplied by: r^2 log r^2 to each control point, then 1, x and y."""
     squared = (points.unsqueeze(-2) - control).square().sum(-1)
-    return squared * squared.clamp(min=torch.finfo(squared.dtype).tiny).log()
+    bent = squared * squared.clamp(min=torch.finfo(squared.dtype).tiny).log()
+    return torch.cat((bent, points.new_ones(*points.shape[:-1], 1), points), dim=-1)

@@ -19,6 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mistnn.ops.splines import spline_basis, spline_system
+
 Grid = Float[Tensor, "batch height width 2"]
 
 HORIZON = 1e-3
@@ -169,17 +171,10 @@ def thin_plate(
     middle, spread = _check_control(exact)
     count = len(exact)
     points = (exact - middle) / spread
-    affine = torch.cat((points.new_ones(count, 1), points), dim=1)
-    system = points.new_zeros(count + 3, count + 3)
-    system[:count, :count] = _kernel(points, points)
-    system[:count, :count].diagonal().add_(regularisation)
-    system[:count, count:] = affine
-    system[count:, :count] = affine.T
     u, v = _centres(exact, width), _centres(exact, height)
     at = torch.stack((u.expand(height, width), v[:, None].expand(height, width)), dim=-1).reshape(-1, 2)
-    at = (at - middle) / spread
-    basis = torch.cat((_kernel(at, points), at.new_ones(len(at), 1), at), dim=1)
-    influence = torch.linalg.solve(system, basis.T)[:count]  # the system is symmetric
+    basis = spline_basis((at - middle) / spread, points)
+    influence = torch.linalg.solve(spline_system(points, regularisation), basis.T)[:count]  # the system is symmetric
     return ThinPlate(exact, influence.view(count, height, width))
 
 
@@ -259,11 +254,6 @@ def _window(across: Tensor, down: Tensor, centre: Tensor) -> Tensor:
     x = (across + centre[:, :1])[:, None, :].expand(batch, height, width)
     y = (down + centre[:, 1:])[:, :, None].expand(batch, height, width)
     return torch.stack((x, y), dim=1).permute(0, 2, 3, 1)
-
-
-def _kernel(points: Tensor, control: Tensor) -> Tensor:
-    squared = (points.unsqueeze(1) - control).square().sum(-1)
-    return torch.special.xlogy(squared, squared)  # 0 at 0
 
 
 def _check_size(height: int, width: int) -> None:
