@@ -12,9 +12,10 @@ from mistnn.errors import MistError
 from mistnn.models.spair import Spair, SpairConfig, SpairStepConfig
 from mistnn.presets import Experiment, evaluate, restore, train
 from mistnn.records import Sample
-from mistnn.studies.spair_figure import drawn_objects
+from mistnn.studies.spair_figure import drawn_objects, figure_objects
 from mistnn.studies.spair_transfer import draw_transfer, figure_transfer, is_transfer, transfer_curve
 from mistnn.training import TrainConfig
+from mistnn.viz import DrawnObjects
 from mistnn.weights import load_model
 
 SMALL = SpairConfig(width=8, hidden=(16,), encoder=(16,), decoder=(16,), features=8, attributes=4)
@@ -52,6 +53,23 @@ def test_nothing_present_is_drawn_as_nothing() -> None:
     drawn = drawn_objects(network, Sample(torch.rand(1, 24, 24), boxes=torch.tensor([[10.0, 10.0, 14.0, 14.0]])))
     assert len(drawn.boxes) == len(drawn.objects) == 0 and len(drawn.missed) == 1
     assert not drawn.rebuilt.any()
+
+
+def test_the_figure_judges_boxes_by_the_ink(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[Sample] = []
+
+    def seen(network: Spair, sample: Sample) -> DrawnObjects:
+        judged.append(sample)
+        return drawn_objects(network, sample)
+
+    monkeypatch.setattr("mistnn.studies.spair_figure.drawn_objects", seen)
+    assert len(figure_objects(run).axes) >= 3 * len(judged) == 12
+    for sample in judged:
+        assert sample.boxes is not None and len(sample.boxes) in (2, 3)
+        for x, y, width, height in sample.boxes.tolist():
+            left, top = round(x - width / 2), round(y - height / 2)
+            inside = sample.image[0, top : top + round(height), left : left + round(width)] > 0
+            assert bool(inside[0].any() and inside[-1].any() and inside[:, 0].any() and inside[:, -1].any())
 
 
 def test_a_curve_has_a_value_for_each_number(run: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mistnn.data import ScatterConfig
+from mistnn.data import Scatter, ScatterConfig
 from mistnn.errors import MistError
 from mistnn.models.spair import Spair
 from mistnn.ops.matching import UNMATCHED, box_iou, greedy_match
@@ -28,7 +28,7 @@ EXAMPLES = 4
 def figure_objects(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
     """Test images of a run of SPAIR: input, boxes numbered by depth, what it drew, and each object by itself.
 
-    A box is right at an IoU above one half with a digit of its own, best pairs first.
+    A box is right at an IoU above one half with the box around the ink of a digit of its own, best pairs first.
 
     Raises:
         MistError: if no run of SPAIR is given: no such weights ship with the package.
@@ -40,7 +40,9 @@ def figure_objects(model: str | Path | None = None, seed: int | None = None, roo
         raise MistError(f"spair-objects shows what SPAIR drew, and {model} is another system: give a run of spair-5")
     data = dataclasses.replace(data, root=data.root if root is None else root, seed=data.seed if seed is None else seed)
     images = open_data(data, "test", EXAMPLES)
-    return draw_objects([drawn_objects(network, images[index]) for index in range(EXAMPLES)])
+    assert isinstance(images, Scatter)
+    samples = [images[index]._replace(boxes=images.inked(index)) for index in range(EXAMPLES)]
+    return draw_objects([drawn_objects(network, sample) for sample in samples])
 
 
 @torch.no_grad()
