@@ -10,7 +10,8 @@ import benchmarks.spatial_transformer as benchmark
 @pytest.mark.parametrize("kind", benchmark.KINDS)
 def test_both_ways_run(kind: str) -> None:
     run = benchmark.measure(kind, batch=2, size=7, rounds=2, warm_up=1)
-    assert run["kind"] == kind and run["ratio"] > 0
+    assert run["kind"] == kind and run["ratios"]["usual"] > 0
+    assert set(run["seconds"]) == {"ours", *run["ratios"]}
     assert all(times["median"] > 0 for times in run["seconds"].values())
 
 

@@ -138,9 +138,10 @@ def test_the_settings_of_every_digit_count() -> None:
     shares = {"air": (0.05, 0.1, 0.1, 0.2, 0.4), "dair": (0.05, 0.05, 0.1, 0.05, 0.4)}
     for system, values in shares.items():
         for count, share in zip(DIGITS, values, strict=True):
-            experiment = PRESETS[f"{system}-{count}"].experiment
+            experiment, ours = PRESETS[f"{system}-{count}-released"].experiment, PRESETS[f"{system}-{count}"].experiment
             assert isinstance(experiment.model, AirConfig) and isinstance(experiment.step, AirStepConfig)
             assert experiment.step.scale_prior[0] == pytest.approx(np.log(share / (1 - share)), abs=5e-3)
+            assert experiment == dataclasses.replace(ours, step=experiment.step) and ours.step != experiment.step
             assert experiment.model.k == count and experiment.model.given and experiment.model.window == 14
             assert (experiment.model.recurrence, experiment.model.hidden) == (
                 ("lstm", ()) if system == "air" else ("feedforward", (256,) * 4)

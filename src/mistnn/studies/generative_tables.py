@@ -36,6 +36,10 @@ SPAIR = Table(
             for digits in (1, 5, 9)
             for system, name in _SYSTEMS
         ),
+        *(
+            Row(f"{name.upper()}, number told, priors as released", "48 x 48, 1 digit", f"{name}-1-released", _NONE)
+            for name in ("air", "dair")
+        ),
         Row("SPAIR, no look-back", "48 x 48, 5 digits", "spair-5-no-look-back", _NONE),
         *(
             Row("SPAIR, trained on 48 x 48", f"84 x 84, {digits} digits", f"spair-transfer-{most}", _NONE)
