@@ -287,3 +287,7 @@ def test_runs_that_failed_are_told() -> None:
     assert lines[-2] == "" and "0.767 (0.331 - 0.991)" in lines[2]
     assert table_lines(table, runs[:2])[-1].endswith("in 2 of 2 runs.")
     assert table_lines(table, [])[-1].startswith("|")
+    spair = next(table for table in TABLES if table.command == "spair")
+    half = [dataclasses.replace(ENTRY, name=name, metrics={"ap50_ink": 0.4}) for name in ("spair-1", "air-1")]
+    told = [line for line in table_lines(spair, half) if "of at least" in line]
+    assert len(told) == 1 and told[0].startswith("SPAIR, 48 x 48, 1 digit: ")

@@ -53,7 +53,7 @@ SPAIR = Table(
         "overlaps above .1, .2 ... .9. The true box is a digit's frame of 14 x 14 pixels, of which its ink takes about "
         "half; `..._ink` takes the box around the ink. The errors on 84 x 84 with 1 to 20 digits are with the entries."
     ),
-    least=Least("ap50_ink", 0.5),
+    least=Least("ap50_ink", 0.5, "SPAIR"),
     size=Size(steps=2000, batch=32, images=300, full_images=1000, full=(8000, 32)),
 )
 

@@ -324,9 +324,10 @@ def table_lines(table: Table, entries: list[Entry], ending: str = "") -> list[st
     for row in table.rows:
         ours = [entry for entry in entries if entry.name == row.name + ending]
         lines.append(_table_row(table, row, ours) + (_cost(table, row, ours) if ending else ""))
-        if table.least is not None and any(table.least.metric in entry.metrics for entry in ours):
-            told.append(f"{row.system}: {_failures(table.least, ours)}")
-    return [*lines, "", *told] if told else lines
+        asked = table.least is not None and row.system.startswith(table.least.system)
+        if table.least is not None and asked and any(table.least.metric in entry.metrics for entry in ours):
+            told += ["", f"{row.system}, {row.data}: {_failures(table.least, ours)}"]
+    return lines + told
 
 
 def _failures(least: Least, entries: list[Entry]) -> str:

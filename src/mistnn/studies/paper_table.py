@@ -27,10 +27,12 @@ class Least(NamedTuple):
     Attributes:
         metric: as the ledger's entries name it.
         value: the least that is no failure.
+        system: of which systems it is asked: those whose name begins so; all of them if empty.
     """
 
     metric: str
     value: float
+    system: str = ""
 
 
 class Size(NamedTuple):
