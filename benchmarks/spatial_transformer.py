@@ -74,10 +74,7 @@ def usual(kind: Kind, size: int) -> Way:
     start = TransformConfig(kind).start().float()
 
     def affine(images: Tensor, offsets: Tensor) -> Tensor:
-        theta = offsets + start
-        if kind == "attention":
-            zero = torch.zeros_like(theta[:, 0])
-            theta = torch.stack((theta[:, 0], zero, theta[:, 1], zero, theta[:, 0], theta[:, 2]), 1)
+        theta = rows_of(kind, offsets + start)
         grid = F.affine_grid(theta.view(-1, 2, 3), [len(images), 1, size, size], align_corners=False)
         return F.grid_sample(images, grid, align_corners=False)
 
@@ -109,10 +106,7 @@ def kornia(kind: Kind, size: int) -> Way:
     last = {"projective": torch.ones(1)}.get(kind, torch.tensor([0.0, 0.0, 1.0]))
 
     def homography(images: Tensor, offsets: Tensor) -> Tensor:
-        theta = offsets + start
-        if kind == "attention":
-            zero = torch.zeros_like(theta[:, 0])
-            theta = torch.stack((theta[:, 0], zero, theta[:, 1], zero, theta[:, 0], theta[:, 2]), 1)
+        theta = rows_of(kind, offsets + start)
         theta = torch.cat((theta, last.expand(len(theta), -1)), 1).view(-1, 3, 3)
         return warps.homography_warp(images, widen @ theta @ shrink, (size, size), align_corners=True)
 
@@ -123,6 +117,14 @@ def kornia(kind: Kind, size: int) -> Way:
         return warps.warp_image_tps(images, targets, weights, affine, align_corners=True)
 
     return spline if kind == "tps" else homography
+
+
+def rows_of(kind: Kind, theta: Tensor) -> Tensor:
+    """The matrix's numbers, row by row; those of attention are (s, x, y)."""
+    if kind != "attention":
+        return theta
+    zero = torch.zeros_like(theta[:, 0])
+    return torch.stack((theta[:, 0], zero, theta[:, 1], zero, theta[:, 0], theta[:, 2]), 1)
 
 
 def pixels(size: int) -> Tensor:
@@ -192,8 +194,8 @@ def main() -> None:
     for name, value in settings:
         parser.add_argument(f"--{name}", type=int, default=value)
     asked = parser.parse_args()
-    if min(asked.threads, asked.batch, asked.size, asked.rounds) < 1 or asked.warm_up < 0:
-        parser.error("--threads, --batch, --size and --rounds must be 1 or more, --warm-up 0 or more")
+    if min(asked.threads, asked.batch, asked.size - 1, asked.rounds) < 1 or asked.warm_up < 0:
+        parser.error("--threads, --batch and --rounds must be 1 or more, --size 2 or more, --warm-up 0 or more")
     torch.set_num_threads(asked.threads)
     runs = [measure(kind, asked.batch, asked.size, asked.rounds, asked.warm_up) for kind in KINDS]
     result = {

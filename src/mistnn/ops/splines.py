@@ -54,6 +54,8 @@ def spline_system(
     Args:
         control: not all on a line, no two at one place.
         regularisation: added to the kernel's diagonal; 0 meets the targets exactly, more bends less.
+
+    Reference: Bookstein (1989); Wahba (1990) for the regularised form.
     """
     count = len(control)
     system = control.new_zeros(count + 3, count + 3)

@@ -23,8 +23,8 @@ TWO = ScatterConfig(canvas=50, counts=(0, 1, 2), side=28, overlap=0, tight=True)
 SCATTERED = {count: ScatterConfig(counts=(count,)) for count in DIGITS}
 
 PRIORS = (-1.1, 0.5, 1.0)
-"""Mean and standard deviation of the sides' prior, standard deviation of the centre's: a quarter of the image, as large
-as a digit's frame of 14 pixels in 48 or of 20 in 80. Our choice."""
+"""Mean and standard deviation of the sides' prior, standard deviation of the centre's: a quarter of the image, about
+as large as a digit's frame of 14 pixels in 48 or of 20 in 80. Our choice."""
 
 RATE = 5e-4
 """For few steps: five times the paper's."""
