@@ -30,8 +30,8 @@ RATE = 5e-4
 """For few steps: five times the paper's."""
 
 ORIGINAL = AirStepConfig(rate=3e-4, annealing=0.5, precision="bfloat16")
-"""The AIR code's values but for the rate, 1e-4 there, and a schedule of half the length: in 30,000 iterations theirs leave
-single digits in two windows (``docs/logbook.md``)."""
+"""The AIR code's values but for the rate, 1e-4 there, and a schedule of half the length: in 30,000 iterations theirs
+leave single digits in two windows (``docs/logbook.md``)."""
 
 AIR_RELEASED = {
     1: (-2.94, 0.2, 1.0),
