@@ -29,7 +29,7 @@ as large as a digit's frame of 14 pixels in 48 or of 20 in 80. Our choice."""
 RATE = 5e-4
 """For few steps: five times the paper's."""
 
-ORIGINAL = AirStepConfig(rate=3e-4, annealing=0.5, precision="bfloat16")
+ORIGINAL = AirStepConfig(rate=3e-4, annealing=0.5, precision="auto")
 """The AIR code's values but for the rate, 1e-4 there, and a schedule of half the length: in 30,000 iterations theirs
 leave single digits in two windows (``docs/logbook.md``)."""
 
@@ -65,7 +65,7 @@ def feedforward(model: AirConfig) -> AirConfig:
 
 def _step(priors: tuple[float, float, float], rate: float) -> AirStepConfig:
     mean, deviation, shift = priors
-    return AirStepConfig(rate=rate, scale_prior=(mean, deviation), shift_prior=(0.0, shift), precision="bfloat16")
+    return AirStepConfig(rate=rate, scale_prior=(mean, deviation), shift_prior=(0.0, shift), precision="auto")
 
 
 def _loop(steps: int) -> TrainConfig:

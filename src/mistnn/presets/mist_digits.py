@@ -32,7 +32,7 @@ RELEASED = MistConfig(k=9, heatmap=HeatmapConfig(network="released"), encoder=En
 
 def _step(steps: int) -> StepConfig:
     # The heat map's rate of the released code: at 2e-4 its scores grow so that weak objects fade (docs/logbook.md).
-    return StepConfig(heatmap_rate=1e-4, decay=0.02, decay_steps=steps, precision="bfloat16")
+    return StepConfig(heatmap_rate=1e-4, decay=0.02, decay_steps=steps, precision="auto")
 
 
 DEEP_STEP = dataclasses.replace(_step(1200), task_rate=2e-4)
@@ -59,7 +59,7 @@ DEMO = Experiment(
         heatmap_warmup=50,
         decay=0.05,
         decay_steps=DEMO_STEPS,
-        precision="bfloat16",
+        precision="auto",
     ),
     TrainConfig(steps=DEMO_STEPS, batch_size=32, log_every=20, save_every=0),
     evaluation_images=0,

@@ -52,7 +52,7 @@ def _step(steps: int, **choices: float) -> StepConfig:
         heatmap_warmup=50,
         decay=0.02,
         decay_steps=steps,
-        precision="bfloat16",
+        precision="auto",
     )
     return dataclasses.replace(plain, **choices)
 

@@ -110,7 +110,7 @@ def plan_folder(
         decay=0.05,
         decay_steps=steps,
         heatmap_warmup=50,
-        precision="bfloat16",
+        precision="auto",
     )
     sized, grounded = _prepared_because(size, preparation)
     reasons = (
@@ -155,7 +155,7 @@ def _plan_unlabelled(
         decay=0.05,
         decay_steps=steps,
         heatmap_warmup=50,
-        precision="bfloat16",
+        precision="auto",
     )
     sized, grounded = _prepared_because(size, preparation)
     reasons = (

@@ -28,7 +28,7 @@ SHORT = SpairStepConfig(
     schedule_scale=0.75,
     wheels=400,
     gradient_noise=0.0,
-    precision="bfloat16",
+    precision="auto",
 )
 """Ten times the paper's rate, in the end half of it; the training wheels off after 300 steps; s .5 after 4,500."""
 

@@ -24,7 +24,7 @@ def _preset(number: int, side: int) -> Preset:
         localisation_share=1e-4,
         decay=0.01,
         decay_steps=STEPS,
-        precision="bfloat16",
+        precision="auto",
     )
     loop = TrainConfig(steps=STEPS, batch_size=BATCH, log_every=50, save_every=500)
     return Preset(

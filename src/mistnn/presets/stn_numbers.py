@@ -33,7 +33,7 @@ def _preset(where: Where, side: int) -> Preset:
         decay=10.0**-DROPS,
         decay_steps=STEPS,
         drops=DROPS,
-        precision="bfloat16",
+        precision="auto",
     )
     loop = TrainConfig(steps=STEPS, batch_size=BATCH, log_every=100, save_every=1000, evaluate_every=10_000)
     model, data = NumberReaderConfig(where, side=side), NumberCropsConfig(side=side, window=WINDOWS[side])

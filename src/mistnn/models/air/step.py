@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from mistnn.errors import MistError
 from mistnn.models.air.network import Air, AirOutput
+from mistnn.nn.precision import Precision, half_precision
 from mistnn.nn.schedule import check_rates
 from mistnn.ops.priors import concrete_log_density, normal_kl
 from mistnn.records import Batch
@@ -39,7 +39,7 @@ class AirStepConfig:
         shift_prior: the same of a centre, before tanh.
         what_prior: the same of z_what.
         annealing: how many times longer the schedule of the prior odds of z_pres is; below 1 for a small budget.
-        precision: "bfloat16" computes the dense layers at half the precision, and about twice as fast.
+        precision: of the dense layers; "auto" computes them in bfloat16 where that is faster.
     """
 
     rate: float = 1e-4
@@ -48,7 +48,7 @@ class AirStepConfig:
     shift_prior: tuple[float, float] = (0.0, 1.0)
     what_prior: tuple[float, float] = (0.0, 1.0)
     annealing: float = 1.0
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         """Refuses values that no step can have.
@@ -80,8 +80,7 @@ class AirStep:
         """Trains on one batch; returns the scalars to log."""
         model, images = self.model, batch.images
         counts = None if batch.counts is None else batch.counts.sum(1)
-        half = self.config.precision == "bfloat16"
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
+        with half_precision(self.config.precision, images.device):
             output = model(images, counts if model.config.given else None)
         log_odds = prior_log_odds(iteration, self.config.annealing)
         losses = self.losses(images, output, log_odds)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mistnn.errors import MistError
 from mistnn.models.mist.network import Mist
+from mistnn.nn.precision import Precision, half_precision
 from mistnn.nn.schedule import check_rates, cosine_share
 from mistnn.nn.task import redrawn_loss, told_loss
 from mistnn.ops.coordinates import inside_of
@@ -74,7 +75,7 @@ class StepConfig:
     heatmap_warmup: int = 100
     decay: float = 1.0
     decay_steps: int = 0
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         """Refuses values that no step can have.
@@ -146,7 +147,7 @@ class LiftedStep:
         """Algorithm 1, lines 3 to 5, for one batch; returns the scalars to log."""
         self._schedule(iteration)
         images = batch.images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+        with half_precision(self.config.precision, images.device):
             heatmaps = self.model.heatmaps(images)  # h = H_eta(I)
         inside = None if batch.sizes is None else inside_of(batch.sizes, *images.shape[-2:])
         anchors = self.model.keypoints(heatmaps, inside=inside).keypoints  # E_K(h), never in padding

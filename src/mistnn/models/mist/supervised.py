@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 
 from mistnn.errors import MistError
 from mistnn.models.mist.network import Mist
+from mistnn.nn.precision import Precision, half_precision
 from mistnn.nn.schedule import check_rates, cosine_share
 from mistnn.nn.task import redrawn_loss
 from mistnn.ops.heatmap import ideal_heatmaps
@@ -42,7 +42,7 @@ class SupervisedStepConfig:
     heatmap_rate: float = 2e-4
     decay: float = 1.0
     decay_steps: int = 0
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         """Refuses values that no step can have.
@@ -79,7 +79,7 @@ class SupervisedStep:
             losses["classification"] = F.cross_entropy(task.logits.flatten(0, 1), torch.cat(batch.labels))
         if task.decoded is not None:
             losses["reconstruction"] = redrawn_loss(images, model.rebuild(task.decoded, keypoints, images)).mean()
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+        with half_precision(self.config.precision, images.device):
             heatmaps = model.heatmaps(images)
         ideal = ideal_heatmaps(keypoints, model.config.scales, *images.shape[-2:], spread=self.config.spread)
         heat = heatmap_loss(heatmaps, ideal).mean()

@@ -11,6 +11,7 @@ from mistnn.errors import MistError
 from mistnn.models.spair.cells import Backbone, Cells, Latents
 from mistnn.models.spair.config import SpairConfig
 from mistnn.nn.dense import dense_network
+from mistnn.nn.precision import Precision, half_precision
 from mistnn.ops.render import render_objects
 from mistnn.records import Detections, Explanation
 
@@ -104,10 +105,10 @@ class Spair(nn.Module):
         """
         self.shared.copy_(images.median(0).values)
 
-    def infer(self, images: Tensor, held: bool = False, half: bool = False) -> Latents:
+    def infer(self, images: Tensor, held: bool = False, precision: Precision = "float32") -> Latents:
         """q(z | x); see ``forward``."""
         self.config.grid(images.shape[-2], images.shape[-1])
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
+        with half_precision(precision, images.device):
             features = self.backbone(images).float()
         return self.cells(images, features, held)
 
@@ -119,7 +120,7 @@ class Spair(nn.Module):
         return (config.colour_gain * colour).sigmoid(), (config.alpha_gain * alpha + config.alpha_start).sigmoid()
 
     def forward(
-        self, images: Tensor, background: Tensor | None = None, held: bool = False, half: bool = False
+        self, images: Tensor, background: Tensor | None = None, held: bool = False, precision: Precision = "float32"
     ) -> Drawn:
         """(batch, channels, height, width) to objects and the images redrawn.
 
@@ -127,7 +128,7 @@ class Spair(nn.Module):
             images: sides that are multiples of a cell.
             background: x_bg, of the shape of the images; see ``background_of`` if not given.
             held: training wheels: boxes, depths and presences get no gradient.
-            half: the backbone is computed in bfloat16.
+            precision: of the backbone.
 
         Raises:
             MistError: if an image is not made of whole cells.
@@ -140,7 +141,7 @@ class Spair(nn.Module):
                 f"the background must be {tuple(images.shape)} as the images, got {tuple(background.shape)}: crop or "
                 "resize it to their size"
             )
-        z = self.infer(images, held, half)
+        z = self.infer(images, held, precision)
         appearance, alpha = self.decode(z.what.sample)
         rebuilt = render_objects(
             appearance,

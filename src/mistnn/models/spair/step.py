@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from mistnn.errors import MistError
 from mistnn.models.spair.cells import Latents
 from mistnn.models.spair.network import Spair
+from mistnn.nn.precision import Precision
 from mistnn.nn.schedule import check_rates, cosine_share
 from mistnn.ops.priors import normal_kl, presence_kl, scheduled_s
 from mistnn.records import Batch
@@ -44,7 +44,8 @@ class SpairStepConfig:
             that no object draws costs a finite sum and has a gradient.
         gradient_noise: standard deviation of noise on the gradients at first; a tenth of it every 1,000 iterations,
             times ``schedule_scale``; 0 for none.
-        precision: "bfloat16" computes the backbone in half precision, cells, drawing and losses never.
+        precision: of the backbone; "auto" computes it in bfloat16 where that is faster. Cells, drawing and losses are
+            always in float32.
     """
 
     rate: float = 1e-4
@@ -60,7 +61,7 @@ class SpairStepConfig:
     wheels: int = 1000
     floor: float = 1e-3
     gradient_noise: float = 0.001
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         """Refuses values that no step can have.
@@ -103,7 +104,7 @@ class SpairStep:
         held = iteration < config.wheels * config.schedule_scale
         images = batch.images.contiguous(memory_format=torch.channels_last)
         # z ~ q(z | x), cell by cell; Algorithm 1 draws it
-        drawn = self.model(images, held=held, half=config.precision == "bfloat16")
+        drawn = self.model(images, held=held, precision=config.precision)
         terms = {
             "reconstruction": cross_entropy(drawn.rebuilt, images, config.floor),
             **self.divergences(drawn.latents, s),

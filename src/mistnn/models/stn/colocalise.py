@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mistnn.errors import MistError
 from mistnn.models.stn.network import StnClassifier, StnConfig, start
 from mistnn.nn.blocks import PooledConvolution
+from mistnn.nn.precision import half_precision
 from mistnn.nn.schedule import check_rates, cosine_share
 from mistnn.nn.spatial_transformer import SpatialTransformer, TransformConfig, Warp
 from mistnn.ops import transforms
@@ -289,7 +290,7 @@ class ColocaliseStep:
         images = batch.images.contiguous(memory_format=torch.channels_last)
         model.train()
         model.encoder.eval()
-        with torch.autocast(images.device.type, torch.bfloat16):
+        with half_precision("auto", images.device):
             window = model(images)
             scales = window.parameters[:, 0, 0]
             crops = torch.cat((window.features, model.random_crops(images, scales)))

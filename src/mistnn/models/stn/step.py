@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -13,11 +12,10 @@ from mistnn.errors import MistError
 from mistnn.models.stn.birds import BirdClassifier
 from mistnn.models.stn.network import StnClassifier
 from mistnn.models.stn.numbers import NumberReader, sequence_of
+from mistnn.nn.precision import Precision, check_precision, half_precision
 from mistnn.nn.schedule import check_rates
 from mistnn.nn.spatial_transformer import SpatialTransformer, parameter_groups
 from mistnn.records import Batch
-
-Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -63,8 +61,7 @@ class StnStepConfig:
             raise MistError(f"step.weight_decay={self.weight_decay} must be finite and 0 or more")
         if not 0 <= self.localisation_share < math.inf:
             raise MistError(f"step.localisation_share={self.localisation_share} must be finite and 0 or more")
-        if self.precision not in get_args(Precision):
-            raise MistError(f"step.precision={self.precision!r} is unknown: use {' or '.join(get_args(Precision))}")
+        check_precision(self.precision)
 
 
 def stepped_share(iteration: int, decay: float, decay_steps: int, drops: int = 2) -> float:
@@ -124,7 +121,7 @@ class StnStep:
             group["lr"] = config.rate * own * share
         target = sequence_of(batch) if isinstance(self.model, NumberReader) else target_of(batch)
         images = batch.images.contiguous(memory_format=self._layout)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        with half_precision(config.precision, images.device):
             done = self.model(images)
         logits = done.logits.float().flatten(0, -2)
         # Of several softmaxes the sum: the likelihood of a whole number is the product of theirs.

@@ -1,0 +1,39 @@
+"""Half precision is used where the hardware has it, and where it was asked for by name."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mistnn.errors import MistError
+from mistnn.nn import precision
+from mistnn.nn.precision import Precision, check_precision, half_precision
+
+
+def computed_in(asked: Precision) -> torch.dtype:
+    with half_precision(asked, torch.device("cpu")):
+        return torch.nn.functional.linear(torch.ones(2, 3), torch.ones(4, 3)).dtype
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_auto_is_half_where_the_hardware_is_able(monkeypatch: pytest.MonkeyPatch, able: bool) -> None:
+    monkeypatch.setattr(precision, "has_bfloat16", lambda kind: able)
+    assert computed_in("auto") == (torch.bfloat16 if able else torch.float32)
+    assert computed_in("bfloat16") == torch.bfloat16, "as asked for, however slow"
+    assert computed_in("float32") == torch.float32
+
+
+def test_this_processor() -> None:
+    known = torch.cpu.get_capabilities() if "get_capabilities" in dir(torch.cpu) else None
+    if known is None:
+        pytest.skip("this PyTorch names no capabilities")
+    able = any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    assert precision.has_bfloat16("cpu") == able
+    assert not precision.has_bfloat16("meta")
+
+
+def test_refused() -> None:
+    for one in ("auto", "float32", "bfloat16"):
+        check_precision(one)
+    with pytest.raises(MistError, match="step.precision='half' is unknown: use auto, float32 or bfloat16"):
+        check_precision("half")
