@@ -104,7 +104,7 @@ def _an(kind: Kind) -> str:
 ENCODER_MODEL = StnConfig("cnn", 32, side=60)
 """The CNN of TC, 60 px, as narrow as the paper's range allows, 32 to 64 filters; this and its 1,600 steps are ours."""
 ENCODER_STEPS = 1600
-COLOCALISE_STEPS, COLOCALISE_BATCH = 1_500, 40
+COLOCALISE_STEPS, COLOCALISE_BATCH = 2_400, 20
 PIECES = {"t": 0, "tc": 16}
 """Of clutter in an image (S003, section 1.2)."""
 

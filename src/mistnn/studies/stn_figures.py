@@ -39,10 +39,10 @@ COLOCALISATION = "stn-coloc-tc-8"
 """The digit of the paper's figure 1."""
 SHOWN = 3
 """Images of figure 1, as in the paper."""
-MOMENTS = (0, 20, 40, 60, 90, 120, 180, 300)
-"""Steps of figure 1."""
-FRAME_EVERY = 10
-"""Steps between two frames of the animation: a line of the log."""
+MOMENTS = (0.0, 0.07, 0.15, 0.25, 0.35, 0.45, 0.55, 1.0)
+"""Shares of the training that figure 1 shows."""
+FRAMES = 60
+"""Of the animation, after the first: as many lines of the log."""
 
 
 class Animated(NamedTuple):
@@ -134,12 +134,13 @@ def figure_colocalisation(
     preset = find_preset(COLOCALISATION).experiment
     seed, steps = 0 if seed is None else seed, preset.train.steps if steps is None else steps
     assert isinstance(preset.data, CommonObjectConfig)
+    every = max(1, steps // FRAMES)
     data = dataclasses.replace(preset.data, root=root, seed=seed)
     experiment = dataclasses.replace(
         preset,
         data=data,
         step=dataclasses.replace(preset.step, decay_steps=steps),
-        train=dataclasses.replace(preset.train, seed=seed, steps=steps, log_every=FRAME_EVERY, evaluate_every=0),
+        train=dataclasses.replace(preset.train, seed=seed, steps=steps, log_every=every, evaluate_every=0),
         evaluation_images=0,
         start_from=str(model),
     )
@@ -155,7 +156,7 @@ def figure_colocalisation(
     with tempfile.TemporaryDirectory() as folder:
         if train(experiment, Path(folder) / "run", observe=look).interrupted:
             raise KeyboardInterrupt
-    moments = [step for step in MOMENTS if step in history and step < steps] + [steps]
+    moments = sorted({min(history, key=lambda step: abs(step - share * steps)) for share in MOMENTS})
     assert batch.boxes is not None
     boxes = batch.boxes
     frames = tuple(_windows(batch.images, boxes, {step: found}) for step, found in history.items())

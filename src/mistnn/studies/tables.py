@@ -29,7 +29,7 @@ from mistnn.studies.natural_tables import NATURAL_TABLES
 from mistnn.studies.paper_table import Row, Size, Table
 from mistnn.studies.spair_transfer import IMAGES as CURVE_IMAGES
 from mistnn.studies.spair_transfer import is_transfer, transfer_curve
-from mistnn.studies.stn_colocalise import TRIED, best_of_tries, train_encoder
+from mistnn.studies.stn_colocalise import train_encoder
 from mistnn.training.runfolder import CONFIG
 from mistnn.weights import shipped_names
 
@@ -197,7 +197,7 @@ def run_table(
     rows = served(rows_of(table, only), root, say)
     if any(isinstance(find_preset(row.name).experiment.model, ColocaliserConfig) for row in rows):
         train_encoder(runs / ENCODER, root, say)
-    elif jobs > 1:
+    if jobs > 1:
         filler.train_together(rows, seeds, jobs)
     return sum(filler.fill(row, seeds) for row in rows)
 
@@ -317,8 +317,6 @@ class _Filler:
 
     def _trained(self, row: Row, seed: int, factor: str) -> Path:
         experiment, out = self._training(row, seed, factor)
-        if isinstance(experiment.model, ColocaliserConfig):
-            return best_of_tries(experiment, out, self.say)
         if _told(lambda: train(experiment, out, resume=(out / CONFIG).exists()).interrupted, out):
             raise KeyboardInterrupt
         return out
@@ -353,8 +351,6 @@ class _Filler:
         return max(reached, key=lambda factor: (reached[factor], factor == "x1"))
 
     def _note(self, row: Row, factor: str) -> str:
-        if isinstance(find_preset(row.name).experiment.model, ColocaliserConfig):
-            return TRIED
         if self.budget == "full":
             return ""
         size = f"Quick size: {self.size.steps} steps of {self.size.batch} images, not the paper's."

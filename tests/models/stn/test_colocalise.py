@@ -100,19 +100,54 @@ def test_places_are_spread_as_those_of_random_crops() -> None:
     assert not torch.equal(model.window.spread, before[1])
 
 
+def test_waking_scales_what_each_hidden_unit_says() -> None:
+    window, batch = build().window, images(40)
+    before = [layer.weight.clone() for layer in window.layers if isinstance(layer, nn.Conv2d | nn.Linear)]
+    window.wake(batch)
+    seen, looked = batch, 0
+    for layer in window.layers[:-1]:
+        seen = layer(seen)
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            axes = [axis for axis in range(seen.dim()) if axis != 1]
+            mean, spread = seen.mean(axes), seen.std(axes)
+            torch.testing.assert_close(mean, torch.zeros_like(mean), atol=1e-4, rtol=0)
+            # A unit that says the same of all images stays so.
+            torch.testing.assert_close(spread, torch.ones_like(spread), atol=0.02, rtol=0)
+            looked += 1
+    assert looked == 3
+    assert torch.equal(window.layers[-1].weight, before[-1]), "what it says of places is as it was"
+
+
+def test_windows_are_moved_together_to_what_they_share() -> None:
+    """All frame a bright square 4 px of 30 too far up; by and by they have it in their middle."""
+    torch.manual_seed(0)
+    pictures, model = torch.zeros(8, 1, 30, 30), build().eval()
+    pictures[:, :, 15:23, 11:19] = 1.0
+    window = model.window
+    window.bound.fill_(0.5)
+    window.layers[-1].weight.data.zero_()
+    for _ in range(200):
+        warp = model(pictures)
+        window.centre(warp.features, warp.parameters[:, 0, 0])
+    torch.testing.assert_close(window.shift, torch.tensor([0.0, 4 / 15]), atol=0.01, rtol=0)
+    window.centre(torch.zeros(8, 1, 24, 24), torch.ones(8))
+    torch.testing.assert_close(window.shift, torch.tensor([0.0, 4 / 15]), atol=0.01, rtol=0)
+
+
 def test_the_window_closes_in_and_then_learns_its_size() -> None:
-    step = ColocaliseStep(build(), ColocaliseStepConfig(opening=3, decay_steps=8, margin=10.0))
+    openness = ((0.25, 1.0), (0.75, 0.0), (0.875, 0.0), (0.875, 0.5))
+    step = ColocaliseStep(build(), ColocaliseStepConfig(openness=openness, decay_steps=8, margin=10.0))
     batch, window, seen = images_batch(), step.model.window, list[tuple[bool, bool, float, float]]()
     for iteration in range(9):
         logged = step(batch, iteration)
         seen.append((window.fixed, window.settled, float(window.bound), float(logged["window"])))
-    first, last = 0.33 + 0.5 / 0.78, 0.33 + 0.07 / 0.78
-    shares = [0, 0, 0, 0, 0.25, 0.5, 0.75, 1, 1]
+    first, last = 0.33 + 0.5 / 0.78, 0.33 + 0.05 / 0.78
+    shares = [0, 0, 0, 0.25, 0.5, 0.75, 1, 0.5, 0.5]
     assert [bound for *_, bound, _ in seen] == pytest.approx([first + (last - first) * share for share in shares])
-    assert [fixed for fixed, *_ in seen] == [True] * 7 + [False] * 2
-    assert [settled for _, settled, *_ in seen] == [False] * 7 + [True] * 2
-    sizes = [0.83 - 0.43 * share for share in shares]
-    assert [side for *_, side in seen[:8]] == pytest.approx(sizes[:8], abs=1e-3), "of one size until then"
+    assert [fixed for fixed, *_ in seen] == [True] * 6 + [False] + [True] * 2
+    assert [settled for _, settled, *_ in seen] == [False] * 6 + [True] + [False] * 2
+    sizes = [0.83 - 0.45 * share for share in shares]
+    assert [side for *_, side in seen[:7]] == pytest.approx(sizes[:7], abs=1e-3), "of one size until then"
     weight = window.layers[-1].weight
     assert isinstance(weight, torch.Tensor) and weight[0].any(), "then the size learns too"
 
@@ -146,21 +181,27 @@ def test_descriptors() -> None:
     model, crops = build().eval(), torch.rand(9, 1, 24, 24)
     done = model.encoder(crops)
     parts = [done.hidden[0].flatten(1), done.hidden[1].flatten(1), done.logits]
-    whole = torch.cat([part / part.norm(dim=1, keepdim=True) for part in parts], dim=1)
+    lengths = (1.0, 1.1, 0.85)
+    whole = torch.cat(
+        [part / part.norm(dim=1, keepdim=True) * length for part, length in zip(parts, lengths, strict=True)], dim=1
+    )
     torch.testing.assert_close(model.describe(crops), whole)
 
 
-@pytest.mark.parametrize("opening", [0, 100])
-def test_only_the_localiser_learns(opening: int) -> None:
-    step = ColocaliseStep(build(), ColocaliseStepConfig(opening=opening, margin=10.0))
+@pytest.mark.parametrize("openness", [((0.0, 0.0),), ((0.0, 1.0),)])
+def test_only_the_localiser_learns(openness: tuple[tuple[float, float], ...]) -> None:
+    step = ColocaliseStep(build(), ColocaliseStepConfig(openness=openness, margin=10.0))
     before = {name: value.clone() for name, value in step.model.state_dict().items()}
     batch = images_batch()
     logged = [step(batch, iteration) for iteration in range(3)]
-    assert set(logged[0]) == {"loss", "window"} and float(logged[0]["window"]) == pytest.approx(0.83)
+    assert set(logged[0]) == {"loss", "window"} and float(logged[0]["window"]) == pytest.approx(
+        0.38 + 0.45 * openness[0][1]
+    )
     changed = {name for name, value in step.model.state_dict().items() if not torch.equal(value, before[name])}
     learnt = {f"transformer.{name}" for name, _ in step.model.transformer.named_parameters()}
-    running = {f"transformer.localisation.{name}" for name in ("bound", "mean", "spread")}
+    running = {f"transformer.localisation.{name}" for name in ("bound", "mean", "spread", "shift")}
     assert changed - running == learnt
+    assert ("transformer.localisation.shift" in changed) == (openness[0][1] == 0), "small ones are moved together"
     assert all(part.grad is None for part in step.model.encoder.parameters())
 
 
@@ -173,7 +214,7 @@ def test_it_finds_squares_that_all_images_share() -> None:
         picture[0, y : y + 12, x : x + 12] = torch.linspace(0.3, 1, 12)[:, None] * torch.linspace(1, 0.4, 12)
     torch.manual_seed(0)
     model = Colocaliser(ColocaliserConfig(side=30, encoder=StnConfig("cnn", 8, side=24)))
-    step = ColocaliseStep(model, ColocaliseStepConfig(opening=10, decay_steps=120))
+    step = ColocaliseStep(model, ColocaliseStepConfig(decay_steps=120))
     batch = Batch(pictures, None)
     for iteration in range(120):
         step(batch, iteration)
@@ -204,9 +245,9 @@ def test_bad_localisers(given: dict[str, object], said: str) -> None:
     [
         ({"rate": 0.0}, "rate=0.0"),
         ({"margin": 0.0}, "margin=0.0"),
-        ({"opening": -1}, "opening=-1"),
-        ({"closing": -0.1}, "closing=-0.1"),
-        ({"closing": 1.1}, "closing=1.1"),
+        ({"openness": ()}, "must be pairs of 0 to 1"),
+        ({"openness": ((0.5, 1.0), (0.2, 0.0))}, "in the order of the shares"),
+        ({"openness": ((0.5, 1.5),)}, "must be pairs of 0 to 1"),
     ],
 )
 def test_bad_steps(given: dict[str, object], said: str) -> None:

@@ -25,6 +25,17 @@ START_SHARE = 0.78
 """Where between its bounds a window's size is at birth (ours)."""
 MEMORY = 0.95
 """Share of the old in the running mean and spread of what the localisation network says of places (ours)."""
+SLOPE = 0.2
+"""Of the localisation network's units below 0 (ours). With none, three to six of its sixteen hidden units were dead
+after a few hundred steps, and a place was told by what was left."""
+LENGTHS = (1.0, 1.1, 0.85)
+"""Of the three parts of a descriptor, the paper names none: the hidden layers, then the logits (ours)."""
+OPENNESS = (
+    *((0.06, 1.0), (0.40, 0.0)),
+    *((0.44, 0.0), (0.44, 0.5), (0.48, 0.5), (0.59, 0.0)),
+    *((0.66, 0.0), (0.66, 0.5), (0.70, 0.5), (0.81, 0.0)),
+)
+"""Of windows over a training, see ``ColocaliseStepConfig`` (ours)."""
 CLIP, MOMENTUM = 1.0, 0.9
 """Of the descent (ours): the largest norm of a gradient, which may be sixty times that at first."""
 
@@ -52,7 +63,7 @@ class ColocaliserConfig:
     side: int = 84
     encoder: StnConfig = field(default_factory=lambda: StnConfig("cnn", 32, side=60))
     least: float = 0.33
-    most: float = 0.4
+    most: float = 0.38
     start: float = 0.83
 
     def __post_init__(self) -> None:
@@ -94,8 +105,11 @@ class BoundedWindow(nn.Module):
     What the paper's network says of a place is normalised, by mean and spread over the batch while it learns and by
     running ones later: the middles of the windows have the mean and the spread that middles of random crops have. So
     all windows can't go to the same place, nor to the edges, where they would be as far from random crops as can be;
-    all that is left to learn is which image's window is where. The mean stays so to the end: equation 1 hardly tells
-    whether all windows frame their digits alike, but all too far left.
+    all that is left to learn is which image's window is where. The mean stays so to the end.
+
+    Equation 1 hardly tells whether all windows frame their digits alike, but all too far left, and a hundred digits are
+    not exactly where random crops are in the mean. So in the end all windows are moved together (``shift``), until the
+    mean of what they show has its mass in the middle.
 
     Convention: gives what is to be added to the parameters (s, x, y) of a window of the size at birth, in the middle of
     the image: s between ``least`` and ``bound``, and x and y so that no side of the window is outside of the image.
@@ -104,6 +118,7 @@ class BoundedWindow(nn.Module):
         bound: the largest window now; a step lets it fall.
         mean: running mean of what is said of x and y.
         spread: running standard deviation of it.
+        shift: (x, y), by which all windows are moved, in halves of the image's side.
         fixed: whether the size of the window is not taught now.
         settled: whether the spread stays as it is, while it learns too.
     """
@@ -111,6 +126,7 @@ class BoundedWindow(nn.Module):
     bound: Tensor
     mean: Tensor
     spread: Tensor
+    shift: Tensor
 
     def __init__(self, config: ColocaliserConfig) -> None:
         super().__init__()
@@ -120,15 +136,16 @@ class BoundedWindow(nn.Module):
         self.register_buffer("bound", torch.tensor(widest(config)))
         self.register_buffer("mean", torch.zeros(2))
         self.register_buffer("spread", torch.ones(2))
+        self.register_buffer("shift", torch.zeros(2))
         half = config.side // 2
         self.layers = nn.Sequential(
             PooledConvolution(1, FILTERS, KERNEL, PADDING),
-            nn.ReLU(),
+            nn.LeakyReLU(SLOPE),
             nn.Flatten(),
             nn.Linear(FILTERS * half * half, UNITS),
-            nn.ReLU(),
+            nn.LeakyReLU(SLOPE),
             nn.Linear(UNITS, UNITS),
-            nn.ReLU(),
+            nn.LeakyReLU(SLOPE),
             nn.Linear(UNITS, 3),
         )
         start(self.layers)
@@ -139,8 +156,35 @@ class BoundedWindow(nn.Module):
         size = torch.zeros_like(said[:, :1]) if self.fixed else said[:, :1]
         scale = self.least + (self.bound - self.least) * torch.sigmoid(size + self.offset)
         room = 1 - scale
-        place = (self._normalised(said[:, 1:]) * (room / math.sqrt(3))).clamp(-room, room)
+        place = (self._normalised(said[:, 1:]) * (room / math.sqrt(3)) + self.shift).clamp(-room, room)
         return torch.cat((scale - self.start, place), dim=1)
+
+    @torch.no_grad()
+    def wake(self, images: Tensor) -> None:
+        """Scales and shifts each hidden unit so that what it says of these images has mean 0 and spread 1.
+
+        As at birth most say the same of every image, and learn little.
+        """
+        seen = images
+        for layer in self.layers[:-1]:
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                said = layer(seen).float()
+                over = [axis for axis in range(said.dim()) if axis != 1]
+                mean, spread = said.mean(over), said.std(over) + 1e-4
+                layer.weight.div_(spread.view(-1, *[1] * (layer.weight.dim() - 1)))
+                assert layer.bias is not None
+                layer.bias.copy_((layer.bias - mean) / spread)
+            seen = layer(seen)
+
+    @torch.no_grad()
+    def centre(self, windows: Tensor, scale: Tensor) -> None:
+        """Moves all windows a little way to the middle of what is in common in them.
+
+        Args:
+            windows: (batch, 1, side, side), what they show.
+            scale: (batch,), their sizes as shares of the image's side.
+        """
+        self.shift += (1 - MEMORY) * scale.mean() * middle_of(windows.float().mean(0)[0])
 
     def _normalised(self, place: Tensor) -> Tensor:
         if not self.training or len(place) < 2:
@@ -152,6 +196,14 @@ class BoundedWindow(nn.Module):
         spread = place.std(0) + 1e-4
         self.spread.lerp_(spread.detach(), 1 - MEMORY)
         return (place - mean) / spread
+
+
+def middle_of(picture: Tensor) -> Tensor:
+    """(side, side) to the centre of mass (x, y), from -1 to 1; 0 of a black picture."""
+    side = len(picture)
+    places = (2 * torch.arange(side, device=picture.device, dtype=picture.dtype) + 1) / side - 1
+    mass = picture.sum().clamp(min=1e-6)
+    return torch.stack(((picture.sum(0) * places).sum(), (picture.sum(1) * places).sum())) / mass
 
 
 class Colocaliser(nn.Module):
@@ -199,12 +251,14 @@ class Colocaliser(nn.Module):
     def describe(self, crops: Tensor) -> Tensor:
         """Descriptors of crops of the encoder's size, (n, numbers).
 
-        The activations of both hidden layers and the logits in a row, each of the three scaled to length 1: the paper
-        names no lengths, and as they are, the first layer's alone would count.
+        The activations of both hidden layers and the logits in a row, each of the three scaled to a length
+        (``LENGTHS``): the paper names none, and as they are, the first layer's alone would count.
         """
         done = self.encoder(crops)
-        parts = (*done.hidden, done.logits)
-        return torch.cat([nn.functional.normalize(part.float().flatten(1), dim=1) for part in parts], dim=1)
+        parts = zip((*done.hidden, done.logits), LENGTHS, strict=True)
+        return torch.cat(
+            [nn.functional.normalize(part.float().flatten(1), dim=1) * length for part, length in parts], dim=1
+        )
 
     def random_crops(self, images: Tensor, scales: Tensor) -> Tensor:
         """A crop of each image, anywhere a window may be, of a side that is a share of the image's, (n,)."""
@@ -229,25 +283,24 @@ class ColocaliseStepConfig:
     What had to be found: equation 1 is least where the digits are, but from afar windows on nothing are nearer to each
     other, or all windows in one corner. Large windows hold the digit wherever they are, and going to it pays at once,
     if the encoder knows digits of that size. So windows are large at first, all of one size, and close in slowly; until
-    they are small, their places keep the spread of those of random crops (``BoundedWindow``). A random crop is as large
-    as the window it stands against, and its gradient reaches that size.
+    they are small, their places keep the spread of those of random crops (``BoundedWindow``). Of a hundred a few then lie
+    beside their digit, where the loss of small windows has a minimum and that of larger ones has none: all open twice
+    more, half as far. A random crop is as large as the window it stands against, and its gradient reaches that size.
 
     Attributes:
         rate: learning rate at first; momentum 0.9, gradients of a norm of at most 1.
         margin: alpha of equation 1; the paper's 1 is of activations whose length is not known.
-        opening: iterations with windows of the first size.
-        closing: over which share of ``decay_steps`` windows then shrink to ``ColocaliserConfig.most``; after that their
-            sizes are taught.
+        openness: (share of ``decay_steps``, how far windows are open then), straight lines between; 1 for windows of
+            the first size, 0 for ``ColocaliserConfig.most`` and less: while they are closed their sizes are taught.
         decay: the rate falls to this share along half a cosine over ``decay_steps``; 1 for a constant rate.
         decay_steps: length of that fall, in iterations, which is to be that of the training.
     """
 
-    rate: float = 1e-2
+    rate: float = 0.1
     margin: float = 1.5
-    opening: int = 40
-    closing: float = 0.5
-    decay: float = 0.02
-    decay_steps: int = 1_500
+    openness: tuple[tuple[float, float], ...] = OPENNESS
+    decay: float = 0.1
+    decay_steps: int = 2_400
 
     def __post_init__(self) -> None:
         """Refuses values that no step can have.
@@ -258,15 +311,22 @@ class ColocaliseStepConfig:
         check_rates(self.decay, self.decay_steps, rate=self.rate)
         if not 0 < self.margin < math.inf:
             raise MistError(f"step.margin={self.margin} must be finite and above 0")
-        if self.opening < 0:
-            raise MistError(f"step.opening={self.opening} is negative: give 0 or more")
-        if not 0 <= self.closing <= 1:
-            raise MistError(f"step.closing={self.closing} is no share of the training: give 0 to 1")
+        shares = [share for share, _ in self.openness]
+        if not shares or shares != sorted(shares) or not all(0 <= part <= 1 for pair in self.openness for part in pair):
+            raise MistError(
+                f"step.openness={self.openness} must be pairs of 0 to 1, a share of the training and how far windows "
+                "are open then, in the order of the shares"
+            )
 
-    @property
-    def shrinking(self) -> int:
-        """Iterations after the opening over which windows shrink."""
-        return round(self.closing * self.decay_steps)
+    def open_at(self, iteration: int) -> float:
+        """How far windows are open."""
+        now, before = iteration / max(1, self.decay_steps), (0.0, self.openness[0][1])
+        for after in self.openness:
+            if now < after[0]:
+                way = (now - before[0]) / (after[0] - before[0])
+                return before[1] + way * (after[1] - before[1])
+            before = after
+        return before[1]
 
 
 class ColocaliseStep:
@@ -290,25 +350,32 @@ class ColocaliseStep:
         images = batch.images.contiguous(memory_format=torch.channels_last)
         model.train()
         model.encoder.eval()
+        if iteration == 0:
+            model.window.wake(images)
         with half_precision("auto", images.device):
             window = model(images)
             scales = window.parameters[:, 0, 0]
-            crops = torch.cat((window.features, model.random_crops(images, scales)))
-            found, random = model.describe(crops.contiguous(memory_format=torch.channels_last)).chunk(2)
+            # No gradient goes to a random crop while the sizes are not taught; the encoder's is half of the time.
+            with torch.set_grad_enabled(not model.window.fixed):
+                random = self._describe(model.random_crops(images, scales))
+            found = self._describe(window.features)
         loss = common_object_loss(found, random, config.margin).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.weights, CLIP, foreach=True)
         optimizer.step()
+        if model.window.settled:
+            model.window.centre(window.features, scales)
         return {"loss": loss.detach(), "window": scales.detach().mean()}
+
+    def _describe(self, crops: Tensor) -> Tensor:
+        return self.model.describe(crops.contiguous(memory_format=torch.channels_last))
 
     def _close_in(self, iteration: int) -> None:
         """The size that windows have now, and whether it is taught."""
-        config, window = self.config, self.model.window
-        after = iteration - config.opening
-        closed = 1.0 if config.shrinking == 0 else min(1.0, max(0, after) / config.shrinking)
+        window, opened = self.model.window, self.config.open_at(iteration)
         first = widest(self.model.config)
         last = window.least + (self.model.config.most - window.least) / START_SHARE
-        window.settled = after >= config.shrinking
+        window.settled = opened == 0
         window.fixed = not window.settled
-        window.bound.fill_(first + (last - first) * closed)
+        window.bound.fill_(last + (first - last) * opened)
