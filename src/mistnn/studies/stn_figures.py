@@ -39,7 +39,7 @@ COLOCALISATION = "stn-coloc-tc-8"
 """The digit of the paper's figure 1."""
 SHOWN = 3
 """Images of figure 1, as in the paper."""
-MOMENTS = (0.0, 0.07, 0.15, 0.25, 0.35, 0.45, 0.55, 1.0)
+MOMENTS = (0.0, 0.08, 0.16, 0.24, 0.32, 0.4, 0.48, 1.0)
 """Shares of the training that figure 1 shows."""
 FRAMES = 60
 """Of the animation, after the first: as many lines of the log."""
@@ -132,15 +132,15 @@ def figure_colocalisation(
     if model is None:
         raise MistError(f"stn-colocalisation needs an encoder: `mist train {ENCODER}`, and give --model runs/{ENCODER}")
     preset = find_preset(COLOCALISATION).experiment
-    seed, steps = 0 if seed is None else seed, preset.train.steps if steps is None else steps
+    seed, length = 0 if seed is None else seed, preset.train.steps if steps is None else steps
     assert isinstance(preset.data, CommonObjectConfig)
-    every = max(1, steps // FRAMES)
+    every = max(1, length // FRAMES)
     data = dataclasses.replace(preset.data, root=root, seed=seed)
     experiment = dataclasses.replace(
         preset,
         data=data,
-        step=dataclasses.replace(preset.step, decay_steps=steps),
-        train=dataclasses.replace(preset.train, seed=seed, steps=steps, log_every=every, evaluate_every=0),
+        step=dataclasses.replace(preset.step, decay_steps=length),
+        train=dataclasses.replace(preset.train, seed=seed, steps=length, log_every=every, evaluate_every=0),
         evaluation_images=0,
         start_from=str(model),
     )
@@ -156,7 +156,7 @@ def figure_colocalisation(
     with tempfile.TemporaryDirectory() as folder:
         if train(experiment, Path(folder) / "run", observe=look).interrupted:
             raise KeyboardInterrupt
-    moments = sorted({min(history, key=lambda step: abs(step - share * steps)) for share in MOMENTS})
+    moments = sorted({min(history, key=lambda step: abs(step - share * length)) for share in MOMENTS})
     assert batch.boxes is not None
     boxes = batch.boxes
     frames = tuple(_windows(batch.images, boxes, {step: found}) for step, found in history.items())
