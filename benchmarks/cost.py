@@ -34,6 +34,7 @@ import torch
 
 from mistnn.data import GaborConfig, GaborNoise
 from mistnn.models.mist import LiftedStep, Mist
+from mistnn.nn.precision import computed_in
 from mistnn.presets import find_preset
 from mistnn.records import collate
 from mistnn.viz import CostPoint, draw_cost, figure_to_png
@@ -244,7 +245,7 @@ def main() -> None:
         experiment = find_preset(PRESET).experiment
         result = {
             "preset": PRESET,
-            "precision": experiment.step.precision,
+            "precision": computed_in(experiment.step.precision, "cpu"),
             "against_k": {"canvas": asked.at_canvas, "points": ks, "left_out": no_ks},
             "against_canvas": {"k": asked.at_k, "points": canvases, "left_out": no_canvases},
             "plan": dataclasses.asdict(plan),

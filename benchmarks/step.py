@@ -37,6 +37,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mistnn.models.mist import LiftedStep, Mist, MistConfig, StepConfig
+from mistnn.nn.precision import computed_in
 from mistnn.ops.heatmap import ideal_heatmaps
 from mistnn.ops.losses import class_proportion_loss, heatmap_loss, lifting_penalty, reconstruction_loss
 from mistnn.presets import find_preset
@@ -222,9 +223,9 @@ def measure(name: str, threads: int, rounds: int, warm_up: int, memory: bool) ->
     medians = {variant: result["seconds"]["median"] for variant, result in results.items()}
     return {
         "preset": name,
-        "ratio": medians["plain-float32"] / medians[f"lean-{step_config.precision}"],
+        "ratio": medians["plain-float32"] / medians[f"lean-{computed_in(step_config.precision, 'cpu')}"],
         "ratio_float32": medians["plain-float32"] / medians["lean-float32"],
-        "precision": step_config.precision,
+        "precision": computed_in(step_config.precision, "cpu"),
         "variants": results,
         "sizes": {"batch": size, "canvas": canvas, "objects": counts, "k": model_config.k},
         "model": dataclasses.asdict(model_config),

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
-from mistnn.data import CommonObjectConfig, DistortedConfig
+from mistnn.data import CommonObjectConfig, CommonObjects, DistortedConfig
 from mistnn.errors import MistError
-from mistnn.models.stn import ColocaliserConfig, ColocaliseStepConfig, StnConfig, StnStepConfig
+from mistnn.models.stn import Colocaliser, ColocaliserConfig, ColocaliseStepConfig, StnConfig, StnStepConfig
 from mistnn.nn.spatial_transformer import TransformConfig
 from mistnn.ops.transforms import translation_grid
-from mistnn.presets import PRESETS, Experiment, Preset, train
+from mistnn.presets import PRESETS, Experiment, Preset, build, train
 from mistnn.presets.stn_evaluation import ENCODER
 from mistnn.studies import ledger, stn_colocalise, stn_figures, stn_tables, tables
 from mistnn.studies.figures import draw_figure
@@ -22,6 +24,7 @@ from mistnn.studies.ledger import QUICK, read_ledger, table_lines
 from mistnn.studies.paper_table import Row, Size, Table
 from mistnn.studies.tables import run_table
 from mistnn.training import TrainConfig
+from mistnn.weights import load_model
 
 ENCODER_MODEL = StnConfig("cnn", 4, side=24)
 LOOP = TrainConfig(steps=4, batch_size=4, threads=1)
@@ -117,10 +120,34 @@ def test_colocalisation_moves(tmp_path: Path) -> None:
         "stn-colocalisation.gif",
         "stn-colocalisation-frames",
     ]
-    assert sorted(file.name for file in files[3].iterdir()) == [f"000{number}.png" for number in range(6)]
+    assert sorted(file.name for file in files[3].iterdir()) == ["0000.png", "0001.png", "0002.png", "0003.png"]
     with Image.open(files[2]) as moving:
         assert moving.n_frames >= 2
     assert files == again
+
+
+def test_a_localiser_is_woken_before_it_learns_and_looked_at_in_peace(tmp_path: Path) -> None:
+    train(TINY[ENCODER], tmp_path / "encoder")
+    coloc = dataclasses.replace(TINY["tiny-coloc"], start_from=str(tmp_path / "encoder"))
+    spreads, means = list[float](), list[torch.Tensor]()
+
+    def look(step: int, network: nn.Module) -> None:
+        assert isinstance(network, Colocaliser)
+        images = CommonObjects(coloc.data, "train", None).batch(range(12)).images
+        spreads.append(float(network.window.layers[0](images).detach().std((0, 2, 3)).mean()))
+        network.eval()
+        network.explain(images, 1)
+        means.append(network.window.mean.clone())
+
+    train(coloc, tmp_path / "run", observe=look)
+    assert spreads[0] == pytest.approx(1, abs=0.3), "of other images than those it was woken with"
+    born = float(build(coloc).model.window.layers[0](torch.rand(4, 1, 30, 30)).detach().std((0, 2, 3)).mean())
+    assert born < 0.5
+    moved = [float((after - before).abs().max()) for before, after in itertools.pairwise(means)]
+    assert len(moved) == 4 and all(0 < way for way in moved), "by the batches alone"
+    train(coloc, tmp_path / "again")
+    last = load_model(tmp_path / "again")
+    assert isinstance(last, Colocaliser) and torch.equal(last.window.mean, means[-1]), "whoever looks changes nothing"
 
 
 def test_mistakes(tmp_path: Path) -> None:
@@ -134,6 +161,8 @@ def test_mistakes(tmp_path: Path) -> None:
     coloc = TINY["tiny-coloc"]
     with pytest.raises(MistError, match="needs an encoder that tells digits apart"):
         train(coloc, tmp_path / "run")
+    with pytest.raises(MistError, match="takes 2 or more of them in a batch"):
+        train(dataclasses.replace(coloc, train=dataclasses.replace(LOOP, batch_size=1)), tmp_path / "run")
     train(dataclasses.replace(TINY[ENCODER], model=StnConfig("cnn", 5, side=24)), tmp_path / "other")
     with pytest.raises(MistError, match="is not the encoder of model.encoder"):
         train(dataclasses.replace(coloc, start_from=str(tmp_path / "other")), tmp_path / "run")

@@ -32,7 +32,8 @@ was stopped, and writes an entry for each run.
   stn-distorted       distorted MNIST: FCN, CNN, ST-FCN, ST-CNN; a run at quick size is 10,000 steps, of an FCN some
                       minutes on a core, of a CNN hours
   stn-addition        MNIST addition: FCN, CNN, ST-FCN, 2xST-FCN; the same
-  stn-colocalisation  co-localisation of each digit without labels, T and TC
+  stn-colocalisation  co-localisation of each digit without labels, T and TC: twenty trainings of some minutes on a
+                      core; quick is 1,200 steps of 20 images, full 2,400
   off-centre  how often classification alone settles beside the objects, and what helps:
               objective x start of the heat map x window on the patch, on the demo's scenes
   choices     what the papers leave open in the unlabelled case (scales, code size, width, step of the scale), one at a

@@ -63,6 +63,8 @@ def check(experiment: Experiment) -> None:
         return
     if isinstance(data, CommonObjectConfig) or isinstance(model, ColocaliserConfig):
         check_colocaliser(model, data)
+        if experiment.train.batch_size < 2:
+            raise MistError("train.batch_size=1: what images have in common takes 2 or more of them in a batch")
         return
     if isinstance(data, FolderConfig):
         _check_folder(model, experiment.step, data, experiment.train)

@@ -50,7 +50,7 @@ from mistnn.presets.unknown_k import evaluate_unknown_k
 from mistnn.presets.watch import Watch
 from mistnn.records import collate
 from mistnn.training import FitResult, TrainConfig, fit, prepare_run_folder
-from mistnn.training.batches import MapDataset
+from mistnn.training.batches import MapDataset, batches
 from mistnn.training.checkpoint import Progress
 from mistnn.training.runfolder import CHECKPOINT, CONFIG, METRICS
 from mistnn.weights import StoredModel, TrainingRecord, commit, hardware, load_model, read_config, save_model, versions
@@ -169,10 +169,17 @@ def build(experiment: Experiment, resume: bool = False) -> SceneStep:
 
 
 def _begin(experiment: Experiment, scenes: MapDataset, goes_on: bool) -> SceneStep:
-    """Builds the network and its step; SPAIR also looks what the images share, where it is asked to know."""
+    """Builds the network and its step.
+
+    SPAIR also looks what the images share, where it is asked to know, and a localiser's units are scaled over a batch.
+    """
     step = build(experiment, goes_on)
     if isinstance(step.model, Spair) and step.model.config.background == "shared" and not goes_on:
         step.model.learn_background(collate([scenes[place] for place in range(BACKGROUND_IMAGES)]).images)
+    if isinstance(step.model, Colocaliser) and not goes_on:
+        loop = experiment.train
+        first = next(batches(scenes, start=0, stop=1, batch_size=loop.batch_size, seed=loop.seed))[1]
+        step.model.window.wake(first.images.contiguous(memory_format=torch.channels_last))
     return step
 
 

@@ -39,7 +39,7 @@ COLOCALISATION = "stn-coloc-tc-8"
 """The digit of the paper's figure 1."""
 SHOWN = 3
 """Images of figure 1, as in the paper."""
-MOMENTS = (0.0, 0.08, 0.16, 0.24, 0.32, 0.4, 0.48, 1.0)
+MOMENTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.48, 0.64, 1.0)
 """Shares of the training that figure 1 shows."""
 FRAMES = 60
 """Of the animation, after the first: as many lines of the log."""
@@ -134,7 +134,7 @@ def figure_colocalisation(
     preset = find_preset(COLOCALISATION).experiment
     seed, length = 0 if seed is None else seed, preset.train.steps if steps is None else steps
     assert isinstance(preset.data, CommonObjectConfig)
-    every = max(1, length // FRAMES)
+    every = -(-length // FRAMES)
     data = dataclasses.replace(preset.data, root=root, seed=seed)
     experiment = dataclasses.replace(
         preset,
@@ -149,6 +149,7 @@ def figure_colocalisation(
 
     def look(step: int, network: nn.Module) -> None:
         assert isinstance(network, Colocaliser)
+        network.eval()  # while it learns it would take these few images for a batch
         device = next(network.parameters()).device
         found = network.explain(batch.images.to(device), 1).detections
         history[step] = [Detections(one.boxes.cpu(), one.scores.cpu(), None) for one in found]

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from mistnn.nn.precision import has_bfloat16
+
 
 @dataclass(frozen=True)
 class TrainingRecord:
@@ -46,7 +48,7 @@ class TrainingRecord:
 
 
 def hardware(device: torch.device | None = None) -> str:
-    """The processor and how many threads torch uses on it.
+    """The processor, whether it computes in bfloat16 where a step leaves that open, and how many threads torch uses.
 
     Args:
         device: what computes; a GPU's name is added.
@@ -59,7 +61,8 @@ def hardware(device: torch.device | None = None) -> str:
         ]
         model = names[0] if names else model
     accelerator = f", {torch.cuda.get_device_name(device)}" if device is not None and device.type == "cuda" else ""
-    return f"{model}, {torch.get_num_threads()} threads{accelerator}"
+    half = ", bfloat16" if has_bfloat16("cpu") else ""
+    return f"{model}{half}, {torch.get_num_threads()} threads{accelerator}"
 
 
 def package_version() -> str:

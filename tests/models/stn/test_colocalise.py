@@ -71,6 +71,7 @@ def test_windows_are_of_one_size_at_birth_and_have_bounds() -> None:
         nn.init.normal_(part, std=2.0)
     for bound in (0.9, 0.4):
         model.window.bound.fill_(bound)
+        model.window.closed.fill_(True)
         warp = model(images(40))
         scale, place = warp.parameters[:, 0, 0], warp.parameters[:, 0, 1:]
         assert scale.min() >= 0.33 - 1e-6 and scale.max() <= bound + 1e-6 and scale.std() > 0.01
@@ -91,11 +92,11 @@ def test_places_are_spread_as_those_of_random_crops() -> None:
     model(images(9))
     assert torch.equal(model.window.mean, before[0]), "eval changes nothing"
     model.train()
-    model.window.settled = True
+    model.window.closed.fill_(True)
     places = model(images(9)).parameters[:, 0, 1:]
     assert not torch.equal(model.window.mean, before[0]) and torch.equal(model.window.spread, before[1])
     assert places.mean(0).abs().max() < 0.3 * room, "the mean stays in the middle"
-    model.window.settled = False
+    model.window.closed.fill_(False)
     model(images(9))
     assert not torch.equal(model.window.spread, before[1])
 
@@ -111,7 +112,6 @@ def test_waking_scales_what_each_hidden_unit_says() -> None:
             axes = [axis for axis in range(seen.dim()) if axis != 1]
             mean, spread = seen.mean(axes), seen.std(axes)
             torch.testing.assert_close(mean, torch.zeros_like(mean), atol=1e-4, rtol=0)
-            # A unit that says the same of all images stays so.
             torch.testing.assert_close(spread, torch.ones_like(spread), atol=0.02, rtol=0)
             looked += 1
     assert looked == 3
@@ -137,17 +137,16 @@ def test_windows_are_moved_together_to_what_they_share() -> None:
 def test_the_window_closes_in_and_then_learns_its_size() -> None:
     openness = ((0.25, 1.0), (0.75, 0.0), (0.875, 0.0), (0.875, 0.5))
     step = ColocaliseStep(build(), ColocaliseStepConfig(openness=openness, decay_steps=8, margin=10.0))
-    batch, window, seen = images_batch(), step.model.window, list[tuple[bool, bool, float, float]]()
+    batch, window, seen = images_batch(), step.model.window, list[tuple[bool, float, float]]()
     for iteration in range(9):
         logged = step(batch, iteration)
-        seen.append((window.fixed, window.settled, float(window.bound), float(logged["window"])))
+        seen.append((bool(window.closed), float(window.bound), float(logged["window"])))
     first, last = 0.33 + 0.5 / 0.78, 0.33 + 0.05 / 0.78
     shares = [0, 0, 0, 0.25, 0.5, 0.75, 1, 0.5, 0.5]
-    assert [bound for *_, bound, _ in seen] == pytest.approx([first + (last - first) * share for share in shares])
-    assert [fixed for fixed, *_ in seen] == [True] * 6 + [False] + [True] * 2
-    assert [settled for _, settled, *_ in seen] == [False] * 6 + [True] + [False] * 2
+    assert [bound for _, bound, _ in seen] == pytest.approx([first + (last - first) * share for share in shares])
+    assert [closed for closed, *_ in seen] == [False] * 6 + [True] + [False] * 2
     sizes = [0.83 - 0.45 * share for share in shares]
-    assert [side for *_, side in seen[:7]] == pytest.approx(sizes[:7], abs=1e-3), "of one size until then"
+    assert [side for *_, side in seen] == pytest.approx(sizes, abs=1e-3), "of one size, again too"
     weight = window.layers[-1].weight
     assert isinstance(weight, torch.Tensor) and weight[0].any(), "then the size learns too"
 
@@ -159,6 +158,7 @@ def images_batch() -> Batch:
 def test_boxes_are_the_windows() -> None:
     model = build().eval()
     model.window.bound.fill_(0.5)
+    model.window.closed.fill_(True)
     for part in model.window.parameters():
         nn.init.normal_(part, std=0.3)
     found, warp = model.explain(images(), 1), model(images())
@@ -199,7 +199,7 @@ def test_only_the_localiser_learns(openness: tuple[tuple[float, float], ...]) ->
     )
     changed = {name for name, value in step.model.state_dict().items() if not torch.equal(value, before[name])}
     learnt = {f"transformer.{name}" for name, _ in step.model.transformer.named_parameters()}
-    running = {f"transformer.localisation.{name}" for name in ("bound", "mean", "spread", "shift")}
+    running = {f"transformer.localisation.{name}" for name in ("bound", "closed", "mean", "spread", "shift")}
     assert changed - running == learnt
     assert ("transformer.localisation.shift" in changed) == (openness[0][1] == 0), "small ones are moved together"
     assert all(part.grad is None for part in step.model.encoder.parameters())
@@ -225,6 +225,13 @@ def test_it_finds_squares_that_all_images_share() -> None:
 
 
 @pytest.mark.plain
+def test_windows_close_in_three_times_and_end_closed() -> None:
+    config = ColocaliseStepConfig(decay_steps=100)
+    opened = [config.open_at(iteration) for iteration in (0, 5, 23, 40, 43, 44, 47, 59, 65, 66, 70, 81, 99, 100, 1000)]
+    assert opened == pytest.approx([1, 1, 0.5, 0, 0, 0.5, 0.5, 0, 0, 0.5, 0.5, 0, 0, 0, 0], abs=1e-9)
+
+
+@pytest.mark.plain
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -245,6 +252,8 @@ def test_bad_localisers(given: dict[str, object], said: str) -> None:
     [
         ({"rate": 0.0}, "rate=0.0"),
         ({"margin": 0.0}, "margin=0.0"),
+        ({"decay": 1.0, "decay_steps": 0}, "decay_steps=0"),
+        ({"precision": "half"}, "step.precision='half' is unknown"),
         ({"openness": ()}, "must be pairs of 0 to 1"),
         ({"openness": ((0.5, 1.0), (0.2, 0.0))}, "in the order of the shares"),
         ({"openness": ((0.5, 1.5),)}, "must be pairs of 0 to 1"),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mistnn.errors import MistError
 from mistnn.models.air.network import Air, AirOutput
-from mistnn.nn.precision import Precision, half_precision
+from mistnn.nn.precision import Precision, check_precision, half_precision
 from mistnn.nn.schedule import check_rates
 from mistnn.ops.priors import concrete_log_density, normal_kl
 from mistnn.records import Batch
@@ -56,6 +56,7 @@ class AirStepConfig:
         Raises:
             MistError: naming the field, its value and the mend.
         """
+        check_precision(self.precision)
         check_rates(1.0, 0, rate=self.rate)
         for name in ("clip", "annealing"):
             if not 0 < getattr(self, name) < math.inf:

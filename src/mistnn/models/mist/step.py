@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mistnn.errors import MistError
 from mistnn.models.mist.network import Mist
-from mistnn.nn.precision import Precision, half_precision
+from mistnn.nn.precision import Precision, check_precision, half_precision
 from mistnn.nn.schedule import check_rates, cosine_share
 from mistnn.nn.task import redrawn_loss, told_loss
 from mistnn.ops.coordinates import inside_of
@@ -57,7 +57,7 @@ class StepConfig:
             empty ground.
         decay: the learning rates fall to this share along half a cosine over ``decay_steps``; 1 for constant rates.
         decay_steps: length of that fall, in iterations.
-        precision: of the heat-map network's convolutions.
+        precision: of the heat-map network's convolutions; "auto" computes in bfloat16 where that is faster.
     """
 
     order: Literal["keypoints-first", "task-first"] = "keypoints-first"
@@ -89,6 +89,7 @@ class StepConfig:
         ):  # fmt: skip
             if not 0 <= getattr(self, name) < math.inf:
                 raise MistError(f"step.{name}={getattr(self, name)} must be a finite number of 0 or more")
+        check_precision(self.precision)
         check_rates(self.decay, self.decay_steps, task_rate=self.task_rate, heatmap_rate=self.heatmap_rate)
         fastest = self.keypoint_step * max(1.0, self.scale_step)
         if self.penalty * fastest > 1:

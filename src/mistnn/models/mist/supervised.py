@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from mistnn.errors import MistError
 from mistnn.models.mist.network import Mist
-from mistnn.nn.precision import Precision, half_precision
+from mistnn.nn.precision import Precision, check_precision, half_precision
 from mistnn.nn.schedule import check_rates, cosine_share
 from mistnn.nn.task import redrawn_loss
 from mistnn.ops.heatmap import ideal_heatmaps
@@ -34,7 +34,7 @@ class SupervisedStepConfig:
         heatmap_rate: learning rate of Adam for eta.
         decay: the learning rates fall to this share along half a cosine over ``decay_steps``; 1 for constant rates.
         decay_steps: length of that fall, in iterations.
-        precision: of the heat-map network's convolutions.
+        precision: of the heat-map network's convolutions; "auto" computes in bfloat16 where that is faster.
     """
 
     spread: float = 0.0
@@ -52,6 +52,7 @@ class SupervisedStepConfig:
         """
         if not 0 <= self.spread < math.inf:
             raise MistError(f"step.spread={self.spread} must be a finite number of pixels, 0 or more")
+        check_precision(self.precision)
         check_rates(self.decay, self.decay_steps, task_rate=self.task_rate, heatmap_rate=self.heatmap_rate)
 
 

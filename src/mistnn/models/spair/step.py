@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mistnn.errors import MistError
 from mistnn.models.spair.cells import Latents
 from mistnn.models.spair.network import Spair
-from mistnn.nn.precision import Precision
+from mistnn.nn.precision import Precision, check_precision
 from mistnn.nn.schedule import check_rates, cosine_share
 from mistnn.ops.priors import normal_kl, presence_kl, scheduled_s
 from mistnn.records import Batch
@@ -69,6 +69,7 @@ class SpairStepConfig:
         Raises:
             MistError: naming the field, its value and the mend.
         """
+        check_precision(self.precision)
         check_rates(self.decay, self.decay_steps, rate=self.rate)
         for name in ("largest_gradient", "schedule_scale"):
             if not 0 < getattr(self, name) < math.inf:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mistnn.errors import MistError
 from mistnn.models.stn.network import StnClassifier, StnConfig, start
 from mistnn.nn.blocks import PooledConvolution
-from mistnn.nn.precision import half_precision
+from mistnn.nn.precision import Precision, check_precision, half_precision
 from mistnn.nn.schedule import check_rates, cosine_share
 from mistnn.nn.spatial_transformer import SpatialTransformer, TransformConfig, Warp
 from mistnn.ops import transforms
@@ -26,8 +26,8 @@ START_SHARE = 0.78
 MEMORY = 0.95
 """Share of the old in the running mean and spread of what the localisation network says of places (ours)."""
 SLOPE = 0.2
-"""Of the localisation network's units below 0 (ours). With none, three to six of its sixteen hidden units were dead
-after a few hundred steps, and a place was told by what was left."""
+"""Of the localisation network's units below 0 (ours; Maas et al., 2013). S003 has rectified ones: three to six of the
+sixteen hidden units were then dead after a few hundred steps, and a place was told by what was left."""
 LENGTHS = (1.0, 1.1, 0.85)
 """Of the three parts of a descriptor, the paper names none: the hidden layers, then the logits (ours)."""
 OPENNESS = (
@@ -115,15 +115,16 @@ class BoundedWindow(nn.Module):
     the image: s between ``least`` and ``bound``, and x and y so that no side of the window is outside of the image.
 
     Attributes:
-        bound: the largest window now; a step lets it fall.
+        bound: the largest window now, which a step sets.
+        closed: whether windows have closed in. Then their sizes are taught, and the spread of their places isn't any
+            more; before, all have one size.
         mean: running mean of what is said of x and y.
         spread: running standard deviation of it.
         shift: (x, y), by which all windows are moved, in halves of the image's side.
-        fixed: whether the size of the window is not taught now.
-        settled: whether the spread stays as it is, while it learns too.
     """
 
     bound: Tensor
+    closed: Tensor
     mean: Tensor
     spread: Tensor
     shift: Tensor
@@ -132,8 +133,8 @@ class BoundedWindow(nn.Module):
         super().__init__()
         self.least, self.start = config.least, config.start
         self.offset = math.log(START_SHARE / (1 - START_SHARE))
-        self.fixed = self.settled = False
         self.register_buffer("bound", torch.tensor(widest(config)))
+        self.register_buffer("closed", torch.tensor(False))
         self.register_buffer("mean", torch.zeros(2))
         self.register_buffer("spread", torch.ones(2))
         self.register_buffer("shift", torch.zeros(2))
@@ -153,7 +154,7 @@ class BoundedWindow(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(batch, 1, side, side) to (batch, 3)."""
         said = self.layers(images).float()
-        size = torch.zeros_like(said[:, :1]) if self.fixed else said[:, :1]
+        size = said[:, :1] if self.closed else torch.zeros_like(said[:, :1])
         scale = self.least + (self.bound - self.least) * torch.sigmoid(size + self.offset)
         room = 1 - scale
         place = (self._normalised(said[:, 1:]) * (room / math.sqrt(3)) + self.shift).clamp(-room, room)
@@ -163,7 +164,9 @@ class BoundedWindow(nn.Module):
     def wake(self, images: Tensor) -> None:
         """Scales and shifts each hidden unit so that what it says of these images has mean 0 and spread 1.
 
-        As at birth most say the same of every image, and learn little.
+        As they are born most say the same of every image, and learn little.
+
+        Reference: Salimans and Kingma, 2016; Kraehenbuehl et al., 2016.
         """
         seen = images
         for layer in self.layers[:-1]:
@@ -191,7 +194,7 @@ class BoundedWindow(nn.Module):
             return (place - self.mean) / self.spread
         mean = place.mean(0)
         self.mean.lerp_(mean.detach(), 1 - MEMORY)
-        if self.settled:
+        if self.closed:
             return (place - mean) / self.spread
         spread = place.std(0) + 1e-4
         self.spread.lerp_(spread.detach(), 1 - MEMORY)
@@ -295,6 +298,7 @@ class ColocaliseStepConfig:
             the first size, 0 for ``ColocaliserConfig.most`` and less: while they are closed their sizes are taught.
         decay: the rate falls to this share along half a cosine over ``decay_steps``; 1 for a constant rate.
         decay_steps: length of that fall, in iterations, which is to be that of the training.
+        precision: of the networks; "auto" computes them in bfloat16 where that is faster.
     """
 
     rate: float = 0.1
@@ -302,6 +306,7 @@ class ColocaliseStepConfig:
     openness: tuple[tuple[float, float], ...] = OPENNESS
     decay: float = 0.1
     decay_steps: int = 2_400
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         """Refuses values that no step can have.
@@ -310,6 +315,11 @@ class ColocaliseStepConfig:
             MistError: naming the field, its value and the mend.
         """
         check_rates(self.decay, self.decay_steps, rate=self.rate)
+        check_precision(self.precision)
+        if self.decay_steps < 1:
+            raise MistError(
+                f"step.decay_steps={self.decay_steps}: windows close in over so many iterations; e.g. train.steps"
+            )
         if not 0 < self.margin < math.inf:
             raise MistError(f"step.margin={self.margin} must be finite and above 0")
         shares = [share for share, _ in self.openness]
@@ -321,7 +331,7 @@ class ColocaliseStepConfig:
 
     def open_at(self, iteration: int) -> float:
         """How far windows are open."""
-        now, before = iteration / max(1, self.decay_steps), (0.0, self.openness[0][1])
+        now, before = iteration / self.decay_steps, (0.0, self.openness[0][1])
         for after in self.openness:
             if now < after[0]:
                 way = (now - before[0]) / (after[0] - before[0])
@@ -347,17 +357,15 @@ class ColocaliseStep:
         share = cosine_share(iteration, config.decay, config.decay_steps)
         for group in optimizer.param_groups:
             group["lr"] = config.rate * share
-        self._close_in(iteration)
+        self._resize(iteration)
         images = batch.images.contiguous(memory_format=torch.channels_last)
         model.train()
         model.encoder.eval()
-        if iteration == 0:
-            model.window.wake(images)
-        with half_precision("auto", images.device):
+        with half_precision(config.precision, images.device):
             window = model(images)
             scales = window.parameters[:, 0, 0]
             # No gradient goes to a random crop while the sizes are not taught; the encoder's is half of the time.
-            with torch.set_grad_enabled(not model.window.fixed):
+            with torch.set_grad_enabled(bool(model.window.closed)):
                 random = self._describe(model.random_crops(images, scales))
             found = self._describe(window.features)
         loss = common_object_loss(found, random, config.margin).mean()
@@ -365,18 +373,17 @@ class ColocaliseStep:
         loss.backward()
         nn.utils.clip_grad_norm_(self.weights, CLIP, foreach=True)
         optimizer.step()
-        if model.window.settled:
+        if model.window.closed:
             model.window.centre(window.features, scales)
         return {"loss": loss.detach(), "window": scales.detach().mean()}
 
     def _describe(self, crops: Tensor) -> Tensor:
         return self.model.describe(crops.contiguous(memory_format=torch.channels_last))
 
-    def _close_in(self, iteration: int) -> None:
-        """The size that windows have now, and whether it is taught."""
+    def _resize(self, iteration: int) -> None:
+        """Sets the size that windows have now, and whether it is taught."""
         window, opened = self.model.window, self.config.open_at(iteration)
         first = widest(self.model.config)
         last = window.least + (self.model.config.most - window.least) / START_SHARE
-        window.settled = opened == 0
-        window.fixed = not window.settled
+        window.closed.fill_(opened == 0)
         window.bound.fill_(last + (first - last) * opened)

@@ -34,7 +34,8 @@ class StnStepConfig:
         decay_steps: length of the schedule, in iterations.
         drops: how often the rate falls, at equal distances: 2, after a third and after two thirds (S003: 150k
             iterations, every 50k); 4 on house numbers (400k, every 80k).
-        precision: of the networks; grids and sampling stay in float32.
+        precision: of the networks, "auto" computes them in bfloat16 where that is faster; grids and sampling stay in
+            float32.
     """
 
     rate: float = 0.01
