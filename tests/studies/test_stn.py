@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import shutil
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,9 @@ def test_co_localisation_trains_its_encoder_once(tmp_path: Path) -> None:
     for _ in range(2):
         run_table(table, "full", 2, tmp_path / "results", tmp_path / "runs", say=said.append)
     assert sum("trained first" in line for line in said) == 1
+    shutil.rmtree(tmp_path / "runs" / ENCODER)
+    assert run_table(table, "full", 2, tmp_path / "results", tmp_path / "runs", say=said.append) == 0
+    assert not (tmp_path / "runs" / ENCODER).exists(), "nothing is missing that it would teach"
     entries = read_ledger(tmp_path / "results")
     assert [entry.train_seed for entry in entries] == [0, 1]
     assert [entry.images for entry in entries] == [12, 12] and all("iou50" in entry.metrics for entry in entries)

@@ -12,7 +12,7 @@ from mistnn.presets.systems import at_root
 from mistnn.training.runfolder import CONFIG
 
 
-def train_encoder(out: Path, root: str | None, say: Callable[[str], None]) -> None:
+def train_encoder(out: Path, root: str | None, say: Callable[[str], None]) -> bool:
     """Trains it where it is missing, and goes on where it was stopped.
 
     Args:
@@ -20,12 +20,14 @@ def train_encoder(out: Path, root: str | None, say: Callable[[str], None]) -> No
         root: where MNIST lies, see ``DistortedConfig``.
         say: told when it is trained.
 
+    Returns:
+        Whether it was stopped.
+
     Raises:
-        KeyboardInterrupt: if it was stopped.
+        MistError: if the run folder holds another training.
     """
     experiment, begun = find_preset(ENCODER).experiment, (out / CONFIG).exists()
     if not begun:
         say(f"{ENCODER}: trained first, into {out}")
     experiment = dataclasses.replace(experiment, data=at_root(experiment.data, root))
-    if train(experiment, out, resume=begun).interrupted:
-        raise KeyboardInterrupt
+    return train(experiment, out, resume=begun).interrupted

@@ -195,8 +195,11 @@ def run_table(
         )
     filler = _Filler(table, budget, results, runs, root, say, backbone)
     rows = served(rows_of(table, only), root, say)
-    if any(isinstance(find_preset(row.name).experiment.model, ColocaliserConfig) for row in rows):
-        train_encoder(runs / ENCODER, root, say)
+    missing = [row for row in rows if filler.lacking(row, seeds)]
+    if any(isinstance(find_preset(row.name).experiment.model, ColocaliserConfig) for row in missing):
+        encoder = runs / ENCODER
+        if _told(lambda: train_encoder(encoder, root, say), encoder):
+            raise KeyboardInterrupt
     if jobs > 1:
         filler.train_together(rows, seeds, jobs)
     return sum(filler.fill(row, seeds) for row in rows)
@@ -220,7 +223,7 @@ class _Filler:
 
     def train_together(self, rows: Sequence[Row], seeds: int, jobs: int) -> None:
         """Trains what some rows lack, several at a time: first what the searches need, then the rest."""
-        incomplete = {row: lacking for row in rows if (lacking := self._lacking(row, seeds))}
+        incomplete = {row: lacking for row in rows if (lacking := self.lacking(row, seeds))}
         self._each_apart(
             [
                 (row, 0, factor)
@@ -267,7 +270,7 @@ class _Filler:
 
     def fill(self, row: Row, seeds: int) -> int:
         """Trains and measures what a row lacks; returns how many entries are new."""
-        name, lacking = self._name(row), self._lacking(row, seeds)
+        name, lacking = self._name(row), self.lacking(row, seeds)
         for seed in set(range(seeds)) - set(lacking):
             self.say(f"{name}, seed {seed}: kept as the ledger has it")
         if not lacking:
@@ -299,7 +302,8 @@ class _Filler:
     def _name(self, row: Row) -> str:
         return f"{row.name}{QUICK}" if self.budget == "quick" else row.name
 
-    def _lacking(self, row: Row, seeds: int) -> list[int]:
+    def lacking(self, row: Row, seeds: int) -> list[int]:
+        """The seeds whose entries are missing."""
         return [seed for seed in range(seeds) if not self._complete(self._file(self._name(row), seed))]
 
     def _is_shipped(self, row: Row, seed: int) -> bool:
