@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -25,13 +23,18 @@ def test_auto_is_half_where_the_hardware_is_able(monkeypatch: pytest.MonkeyPatch
     assert computed_in("float32") == torch.float32
 
 
-def test_this_processor() -> None:
-    known = Path("/proc/cpuinfo")
-    if not known.exists():
-        pytest.skip("the system has no list of the processor's instructions")
-    assert precision.has_bfloat16("cpu") == ("avx512_bf16" in known.read_text())
+@pytest.mark.parametrize(("instructions", "library"), [(True, True), (True, False), (False, True)])
+def test_processors(monkeypatch: pytest.MonkeyPatch, instructions: bool, library: bool) -> None:
+    asked = precision.has_bfloat16.__wrapped__  # without its memory
+    assert asked("cpu") in (True, False), "this PyTorch can be asked"
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: library)
+    assert asked("cpu") == (instructions and library)
+
+
+def test_other_devices() -> None:
     assert not precision.has_bfloat16("mps"), "nobody has measured it"
-    assert precision.has_bfloat16("cuda") in (True, False), "this PyTorch can be asked"
+    assert torch.cuda.is_available() or not precision.has_bfloat16("cuda")
 
 
 def test_refused() -> None:

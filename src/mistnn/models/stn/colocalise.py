@@ -287,9 +287,9 @@ class ColocaliseStepConfig:
     other, or all windows in one corner. Large windows hold the digit wherever they are, and going to it pays at once,
     if the encoder knows digits of that size. So windows are large at first, all of one size, and close in slowly; until
     they are small, their places keep the spread of those of random crops (``BoundedWindow``). Of a hundred a few then
-    lie beside their digit, where the loss of small windows has a minimum and that of larger ones has none: all open
-    twice more, half as far. A random crop is as large as the window it stands against, and its gradient reaches that
-    size.
+    lie beside their digit, where the loss of small windows hardly falls to any side, but that of larger ones does: all
+    open twice more, half as far. A random crop is as large as the window it stands against, and its gradient reaches
+    that size.
 
     Attributes:
         rate: learning rate at first; momentum 0.9, gradients of a norm of at most 1.
