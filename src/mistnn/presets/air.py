@@ -96,7 +96,7 @@ def _scattered(count: int) -> tuple[Preset, ...]:
 def _esl16(name: str, summary: str, data: ScenesConfig) -> Preset:
     thinned = dataclasses.replace(data, keep=tuple(range(10)))
     model = told(max(data.counts), canvas=data.canvas, window=20)
-    return Preset(name, summary, Experiment(model, thinned, _step(PRIORS, AirStepConfig.rate), _loop(20_000)))
+    return Preset(name, summary, Experiment(model, thinned, _step(PRIORS, RATE), _loop(10_000)))
 
 
 PRESETS = (
