@@ -66,11 +66,12 @@ def test_a_model_and_its_slots(folder: Path, capsys: Captured) -> None:
 
     small = SpairConfig(width=4, hidden=(4,), encoder=(4,), decoder=(4,), features=4, attributes=2)
     assert said(Spair(small)) == ["model        can take all 20 images, and has slots for all objects known"]
-    (line,) = said(Spair(dataclasses.replace(small, strides=(4, 4, 4))))
-    assert "can't take 20 of 20 images: 000.png has 96 x 96 pixels and is not made of cells of 64 x 64" in line
-    (line,) = said(Air(AirConfig(canvas=96, k=2)))
+    line, *misfits, more = said(Spair(dataclasses.replace(small, strides=(4, 4, 4))))
+    assert line.endswith("can't take 20 of 20 images:") and len(misfits) == 12 and more == "  and 8 more"
+    assert "000.png has 96 x 96 pixels and is not made of cells of 64 x 64" in misfits[0]
+    line, *fullest = said(Air(AirConfig(canvas=96, k=2)))
     assert f"more objects than slots in {counts.count(3)} of 20 images" in line and counts.count(3) > 0
-    assert "holds 3, and in an image of its size this model finds at most 2" in line
+    assert len(fullest) == counts.count(3) and all("holds 3, slots in its size: 2" in one for one in fullest)
     assert main(["inspect", str(folder), "--out", "x.png", "--model", "no-such-run"]) == 2
     assert "no-such-run" in capsys.readouterr().err and not Path("x.png").exists()
 
@@ -82,7 +83,7 @@ def test_a_model_is_asked_with_the_number_that_is_told(
     root = make_folder(tmp_path / "own", 2)
     (root / "counts.csv").unlink()
     found = inspect_folder(root, k=3)
-    assert "holds 3, and" in describe_fit(found, Predictor(Air(AirConfig(canvas=96, k=2))))[0]
+    assert "holds 3, slots" in describe_fit(found, Predictor(Air(AirConfig(canvas=96, k=2))))[1]
     assert main(["inspect", str(root), "--no-estimate", "--k", "3", "--model", "mist-mnist-3"]) == 0
     assert "model        can take all 2 images" in capsys.readouterr().out
 

@@ -205,6 +205,19 @@ def test_a_tiny_importance_keeps_the_gradient_exact():
 
 
 @pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize("presence", [1e-29, 1e-37, 1e-39, 1e-41, 1e-45, 0.0])
+def test_an_importance_near_nothing_keeps_the_gradients_finite(presence, edge):
+    """Down to numbers whose inverse is no float32 any more: there the background is seen."""
+    arguments = [part.float() for part in opaque([(3, 3, 6, 6), (3, 3, 6, 6)], [0.9, 0.3], [0.0, 0.0], (2, 2))]
+    arguments[3] = torch.full_like(arguments[3], presence)
+    for argument in arguments:
+        argument.requires_grad_()
+    picture = render_objects(*arguments, edge=edge)
+    gradients = torch.autograd.grad(picture.sum(), arguments)
+    assert picture.isfinite().all() and all(gradient.isfinite().all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("edge", EDGES)
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_box_that_is_not_finite_shows(value, edge):
     for place in range(4):

@@ -133,13 +133,23 @@ def test_crops_train_a_network_for_whole_images(tmp_path: Path) -> None:
         (ScatterConfig(source="embedded", canvas=84, crop=40), "data.crop=40.* not made of cells of 12"),
         (
             ScatterConfig(source="embedded", canvas=24, side=4, counts=(5,)),
-            "5 objects.* one a cell, 4 in 24",
+            "5 objects.* one a cell, 4 in the 24 x 24 .*larger data.canvas",
+        ),
+        (
+            ScatterConfig(source="embedded", canvas=84, crop=24, side=4, counts=(5,)),
+            "5 objects.* one a cell, 4 in the 24 x 24 .*larger data.crop",
         ),
     ],
 )
 def test_images_that_do_not_fit_are_refused_before_the_training(data: ScatterConfig, message: str) -> None:
     with pytest.raises(MistError, match=message):
         check(dataclasses.replace(TINY, data=data))
+
+
+def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(MistError, match="train in one process"):
+        check(TINY)
 
 
 def test_a_mistaken_s_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

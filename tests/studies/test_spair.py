@@ -89,9 +89,11 @@ def test_a_curve_has_a_value_for_each_number(run: Path) -> None:
     assert figure.axes[1].lines[0].get_ydata().tolist() == [curve[f"ap50_{number}"] for number in range(1, 5)]
 
 
-def test_other_runs_have_no_curve() -> None:
+def test_other_runs_have_no_curve(run: Path) -> None:
     with pytest.raises(MistError, match="no run of SPAIR"):
         transfer_curve("mist-mnist-3")
+    with pytest.raises(MistError, match="at most 25 objects in images of 60 x 60 .* to 26 digits"):
+        transfer_curve(run, images=3, most=26)
     with pytest.raises(MistError, match="train spair-transfer-15"):
         figure_transfer()
     assert not is_transfer(ScatterConfig()) and not is_transfer(ScatterConfig(crop=48))

@@ -25,6 +25,9 @@ DEPTH_GAIN = 4.0
 IMPORTANCE_FLOOR = 0.01
 """Least importance in the released code, of an object that is absent or transparent too."""
 
+LEAST_SHARE = 1e8
+"""A sum of importances below so many times the smallest normal number counts as none: its inverse overflows."""
+
 GROWTH = 1.5
 """Objects are sampled in groups; within one, the largest window is at most about so much larger than the smallest."""
 
@@ -128,7 +131,7 @@ def render_objects(
     values, inside, site = (torch.cat(part) for part in zip(*parts, strict=True))
     canvas = background.to(work)
     mixed, weight = _mix(values, inside, site, channels, canvas)
-    return (canvas + mixed / torch.where(weight > 0, weight, 1)).to(kept)
+    return (canvas + mixed / torch.where(weight > LEAST_SHARE * torch.finfo(work).tiny, weight, 1)).to(kept)
 
 
 def _footprints(boxes: Tensor, size: tuple[int, int] | torch.Size, edge: Edge) -> Tensor:

@@ -80,7 +80,7 @@ def place_patches(patches: Patches, boxes: Boxes, height: int, width: int, windo
         return patches.new_zeros(batch, channels, height, width)
     if window is None:
         # A patch fades within half a patch pixel beyond its box: box / size / 2 on each side, and one for the floor.
-        window = int((boxes[..., 2:].detach().max() * (1 + 1 / size)).ceil()) + 1
+        window = int((boxes[..., 2:].detach().nan_to_num(0, 0, 0).max() * (1 + 1 / size)).ceil()) + 1
     top_left = (boxes[..., :2] - boxes[..., 2:] * (0.5 + 0.5 / size)).detach().floor()
     offsets = torch.arange(window, device=boxes.device, dtype=boxes.dtype)
     column, row = top_left[..., 0, None] + offsets, top_left[..., 1, None] + offsets

@@ -104,6 +104,11 @@ def check(experiment: Experiment) -> None:
 
 def _check_generative(model: GenerativeConfig, data: ScenesConfig | ScatterConfig | GaborConfig) -> None:
     """Systems that draw the image: nothing is named, and there must be room for every object."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise MistError(
+            "SPAIR, AIR, DAIR and ConnComp train in one process: several would draw the same noise. Start it without "
+            "accelerate launch, or with --num_processes 1"
+        )
     if model.channels != 1:
         raise MistError(f"model.channels={model.channels}, but these images are grey: give 1")
     most = max(data.counts)
@@ -136,11 +141,12 @@ def _check_generative(model: GenerativeConfig, data: ScenesConfig | ScatterConfi
             f"model.background_side={model.background_side}, but images of {seen} of {data.canvas} px are seen: a "
             "background is shared by whole images of one size; give that size and no data.crop"
         )
-    rows, columns = model.grid(data.canvas, data.canvas)
+    rows, columns = model.grid(seen, seen)
     if most > rows * columns:
         raise MistError(
             f"data.counts: an image may hold {most} objects, and SPAIR finds at most one a cell, {rows * columns} in "
-            f"{data.canvas} x {data.canvas} pixels: give fewer objects or a larger data.canvas"
+            f"the {seen} x {seen} pixels that it sees in training: give fewer objects or a larger data."
+            f"{min(sides, key=sides.__getitem__)}"
         )
 
 

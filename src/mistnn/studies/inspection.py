@@ -32,6 +32,7 @@ BINS = 6
 BAR = 30
 """Rows of a histogram, and letters of its longest bar."""
 SHOWN_CLASSES = 20
+SHOWN_MISFITS = 12
 
 
 class Inspection(NamedTuple):
@@ -139,15 +140,21 @@ def describe_fit(found: Inspection, predictor: Predictor) -> list[str]:
             full.append((objects, predictor.most(image.height, image.width), image.name))
     lines = []
     if refused:
-        lines.append(f"model        can't take {len(refused):,} of {len(images):,} images: {refused[0]}")
+        lines.append(f"model        can't take {len(refused):,} of {len(images):,} images:")
+        lines += _first(refused)
     if full:
-        objects, slots, name = max(full)
         lines.append(
-            f"model        more objects than slots in {len(full):,} of {len(images):,} images: {name} holds {objects}, "
-            f"and in an image of its size this model finds at most {slots}: cut such images into parts, or take "
-            "a model with more slots"
+            f"model        more objects than slots in {len(full):,} of {len(images):,} images: cut such images into "
+            "parts, or take a model with more slots"
         )
+        full.sort(reverse=True)
+        lines += _first([f"{name} holds {objects}, slots in its size: {slots}" for objects, slots, name in full])
     return lines or [f"model        can take all {len(images):,} images, and has slots for all objects known"]
+
+
+def _first(items: list[str]) -> list[str]:
+    shown = [f"  - {item}" for item in items[:SHOWN_MISFITS]]
+    return shown if len(items) <= SHOWN_MISFITS else [*shown, f"  and {len(items) - SHOWN_MISFITS:,} more"]
 
 
 def _describe_class(index: int, name: str, folder: OwnFolder) -> list[str]:

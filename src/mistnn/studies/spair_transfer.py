@@ -47,11 +47,19 @@ def transfer_curve(
         ``count_error_1`` to ``count_error_20`` and ``ap50_1`` to ``ap50_20``.
 
     Raises:
-        MistError: if it is no run of SPAIR on scattered digits.
+        MistError: if it is no run of SPAIR on parts of scattered digits, or finds fewer than ``most`` objects.
     """
     data, network = restore(weights).data, load_model(weights)
-    if not isinstance(data, ScatterConfig) or not isinstance(network, Spair):
-        raise MistError(f"{weights} is no run of SPAIR on scattered digits: train spair-transfer-5")
+    if not isinstance(data, ScatterConfig) or not isinstance(network, Spair) or not is_transfer(data):
+        raise MistError(
+            f"{weights} is no run of SPAIR on parts of larger images of scattered digits: train spair-transfer-15"
+        )
+    slots = network.most(data.canvas, data.canvas)
+    if most > slots:
+        raise MistError(
+            f"{weights} finds at most {slots} objects in images of {data.canvas} x {data.canvas} pixels, one a cell, "
+            f"and the curve goes to {most} digits: train it with a larger data.canvas"
+        )
     data = dataclasses.replace(data, root=root, seed=data.seed if seed is None else seed)
     result = {}
     for number in range(1, most + 1):

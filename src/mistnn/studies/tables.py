@@ -284,7 +284,7 @@ class _Filler:
             metrics = evaluate_stored(weights, images, 0, self.root, unknown_k=_reads(row) and _finds_k(row))
             measured = int(metrics["images"])  # a folder may hold fewer
             if is_transfer(find_preset(row.name).experiment.data):
-                metrics |= transfer_curve(weights, self.root, min(images, CURVE_IMAGES))
+                metrics |= transfer_curve(weights, self.root, min(images, CURVE_IMAGES), seed=0)
             command = f"mist reproduce {self.table.command} --budget {self.budget} --seeds {seed + 1} --only {row.name}"
             entry = make_entry(weights, metrics, measured, 0, command, name, self._note(row, factor), self.root)
             write_entry(entry, self._file(name, seed))
@@ -372,7 +372,7 @@ def _told(training: Callable[[], bool], out: Path) -> bool:
     try:
         return training()
     except MistError as error:
-        raise MistError(f"{error}; to train it anew, remove {out}") from error
+        raise MistError(f"{error}; to train it anew, remove {out}" if out.exists() else str(error)) from error
 
 
 def _train_apart(experiment: Experiment, out: Path, threads: int) -> bool:

@@ -251,6 +251,17 @@ def test_refusals() -> None:
         Air(TOLD)(batch.images)
     with pytest.raises(MistError, match=r"holds 4 objects.*model\.k=3"):
         Air(TOLD)(batch.images, torch.tensor([0, 1, 4, 2]))
+    for counts in (torch.tensor([2]), torch.tensor([0, 1, -1, 2]), torch.tensor([0, 1, 1.5, 2])):
+        with pytest.raises(MistError, match="one whole number of 0 or more for each of the 4 images"):
+            Air(TOLD)(batch.images, counts)
+
+
+@ALL
+def test_a_step_that_diverges_shows_in_its_scalars(config: AirConfig) -> None:
+    """No error of torch's: the loop sees the value and says what to do."""
+    step = AirStep(Air(config), AirStepConfig(rate=1e30))
+    values = [float(value) for index in range(3) for value in step(squares(), index).values()]
+    assert not all(math.isfinite(value) for value in values)
 
 
 @pytest.mark.parametrize(

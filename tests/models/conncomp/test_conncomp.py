@@ -103,6 +103,17 @@ def test_resumes_from_its_buffers() -> None:
     torch.testing.assert_close(again.average_precision(), step.average_precision())
 
 
+def test_a_model_that_is_moved_still_tallies() -> None:
+    """As the training loop moves it to a device: its buffers are others then."""
+    batch = dim_and_bright()
+    assert batch.boxes is not None
+    step = ConnCompStep(ConnComp(ConnCompConfig()), ConnCompStepConfig())
+    step.model.double()
+    step(batch, 0)
+    assert float(step.model.get_buffer("tally_objects")) == sum(map(len, batch.boxes))
+    assert float(step.model.get_buffer("tally_hits").sum()) > 0
+
+
 def test_background() -> None:
     batch = dim_and_bright()
     bright = 0.15 + 0.85 * batch.images

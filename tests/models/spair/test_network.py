@@ -186,6 +186,21 @@ def test_an_image_that_is_not_made_of_cells_is_refused(height: int, width: int) 
     assert model.most(8, 12) == 6
 
 
+def test_an_empty_batch_is_no_error() -> None:
+    for look_back in (0, 1):
+        model, images = network(look_back=look_back), torch.zeros(0, 1, 8, 12)
+        assert model(images).rebuilt.shape == images.shape
+        assert model.eval().detect(images).detections == []
+
+
+@pytest.mark.parametrize(
+    "images", [torch.zeros(1, 3, 8, 8), torch.zeros(1, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.uint8)]
+)
+def test_what_is_no_image_of_its_channels_is_refused(images: Tensor) -> None:
+    with pytest.raises(MistError, match="images of 1 channels in .* got torch"):
+        network()(images)
+
+
 def test_a_background_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match=r"background must be \(1, 1, 8, 8\)"):
         network()(pictures(1, 8, 8), torch.zeros(1, 1, 4, 4))

@@ -64,6 +64,14 @@ def test_cross_entropy_is_finite_where_nothing_is_drawn() -> None:
     assert black.grad is not None and float(black.grad) == pytest.approx(-0.999 / 5e-4)
 
 
+def test_a_step_that_diverges_shows_in_its_scalars() -> None:
+    """No error of torch's: the loop sees the value and says what to do."""
+    step = SpairStep(network(), dataclasses.replace(PLAIN, rate=1e30))
+    batch = Batch(pictures(2, 8, 8))
+    values = [float(value) for index in range(3) for value in step(batch, index).values()]
+    assert not all(math.isfinite(value) for value in values)
+
+
 def test_training_wheels_hold_what_is_not_z_what() -> None:
     model = network()
     step = SpairStep(model, dataclasses.replace(PLAIN, wheels=10, schedule_scale=0.2))

@@ -31,8 +31,8 @@ def collapse_note(values: Mapping[str, float]) -> str | None:
     infers = "prior_log_odds" in values
     if infers and values["objects"] < FEW:
         return (
-            f"no object is drawn any more ({values['objects']:.2f} an image): the model has collapsed. Try another "
-            "seed, or let the prior want few objects later (a larger --step.annealing)"
+            f"no object is drawn any more ({values['objects']:.2f} an image): if images hold any, the model has "
+            "collapsed. Try another seed, or let the prior want few objects later (a larger --step.annealing)"
         )
     if infers and values["prior_log_odds"] < RARE and values["steps_made"] > MOST:
         return (

@@ -218,7 +218,14 @@ class Air(nn.Module):
             )
         if config.given and counts is None:
             raise MistError("this model must be told how many objects an image holds: give K, or images with counts")
-        if counts is not None and len(counts) and int(counts.max()) > config.k:
+        if counts is None or not len(images):
+            return
+        if counts.shape != (len(images),) or counts.is_floating_point() or int(counts.min()) < 0:
+            raise MistError(
+                f"counts must be one whole number of 0 or more for each of the {len(images)} images, got "
+                f"{counts.dtype} of shape {tuple(counts.shape)}"
+            )
+        if int(counts.max()) > config.k:
             raise MistError(
                 f"an image holds {int(counts.max())} objects, and this model makes model.k={config.k} steps, "
                 "one an object: give a model of more steps"

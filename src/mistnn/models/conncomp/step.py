@@ -56,14 +56,11 @@ class ConnCompStep:
         self.config = config
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.grid = torch.linspace(config.low, config.high, config.values)
-        # In the model, so that a checkpoint keeps what the images so far have shown; but no part of its weights.
-        self.hits, self.found, self.objects = (
-            torch.zeros(config.values, len(IOUS)),
-            torch.zeros(config.values),
-            torch.zeros(()),
-        )
-        for name, tally in (("hits", self.hits), ("found", self.found), ("objects", self.objects)):
-            model.register_buffer(f"tally_{name}", tally, persistent=False)
+        # In the model, so that a checkpoint keeps what the images so far have shown; but no part of its weights. Always
+        # asked of the model, which has others once it is moved to a device.
+        sizes = {"hits": (config.values, len(IOUS)), "found": (config.values,), "objects": ()}
+        for name, size in sizes.items():
+            model.register_buffer(f"tally_{name}", torch.zeros(size), persistent=False)
 
     def __call__(self, batch: Batch, iteration: int) -> dict[str, Tensor]:
         """Tries the grid on one batch; returns the scalars to log.
@@ -74,21 +71,27 @@ class ConnCompStep:
         if batch.boxes is None:
             raise MistError("ConnComp chooses tau by the true boxes of training images, and these have none")
         difference = self.model.difference(batch.images)
-        self.objects += sum(len(boxes) for boxes in batch.boxes)
+        hits, counted, objects = self.tallies()
+        objects += sum(len(boxes) for boxes in batch.boxes)
         highest = float(difference.max())
         for index, tau in enumerate(self.grid.tolist()):
             if tau > highest:
                 break  # nothing differs by so much, so nothing is found
             found = component_boxes(difference >= tau)
-            self.found[index] += sum(map(len, found))
+            counted[index] += sum(map(len, found))
             # Padded with boxes of no size, which overlap nothing.
             iou = box_iou(pad_sequence(found, True).double(), pad_sequence(batch.boxes, True).double())
             for place, threshold in enumerate(IOUS):
-                self.hits[index, place] += (greedy_match(iou, threshold) != UNMATCHED).sum()
+                hits[index, place] += (greedy_match(iou, threshold) != UNMATCHED).sum()
         precision = self.average_precision()
         best = int(precision.argmax())  # the smallest of equal ones
         self.model.tau.fill_(float(self.grid[best]))
         return {"tau": self.model.tau.detach().clone(), "ap": precision[best]}
+
+    def tallies(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Over all images so far: right boxes by value and IoU, boxes found by value, and the true ones."""
+        hits, found, objects = (self.model.get_buffer(f"tally_{name}") for name in ("hits", "found", "objects"))
+        return hits, found, objects
 
     def average_precision(self) -> Tensor:
         """SPAIR's AP of each value of the grid, over all images so far.
@@ -96,12 +99,13 @@ class ConnCompStep:
         All components have one score, so the curve has one point, at this precision and recall: of the recall points up
         to there each has this precision, the others none.
         """
-        if not self.objects:
+        hits, found, objects = self.tallies()
+        if not objects:
             raise MistError(
                 "none of the training images so far holds an object, so no tau is better than another: give images "
                 "with objects (data.counts), or a larger --train.batch-size"
             )
-        recall, precision = self.hits / self.objects, self.hits / self.found.clamp(min=1)[:, None]
-        points = torch.linspace(0, 1, POINTS)
-        reached = (points <= recall[..., None] + 1e-6) & (self.hits > 0)[..., None]
+        recall, precision = hits / objects, hits / found.clamp(min=1)[:, None]
+        points = torch.linspace(0, 1, POINTS, device=hits.device)
+        reached = (points <= recall[..., None] + 1e-6) & (hits > 0)[..., None]
         return (reached.double().mean(-1) * precision).mean(-1)

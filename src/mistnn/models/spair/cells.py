@@ -126,7 +126,8 @@ class Cells(nn.Module):
         for wave, cells, own in zip(waves.waves, order.split(sizes), sorted_features, strict=True):
             known = torch.cat((edge, *elements[len(elements) - min(len(elements), waves.reach) :]), dim=1)
             near = torch.tensor(wave.context, dtype=torch.long, device=images.device)
-            context = known.index_select(1, near).reshape(len(images), len(cells), -1)
+            width = len(near) // len(cells) * known.shape[2]
+            context = known.index_select(1, near).reshape(len(images), len(cells), width)
             latents, element = self.infer(images, own, context, cells, grid[1], held)
             parts.append(latents)
             elements.append(element)

@@ -30,8 +30,8 @@ def collapse_note(values: Mapping[str, float]) -> str | None:
     """
     if values["objects"] < FEW:
         return (
-            f"no object is drawn any more ({values['objects']:.2f} an image): the model has collapsed. Try another "
-            "seed, or let the prior want few objects later (--step.schedule-scale 2)"
+            f"no object is drawn any more ({values['objects']:.2f} an image): if images hold any, the model has "
+            "collapsed. Try another seed, or let the prior want few objects later (--step.schedule-scale 2)"
         )
     if values["s"] < PUSHED:
         return None

@@ -131,9 +131,15 @@ class Spair(nn.Module):
             precision: of the backbone.
 
         Raises:
-            MistError: if an image is not made of whole cells.
+            MistError: if an image is not made of whole cells, or is no floating-point image of the model's channels.
             ValueError: if the background has another shape than the images.
         """
+        if images.dim() != 4 or images.shape[1] != self.config.channels or not images.is_floating_point():
+            raise MistError(
+                f"this model sees images of {self.config.channels} channels in [0, 1], (batch, {self.config.channels}, "
+                f"height, width), and got {images.dtype} of shape {tuple(images.shape)}: convert them, or train with "
+                "--model.channels"
+            )
         if background is None:
             background = self.background_of(images)
         if background.shape != images.shape:

@@ -158,7 +158,9 @@ def cross_entropy(rebuilt: Tensor, images: Tensor, floor: float) -> Tensor:
         floor: share of a middle grey that is mixed into the picture.
     """
     mixed = (1 - floor) * rebuilt + floor / 2
-    return nn.functional.binary_cross_entropy(mixed, images, reduction="none").flatten(1).sum(1)
+    finite = mixed.isfinite()  # torch's cross-entropy raises at what is not; here it shows in the loss
+    entropy = nn.functional.binary_cross_entropy(torch.where(finite, mixed, 0.5), images, reduction="none")
+    return torch.where(finite, entropy, torch.nan).flatten(1).sum(1)
 
 
 def monitors(z: Latents) -> dict[str, Tensor]:
