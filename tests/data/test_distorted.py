@@ -20,7 +20,7 @@ from mistnn.data.distorted import (
     ZOOMED_PIECES,
     ZOOMED_SIDE,
     Distortion,
-    _convex,
+    _readable,
 )
 from mistnn.errors import MistError
 from mistnn.records import collate
@@ -86,14 +86,24 @@ def test_moments_of_p_and_e() -> None:
     evenly(drawn.scales, 0.75, 1.0)
     assert not drawn.angles.any()
     frames = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * (drawn.scales[:, None, None] * SIDE / 2)
-    assert _convex(frames + drawn.corners).all()
-    # Of all numbers those that make a convex shape; so the deviation falls a little short of the stated one.
+    assert _readable(frames + drawn.corners).all()
+    # Of all numbers those that make a readable shape; so the deviation falls a little short of the stated one.
     assert abs(drawn.corners.mean()) < 0.1 * UNIT * CORNER_NOISE
     assert 0.9 * CORNER_NOISE * UNIT < drawn.corners.std() < CORNER_NOISE * UNIT
     bent = digits("e").drawn(MANY)
     assert bent.controls is not None and bent.scales is not None and bent.controls.shape == (4000, 16, 2)
     evenly(bent.scales, 0.75, 1.0)
     near(bent.controls, 0, CONTROL_NOISE * UNIT)
+
+
+def test_every_digit_of_p_can_be_seen() -> None:
+    """None is squashed into a corner or lies beyond the horizon."""
+    images = digits("p")
+    drawn = images.drawn(MANY)
+    assert drawn.scales is not None
+    ink = images.render(drawn).sum(dim=(1, 2)).numpy()
+    own = images.render(drawn._replace(corners=None)).sum(dim=(1, 2)).numpy()
+    assert (ink > 0.1 * own).all() and (ink < 0.3 * own).mean() < 0.02
 
 
 def test_moments_of_tc() -> None:

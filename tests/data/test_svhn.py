@@ -119,6 +119,8 @@ def test_digit_struct_is_converted_once(h5py: Any, tmp_path: Path, monkeypatch: 
     assert (folder / "boxes.json").stat().st_mtime_ns == stamp, "the second time without h5py"
     monkeypatch.undo()
     write_digit_struct(h5py, mat, shown[:5])
+    for place in range(6, 13):
+        (tmp_path / "train" / f"{place}.png").unlink()
     assert len(read_number_list(prepare_part(tmp_path, "train"))) == 5, "another digitStruct.mat, another list"
 
 
@@ -158,6 +160,9 @@ def test_broken_structs(h5py: Any, tmp_path: Path) -> None:
         prepare_part(tmp_path, "train")
     write_digit_struct(h5py, mat, [*shown, (20, 20, [(1, (1, 1, 5, 5))])])
     with pytest.raises(MistError, match=r"5\.png is listed but not there"):
+        prepare_part(tmp_path, "train")
+    write_digit_struct(h5py, mat, shown[:3])
+    with pytest.raises(MistError, match=r"says nothing of 1 images of its folder, 4\.png among them.*unpack"):
         prepare_part(tmp_path, "train")
     outside = [(width, height, [(1, (900, 1, 910, 20))]) for width, height, _ in shown]
     write_digit_struct(h5py, mat, outside)

@@ -21,6 +21,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_a_network_that_finds_nothing_has_no_figure_5(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mistnn.studies.figures.load_model", lambda model: torch.nn.Linear(1, 1))
+    with pytest.raises(MistError, match="runs/reader finds no objects in scenes"):
+        figure_5("runs/reader")
+
+
 def test_writes_png_and_pdf(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "drawn"
     assert main(["figure", "fig5", "--model", str(run), "--out", str(out)]) == 0

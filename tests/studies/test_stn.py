@@ -82,7 +82,8 @@ def test_co_localisation_trains_its_encoder_once(tmp_path: Path) -> None:
     assert run_table(table, "full", 2, tmp_path / "results", tmp_path / "runs", say=said.append) == 0
     assert not (tmp_path / "runs" / ENCODER).exists(), "nothing is missing that it would teach"
     entries = read_ledger(tmp_path / "results")
-    assert [entry.train_seed for entry in entries] == [0, 1]
+    # Each is measured on what it was trained on: the images of its own seed.
+    assert [(entry.train_seed, entry.seed) for entry in entries] == [(0, 0), (1, 1)]
     assert [entry.images for entry in entries] == [12, 12] and all("iou50" in entry.metrics for entry in entries)
     # The record of what came before is of the encoder.
     assert "Trained from the weights of" in entries[0].note and entries[0].steps == 4 + 4

@@ -125,8 +125,9 @@ def run(arguments: Sequence[str]) -> int:
         )
         command += "" if request.split == "test" else f" --split {request.split}"
         name = entry_name(request.record)
+        measured = int(metrics.get("images", request.images))  # there may be fewer
         note = "" if request.split == "test" else "Measured on validation scenes."
-        entry = make_entry(request.model, metrics, request.images, seed, command, name, note, request.data_root)
+        entry = make_entry(request.model, metrics, measured, seed, command, name, note, request.data_root)
         write_entry(entry, request.record)
     # Shown last: a reader that goes away, such as `head`, must not cost the files.
     shown = [name for name in MEANINGS if name in metrics] + sorted(metrics.keys() - MEANINGS.keys())

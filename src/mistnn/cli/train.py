@@ -13,6 +13,7 @@ import tyro
 
 from mistnn.cli.main import INTERRUPTED
 from mistnn.cli.parsing import Folder, parse, renamed, takes
+from mistnn.data import CommonObjectConfig
 from mistnn.errors import MistError
 from mistnn.models.air import AirStepConfig
 from mistnn.models.conncomp import ConnCompConfig, ConnCompStepConfig
@@ -208,9 +209,10 @@ def constant_rates_note(experiment: Experiment, steps_before: int) -> str | None
         return None
     if step.decay == 1 or steps <= steps_before or steps <= step.decay_steps:
         return None
+    anew = "" if isinstance(experiment.data, CommonObjectConfig) else " with --start-from and the run's folder"
     return (
         f"the learning rates fall until step {step.decay_steps} (step.decay_steps) and stay at {step.decay:g} of their "
-        f"start up to train.steps={steps}; for a new fall, train anew with --start-from and the run's folder"
+        f"start up to train.steps={steps}; for a new fall, train anew{anew}"
     )
 
 
@@ -229,6 +231,8 @@ def _report(result: FitResult, experiment: Experiment, out: Path) -> int:
         for name in ("iou50", "classified", "both", "f1", "count_accuracy", "error")
         if name in result.metrics
     ]
-    if shown:
+    if shown and isinstance(experiment.data, CommonObjectConfig):
+        print(f"On its own images: {', '.join(shown)}.")
+    elif shown:
         print(f"On validation images: {', '.join(shown)}. `mist evaluate {out}` measures it on test images.")
     return 0

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 import torch
@@ -58,6 +59,8 @@ class CommonObjectConfig:
 
     def __post_init__(self) -> None:
         """Refuses impossible values."""
+        if self.source not in get_args(SourceName):
+            raise MistError(f"data.source={self.source!r} is unknown: use mnist or embedded")
         if not 0 <= self.digit < CLASSES:
             raise MistError(f"data.digit={self.digit} is no digit: give one from 0 to {CLASSES - 1}")
         if self.pieces < 0:

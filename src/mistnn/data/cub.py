@@ -230,10 +230,9 @@ def _tensor(pixels: UInt8[np.ndarray, "height width 3"]) -> Float[Tensor, "3 hei
 
 
 def _birds(birds: tuple[Bird, ...], config: CubConfig, split: Split) -> list[Bird]:
-    if split == "test":
-        chosen = [bird for bird in birds if not bird.train]
-    else:
-        chosen = sorted((bird for bird in birds if bird.train), key=lambda bird: _hash(bird.name))
+    # By a hash of their names, so that the first of any split are of all kinds: the lists go from kind to kind.
+    chosen = sorted((bird for bird in birds if bird.train == (split != "test")), key=lambda bird: _hash(bird.name))
+    if split != "test":
         kept = round(config.validation * len(chosen))
         chosen = chosen[:kept] if split == "validation" else chosen[kept:]
     if not chosen:
@@ -262,7 +261,7 @@ def _pixels(bird: Bird) -> UInt8[np.ndarray, "height width 3"]:
 def _table(path: Path) -> Mapping[str, str]:
     """The lines "number value" of a list, in their order."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text"
         raise MistError(f"{path} can't be read ({why}): unpack {ARCHIVE} again") from error

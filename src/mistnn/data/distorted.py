@@ -8,8 +8,10 @@ lengths in pixels shrink with the frame.
 * RTS: turned by -45 to 45 degrees, 0.7 to 1.2 times as large, anywhere. Anywhere means: the frame, before it is turned,
   lies wholly on the canvas.
 * P: 0.75 to 1 times as large, in the middle; then the four corners of that frame are moved, each coordinate by a normal
-  number of 5 px, and the projective map that takes the frame to them is applied. Corners that make no convex shape are
-  drawn again: no such map takes a frame to them without folding it.
+  number of 5 px, and the projective map that takes the frame to them is applied. Corners are drawn again if they make
+  no convex shape (no such map takes a frame to them without folding it), if the middle of the frame is not among them,
+  or if the triangles of three of them differ in area by more than ``STEEPEST`` times: nearly all of the digit would
+  then end in one corner, which nobody reads.
 * E: 0.75 to 1 times as large, in the middle; then bent by a thin plate spline with 4 x 4 control points from edge to
   edge of the 28 px in the middle of the canvas, each coordinate of each moved by a normal number of 1.5 px. The spline
   says where an output pixel reads: so the points are on the bent image, and the numbers, being symmetric, the same.
@@ -60,6 +62,8 @@ SCALE = {"rts": (0.7, 1.2), "p": (0.75, 1.0), "e": (0.75, 1.0)}
 """The smallest and the greatest factor."""
 CORNER_NOISE = 5.0
 """Standard deviation of a corner's coordinates, in pixels, of P."""
+STEEPEST = 8.0
+"""Most times that P enlarges one corner of the frame more than another, along the line of sight (our choice)."""
 CONTROL_NOISE = 1.5
 """Standard deviation of a control point's coordinates, in pixels, of E."""
 CONTROL_SIDE = 4
@@ -339,13 +343,22 @@ class DistortedDigits(Dataset[Sample]):
         while len(left):
             tried = self._random.normal(each[left], first, 8).reshape(-1, 4, 2) * (CORNER_NOISE * self._unit)
             noise[left] = tried
-            left = left[~_convex(frames[left] + tried)]
+            left = left[~_readable(frames[left] + tried)]
             first += _AGAIN
         return noise
 
 
-def _convex(corners: np.ndarray) -> np.ndarray:
-    """Whether four corners turn the same way at each, and the way a frame's do."""
+def _readable(corners: np.ndarray) -> np.ndarray:
+    """Whether four corners (n, 4, 2), from the middle of the frame, are convex around it and not too steep, see P.
+
+    The depth of the projective map at a corner is as the area of the triangle of the three others.
+    """
     along = np.roll(corners, -1, axis=1) - corners
-    after = np.roll(along, -1, axis=1)
-    return np.asarray((along[..., 0] * after[..., 1] > along[..., 1] * after[..., 0]).all(axis=1))
+    areas = _cross(along, np.roll(along, -1, axis=1))
+    around = _cross(corners, np.roll(corners, -1, axis=1))
+    steep = areas.max(axis=1) > STEEPEST * areas.min(axis=1)
+    return np.asarray((areas > 0).all(axis=1) & (around > 0).all(axis=1) & ~steep)
+
+
+def _cross(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.asarray(one[..., 0] * other[..., 1] - one[..., 1] * other[..., 0])

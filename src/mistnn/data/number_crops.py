@@ -189,7 +189,7 @@ def _numbers(config: NumberCropsConfig, split: Split) -> list[NumberImage]:
     if config.extra:
         if not (root / "extra").is_dir() and not (root / "extra.tar.gz").is_file():
             raise MistError(
-                f"{root} holds neither extra/ nor extra.tar.gz, which the paper trains on too: get it, or give "
+                f"{root} holds neither extra/ nor extra.tar.gz, which others train on too: get it, or give "
                 "--data.no-extra"
             )
         others += _readable(prepare_part(root, "extra"))

@@ -135,6 +135,13 @@ def _value(file: Any, stored: Any) -> float:
 
 
 def _entries(folder: Path, described: list[Described]) -> Iterator[dict[str, Any]]:
+    names = {one.name for one in described}
+    unnamed = [path.name for path in sorted(folder.glob("*.png")) if path.name not in names]
+    if unnamed:
+        raise MistError(
+            f"{folder / MAT} says nothing of {len(unnamed)} images of its folder, {unnamed[0]} among them: it is "
+            "of other images, unpack the archive again"
+        )
     outside = 0
     for one in described:
         width, height = image_size(folder / one.name)
@@ -155,7 +162,7 @@ def _entries(folder: Path, described: list[Described]) -> Iterator[dict[str, Any
             f"{folder / MAT} puts every box outside its image: it is of other images, unpack the archive again"
         )
     if outside:
-        _log.warning("%s: %d images with a box outside of them are left out", folder / MAT, outside)
+        _log.warning("%s: images left out for a box outside of them: %d", folder / MAT, outside)
 
 
 def _h5py() -> Any:

@@ -21,6 +21,7 @@ from mistnn.inference.tiles import (
     DrawingModel,
     PreparingModel,
     Reconstructor,
+    RefusingModel,
     WholeImageModel,
     detect,
 )
@@ -148,7 +149,7 @@ class Predictor:
 
         Images beyond ``max_pixels`` are refused where the model can't be tiled.
         """
-        if isinstance(self.model, DrawingModel):
+        if isinstance(self.model, RefusingModel):
             reason = self.model.refusal(height, width)
             if reason is not None:
                 return reason

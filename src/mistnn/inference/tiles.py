@@ -120,16 +120,21 @@ class WholeImageModel(Finder, Protocol):
 
 
 @runtime_checkable
-class DrawingModel(WholeImageModel, Protocol):
+class RefusingModel(Protocol):
+    """A network that some sizes of images are not for."""
+
+    def refusal(self, height: int, width: int) -> str | None:
+        """Why an image of this size can't be seen, with the image as the subject; ``None`` if it can."""
+        ...
+
+
+@runtime_checkable
+class DrawingModel(WholeImageModel, RefusingModel, Protocol):
     """A network that finds objects by drawing the image: it may say itself how many there are."""
 
     @property
     def counts_itself(self) -> bool:
         """Whether it does; else it must be told."""
-        ...
-
-    def refusal(self, height: int, width: int) -> str | None:
-        """Why an image of this size can't be seen, with the image as the subject; ``None`` if it can."""
         ...
 
     def detect(self, images: Tensor, counts: Tensor | None = None) -> Explanation:

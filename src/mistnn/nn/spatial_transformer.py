@@ -5,6 +5,7 @@ Convention: the frame of the parameters is that of ``mistnn.ops.transforms``, [-
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -47,8 +48,10 @@ class TransformConfig:
             raise MistError(f"transform.kind={self.kind!r} is unknown: use {', '.join(get_args(Kind))}")
         if not 0 < self.scale <= 1:
             raise MistError(f"transform.scale={self.scale} must be above 0 and at most 1: a share of the image's sides")
-        if self.side < 2:
-            raise MistError(f"transform.side={self.side} is too small: give 2 or more control points along a side")
+        if self.side < 2 or self.side != int(self.side):
+            raise MistError(
+                f"transform.side={self.side} must be a whole number of control points along a side, 2 or more"
+            )
 
     @property
     def parameters(self) -> int:
@@ -90,10 +93,10 @@ class Warp(NamedTuple):
 class SpatialTransformer(nn.Module):
     """Reads a feature map through a transform that the localisation network chooses for each image.
 
-    At birth it is the identity, whatever the localisation network: the weights and bias of its last dense layer are set
-    to zero, and what it says is added to the parameters of the identity (the supplement's bias; as a constant, so that
-    weight decay draws to the identity and half precision can't round it). Grids are computed and read in float32 or
-    better under mixed precision too.
+    At birth it is the identity, if nothing follows the localisation network's last dense layer: the weights and bias of
+    that layer are set to zero, and what it says is added to the parameters of the identity (the supplement's bias; as a
+    constant, so that weight decay draws to the identity and half precision can't round it). Grids are computed and read
+    in float32 or better under mixed precision too.
 
     The first call and every ``WATCH``-th after it look whether images are read entirely outside, or at places that are
     no numbers, and warn once. They wait for the device; a compiled or exported transformer doesn't look. The share to
@@ -128,9 +131,13 @@ class SpatialTransformer(nn.Module):
         start: Tensor | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(transform, TransformConfig):
+            raise MistError(f"transform is {transform!r}: give a TransformConfig, such as TransformConfig('affine')")
+        if not isinstance(size, tuple | list) or [type(side) for side in size] != [int, int]:
+            raise MistError(f"size is {size!r}: give rows and columns of the output, such as (28, 28)")
         if min(size) < 1 or number < 1:
             raise MistError(f"a spatial transformer of size {size} and number {number} reads nothing: give 1 or more")
-        self.localisation, self.transform, self.size, self.number = localisation, transform, size, number
+        self.localisation, self.transform, self.size, self.number = localisation, transform, (size[0], size[1]), number
         self._calls, self._warned = 0, False
         shape = (number, transform.parameters)
         if start is not None and start.shape != shape:
@@ -267,6 +274,8 @@ class ParallelTransformers(nn.Module):
     def __init__(self, transformers: Iterable[SpatialTransformer]) -> None:
         super().__init__()
         several = list(transformers)
+        if not all(isinstance(transformer, SpatialTransformer) for transformer in several):
+            raise MistError("parallel transformers are SpatialTransformers, all of them")
         sizes = sorted({transformer.size for transformer in several})
         if len(sizes) != 1:
             raise MistError(f"parallel transformers need one output size, got {sizes or 'no transformer'}")
@@ -297,6 +306,10 @@ class FullyConnectedLocalisation(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, units: int = 32, layers: int = 3) -> None:
         super().__init__()
+        if min(inputs, outputs, units) < 1 or layers < 0:
+            raise MistError(
+                f"inputs={inputs}, outputs={outputs} and units={units} must be 1 or more, and layers={layers} 0 or more"
+            )
         sizes = [inputs, *[units] * layers]
         hidden: list[nn.Module] = []
         for before, after in pairwise(sizes):
@@ -385,8 +398,8 @@ def parameter_groups(model: nn.Module, rate: float, share: float) -> list[dict[s
     Raises:
         MistError: if the model has no spatial transformer, or a rate is below 0.
     """
-    if rate < 0 or share < 0:
-        raise MistError(f"learning rates must be 0 or more, got {rate} and a share of {share}")
+    if not 0 <= rate < math.inf or not 0 <= share < math.inf:
+        raise MistError(f"learning rates must be finite and 0 or more, got {rate} and a share of {share}")
     found = [module for module in model.modules() if isinstance(module, SpatialTransformer)]
     if not found:
         raise MistError("the model holds no SpatialTransformer, so no localisation network can have a rate of its own")

@@ -63,6 +63,7 @@ def check(experiment: Experiment) -> None:
         return
     if isinstance(data, CommonObjectConfig) or isinstance(model, ColocaliserConfig):
         check_colocaliser(model, data)
+        _check_alone("Localisers of a common object", "each keep means of places of its own")
         if experiment.train.batch_size < 2:
             raise MistError("train.batch_size=1: what images have in common takes 2 or more of them in a batch")
         return
@@ -104,11 +105,7 @@ def check(experiment: Experiment) -> None:
 
 def _check_generative(model: GenerativeConfig, data: ScenesConfig | ScatterConfig | GaborConfig) -> None:
     """Systems that draw the image: nothing is named, and there must be room for every object."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise MistError(
-            "SPAIR, AIR, DAIR and ConnComp train in one process: several would draw the same noise. Start it without "
-            "accelerate launch, or with --num_processes 1"
-        )
+    _check_alone("SPAIR, AIR, DAIR and ConnComp", "draw the same noise")
     if model.channels != 1:
         raise MistError(f"model.channels={model.channels}, but these images are grey: give 1")
     most = max(data.counts)
@@ -147,6 +144,14 @@ def _check_generative(model: GenerativeConfig, data: ScenesConfig | ScatterConfi
             f"data.counts: an image may hold {most} objects, and SPAIR finds at most one a cell, {rows * columns} in "
             f"the {seen} x {seen} pixels that it sees in training: give fewer objects or a larger data."
             f"{min(sides, key=sides.__getitem__)}"
+        )
+
+
+def _check_alone(system: str, otherwise: str) -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise MistError(
+            f"{system} train in one process: several would {otherwise}. Start it without accelerate launch, or with "
+            "--num_processes 1"
         )
 
 

@@ -102,7 +102,7 @@ def load_encoder(model: Colocaliser, start_from: str | None) -> None:
         )
     found = load_model(start_from)
     if not isinstance(found, StnClassifier) or found.config != model.config.encoder:
-        raise MistError(f"--start-from {start_from} is not the encoder of model.encoder.*: give a run of {ENCODER}")
+        raise MistError(f"{start_from} is not the encoder of model.encoder.*: give a run of {ENCODER}")
     model.encoder.load_state_dict(found.state_dict())
 
 

@@ -100,6 +100,13 @@ def _writing(out: Path) -> Iterator[None]:
         raise MistError(f"can't write to --out {out} ({error.strerror}): give another folder") from error
 
 
+def _finder(model: str | Path) -> SceneModel:
+    network = load_model(model)
+    if not isinstance(network, SceneModel):
+        raise MistError(f"{model} finds no objects in scenes, which this figure shows: give a run of MIST or a rival")
+    return network
+
+
 def figure_5(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
     """Boxes and classes on test scenes: right ones, wrong ones and missed digits.
 
@@ -108,8 +115,7 @@ def figure_5(model: str | Path | None = None, seed: int | None = None, root: str
     Reference: MIST (CVPR 2021), figure 5.
     """
     model = CLASSES_MODEL if model is None else model
-    network = load_model(model)
-    assert isinstance(network, SceneModel)
+    network = _finder(model)
     scenes = Scenes(data_of(model, seed, root, "fig5"), "test", SCENES)
     views = view_scenes(network, [scenes[index] for index in range(SCENES)])
     return draw_scenes(
@@ -136,8 +142,7 @@ def svhn_figure_6(model: str | Path | None = None, seed: int | None = None, root
     if not isinstance(data, SvhnConfig | NumbersConfig):
         raise MistError(f"svhn-fig6 shows house numbers, and {model} was trained on other images: give another run")
     data = dataclasses.replace(data, root=root, seed=data.seed if seed is None else seed)
-    network, images = load_model(model), open_data(data, "test", NUMBER_IMAGES)
-    assert isinstance(network, SceneModel)
+    network, images = _finder(model), open_data(data, "test", NUMBER_IMAGES)
     views = view_scenes(network, [images[index] for index in range(len(images))])
     return draw_scenes(
         [view.image for view in views],

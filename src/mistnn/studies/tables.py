@@ -281,12 +281,14 @@ class _Filler:
             images = sys.maxsize  # all test images of the folder
         for seed in lacking:
             weights = row.name if self._is_shipped(row, seed) else self._trained(row, seed, factor)
-            metrics = evaluate_stored(weights, images, 0, self.root, unknown_k=_reads(row) and _finds_k(row))
+            # A localiser is measured on the images that it was trained on.
+            of = seed if isinstance(find_preset(row.name).experiment.model, ColocaliserConfig) else 0
+            metrics = evaluate_stored(weights, images, of, self.root, unknown_k=_reads(row) and _finds_k(row))
             measured = int(metrics["images"])  # a folder may hold fewer
             if is_transfer(find_preset(row.name).experiment.data):
                 metrics |= transfer_curve(weights, self.root, min(images, CURVE_IMAGES), seed=0)
             command = f"mist reproduce {self.table.command} --budget {self.budget} --seeds {seed + 1} --only {row.name}"
-            entry = make_entry(weights, metrics, measured, 0, command, name, self._note(row, factor), self.root)
+            entry = make_entry(weights, metrics, measured, of, command, name, self._note(row, factor), self.root)
             write_entry(entry, self._file(name, seed))
             self.say(_line(f"{name}, seed {seed}", self.table.columns, metrics))
         return len(lacking)

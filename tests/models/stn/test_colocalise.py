@@ -8,6 +8,7 @@ from torch import nn
 
 from mistnn.data import CommonObjectConfig, CommonObjects
 from mistnn.errors import MistError
+from mistnn.inference import Predictor
 from mistnn.models.stn import Colocaliser, ColocaliserConfig, ColocaliseStep, ColocaliseStepConfig, StnConfig
 from mistnn.ops.losses import common_object_loss
 from mistnn.records import Batch
@@ -262,3 +263,9 @@ def test_bad_localisers(given: dict[str, object], said: str) -> None:
 def test_bad_steps(given: dict[str, object], said: str) -> None:
     with pytest.raises(MistError, match=said):
         ColocaliseStepConfig(**given)  # pyright: ignore[reportArgumentType]
+
+
+def test_it_sees_images_of_one_size() -> None:
+    predictor = Predictor(build())
+    assert predictor.refusal(30, 30, 1) is None
+    assert predictor.refusal(200, 100, 1) == "has 100 x 200 pixels, and this model sees 30 x 30 only: crop or resize it"

@@ -243,6 +243,13 @@ class Colocaliser(nn.Module):
         """Never."""
         return False
 
+    def refusal(self, height: int, width: int) -> str | None:
+        """Why an image of this size can't be seen: the network has one size."""
+        side = self.config.side
+        if height == width == side:
+            return None
+        return f"has {width} x {height} pixels, and this model sees {side} x {side} only: crop or resize it"
+
     def most(self, height: int, width: int) -> int:
         """One, in images of the size it was built for."""
         return int(height == width == self.config.side)
