@@ -12,10 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from mistnn.errors import MistError
+from mistnn.nn.localisation import ConvolutionalLocalisation, FullyConnectedLocalisation
 from mistnn.nn.spatial_transformer import (
     WATCH,
-    ConvolutionalLocalisation,
-    FullyConnectedLocalisation,
     ParallelTransformers,
     SpatialTransformer,
     TransformConfig,

@@ -9,7 +9,6 @@ import math
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -104,7 +103,7 @@ class SpatialTransformer(nn.Module):
 
     Args:
         localisation: any network from the feature map to (batch, number x parameters). The dense layer that it defines
-            last must be its last; ``FullyConnectedLocalisation`` and ``ConvolutionalLocalisation`` are the paper's.
+            last must be its last; those of ``mistnn.nn.localisation`` are the paper's.
         transform: which transform.
         size: rows and columns of the output.
         number: transforms that this one localisation network chooses, each read in parallel; the outputs are
@@ -292,96 +291,6 @@ class ParallelTransformers(nn.Module):
             assert isinstance(transformer, SpatialTransformer)
             done.append(transformer.warp(features))
         return tuple(done)
-
-
-class FullyConnectedLocalisation(nn.Module):
-    """The localisation network of ST-FCN: dense layers with ReLU, then the parameters.
-
-    Args:
-        inputs: numbers of one feature map, channels x rows x columns.
-        outputs: parameters.
-        units: of each hidden layer (32: supplement, section 1.3).
-        layers: hidden ones (3: same).
-    """
-
-    def __init__(self, inputs: int, outputs: int, units: int = 32, layers: int = 3) -> None:
-        super().__init__()
-        if min(inputs, outputs, units) < 1 or layers < 0:
-            raise MistError(
-                f"inputs={inputs}, outputs={outputs} and units={units} must be 1 or more, and layers={layers} 0 or more"
-            )
-        sizes = [inputs, *[units] * layers]
-        hidden: list[nn.Module] = []
-        for before, after in pairwise(sizes):
-            hidden += [nn.Linear(before, after), nn.ReLU(inplace=True)]
-        self.inputs = inputs
-        self.layers = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(sizes[-1], outputs))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(batch, channels, rows, columns) to (batch, outputs).
-
-        Raises:
-            MistError: on another size of the feature map.
-        """
-        if (count := features.shape[1:].numel()) != self.inputs:
-            shape = tuple(features.shape[1:])
-            raise MistError(f"this localisation network reads {self.inputs} numbers, got {shape}: give inputs={count}")
-        return self.layers(features)
-
-
-class ConvolutionalLocalisation(nn.Module):
-    """The localisation network of ST-CNN: the input halved, two convolutions, a pooling between them, a dense layer.
-
-    How the input is halved is not stated: by averages, as the paper's output of RTS and TC. The width of 20 filters and
-    20 units, 5 x 5, no padding, 2 x 2 pooling are the paper's.
-
-    Args:
-        channels: of the feature map.
-        size: its rows and columns.
-        outputs: parameters.
-        width: filters of each convolution, and units of the dense layer.
-
-    Raises:
-        MistError: if the map is so small that nothing is left: below 28 pixels.
-
-    Reference: supplement, section 1.3.
-    """
-
-    kernel = 5
-
-    def __init__(self, channels: int, size: tuple[int, int], outputs: int, width: int = 20) -> None:
-        super().__init__()
-        cut = self.kernel - 1
-        rows, columns = ((side // 2 - cut) // 2 - cut for side in size)
-        if min(rows, columns) < 1:
-            raise MistError(
-                f"a map of {size[0]} x {size[1]} is too small for the convolutional localisation network: give 28 x 28 "
-                "or more, or take FullyConnectedLocalisation"
-            )
-        self.reads = (channels, *size)
-        self.layers = nn.Sequential(
-            nn.AvgPool2d(2),
-            nn.Conv2d(channels, width, self.kernel),
-            nn.MaxPool2d(2),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(width, width, self.kernel),
-            nn.ReLU(inplace=True),
-            nn.Flatten(),
-            nn.Linear(width * rows * columns, width),
-            nn.ReLU(inplace=True),
-            nn.Linear(width, outputs),
-        )
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(batch, channels, rows, columns) to (batch, outputs).
-
-        Raises:
-            MistError: on another size of the feature map.
-        """
-        if features.shape[1:] != self.reads:
-            shape = tuple(features.shape[1:])
-            raise MistError(f"this localisation network reads maps of {self.reads}, got {shape}: crop the images")
-        return self.layers(features)
 
 
 def parameter_groups(model: nn.Module, rate: float, share: float) -> list[dict[str, Any]]:

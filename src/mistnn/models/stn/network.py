@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from mistnn.errors import MistError
 from mistnn.nn.blocks import PooledConvolution, halve
+from mistnn.nn.localisation import ConvolutionalLocalisation, FullyConnectedLocalisation
 from mistnn.nn.spatial_transformer import (
-    ConvolutionalLocalisation,
-    FullyConnectedLocalisation,
     ParallelTransformers,
     SpatialTransformer,
     TransformConfig,

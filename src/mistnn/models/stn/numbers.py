@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from mistnn.errors import MistError
 from mistnn.models.stn.network import start
-from mistnn.nn.spatial_transformer import FullyConnectedLocalisation, SpatialTransformer, TransformConfig, Warp
+from mistnn.nn.localisation import FullyConnectedLocalisation
+from mistnn.nn.spatial_transformer import SpatialTransformer, TransformConfig, Warp
 from mistnn.records import Batch
 
 PLACES, SIGNS = 5, 11
