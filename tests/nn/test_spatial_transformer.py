@@ -263,20 +263,12 @@ def test_refusals():
         TransformConfig("translation", scale=0)
     with pytest.raises(MistError, match="transform.scale=nan"):
         TransformConfig("translation", scale=math.nan)
-    for side in (1, 2.5):
-        with pytest.raises(MistError, match=f"transform.side={side}"):
-            TransformConfig("tps", side=side)
-    for size in (4, (4.5, 4), (4, 4, 4)):
-        with pytest.raises(MistError, match="give rows and columns of the output"):
-            SpatialTransformer(FullyConnectedLocalisation(9, 6), TransformConfig("affine"), size)
-    with pytest.raises(MistError, match="give a TransformConfig"):
-        SpatialTransformer(FullyConnectedLocalisation(9, 6), "affine", (3, 3))
+    with pytest.raises(MistError, match="transform.side=1"):
+        TransformConfig("tps", side=1)
     with pytest.raises(MistError, match="units=0"):
         FullyConnectedLocalisation(9, 6, units=0)
     with pytest.raises(MistError, match="must be finite and 0 or more"):
         parameter_groups(build(TransformConfig("affine"), (3, 3)), math.nan, 0.1)
-    with pytest.raises(MistError, match="are SpatialTransformers"):
-        ParallelTransformers([nn.Linear(3, 3)])
     transformer = build(TransformConfig("affine"), (3, 3))
     with pytest.raises(MistError, match=r"can't read \(2, 1, 0, 3\)"):
         transformer(torch.zeros(2, 1, 0, 3))
@@ -293,6 +285,19 @@ def test_refusals():
         transformer(torch.zeros(2, 1, 3, 3))
     with pytest.raises(MistError, match="no weights yet: run it on an image before"):
         SpatialTransformer(nn.Sequential(nn.Flatten(), nn.LazyLinear(6)), TransformConfig("affine"), (3, 3))
+
+
+@pytest.mark.plain
+def test_what_has_another_type_is_refused():
+    with pytest.raises(MistError, match="transform.side=2.5"):
+        TransformConfig("tps", side=2.5)
+    for size in (4, (4.5, 4), (4, 4, 4)):
+        with pytest.raises(MistError, match="give rows and columns of the output"):
+            SpatialTransformer(FullyConnectedLocalisation(9, 6), TransformConfig("affine"), size)
+    with pytest.raises(MistError, match="give a TransformConfig"):
+        SpatialTransformer(FullyConnectedLocalisation(9, 6), "affine", (3, 3))
+    with pytest.raises(MistError, match="are SpatialTransformers"):
+        ParallelTransformers([nn.Linear(3, 3)])
 
 
 @pytest.mark.plain
