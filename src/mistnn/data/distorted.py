@@ -63,7 +63,7 @@ SCALE = {"rts": (0.7, 1.2), "p": (0.75, 1.0), "e": (0.75, 1.0)}
 CORNER_NOISE = 5.0
 """Standard deviation of a corner's coordinates, in pixels, of P."""
 STEEPEST = 8.0
-"""Most times that P enlarges one corner of the frame more than another, along the line of sight (our choice)."""
+"""Largest ratio of the depths of two corners of P, of which the local scale is the inverse (our choice)."""
 CONTROL_NOISE = 1.5
 """Standard deviation of a control point's coordinates, in pixels, of E."""
 CONTROL_SIDE = 4

@@ -136,7 +136,7 @@ def _value(file: Any, stored: Any) -> float:
 
 def _entries(folder: Path, described: list[Described]) -> Iterator[dict[str, Any]]:
     names = {one.name for one in described}
-    unnamed = [path.name for path in sorted(folder.glob("*.png")) if path.name not in names]
+    unnamed = [path.name for path in sorted(folder.glob("*.png")) if path.name not in names and path.name[0] != "."]
     if unnamed:
         raise MistError(
             f"{folder / MAT} says nothing of {len(unnamed)} images of its folder, {unnamed[0]} among them: it is "

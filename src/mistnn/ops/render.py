@@ -26,7 +26,7 @@ IMPORTANCE_FLOOR = 0.01
 """Least importance in the released code, of an object that is absent or transparent too."""
 
 LEAST_SHARE = 1e8
-"""A sum of importances below so many times the smallest normal number counts as none: its inverse overflows."""
+"""A sum of importances below so many times the smallest normal number counts as none: its gradients can overflow."""
 
 GROWTH = 1.5
 """Objects are sampled in groups; within one, the largest window is at most about so much larger than the smallest."""

@@ -220,14 +220,16 @@ class Air(nn.Module):
             raise MistError("this model must be told how many objects an image holds: give K, or images with counts")
         if counts is None or not len(images):
             return
-        if counts.shape != (len(images),) or counts.is_floating_point() or int(counts.min()) < 0:
+        fits = counts.shape == (len(images),) and not counts.is_floating_point()
+        least, most = torch.stack(counts.aminmax()).tolist() if fits else (-1, -1)
+        if least < 0:
             raise MistError(
                 f"counts must be one whole number of 0 or more for each of the {len(images)} images, got "
-                f"{counts.dtype} of shape {tuple(counts.shape)}"
+                f"{counts.tolist()}"
             )
-        if int(counts.max()) > config.k:
+        if most > config.k:
             raise MistError(
-                f"an image holds {int(counts.max())} objects, and this model makes model.k={config.k} steps, "
+                f"an image holds {most} objects, and this model makes model.k={config.k} steps, "
                 "one an object: give a model of more steps"
             )
 
