@@ -14,9 +14,9 @@ from mistnn.errors import MistError
 from mistnn.files import replace_file
 
 DESCRIPTION = (
-    "Measures a trained model on scenes it never saw, of the kind it was trained on; a localiser (stn-coloc-...) on its "
-    "own hundred images, of which it was told nothing. MODEL is a run folder or the name of a model that ships with the "
-    "package, such as mist-mnist-hard. Shares are from 0 to 1."
+    "Measures a trained model on scenes it never saw, of the kind it was trained on; a localiser (stn-coloc-...) on "
+    "its own hundred images, of which it was told nothing. MODEL is a run folder or the name of a model that "
+    "ships with the package, such as mist-mnist-hard. Shares are from 0 to 1."
 )
 
 MEANINGS = {

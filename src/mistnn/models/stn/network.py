@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mistnn.errors import MistError
 from mistnn.nn.blocks import PooledConvolution, halve
+from mistnn.nn.fourier_convolution import FourierConvolution
 from mistnn.nn.localisation import ConvolutionalLocalisation, FullyConnectedLocalisation
 from mistnn.nn.spatial_transformer import (
     ParallelTransformers,
@@ -120,7 +121,7 @@ class StnClassifier(nn.Module):
         else:
             # A maximum of values and 0 is the same in either order: pooling first leaves a quarter to compare with 0.
             self.first = nn.Sequential(PooledConvolution(channels, width, FIRST_KERNEL), nn.ReLU())
-            self.second = nn.Sequential(nn.Conv2d(width, width, SECOND_KERNEL), nn.MaxPool2d(POOL), nn.ReLU())
+            self.second = nn.Sequential(FourierConvolution(width, width, SECOND_KERNEL), nn.MaxPool2d(POOL), nn.ReLU())
             self.last = nn.Sequential(nn.Flatten(), nn.Linear(width * config.map_side**2, config.classes))
         for part in (self.first, self.second, self.last):
             start(part)
