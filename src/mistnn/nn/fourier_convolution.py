@@ -111,7 +111,8 @@ def _transform(images: Tensor, matrices: Transforms) -> Tensor:
 def transforms(side: int, kernel: int, dtype: torch.dtype) -> Transforms:
     """The matrices for images and filters of these sides, in pixels."""
     with torch.inference_mode(False), torch.no_grad():  # kept, and used in training later
-        place, kept, results = torch.arange(side, dtype=torch.float64), side // 2 + 1, side - kernel + 1
+        place = torch.arange(side, dtype=torch.float64, device="cpu")  # whatever the default is
+        kept, results = side // 2 + 1, side - kernel + 1
         angle = 2 * math.pi / side * (place[:, None] * place)  # symmetric: frequency and place
         cos, sin = angle.cos(), angle.sin()
         down = torch.stack((cos[:kept], -sin[:kept]), dim=1).flatten(0, 1)
