@@ -204,8 +204,10 @@ def thin_plate_grid(parameters: Float[Tensor, "batch coordinates"], plate: ThinP
 
 def share_outside(grid: Grid) -> Float[Tensor, " batch"]:
     """The share of each image's sample points that lie outside the input (or are no numbers), without gradient."""
-    inside = (grid.detach().abs() <= 1).all(-1)
-    return 1 - inside.flatten(1).to(torch.float32).mean(1)
+    places = grid.detach().abs()
+    farther = torch.maximum(places[..., 0], places[..., 1])
+    inside = torch.le(farther, 1, out=torch.empty_like(farther))  # numbers, not truths: half the time
+    return 1 - inside.flatten(1).mean(1, dtype=torch.float32)
 
 
 def sample(features: Float[Tensor, "batch channels rows columns"], grid: Grid) -> Float[Tensor, "batch channels h w"]:

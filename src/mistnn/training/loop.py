@@ -19,6 +19,7 @@ from mistnn.training.batches import MapDataset, batches, dataset_length, share_o
 from mistnn.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from mistnn.training.config import MUST_NOT_CHANGE_ON_RESUME, TrainConfig
 from mistnn.training.interrupt import stop_requests
+from mistnn.training.memory import keep_freed_memory
 from mistnn.training.processes import Processes, join_processes, shared_gradients
 from mistnn.training.protocol import Step
 from mistnn.training.runfolder import CHECKPOINT, CONFIG, prepare_run_folder, write_atomically
@@ -67,7 +68,8 @@ def fit(
     """Trains, and keeps a run folder from which the training can go on.
 
     The callbacks run in the main process only. Whatever they draw from torch's global generators and whichever mode
-    they leave the model in, training goes on as if they had not been called.
+    they leave the model in, training goes on as if they had not been called. On a CPU the process keeps what it frees
+    from now on, see ``keep_freed_memory``.
 
     Args:
         step: what one iteration does, with its model and optimizers. This function seeds the global generator with
@@ -91,6 +93,8 @@ def fit(
     processes = join_processes(config.device)
     dataset_length(dataset)  # this and the next refuse before anything is written
     share_of_batch(config.batch_size, processes.rank, processes.count)
+    if processes.device.type == "cpu":
+        keep_freed_memory()
     with (
         _cpu_threads(config.threads),
         stop_requests() as stop_requested,
