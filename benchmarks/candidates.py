@@ -1,6 +1,6 @@
 """What a training step costs against the number N of candidate places: MIST, SOFT top-K, perturbed top-K.
 
-    python benchmarks/candidates.py [--json FILE] [--figure FILE] [--max-memory-gib 12]
+    python -m benchmarks.candidates [--json FILE] [--figure FILE] [--max-memory-gib 12]
 
 All three have the paper's heat-map network and classifier, nine digits on 80 x 80 pixels, K = 9.
 
@@ -19,10 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -30,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.measuring import in_own_process, peak_bytes, resident_bytes, write
 from mistnn.data import Scenes, ScenesConfig
 from mistnn.models.mist import LiftedStep, Mist, StepConfig
 from mistnn.models.rivals import RivalStep, RivalStepConfig, Xie20, Xie20Config
@@ -39,9 +37,7 @@ from mistnn.ops.sampling import extract_patches
 from mistnn.ops.selection import masked_class_proportions
 from mistnn.presets.mist_digits import PAPER, PAPER_HEATMAP
 from mistnn.records import Batch, collate
-from mistnn.training.runlog import peak_memory_mib
 from mistnn.viz import CandidatePoint, draw_candidates, figure_to_png
-from mistnn.weights import commit, hardware, versions
 
 K = 9
 BYTES_A_PIXEL = 2.7e3
@@ -83,23 +79,14 @@ def run_point(system: str, canvas: int, stride: int, batch: int, repeats: int) -
         kind = Xie20 if system == "Xie20" else Perturbed
         config = Xie20Config(k=K, stride=stride, heatmap=HeatmapConfig(channels=PAPER_HEATMAP.channels, blocks=4))
         step = RivalStep(kind(config), RivalStepConfig())
-    before = resident_mib()
+    before = resident_bytes()
     seconds = []
     for turn in range(repeats + 1):
         images = collate([scenes[turn * batch + index] for index in range(batch)])
         start = time.perf_counter()
         step(images, turn)
         seconds.append(time.perf_counter() - start)
-    return {"seconds": statistics.median(seconds[1:]), "bytes": (peak_memory_mib() - before) * 2**20}
-
-
-def resident_mib() -> float:
-    """Memory this process holds now, in MiB; where the system does not tell, the most it ever held."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return peak_memory_mib()
-    return pages * resource.getpagesize() / 2**20
+    return {"seconds": statistics.median(seconds[1:]), "bytes": max(0, peak_bytes() - before)}
 
 
 def candidates(canvas: int, stride: int) -> int:
@@ -116,10 +103,8 @@ def formula(system: str, canvas: int, stride: int, batch: int) -> float:
 
 def measure(system: str, canvas: int, stride: int, batch: int, repeats: int) -> dict[str, Any]:
     """One point in a process of its own."""
-    command = [sys.executable, __file__, "--point", system, str(canvas), str(stride)]
-    command += ["--batch", str(batch), "--repeats", str(repeats), "--threads", str(torch.get_num_threads())]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout)
+    settings = ("--batch", batch, "--repeats", repeats, "--threads", torch.get_num_threads())
+    return in_own_process("benchmarks.candidates", "--point", system, canvas, stride, *settings)
 
 
 def main() -> None:
@@ -156,10 +141,8 @@ def main() -> None:
                     flush=True,
                 )
             points.append(point)
-    if asked.json:
-        facts = {"batch": asked.batch, "repeats": asked.repeats, "k": K, "precision": "float32"}
-        facts |= {"hardware": hardware(), "versions": versions(), "commit": commit()}
-        asked.json.write_text(json.dumps({"points": points, **facts}, indent=2) + "\n", encoding="utf-8")
+    facts = {"batch": asked.batch, "repeats": asked.repeats, "k": K, "precision": "float32"}
+    write({"points": points, **facts}, asked.json)
     if asked.figure:
         curves = {
             system: [

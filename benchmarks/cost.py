@@ -1,6 +1,6 @@
 """What one lifted step of reconstruction costs, against K and against the size of the image.
 
-    python benchmarks/cost.py [--json FILE] [--figure FILE] [--ks K ...] [--canvases N ...]
+    python -m benchmarks.cost [--json FILE] [--figure FILE] [--ks K ...] [--canvases N ...]
 
 Contract:
     * One image a step, a field of Gabor noise with as many impulses as K, and the preset's network, choices of the step
@@ -20,10 +20,7 @@ import argparse
 import dataclasses
 import json
 import os
-import resource
-import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,13 +29,13 @@ from typing import Any
 
 import torch
 
+from benchmarks.measuring import in_own_process, peak_bytes, spread, write
 from mistnn.data import GaborConfig, GaborNoise
 from mistnn.models.mist import LiftedStep, Mist
 from mistnn.nn.precision import computed_in
 from mistnn.presets import find_preset
 from mistnn.records import collate
 from mistnn.viz import CostPoint, draw_cost, figure_to_png
-from mistnn.weights import commit, hardware, versions
 
 PRESET = "mist-discover-gabor"
 KS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
@@ -75,7 +72,7 @@ def run_point(k: int, canvas: int, plan: Plan) -> dict[str, Any]:
     step = LiftedStep(model, experiment.step)
     noise = GaborNoise(GaborConfig(canvas=canvas, counts=(k,), min_distance=0.0), "train", None)
     batch = collate([noise[0]])
-    before = peak_memory()
+    before = peak_bytes()
     seconds = []
     for turn in range(plan.steps):
         start = time.perf_counter()
@@ -85,22 +82,10 @@ def run_point(k: int, canvas: int, plan: Plan) -> dict[str, Any]:
         "k": k,
         "canvas": canvas,
         "seconds": spread(seconds[plan.warm_up :]),
-        "peak_bytes": peak_memory(),
+        "peak_bytes": peak_bytes(),
         "peak_bytes_before": before,
         "total_seconds": sum(seconds),
     }
-
-
-def peak_memory() -> int:
-    """Most resident bytes of this process until now."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in kibibytes
-
-
-def spread(seconds: list[float]) -> dict[str, float]:
-    """Median and quartiles."""
-    low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else seconds * 3
-    return {"median": middle, "quartile_1": low, "quartile_3": high, "iqr": high - low, "best": min(seconds)}
 
 
 def measure_point(k: int, canvas: int, plan: Plan, limit: float) -> dict[str, Any]:
@@ -110,10 +95,8 @@ def measure_point(k: int, canvas: int, plan: Plan, limit: float) -> dict[str, An
         subprocess.TimeoutExpired: if it takes longer than the limit and a minute for its start.
         subprocess.CalledProcessError: if it fails, for example for want of memory.
     """
-    command = [sys.executable, __file__, "--point", str(k), str(canvas), "--repeats", str(plan.repeats)]
-    command += ["--warm-up", str(plan.warm_up), "--threads", str(plan.threads)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=limit + 60)
-    return json.loads(done.stdout)
+    settings = ("--repeats", plan.repeats, "--warm-up", plan.warm_up, "--threads", plan.threads)
+    return in_own_process("benchmarks.cost", "--point", k, canvas, *settings, timeout=limit + 60)
 
 
 def expected(size: float, sizes: Sequence[float], values: Sequence[float]) -> float | None:
@@ -254,11 +237,8 @@ def main() -> None:
             "batch": 1,
             "model": dataclasses.asdict(experiment.model),
             "step": dataclasses.asdict(experiment.step),
-            "hardware": hardware(),
-            "versions": versions(),
-            "commit": commit(),
         }
-        asked.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write(result, asked.json)
     if asked.figure:
         drawn = {
             f"K, at {asked.at_canvas} x {asked.at_canvas} px": curve(ks, "k"),

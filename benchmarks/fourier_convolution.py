@@ -1,6 +1,6 @@
 """A training step of the spatial transformer paper's CNNs, with and without Fourier transforms.
 
-    python benchmarks/fourier_convolution.py [--json FILE] [--threads N] [--repeats N] [--clock wall|cpu]
+    python -m benchmarks.fourier_convolution [--json FILE] [--threads N] [--repeats N] [--clock wall|cpu]
                                              [--preset NAME ...]
 
 Contract:
@@ -16,21 +16,19 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from benchmarks.measuring import CLOCKS, alternate, milliseconds, write
 from mistnn.models.stn import StnClassifier, StnConfig, StnStep, StnStepConfig
 from mistnn.nn.fourier_convolution import FourierConvolution
 from mistnn.presets import find_preset
 from mistnn.records import Batch
-from mistnn.weights import commit, hardware, versions
 
 PRESETS = ("stn-cnn-rts", "stn-cnn-affine-rts", "stn-cnn-tc", "stn-cnn-affine-tc", "stn-cnn-addition")
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 class Plain(FourierConvolution):
@@ -62,17 +60,10 @@ def measure(preset: str, repeats: int, clock: Callable[[], float]) -> dict[str, 
     steps = {name: make_step(model, experiment.step, name == "plain") for name in ("plain", "fourier")}
     losses = [step(batch, 0)["loss"] for step in steps.values()]
     torch.testing.assert_close(*losses, atol=1e-4, rtol=1e-4)
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(repeats + 1):
-        for name, step in steps.items():
-            begun = clock()
-            step(batch, 0)
-            seconds[name].append(clock() - begun)
-    result = {"ratio": statistics.median(seconds["plain"][1:]) / statistics.median(seconds["fourier"][1:])}
-    for name, times in seconds.items():
-        low, middle, high = statistics.quantiles(times[1:], n=4)
-        result |= {f"{name}_ms": 1e3 * middle, f"{name}_iqr_ms": 1e3 * (high - low)}
-    return result
+    found = milliseconds(
+        alternate({name: partial(step, batch, 0) for name, step in steps.items()}, repeats, clock=clock)
+    )
+    return {"ratio": found["plain_ms"] / found["fourier_ms"]} | found
 
 
 def main() -> None:
@@ -87,13 +78,9 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     result = {preset: measure(preset, given.repeats, CLOCKS[given.clock]) for preset in given.preset} | {
         "settings": {name: getattr(given, name) for name in ("repeats", "threads", "clock")},
-        "hardware": hardware(),
-        "versions": versions(),
-        "commit": commit(),
     }
     print(json.dumps(result, indent=2))
-    if given.json:
-        given.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(result, given.json)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Training steps with and without ``keep_freed_memory``.
 
-    python benchmarks/freed_memory.py [--json FILE] [--preset NAME ...] [--steps N] [--rounds N] [--threads N]
+    python -m benchmarks.freed_memory [--json FILE] [--preset NAME ...] [--steps N] [--rounds N] [--threads N]
 
 Contract:
     * Forward, backward and descent of a preset's step on a batch of scenes of embedded digits that is made once; a
@@ -16,18 +16,16 @@ import dataclasses
 import json
 import resource
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 
+from benchmarks.measuring import in_own_process, write
 from mistnn.presets import find_preset
 from mistnn.presets.experiment import build
 from mistnn.presets.systems import open_data
 from mistnn.records import collate
 from mistnn.training.memory import keep_freed_memory
-from mistnn.weights import commit, hardware, versions
 
 PRESETS = ("demo", "mist-mnist-hard", "spair-5", "stn-fcn-affine-rts", "stn-cnn-rts", "stn-cnn-tc")
 WAYS = ("returned", "kept")
@@ -60,10 +58,8 @@ def measure(preset: str, steps: int, rounds: int, threads: int) -> dict[str, flo
     found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     for number in range(rounds):
         for way in WAYS if number % 2 else WAYS[::-1]:
-            command = [sys.executable, __file__, "--child", preset, way, "--steps", str(steps)]
-            command += ["--threads", str(threads)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            found[way].append(json.loads(done.stdout.splitlines()[-1]))
+            settings = ("--steps", steps, "--threads", threads)
+            found[way].append(in_own_process("benchmarks.freed_memory", "--child", preset, way, *settings))
     result = {}
     for way, runs in found.items():
         for name in ("step_ms", "system_ms"):
@@ -86,13 +82,9 @@ def main() -> None:
         return
     result = {preset: measure(preset, given.steps, given.rounds, given.threads) for preset in given.preset} | {
         "settings": {name: getattr(given, name) for name in ("steps", "rounds", "threads")},
-        "hardware": hardware(),
-        "versions": versions(),
-        "commit": commit(),
     }
     print(json.dumps(result, indent=2))
-    if given.json:
-        given.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(result, given.json)
 
 
 if __name__ == "__main__":

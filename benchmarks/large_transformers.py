@@ -1,6 +1,6 @@
 """What the networks for whole house numbers and for birds cost: parameters, multiplications, processor time of a step.
 
-    python benchmarks/large_transformers.py [--json FILE] [--presets NAME ...] [--repeats N]
+    python -m benchmarks.large_transformers [--json FILE] [--presets NAME ...] [--repeats N]
 
 Contract:
     * The networks, steps and precisions of the presets; noise as images, random weights: neither changes the cost.
@@ -14,7 +14,6 @@ Contract:
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,11 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.measuring import write
 from mistnn.models.stn import BirdClassifier, NumberReader, count_parameters
 from mistnn.presets import PRESETS, find_preset
 from mistnn.presets.systems import build_model, build_step
 from mistnn.records import Batch
-from mistnn.weights import commit, hardware, versions
 
 NAMES = [name for name in PRESETS if name.startswith(("stn-svhn-", "stn-birds-"))]
 
@@ -81,9 +80,7 @@ def main() -> None:
             flush=True,
         )
         rows.append(row)
-    if given.json is not None:
-        where = {"hardware": hardware(torch.device("cpu")), "versions": versions(), "commit": commit()}
-        given.json.write_text(json.dumps({"rows": rows, **where}, indent=2) + "\n")
+    write({"rows": rows}, given.json)
 
 
 if __name__ == "__main__":

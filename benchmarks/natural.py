@@ -14,8 +14,6 @@ import argparse
 import dataclasses
 import json
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,13 +21,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.candidates import resident_mib
+from benchmarks.measuring import in_own_process, peak_bytes, resident_bytes, write
 from mistnn.models.mist import NaturalMist, NaturalStep, NaturalStepConfig
 from mistnn.models.rivals import NaturalXie20, RivalStep, RivalStepConfig
 from mistnn.presets import natural
 from mistnn.records import Batch
-from mistnn.training.runlog import peak_memory_mib
-from mistnn.weights import commit, hardware, versions
 
 POINTS = (("backbone", 8), ("MIST", 8), ("MIST", 32), ("Xie20", 8))
 """System and samples along the side of a patch; Xie20 reads all 196 patches of an image."""
@@ -53,22 +49,20 @@ def run_point(system: str, samples: int, batch: int, repeats: int, edge: int = 2
     step = build(system, samples, edge)
     counts = torch.zeros(batch, len(natural.MIST.class_names), dtype=torch.int64)
     counts[:, :2] = 1
-    before, seconds = resident_mib(), []
+    before, seconds = resident_bytes(), []
     for turn in range(repeats + 1):
         images = Batch(torch.rand(batch, 3, edge, edge), counts)
         start = time.perf_counter()
         step(images, turn)
         seconds.append(time.perf_counter() - start)
-    return {"seconds": statistics.median(seconds[1:]), "bytes": (peak_memory_mib() - before) * 2**20}
+    return {"seconds": statistics.median(seconds[1:]), "bytes": max(0, peak_bytes() - before)}
 
 
 def measure(system: str, samples: int, batch: int, repeats: int) -> dict[str, Any]:
     """One point in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.natural", "--point", system, str(samples), "--batch", str(batch)]
-    command += ["--repeats", str(repeats), "--threads", str(torch.get_num_threads())]
-    root = Path(__file__).resolve().parents[1]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=root)
-    return {"system": system, "samples": samples, **json.loads(done.stdout)}
+    settings = ("--batch", batch, "--repeats", repeats, "--threads", torch.get_num_threads())
+    point = in_own_process("benchmarks.natural", "--point", system, samples, *settings)
+    return {"system": system, "samples": samples, **point}
 
 
 def main() -> None:
@@ -93,10 +87,8 @@ def main() -> None:
             f"{system}, {samples} x {samples}: {point['seconds']:.2f} s, {point['bytes'] / 2**30:.2f} GiB", flush=True
         )
         points.append(point)
-    if asked.json:
-        facts = {"batch": asked.batch, "repeats": asked.repeats, "threads": asked.threads, "precision": "float32"}
-        facts |= {"hardware": hardware(), "versions": versions(), "commit": commit()}
-        asked.json.write_text(json.dumps({"points": points, **facts}, indent=2) + "\n", encoding="utf-8")
+    facts = {"batch": asked.batch, "repeats": asked.repeats, "threads": asked.threads, "precision": "float32"}
+    write({"points": points, **facts}, asked.json)
 
 
 if __name__ == "__main__":

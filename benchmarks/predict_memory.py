@@ -1,6 +1,6 @@
 """How much memory `mist predict` takes, against the number of images in the folder.
 
-    python benchmarks/predict_memory.py [--json FILE] [--images 1000 10000] [--side 32] [--tolerance 0.05]
+    python -m benchmarks.predict_memory [--json FILE] [--images 1000 10000] [--side 32] [--tolerance 0.05]
 
 Contract:
     * Folders of small PNG images of random noise, made in a temporary folder and removed. A tiny network with fresh
@@ -15,9 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,11 +25,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.measuring import in_own_process, peak_bytes, write
 from mistnn.inference import Predictor, predict_folder
 from mistnn.models.mist import Mist, MistConfig
 from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.nn.patches import EncoderConfig
-from mistnn.weights import commit, hardware, versions
 
 MIB = 2**20
 
@@ -52,22 +49,16 @@ def tiny_model() -> Mist:
     return Mist(MistConfig(k=3, heatmap=heatmap, encoder=EncoderConfig(network="small", width=4, code=8)))
 
 
-def peak_memory() -> int:
-    """Most resident bytes of this process until now."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in kibibytes
-
-
 def run_point(images: Path, out: Path) -> dict[str, Any]:
     """Predicts a folder in this process."""
     torch.set_num_threads(1)
     predictor = Predictor(tiny_model())
     predictor.predict(torch.rand(1, 32, 32))
-    before, start = peak_memory(), time.perf_counter()
+    before, start = peak_bytes(), time.perf_counter()
     summary = predict_folder(predictor, [images], out, coco=True)
     return {
         "images": summary.images,
-        "peak_bytes": peak_memory(),
+        "peak_bytes": peak_bytes(),
         "peak_bytes_before": before,
         "seconds": round(time.perf_counter() - start, 1),
     }
@@ -79,9 +70,7 @@ def measure(images: int, side: int) -> dict[str, Any]:
         folder, out = Path(name, "images"), Path(name, "out")
         folder.mkdir()
         make_images(folder, images, side)
-        command = [sys.executable, __file__, "--point", str(folder), str(out)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, env=dict(os.environ))
-        return json.loads(done.stdout)
+        return in_own_process("benchmarks.predict_memory", "--point", folder, out)
 
 
 def main() -> int:
@@ -115,11 +104,8 @@ def main() -> int:
             "growth": round(growth, 4),
             "tolerance": asked.tolerance,
             "side": asked.side,
-            "hardware": hardware(),
-            "versions": versions(),
-            "commit": commit(),
         }
-        asked.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write(result, asked.json)
     return 0 if flat else 1
 
 

@@ -1,6 +1,6 @@
 """The renderer of SPAIR by windows, against the plain way: a full canvas for each object.
 
-    python benchmarks/render.py [--json FILE] [--threads N] [--repeats N] [--batch 32]
+    python -m benchmarks.render [--json FILE] [--threads N] [--repeats N] [--batch 32]
 
 Contract:
     * Forward and backward of one sum over the picture, in float32, on the same objects: 14 x 14 maps, a cell of 12 x 12
@@ -17,17 +17,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.measuring import alternate, milliseconds, write
 from mistnn.ops.coordinates import corners_of
 from mistnn.ops.render import importance_maps, render_objects
-from mistnn.weights import commit, hardware, versions
 
 CELL, BASE, OBJECT = 12, 48, 14
 """Pixels of a cell, of the base box and of an object's map: SPAIR, supplement, table 1."""
@@ -108,17 +108,13 @@ def measure(canvas: int, sides: str, batch: int, repeats: int) -> dict[str, floa
             picture = way(*given)
         kept[name] = sum(storages.values()) / 2**20
         del picture
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats + 1):
-        for name, way in ways.items():
-            begun = time.perf_counter()
-            torch.autograd.grad((way(*given) * weight).sum(), given)
-            seconds[name].append(time.perf_counter() - begun)
-    result = {"ratio": statistics.median(seconds["plain"][1:]) / statistics.median(seconds["windows"][1:])}
-    for name, times in seconds.items():
-        low, middle, high = statistics.quantiles(times[1:], n=4)
-        result |= {f"{name}_ms": 1e3 * middle, f"{name}_iqr_ms": 1e3 * (high - low), f"{name}_kept_mib": kept[name]}
-    return result | {"memory_ratio": kept["plain"] / kept["windows"]}
+
+    def both(way: Callable[..., Tensor]) -> None:
+        torch.autograd.grad((way(*given) * weight).sum(), given)
+
+    found = milliseconds(alternate({name: partial(both, way) for name, way in ways.items()}, repeats))
+    found |= {f"{name}_kept_mib": size for name, size in kept.items()}
+    return {"ratio": found["plain_ms"] / found["windows_ms"], "memory_ratio": kept["plain"] / kept["windows"]} | found
 
 
 def main() -> None:
@@ -134,13 +130,9 @@ def main() -> None:
         for canvas in (48, 84)
     } | {
         "settings": {"batch": given.batch, "repeats": given.repeats, "threads": given.threads},
-        "hardware": hardware(),
-        "versions": versions(),
-        "commit": commit(),
     }
     print(json.dumps(result, indent=2))
-    if given.json:
-        given.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(result, given.json)
 
 
 if __name__ == "__main__":

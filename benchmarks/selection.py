@@ -1,6 +1,6 @@
 """SOFT top-K by its scalar root, against autograd through unrolled Sinkhorn iterations: time and memory.
 
-    python benchmarks/selection.py [--json FILE] [--n 6400] [--k 9] [--batch 32] [--iterations 200]
+    python -m benchmarks.selection [--json FILE] [--n 6400] [--k 9] [--batch 32] [--iterations 200]
 
 Both do forward and backward on the same scores in float32, each in a process of its own, so that peaks of memory don't
 mix. Time is the median of ``--repeats`` after one warm-up; memory is the peak resident memory of the process less that
@@ -12,8 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import resource
-import subprocess
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -21,8 +20,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.measuring import in_own_process, write
 from mistnn.ops import soft_topk
-from mistnn.weights import commit, hardware, versions
+from mistnn.training.runlog import peak_memory_mib
 
 EPSILON = 0.1
 """As in the official code."""
@@ -51,8 +51,7 @@ def measure(variant: str, batch: int, n: int, k: int, iterations: int, repeats: 
         mask = soft_topk(scores, k, epsilon=EPSILON).mask if variant == "root" else unrolled(scores, k, iterations)
         torch.autograd.grad((mask * scores.detach()).sum(), scores)
         seconds.append(time.perf_counter() - begun)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": sorted(seconds[1:])[repeats // 2] if seconds else 0.0, "peak_mib": peak}
+    return {"seconds": statistics.median(seconds[1:]) if seconds else 0.0, "peak_mib": peak_memory_mib()}
 
 
 def main() -> None:
@@ -67,11 +66,10 @@ def main() -> None:
     if given.variant:
         print(json.dumps(measure(given.variant, *sizes)))
         return
-    found = {}
-    for variant in ("nothing", "root", "unrolled"):
-        command = [sys.executable, __file__, *sys.argv[1:], "--variant", variant]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found[variant] = json.loads(done.stdout)
+    found = {
+        variant: in_own_process("benchmarks.selection", *sys.argv[1:], "--variant", variant)
+        for variant in ("nothing", "root", "unrolled")
+    }
     base = found["nothing"]["peak_mib"]
     memory = {name: found[name]["peak_mib"] - base for name in ("root", "unrolled")}
     result = {
@@ -80,13 +78,9 @@ def main() -> None:
         "seconds": {name: found[name]["seconds"] for name in memory},
         "memory_mib": memory,
         "settings": {"batch": given.batch, "n": given.n, "k": given.k, "iterations": given.iterations},
-        "hardware": hardware(),
-        "versions": versions(),
-        "commit": commit(),
     }
     print(json.dumps(result, indent=2))
-    if given.json:
-        given.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(result, given.json)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A training step of SPAIR in waves, against the plain way: cell by cell, each object on a canvas of its own.
 
-    python benchmarks/spair.py [--json FILE] [--threads N] [--repeats N] [--batch 32] [--width 128] [--canvas 48 84]
+    python -m benchmarks.spair [--json FILE] [--threads N] [--repeats N] [--batch 32] [--width 128] [--canvas 48 84]
                                [--clock wall|cpu]
 
 Contract:
@@ -22,27 +22,24 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.measuring import CLOCKS, alternate, milliseconds, write
 from mistnn.models.spair import Spair, SpairConfig, SpairStep, SpairStepConfig
 from mistnn.models.spair.cells import WHERE, Latents, Normal, last_bias
 from mistnn.models.spair.step import cross_entropy
 from mistnn.ops.coordinates import corners_of
 from mistnn.ops.priors import count_log_prior
 from mistnn.records import Batch
-from mistnn.weights import commit, hardware, versions
 
 DIGIT = 14.0
 """Side of a digit in the paper's scenes, in pixels."""
-
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 S = 0.9
 """Of the prior; any value takes as long."""
@@ -179,18 +176,9 @@ def measure(
     def backbone() -> None:
         step.model.backbone(images).sum().backward()
 
-    ways: Mapping[str, Callable[[], None]] = {"plain": plainly, "waves": in_waves, "backbone": backbone}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats + 1):
-        for name, way in ways.items():
-            begun = clock()
-            way()
-            seconds[name].append(clock() - begun)
-    result = {"ratio": statistics.median(seconds["plain"][1:]) / statistics.median(seconds["waves"][1:])}
-    for name, times in seconds.items():
-        low, middle, high = statistics.quantiles(times[1:], n=4)
-        result |= {f"{name}_ms": 1e3 * middle, f"{name}_iqr_ms": 1e3 * (high - low)}
-    return result
+    ways = {"plain": plainly, "waves": in_waves, "backbone": backbone}
+    found = milliseconds(alternate(ways, repeats, clock=clock))
+    return {"ratio": found["plain_ms"] / found["waves_ms"]} | found
 
 
 def check(step: SpairStep, images: Tensor) -> None:
@@ -224,13 +212,9 @@ def main() -> None:
         for canvas in given.canvas
     } | {
         "settings": {name: getattr(given, name) for name in ("batch", "repeats", "threads", "width", "clock")},
-        "hardware": hardware(),
-        "versions": versions(),
-        "commit": commit(),
     }
     print(json.dumps(result, indent=2))
-    if given.json:
-        given.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(result, given.json)
 
 
 if __name__ == "__main__":

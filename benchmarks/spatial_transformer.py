@@ -1,6 +1,6 @@
 """Times the spatial transformer's grid generator and sampler beside the usual way to write them.
 
-    python benchmarks/spatial_transformer.py [--json FILE] [--threads N] [--rounds N] [--batch 256] [--size 42]
+    python -m benchmarks.spatial_transformer [--json FILE] [--threads N] [--rounds N] [--batch 256] [--size 42]
 
 Contract:
     * Forward and backward from parameters and images to both gradients, in float32: 256 images of 42 x 42 unless told.
@@ -22,9 +22,8 @@ import importlib
 import importlib.util
 import json
 import os
-import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,9 +31,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.measuring import alternate, spread, write
 from mistnn.nn.spatial_transformer import Kind, SpatialTransformer, TransformConfig
 from mistnn.ops.transforms import REGULARISATION, control_lattice
-from mistnn.weights import commit, hardware, versions
 
 Way = Callable[[Tensor, Tensor], Tensor]
 """Images and parameters, less those of the identity, to what is read."""
@@ -148,12 +147,6 @@ def system(control: Tensor) -> Tensor:
     return torch.cat((top, F.pad(affine.transpose(1, 2), (0, 3))), 1)
 
 
-def spread(seconds: list[float]) -> dict[str, float]:
-    """Median and interquartile range."""
-    low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else seconds * 3
-    return {"median": middle, "iqr": high - low}
-
-
 def measure(kind: Kind, batch: int, size: int, rounds: int, warm_up: int) -> dict[str, object]:
     """Seconds of every way for one transform, and the ratios."""
     random = torch.Generator().manual_seed(0)
@@ -170,16 +163,12 @@ def measure(kind: Kind, batch: int, size: int, rounds: int, warm_up: int) -> dic
         other_spline = kind == "tps" and name == "kornia"  # its kernels lie at the targets
         if difference > TOLERANCE and not other_spline:
             raise SystemExit(f"{kind}: {name} reads something else than ours, by up to {difference:.3g}")
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    names = list(ways)
     weight = torch.rand(expected.shape, generator=random)
-    for turn in range(rounds + warm_up):
-        shift = turn % len(names)
-        for name in names[shift:] + names[:shift]:
-            begun = time.perf_counter()
-            torch.autograd.grad(ways[name](images, offsets), (images, offsets), weight)
-            if turn >= warm_up:
-                seconds[name].append(time.perf_counter() - begun)
+
+    def both(way: Way) -> None:
+        torch.autograd.grad(way(images, offsets), (images, offsets), weight)
+
+    seconds = alternate({name: partial(both, way) for name, way in ways.items()}, rounds, warm_up)
     found = {name: spread(times) for name, times in seconds.items()}
     ratios = {name: spent["median"] / found["ours"]["median"] for name, spent in found.items() if name != "ours"}
     return {"kind": kind, "ratios": ratios, "seconds": found}
@@ -201,13 +190,10 @@ def main() -> None:
     result = {
         "runs": runs,
         "settings": {"batch": asked.batch, "size": asked.size, "rounds": asked.rounds, "threads": asked.threads},
-        "hardware": hardware(),
-        "versions": versions() | ({"kornia": version("kornia")} if importlib.util.find_spec("kornia") else {}),
-        "commit": commit(),
+        "kornia": version("kornia") if importlib.util.find_spec("kornia") else None,
     }
     print(json.dumps(result, indent=2))
-    if asked.json:
-        asked.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write(result, asked.json)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Times the lifted step of MIST beside a plain twin that does the arithmetic as published.
 
-    python benchmarks/step.py [--json FILE] [--threads N] [--rounds N] [--preset NAME ...]
+    python -m benchmarks.step [--json FILE] [--threads N] [--rounds N] [--preset NAME ...]
 
 Contract:
     * Both sides have the same networks, sizes, start weights and batches, in one process on one machine. Rounds
@@ -21,14 +21,8 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
-import json
+import itertools
 import os
-import platform
-import resource
-import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.measuring import alternate, in_own_process, peak_bytes, spread, write
 from mistnn.models.mist import LiftedStep, Mist, MistConfig, StepConfig
 from mistnn.nn.precision import computed_in
 from mistnn.ops.heatmap import ideal_heatmaps
@@ -158,21 +153,23 @@ def time_variants(name: str, rounds: int, warm_up: int) -> dict[str, list[float]
     model = Mist(model_config)
     steps = {variant: build(variant, model, step_config) for variant in VARIANTS}
     batches = make_batches(canvas, size, counts, min(4, rounds + warm_up))
-    seconds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
-    for turn in range(rounds + warm_up):
-        shift = turn % len(VARIANTS)
-        for variant in VARIANTS[shift:] + VARIANTS[:shift]:
-            start = time.perf_counter()
-            steps[variant](batches[turn % len(batches)], turn)
-            if turn >= warm_up:
-                seconds[variant].append(time.perf_counter() - start)
-    return seconds
+
+    def turns(step: Callable[[Batch, int], object]) -> Callable[[], object]:
+        """One step a call, each on the next batch."""
+        count = itertools.count()
+
+        def call() -> object:
+            turn = next(count)
+            return step(batches[turn % len(batches)], turn)
+
+        return call
+
+    return alternate({variant: turns(step) for variant, step in steps.items()}, rounds, warm_up)
 
 
 def peak_memory(name: str, variant: str, threads: int) -> int:
     """Peak resident bytes of three steps in a process of their own."""
-    command = [sys.executable, __file__, "--threads", str(threads), "--preset", name, "--peak-of", variant]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return in_own_process("benchmarks.step", "--threads", threads, "--preset", name, "--peak-of", variant)
 
 
 def print_peak(name: str, variant: str) -> None:
@@ -181,36 +178,7 @@ def print_peak(name: str, variant: str) -> None:
     step = build(variant, Mist(model_config), step_config)
     for turn, batch in enumerate(make_batches(canvas, size, counts, 3)):
         step(batch, turn)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(peak if sys.platform == "darwin" else peak * 1024)  # Linux counts in kibibytes
-
-
-def processor() -> str:
-    """The processor's name, as far as the system tells."""
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def commit() -> str | None:
-    """The commit that is checked out, with a plus if files differ from it; ``None`` without git."""
-    here = Path(__file__).resolve().parent
-    try:
-        run = {"cwd": here, "capture_output": True, "text": True, "check": True}
-        head = subprocess.run(["git", "rev-parse", "HEAD"], **run).stdout.strip()
-        changed = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], **run).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head + ("+" if changed else "")
-
-
-def spread(seconds: list[float]) -> dict[str, float]:
-    """Median and quartiles."""
-    low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else seconds * 3
-    return {"median": middle, "quartile_1": low, "quartile_3": high, "iqr": high - low, "best": min(seconds)}
+    print(peak_bytes())
 
 
 def measure(name: str, threads: int, rounds: int, warm_up: int, memory: bool) -> dict[str, object]:
@@ -264,13 +232,9 @@ def main() -> None:
             "rounds": asked.rounds,
             "warm_up": asked.warm_up,
             "threads": asked.threads,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "processor": processor(),
             "cores": os.cpu_count(),
-            "commit": commit(),
         }
-        asked.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write(result, asked.json)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,10 @@ def test_growth_is_a_failure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 @pytest.mark.parametrize("images", [["0"], ["5", "2"]])
 def test_bad_numbers(images: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, predict_memory.__file__, "--images", *images], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "benchmarks.predict_memory", "--images", *images],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
     )
     assert done.returncode == 2 and "--images" in done.stderr
