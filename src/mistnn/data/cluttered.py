@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
+from numpy.lib.stride_tricks import sliding_window_view
 
 from mistnn.data.counter_random import CounterRandom
 from mistnn.errors import MistError
@@ -103,23 +104,20 @@ def compose(
         clutter: the pieces; ``None`` for none.
     """
     images = np.zeros((len(rows), canvas, canvas), dtype=np.uint8)
-    side = digits.shape[-1]
-    images[_window(places, side)] = digits[rows]
+    each, side = np.arange(len(rows)), digits.shape[-1]
+    _windows(images, side)[each, places[:, 1], places[:, 0]] = digits[rows]
     if clutter is not None:
         piece = piece_side(side)
+        cuttings, holes = _windows(digits, piece), _windows(images, piece)
         for number in range(clutter.rows.shape[1]):
-            _, y, x = _window(clutter.cuts[:, number], piece)
-            ink = digits[clutter.rows[:, number, None, None], y, x]
-            there = _window(clutter.places[:, number], piece)
-            images[there] = np.maximum(images[there], ink)
-    return images.astype(np.float32) / np.float32(255)
+            cut, place = clutter.cuts[:, number], clutter.places[:, number]
+            ink = cuttings[clutter.rows[:, number], cut[:, 1], cut[:, 0]]
+            there = each, place[:, 1], place[:, 0]
+            holes[there] = np.maximum(holes[there], ink)
+    return np.divide(images, np.float32(255), dtype=np.float32)
 
 
-def _window(places: Int64[np.ndarray, "n 2"], side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Index of a square window in each of several images."""
-    along = np.arange(side)
-    return (
-        np.arange(len(places))[:, None, None],
-        places[:, 1, None, None] + along[:, None],
-        places[:, 0, None, None] + along,
-    )
+def _windows(images: UInt8[np.ndarray, "n rows columns"], side: int) -> UInt8[np.ndarray, "n y x side side"]:
+    """All square windows of images, by their top left corners: views, to be read and written."""
+    views = sliding_window_view(images, (side, side), axis=(1, 2), writeable=images.flags.writeable)
+    return np.asarray(views)
