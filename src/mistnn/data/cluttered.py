@@ -119,5 +119,4 @@ def compose(
 
 def _windows(images: UInt8[np.ndarray, "n rows columns"], side: int) -> UInt8[np.ndarray, "n y x side side"]:
     """All square windows of images, by their top left corners: views, to be read and written."""
-    views = sliding_window_view(images, (side, side), axis=(1, 2), writeable=images.flags.writeable)
-    return np.asarray(views)
+    return sliding_window_view(images, (side, side), axis=(1, 2), writeable=images.flags.writeable)

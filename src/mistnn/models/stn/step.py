@@ -19,7 +19,7 @@ from mistnn.ops.transforms import share_outside
 from mistnn.records import Batch
 
 OUTSIDE_EVERY = 7
-"""One grid of so many is asked for its share outside, for the log: all would take a tenth of an FCN's step (ours; a
+"""One grid of so many is asked for its share outside, for the log, which is a mean over many steps anyway (ours; a
 prime, so that each of two or four transforms of an image has its turn)."""
 
 
