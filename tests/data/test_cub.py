@@ -16,6 +16,7 @@ from PIL import Image
 from mistnn.data import CubConfig, CubImages
 from mistnn.data import cub as module
 from mistnn.data.cub import read_cub
+from mistnn.data.rounds import Rounds, seeded
 from mistnn.errors import MistError
 from tests.data.birds import CLASSES, COLOURS, make_cub
 
@@ -94,7 +95,7 @@ def test_training_crops_lie_anywhere_and_are_mirrored(root: Path) -> None:
     images = CubImages(config, "train", None)
     birds = gradient(root, 100, 64).birds[:1]
     images.birds = birds
-    images._round = images._shuffled(0)
+    images._rounds = Rounds(len(birds), seeded(0))
     lefts, mirrored = [], 0
     for index in range(60):
         red = images[index].image[0].mean(0) * 255
@@ -104,7 +105,7 @@ def test_training_crops_lie_anywhere_and_are_mirrored(root: Path) -> None:
     assert torch.equal(images[7].image, images[7].image)
     plain = CubImages(config_of(root, mirror=False), "train", None)
     plain.birds = birds
-    plain._round = plain._shuffled(0)
+    plain._rounds = Rounds(len(birds), seeded(0))
     assert all(float(plain[index].image[0, 0, 0]) < float(plain[index].image[0, 0, -1]) for index in range(20))
 
 

@@ -40,6 +40,7 @@ from torch.utils.data import Dataset
 from mistnn.data.digits import Split, check_split
 from mistnn.data.images import UnreadableImage, open_image
 from mistnn.data.number_crops import read_window
+from mistnn.data.rounds import Rounds, seeded
 from mistnn.errors import MistError
 from mistnn.records import Sample
 
@@ -170,7 +171,7 @@ class CubImages(Dataset[Sample]):
         self.split: Split = split
         self.birds = _birds(whole.birds, config, split)
         self.length = length if length is None else min(length, len(self.birds))
-        self._round = self._shuffled(0)
+        self._rounds = Rounds(len(self.birds), seeded(config.seed))
 
     def __len__(self) -> int:
         """The number of samples, ``sys.maxsize`` where there is no end."""
@@ -188,11 +189,8 @@ class CubImages(Dataset[Sample]):
         if self.length is not None:
             bird = self.birds[index]
             return self._sample(bird, self._crop(_pixels(bird), 0.5, 0.5))
-        turn, place = divmod(index, len(self.birds))
-        if self._round[0] != turn:
-            self._round = self._shuffled(turn)
         random = np.random.default_rng((self.config.seed, 1, index))
-        bird = self.birds[int(self._round[1][place])]
+        bird = self.birds[self._rounds[index].image]
         crop = self._crop(_pixels(bird), random.random(), random.random())
         return self._sample(bird, crop.flip(-1) if self.config.mirror and random.random() < 0.5 else crop)
 
@@ -220,9 +218,6 @@ class CubImages(Dataset[Sample]):
         counts = torch.zeros(len(self.class_names), dtype=torch.int64)
         counts[bird.label] = 1
         return Sample(crop, counts)
-
-    def _shuffled(self, turn: int) -> tuple[int, np.ndarray]:
-        return turn, np.random.default_rng((self.config.seed, 0, turn)).permutation(len(self.birds))
 
 
 def _tensor(pixels: UInt8[np.ndarray, "height width 3"]) -> Float[Tensor, "3 height width"]:

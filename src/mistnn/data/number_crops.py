@@ -28,6 +28,7 @@ from torch.utils.data import Dataset
 from mistnn.data.digits import Split, check_split
 from mistnn.data.images import UnreadableImage, open_image
 from mistnn.data.number_list import LIST, NumberImage, read_number_list
+from mistnn.data.rounds import Rounds, seeded
 from mistnn.data.svhn import number_sample
 from mistnn.data.svhn_convert import prepare_part
 from mistnn.errors import MistError
@@ -91,7 +92,7 @@ class NumberCrops(Dataset[Sample]):
         self.split: Split = split
         self.numbers = _numbers(config, split)
         self.length = length if length is None else min(length, len(self.numbers))
-        self._round = self._shuffled(0)
+        self._rounds = Rounds(len(self.numbers), seeded(config.seed))
 
     def __len__(self) -> int:
         """The number of samples, ``sys.maxsize`` where there is no end."""
@@ -107,19 +108,13 @@ class NumberCrops(Dataset[Sample]):
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} is outside a data set of {len(self)} images")
         if self.length is None:
-            turn, place = divmod(index, len(self.numbers))
-            if self._round[0] != turn:
-                self._round = self._shuffled(turn)
-            index = int(self._round[1][place])
+            index = self._rounds[index].image
         number, side = self.numbers[index], self.config.side
         window = window_around(number.boxes, self.config.window)
         pixels = read_window(_read(number), window, side)
         low, extent = window[:2], window[2:] - window[:2]
         corners = (number.boxes - np.tile(low, 2)) / np.tile(extent, 2) * side
         return number_sample(pixels, corners, number.labels)
-
-    def _shuffled(self, turn: int) -> tuple[int, np.ndarray]:
-        return turn, np.random.default_rng((self.config.seed, 0, turn)).permutation(len(self.numbers))
 
 
 def window_around(boxes: Float[np.ndarray, "n 4"], times: float) -> Float[np.ndarray, " 4"]:
