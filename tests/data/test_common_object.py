@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from mistnn.data import CommonObjectConfig, CommonObjects, load_embedded
+from mistnn.data import common_object as module
+from mistnn.data.digits import DigitSource, SourceName, Split
 from mistnn.errors import MistError
 from mistnn.records import collate
 
@@ -34,6 +36,18 @@ def test_the_digit_stands_in_its_box(pieces: int) -> None:
     if pieces:
         bare = images_of().batch(range(40)).images
         assert (whole.images >= bare - 1e-6).all() and whole.images.sum() > 1.1 * bare.sum()
+
+
+def test_clutter_is_cut_from_training_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def painted(name: SourceName, split: Split, root: str | None) -> DigitSource:
+        source = load_embedded(split)
+        return source._replace(images=np.full_like(source.images, 7)) if split == "train" else source
+
+    bare = images_of(pieces=0).batch(range(40)).images
+    monkeypatch.setattr(module, "load_source", painted)
+    cluttered = images_of(pieces=16).batch(range(40)).images
+    assert set((255 * cluttered[bare == 0]).round().unique().tolist()) == {0, 7}
+    assert torch.equal(cluttered[bare > 7 / 255], bare[bare > 7 / 255])
 
 
 def test_places_are_even_and_seeds_differ() -> None:

@@ -179,6 +179,9 @@ def test_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MistError, match="can't be unpacked"):
         read_cub(str(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["CUB_200_2011.tgz", "made"]
+    (tmp_path / "CUB_200_2011").mkdir()
+    with pytest.raises(MistError, match="CUB_200_2011 holds no images.txt: remove it"):
+        read_cub(str(tmp_path))
 
 
 def test_nothing_there(tmp_path: Path) -> None:

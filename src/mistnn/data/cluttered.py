@@ -60,7 +60,7 @@ def draw_places(
 def draw_clutter(
     random: CounterRandom,
     indices: Int64[np.ndarray, " n"],
-    own: Int64[np.ndarray, " n"],
+    own: Int64[np.ndarray, " n"] | None,
     first: int,
     pieces: int,
     canvas: int,
@@ -72,15 +72,16 @@ def draw_clutter(
     Args:
         random: the numbers.
         indices: of the images.
-        own: the digit of each image, from which no piece is cut.
+        own: the digit of each image, from which no piece is cut; ``None`` if the source holds none of them.
         first: of the draws.
         pieces: of each image.
         canvas: its side.
         side: of a digit's frame.
         digits: how many the source holds, two or more.
     """
-    rows = random.integers(indices, first, pieces, digits - 1)
-    rows += rows >= own[:, None]
+    rows = random.integers(indices, first, pieces, digits - (own is not None))
+    if own is not None:
+        rows += rows >= own[:, None]
     piece, shape = piece_side(side), (len(indices), pieces, 2)
     cuts = random.integers(indices, first + pieces, 2 * pieces, side - piece + 1).reshape(shape)
     places = random.integers(indices, first + 3 * pieces, 2 * pieces, canvas - piece + 1).reshape(shape)
@@ -93,6 +94,7 @@ def compose(
     places: Int64[np.ndarray, "n 2"],
     canvas: int,
     clutter: Clutter | None,
+    cut_from: UInt8[np.ndarray, "others side side"] | None = None,
 ) -> Float32[np.ndarray, "n canvas canvas"]:
     """The images, values in [0, 1].
 
@@ -102,13 +104,14 @@ def compose(
         places: where.
         canvas: side of the images.
         clutter: the pieces; ``None`` for none.
+        cut_from: the digits that they are cut from; ``digits`` if not given.
     """
     images = np.zeros((len(rows), canvas, canvas), dtype=np.uint8)
     each, side = np.arange(len(rows)), digits.shape[-1]
     _windows(images, side)[each, places[:, 1], places[:, 0]] = digits[rows]
     if clutter is not None:
         piece = piece_side(side)
-        cuttings, holes = _windows(digits, piece), _windows(images, piece)
+        cuttings, holes = _windows(digits if cut_from is None else cut_from, piece), _windows(images, piece)
         for number in range(clutter.rows.shape[1]):
             cut, place = clutter.cuts[:, number], clutter.places[:, number]
             ink = cuttings[clutter.rows[:, number], cut[:, 1], cut[:, 0]]

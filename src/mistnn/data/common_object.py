@@ -5,7 +5,7 @@ likely; its box is that frame, 28 px for MNIST, which is what is to be found.
 
 The images are one small set, the same whichever split is asked for: what is optimised is what is measured, and neither
 classes nor boxes are used on the way. They are made of MNIST's test digits, so that an encoder that was trained to tell
-digits apart has seen none of them; the paper doesn't say which it took. Clutter is cut from the same file.
+digits apart has seen none of them; the paper doesn't say which it took. Clutter is cut from training digits.
 
 Reference: S003, section 1.2.
 """
@@ -96,7 +96,8 @@ class CommonObjects(Dataset[Sample]):
         self.class_names: tuple[str, ...] = ()
         source = load_source(config.source, "test", config.root)
         check_room(config.canvas, source.images.shape[-1])
-        self._whole = _make(config, source)
+        others = load_source(config.source, "train", config.root) if config.pieces else None
+        self._whole = _make(config, source, others)
         self._length = config.images if length is None else min(length, config.images)
 
     def __len__(self) -> int:
@@ -127,15 +128,18 @@ class CommonObjects(Dataset[Sample]):
         return Batch(images, boxes=list(boxes[:, None]), labels=list(label))
 
 
-def _make(config: CommonObjectConfig, source: DigitSource) -> tuple[torch.Tensor, torch.Tensor]:
+def _make(
+    config: CommonObjectConfig, source: DigitSource, others: DigitSource | None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """All images, and the boxes of the digits' frames."""
     random, indices, side = CounterRandom(config.seed, _STREAM), np.arange(config.images), source.images.shape[-1]
     of_class = np.flatnonzero(source.labels == config.digit)
     rows = of_class[random.integers(indices, 0, 1, len(of_class))[:, 0]]
     places = draw_places(random, indices, 1, config.canvas, side)
-    clutter = None
-    if config.pieces:
-        clutter = draw_clutter(random, indices, rows, 3, config.pieces, config.canvas, side, len(source.labels))
-    images = torch.from_numpy(compose(source.images, rows, places, config.canvas, clutter))[:, None]
+    clutter, cut_from = None, None
+    if others is not None:
+        cut_from = others.images
+        clutter = draw_clutter(random, indices, None, 3, config.pieces, config.canvas, side, len(cut_from))
+    images = torch.from_numpy(compose(source.images, rows, places, config.canvas, clutter, cut_from))[:, None]
     middle = torch.from_numpy(places).to(torch.float32) + side / 2
     return images, torch.cat((middle, torch.full_like(middle, side)), dim=1)

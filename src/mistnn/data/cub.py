@@ -140,7 +140,10 @@ def read_cub(root: str | None) -> CubFolder:
                 f"has it in {name.partition('/')[0]}: the labels are of other images, unpack {ARCHIVE} again"
             )
         if part not in ("0", "1"):
-            raise MistError(f"{folder / 'train_test_split.txt'}: image {number} has {part!r}, which must be 0 or 1")
+            raise MistError(
+                f"{folder / 'train_test_split.txt'}: image {number} has {part!r}, which must be 0 or 1: unpack "
+                f"{ARCHIVE} again"
+            )
         birds.append(Bird(folder / "images" / name, name, order[label], part == "1"))
     missing = [bird for bird in birds if not bird.path.is_file()]
     if missing:
@@ -264,7 +267,9 @@ def _table(path: Path) -> Mapping[str, str]:
     for place, line in enumerate(lines, start=1):
         number, _, value = line.strip().partition(" ")
         if not number.isdecimal() or not value or number in table:
-            raise MistError(f"{path}, line {place}: {line[:60]!r} must be a new number and its value")
+            raise MistError(
+                f"{path}, line {place}: {line[:60]!r} must be a new number and its value: unpack {ARCHIVE} again"
+            )
         table[number] = value
     if not table:
         raise MistError(f"{path} is empty: unpack {ARCHIVE} again")
@@ -288,6 +293,8 @@ def _folder(root: str | None) -> Path:
 
 def _unpack(archive: Path, folder: Path) -> None:
     """Unpacks the published archive, whole or not at all."""
+    if folder.exists():
+        raise MistError(f"{folder} holds no images.txt: remove it, {archive} will then be unpacked")
     try:
         with archive.open("rb") as file:
             digest = hashlib.file_digest(file, "md5").hexdigest()

@@ -47,7 +47,7 @@ class TransformConfig:
             raise MistError(f"transform.kind={self.kind!r} is unknown: use {', '.join(get_args(Kind))}")
         if not 0 < self.scale <= 1:
             raise MistError(f"transform.scale={self.scale} must be above 0 and at most 1: a share of the image's sides")
-        if self.side < 2 or self.side != int(self.side):
+        if not isinstance(self.side, int) or self.side < 2:
             raise MistError(
                 f"transform.side={self.side} must be a whole number of control points along a side, 2 or more"
             )
@@ -274,7 +274,8 @@ class ParallelTransformers(nn.Module):
         super().__init__()
         several = list(transformers)
         if not all(isinstance(transformer, SpatialTransformer) for transformer in several):
-            raise MistError("parallel transformers are SpatialTransformers, all of them")
+            wrong = next(type(part).__name__ for part in several if not isinstance(part, SpatialTransformer))
+            raise MistError(f"parallel transformers are SpatialTransformers, all of them: one is a {wrong}")
         sizes = sorted({transformer.size for transformer in several})
         if len(sizes) != 1:
             raise MistError(f"parallel transformers need one output size, got {sizes or 'no transformer'}")
@@ -311,7 +312,10 @@ def parameter_groups(model: nn.Module, rate: float, share: float) -> list[dict[s
         raise MistError(f"learning rates must be finite and 0 or more, got {rate} and a share of {share}")
     found = [module for module in model.modules() if isinstance(module, SpatialTransformer)]
     if not found:
-        raise MistError("the model holds no SpatialTransformer, so no localisation network can have a rate of its own")
+        raise MistError(
+            "the model holds no SpatialTransformer, so no localisation network can have a rate of its own: give the "
+            "optimiser model.parameters()"
+        )
     inside = {id(weights) for module in found for weights in module.localisation.parameters()}
     weights = list(model.parameters())
     groups = [

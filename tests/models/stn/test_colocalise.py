@@ -86,7 +86,7 @@ def test_places_are_spread_as_those_of_random_crops() -> None:
         places = model(images(40)).parameters[:, 0, 1:]
     room = 1 - 0.83
     assert places.mean(0).abs().max() < 0.2 * room, "but for what the border stops"
-    torch.testing.assert_close(places.std(0), torch.full((2,), room / 3**0.5), atol=0.2 * room, rtol=0)
+    torch.testing.assert_close(places.std(0), torch.full((2,), room / 3**0.5), atol=0.25 * room, rtol=0)
     model.eval()
     torch.testing.assert_close(model(images(40)).parameters[:, 0, 1:], places, atol=0.05 * room, rtol=0)
     before = model.window.mean.clone(), model.window.spread.clone()

@@ -15,6 +15,8 @@ from mistnn.models.stn import StnClassifier, StnConfig, StnStep, StnStepConfig, 
 from mistnn.nn.spatial_transformer import Kind, SpatialTransformer, TransformConfig
 from mistnn.records import Batch
 
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
 FORMS = [
     StnConfig("fcn", 6, side=14),
     StnConfig("cnn", 4, side=24),
@@ -117,9 +119,11 @@ def test_half_precision_learns_too() -> None:
     assert logged[-1]["error"] == 0 and step.model.first[0].weight.dtype == torch.float32  # pyright: ignore
 
 
-def test_the_target_is_the_sum() -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_target_is_the_sum(device: str) -> None:
     counts = torch.tensor([[0, 0, 0, 1] + [0] * 6, [0] * 9 + [2], [1] + [0] * 8 + [1], [0, 0, 0, 0, 2] + [0] * 5])
-    assert target_of(Batch(torch.zeros(4, 2, 3, 3), counts)).tolist() == [3, 18, 9, 8]
+    target = target_of(Batch(torch.zeros(4, 2, 3, 3, device=device), counts.to(device)))
+    assert target.tolist() == [3, 18, 9, 8] and target.dtype == torch.int64
 
 
 def test_the_schedule() -> None:

@@ -89,7 +89,8 @@ def target_of(batch: Batch) -> Tensor:
     Convention: the class of a digit is its value, so that all are the counts times the values.
     """
     assert batch.counts is not None
-    return batch.counts @ torch.arange(batch.counts.shape[1], device=batch.counts.device)
+    # No matrix product: CUDA has none of whole numbers.
+    return (batch.counts * torch.arange(batch.counts.shape[1], device=batch.counts.device)).sum(1)
 
 
 def wrong(logits: Tensor, target: Tensor) -> Tensor:
