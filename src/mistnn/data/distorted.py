@@ -23,8 +23,9 @@ lengths in pixels shrink with the frame.
 
 With two digits an image has two channels, a digit in each, distorted independently: MNIST addition.
 
-Not stated: the canvas of R, P and E (42 px, as RTS: nothing is cut off); what "random location" means for a turned
-frame; the order of scaling and stretching; whether images are made anew or once. Here training never sees one twice.
+Not stated: the canvas of R, P and E (42 px, as RTS: nothing is cut off but corners of P moved far); what "random
+location" means for a turned frame; the order of scaling and stretching; whether images are made anew or once. Here
+training never sees one twice.
 
 Reproducible: image ``index`` of a split depends on (configuration, split, index) alone, see
 ``mistnn.data.counter_random``. Training draws a digit of its split for each image; image i of validation and test has
