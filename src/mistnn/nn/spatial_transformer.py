@@ -273,9 +273,9 @@ class ParallelTransformers(nn.Module):
     def __init__(self, transformers: Iterable[SpatialTransformer]) -> None:
         super().__init__()
         several = list(transformers)
-        if not all(isinstance(transformer, SpatialTransformer) for transformer in several):
-            wrong = next(type(part).__name__ for part in several if not isinstance(part, SpatialTransformer))
-            raise MistError(f"parallel transformers are SpatialTransformers, all of them: one is a {wrong}")
+        wrong = [type(part).__name__ for part in several if not isinstance(part, SpatialTransformer)]
+        if wrong:
+            raise MistError(f"parallel transformers are SpatialTransformers, all of them: one is a {wrong[0]}")
         sizes = sorted({transformer.size for transformer in several})
         if len(sizes) != 1:
             raise MistError(f"parallel transformers need one output size, got {sizes or 'no transformer'}")

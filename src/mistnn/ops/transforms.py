@@ -129,7 +129,7 @@ def projective_grid(parameters: Float[Tensor, "batch 8"], height: int, width: in
     rows = torch.cat((parameters, torch.ones_like(parameters[:, :1])), dim=1).view(-1, 3, 3)
     across = rows[..., 0, None] * u
     down = rows[..., 1, None] * v + rows[..., 2, None]
-    # Plane by plane, not as one tensor of three: the backward pass takes a third less time.
+    # Plane by plane, not as one tensor: the gradients are then summed over planes, which is faster.
     x, y, depth = (across[:, i].unsqueeze(-2) + down[:, i].unsqueeze(-1) for i in range(3))
     nearness = depth.clamp(min=HORIZON).reciprocal()
     return torch.stack((x * nearness, y * nearness), dim=1).permute(0, 2, 3, 1)

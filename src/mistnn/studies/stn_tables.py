@@ -29,10 +29,9 @@ STN_DISTORTED = Table(
     "Distorted MNIST (Spatial Transformer Networks, 2015)",
     ("error",),
     tuple(
-        Row(system, NAMES[distortion], f"stn-{name}-{distortion}", (percent / 100,))
+        Row(system, NAMES[distortion], f"stn-{name}-{distortion}", (numbers[place] / 100,))
         for place, distortion in enumerate(NAMES)
         for name, (system, numbers) in PAPER.items()
-        for percent in (numbers[place],)
     ),
     note=(
         "Share of the 10,000 test digits, each distorted once, that are taken for another class. All networks have "
@@ -83,8 +82,7 @@ STN_COLOCALISATION = Table(
         "Share of the 100 images of a class in which the window overlaps the digit's 28 px frame by more than half. "
         "On TC the paper's text says 0.75 to 0.93; its numbers of each class are lost in the text at hand. The digits "
         "are of MNIST's test file, which the encoder has not seen, the clutter is cut from training digits. The paper "
-        "gives no length of the training; ours is "
-        "2,400 steps of 20 images, one training each."
+        "gives no length of the training; ours is 2,400 steps of 20 images, one training each."
     ),
     size=Size(steps=1200, batch=20, images=COLOCALISED, full_images=COLOCALISED),
 )
