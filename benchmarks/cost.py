@@ -32,7 +32,7 @@ import torch
 from benchmarks.measuring import in_own_process, peak_bytes, spread, write
 from mistnn.data import GaborConfig, GaborNoise
 from mistnn.models.mist import LiftedStep, Mist
-from mistnn.nn.precision import computed_in
+from mistnn.nn.mixed_precision import computed_in
 from mistnn.presets import find_preset
 from mistnn.records import collate
 from mistnn.viz import CostPoint, draw_cost, figure_to_png

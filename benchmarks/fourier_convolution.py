@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.measuring import CLOCKS, alternate, milliseconds, write
 from mistnn.models.stn import StnClassifier, StnConfig, StnStep, StnStepConfig
-from mistnn.nn.fourier_convolution import FourierConvolution
+from mistnn.models.stn.fourier_convolution import FourierConvolution
 from mistnn.presets import find_preset
 from mistnn.records import Batch
 

@@ -28,8 +28,8 @@ from PIL import Image
 from benchmarks.measuring import in_own_process, peak_bytes, write
 from mistnn.inference import Predictor, predict_folder
 from mistnn.models.mist import Mist, MistConfig
+from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
-from mistnn.nn.patches import EncoderConfig
 
 MIB = 2**20
 

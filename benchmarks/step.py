@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from benchmarks.measuring import alternate, in_own_process, peak_bytes, spread, write
 from mistnn.models.mist import LiftedStep, Mist, MistConfig, StepConfig
-from mistnn.nn.precision import computed_in
+from mistnn.nn.mixed_precision import computed_in
 from mistnn.ops.heatmap import ideal_heatmaps
 from mistnn.ops.losses import class_proportion_loss, heatmap_loss, lifting_penalty, reconstruction_loss
 from mistnn.presets import find_preset

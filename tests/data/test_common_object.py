@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mistnn.data import CommonObjectConfig, CommonObjects, load_embedded
-from mistnn.data import common_object as module
-from mistnn.data.digits import DigitSource, SourceName, Split
+from mistnn.data.digits import common_object as module
+from mistnn.data.digits.source import DigitSource, SourceName, Split
 from mistnn.errors import MistError
 from mistnn.records import collate
 

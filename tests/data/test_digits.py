@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mistnn.data import digits as digits_module
-from mistnn.data.digits import download_mnist, load_embedded, load_mnist, load_source, parse_idx
+from mistnn.data.digits import source as digits_module
+from mistnn.data.digits.source import download_mnist, load_embedded, load_mnist, load_source, parse_idx
 from mistnn.errors import MistError
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")

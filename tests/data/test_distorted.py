@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from mistnn.data import DistortedConfig, DistortedDigits, load_embedded
-from mistnn.data.cluttered import piece_side
-from mistnn.data.counter_random import CounterRandom
-from mistnn.data.distorted import (
+from mistnn.data.digits.cluttered import piece_side
+from mistnn.data.digits.distorted import (
     CONTROL_NOISE,
     CORNER_NOISE,
     CUT_OFF,
@@ -22,6 +21,7 @@ from mistnn.data.distorted import (
     Distortion,
     _readable,
 )
+from mistnn.data.random_numbers import CounterRandom
 from mistnn.errors import MistError
 from mistnn.records import collate
 

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from mistnn.data import NaturalConfig, NaturalImages, read_built, read_folder
-from mistnn.data.natural import PADDING, masked, mirrored
-from mistnn.data.natural_build import PASCAL_COCO, VOC07, BuildConfig, build_photographs, crop_window
-from mistnn.data.photographs import read_coco, read_voc
+from mistnn.data.photographs.build import PASCAL_COCO, VOC07, BuildConfig, build_photographs, crop_window
+from mistnn.data.photographs.built import PADDING, masked, mirrored
+from mistnn.data.photographs.published import read_coco, read_voc
 from mistnn.errors import MistError
 from mistnn.records import Sample
 from tests.data.published import CLASSES, COCO_IDS, COLOURS, add_voc, draw, make_coco, make_voc, write_coco

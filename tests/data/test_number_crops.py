@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from mistnn.data import NumberCrops, NumberCropsConfig
-from mistnn.data.number_crops import read_window, window_around
+from mistnn.data.house_numbers.number_crops import read_window, window_around
 from mistnn.errors import MistError
 from tests.data.house_numbers import COLOURS, entry, list_part, make_part, picture, write_digit_struct, write_list
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mistnn.data import Scenes, ScenesConfig, SizeSuggestion, read_folder, suggest_object_size
-from mistnn.data.folder_images import load_image
+from mistnn.data.folder.images import load_image
 
 TOLERANCE = 0.25
 

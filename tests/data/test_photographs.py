@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mistnn.data.photographs import read_coco
+from mistnn.data.photographs.published import read_coco
 from mistnn.errors import MistError
 from tests.data.published import make_coco, voc_xml
 

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from mistnn.data import NumbersConfig, PlacedNumbers
-from mistnn.data.number_list import split_of
-from mistnn.data.placed_numbers import Placement, background, holds_numbers, put
+from mistnn.data.house_numbers.number_list import split_of
+from mistnn.data.house_numbers.placed_numbers import Placement, background, holds_numbers, put
 from mistnn.errors import MistError
 from mistnn.records import Sample, collate
 from tests.data.house_numbers import entry, make_numbers, picture, write_list

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mistnn.data import DigitSource, Scatter, ScatterConfig, Scenes, ScenesConfig
-from mistnn.data.digits import load_embedded
-from mistnn.data.scatter import ink_boxes, resized
+from mistnn.data.digits.scatter import ink_boxes, resized
+from mistnn.data.digits.source import load_embedded
 from mistnn.errors import MistError
 from mistnn.records import Sample
 

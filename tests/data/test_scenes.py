@@ -14,8 +14,8 @@ from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader
 
 from mistnn.data import DigitSource, Scenes, ScenesConfig
-from mistnn.data.digits import load_embedded
-from mistnn.data.scenes import Layout, resizer, warp
+from mistnn.data.digits.scenes import Layout, resizer, warp
+from mistnn.data.digits.source import load_embedded
 from mistnn.errors import MistError
 from mistnn.records import Sample, collate
 

@@ -19,9 +19,9 @@ import pytest
 import torch
 
 from mistnn.data import SvhnConfig, SvhnImages
-from mistnn.data.number_list import read_number_list, split_of
-from mistnn.data.svhn import holds_svhn
-from mistnn.data.svhn_convert import ARCHIVE_SHA256, prepare_part, read_digit_struct
+from mistnn.data.house_numbers.number_list import read_number_list, split_of
+from mistnn.data.house_numbers.svhn import holds_svhn
+from mistnn.data.house_numbers.svhn_convert import ARCHIVE_SHA256, prepare_part, read_digit_struct
 from mistnn.errors import MistError
 from tests.data.house_numbers import list_part, make_part, photographs, write_digit_struct
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from mistnn.cli.main import main
+from mistnn.data.folder.content import read_folder
 from mistnn.data.images import find_images, holds_results
-from mistnn.data.own_folder import read_folder
 from mistnn.errors import MistError
 from mistnn.inference import Predictor, PredictSummary, predict_folder
 from tests.cli.runs import only_line

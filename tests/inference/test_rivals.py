@@ -21,8 +21,8 @@ from mistnn.models.rivals import (
     Zha18,
     Zha18Config,
 )
+from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
-from mistnn.nn.patches import EncoderConfig
 
 SMALL = EncoderConfig(network="small", width=8, code=16)
 NARROW = HeatmapConfig(channels=4, blocks=1)

@@ -7,7 +7,7 @@ from torch import nn
 
 from mistnn.models.mist import NaturalMist, NaturalMistConfig
 from mistnn.models.rivals import NaturalXie20, NaturalXie20Config
-from mistnn.nn.natural import ReaderConfig
+from mistnn.nn.feature_patches import ReaderConfig
 from mistnn.records import Batch
 
 EDGE = 64

@@ -11,7 +11,7 @@ from mistnn.errors import MistError
 from mistnn.models.mist import NaturalStep, NaturalStepConfig
 from mistnn.models.rivals import NaturalXie20, RivalStep, RivalStepConfig
 from mistnn.nn.backbones import BackboneConfig
-from mistnn.nn.natural import PatchReader, Reading, objects_of, to_shorter_edge
+from mistnn.nn.feature_patches import PatchReader, Reading, objects_of, to_shorter_edge
 from mistnn.ops.sampling import extract_patches
 from mistnn.ops.selection import soft_topk
 from tests.models.natural import ANCHORS, EDGE, MIST, READER, XIE20, build, photographs

@@ -11,7 +11,7 @@ from torch import nn
 from torchvision.models import googlenet, resnet18
 
 from mistnn.errors import MistError
-from mistnn.nn.describers import Describer, DescriberConfig
+from mistnn.models.stn.describers import Describer, DescriberConfig
 from tests.nn.test_backbones import as_file, fake_timm
 
 

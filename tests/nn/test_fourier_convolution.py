@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mistnn.nn import fourier_convolution
-from mistnn.nn.fourier_convolution import FourierConvolution, transforms
+from mistnn.models.stn import fourier_convolution
+from mistnn.models.stn.fourier_convolution import FourierConvolution, transforms
 
 
 @pytest.mark.parametrize("side", [7, 8, 11, 12])

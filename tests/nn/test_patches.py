@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mistnn.nn.blocks import ResidualBlock
-from mistnn.nn.patches import EncoderConfig, ResidualDecoder, SmallDecoder, build_decoder, build_encoder
+from mistnn.nn.encoders import EncoderConfig, ResidualDecoder, SmallDecoder, build_decoder, build_encoder
 
 NETWORKS = ["paper", "released", "small", "levelled"]
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mistnn.errors import MistError
-from mistnn.nn import precision
-from mistnn.nn.precision import Precision, check_precision, half_precision
+from mistnn.nn import mixed_precision as precision
+from mistnn.nn.mixed_precision import Precision, check_precision, half_precision
 
 
 def computed_in(asked: Precision) -> torch.dtype:

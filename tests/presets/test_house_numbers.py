@@ -12,7 +12,7 @@ import torch
 
 from mistnn.cli.main import main
 from mistnn.data import NumbersConfig, PlacedNumbers, SvhnConfig
-from mistnn.data.svhn import Truth
+from mistnn.data.house_numbers.svhn import Truth
 from mistnn.errors import MistError
 from mistnn.metrics import AveragePrecision, iou50
 from mistnn.models.mist import Mist, SupervisedStep, SupervisedStepConfig

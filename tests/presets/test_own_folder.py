@@ -14,7 +14,7 @@ from PIL import Image
 
 from mistnn.cli.main import main
 from mistnn.data import FolderConfig, FolderImages
-from mistnn.data.own_folder import in_order_of, read_folder
+from mistnn.data.folder.content import in_order_of, read_folder
 from mistnn.errors import MistError
 from mistnn.models.mist import Mist
 from mistnn.presets import evaluate_stored, find_preset, restore

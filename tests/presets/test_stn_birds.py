@@ -14,7 +14,7 @@ from mistnn.data import CubConfig, CubImages, ScenesConfig
 from mistnn.errors import MistError
 from mistnn.models.stn import BirdClassifier, BirdsConfig, StnStepConfig
 from mistnn.models.stn.birds import Told
-from mistnn.nn.describers import DescriberConfig
+from mistnn.models.stn.describers import DescriberConfig
 from mistnn.presets import PRESETS, Experiment, evaluate, evaluate_stored, find_preset, restore, train
 from mistnn.presets.checks import check
 from mistnn.training import TrainConfig

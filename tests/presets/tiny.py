@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mistnn.data import ScenesConfig
 from mistnn.models.mist import MistConfig, StepConfig
+from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
-from mistnn.nn.patches import EncoderConfig
 from mistnn.presets import Experiment, train
 from mistnn.training import TrainConfig
 

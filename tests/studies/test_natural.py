@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mistnn.data import NaturalConfig
-from mistnn.data.natural_build import PASCAL_COCO, build_photographs
+from mistnn.data.photographs.build import PASCAL_COCO, build_photographs
 from mistnn.errors import MistError
 from mistnn.metrics import centre_scores
 from mistnn.models.mist import NaturalStepConfig

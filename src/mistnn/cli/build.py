@@ -11,7 +11,7 @@ import tyro
 
 from mistnn.cli.parsing import Folder, OptionalPath, parse
 from mistnn.cli.screen import progress_bar
-from mistnn.data.photographs import VOC_CLASSES
+from mistnn.data.photographs.published import VOC_CLASSES
 from mistnn.errors import MistError
 
 DESCRIPTION = """\
@@ -24,7 +24,7 @@ Makes a folder of photographs to train and test on, filtered and cropped as in M
 --voc is VOCdevkit/VOC2007 (JPEGImages/, Annotations/, ImageSets/Main/), --coco a folder with
 annotations/instances_*.json beside the folders of images. Both are read only; nothing is downloaded. OUT holds \
 images/, boxes.json, counts.csv, split.csv and dataset.json with every filter, what it dropped, and the SHA-256 of \
-the split. Other filters: mistnn.data.natural_build.BuildConfig."""
+the split. Other filters: mistnn.data.photographs.build.BuildConfig."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Build:
 def run(arguments: Sequence[str]) -> int:
     """Builds, and says what was taken and what was dropped."""
     request = parse(Build, arguments, "mist build", DESCRIPTION)
-    from mistnn.data.natural_build import PASCAL_COCO, VOC07, build_photographs
+    from mistnn.data.photographs.build import PASCAL_COCO, VOC07, build_photographs
 
     base = PASCAL_COCO if request.name == "pascal-coco" else VOC07
     most = base.most_images if request.most_images is None else request.most_images

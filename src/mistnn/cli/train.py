@@ -24,7 +24,7 @@ from mistnn.presets.my_folder import MY_FOLDER
 from mistnn.training import FitResult
 
 if TYPE_CHECKING:
-    from mistnn.data.own_folder import OwnFolder
+    from mistnn.data.folder.content import OwnFolder
 
 DESCRIPTION = """\
 Trains a preset and writes a run folder: config.json, model.safetensors, metrics.jsonl and checkpoint/.
@@ -111,7 +111,7 @@ def _planned(given: Sequence[str], preset: Experiment) -> tuple[Experiment, tupl
     root = _value(given, "--data.root")
     if root is None:
         raise MistError(f"{MY_FOLDER.name} needs your folder: `mist train {MY_FOLDER.name} --data.root DIR`")
-    from mistnn.data.own_folder import read_folder
+    from mistnn.data.folder.content import read_folder
     from mistnn.presets.own_folder import plan_folder
 
     k = _value(given, "--model.k")

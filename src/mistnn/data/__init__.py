@@ -1,19 +1,19 @@
 """Data sets. Each is a map-style torch data set that yields a ``mistnn.records.Sample``."""
 
-from mistnn.data.common_object import CommonObjectConfig, CommonObjects
-from mistnn.data.cub import CubConfig, CubImages
-from mistnn.data.digits import DigitSource, Split, download_mnist, load_embedded, load_mnist, load_source
-from mistnn.data.distorted import DistortedConfig, DistortedDigits
-from mistnn.data.folder_images import FolderConfig, FolderImages
+from mistnn.data.digits.common_object import CommonObjectConfig, CommonObjects
+from mistnn.data.digits.distorted import DistortedConfig, DistortedDigits
+from mistnn.data.digits.scatter import Scatter, ScatterConfig
+from mistnn.data.digits.scenes import Layout, Recipe, Scenes, ScenesConfig
+from mistnn.data.digits.source import DigitSource, Split, download_mnist, load_embedded, load_mnist, load_source
+from mistnn.data.folder.content import FolderImage, OwnFolder, read_folder
+from mistnn.data.folder.images import FolderConfig, FolderImages
+from mistnn.data.folder.object_size import SizeSuggestion, suggest_object_size
 from mistnn.data.gabor import GaborConfig, GaborNoise, Impulses, analytic_power_spectrum, gabor_kernel, gabor_noise
-from mistnn.data.natural import NaturalConfig, NaturalImages, read_built
-from mistnn.data.number_crops import NumberCrops, NumberCropsConfig
-from mistnn.data.object_size import SizeSuggestion, suggest_object_size
-from mistnn.data.own_folder import FolderImage, OwnFolder, read_folder
-from mistnn.data.placed_numbers import NumbersConfig, PlacedNumbers
-from mistnn.data.scatter import Scatter, ScatterConfig
-from mistnn.data.scenes import Layout, Recipe, Scenes, ScenesConfig
-from mistnn.data.svhn import SvhnConfig, SvhnImages
+from mistnn.data.house_numbers.number_crops import NumberCrops, NumberCropsConfig
+from mistnn.data.house_numbers.placed_numbers import NumbersConfig, PlacedNumbers
+from mistnn.data.house_numbers.svhn import SvhnConfig, SvhnImages
+from mistnn.data.photographs.built import NaturalConfig, NaturalImages, read_built
+from mistnn.data.photographs.cub import CubConfig, CubImages
 
 __all__ = [
     "CommonObjectConfig",

@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from mistnn.data.digits import Split
-from mistnn.data.folder_files import ImageFiles, NameMatcher, check_file, listed, read_text
-from mistnn.data.folder_tables import ONLY_CLASS, SPLIT_WORDS
+from mistnn.data.digits.source import Split
+from mistnn.data.folder.files import ImageFiles, NameMatcher, check_file, listed, read_text
+from mistnn.data.folder.tables import ONLY_CLASS, SPLIT_WORDS
 from mistnn.errors import MistError
 
 VOC_FOLDERS = ("Annotations", "annotations")

@@ -17,8 +17,8 @@ Two grounds:
   a sum of non-negative patches on zeros, exactly, wherever it is not clipped. The price is that the noise has a
   mean and low frequencies of its own, the spectrum of the bare envelope.
 
-Reproducible as ``mistnn.data.scenes``: impulses depend on (configuration, split, index) alone, and are the same numbers
-everywhere; the pixels are, up to the rounding of a matrix product.
+Reproducible as ``mistnn.data.digits.scenes``: impulses depend on (configuration, split, index) alone, and are the same
+numbers everywhere; the pixels are, up to the rounding of a matrix product.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch.utils.data import Dataset
 
-from mistnn.data.digits import Split, check_split
+from mistnn.data.digits.source import Split, check_split
 from mistnn.errors import MistError
 from mistnn.records import Sample
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 from torch import Tensor
 
-from mistnn.data.object_size import otsu
+from mistnn.data.folder.object_size import otsu
 from mistnn.nn.preparation import Ground, PreparationConfig, prepare
 from mistnn.records import Detections
 

@@ -15,10 +15,17 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from mistnn.metrics.average_precision import (
+    COCO_THRESHOLDS,
+    Ranking,
+    check_points,
+    check_thresholds,
+    precision_of,
+    rank,
+)
 from mistnn.metrics.centre import CentreTally, centre_tally
 from mistnn.metrics.classification import agreeing, missed_paper
 from mistnn.metrics.detection import matched_objects, share
-from mistnn.metrics.precision import COCO_THRESHOLDS, Ranking, check_points, check_thresholds, precision_of, rank
 from mistnn.metrics.reconstruction import ReconstructionSums, empty_sums, reconstruction_sums
 from mistnn.metrics.scenes import Scenes, pad_scenes
 from mistnn.records import Detections

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from mistnn.errors import MistError
 from mistnn.nn.blocks import gaussian_window
-from mistnn.nn.patches import EncoderConfig, build_decoder, build_encoder
+from mistnn.nn.encoders import EncoderConfig, build_decoder, build_encoder
 from mistnn.ops.losses import class_proportion_loss, presence_loss, reconstruction_loss, with_background
 
 PATCHES_ON_CPU, PATCHES_ON_GPU = 128, 2048

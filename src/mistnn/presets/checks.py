@@ -16,9 +16,9 @@ from mistnn.data import (
     ScenesConfig,
     SvhnConfig,
 )
-from mistnn.data.number_list import DIGITS
-from mistnn.data.own_folder import read_folder
-from mistnn.data.scatter import CLASSES
+from mistnn.data.digits.scatter import CLASSES
+from mistnn.data.folder.content import read_folder
+from mistnn.data.house_numbers.number_list import DIGITS
 from mistnn.errors import MistError
 from mistnn.models.air import AirConfig
 from mistnn.models.conncomp import ConnCompConfig

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from mistnn.data import FolderConfig, ScenesConfig, Split
-from mistnn.data.folder_images import known_images
-from mistnn.data.own_folder import read_folder
+from mistnn.data.folder.content import read_folder
+from mistnn.data.folder.images import known_images
 from mistnn.errors import MistError
 from mistnn.models.air import AirConfig
 from mistnn.models.mist import Mist, MistConfig, NaturalMist, StepConfig

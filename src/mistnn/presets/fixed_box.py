@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mistnn.data import NumbersConfig, PlacedNumbers, SvhnConfig, SvhnImages
 from mistnn.data.corners import centred
-from mistnn.data.svhn import Truth
+from mistnn.data.house_numbers.svhn import Truth
 from mistnn.records import Detections
 
 THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9)

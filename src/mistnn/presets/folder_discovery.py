@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mistnn.data import FolderConfig, Split
-from mistnn.data.folder_images import FolderImages
+from mistnn.data.folder.images import FolderImages
 from mistnn.models.mist import Mist
 from mistnn.presets.own_folder import of_one_size
 from mistnn.records import Detections

@@ -1,15 +1,15 @@
 """House numbers of two digits: Table 4 of the earlier MIST version (S001), on SVHN and on its re-assembled test crops.
 
 The paper gives the size of the images (60 x 240), the number of digits and that there is one scale; every other value
-here is ours. Numbers of no run on one data set stand for the other: see ``mistnn.data.placed_numbers``.
+here is ours. Numbers of no run on one data set stand for the other: see ``mistnn.data.house_numbers.placed_numbers``.
 """
 
 from __future__ import annotations
 
 from mistnn.data import NumbersConfig, SvhnConfig
 from mistnn.models.mist import MistConfig, StepConfig, SupervisedStepConfig
+from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
-from mistnn.nn.patches import EncoderConfig
 from mistnn.presets.experiment import Experiment, Preset
 from mistnn.training import TrainConfig
 

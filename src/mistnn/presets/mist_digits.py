@@ -6,8 +6,8 @@ import dataclasses
 
 from mistnn.data import ScenesConfig
 from mistnn.models.mist import MistConfig, StepConfig
+from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
-from mistnn.nn.patches import EncoderConfig
 from mistnn.presets.experiment import Experiment, Preset
 from mistnn.training import TrainConfig
 

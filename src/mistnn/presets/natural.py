@@ -10,10 +10,10 @@ from __future__ import annotations
 import dataclasses
 
 from mistnn.data import NaturalConfig
-from mistnn.data.photographs import VOC_CLASSES
+from mistnn.data.photographs.published import VOC_CLASSES
 from mistnn.models.mist import NaturalMistConfig, NaturalStepConfig
 from mistnn.models.rivals import NaturalXie20Config, RivalStepConfig
-from mistnn.nn.natural import FOUR_ANCHORS, ReaderConfig
+from mistnn.nn.feature_patches import FOUR_ANCHORS, ReaderConfig
 from mistnn.presets.experiment import Experiment, Preset
 from mistnn.training import TrainConfig
 

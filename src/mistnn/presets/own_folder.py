@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mistnn.data import SizeSuggestion, Split
-from mistnn.data.folder_images import (
+from mistnn.data.folder.content import FolderImage, OwnFolder, in_order_of, read_folder
+from mistnn.data.folder.images import (
     FolderConfig,
     FolderImages,
     content_of,
@@ -20,12 +21,11 @@ from mistnn.data.folder_images import (
     measured_images,
     object_size_of,
 )
-from mistnn.data.own_folder import FolderImage, OwnFolder, in_order_of, read_folder
 from mistnn.errors import MistError
 from mistnn.inference.counting import above, choose_threshold
 from mistnn.models.mist import Mist, MistConfig, StepConfig
+from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
-from mistnn.nn.patches import EncoderConfig
 from mistnn.nn.preparation import Ground, PreparationConfig
 from mistnn.records import Detections, Sample
 

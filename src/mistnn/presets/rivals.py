@@ -17,8 +17,8 @@ from mistnn.models.rivals import (
     Zha18Config,
     Zha18StepConfig,
 )
+from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
-from mistnn.nn.patches import EncoderConfig
 from mistnn.presets import mist_digits, mist_discover
 from mistnn.presets.experiment import Experiment, Preset
 from mistnn.presets.systems import ModelConfig

@@ -11,8 +11,8 @@ from typing import get_args
 from torch import nn
 
 from mistnn.data import NaturalConfig, NumbersConfig, Split, SvhnConfig, read_built
-from mistnn.data.placed_numbers import PlacedNumbers
-from mistnn.data.svhn import SvhnImages
+from mistnn.data.house_numbers.placed_numbers import PlacedNumbers
+from mistnn.data.house_numbers.svhn import SvhnImages
 from mistnn.errors import MistError
 from mistnn.models.mist import NaturalMist
 from mistnn.models.rivals import NaturalXie20

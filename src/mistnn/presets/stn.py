@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple, get_args
 
 from mistnn.data import CommonObjectConfig, DistortedConfig
-from mistnn.data.distorted import Distortion
+from mistnn.data.digits.distorted import Distortion
 from mistnn.models.stn import ColocaliserConfig, ColocaliseStepConfig, StnConfig, StnStepConfig
 from mistnn.models.stn.network import Family
 from mistnn.nn.spatial_transformer import Kind, TransformConfig

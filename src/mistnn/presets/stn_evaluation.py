@@ -14,8 +14,8 @@ from mistnn.data import (
     NumberCropsConfig,
     Split,
 )
-from mistnn.data.cub import read_cub
-from mistnn.data.distorted import CLASSES
+from mistnn.data.digits.distorted import CLASSES
+from mistnn.data.photographs.cub import read_cub
 from mistnn.errors import MistError
 from mistnn.models.stn import (
     BirdClassifier,

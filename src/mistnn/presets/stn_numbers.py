@@ -1,7 +1,7 @@
 """House numbers read whole: CNN, ST-CNN Single and ST-CNN Multi (S003, section 1.4), at 64 and at 128 px.
 
-All values are the paper's, but for the crop, see ``mistnn.data.number_crops``. It names no momentum, and there is none:
-with .9 a transformer of Multi left its map within 30 steps of a trial on painted numbers.
+All values are the paper's, but for the crop, see ``mistnn.data.house_numbers.number_crops``. It names no momentum, and
+there is none: with .9 a transformer of Multi left its map within 30 steps of a trial on painted numbers.
 """
 
 from __future__ import annotations

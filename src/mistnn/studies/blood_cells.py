@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from mistnn.data.folder_images import ground_of, load_image, measured_images, object_size_of
-from mistnn.data.own_folder import FolderImage, OwnFolder, read_folder
+from mistnn.data.folder.content import FolderImage, OwnFolder, read_folder
+from mistnn.data.folder.images import ground_of, load_image, measured_images, object_size_of
 from mistnn.errors import MistError
 from mistnn.inference.blobs import choose_blobs, find_blobs
 from mistnn.metrics import CentreMetrics

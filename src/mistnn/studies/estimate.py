@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 
 from mistnn.data import FolderImages
-from mistnn.data.folder_images import known_images
-from mistnn.data.own_folder import OwnFolder
+from mistnn.data.folder.content import OwnFolder
+from mistnn.data.folder.images import known_images
 from mistnn.models.mist import LiftedStep
 from mistnn.presets import Experiment, build
 from mistnn.presets.checks import check

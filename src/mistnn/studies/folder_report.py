@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from mistnn.data import FolderConfig, Split
-from mistnn.data.folder_images import load_image
-from mistnn.data.own_folder import in_order_of, read_folder
+from mistnn.data.folder.content import in_order_of, read_folder
+from mistnn.data.folder.images import load_image
 from mistnn.errors import MistError
 from mistnn.files import replace_file
 from mistnn.inference import Predictor

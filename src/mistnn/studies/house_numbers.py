@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mistnn.data.placed_numbers import NAME
+from mistnn.data.house_numbers.placed_numbers import NAME
 from mistnn.studies.paper_table import Row, Table
 
 PRECISION = ("ap00", "ap50", "ap60", "ap70", "ap80", "ap90")

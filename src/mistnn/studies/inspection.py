@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mistnn.data import FolderImage, OwnFolder, SizeSuggestion, Split, read_folder
-from mistnn.data.folder_images import evenly, measured_images, object_size_of
+from mistnn.data.folder.images import evenly, measured_images, object_size_of
 from mistnn.data.images import UnreadableImage, open_image, to_tensor
 from mistnn.errors import MistError
 from mistnn.files import replace_file
@@ -59,7 +59,7 @@ def inspect_folder(root: Path, progress: Callable[[int, int], None] | None = Non
     """Reads a folder, and decodes some of its images.
 
     Args:
-        root: the folder, see ``mistnn.data.own_folder``.
+        root: the folder, see ``mistnn.data.folder.content``.
         progress: is told (decoded, of how many).
         k: how many objects an image holds, where the folder doesn't tell.
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mistnn.data import CommonObjectConfig, CommonObjects, DistortedConfig, DistortedDigits
-from mistnn.data.distorted import Distortion
+from mistnn.data.digits.distorted import Distortion
 from mistnn.errors import MistError
 from mistnn.models.stn import Colocaliser, StnClassifier, target_of
 from mistnn.presets import find_preset, restore, train

@@ -15,8 +15,8 @@ from typing import Literal
 import torch
 
 from mistnn.data import NumbersConfig, SvhnConfig
-from mistnn.data.placed_numbers import holds_numbers
-from mistnn.data.svhn import holds_svhn
+from mistnn.data.house_numbers.placed_numbers import holds_numbers
+from mistnn.data.house_numbers.svhn import holds_svhn
 from mistnn.errors import MistError
 from mistnn.models.mist import MistConfig
 from mistnn.models.stn import ColocaliserConfig

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from mistnn.nn.precision import has_bfloat16
+from mistnn.nn.mixed_precision import has_bfloat16
 
 
 @dataclass(frozen=True)

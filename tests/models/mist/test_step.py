@@ -7,8 +7,8 @@ import torch
 
 from mistnn.errors import MistError
 from mistnn.models.mist import LiftedStep, StepConfig
+from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
-from mistnn.nn.patches import EncoderConfig
 from mistnn.ops.heatmap import ideal_heatmaps
 from mistnn.training.protocol import Step
 from tests.models.mist.toys import (

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from mistnn.models.mist import LiftedStep, Mist, MistConfig, StepConfig
+from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
-from mistnn.nn.patches import EncoderConfig
 from mistnn.records import Batch
 
 TOY = MistConfig(

@@ -17,8 +17,8 @@ from mistnn.models.rivals import (
     Xie20,
     Xie20Config,
 )
+from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
-from mistnn.nn.patches import EncoderConfig
 from mistnn.ops import soft_argmax
 from mistnn.ops.losses import class_proportion_loss
 from mistnn.records import Batch

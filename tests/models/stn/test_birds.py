@@ -7,7 +7,7 @@ import torch
 
 from mistnn.errors import MistError
 from mistnn.models.stn import BirdClassifier, BirdsConfig, StnStep, StnStepConfig, tiled
-from mistnn.nn.describers import DescriberConfig
+from mistnn.models.stn.describers import DescriberConfig
 from mistnn.nn.spatial_transformer import Kind, TransformConfig
 from mistnn.records import Batch
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mistnn.errors import MistError
 from mistnn.models.air.network import Air, AirOutput
-from mistnn.nn.precision import Precision, check_precision, half_precision
+from mistnn.nn.mixed_precision import Precision, check_precision, half_precision
 from mistnn.nn.schedule import check_rates
 from mistnn.ops.priors import concrete_log_density, normal_kl
 from mistnn.records import Batch

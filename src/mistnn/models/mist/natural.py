@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mistnn.errors import MistError
 from mistnn.nn.backbones import STRIDE, Backbone, BackboneConfig
-from mistnn.nn.natural import PatchReader, ReaderConfig, check_classes, objects_of, sized, to_shorter_edge
+from mistnn.nn.feature_patches import PatchReader, ReaderConfig, check_classes, objects_of, sized, to_shorter_edge
 from mistnn.ops.coordinates import centre_of, pixel_of
 from mistnn.ops.keypoint_maps import read_offsets
 from mistnn.ops.topk import TopK, top_k

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mistnn.errors import MistError
+from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig, build_heatmap_network
-from mistnn.nn.patches import EncoderConfig
 from mistnn.nn.preparation import PreparationConfig, prepare
 from mistnn.nn.task import TaskNetwork
 from mistnn.ops.coordinates import boxes_at

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mistnn.errors import MistError
 from mistnn.models.mist.network import Mist
-from mistnn.nn.precision import Precision, check_precision, half_precision
+from mistnn.nn.mixed_precision import Precision, check_precision, half_precision
 from mistnn.nn.schedule import check_rates, cosine_share
 from mistnn.nn.task import redrawn_loss, told_loss
 from mistnn.ops.coordinates import inside_of

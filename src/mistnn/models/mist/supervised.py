@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from mistnn.errors import MistError
 from mistnn.models.mist.network import Mist
-from mistnn.nn.precision import Precision, check_precision, half_precision
+from mistnn.nn.mixed_precision import Precision, check_precision, half_precision
 from mistnn.nn.schedule import check_rates, cosine_share
 from mistnn.nn.task import redrawn_loss
 from mistnn.ops.heatmap import ideal_heatmaps

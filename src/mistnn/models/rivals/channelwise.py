@@ -14,8 +14,8 @@ from torch import Tensor
 
 from mistnn.errors import MistError
 from mistnn.models.rivals.common import Rival, best_of, check_patches, check_size
+from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig, PaperHeatmapNetwork
-from mistnn.nn.patches import EncoderConfig
 from mistnn.nn.task import TaskNetwork, TaskOutput, counted_loss, redrawn_loss
 from mistnn.ops.coordinates import boxes_at
 from mistnn.ops.landmarks import soft_argmax

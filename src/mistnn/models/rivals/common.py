@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mistnn.errors import MistError
-from mistnn.nn.patches import EncoderConfig
+from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.schedule import check_rates, cosine_share
 from mistnn.records import Batch, Detections
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mistnn.errors import MistError
 from mistnn.models.rivals.common import Rival, check_patches
-from mistnn.nn.patches import EncoderConfig
+from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.task import TaskNetwork, redrawn_loss
 from mistnn.ops.sampling import extract_patches, place_patches
 from mistnn.records import Batch, Detections, Explanation

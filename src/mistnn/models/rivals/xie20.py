@@ -13,8 +13,8 @@ from torch import Tensor
 
 from mistnn.errors import MistError
 from mistnn.models.rivals.common import Rival, best_of, check_patches, check_size
+from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig, PaperHeatmapNetwork
-from mistnn.nn.patches import EncoderConfig
 from mistnn.nn.task import TaskNetwork
 from mistnn.ops.coordinates import boxes_at
 from mistnn.ops.sampling import extract_patches

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from mistnn.errors import MistError
 from mistnn.models.rivals.common import Rival, check_size
 from mistnn.nn.backbones import STRIDE, Backbone, BackboneConfig
-from mistnn.nn.natural import PatchReader, ReaderConfig, check_classes, objects_of, sized, to_shorter_edge
+from mistnn.nn.feature_patches import PatchReader, ReaderConfig, check_classes, objects_of, sized, to_shorter_edge
 from mistnn.ops.losses import with_background
 from mistnn.ops.selection import masked_class_proportions, soft_topk
 from mistnn.records import Batch, Explanation

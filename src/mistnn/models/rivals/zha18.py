@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from mistnn.errors import MistError
 from mistnn.models.rivals.common import best_of, check_size
-from mistnn.nn.hourglass import Hourglass
+from mistnn.models.rivals.hourglass import Hourglass
 from mistnn.nn.schedule import check_rates
 from mistnn.ops.coordinates import boxes_at
 from mistnn.ops.landmarks import Landmarks, concentration, landmarks_of, separation

@@ -11,7 +11,7 @@ from mistnn.errors import MistError
 from mistnn.models.spair.cells import Backbone, Cells, Latents
 from mistnn.models.spair.config import SpairConfig
 from mistnn.nn.dense import dense_network
-from mistnn.nn.precision import Precision, half_precision
+from mistnn.nn.mixed_precision import Precision, half_precision
 from mistnn.ops.render import render_objects
 from mistnn.records import Detections, Explanation
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mistnn.errors import MistError
 from mistnn.models.spair.cells import Latents
 from mistnn.models.spair.network import Spair
-from mistnn.nn.precision import Precision, check_precision
+from mistnn.nn.mixed_precision import Precision, check_precision
 from mistnn.nn.schedule import check_rates, cosine_share
 from mistnn.ops.priors import normal_kl, presence_kl, scheduled_s
 from mistnn.records import Batch

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from mistnn.errors import MistError
+from mistnn.models.stn.describers import STRIDE, Describer, DescriberConfig
 from mistnn.models.stn.network import start
 from mistnn.models.stn.numbers import Told
-from mistnn.nn.describers import STRIDE, Describer, DescriberConfig
 from mistnn.nn.spatial_transformer import SpatialTransformer, TransformConfig, Warp
 
 REDUCED, HIDDEN = 128, 128

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mistnn.errors import MistError
 from mistnn.models.stn.network import StnClassifier, StnConfig, start
 from mistnn.nn.blocks import PooledConvolution
-from mistnn.nn.precision import Precision, check_precision, half_precision
+from mistnn.nn.mixed_precision import Precision, check_precision, half_precision
 from mistnn.nn.schedule import check_rates, cosine_share
 from mistnn.nn.spatial_transformer import SpatialTransformer, TransformConfig, Warp
 from mistnn.ops import transforms

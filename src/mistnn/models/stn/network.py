@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mistnn.errors import MistError
+from mistnn.models.stn.fourier_convolution import FourierConvolution
 from mistnn.nn.blocks import PooledConvolution, halve
-from mistnn.nn.fourier_convolution import FourierConvolution
 from mistnn.nn.localisation import ConvolutionalLocalisation, FullyConnectedLocalisation
 from mistnn.nn.spatial_transformer import (
     ParallelTransformers,

@@ -12,7 +12,7 @@ from mistnn.errors import MistError
 from mistnn.models.stn.birds import BirdClassifier
 from mistnn.models.stn.network import StnClassifier
 from mistnn.models.stn.numbers import NumberReader, sequence_of
-from mistnn.nn.precision import Precision, check_precision, half_precision
+from mistnn.nn.mixed_precision import Precision, check_precision, half_precision
 from mistnn.nn.schedule import check_rates
 from mistnn.nn.spatial_transformer import SpatialTransformer, parameter_groups
 from mistnn.ops.transforms import share_outside

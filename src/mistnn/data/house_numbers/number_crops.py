@@ -1,6 +1,6 @@
 """SVHN for whoever reads whole numbers: the part of each photograph around its digits, and the digits in their order.
 
-The files are SVHN's own (format 1), see ``mistnn.data.svhn_convert`` for the folder.
+The files are SVHN's own (format 1), see ``mistnn.data.house_numbers.svhn_convert`` for the folder.
 
 The supplement (section 1.4) follows its references [1, 2] and names no crop. Ours: the smallest box around all digits,
 enlarged about its centre to ``window`` times its width and its height, is resized, antialiased, to a square, whatever
@@ -25,12 +25,12 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch.utils.data import Dataset
 
-from mistnn.data.digits import Split, check_split
+from mistnn.data.digits.source import Split, check_split
+from mistnn.data.house_numbers.number_list import LIST, NumberImage, read_number_list
+from mistnn.data.house_numbers.svhn import number_sample
+from mistnn.data.house_numbers.svhn_convert import prepare_part
 from mistnn.data.images import UnreadableImage, open_image
-from mistnn.data.number_list import LIST, NumberImage, read_number_list
 from mistnn.data.rounds import Rounds, seeded
-from mistnn.data.svhn import number_sample
-from mistnn.data.svhn_convert import prepare_part
 from mistnn.errors import MistError
 from mistnn.records import Sample
 

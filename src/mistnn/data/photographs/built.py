@@ -17,9 +17,9 @@ from torch.utils.data import Dataset
 
 from mistnn.data.annotations import BoxesEntry, read_boxes, read_json
 from mistnn.data.corners import centred
-from mistnn.data.digits import Split, check_split
+from mistnn.data.digits.source import Split, check_split
 from mistnn.data.images import UnreadableImage, open_image, to_tensor
-from mistnn.data.natural_build import BOXES, DATASET, FORMAT, SPLIT, SPLITS
+from mistnn.data.photographs.build import BOXES, DATASET, FORMAT, SPLIT, SPLITS
 from mistnn.data.rounds import Rounds, seeded
 from mistnn.errors import MistError
 from mistnn.records import Sample

@@ -1,7 +1,7 @@
 """SVHN, full numbers: whole street-view photographs, resized to 60 x 240, of which only the digits' classes are learnt.
 
 The files are SVHN's own (format 1), which are for non-commercial use and not distributed here; see
-``mistnn.data.svhn_convert`` for the folder. Boxes are for evaluation.
+``mistnn.data.house_numbers.svhn_convert`` for the folder. Boxes are for evaluation.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from jaxtyping import Float
 from torch.utils.data import Dataset
 
 from mistnn.data.corners import centred
-from mistnn.data.digits import Split, check_split
-from mistnn.data.number_list import DIGITS, NumberImage, read_number_list, read_rgb, split_of, with_digits
+from mistnn.data.digits.source import Split, check_split
+from mistnn.data.house_numbers.number_list import DIGITS, NumberImage, read_number_list, read_rgb, split_of, with_digits
+from mistnn.data.house_numbers.svhn_convert import prepare_part
 from mistnn.data.rounds import Rounds, seeded
-from mistnn.data.svhn_convert import prepare_part
 from mistnn.errors import MistError
 from mistnn.records import Sample
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 from numpy.lib.stride_tricks import sliding_window_view
 
-from mistnn.data.counter_random import CounterRandom
+from mistnn.data.random_numbers import CounterRandom
 from mistnn.errors import MistError
 
 PIECE = 6

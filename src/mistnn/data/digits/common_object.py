@@ -1,7 +1,7 @@
 """Images that all hold a digit of one class, which nobody names: the data of co-localisation.
 
-Convention: as ``mistnn.data.cluttered``: the digit's frame at a whole pixel, wholly on the canvas, every place equally
-likely; its box is that frame, 28 px for MNIST, which is what is to be found.
+Convention: as ``mistnn.data.digits.cluttered``: the digit's frame at a whole pixel, wholly on the canvas, every place
+equally likely; its box is that frame, 28 px for MNIST, which is what is to be found.
 
 The images are one small set, the same whichever split is asked for: what is optimised is what is measured, and neither
 classes nor boxes are used on the way. They are made of MNIST's test digits, so that an encoder that was trained to tell
@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from mistnn.data.cluttered import check_room, compose, draw_clutter, draw_places
-from mistnn.data.counter_random import CounterRandom
-from mistnn.data.digits import DigitSource, SourceName, Split, check_split, load_source
-from mistnn.data.distorted import CLASSES
+from mistnn.data.digits.cluttered import check_room, compose, draw_clutter, draw_places
+from mistnn.data.digits.distorted import CLASSES
+from mistnn.data.digits.source import DigitSource, SourceName, Split, check_split, load_source
+from mistnn.data.random_numbers import CounterRandom
 from mistnn.errors import MistError
 from mistnn.records import Batch, Sample
 
-_STREAM = 3  # of the random numbers: 0 to 2 are those of the splits of ``mistnn.data.distorted``
+_STREAM = 3  # of the random numbers: 0 to 2 are those of the splits of ``mistnn.data.digits.distorted``
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class CommonObjectConfig:
         canvas: side of an image, in pixels.
         source: "mnist", or "embedded": scikit-learn's small digits, which need no download.
         seed: chooses the images; two seeds share none.
-        root: the folder that holds MNIST; see ``mistnn.data.digits``.
+        root: the folder that holds MNIST; see ``mistnn.data.digits.source``.
 
     Raises:
         MistError: if a value is impossible; the message names it and the mend.

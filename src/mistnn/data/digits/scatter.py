@@ -8,7 +8,8 @@ Convention: x right, y down. A digit is put at a whole pixel, so its true box (c
 exact: its frame, or, where ``tight``, the box around its ink. Ink that overlaps is combined by the maximum, and
 covers the ground as far as it is ink: ground + (1 - ground) * ink.
 
-Reproducible: image ``index`` of a split depends on (configuration, split, index) alone, as in ``mistnn.data.scenes``.
+Reproducible: image ``index`` of a split depends on (configuration, split, index) alone, as in
+``mistnn.data.digits.scenes``.
 
 Reference: SPAIR (AAAI 2019), section 5.1 and its released code; AIR (NeurIPS 2016), section 3.1.
 """
@@ -26,8 +27,8 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch.utils.data import Dataset
 
-from mistnn.data.digits import DigitSource, SourceName, Split, check_split, load_source
-from mistnn.data.scenes import resizer
+from mistnn.data.digits.scenes import resizer
+from mistnn.data.digits.source import DigitSource, SourceName, Split, check_split, load_source
 from mistnn.errors import MistError
 from mistnn.records import Sample
 
@@ -57,7 +58,7 @@ class ScatterConfig:
         ground: brightness behind the digits, from 0 (black) to 1.
         picture: path of a picture of ``canvas`` x ``canvas`` pixels that is shown behind the digits instead, in grey.
         seed: chooses the images; two seeds share none.
-        root: the folder that holds MNIST; see ``mistnn.data.digits``.
+        root: the folder that holds MNIST; see ``mistnn.data.digits.source``.
 
     Raises:
         MistError: if a value is impossible; the message names it and the mend.
@@ -251,7 +252,7 @@ class Scatter(Dataset[Sample]):
 
 
 def resized(images: UInt8[np.ndarray, "n size size"], side: int) -> UInt8[np.ndarray, "n side side"]:
-    """Digits at another size, antialiased; see ``mistnn.data.scenes.resizer``."""
+    """Digits at another size, antialiased; see ``mistnn.data.digits.scenes.resizer``."""
     size = images.shape[1]
     if size == side:
         return images

@@ -2,7 +2,8 @@
 
 Made for the "SVHN (re-assembled test crops)": SVHN's cropped test digits, put together again at their true relative
 positions, views about 40 px high without the wall around. What is measured on them has that name, never SVHN's own.
-Their terms are SVHN's: non-commercial research. Any folder with ``boxes.json`` will do (``mistnn.data.number_list``).
+Their terms are SVHN's: non-commercial research. Any folder with ``boxes.json`` will do
+(``mistnn.data.house_numbers.number_list``).
 
 Convention: a view is resized, antialiased, to a whole number of rows and columns and put at a whole pixel, so that its
 boxes are moved exactly. Around it its border pixels are repeated and fade into the background over ``feather`` pixels:
@@ -25,10 +26,18 @@ import numpy as np
 from jaxtyping import Float32
 from torch.utils.data import Dataset
 
-from mistnn.data.digits import Split, check_split
-from mistnn.data.number_list import LIST, NumberImage, check_images, read_number_list, read_rgb, split_of, with_digits
+from mistnn.data.digits.source import Split, check_split
+from mistnn.data.house_numbers.number_list import (
+    LIST,
+    NumberImage,
+    check_images,
+    read_number_list,
+    read_rgb,
+    split_of,
+    with_digits,
+)
+from mistnn.data.house_numbers.svhn import Truth, check_numbers, number_sample
 from mistnn.data.rounds import Rounds
-from mistnn.data.svhn import Truth, check_numbers, number_sample
 from mistnn.errors import MistError
 from mistnn.records import Sample
 

@@ -37,9 +37,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mistnn.data.digits import Split, check_split
+from mistnn.data.digits.source import Split, check_split
+from mistnn.data.house_numbers.number_crops import read_window
 from mistnn.data.images import UnreadableImage, open_image
-from mistnn.data.number_crops import read_window
 from mistnn.data.rounds import Rounds, seeded
 from mistnn.errors import MistError
 from mistnn.records import Sample

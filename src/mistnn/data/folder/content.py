@@ -35,8 +35,8 @@ from jaxtyping import Float, Int
 
 from mistnn.data.annotations import Annotation, Annotations, read_annotations
 from mistnn.data.corners import centred
-from mistnn.data.digits import Split
-from mistnn.data.folder_files import (
+from mistnn.data.digits.source import Split
+from mistnn.data.folder.files import (
     ImageFiles,
     ImageHeader,
     NameMatcher,
@@ -45,7 +45,7 @@ from mistnn.data.folder_files import (
     read_image_files,
     read_text,
 )
-from mistnn.data.folder_tables import SPLIT_WORDS, Table, read_table
+from mistnn.data.folder.tables import SPLIT_WORDS, Table, read_table
 from mistnn.data.images import DETECTIONS_FILE, holds_results
 from mistnn.errors import MistError
 

@@ -28,7 +28,7 @@ location" means for a turned frame; the order of scaling and stretching; whether
 training never sees one twice.
 
 Reproducible: image ``index`` of a split depends on (configuration, split, index) alone, see
-``mistnn.data.counter_random``. Training draws a digit of its split for each image; image i of validation and test has
+``mistnn.data.random_numbers``. Training draws a digit of its split for each image; image i of validation and test has
 digit i of its split, and, where there is a second, another drawn one.
 
 Reference: S003, sections 1.1 and 1.3.
@@ -48,9 +48,9 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mistnn.data.cluttered import DIGIT_SIDE, Clutter, check_room, compose, draw_clutter, draw_places
-from mistnn.data.counter_random import CounterRandom
-from mistnn.data.digits import DigitSource, SourceName, Split, check_split, load_source
+from mistnn.data.digits.cluttered import DIGIT_SIDE, Clutter, check_room, compose, draw_clutter, draw_places
+from mistnn.data.digits.source import DigitSource, SourceName, Split, check_split, load_source
+from mistnn.data.random_numbers import CounterRandom
 from mistnn.errors import MistError
 from mistnn.ops import transforms
 from mistnn.records import Batch, Sample
@@ -87,12 +87,12 @@ class DistortedConfig:
     """Which distorted digits.
 
     Attributes:
-        distortion: "r", "rts", "p", "e", "t", "tc" or "z", see the top of ``mistnn.data.distorted``.
+        distortion: "r", "rts", "p", "e", "t", "tc" or "z", see the top of ``mistnn.data.digits.distorted``.
         canvas: side of the image, in pixels; the paper has 42 for RTS and 60 for TC.
         digits: 1, or 2 for addition: two channels, a digit in each.
         source: "mnist", or "embedded": scikit-learn's small digits, which need no download.
         seed: chooses the images; two seeds share none.
-        root: the folder that holds MNIST; see ``mistnn.data.digits``.
+        root: the folder that holds MNIST; see ``mistnn.data.digits.source``.
 
     Raises:
         MistError: if a value is impossible; the message names it and the mend.

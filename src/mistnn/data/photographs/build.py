@@ -31,9 +31,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from mistnn.data.digits import Split
+from mistnn.data.digits.source import Split
 from mistnn.data.images import UnreadableImage, open_image
-from mistnn.data.photographs import VOC_CLASSES, Drawn, Photograph, read_coco, read_voc
+from mistnn.data.photographs.published import VOC_CLASSES, Drawn, Photograph, read_coco, read_voc
 from mistnn.errors import MistError
 
 FORMAT = 1

@@ -21,8 +21,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from mistnn.data.annotations import finite_numbers
-from mistnn.data.digits import Split
-from mistnn.data.folder_files import read_text
+from mistnn.data.digits.source import Split
+from mistnn.data.folder.files import read_text
 from mistnn.errors import MistError
 
 VOC_CLASSES = (

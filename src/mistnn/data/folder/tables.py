@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from mistnn.data.digits import Split
-from mistnn.data.folder_files import NameMatcher, listed, read_text
+from mistnn.data.digits.source import Split
+from mistnn.data.folder.files import NameMatcher, listed, read_text
 from mistnn.errors import MistError
 
 FILE_WORDS = ("file", "filename", "image", "imagename", "name")

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float32, Float64, Int64
 from torch.utils.data import Dataset
 
-from mistnn.data.digits import DigitSource, SourceName, Split, check_split, load_source
+from mistnn.data.digits.source import DigitSource, SourceName, Split, check_split, load_source
 from mistnn.errors import MistError
 from mistnn.records import Sample
 
@@ -60,7 +60,7 @@ class ScenesConfig:
         min_distance: least distance between the centres of two frames, in pixels.
         classes: how many classes; digits 0 to ``classes - 1`` appear.
         seed: chooses the scenes; two seeds share none.
-        root: the folder that holds MNIST; see ``mistnn.data.digits``.
+        root: the folder that holds MNIST; see ``mistnn.data.digits.source``.
         keep: how many of its digits a training scene keeps, each number equally likely; which ones is random, and they
             stay where they were. Validation and test scenes hold all. Nothing for all (0 to 9 for Esl16, which
             doesn't converge otherwise: S000 appendix C.2).

@@ -34,7 +34,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from mistnn.data.number_list import LIST, image_size
+from mistnn.data.house_numbers.number_list import LIST, image_size
 from mistnn.errors import MistError
 from mistnn.files import replace_file
 

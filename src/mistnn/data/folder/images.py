@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from mistnn.data.digits import Split, check_split
+from mistnn.data.digits.source import Split, check_split
+from mistnn.data.folder.content import FolderImage, OwnFolder, read_folder
+from mistnn.data.folder.object_size import SizeSuggestion, suggest_object_size
 from mistnn.data.images import UnreadableImage, open_image, to_tensor
-from mistnn.data.object_size import SizeSuggestion, suggest_object_size
-from mistnn.data.own_folder import FolderImage, OwnFolder, read_folder
 from mistnn.data.rounds import Rounds, seeded
 from mistnn.errors import MistError
 from mistnn.nn.preparation import Ground, PreparationConfig, prepare
@@ -33,7 +33,7 @@ KEPT_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class FolderConfig:
-    """A folder of images and what is known of them; see ``mistnn.data.own_folder`` for what it may hold.
+    """A folder of images and what is known of them; see ``mistnn.data.folder.content`` for what it may hold.
 
     Attributes:
         root: the folder.

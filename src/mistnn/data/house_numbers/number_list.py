@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from mistnn.data.annotations import BoxesEntry, read_boxes
-from mistnn.data.digits import Split
+from mistnn.data.digits.source import Split
 from mistnn.data.images import UnreadableImage, open_image
 from mistnn.errors import MistError
 

@@ -1,0 +1,1 @@
+"""Digits: their sources, and the images composed of them."""

@@ -1,0 +1,1 @@
+"""A folder of your own images and what is known about them."""

@@ -1,0 +1,1 @@
+"""House numbers: SVHN, its crops, and numbers on made-up backgrounds."""
