@@ -1,0 +1,191 @@
+"""What a paper's parts owe the rest of the package: the bases of configurations, and the training step.
+
+A leaf of the package. Each configuration class names its ``kind``, which is stored in ``config.json`` and from which
+the class is found again, and builds what it configures:
+
+- a model's configuration builds the network;
+- a step's configuration builds the training step for a network;
+- a data configuration opens the splits of its data set.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from mistnn.config import Config, at_least
+from mistnn.errors import MistError
+from mistnn.records import Batch, Sample
+
+Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class ModelConfig(Config, abc.ABC):
+    """Everything that shapes a network.
+
+    Attributes:
+        kind: the name under which the network is stored; unique among all papers.
+    """
+
+    kind: ClassVar[str]
+    section: ClassVar[str] = "model"
+
+    @abc.abstractmethod
+    def build(self) -> nn.Module:
+        """The network, with fresh weights from torch's global generator."""
+
+    def portable(self) -> Self:
+        """The configuration as it is stored: without paths that only mean something on this machine."""
+        return self
+
+
+@runtime_checkable
+class Step(Protocol):
+    """One iteration of an algorithm: every forward, backward and optimizer step for one batch.
+
+    The training loop never looks inside. With several processes it averages the gradients just before each step of
+    each of ``optimizers``, so a step needs no code for that, on three conditions: a loss is a mean over the images of
+    the batch; every process makes the same optimizer steps in the same order; and what the step optimises on its own
+    (keypoints, for instance) belongs to single images.
+    """
+
+    @property
+    def model(self) -> nn.Module:
+        """Holds every parameter that is trained and every buffer that changes: this is what a checkpoint keeps."""
+        ...
+
+    @property
+    def optimizers(self) -> Mapping[str, Optimizer]:
+        """The optimizers by name. All of their parameters belong to ``model``."""
+        ...
+
+    def __call__(self, batch: Batch, iteration: int) -> Mapping[str, float | Tensor]:
+        """Runs one iteration.
+
+        Args:
+            batch: this process's share, already on the model's device.
+            iteration: counted from 0; the value that schedules depend on.
+
+        Returns:
+            Scalars to log by name, the same names in each iteration: numbers, or tensors without dimensions. A tensor
+            is read (which waits for an accelerator) only when the loop logs or saves.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingStepConfig(Config, abc.ABC):
+    """How a network is trained.
+
+    A field ``decay_steps`` of ``None`` stands for the whole run, see ``for_run``.
+
+    Attributes:
+        kind: the name under which it is stored; unique among all papers.
+        trains: the kinds of models that can be trained this way.
+    """
+
+    kind: ClassVar[str]
+    trains: ClassVar[tuple[str, ...]]
+    section: ClassVar[str] = "step"
+
+    @abc.abstractmethod
+    def build(self, model: Any) -> Step:
+        """The training step of a network of a kind in ``trains``."""
+
+    def check_model(self, model: ModelConfig) -> None:
+        """Refuses a network that can't be trained this way.
+
+        Raises:
+            MistError: naming both kinds.
+        """
+        if model.kind not in self.trains:
+            raise MistError(
+                f"a model of kind {model.kind!r} can't be trained by a step of kind {self.kind!r} (it trains "
+                f"{', '.join(self.trains)}): use the step of one of the model's presets"
+            )
+
+    def for_run(self, steps: int) -> Self:
+        """The configuration for a run of so many steps: a ``decay_steps`` of ``None`` becomes that number."""
+        return self._with_decay(steps) if getattr(self, "decay_steps", steps) is None else self
+
+    def rescale_schedule(self, share: float) -> Self:
+        """The configuration for a run that is longer or shorter by a factor: fixed schedules keep their proportion."""
+        decay_steps = getattr(self, "decay_steps", None)
+        return self if not decay_steps else self._with_decay(max(1, round(decay_steps * share)))
+
+    def _with_decay(self, steps: int) -> Self:
+        return dataclasses.replace(self, decay_steps=steps)
+
+
+class SampleDataset(Protocol):
+    """Samples by index: any map-style ``torch.utils.data.Dataset`` of ``Sample``."""
+
+    def __getitem__(self, index: int, /) -> Sample:
+        """The sample of an index, the same each time."""
+        ...
+
+    def __len__(self) -> int:
+        """How many samples there are; ``sys.maxsize`` for a data set without end."""
+        return sys.maxsize
+
+
+@dataclass(frozen=True)
+class DataConfig(Config, abc.ABC):
+    """Where images come from, or how they are made.
+
+    Attributes:
+        kind: the name under which it is stored; unique among all data sets.
+        seed: selects the random images, or the random order and augmentation of real ones.
+    """
+
+    kind: ClassVar[str]
+    section: ClassVar[str] = "data"
+    seed: Annotated[int, at_least(0)] = field(default=0, kw_only=True)
+
+    @abc.abstractmethod
+    def open(self, split: Split, length: int | None = None) -> SampleDataset:
+        """One split.
+
+        Args:
+            split: which images.
+            length: at most so many; ``None`` for all, which has no end where images are made on the fly, and for the
+                training split of real images.
+
+        Raises:
+            MistError: if the files are missing or broken.
+        """
+
+    def at(self, root: str | None) -> Self:
+        """The same images from files in another folder; unchanged where images need no files."""
+        return dataclasses.replace(self, root=root)
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of the images; ``None`` where they differ."""
+        return None
+
+    @property
+    def channels_of_images(self) -> int:
+        """Channels of the images: 1 for grey, 3 for colour."""
+        return 1
+
+    @property
+    def object_counts(self) -> tuple[int, ...]:
+        """The numbers of objects that an image may hold; empty where that is not known before the files are read."""
+        return ()
+
+    def digest(self) -> str:
+        """The SHA-256 of the list of files and their splits; empty where images are made on the fly.
+
+        Raises:
+            MistError: if the files can't be read.
+        """
+        return ""

@@ -1,0 +1,163 @@
+"""What a network that finds objects owes prediction and evaluation: one class, with defaults."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from mistnn.nn.tiles import tiled_score_map
+from mistnn.records import Detections, Explanation
+
+
+class Finder(nn.Module, abc.ABC):
+    """A network that finds objects in images. A subclass implements ``explain`` and overrides what differs.
+
+    Attributes:
+        config: the network's configuration, with ``channels`` (1 or 3), ``k`` (how many objects to find by default)
+            and ``class_names`` (empty for a model without classes).
+        in_tiles: whether images of any size can be processed in tiles, see ``TiledFinder``.
+    """
+
+    config: Any
+    in_tiles: ClassVar[bool] = False
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One name for each class; empty for a model without classes."""
+        return self.config.class_names
+
+    @property
+    def counts_itself(self) -> bool:
+        """Whether the model decides how many objects an image holds."""
+        return False
+
+    @property
+    def needs_counts(self) -> bool:
+        """Whether the model must be given the number of objects of each image, in prediction too."""
+        return False
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether ``explain`` and ``reconstruct`` return images."""
+        return False
+
+    @property
+    def threshold(self) -> float:
+        """Detections with lower scores are dropped where the user gives no K; 0 keeps all."""
+        return 0.0
+
+    # Preparation: from the user's images to the network's input.
+
+    @property
+    def zoom(self) -> float:
+        """The factor by which ``prepare`` resizes: boxes are that much larger than in the user's image."""
+        return 1.0
+
+    @property
+    def prepares(self) -> bool:
+        """Whether ``prepare`` changes anything."""
+        return False
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """The user's images, (batch, channels, height, width) in [0, 1], as the network's input."""
+        return images
+
+    # Limits.
+
+    def most(self, height: int, width: int) -> int:
+        """The largest number of objects that can be found in an image of this size, in pixels of the user's image."""
+        return max(1, round(height * self.zoom)) * max(1, round(width * self.zoom))
+
+    def refusal(self, height: int, width: int) -> str | None:
+        """Why the network can't take an image of this size, as the end of a sentence about the image; else ``None``."""
+        return None
+
+    # Finding.
+
+    @abc.abstractmethod
+    def explain(self, images: Tensor, k: int | Tensor | None = None) -> Explanation:
+        """Finds objects and, where the model reconstructs, draws the images from them.
+
+        Args:
+            images: (batch, channels, height, width) in [0, 1], after ``prepare``.
+            k: how many objects in every image, or (batch,), how many in each. ``None``: as many as the model counts
+                itself, else the K of its configuration.
+
+        Returns:
+            For each image the detections, best first; and the reconstructions.
+        """
+
+    def detect(self, images: Tensor, k: int | Tensor | None = None, max_pixels: int | None = None) -> list[Detections]:
+        """As ``explain``, without reconstruction.
+
+        Args:
+            images: as in ``explain``.
+            k: as in ``explain``.
+            max_pixels: larger images are processed in tiles if the model can (``in_tiles``); else it has no effect.
+        """
+        return self.explain(images, k).detections
+
+    def reconstruct_from(self, images: Tensor, found: Sequence[Detections]) -> Tensor:
+        """The images as the model explains them, (batch, channels, height, width), given what it found in them.
+
+        Raises:
+            ValueError: if the model doesn't reconstruct.
+        """
+        rebuilt = self.explain(images, None if self.counts_itself else len(found[0].boxes)).reconstruction
+        if rebuilt is None:
+            raise ValueError("this model can't reconstruct images")
+        return rebuilt
+
+
+class TiledFinder(Finder, abc.ABC):
+    """A finder whose score map can be computed in overlapping tiles, so that images may have any size."""
+
+    in_tiles: ClassVar[bool] = True
+
+    @property
+    @abc.abstractmethod
+    def margin(self) -> int:
+        """The distance in pixels up to which the score of a pixel depends on its surroundings."""
+
+    @property
+    def tiles_are_exact(self) -> bool:
+        """Whether tiles that overlap by the margin give exactly the scores of the whole image."""
+        return not any(isinstance(module, nn.GroupNorm) for module in self.modules())
+
+    @abc.abstractmethod
+    def score_map(self, images: Tensor) -> Tensor:
+        """The raw score of each pixel, (batch, height, width)."""
+
+    @abc.abstractmethod
+    def heatmaps(self, images: Tensor, score_map: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """The heat maps of whole images, (batch, scales, height, width).
+
+        Args:
+            images: after ``prepare``.
+            score_map: computes the scores in place of ``self.score_map``, for instance in tiles.
+        """
+
+    @abc.abstractmethod
+    def detect_from_heatmaps(self, images: Tensor, heatmaps: Tensor, k: int | None = None) -> list[Detections]:
+        """As ``detect``, with heat maps that were computed before."""
+
+    @torch.no_grad()
+    def detect(self, images: Tensor, k: int | Tensor | None = None, max_pixels: int | None = None) -> list[Detections]:
+        """As ``Finder.detect``; the score map of images above ``max_pixels`` is computed in tiles.
+
+        Raises:
+            ValueError: if ``k`` is a tensor: all images get the same number of detections.
+        """
+        if isinstance(k, Tensor):
+            raise ValueError("this model finds the same number of objects in each image of a batch: give k as an int")
+        if max_pixels is None or images.shape[-2] * images.shape[-1] <= max_pixels:
+            heatmaps = self.heatmaps(images)
+        else:
+            heatmaps = self.heatmaps(
+                images, lambda seen: tiled_score_map(self.score_map, seen, self.margin, max_pixels)
+            )
+        return self.detect_from_heatmaps(images, heatmaps, k)
