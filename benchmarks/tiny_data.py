@@ -32,7 +32,7 @@ def digit_images() -> dict[str, Tensor]:
     from sklearn.datasets import load_digits
 
     random = np.random.default_rng(1)
-    digits = torch.from_numpy(load_digits().images).float()[:, None] / 16
+    digits = torch.from_numpy(load_digits(return_X_y=True)[0]).float().reshape(-1, 1, 8, 8) / 16
     digits = F.interpolate(digits, (20, 20), mode="bilinear", align_corners=False)
     scenes = {}
     for height, width in ((48, 48), (80, 80), (57, 96), (96, 176)):

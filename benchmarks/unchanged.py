@@ -196,7 +196,7 @@ def changed(value: Any, path: str, new: object) -> Any:
 def settings(experiment: Any) -> dict[str, Tensor | str]:
     """All fields of an experiment. A decay over the whole run is the same whether its length is given or is None."""
     found = dict(fields(experiment))
-    if found.get("step.decay_steps") in ("None", "0", found["train.steps"]):
+    if found.get("step.decay_steps") in ("None", found["train.steps"]):
         found["step.decay_steps"] = "whole run"
     if found.get("step.decay") == "1.0":
         found["step.decay_steps"] = "no decay"
@@ -248,8 +248,9 @@ def compare(part: str, before: Mapping[str, Tensor | str], after: Mapping[str, T
     found = {name: difference(before[name], after[name]) for name in before if name in after}
     if others := {name: value for name, value in found.items() if value > 0}:
         worst = max(others, key=others.__getitem__)
-        change = f"{described(before[worst])} -> {described(after[worst])}"
-        words.append(f"{len(others)} of {len(found)} differ, by {others[worst]:.3g} at most: {worst}, {change}")
+        most = f" by at most {others[worst]:.3g}" if math.isfinite(others[worst]) else ""
+        change = " -> ".join(dict.fromkeys((described(before[worst]), described(after[worst]))))
+        words.append(f"{len(others)} of {len(found)} differ{most}: {worst}, {change}")
     return "; ".join(words) or None
 
 
@@ -334,7 +335,7 @@ def run_sides(sources: Mapping[str, Path], folder: Path, only: str = "", mnist: 
 
 def main(arguments: list[str] | None = None) -> int:
     """Compares both sides, prints the result and returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="Compares two versions of the package bit by bit.")
     parser.add_argument("--before", metavar="COMMIT", help="the version to compare with")
     parser.add_argument("--data-root", metavar="DIR", help="folder of MNIST (default: scikit-learn's digits instead)")
     parser.add_argument(
@@ -345,7 +346,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     mnist = None if given.data_root is None else str(Path(given.data_root).resolve())
     if given.side is not None:
-        run_side(*given.side, given.only, mnist)
+        source, out, data = given.side
+        run_side(source, out, data, given.only, mnist)
         return 0
     if given.before is None:
         parser.error("--before COMMIT is needed")

@@ -25,11 +25,11 @@ def test_equal_values_are_equal() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("a", torch.tensor([1.0, 2.0000002, math.nan]), "1 of 3 differ, by 2.38e-07 at most: a, float32"),
-        ("a", torch.tensor([1.0, math.nan, math.nan]), "by inf at most: a"),
+        ("a", torch.tensor([1.0, 2.0000002, math.nan]), r"^1 of 3 differ by at most 2.38e-07: a, float32 \(3,\)$"),
+        ("a", torch.tensor([1.0, math.nan, math.nan]), r"^1 of 3 differ: a, float32 \(3,\)$"),
         ("a", torch.tensor([1.0, 2.0]), r"a, float32 \(3,\) -> float32 \(2,\)"),
         ("b", torch.zeros(2, dtype=torch.int32), r"b, int64 \(2,\) -> int32 \(2,\)"),
-        ("c", "True", "c, False -> True"),
+        ("c", "True", "^1 of 3 differ: c, False -> True$"),
         ("c", None, "1 names are missing, such as c"),
         ("d", torch.zeros(1), "1 names are new, such as d"),
     ],
