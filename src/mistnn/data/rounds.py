@@ -9,11 +9,11 @@ import numpy as np
 
 
 class Drawn(NamedTuple):
-    """An image of an endless training set.
+    """A sample of an endless training set.
 
     Attributes:
-        image: which of the images.
-        coins: two fair coins that belong to it in this round, for whoever needs any.
+        image: index of the image.
+        coins: two fair coins for this image in this round, for example to flip it.
     """
 
     image: int
@@ -21,14 +21,14 @@ class Drawn(NamedTuple):
 
 
 class Rounds:
-    """Index i of an endless training set is image i of an endless sequence of shuffled rounds.
+    """Index i of an endless training set is element i of an endless sequence of shuffled rounds.
 
-    So the random numbers of a round and the index alone say what a sample is. The last round is kept, for indices
-    mostly come in their order.
+    The random numbers of a round and the index alone determine a sample. The last round is cached, since indices mostly
+    come in order.
 
     Args:
-        images: how many there are.
-        random: makes the generator of a round, by its number.
+        images: number of images.
+        random: makes the generator of a round from the round's number.
     """
 
     def __init__(self, images: int, random: Callable[[int], np.random.Generator]) -> None:
@@ -37,7 +37,7 @@ class Rounds:
         self._turn, self._order, self._coins = -1, np.zeros(0, dtype=np.int64), np.zeros((0, 2), dtype=bool)
 
     def __getitem__(self, index: int) -> Drawn:
-        """What is at an index, from 0 on."""
+        """The sample of an index, from 0."""
         turn, place = divmod(index, self._images)
         if turn != self._turn:
             random = self._random(turn)
@@ -48,10 +48,11 @@ class Rounds:
         return Drawn(int(self._order[place]), (first, second))
 
 
+def generator(seed: int, *key: int) -> np.random.Generator:
+    """The generator of ``SeedSequence(seed, spawn_key=key)``."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
+
+
 def seeded(seed: int) -> Callable[[int], np.random.Generator]:
-    """Generators for the rounds of a training set with a seed."""
-
-    def random(turn: int) -> np.random.Generator:
-        return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(0, turn))))
-
-    return random
+    """Generators for the rounds of a training set."""
+    return lambda turn: generator(seed, 0, turn)

@@ -1,0 +1,208 @@
+"""What all data sets share: the properties of a configuration, and access to the samples of a split by index."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar, get_args
+
+import numpy as np
+from jaxtyping import Float, Int64
+from torch.utils.data import Dataset
+
+from mistnn.data.rounds import Drawn, Rounds, generator, seeded
+from mistnn.errors import MistError
+from mistnn.interfaces import DataConfig, Split
+from mistnn.records import Sample
+
+DIGIT_NAMES = tuple(map(str, range(10)))
+"""The classes of every data set of digits."""
+
+
+class Truth(NamedTuple):
+    """The objects of an image: corners x1, y1, x2, y2 of each, and its class."""
+
+    corners: Float[np.ndarray, "n 4"]
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ImagesConfig(DataConfig):
+    """Base of the data configurations: what a system may ask of its images before any file is read."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes; empty where there are none, or where only the files name them."""
+        return ()
+
+    def read_class_names(self) -> tuple[str, ...]:
+        """The classes, read from the files where only these name them; empty if no folder is given.
+
+        Raises:
+            MistError: if the files can't be read.
+        """
+        return self.class_names
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether an image holds objects to find; ``False`` for the images of a classifier."""
+        return True
+
+    @property
+    def max_objects(self) -> int | None:
+        """The largest number of objects in an image; ``None`` where that is not known before the files are read."""
+        return max(self.object_counts, default=None)
+
+    @property
+    def training_size(self) -> tuple[int, int] | None:
+        """Height and width of training images, where these are crops; ``size`` otherwise."""
+        return self.size
+
+    @property
+    def background(self) -> float | None:
+        """The value of a pixel that no object covers; ``None`` where it varies."""
+        return None
+
+    def smallest_image(self) -> tuple[int, str] | None:
+        """Pixels and file name of the smallest image that a model sees, with an empty name if all have one size.
+
+        Returns:
+            ``None`` where that is not known.
+
+        Raises:
+            MistError: if the files can't be read.
+        """
+        return None if self.size is None else (self.size[0] * self.size[1], "")
+
+    def truths(self, split: Split, length: int) -> Sequence[Truth] | None:
+        """The objects of the first images of a split, where they are known without decoding any image.
+
+        Raises:
+            MistError: if the files can't be read.
+        """
+        return None
+
+
+AnyConfig = TypeVar("AnyConfig", bound=ImagesConfig)
+
+
+class SplitImages(Dataset[Sample], Generic[AnyConfig]):
+    """One split of a data set, a map-style torch data set.
+
+    Args:
+        config: the data set.
+        split: "train", "validation" or "test".
+        length: number of samples; ``None`` for no end.
+
+    Attributes:
+        class_names: the order of ``Sample.counts``; empty where there are no classes.
+
+    Raises:
+        MistError: if the split is unknown.
+    """
+
+    def __init__(self, config: AnyConfig, split: Split, length: int | None) -> None:
+        """Checks the split."""
+        check_split(split)
+        self.config = config
+        self.split: Split = split
+        self.length = length
+        self.class_names: tuple[str, ...] = config.class_names
+
+    def __len__(self) -> int:
+        """The number of samples, ``sys.maxsize`` where there is no end."""
+        return sys.maxsize if self.length is None else self.length
+
+    def check_indices(self, indices: Sequence[int]) -> Int64[np.ndarray, " n"]:
+        """The indices as an array.
+
+        Raises:
+            IndexError: if an index is negative or beyond the length.
+        """
+        wanted = np.asarray(indices, dtype=np.int64)
+        wrong = wanted[(wanted < 0) | (wanted >= len(self))]
+        if len(wrong):
+            raise IndexError(f"image {wrong[0]} is outside a data set of {len(self)} images")
+        return wanted
+
+    def check_index(self, index: int) -> int:
+        """The index.
+
+        Raises:
+            IndexError: if it is negative or beyond the length.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"image {index} is outside a data set of {len(self)} images")
+        return index
+
+
+class GeneratedImages(SplitImages[AnyConfig]):
+    """Images that are generated: sample ``index`` depends on (configuration, split, index) alone.
+
+    Without a length there is no end, and ``len()`` is ``sys.maxsize``. Take these samples in order, as a data loader
+    does by default: each sample is new anyway, and so many indices can't be shuffled.
+
+    Raises:
+        MistError: if the split is unknown, or the length is below 1.
+    """
+
+    def __init__(self, config: AnyConfig, split: Split, length: int | None) -> None:
+        """Checks split and length."""
+        super().__init__(config, split, length)
+        if length is not None and length < 1:
+            raise MistError(f"a data set of length {length} holds no image: use 1 or more")
+        self._stream = get_args(Split).index(split)
+
+    def _generator(self, *key: int) -> np.random.Generator:
+        """The random numbers of an index: ``SeedSequence(seed, spawn_key=(split, *key))``, splits numbered from 0."""
+        return generator(self.config.seed, self._stream, *key)
+
+
+class StoredImages(SplitImages[AnyConfig]):
+    """Images that are read from files.
+
+    Without a length, training is an endless sequence of shuffled rounds, each with all images once; the configuration
+    and the index alone determine a sample. The other splits then hold all of their images.
+    """
+
+    def _set_number(self, images: int) -> None:
+        """Limits the length to the number of images of the split."""
+        self._rounds = Rounds(images, seeded(self.config.seed))
+        if self.length is not None or self.split != "train":
+            self.length = images if self.length is None else min(self.length, images)
+
+    def _draw(self, index: int) -> Drawn:
+        """The image of an index, with random coins in endless training.
+
+        Raises:
+            IndexError: if the index is negative or beyond the length.
+        """
+        self.check_index(index)
+        return self._rounds[index] if self.length is None else Drawn(index, (False, False))
+
+
+def check_split(split: str) -> None:
+    """Checks the name of a split.
+
+    Raises:
+        MistError: if the split is not train, validation or test.
+    """
+    if split not in get_args(Split):
+        raise MistError(f"unknown split {split!r}: use train, validation or test")
+
+
+def data_folder(root: str | None, missing: str) -> Path:
+    """The folder of a data set.
+
+    Args:
+        root: the folder as the user gave it; "~" is the home folder.
+        missing: the error message if it is ``None``.
+
+    Raises:
+        MistError: if no folder is given.
+    """
+    if root is None:
+        raise MistError(missing)
+    return Path(root).expanduser()
