@@ -187,7 +187,7 @@ def test_ground_that_can_not_be(tmp_path: Path) -> None:
         Scatter(replace(FIVE, picture=str(tmp_path / "small.png")), "test", 3)
     with pytest.raises(MistError, match="can't be read as a picture"):
         Scatter(replace(FIVE, picture=str(tmp_path / "text.png")), "test", 3)
-    with pytest.raises(MistError, match="two grounds"):
+    with pytest.raises(MistError, match="both set the background"):
         replace(FIVE, picture="a.png", ground=0.5)
 
 

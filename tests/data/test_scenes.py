@@ -163,7 +163,7 @@ def test_resizer_reference(size: int, side: int) -> None:
 def test_distance_and_borders(
     canvas: int, low: int, more: int, count: int, distance: float, layout: Layout, seed: int
 ) -> None:
-    config = ScenesConfig(layout, "embedded", canvas, (count,), (low, low + more), distance, 10, seed)
+    config = ScenesConfig(layout, "embedded", canvas, (count,), (low, low + more), distance, 10, seed=seed)
     try:
         scenes = Scenes(config, "train", None, digits=full_ink())
     except MistError as error:
@@ -272,7 +272,7 @@ def test_loader(workers: int) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("layout", "spiral", ("data.layout='spiral'", "easy, hard or uneven")),
+        ("layout", "spiral", ("data.layout='spiral'", "easy or hard or uneven")),
         ("source", "svhn", ("data.source='svhn'", "mnist or embedded")),
         ("canvas", 0, ("data.canvas=0",)),
         ("canvas", 19, ("data.canvas=19", "data.object_size=(20, 20)")),
