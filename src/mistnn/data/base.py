@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,14 +29,56 @@ class Truth(NamedTuple):
     labels: tuple[int, ...]
 
 
+class Known(NamedTuple):
+    """What is known of the images of a data set before any file is read.
+
+    Attributes:
+        size: height and width; ``None`` where they differ.
+        channels: 1 for grey, 3 for colour.
+        counts: possible numbers of objects in an image; empty where unknown.
+        class_names: empty where there are no classes, or where only the files name them.
+        has_objects: whether images hold objects to find; ``False`` for the images of a classifier.
+        training_size: height and width of training images if these are crops.
+        background: value of a pixel that no object covers; ``None`` where it varies.
+    """
+
+    size: tuple[int, int] | None = None
+    channels: int = 1
+    counts: tuple[int, ...] = ()
+    class_names: tuple[str, ...] = ()
+    has_objects: bool = True
+    training_size: tuple[int, int] | None = None
+    background: float | None = None
+
+
 @dataclass(frozen=True)
 class ImagesConfig(DataConfig):
-    """Base of the data configurations: what a system may ask of its images before any file is read."""
+    """Base of the data configurations: what a system may ask of its images."""
+
+    @property
+    def known(self) -> Known:
+        """What is known without reading any file."""
+        return Known()
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of the images; ``None`` where they differ."""
+        return self.known.size
+
+    @property
+    def channels_of_images(self) -> int:
+        """Channels of the images: 1 for grey, 3 for colour."""
+        return self.known.channels
+
+    @property
+    def object_counts(self) -> tuple[int, ...]:
+        """The possible numbers of objects in an image; empty where unknown."""
+        return self.known.counts
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The classes; empty where there are none, or where only the files name them."""
-        return ()
+        return self.known.class_names
 
     def read_class_names(self) -> tuple[str, ...]:
         """The classes, read from the files where only these name them; empty if no folder is given.
@@ -45,31 +88,8 @@ class ImagesConfig(DataConfig):
         """
         return self.class_names
 
-    @property
-    def has_objects(self) -> bool:
-        """Whether an image holds objects to find; ``False`` for the images of a classifier."""
-        return True
-
-    @property
-    def max_objects(self) -> int | None:
-        """The largest number of objects in an image; ``None`` where that is not known before the files are read."""
-        return max(self.object_counts, default=None)
-
-    @property
-    def training_size(self) -> tuple[int, int] | None:
-        """Height and width of training images, where these are crops; ``size`` otherwise."""
-        return self.size
-
-    @property
-    def background(self) -> float | None:
-        """The value of a pixel that no object covers; ``None`` where it varies."""
-        return None
-
     def smallest_image(self) -> tuple[int, str] | None:
-        """Pixels and file name of the smallest image that a model sees, with an empty name if all have one size.
-
-        Returns:
-            ``None`` where that is not known.
+        """Pixels and file name of the smallest image; the name is empty if all have one size; ``None`` if unknown.
 
         Raises:
             MistError: if the files can't be read.
@@ -88,7 +108,7 @@ class ImagesConfig(DataConfig):
 AnyConfig = TypeVar("AnyConfig", bound=ImagesConfig)
 
 
-class SplitImages(Dataset[Sample], Generic[AnyConfig]):
+class SplitImages(Dataset[Sample], abc.ABC, Generic[AnyConfig]):
     """One split of a data set, a map-style torch data set.
 
     Args:
@@ -114,6 +134,15 @@ class SplitImages(Dataset[Sample], Generic[AnyConfig]):
     def __len__(self) -> int:
         """The number of samples, ``sys.maxsize`` where there is no end."""
         return sys.maxsize if self.length is None else self.length
+
+    @abc.abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """One sample, always the same for an index.
+
+        Raises:
+            IndexError: if the index is negative or beyond the length.
+            MistError: if a file can't be read, or does not match its annotation.
+        """
 
     def check_indices(self, indices: Sequence[int]) -> Int64[np.ndarray, " n"]:
         """The indices as an array.

@@ -32,7 +32,7 @@ import torch
 from jaxtyping import Float, Float64
 
 from mistnn.config import above, at_least
-from mistnn.data.base import GeneratedImages, ImagesConfig
+from mistnn.data.base import GeneratedImages, ImagesConfig, Known
 from mistnn.errors import MistError
 from mistnn.interfaces import Split
 from mistnn.records import Sample
@@ -122,6 +122,15 @@ class GaborConfig(ImagesConfig):
         if self.ground == "black" and self.weights == "signs":
             raise MistError("data.weights='signs' would go below black: use data.ground=grey, or data.weights=positive")
 
+    @property
+    def known(self) -> Known:
+        """What is known without reading any file."""
+        return Known(
+            size=(self.canvas, self.canvas),
+            counts=() if self.density else self.counts,  # a Poisson process has no largest number
+            background=GREY_LEVEL if self.ground == "grey" else 0.0,
+        )
+
     def open(self, split: Split, length: int | None = None) -> GaborNoise:
         """One split, see ``GaborNoise``."""
         return GaborNoise(self, split, length)
@@ -129,21 +138,6 @@ class GaborConfig(ImagesConfig):
     def at(self, root: str | None) -> GaborConfig:
         """The same configuration: the images need no files."""
         return self
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of an image."""
-        return self.canvas, self.canvas
-
-    @property
-    def object_counts(self) -> tuple[int, ...]:
-        """The possible numbers of impulses; empty for a Poisson process, which has no largest number."""
-        return () if self.density else self.counts
-
-    @property
-    def background(self) -> float:
-        """Value of a pixel outside all kernels."""
-        return GREY_LEVEL if self.ground == "grey" else 0.0
 
 
 class Impulses(NamedTuple):
@@ -283,11 +277,6 @@ class GaborNoise(GeneratedImages[GaborConfig]):
     Each sample has an image (1, canvas, canvas) in [0, 1] and the boxes (n, 4) around the exact impulses, of side
     ``box_size``. Counts and labels are ``None``: there are no classes.
 
-    Args:
-        config: the noise.
-        split: the splits share no random numbers.
-        length: number of images; ``None`` for no end.
-
     Raises:
         MistError: if the impulses can't keep their distance.
     """
@@ -301,11 +290,7 @@ class GaborNoise(GeneratedImages[GaborConfig]):
                 raise _crowded(config, count)
 
     def __getitem__(self, index: int) -> Sample:
-        """Generates one image.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-        """
+        """Generates one image."""
         config = self.config
         impulses = self.impulses(index)
         image = tone(self.noise(impulses), config.ground, config.gain)

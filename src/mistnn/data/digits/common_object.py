@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from mistnn.config import at_least, between
-from mistnn.data.base import GeneratedImages, ImagesConfig
+from mistnn.data.base import GeneratedImages, ImagesConfig, Known
 from mistnn.data.digits.cluttered import check_room, compose, draw_clutter, draw_places
 from mistnn.data.digits.source import DigitSource, SourceName, load_source
 from mistnn.data.random_numbers import CounterRandom
@@ -53,35 +53,20 @@ class CommonObjectConfig(ImagesConfig):
     source: SourceName = "mnist"
     root: str | None = None
 
+    @property
+    def known(self) -> Known:
+        """What is known without reading any file."""
+        return Known((self.canvas, self.canvas), counts=(1,), background=None if self.pieces else 0.0)
+
     def open(self, split: Split, length: int | None = None) -> CommonObjects:
         """The images, see ``CommonObjects``."""
         return CommonObjects(self, split, length)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of an image."""
-        return self.canvas, self.canvas
-
-    @property
-    def object_counts(self) -> tuple[int, ...]:
-        """One common object per image."""
-        return (1,)
-
-    @property
-    def background(self) -> float | None:
-        """Black, unless there is clutter."""
-        return None if self.pieces else 0.0
 
 
 class CommonObjects(GeneratedImages[CommonObjectConfig]):
     """Images with an object in common.
 
     Each sample has an image (1, canvas, canvas) in [0, 1], the box of the digit's frame and its class.
-
-    Args:
-        config: the images.
-        split: has no effect, see the module.
-        length: largest number of images; ``None`` for all.
 
     Raises:
         MistError: if MNIST is missing or broken, or the canvas is too small for a digit.
@@ -97,11 +82,7 @@ class CommonObjects(GeneratedImages[CommonObjectConfig]):
         self._whole = _make(config, source, others)
 
     def __getitem__(self, index: int) -> Sample:
-        """One image.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-        """
+        """One image."""
         made = self.batch([index])
         assert made.boxes is not None and made.labels is not None
         return Sample(made.images[0], boxes=made.boxes[0], labels=made.labels[0])

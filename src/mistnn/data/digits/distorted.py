@@ -45,7 +45,7 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from mistnn.config import at_least, one_of
-from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig
+from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig, Known
 from mistnn.data.digits.cluttered import DIGIT_SIDE, Clutter, check_room, compose, draw_clutter, draw_places
 from mistnn.data.digits.source import DigitSource, SourceName, load_source
 from mistnn.data.random_numbers import CounterRandom
@@ -101,34 +101,14 @@ class DistortedConfig(ImagesConfig):
     source: SourceName = "mnist"
     root: str | None = None
 
+    @property
+    def known(self) -> Known:
+        """What is known without reading any file."""
+        return Known((self.canvas, self.canvas), self.digits, (self.digits,), DIGIT_NAMES, has_objects=False)
+
     def open(self, split: Split, length: int | None = None) -> DistortedDigits:
         """One split, see ``DistortedDigits``."""
         return DistortedDigits(self, split, length)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of an image."""
-        return self.canvas, self.canvas
-
-    @property
-    def channels_of_images(self) -> int:
-        """One channel per digit."""
-        return self.digits
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The ten digits."""
-        return DIGIT_NAMES
-
-    @property
-    def has_objects(self) -> bool:
-        """The images are for a classifier."""
-        return False
-
-    @property
-    def object_counts(self) -> tuple[int, ...]:
-        """The number of digits of every image."""
-        return (self.digits,)
 
 
 class Drawn(NamedTuple):
@@ -165,11 +145,6 @@ class DistortedDigits(GeneratedImages[DistortedConfig]):
     Each sample has an image (digits, canvas, canvas) in [0, 1], the counts of the ten classes and, for T and TC, the
     box of the digit's frame with its class.
 
-    Args:
-        config: the distortion.
-        split: the split of the digits; splits share none.
-        length: number of images; ``None`` for no end.
-
     Raises:
         MistError: if MNIST is missing or broken, or the canvas is too small for a digit.
     """
@@ -192,11 +167,7 @@ class DistortedDigits(GeneratedImages[DistortedConfig]):
             self._plate = plate.influence.flatten(1).to(torch.float32)
 
     def __getitem__(self, index: int) -> Sample:
-        """Generates one image.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-        """
+        """Generates one image."""
         made = self.batch([index])
         assert made.counts is not None
         return Sample(

@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 
 from mistnn.config import at_least, below
-from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig
+from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig, Known
 from mistnn.data.digits.scenes import resizer
 from mistnn.data.digits.source import DigitSource, SourceName, load_source
 from mistnn.errors import MistError
@@ -83,35 +83,20 @@ class ScatterConfig(ImagesConfig):
         if self.picture is not None and self.ground:
             raise MistError("data.picture and data.ground both set the background: give one of them")
 
+    @property
+    def known(self) -> Known:
+        """What is known without reading any file."""
+        return Known(
+            size=(self.canvas, self.canvas),
+            counts=self.counts,
+            class_names=DIGIT_NAMES,
+            training_size=None if self.crop is None else (self.crop, self.crop),
+            background=self.ground if self.picture is None else None,
+        )
+
     def open(self, split: Split, length: int | None = None) -> Scatter:
         """One split, see ``Scatter``."""
         return Scatter(self, split, length)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of an image."""
-        return self.canvas, self.canvas
-
-    @property
-    def training_size(self) -> tuple[int, int]:
-        """Height and width of a training image, which may be a crop."""
-        side = self.canvas if self.crop is None else self.crop
-        return side, side
-
-    @property
-    def object_counts(self) -> tuple[int, ...]:
-        """The possible numbers of digits."""
-        return self.counts
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The ten digits."""
-        return DIGIT_NAMES
-
-    @property
-    def background(self) -> float | None:
-        """Brightness of the background; ``None`` if it is a picture."""
-        return self.ground if self.picture is None else None
 
 
 class Scattering(NamedTuple):
@@ -157,11 +142,7 @@ class Scatter(GeneratedImages[ScatterConfig]):
             self._place(self._choose(max(config.counts), random), random, _PROBE_RESTARTS)
 
     def __getitem__(self, index: int) -> Sample:
-        """Composes one image.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-        """
+        """Composes one image."""
         config, scattering = self.config, self.scattering(index)
         ink = np.zeros((config.canvas, config.canvas), dtype=np.uint8)
         boxes = self._boxes[scattering.rows]

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float32, Float64, Int64
 
 from mistnn.config import at_least, below, between
-from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig
+from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig, Known
 from mistnn.data.digits.source import DigitSource, SourceName, load_source
 from mistnn.errors import MistError
 from mistnn.interfaces import Split
@@ -105,29 +105,14 @@ class ScenesConfig(ImagesConfig):
         if self.layout == "easy" and self.classes < GRID * GRID:
             raise MistError(f"data.classes={self.classes}: the easy layout shows digits 0 to 8, use 9 or 10")
 
+    @property
+    def known(self) -> Known:
+        """What is known without reading any file."""
+        return Known((self.canvas, self.canvas), 1, self.counts, DIGIT_NAMES[: self.classes], background=0.0)
+
     def open(self, split: Split, length: int | None = None) -> Scenes:
         """One split, see ``Scenes``."""
         return Scenes(self, split, length)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of an image."""
-        return self.canvas, self.canvas
-
-    @property
-    def object_counts(self) -> tuple[int, ...]:
-        """The possible numbers of digits."""
-        return self.counts
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The digits 0 to ``classes - 1``."""
-        return DIGIT_NAMES[: self.classes]
-
-    @property
-    def background(self) -> float:
-        """Black."""
-        return 0.0
 
 
 class Recipe(NamedTuple):
@@ -186,11 +171,7 @@ class Scenes(GeneratedImages[ScenesConfig]):
             self._resizers[side - low, :side] = resizer(self._digits.images.shape[1], side)
 
     def __getitem__(self, index: int) -> Sample:
-        """Composes one scene.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-        """
+        """Composes one scene."""
         recipe = self.recipe(index)
         size = self.config.canvas
         canvas = np.zeros((size, size), dtype=np.uint8)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mistnn.config import one_of
-from mistnn.data.base import ImagesConfig, StoredImages
+from mistnn.data.base import ImagesConfig, Known, StoredImages
 from mistnn.data.folder.content import FolderImage, OwnFolder, read_folder
 from mistnn.data.folder.object_size import SizeSuggestion, suggest_object_size
 from mistnn.data.images import read_image, to_tensor
@@ -47,14 +47,14 @@ class FolderConfig(ImagesConfig):
     preparation: PreparationConfig = field(default_factory=PreparationConfig)
     flips: bool = True
 
+    @property
+    def known(self) -> Known:
+        """What is known without reading any file."""
+        return Known(channels=self.channels)
+
     def open(self, split: Split, length: int | None = None) -> FolderImages:
         """One split, see ``FolderImages``."""
         return FolderImages(self, split, length)
-
-    @property
-    def channels_of_images(self) -> int:
-        """Channels of the images."""
-        return self.channels
 
     def read_class_names(self) -> tuple[str, ...]:
         """The classes that the folder names; empty if no folder is given."""
@@ -111,11 +111,7 @@ class FolderImages(StoredImages[FolderConfig]):
         self.keeps = self.room <= KEPT_BYTES
 
     def __getitem__(self, index: int) -> Sample:
-        """One image with its counts.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-        """
+        """One image with its counts."""
         image, coins = self._draw(index)
         across, down = (coin and self.config.flips for coin in coins)
         sample = self._sample(image, across, down)

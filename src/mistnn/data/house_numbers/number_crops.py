@@ -23,8 +23,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from mistnn.config import at_least, between
-from mistnn.data.base import StoredImages, data_folder
-from mistnn.data.house_numbers.number_list import LIST, HouseNumberConfig, NumberImage, number_sample, read_number_list
+from mistnn.data.base import DIGIT_NAMES, ImagesConfig, Known, StoredImages, data_folder
+from mistnn.data.house_numbers.number_list import LIST, NumberImage, number_sample, read_number_list
 from mistnn.data.house_numbers.svhn_convert import NO_FOLDER, prepare_part
 from mistnn.data.images import read_image, read_window
 from mistnn.errors import MistError
@@ -36,7 +36,7 @@ MOST_DIGITS = 5
 
 
 @dataclass(frozen=True)
-class NumberCropsConfig(HouseNumberConfig):
+class NumberCropsConfig(ImagesConfig):
     """Crops of SVHN.
 
     Attributes:
@@ -55,33 +55,18 @@ class NumberCropsConfig(HouseNumberConfig):
     validation: Annotated[int, at_least(0)] = 5000
     extra: bool = True
 
+    @property
+    def known(self) -> Known:
+        """What is known without reading any file."""
+        return Known((self.side, self.side), 3, tuple(range(1, MOST_DIGITS + 1)), DIGIT_NAMES, has_objects=False)
+
     def open(self, split: Split, length: int | None = None) -> NumberCrops:
         """One split, see ``NumberCrops``."""
         return NumberCrops(self, split, length)
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of a crop."""
-        return self.side, self.side
-
-    @property
-    def has_objects(self) -> bool:
-        """The images are for a classifier."""
-        return False
-
-    @property
-    def object_counts(self) -> tuple[int, ...]:
-        """The possible numbers of digits."""
-        return tuple(range(1, MOST_DIGITS + 1))
-
 
 class NumberCrops(StoredImages[NumberCropsConfig]):
     """One split of the crops; labels are the digits in reading order, boxes those of the digits in the crop.
-
-    Args:
-        config: the crops.
-        split: "train", "validation" or "test".
-        length: number of samples, at most the number of images; ``None`` for endless training.
 
     Raises:
         MistError: if the folder can't be used, or no image is left.
@@ -94,12 +79,7 @@ class NumberCrops(StoredImages[NumberCropsConfig]):
         self._set_number(len(self.numbers))
 
     def __getitem__(self, index: int) -> Sample:
-        """One crop.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-            MistError: if the photograph can't be read, or has another size than in the list.
-        """
+        """One crop."""
         number, side = self.numbers[self._draw(index).image], self.config.side
         window = window_around(number.boxes, self.config.window)
         pixels = read_window(_read(number), window, side)

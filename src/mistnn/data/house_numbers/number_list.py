@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard, get_args
 
@@ -19,7 +18,7 @@ import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from mistnn.data.base import DIGIT_NAMES, ImagesConfig
+from mistnn.data.base import DIGIT_NAMES
 from mistnn.data.corners import centred
 from mistnn.data.images import read_image
 from mistnn.data.text_files import BoxesEntry, read_boxes
@@ -33,21 +32,6 @@ MOST_PIXELS = 100_000
 """Largest side of an image, more than any photograph has."""
 SHARES: tuple[tuple[Split, float], ...] = (("train", 0.8), ("validation", 0.9), ("test", 1.0))
 """Upper ends of the splits by the hash of a file's name: 80 %, 10 % and 10 % (our choice)."""
-
-
-@dataclass(frozen=True)
-class HouseNumberConfig(ImagesConfig):
-    """Base of the configurations of house numbers."""
-
-    @property
-    def channels_of_images(self) -> int:
-        """Colour images."""
-        return 3
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The ten digits."""
-        return DIGIT_NAMES
 
 
 class NumberImage(NamedTuple):

@@ -26,10 +26,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from mistnn.config import above, at_least
-from mistnn.data.base import GeneratedImages, Truth, data_folder
+from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig, Known, Truth, data_folder
 from mistnn.data.house_numbers.number_list import (
     LIST,
-    HouseNumberConfig,
     NumberImage,
     check_images,
     number_sample,
@@ -60,7 +59,7 @@ NOISE = 0.1
 
 
 @dataclass(frozen=True)
-class NumbersConfig(HouseNumberConfig):
+class NumbersConfig(ImagesConfig):
     """House numbers at random places.
 
     Attributes:
@@ -90,6 +89,11 @@ class NumbersConfig(HouseNumberConfig):
         if len(self.zoom) != 2 or not 0 < self.zoom[0] <= self.zoom[1] <= 1:
             raise MistError(f"data.zoom={self.zoom} must be two shares of the height, the smaller first, at most 1")
 
+    @property
+    def known(self) -> Known:
+        """What is known without reading any file."""
+        return Known((self.canvas_height, self.canvas_width), 3, (self.digits,), DIGIT_NAMES)
+
     def open(self, split: Split, length: int | None = None) -> PlacedNumbers:
         """One split, see ``PlacedNumbers``."""
         return PlacedNumbers(self, split, length)
@@ -103,16 +107,6 @@ class NumbersConfig(HouseNumberConfig):
     def width(self) -> int:
         """Columns of an image."""
         return self.canvas_width
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of an image."""
-        return self.canvas_height, self.canvas_width
-
-    @property
-    def object_counts(self) -> tuple[int, ...]:
-        """The number of digits of every image."""
-        return (self.digits,)
 
     def truths(self, split: Split, length: int) -> Sequence[Truth]:
         """The digits of the first images of a split."""
@@ -136,11 +130,6 @@ class Placement(NamedTuple):
 class PlacedNumbers(GeneratedImages[NumbersConfig]):
     """One split of placed numbers; the splits share no number.
 
-    Args:
-        config: the numbers.
-        split: "train", "validation" or "test"; a hash of the file's name selects the split of a number.
-        length: any number of samples; ``None`` for no end.
-
     Raises:
         MistError: if the folder can't be used, or no number is left.
     """
@@ -162,11 +151,7 @@ class PlacedNumbers(GeneratedImages[NumbersConfig]):
         self._rounds = Rounds(len(self.numbers), lambda turn: self._generator(0, turn))
 
     def __getitem__(self, index: int) -> Sample:
-        """One number on its background, with its counts, boxes and labels.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-        """
+        """One number on its background, with its counts, boxes and labels."""
         self.check_index(index)
         number, placed, random = self._placed(index)
         view = read_rgb(number, placed.width, placed.height).astype(np.float32) / 255

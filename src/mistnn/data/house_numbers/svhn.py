@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from mistnn.config import at_least
-from mistnn.data.base import StoredImages, Truth, data_folder
+from mistnn.data.base import DIGIT_NAMES, ImagesConfig, Known, StoredImages, Truth, data_folder
 from mistnn.data.house_numbers.number_list import (
-    HouseNumberConfig,
     NumberImage,
     number_sample,
     read_number_list,
@@ -30,7 +29,7 @@ from mistnn.records import Sample
 
 
 @dataclass(frozen=True)
-class SvhnConfig(HouseNumberConfig):
+class SvhnConfig(ImagesConfig):
     """Images of SVHN.
 
     Attributes:
@@ -53,19 +52,14 @@ class SvhnConfig(HouseNumberConfig):
     least_height_of: Literal["resized", "original"] = "resized"
     extra: bool = False
 
+    @property
+    def known(self) -> Known:
+        """What is known without reading any file."""
+        return Known((self.height, self.width), 3, (self.digits,), DIGIT_NAMES)
+
     def open(self, split: Split, length: int | None = None) -> SvhnImages:
         """One split, see ``SvhnImages``."""
         return SvhnImages(self, split, length)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of an image."""
-        return self.height, self.width
-
-    @property
-    def object_counts(self) -> tuple[int, ...]:
-        """The number of digits of every image."""
-        return (self.digits,)
 
     def truths(self, split: Split, length: int) -> Sequence[Truth]:
         """The digits of the first images of a split."""
@@ -80,11 +74,6 @@ class SvhnConfig(HouseNumberConfig):
 class SvhnImages(StoredImages[SvhnConfig]):
     """One split of SVHN. A tenth of ``train/``, chosen by a hash of the file names, is for validation.
 
-    Args:
-        config: the images.
-        split: "train", "validation" or "test".
-        length: number of samples, at most the number of images; ``None`` for endless training.
-
     Raises:
         MistError: if the folder can't be used, or no image is left.
     """
@@ -96,11 +85,7 @@ class SvhnImages(StoredImages[SvhnConfig]):
         self._set_number(len(self.numbers))
 
     def __getitem__(self, index: int) -> Sample:
-        """One image with its counts, boxes and labels.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-        """
+        """One image with its counts, boxes and labels."""
         number = self.numbers[self._draw(index).image]
         return number_sample(read_rgb(number, self.config.width, self.config.height), *self.truth(index))
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mistnn.data.base import ImagesConfig, StoredImages
+from mistnn.data.base import ImagesConfig, Known, StoredImages
 from mistnn.data.corners import centred
 from mistnn.data.images import read_image, to_tensor
 from mistnn.data.photographs.build import BOXES, DATASET, FORMAT, SPLIT, SPLITS
@@ -47,14 +47,14 @@ class NaturalConfig(ImagesConfig):
         if not 0 <= self.mask[0] <= self.mask[1] <= 1:
             raise MistError(f"data.mask={self.mask} must be two increasing shares of the image, or 0 0 for none")
 
+    @property
+    def known(self) -> Known:
+        """What is known without reading any file."""
+        return Known(channels=3)
+
     def open(self, split: Split, length: int | None = None) -> NaturalImages:
         """One split, see ``NaturalImages``."""
         return NaturalImages(self, split, length)
-
-    @property
-    def channels_of_images(self) -> int:
-        """Colour images."""
-        return 3
 
     def read_class_names(self) -> tuple[str, ...]:
         """The classes of the folder; empty if none is given."""
@@ -187,12 +187,7 @@ class NaturalImages(StoredImages[NaturalConfig]):
         self.width = max(image.width for image in self.images)
 
     def __getitem__(self, index: int) -> Sample:
-        """One image with its counts, boxes and labels.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-            MistError: if the image can't be read.
-        """
+        """One image with its counts, boxes and labels."""
         sample = self._sample(self.images[self._draw(index).image])
         if self.length is not None:
             return sample

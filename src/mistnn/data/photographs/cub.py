@@ -36,7 +36,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mistnn.config import at_least, below
-from mistnn.data.base import ImagesConfig, StoredImages, data_folder
+from mistnn.data.base import ImagesConfig, Known, StoredImages, data_folder
 from mistnn.data.images import read_image, read_window
 from mistnn.errors import MistError
 from mistnn.interfaces import Split
@@ -69,29 +69,14 @@ class CubConfig(ImagesConfig):
     validation: Annotated[float, at_least(0), below(1)] = 0.0
     mirror: bool = True
 
+    @property
+    def known(self) -> Known:
+        """What is known without reading any file."""
+        return Known((self.side, self.side), 3, (1,), has_objects=False)
+
     def open(self, split: Split, length: int | None = None) -> CubImages:
         """One split, see ``CubImages``."""
         return CubImages(self, split, length)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of a crop."""
-        return self.side, self.side
-
-    @property
-    def channels_of_images(self) -> int:
-        """Colour images."""
-        return 3
-
-    @property
-    def has_objects(self) -> bool:
-        """The images are for a classifier."""
-        return False
-
-    @property
-    def object_counts(self) -> tuple[int, ...]:
-        """One bird per image."""
-        return (1,)
 
     def read_class_names(self) -> tuple[str, ...]:
         """The species; empty if no folder is given."""
@@ -166,11 +151,6 @@ def read_cub(root: str | None) -> CubFolder:
 class CubImages(StoredImages[CubConfig]):
     """One split: crops whose only count is that of their class.
 
-    Args:
-        config: the birds.
-        split: "train", "validation" or "test".
-        length: number of samples, at most the number of images; ``None`` for endless training.
-
     Raises:
         MistError: see ``read_cub``; or if no image is left.
     """
@@ -184,12 +164,7 @@ class CubImages(StoredImages[CubConfig]):
         self._set_number(len(self.birds))
 
     def __getitem__(self, index: int) -> Sample:
-        """One crop: in endless training at a random place and mirrored at random, else the central one.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-            MistError: if the image can't be read.
-        """
+        """One crop: in endless training at a random place and mirrored at random, else the central one."""
         bird = self.birds[self._draw(index).image]
         if self.length is not None:
             return self._sample(bird, self._crop(_pixels(bird), 0.5, 0.5))
