@@ -4,23 +4,18 @@
 (SVHN), ``photographs`` (PASCAL VOC, COCO, CUB-200-2011) and ``folder`` (image folders of users).
 """
 
-from mistnn.data.base import GeneratedImages, ImagesConfig, SplitImages, StoredImages
+from mistnn.data.base import ImagesConfig
 from mistnn.data.digits import (
     CommonObjectConfig,
     CommonObjects,
     DigitSource,
     DistortedConfig,
     DistortedDigits,
-    Layout,
-    Recipe,
     Scatter,
     ScatterConfig,
     Scenes,
     ScenesConfig,
-    download_mnist,
     load_embedded,
-    load_mnist,
-    load_source,
 )
 from mistnn.data.folder import (
     FolderConfig,
@@ -31,7 +26,7 @@ from mistnn.data.folder import (
     read_folder,
     suggest_object_size,
 )
-from mistnn.data.gabor import GaborConfig, GaborNoise, Impulses, analytic_power_spectrum, gabor_kernel, gabor_noise
+from mistnn.data.gabor import GaborConfig, GaborNoise
 from mistnn.data.house_numbers import (
     NumberCrops,
     NumberCropsConfig,
@@ -72,10 +67,7 @@ __all__ = [
     "FolderImages",
     "GaborConfig",
     "GaborNoise",
-    "GeneratedImages",
     "ImagesConfig",
-    "Impulses",
-    "Layout",
     "NaturalConfig",
     "NaturalImages",
     "NumberCrops",
@@ -83,24 +75,15 @@ __all__ = [
     "NumbersConfig",
     "OwnFolder",
     "PlacedNumbers",
-    "Recipe",
     "Scatter",
     "ScatterConfig",
     "Scenes",
     "ScenesConfig",
     "SizeSuggestion",
     "Split",
-    "SplitImages",
-    "StoredImages",
     "SvhnConfig",
     "SvhnImages",
-    "analytic_power_spectrum",
-    "download_mnist",
-    "gabor_kernel",
-    "gabor_noise",
     "load_embedded",
-    "load_mnist",
-    "load_source",
     "read_built",
     "read_folder",
     "suggest_object_size",

@@ -113,18 +113,16 @@ class SplitImages(Dataset[Sample], abc.ABC, Generic[AnyConfig]):
 
     Args:
         config: the data set.
-        split: "train", "validation" or "test".
         length: number of samples; ``None`` for no end.
 
     Attributes:
         class_names: the order of ``Sample.counts``; empty where there are no classes.
 
     Raises:
-        MistError: if the split is unknown.
+        MistError: if the split is unknown, the length is impossible, files are missing or broken, or no image is left.
     """
 
     def __init__(self, config: AnyConfig, split: Split, length: int | None) -> None:
-        """Checks the split."""
         check_split(split)
         self.config = config
         self.split: Split = split
@@ -172,13 +170,9 @@ class GeneratedImages(SplitImages[AnyConfig]):
 
     Without a length there is no end, and ``len()`` is ``sys.maxsize``. Take these samples in order, as a data loader
     does by default: each sample is new anyway, and so many indices can't be shuffled.
-
-    Raises:
-        MistError: if the split is unknown, or the length is below 1.
     """
 
     def __init__(self, config: AnyConfig, split: Split, length: int | None) -> None:
-        """Checks split and length."""
         super().__init__(config, split, length)
         if length is not None and length < 1:
             raise MistError(f"a data set of length {length} holds no image: use 1 or more")

@@ -198,8 +198,6 @@ def gabor_noise(
         impulses: positions and kernels.
         bandwidth: a, in 1 / pixel.
         box_size: side of the box, in pixels.
-        height: rows of the image.
-        width: columns of the image.
         ground: selects the kernel, see ``gabor_kernel``.
 
     Reference: Lagae et al. 2009, sparse Gabor convolution noise.
@@ -276,18 +274,14 @@ class GaborNoise(GeneratedImages[GaborConfig]):
 
     Each sample has an image (1, canvas, canvas) in [0, 1] and the boxes (n, 4) around the exact impulses, of side
     ``box_size``. Counts and labels are ``None``: there are no classes.
-
-    Raises:
-        MistError: if the impulses can't keep their distance.
     """
 
     def __init__(self, config: GaborConfig, split: Split, length: int | None) -> None:
-        """Checks that the impulses can be placed."""
         super().__init__(config, split, length)
         if config.min_distance:
-            count, random = max(config.counts), np.random.default_rng(config.seed)
-            if any(_place(config, count, random, _PROBE_RESTARTS) is None for _ in range(_PROBES)):
-                raise _crowded(config, count)
+            random = np.random.default_rng(config.seed)
+            for _ in range(_PROBES):
+                _place(config, max(config.counts), random, _PROBE_RESTARTS)
 
     def __getitem__(self, index: int) -> Sample:
         """Generates one image."""
@@ -312,8 +306,6 @@ class GaborNoise(GeneratedImages[GaborConfig]):
         else:
             count = config.counts[int(random.integers(len(config.counts)))]
         positions = _place(config, count, random, _RESTARTS)
-        if positions is None:
-            raise _crowded(config, count)
         if config.orientation_set:
             orientations = np.array(config.orientation_set, dtype=np.float64)
             orientations = orientations[random.integers(len(orientations), size=count)]
@@ -339,17 +331,19 @@ class GaborNoise(GeneratedImages[GaborConfig]):
         return float((np.abs(self.config.gain * self.noise(self.impulses(index))) > room).mean())
 
 
-def _place(
-    config: GaborConfig, count: int, random: np.random.Generator, restarts: int
-) -> Float64[np.ndarray, "n 2"] | None:
-    """Positions that keep their distance from each other and from the border; ``None`` if no attempt succeeds."""
+def _place(config: GaborConfig, count: int, random: np.random.Generator, restarts: int) -> Float64[np.ndarray, "n 2"]:
+    """Positions that keep their distance from each other and from the border."""
     if not config.min_distance:
         return random.uniform(config.margin, config.canvas - config.margin, size=(count, 2))
     for _ in range(restarts):
         positions = _attempt(config, count, random)
         if positions is not None:
             return positions
-    return None
+    raise MistError(
+        f"data.counts: {count} impulses, data.min_distance={config.min_distance:g} apart and data.margin="
+        f"{config.margin:g} from the border, do not fit into data.canvas={config.canvas}: "
+        "use fewer impulses, a smaller distance or margin, or a larger canvas"
+    )
 
 
 def _attempt(config: GaborConfig, count: int, random: np.random.Generator) -> Float64[np.ndarray, "n 2"] | None:
@@ -362,11 +356,3 @@ def _attempt(config: GaborConfig, count: int, random: np.random.Generator) -> Fl
         else:
             return None
     return positions
-
-
-def _crowded(config: GaborConfig, count: int) -> MistError:
-    return MistError(
-        f"data.counts: {count} impulses, data.min_distance={config.min_distance:g} apart and data.margin="
-        f"{config.margin:g} from the border, do not fit into data.canvas={config.canvas}: "
-        "use fewer impulses, a smaller distance or margin, or a larger canvas"
-    )

@@ -6,6 +6,7 @@ that upright image. Only the first frame of a file is read.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import struct
@@ -39,7 +40,7 @@ MAX_PIXELS = 150_000_000
 _EIGHT_BIT, _SIXTEEN_BIT = 255, 65535
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 # Pillow's decoders raise these on damaged files; OSError includes "unidentified" and "truncated".
-DECODING_ERRORS = (
+_DECODING_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, NotImplementedError,
     MemoryError, struct.error, zlib.error,
 )  # fmt: skip
@@ -53,7 +54,6 @@ class ImageFile(NamedTuple):
     """An image file and its name in the results.
 
     Attributes:
-        path: the file.
         name: path relative to the folder that the user named, with "/"; just the file name if the user named the file.
     """
 
@@ -69,7 +69,6 @@ def find_images(paths: Sequence[Path | str], exclude: Path | None = None) -> lis
     Linked folders are entered, each real folder once. A file found twice under one name counts once.
 
     Args:
-        paths: files or folders.
         exclude: a folder to skip: the results of the current run, if they lie among the images.
 
     Raises:
@@ -146,31 +145,39 @@ def open_image(path: Path) -> Image.Image:
     Raises:
         UnreadableImage: if it is not an image, truncated, too large, or has values of an unknown range.
     """
+    with open_header(path) as image:
+        if image.width * image.height > MAX_PIXELS:
+            size = f"{image.width} x {image.height} pixels"
+            raise UnreadableImage(f"it has {size}, more than the {MAX_PIXELS:,} that are read: cut it into parts")
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    return normalise_mode(upright)
+
+
+@contextlib.contextmanager
+def open_header(path: Path) -> Iterator[Image.Image]:
+    """Opens an image file without decoding its pixels; silences Pillow's warnings and converts its errors.
+
+    Raises:
+        UnreadableImage: if it is not an image, damaged, or too large.
+    """
     if not path.is_file():  # reading a pipe would wait forever
         raise UnreadableImage("not a regular file")
     try:
-        image = _decode(path)
+        with warnings.catch_warnings():
+            # Pillow warns above 89 million pixels, below our own limit, and of damaged metadata, which does not matter.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", UserWarning)
+            with Image.open(path) as image:
+                yield image
     except Image.DecompressionBombError as error:
         raise UnreadableImage(
             f"it has more than the {MAX_PIXELS:,} pixels that are read, perhaps a decompression bomb: cut it into parts"
         ) from error
-    except DECODING_ERRORS as error:
-        # Pillow's message contains the path, which the caller adds anyway.
-        text = "not an image in a known format" if isinstance(error, Image.UnidentifiedImageError) else str(error)
-        raise UnreadableImage(" ".join(text.split()) or type(error).__name__) from error
-    return normalise_mode(image)
-
-
-def _decode(path: Path) -> Image.Image:
-    with warnings.catch_warnings():
-        # Pillow warns above 89 million pixels; our own limit is checked before decoding.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        # Damaged metadata does not matter if the image decodes.
-        warnings.simplefilter("ignore", UserWarning)
-        with Image.open(path) as image:
-            _check_size(image.width, image.height)
-            image.load()
-            return ImageOps.exif_transpose(image)
+    except Image.UnidentifiedImageError as error:
+        raise UnreadableImage("not an image in a known format") from error
+    except _DECODING_ERRORS as error:
+        raise UnreadableImage(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 def normalise_mode(image: Image.Image) -> Image.Image:
@@ -230,7 +237,6 @@ def read_image(path: Path, fix: str) -> Image.Image:
     """An image of a data set, as ``open_image`` returns it.
 
     Args:
-        path: the file.
         fix: the last part of the error message.
 
     Raises:
@@ -248,7 +254,6 @@ def read_window(
     """Resizes a part of an image, antialiased, to a square; beyond the image its border pixels are repeated.
 
     Args:
-        image: its pixels.
         window: corners x1, y1, x2, y2 in pixels, the first pixel from 0 to 1; may exceed the image.
         side: of the result, in pixels.
     """
@@ -258,13 +263,6 @@ def read_window(
     wide = np.pad(image, ((top, bottom), (left, right), (0, 0)), mode="edge")
     x1, y1, x2, y2 = (window + np.array((left, top, left, top))).tolist()
     return np.asarray(Image.fromarray(wide).resize((side, side), Image.Resampling.BILINEAR, box=(x1, y1, x2, y2)))
-
-
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise UnreadableImage(
-            f"it has {width} x {height} pixels, more than the {MAX_PIXELS:,} that are read: cut it into parts"
-        )
 
 
 def _number(value: object) -> int | float:

@@ -27,7 +27,6 @@ class Rounds:
     come in order.
 
     Args:
-        images: number of images.
         random: makes the generator of a round from the round's number.
     """
 

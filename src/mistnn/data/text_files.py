@@ -68,8 +68,6 @@ def read_json(path: Path, place: str, fix: str = BROKEN) -> Any:
     """The content of a JSON file.
 
     Args:
-        path: the file.
-        place: its name in errors.
         fix: the last part of the error message.
 
     Raises:
@@ -190,10 +188,6 @@ class BoxesEntry(NamedTuple):
 
 def read_boxes(path: Path, place: str) -> Iterator[BoxesEntry]:
     """The entries of a ``boxes.json``; the caller checks sizes and labels.
-
-    Args:
-        path: the file.
-        place: its name in errors.
 
     Raises:
         MistError: if the JSON is broken, an entry has no file or no boxes, a box is not four numbers, or there is not

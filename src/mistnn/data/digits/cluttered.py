@@ -70,7 +70,6 @@ def draw_clutter(
     """Pieces of other digits at random places, all equally likely; uses five draws per piece.
 
     Args:
-        random: the random numbers.
         indices: of the images.
         own: the digit of each image, from which no piece is cut; ``None`` if the pieces come from another source.
         first: the first draw to use.

@@ -37,7 +37,6 @@ class CommonObjectConfig(ImagesConfig):
     Attributes:
         digit: the class of the common digit.
         pieces: pieces of clutter in an image: 0 for T, 16 for TC.
-        images: number of images.
         canvas: side of an image, in pixels.
         source: "mnist", or "embedded": scikit-learn's small digits, which need no download.
         root: the folder that holds MNIST; see ``mistnn.data.digits.source``.
@@ -67,13 +66,9 @@ class CommonObjects(GeneratedImages[CommonObjectConfig]):
     """Images with an object in common.
 
     Each sample has an image (1, canvas, canvas) in [0, 1], the box of the digit's frame and its class.
-
-    Raises:
-        MistError: if MNIST is missing or broken, or the canvas is too small for a digit.
     """
 
     def __init__(self, config: CommonObjectConfig, split: Split, length: int | None) -> None:
-        """Loads the digits and composes the images."""
         super().__init__(replace(config, root=None), split, length)
         self.length = config.images if length is None else min(length, config.images)
         source = load_source(config.source, "test", config.root)

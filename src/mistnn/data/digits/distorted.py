@@ -144,13 +144,9 @@ class DistortedDigits(GeneratedImages[DistortedConfig]):
 
     Each sample has an image (digits, canvas, canvas) in [0, 1], the counts of the ten classes and, for T and TC, the
     box of the digit's frame with its class.
-
-    Raises:
-        MistError: if MNIST is missing or broken, or the canvas is too small for a digit.
     """
 
     def __init__(self, config: DistortedConfig, split: Split, length: int | None) -> None:
-        """Loads the digits."""
         super().__init__(config, split, length)
         self._source: DigitSource = load_source(config.source, split, config.root)
         self._side = self._source.images.shape[-1]

@@ -120,18 +120,13 @@ class Scatter(GeneratedImages[ScatterConfig]):
 
     Args:
         config: the images.
-        split: the split of the digits; splits share no digit and no random numbers.
         length: number of images; ``None`` for no end.
         digits: other digits instead of ``config.source``.
-
-    Raises:
-        MistError: if the digits or the picture can't be loaded, or the digits don't fit on the canvas.
     """
 
     def __init__(
         self, config: ScatterConfig, split: Split, length: int | None, digits: DigitSource | None = None
     ) -> None:
-        """Loads and resizes the digits, and checks that they fit."""
         super().__init__(config, split, length)
         self._digits = load_source(config.source, split, config.root) if digits is None else digits
         self._frames = resized(self._digits.images, config.side)

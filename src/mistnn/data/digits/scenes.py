@@ -142,21 +142,18 @@ class Scenes(GeneratedImages[ScenesConfig]):
 
     Args:
         config: the scenes.
-        split: the split of the digits; splits share no digit and no random numbers.
         length: number of scenes; ``None`` for no end.
         digits: other digits instead of ``config.source``.
-
-    Raises:
-        MistError: if the digits can't be loaded, or the objects don't fit on the canvas.
     """
 
     def __init__(
         self, config: ScenesConfig, split: Split, length: int | None, digits: DigitSource | None = None
     ) -> None:
-        """Loads the digits and checks that the objects fit."""
         super().__init__(config, split, length)
         if config.layout != "easy":
-            _probe(config)
+            sides, random = [config.object_size[1]] * max(config.counts), np.random.default_rng(config.seed)
+            for _ in range(_PROBES):
+                _place(config, sides, random, _PROBE_RESTARTS)
         self._digits = load_source(config.source, split, config.root) if digits is None else digits
         # The rows of class c are order[starts[c] : starts[c] + sizes[c]].
         self._order = np.argsort(self._digits.labels, kind="stable")
@@ -202,8 +199,6 @@ class Scenes(GeneratedImages[ScenesConfig]):
         ranks = (random.random(count) * self._sizes[labels]).astype(np.int64)
         sides = random.integers(config.object_size[0], config.object_size[1] + 1, size=count)
         corners = _easy(config, sides, random) if easy else _place(config, sides.tolist(), random, _RESTARTS)
-        if corners is None:
-            raise _crowded(config, count)
         warps = None
         if config.warp and self.split == "train":  # drawn last: places do not depend on it
             warps = np.eye(2) + random.uniform(-config.warp, config.warp, size=(count, 2, 2))
@@ -279,19 +274,21 @@ def _easy(config: ScenesConfig, sides: np.ndarray, random: np.random.Generator) 
 
 def _place(
     config: ScenesConfig, sides: list[int], random: np.random.Generator, restarts: int
-) -> Int64[np.ndarray, "n 2"] | None:
-    """Top-left corners of frames that keep their distance; ``None`` if no attempt succeeds.
-
-    Uses plain numbers, not arrays: for a few objects this is several times faster.
-    """
+) -> Int64[np.ndarray, "n 2"]:
+    """Top-left corners of frames that keep their distance."""
     for _ in range(restarts):
         corners = _attempt(config, sides, random)
         if corners is not None:
             return np.array(corners, dtype=np.int64).reshape(-1, 2)
-    return None
+    raise MistError(
+        f"data.counts: {len(sides)} objects of up to {config.object_size[1]} pixels, data.min_distance="
+        f"{config.min_distance:g} apart, do not fit into data.canvas={config.canvas}: "
+        "use fewer or smaller objects, a smaller distance or a larger canvas"
+    )
 
 
 def _attempt(config: ScenesConfig, sides: list[int], random: np.random.Generator) -> list[tuple[int, int]] | None:
+    """Uses plain numbers, not arrays: for a few objects this is several times faster."""
     least = config.min_distance**2
     width = RING * config.object_size[1]
     corners: list[tuple[int, int]] = []
@@ -326,20 +323,3 @@ def _attempt(config: ScenesConfig, sides: list[int], random: np.random.Generator
         else:
             return None
     return corners
-
-
-def _probe(config: ScenesConfig) -> None:
-    """Checks that the fullest scene can be placed, before a run starts."""
-    count = max(config.counts)
-    random = np.random.default_rng(config.seed)
-    for _ in range(_PROBES):
-        if _place(config, [config.object_size[1]] * count, random, _PROBE_RESTARTS) is None:
-            raise _crowded(config, count)
-
-
-def _crowded(config: ScenesConfig, count: int) -> MistError:
-    return MistError(
-        f"data.counts: {count} objects of up to {config.object_size[1]} pixels, data.min_distance="
-        f"{config.min_distance:g} apart, do not fit into data.canvas={config.canvas}: "
-        "use fewer or smaller objects, a smaller distance or a larger canvas"
-    )

@@ -85,8 +85,6 @@ def load_source(name: SourceName, split: Split, root: str | Path | None = None) 
     """Loads one split of a source by its name.
 
     Args:
-        name: ``"mnist"`` or ``"embedded"``.
-        split: ``"train"``, ``"validation"`` or ``"test"``.
         root: the folder of MNIST; not used for the embedded digits.
 
     Raises:
@@ -132,7 +130,6 @@ def load_mnist(
     Train is the training file without its last 5,000 digits, validation those 5,000, test the test file.
 
     Args:
-        split: ``"train"``, ``"validation"`` or ``"test"``.
         root: the folder that holds the files; see the module's docstring.
         digests: file name -> SHA-256 of the decompressed bytes.
         validation: size of the validation split, taken from the end of the training file.
@@ -182,10 +179,6 @@ def parse_idx(data: bytes, name: str) -> UInt8[np.ndarray, ...]:
 
     Convention: two zero bytes, one byte for the type (only 0x08, unsigned byte, is accepted), one for the number of
     axes, then the length of each axis as a big-endian 32-bit number, then the values in row-major order.
-
-    Args:
-        data: the decompressed file.
-        name: the file's name, for errors.
 
     Raises:
         MistError: if the header is invalid, or does not match the number of bytes that follow.

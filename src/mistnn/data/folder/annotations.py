@@ -82,11 +82,6 @@ def read_annotations(root: Path, files: ImageFiles, matcher: NameMatcher) -> Ann
 
     COCO JSON may be in the folder or in a direct subfolder, such as ``annotations/`` or ``train/``.
 
-    Args:
-        root: the folder.
-        files: its images.
-        matcher: finds images by name.
-
     Returns:
         ``None`` if there is no annotation.
 

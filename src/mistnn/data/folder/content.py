@@ -56,14 +56,8 @@ class FolderImage(NamedTuple):
 
     Attributes:
         name: path relative to the folder of the images, with "/".
-        path: the file.
-        width: in pixels, upright.
-        height: in pixels, upright.
-        counts: number of objects of each class.
-        present: whether each class is present.
         boxes: (objects, 4), centre x, centre y, width, height in pixels; for evaluation only.
         labels: (objects,), the class of each box.
-        split: "train", "validation" or "test".
     """
 
     name: str
@@ -81,7 +75,6 @@ class OwnFolder(NamedTuple):
     """The content of an image folder.
 
     Attributes:
-        root: the folder.
         images: the usable images, sorted by name.
         class_names: the order of counts, presence and labels; empty if nothing is known.
         counts_from: the source of counts or presence.

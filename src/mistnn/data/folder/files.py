@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import ExifTags, Image
 
-from mistnn.data.images import DECODING_ERRORS, MAX_PIXELS, ImageFile, UnreadableImage, find_images
+from mistnn.data.images import MAX_PIXELS, ImageFile, UnreadableImage, find_images, open_header
 from mistnn.errors import MistError
 
 IMAGE_FOLDERS = ("images", "JPEGImages")
@@ -27,9 +26,7 @@ class ImageHeader(NamedTuple):
 
     Attributes:
         name: path relative to the folder of the images, with "/".
-        path: the file.
         width: in pixels, upright (its EXIF orientation is applied).
-        height: in pixels, upright.
         kind: "grey", "16-bit or float" or "colour".
     """
 
@@ -81,23 +78,10 @@ def read_image_files(root: Path) -> ImageFiles:
 
 
 def _read_header(file: ImageFile) -> ImageHeader:
-    if not file.path.is_file():  # reading a pipe would wait forever
-        raise UnreadableImage("not a regular file")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged metadata, and Pillow's limit on the pixels, which is below ours
-            with Image.open(file.path) as image:
-                width, height, mode = image.width, image.height, image.mode
-                # Not image.getexif(): that of a PNG file decodes all pixels.
-                turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation) in _TURNED
-    except Image.DecompressionBombError as error:
-        raise UnreadableImage(
-            f"more than {MAX_PIXELS:,} pixels, perhaps a decompression bomb: cut it into parts"
-        ) from error
-    except Image.UnidentifiedImageError as error:
-        raise UnreadableImage("not an image in a known format") from error
-    except DECODING_ERRORS as error:
-        raise UnreadableImage(f"damaged ({type(error).__name__})") from error
+    with open_header(file.path) as image:
+        width, height, mode = image.width, image.height, image.mode
+        # Not image.getexif(): that of a PNG file decodes all pixels.
+        turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation) in _TURNED
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         limit = f"{MAX_SIDE:,} a side or {MAX_PIXELS:,} in all"
         raise UnreadableImage(f"{width} x {height} pixels, more than {limit}: cut it into parts")

@@ -35,7 +35,7 @@ class FolderConfig(ImagesConfig):
     """An image folder; see ``mistnn.data.folder.content`` for its layout.
 
     Attributes:
-        root: the folder.
+        root: the image folder.
         channels: 1 (grey) or 3 (colour); images are converted.
         preparation: applied to images first; must equal the model's.
         flips: whether training images are randomly flipped left-right and up-down.
@@ -79,21 +79,15 @@ class FolderImages(StoredImages[FolderConfig]):
     is known of any image, all images are used.
 
     Args:
-        config: the folder.
-        split: "train", "validation" or "test".
         length: number of samples, at most the number of images; ``None`` for endless training.
         folder: its content, if it was read before.
 
     Attributes:
         room: bytes that all prepared images take.
         keeps: whether prepared images are cached in memory.
-
-    Raises:
-        MistError: if the folder can't be used, or nothing is known of any image of the split.
     """
 
     def __init__(self, config: FolderConfig, split: Split, length: int | None, folder: OwnFolder | None = None) -> None:
-        """Reads the folder, not yet its images."""
         super().__init__(config, split, length)
         folder = content_of(config) if folder is None else folder
         self.class_names = folder.class_names

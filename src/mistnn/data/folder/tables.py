@@ -72,11 +72,6 @@ def read_table(path: Path, matcher: NameMatcher, kind: Literal["counts", "labels
     image has rows for some classes only, the others count 0. Labels are rows ``file,class`` (an empty class: none is
     present), or one column of 0 and 1 per class. A column ``split`` holds train, validation or test.
 
-    Args:
-        path: the table.
-        matcher: finds images by name.
-        kind: what the table holds.
-
     Raises:
         MistError: if the header is not understood, a name matches no image or several, a row is repeated, a value is
             missing or impossible, or a split is unknown.

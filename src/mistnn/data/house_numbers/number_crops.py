@@ -66,14 +66,9 @@ class NumberCropsConfig(ImagesConfig):
 
 
 class NumberCrops(StoredImages[NumberCropsConfig]):
-    """One split of the crops; labels are the digits in reading order, boxes those of the digits in the crop.
-
-    Raises:
-        MistError: if the folder can't be used, or no image is left.
-    """
+    """One split of the crops; labels are the digits in reading order, boxes those of the digits in the crop."""
 
     def __init__(self, config: NumberCropsConfig, split: Split, length: int | None) -> None:
-        """Reads the lists, not yet the images."""
         super().__init__(config, split, length)
         self.numbers = _numbers(config, split)
         self._set_number(len(self.numbers))
@@ -94,7 +89,6 @@ def window_around(boxes: Float[np.ndarray, "n 4"], times: float) -> Float[np.nda
     Convention: corners x1, y1, x2, y2 in pixels, the first pixel from 0 to 1; the result may exceed the image.
 
     Args:
-        boxes: one or more.
         times: width and height of the result, as multiples of the smallest box.
     """
     low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)

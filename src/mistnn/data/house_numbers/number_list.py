@@ -38,11 +38,7 @@ class NumberImage(NamedTuple):
     """An image of a house number.
 
     Attributes:
-        path: the file.
-        width: in pixels.
-        height: in pixels.
         boxes: x1, y1, x2, y2 of each digit.
-        labels: the digits.
     """
 
     path: Path
@@ -54,9 +50,6 @@ class NumberImage(NamedTuple):
 
 def read_number_list(folder: Path) -> list[NumberImage]:
     """All images of a list, in its order; the images themselves are not opened.
-
-    Args:
-        folder: holds ``boxes.json``.
 
     Raises:
         MistError: if the list is missing or broken, names an image twice, or has an impossible box or digit; the

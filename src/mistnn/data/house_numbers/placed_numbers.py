@@ -128,14 +128,9 @@ class Placement(NamedTuple):
 
 
 class PlacedNumbers(GeneratedImages[NumbersConfig]):
-    """One split of placed numbers; the splits share no number.
-
-    Raises:
-        MistError: if the folder can't be used, or no number is left.
-    """
+    """One split of placed numbers; the splits share no number."""
 
     def __init__(self, config: NumbersConfig, split: Split, length: int | None) -> None:
-        """Reads the list and the headers of the images."""
         super().__init__(config, split, length)
         folder = data_folder(
             config.root, "house numbers are not part of the package: give their folder with --data-root"
@@ -197,8 +192,6 @@ def background(
     """A generated wall: plain, a gradient, or a gradient with noise; values in [0, 1].
 
     Args:
-        height: rows.
-        width: columns.
         colour: of the middle, to which a random tint is added.
         random: draws everything else.
     """

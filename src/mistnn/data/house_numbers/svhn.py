@@ -72,14 +72,9 @@ class SvhnConfig(ImagesConfig):
 
 
 class SvhnImages(StoredImages[SvhnConfig]):
-    """One split of SVHN. A tenth of ``train/``, chosen by a hash of the file names, is for validation.
-
-    Raises:
-        MistError: if the folder can't be used, or no image is left.
-    """
+    """One split of SVHN. A tenth of ``train/``, chosen by a hash of the file names, is for validation."""
 
     def __init__(self, config: SvhnConfig, split: Split, length: int | None) -> None:
-        """Reads the lists, not yet the images."""
         super().__init__(config, split, length)
         self.numbers = _numbers(config, split)
         self._set_number(len(self.numbers))

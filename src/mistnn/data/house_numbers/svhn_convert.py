@@ -70,10 +70,6 @@ class Described(NamedTuple):
 def prepare_part(root: Path, part: Part) -> Path:
     """The folder of a part with its ``boxes.json``; unpacks and converts it if necessary.
 
-    Args:
-        root: holds the parts.
-        part: "train", "test" or "extra".
-
     Raises:
         MistError: if the part or h5py is missing, an archive or ``digitStruct.mat`` is broken, an image is described
             but missing, or the folder can't be written to.

@@ -132,12 +132,8 @@ def build_photographs(
     """Filters, crops, resizes and splits photographs into a new folder.
 
     Args:
-        name: of the data set.
-        config: the filters.
-        out: the new folder; an existing one must be empty.
         voc: a VOC 2007 folder, or ``None``.
         coco: a COCO folder, or ``None``.
-        progress: called with (written, total).
 
     Raises:
         MistError: if there is no source or it can't be used, no image is left, a split or a class is empty, an image
@@ -228,9 +224,6 @@ def crop_window(
     Args:
         name: of the image; name and seed determine the square.
         corners: of the boxes, x1, y1, x2, y2 within the image.
-        width: of the image.
-        height: of the image.
-        config: coverage and seed.
 
     Returns:
         Left, top, right and bottom in whole pixels; ``None`` if there is no such square.

@@ -31,7 +31,7 @@ class NaturalConfig(ImagesConfig):
     """A built folder, and the augmentation of its training images.
 
     Attributes:
-        root: the folder.
+        root: a folder that ``mist build`` made.
         mirror: whether training images are mirrored left-right at random (paper).
         mask: smallest and largest side of a square on each training image, as shares of its shorter edge (paper: .15 to
             .6). Its place is random and its colour is the mean of the pixels it hides; 0 0 for none.
@@ -70,8 +70,6 @@ class BuiltImage(NamedTuple):
 
     Attributes:
         file: relative to the folder.
-        width: in pixels.
-        height: in pixels.
         corners: x1, y1, x2, y2 of each object.
         labels: index of the class of each object.
     """
@@ -87,8 +85,6 @@ class BuiltFolder(NamedTuple):
     """The content of a built folder.
 
     Attributes:
-        root: the folder.
-        name: of the data set.
         class_names: the order of the labels.
         images: split -> its images, by name.
         digest: SHA-256 of the list of files and their splits.
@@ -163,19 +159,13 @@ class NaturalImages(StoredImages[NaturalConfig]):
     and test images keep their own size.
 
     Args:
-        config: the folder.
-        split: "train", "validation" or "test".
         length: number of samples, at most the number of images; ``None`` for endless training.
         folder: its content, if it was read before.
-
-    Raises:
-        MistError: see ``read_built``.
     """
 
     def __init__(
         self, config: NaturalConfig, split: Split, length: int | None, folder: BuiltFolder | None = None
     ) -> None:
-        """Reads the lists, not yet the images."""
         super().__init__(config, split, length)
         self.folder = read_built(config.root) if folder is None else folder
         self.class_names = self.folder.class_names
@@ -232,7 +222,6 @@ def masked(image: Tensor, sizes: tuple[float, float], random: np.random.Generato
     """An image with a square at a random place, filled with the mean colour of the pixels that it hides.
 
     Args:
-        image: (channels, height, width).
         sizes: smallest and largest side, as shares of the shorter edge.
         random: draws side and place.
 

@@ -87,10 +87,8 @@ class Bird(NamedTuple):
     """An image and its class.
 
     Attributes:
-        path: the file.
         name: as in images.txt.
         label: its class, from 0.
-        train: whether it is a training image.
     """
 
     path: Path
@@ -149,14 +147,9 @@ def read_cub(root: str | None) -> CubFolder:
 
 
 class CubImages(StoredImages[CubConfig]):
-    """One split: crops whose only count is that of their class.
-
-    Raises:
-        MistError: see ``read_cub``; or if no image is left.
-    """
+    """One split: crops whose only count is that of their class."""
 
     def __init__(self, config: CubConfig, split: Split, length: int | None) -> None:
-        """Reads the lists, not yet the images."""
         super().__init__(config, split, length)
         whole = read_cub(config.root)
         self.class_names = whole.class_names

@@ -63,11 +63,9 @@ class Photograph(NamedTuple):
     """An annotated photograph.
 
     Attributes:
-        path: the file.
         name: its name in a built folder, without suffix; unique over both sources.
         width: in pixels, from the annotation.
         height: in pixels, from the annotation.
-        objects: of any class.
         split: if VOC's lists name one.
     """
 
