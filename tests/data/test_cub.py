@@ -16,7 +16,7 @@ from PIL import Image
 from mistnn.data import CubConfig, CubImages
 from mistnn.data.photographs import cub as module
 from mistnn.data.photographs.cub import read_cub
-from mistnn.data.rounds import Rounds, seeded
+from mistnn.data.random_numbers import Rounds, seeded
 from mistnn.errors import MistError
 from tests.data.birds import CLASSES, COLOURS, make_cub
 

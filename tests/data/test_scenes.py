@@ -100,7 +100,7 @@ def test_splits_share_no_digit() -> None:
     used = []
     for split, (start, stop) in {"train": (0, 1200), "validation": (1200, 1497), "test": (1497, 1797)}.items():
         scenes = Scenes(EMBEDDED, split, None)  # pyright: ignore[reportArgumentType]
-        ids = np.concatenate([scenes.digit_ids(index) for index in range(300)])
+        ids = np.concatenate([scenes._digits.ids[scenes.recipe(index).rows] for index in range(300)])
         assert start <= ids.min() and ids.max() < stop
         assert len(np.unique(ids)) > 0.8 * (stop - start)  # All digits of the split take part.
         used.append(set(ids.tolist()))

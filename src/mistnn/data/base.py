@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 from torch.utils.data import Dataset
 
-from mistnn.data.rounds import Drawn, Rounds, generator, seeded
+from mistnn.data.random_numbers import Drawn, Rounds, generator, seeded
 from mistnn.errors import MistError
 from mistnn.interfaces import DataConfig, Split
 from mistnn.records import Sample

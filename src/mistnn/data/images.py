@@ -90,10 +90,8 @@ def find_images(paths: Sequence[Path | str], exclude: Path | None = None) -> lis
         for file in files:
             first = found.setdefault(file.name, file)
             if first is not file and os.path.realpath(first.path) != os.path.realpath(file.path):
-                raise MistError(
-                    f"{first.path} and {file.path} would both be called {file.name!r} in the results: "
-                    "give a folder that holds both, or run one command for each"
-                )
+                twice = f"{first.path} and {file.path} would both be called {file.name!r} in the results"
+                raise MistError(f"{twice}: give a folder that holds both, or run one command for each")
     return list(found.values())
 
 
@@ -172,7 +170,7 @@ def open_header(path: Path) -> Iterator[Image.Image]:
                 yield image
     except Image.DecompressionBombError as error:
         raise UnreadableImage(
-            f"it has more than the {MAX_PIXELS:,} pixels that are read, perhaps a decompression bomb: cut it into parts"
+            f"more than the {MAX_PIXELS:,} pixels that are read, perhaps a decompression bomb: cut it"
         ) from error
     except Image.UnidentifiedImageError as error:
         raise UnreadableImage("not an image in a known format") from error

@@ -160,10 +160,9 @@ def parse_coco(
                 objects[entry["image_id"]].append(value)
         return [({**image, **{key: image[key] for key in keys}}, objects[number]) for number, image in images.items()]
     except (KeyError, TypeError, AttributeError) as error:
-        raise MistError(
-            f"{place} is not a COCO file ({type(error).__name__} {error}): it needs images, annotations and categories "
-            f"that refer to each other, with {', '.join(('file_name', *keys[1:], 'bbox'))} and category_id"
-        ) from error
+        why = f"{type(error).__name__} {error}"
+        needed = "images, annotations and categories with file_name, width, height, bbox and category_id"
+        raise MistError(f"{place} is not a COCO file ({why}): it needs {needed}") from error
 
 
 class BoxesEntry(NamedTuple):

@@ -176,10 +176,6 @@ class Scatter(GeneratedImages[ScatterConfig]):
         x, y = random.integers(config.canvas - self.side + 1, size=2).tolist()
         return Scattering(rows, corners, (x, y))
 
-    def digit_ids(self, index: int) -> Int64[np.ndarray, " n"]:
-        """The ids of the digits of an image in the whole source, including those outside the crop."""
-        return self._digits.ids[self.scattering(index).rows]
-
     def inked(self, index: int) -> Float32[torch.Tensor, "n 4"]:
         """The box around the ink of each digit of an uncropped image, in the order of its boxes.
 
@@ -270,10 +266,7 @@ def read_ground(path: str, canvas: int) -> Float32[torch.Tensor, "height width"]
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise MistError(f"data.picture={path} can't be read as a picture: {error}") from error
     if (height, width) != (canvas, canvas):
-        raise MistError(
-            f"data.picture={path} has {width} x {height} pixels, and the images have data.canvas={canvas}: give a "
-            f"picture of {canvas} x {canvas}"
-        )
+        raise MistError(f"data.picture={path} has {width} x {height} pixels, but data.canvas={canvas}: make them equal")
     return torch.from_numpy(pixels)
 
 

@@ -95,8 +95,7 @@ class ScenesConfig(ImagesConfig):
             raise MistError(f"data.object_size={self.object_size} must be two sides, the smaller first, from 1 pixel")
         if high > self.canvas:
             raise MistError(
-                f"data.object_size={self.object_size} does not fit into data.canvas={self.canvas}: "
-                "use smaller objects or a larger canvas"
+                f"data.object_size={self.object_size} does not fit into data.canvas={self.canvas}: enlarge the canvas"
             )
         if self.keep and not 0 <= min(self.keep) <= max(self.keep) <= min(self.counts):
             raise MistError(f"data.keep={self.keep} must be from 0 to the {min(self.counts)} digits of a scene")
@@ -207,10 +206,6 @@ class Scenes(GeneratedImages[ScenesConfig]):
             return recipe
         kept = np.sort(random.permutation(count)[: config.keep[int(random.integers(len(config.keep)))]])
         return Recipe(*(None if part is None else part[kept] for part in recipe))  # pyright: ignore[reportArgumentType]
-
-    def digit_ids(self, index: int) -> Int64[np.ndarray, " n"]:
-        """The ids of the digits of a scene in the whole source."""
-        return self._digits.ids[self.recipe(index).rows]
 
     def _frames(self, recipe: Recipe) -> np.ndarray:
         """The resized digits, in the top-left corners of arrays of the largest side."""

@@ -148,10 +148,8 @@ def load_mnist(
     images = _read_checked(f"{prefix}-images-idx3-ubyte", folder, digests)
     labels = _read_checked(f"{prefix}-labels-idx1-ubyte", folder, digests)
     if images.ndim != 3 or images.shape[1] != images.shape[2] or labels.shape != images.shape[:1]:
-        raise MistError(
-            f"MNIST in {str(folder)!r} has images of shape {images.shape} and labels of shape {labels.shape}, "
-            f"expected (N, s, s) and (N,): {ROOT_HELP}"
-        )
+        found = f"images of shape {images.shape} and labels of shape {labels.shape}"
+        raise MistError(f"MNIST in {str(folder)!r} has {found}, expected (N, s, s) and (N,): {ROOT_HELP}")
     if split == "test":
         ids = np.arange(MNIST_TEST_ID, MNIST_TEST_ID + len(images), dtype=np.int64)
         return DigitSource(images, labels.astype(np.int64), ids)
@@ -239,31 +237,24 @@ def _fetch(name: str, digest: str, mirrors: Sequence[str], timeout: float, folde
             failures.append(f"{url}: wrong checksum")
         except (OSError, EOFError, zlib.error, http.client.HTTPException, ValueError) as error:
             failures.append(f"{url}: {_reason(error)}")
-    raise MistError(
-        f"MNIST file {name} is not in {str(folder)!r} and could not be downloaded ({'; '.join(failures)}): {ROOT_HELP}"
-    )
+    why = "; ".join(failures)
+    raise MistError(f"MNIST file {name} is not in {str(folder)!r} and could not be downloaded ({why}): {ROOT_HELP}")
 
 
 def _read_checked(name: str, root: Path, digests: Mapping[str, str]) -> np.ndarray:
-    path = find_file(name, root)
+    path, expected = find_file(name, root), f"expected sha256 {digests[name]} of the decompressed bytes"
     if path is None:
         places = ", ".join(repr(str(root / folder)) for folder in SUBFOLDERS)
-        raise MistError(
-            f"MNIST file {name} (or {name}.gz, sha256 {digests[name]} decompressed) not found in {places}: {ROOT_HELP}"
-        )
+        raise MistError(f"MNIST file {name} (or {name}.gz, {expected}) not found in {places}: {ROOT_HELP}")
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
-        raise MistError(
-            f"MNIST file {str(path)!r} cannot be read ({_reason(error)}), expected sha256 {digests[name]} "
-            f"decompressed: replace it, or {ROOT_HELP}"
-        ) from error
+        why = f"cannot be read ({_reason(error)}), {expected}"
+        raise MistError(f"MNIST file {str(path)!r} {why}: replace it, or {ROOT_HELP}") from error
     found = hashlib.sha256(data).hexdigest()
     if found != digests[name]:
-        raise MistError(
-            f"MNIST file {str(path)!r} is corrupt: its decompressed bytes have sha256 {found}, expected "
-            f"{digests[name]}: replace it, or {ROOT_HELP}"
-        )
+        why = f"is corrupt: it has sha256 {found}, {expected}"
+        raise MistError(f"MNIST file {str(path)!r} {why}: replace it, or {ROOT_HELP}")
     return parse_idx(data, str(path))
 
 

@@ -179,17 +179,9 @@ def _image(
         corners = drawn.corners[kept]
         boxes = centred(corners)
         labels = np.array([table.class_names.index(drawn.labels[index]) for index in kept], dtype=np.int64)
-    return FolderImage(
-        name=header.name,
-        path=header.path,
-        width=header.width,
-        height=header.height,
-        counts=None if counts_from == "labels.csv" else values,
-        present=None if values is None else tuple(value > 0 for value in values),
-        boxes=boxes,
-        labels=labels,
-        split=split,
-    )
+    counts = None if counts_from == "labels.csv" else values
+    present = None if values is None else tuple(value > 0 for value in values)
+    return FolderImage(header.name, header.path, header.width, header.height, counts, present, boxes, labels, split)
 
 
 def _splits(

@@ -94,8 +94,7 @@ class FolderImages(StoredImages[FolderConfig]):
         self.images = known_images(folder, split)
         if not self.images:
             raise MistError(
-                f"{config.root}: no image of the {split} split has counts or labels; "
-                f"`mist inspect {config.root}` explains why"
+                f"{config.root}: no {split} image has counts or labels; `mist inspect {config.root}` explains why"
             )
         self._set_number(len(self.images))
         sizes = [config.preparation.size(image.height, image.width) for image in folder.images]

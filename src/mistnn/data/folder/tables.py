@@ -131,20 +131,14 @@ def _columns(place: str, header: Sequence[str], kind: Literal["counts", "labels"
     example = "file,class,count" if kind == "counts" else "file,class"
     file, split, label, count = (position(names) for names in (FILE_WORDS, ("split",), CLASS_WORDS, COUNT_WORDS))
     if file < 0:
-        raise MistError(
-            f"{place}: no column is called file; the columns are {found}: begin with a line such as {example}"
-        )
+        raise MistError(f"{place}: no column is called file, but {found}: begin with a line such as {example}")
     if label >= 0 and (count >= 0 or kind == "labels"):
         return _Columns(file, split, label, count, {})
     if label >= 0:
-        raise MistError(
-            f"{place}: the columns {found} have a class but no count: add a column count, or name it labels.csv"
-        )
+        raise MistError(f"{place}: a class but no count in {found}: add a column count, or name it labels.csv")
     classes = {name: index for index, name in enumerate(header) if name and index not in (file, split)}
     if not classes:
-        raise MistError(
-            f"{place}: the only columns are {found}: begin with a line such as {example}, or one column per class"
-        )
+        raise MistError(f"{place}: no class in {found}: begin with a line such as {example}")
     if len(classes) < len([name for index, name in enumerate(header) if name and index not in (file, split)]):
         twice = next(name for name in classes if list(header).count(name) > 1)
         raise MistError(f"{place}: two columns are called {twice!r}: give each class one column")

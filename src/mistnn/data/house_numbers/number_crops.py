@@ -99,10 +99,8 @@ def window_around(boxes: Float[np.ndarray, "n 4"], times: float) -> Float[np.nda
 def _read(number: NumberImage) -> UInt8[np.ndarray, "height width 3"]:
     image = read_image(number.path, "replace it").convert("RGB")
     if image.size != (number.width, number.height):
-        raise MistError(
-            f"{number.path} is {image.width} x {image.height} px, but {LIST} beside it says {number.width} x "
-            f"{number.height}: the labels belong to other images, unpack the archive again"
-        )
+        listed = f"{LIST} beside it says {number.width} x {number.height}: the labels belong to other images"
+        raise MistError(f"{number.path} is {image.width} x {image.height} px, but {listed}, unpack the archive again")
     return np.asarray(image)
 
 
@@ -114,23 +112,17 @@ def _numbers(config: NumberCropsConfig, split: Split) -> list[NumberImage]:
         return numbers
     if len(numbers) <= config.validation:
         raise MistError(
-            f"data.validation={config.validation} leaves none of the {len(numbers)} images in {folder} for training: "
-            "give a smaller number"
+            f"data.validation={config.validation} leaves none of the {len(numbers)} images in {folder} for training"
         )
     numbers.sort(key=lambda number: hashlib.sha256(number.path.name.encode()).digest())
     kept, others = numbers[: config.validation], numbers[config.validation :]
     if split == "validation":
         if not kept:
-            raise MistError(
-                "data.validation=0 keeps no image for validation: give a larger number, or --evaluation-images 0"
-            )
+            raise MistError("data.validation=0 keeps no image for validation: give more, or --evaluation-images 0")
         return kept
     if config.extra:
         if not (root / "extra").is_dir() and not (root / "extra.tar.gz").is_file():
-            raise MistError(
-                f"{root} holds neither extra/ nor extra.tar.gz, which published results train on too: get it, or give "
-                "--data.no-extra"
-            )
+            raise MistError(f"{root} holds neither extra/ nor extra.tar.gz: download it, or give --data.no-extra")
         others += _readable(prepare_part(root, "extra"))
     return others
 

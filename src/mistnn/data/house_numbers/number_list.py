@@ -28,6 +28,7 @@ from mistnn.records import Sample
 
 LIST = "boxes.json"
 DIGITS = 10
+OTHERS = "the list belongs to other images, get both from one source"
 MOST_PIXELS = 100_000
 """Largest side of an image, more than any photograph has."""
 SHARES: tuple[tuple[Split, float], ...] = (("train", 0.8), ("validation", 0.9), ("test", 1.0))
@@ -79,8 +80,7 @@ def check_images(numbers: Sequence[NumberImage]) -> None:
         width, height = image_size(number.path)
         if (width, height) != (number.width, number.height):
             raise MistError(
-                f"{number.path} is {width} x {height} px, but {LIST} says {number.width} x {number.height}: the list "
-                "belongs to other images, get both from one source"
+                f"{number.path} is {width} x {height} px, but {LIST} says {number.width} x {number.height}: {OTHERS}"
             )
 
 
@@ -163,10 +163,7 @@ def _number(entry: BoxesEntry, folder: Path) -> NumberImage:
         raise MistError(f"{entry.place}: no labels: write the digit of each box")
     corners = np.array(entry.corners, dtype=np.float64).reshape(-1, 4).clip(0, [width, height] * 2)
     if not np.all(corners[:, 2:] > corners[:, :2]):
-        raise MistError(
-            f"{entry.place}: a box has no area in the {width} x {height} px of its image: the list belongs to other "
-            "images"
-        )
+        raise MistError(f"{entry.place}: a box has no area in the {width} x {height} px of its image: {OTHERS}")
     return NumberImage(folder / entry.file, width, height, corners, tuple(_digit(x, entry.place) for x in entry.labels))
 
 

@@ -38,7 +38,7 @@ from mistnn.data.house_numbers.number_list import (
     split_of,
     with_digits,
 )
-from mistnn.data.rounds import Rounds
+from mistnn.data.random_numbers import Rounds
 from mistnn.errors import MistError
 from mistnn.interfaces import Split
 from mistnn.records import Sample
@@ -138,10 +138,8 @@ class PlacedNumbers(GeneratedImages[NumbersConfig]):
         numbers = with_digits(read_number_list(folder), config.digits, str(folder))
         self.numbers = [number for number in numbers if split_of(number.path.name) == split]
         if not self.numbers:
-            raise MistError(
-                f"{folder}: none of {len(numbers)} numbers of {config.digits} digits is in the {split} split, by the "
-                "hash of their names: give more images"
-            )
+            known = f"{len(numbers)} numbers of {config.digits} digits"
+            raise MistError(f"{folder}: none of {known} is in the {split} split, by a hash of their names: add more")
         check_images(self.numbers)
         self._rounds = Rounds(len(self.numbers), lambda turn: self._generator(0, turn))
 

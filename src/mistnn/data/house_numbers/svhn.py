@@ -108,10 +108,8 @@ def _numbers(config: SvhnConfig, split: Split) -> list[NumberImage]:
             more = prepare_part(root, "extra")
             kept += with_digits(read_number_list(more), config.digits, str(more))
     if not kept:
-        raise MistError(
-            f"{folder}: no image of {config.digits} digits is left for {split} (data.least_height="
-            f"{config.least_height:g} in test): give more images"
-        )
+        least = f"data.least_height={config.least_height:g} in test"
+        raise MistError(f"{folder}: no image of {config.digits} digits is left for {split} ({least}): give more images")
     return kept
 
 

@@ -50,6 +50,7 @@ ARCHIVE_SHA256: Mapping[str, str] = MappingProxyType(
 )
 """SHA-256 of the whole archives, to check a download, from docTR's loader: the authors publish none, and there is none
 for extra.tar.gz. Archives that were packed differently are also read."""
+OTHERS = "it belongs to other images, unpack the archive again"
 NO_FOLDER = "SVHN is not part of the package: give the folder of its files with --data-root"
 MAT, MADE_OF = "digitStruct.mat", "boxes.sha256"
 ZERO = 10
@@ -136,8 +137,7 @@ def _entries(folder: Path, described: list[Described]) -> Iterator[dict[str, Any
     unnamed = [path.name for path in sorted(folder.glob("*.png")) if path.name not in names and path.name[0] != "."]
     if unnamed:
         raise MistError(
-            f"{folder / MAT} does not describe {len(unnamed)} images of its folder, such as {unnamed[0]}: it belongs "
-            "to other images, unpack the archive again"
+            f"{folder / MAT} does not describe {len(unnamed)} images of its folder, such as {unnamed[0]}: {OTHERS}"
         )
     outside = 0
     for one in described:
@@ -155,9 +155,7 @@ def _entries(folder: Path, described: list[Described]) -> Iterator[dict[str, Any
             "labels": [str(label) for label in one.labels],
         }
     if outside == len(described):
-        raise MistError(
-            f"{folder / MAT} puts every box outside its image: it belongs to other images, unpack the archive again"
-        )
+        raise MistError(f"{folder / MAT} puts every box outside its image: {OTHERS}")
     if outside:
         _log.warning("%s: %d images are left out because a box lies outside the image", folder / MAT, outside)
 
@@ -202,6 +200,4 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise MistError(
-            f"can't write to {folder} ({error.strerror or error}), where SVHN is unpacked and its list is written"
-        ) from error
+        raise MistError(f"can't write to {folder}, where SVHN is unpacked: {error.strerror or error}") from error

@@ -154,7 +154,9 @@ def build_photographs(
     used: list[tuple[_Chosen, Split]] = [
         (one, split) for one, split in zip(chosen, splits, strict=True) if split is not None
     ]
-    _check_classes(used, config)
+    trained = {item.label for one, split in used if split == "train" for item in one.objects}
+    if empty := [label for label in config.classes if label not in trained]:
+        raise MistError(f"no training image holds {', '.join(empty)}: add images, or exclude the class with --classes")
     out = out.resolve()
     aside = out.with_name(f".{out.name}.part")
     try:
@@ -260,19 +262,9 @@ def _splits(
         why = "; ".join(f"{reason}: {many}" for reason, many in dropped.most_common(4))
         raise MistError(f"no image passes the filters ({why}): are these the right folders?")
     if empty := [split for split in SPLITS if split not in splits]:
-        raise MistError(
-            f"{len(chosen)} images pass the filters, and none is for {' or '.join(empty)}: add images"
-            + (", and see that ImageSets/Main holds train.txt, val.txt and test.txt" if config.split == "voc" else "")
-        )
+        lists = " and complete train.txt, val.txt and test.txt in ImageSets/Main" if config.split == "voc" else ""
+        raise MistError(f"{len(chosen)} images pass the filters, none is for {' or '.join(empty)}: add images{lists}")
     return splits
-
-
-def _check_classes(used: Sequence[tuple[_Chosen, Split]], config: BuildConfig) -> None:
-    trained = {item.label for one, split in used if split == "train" for item in one.objects}
-    if empty := [label for label in config.classes if label not in trained]:
-        raise MistError(
-            f"no training image holds {', '.join(empty)}: give a larger source, or exclude the class with --classes"
-        )
 
 
 def _write_image(one: _Chosen, split: Split, config: BuildConfig, out: Path) -> dict[str, object]:
@@ -280,10 +272,8 @@ def _write_image(one: _Chosen, split: Split, config: BuildConfig, out: Path) -> 
     path = one.photograph.path
     image = read_image(path, "unpack the archive again").convert("RGB")
     if image.size != (one.photograph.width, one.photograph.height):
-        raise MistError(
-            f"{path} has {image.width} x {image.height} px, its annotation {one.photograph.width} x "
-            f"{one.photograph.height}: unpack the archive again"
-        )
+        written = f"its annotation {one.photograph.width} x {one.photograph.height}"
+        raise MistError(f"{path} has {image.width} x {image.height} px, {written}: unpack the archive again")
     left, top, right, bottom = one.window
     wide, high = right - left, bottom - top
     zoom = min(config.shorter_edge / min(wide, high), config.longest_edge / max(wide, high))

@@ -121,10 +121,8 @@ def read_built(root: str | None) -> BuiltFolder:
         raise MistError(f"{folder / SPLIT} can't be read ({error.strerror}): {AGAIN}") from error
     digest = hashlib.sha256(listing).hexdigest()
     if digest != described.get("split_sha256"):
-        raise MistError(
-            f"{folder / SPLIT} was changed since the folder was built (SHA-256 {digest[:12]}, {DATASET} says "
-            f"{str(described.get('split_sha256'))[:12]}): results would not be comparable; {AGAIN}"
-        )
+        hashes = f"SHA-256 {digest[:12]}, {DATASET} says {str(described.get('split_sha256'))[:12]}"
+        raise MistError(f"{folder / SPLIT} was changed since the folder was built ({hashes}): {AGAIN}")
     try:
         names = tuple(str(name) for name in described["classes"])
         known = {entry.file: _image(entry, names) for entry in entries}
@@ -133,9 +131,8 @@ def read_built(root: str | None) -> BuiltFolder:
             split: tuple(known[file] for file, own in rows if own == split) for split in SPLITS
         }
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise MistError(
-            f"{folder / BOXES} and {SPLIT} don't belong together ({type(error).__name__} {error}): {AGAIN}"
-        ) from error
+        why = f"{type(error).__name__} {error}"
+        raise MistError(f"{folder / BOXES} and {SPLIT} don't belong together ({why}): {AGAIN}") from error
     missing = [image.file for some in images.values() for image in some if not (folder / image.file).is_file()]
     if missing:
         raise MistError(f"{folder / missing[0]} is missing (missing in all: {len(missing)}): {AGAIN}")

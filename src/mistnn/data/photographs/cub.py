@@ -130,15 +130,12 @@ def read_cub(root: str | None) -> CubFolder:
     for number, name in files.items():
         label, part = labels[number], parts[number]
         if label not in names or name.partition("/")[0] != names[label]:
-            named = names.get(label, "not in classes.txt")
-            raise MistError(
-                f"{folder / 'image_class_labels.txt'} gives image {number} the class {label} ({named}), but images.txt "
-                f"has it in {name.partition('/')[0]}: the labels belong to other images, {UNPACK}"
-            )
+            given = f"image {number} the class {label} ({names.get(label, 'not in classes.txt')})"
+            listed = f"images.txt has it in {name.partition('/')[0]}: the labels belong to other images"
+            raise MistError(f"{folder / 'image_class_labels.txt'} gives {given}, but {listed}, {UNPACK}")
         if part not in ("0", "1"):
-            raise MistError(
-                f"{folder / 'train_test_split.txt'}: image {number} has {part!r}, which must be 0 or 1: {UNPACK}"
-            )
+            path = folder / "train_test_split.txt"
+            raise MistError(f"{path}: image {number} has {part!r}, which must be 0 or 1: {UNPACK}")
         birds.append(Bird(folder / "images" / name, name, order[label], part == "1"))
     missing = [bird for bird in birds if not bird.path.is_file()]
     if missing:
@@ -202,10 +199,8 @@ def _birds(birds: tuple[Bird, ...], config: CubConfig, split: Split) -> list[Bir
         kept = round(config.validation * len(chosen))
         chosen = chosen[:kept] if split == "validation" else chosen[kept:]
     if not chosen:
-        raise MistError(
-            f"no image of CUB-200-2011 is left for {split} with data.validation={config.validation}: give another "
-            "share, or --evaluation-images 0 to train without evaluation"
-        )
+        fix = "give another share, or --evaluation-images 0"
+        raise MistError(f"no image of {FOLDER} is left for {split} with data.validation={config.validation}: {fix}")
     return chosen
 
 
@@ -259,10 +254,8 @@ def _unpack(archive: Path, folder: Path) -> None:
         with archive.open("rb") as file:
             digest = hashlib.file_digest(file, "md5").hexdigest()
         if digest != ARCHIVE_MD5:
-            raise MistError(
-                f"{archive} has the MD5 {digest}, not the {ARCHIVE_MD5} of the published one: download it again from "
-                f"{ADDRESS}, or unpack it yourself if you made the archive"
-            )
+            fix = f"download it again from {ADDRESS}, or unpack it yourself if you made the archive"
+            raise MistError(f"{archive} has the MD5 {digest}, not the {ARCHIVE_MD5} of the published one: {fix}")
         with tempfile.TemporaryDirectory(dir=archive.parent) as aside:
             with tarfile.open(archive, "r:gz") as packed:
                 packed.extractall(aside, filter="data")

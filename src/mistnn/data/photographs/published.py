@@ -87,7 +87,7 @@ def read_voc(root: Path) -> list[Photograph]:
     folder = root / "Annotations"
     if not folder.is_dir() or not (root / "JPEGImages").is_dir():
         raise MistError(
-            f"--voc {root} is not a PASCAL VOC folder: it needs JPEGImages/ and Annotations/, as in VOCdevkit/VOC2007"
+            f"--voc {root} is not a PASCAL VOC folder like VOCdevkit/VOC2007: it needs JPEGImages/ and Annotations/"
         )
     paths = sorted(folder.glob("*.xml"))
     if not paths:
@@ -100,10 +100,8 @@ def read_voc(root: Path) -> list[Photograph]:
                 splits[line.split()[0]] = split
     known = {path.stem for path in paths}
     if unknown := sorted(set(splits) - known):
-        raise MistError(
-            f"--voc {root}: ImageSets/Main names {unknown[0]}, and Annotations/{unknown[0]}.xml is missing "
-            f"(missing in all: {len(unknown)}): unpack the archive that holds it"
-        )
+        missing = f"ImageSets/Main names {unknown[0]}, and Annotations/{unknown[0]}.xml is missing"
+        raise MistError(f"--voc {root}: {missing} (in all: {len(unknown)}): unpack the archive that holds it")
     return [_voc(path, root, splits.get(path.stem)) for path in paths]
 
 
@@ -149,11 +147,8 @@ def _coco(path: Path, root: Path) -> Iterator[Photograph]:
     named = [(Path(str(image["file_name"])), image, objects) for image, objects in described]
     for name, image, objects in sorted(named, key=lambda one: str(one[0])):
         if (other := seen.setdefault(name.stem, name)) is not name:
-            raise MistError(
-                f"{place} describes {name} twice: remove one of the two images"
-                if other == name
-                else f"{place} describes {other} and {name}, which would both be called {name.stem}: remove one"
-            )
+            both = f"{name} twice" if other == name else f"{other} and {name}, which would both be called {name.stem}"
+            raise MistError(f"{place} describes {both}: remove one of the two images")
         folder = next((folder for folder in folders if name.name in held[folder]), None)
         if folder is None:
             raise MistError(f"{place}: the photograph {name} is not in {folders[0]}: unpack {subset}.zip again")
