@@ -53,7 +53,10 @@ class Known(NamedTuple):
 
 @dataclass(frozen=True)
 class ImagesConfig(DataConfig):
-    """Base of the data configurations: what a system may ask of its images."""
+    """Base of the data configurations: what a system may ask of its images.
+
+    ``read_class_names``, ``smallest_image`` and ``truths`` may read files, and raise ``MistError`` if these are broken.
+    """
 
     @property
     def known(self) -> Known:
@@ -81,27 +84,15 @@ class ImagesConfig(DataConfig):
         return self.known.class_names
 
     def read_class_names(self) -> tuple[str, ...]:
-        """The classes, read from the files where only these name them; empty if no folder is given.
-
-        Raises:
-            MistError: if the files can't be read.
-        """
+        """The classes, read from the files where only these name them; empty if no folder is given."""
         return self.class_names
 
     def smallest_image(self) -> tuple[int, str] | None:
-        """Pixels and file name of the smallest image; the name is empty if all have one size; ``None`` if unknown.
-
-        Raises:
-            MistError: if the files can't be read.
-        """
+        """Pixels and file name of the smallest image; the name is empty if all have one size; ``None`` if unknown."""
         return None if self.size is None else (self.size[0] * self.size[1], "")
 
     def truths(self, split: Split, length: int) -> Sequence[Truth] | None:
-        """The objects of the first images of a split, where they are known without decoding any image.
-
-        Raises:
-            MistError: if the files can't be read.
-        """
+        """The objects of the first images of a split, where they are known without decoding any image."""
         return None
 
 
@@ -110,6 +101,9 @@ AnyConfig = TypeVar("AnyConfig", bound=ImagesConfig)
 
 class SplitImages(Dataset[Sample], abc.ABC, Generic[AnyConfig]):
     """One split of a data set, a map-style torch data set.
+
+    Every method that takes an index raises ``IndexError`` if it is negative or beyond the length, and ``MistError`` if
+    a file can't be read or does not match its annotation.
 
     Args:
         config: the data set.
@@ -135,19 +129,10 @@ class SplitImages(Dataset[Sample], abc.ABC, Generic[AnyConfig]):
 
     @abc.abstractmethod
     def __getitem__(self, index: int) -> Sample:
-        """One sample, always the same for an index.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-            MistError: if a file can't be read, or does not match its annotation.
-        """
+        """One sample, always the same for an index."""
 
     def check_indices(self, indices: Sequence[int]) -> Int64[np.ndarray, " n"]:
-        """The indices as an array.
-
-        Raises:
-            IndexError: if an index is negative or beyond the length.
-        """
+        """The indices as an array, checked."""
         wanted = np.asarray(indices, dtype=np.int64)
         wrong = wanted[(wanted < 0) | (wanted >= len(self))]
         if len(wrong):
@@ -155,11 +140,7 @@ class SplitImages(Dataset[Sample], abc.ABC, Generic[AnyConfig]):
         return wanted
 
     def check_index(self, index: int) -> int:
-        """The index.
-
-        Raises:
-            IndexError: if it is negative or beyond the length.
-        """
+        """The index, checked."""
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} is outside a data set of {len(self)} images")
         return index
@@ -197,11 +178,7 @@ class StoredImages(SplitImages[AnyConfig]):
             self.length = images if self.length is None else min(self.length, images)
 
     def _draw(self, index: int) -> Drawn:
-        """The image of an index, with random coins in endless training.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-        """
+        """The image of an index, with random coins in endless training."""
         self.check_index(index)
         return self._rounds[index] if self.length is None else Drawn(index, (False, False))
 

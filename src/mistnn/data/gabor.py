@@ -193,12 +193,6 @@ def gabor_noise(
     The result is the plain sum, without background and gain; see ``tone``. Impulses may lie outside the image.
     A cut kernel is the real part of a factor in x times one in y, so the sum over impulses is a matrix product.
 
-    Args:
-        impulses: positions and kernels.
-        bandwidth: a, in 1 / pixel.
-        box_size: side of the box, in pixels.
-        ground: selects the kernel, see ``gabor_kernel``.
-
     Reference: Lagae et al. 2009, sparse Gabor convolution noise.
     """
     along_x = impulses.frequencies * np.cos(impulses.orientations)
@@ -250,11 +244,7 @@ class GaborNoise(GeneratedImages[GaborConfig]):
         )
 
     def impulses(self, index: int) -> Impulses:
-        """Draws the impulses of an image, in the order of its boxes.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-        """
+        """Draws the impulses of an image, in the order of its boxes."""
         config, random = self.config, self._generator(self.check_index(index))
         if config.density:
             count = int(random.poisson(config.density * (config.canvas - 2 * config.margin) ** 2))
@@ -277,11 +267,7 @@ class GaborNoise(GeneratedImages[GaborConfig]):
         return gabor_noise(impulses, config.bandwidth, config.box_size, side, side, config.ground)
 
     def clipped(self, index: int) -> float:
-        """Share of an image's pixels that clipping to [0, 1] changes: there the image is not the sum of its kernels.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-        """
+        """Share of an image's pixels that clipping to [0, 1] changes: there the image is not the sum of its kernels."""
         room = GREY_LEVEL if self.config.ground == "grey" else 1.0
         return float((np.abs(self.config.gain * self.noise(self.impulses(index))) > room).mean())
 

@@ -67,11 +67,8 @@ def read_text(path: Path) -> str:
 def read_json(path: Path, place: str, fix: str = BROKEN) -> Any:
     """The content of a JSON file.
 
-    Args:
-        fix: the last part of the error message.
-
     Raises:
-        MistError: if it can't be read, or is broken.
+        MistError: if it can't be read, or is broken; it names ``place`` and ``fix``.
     """
     try:
         return json.loads(read_text(path))
@@ -80,10 +77,10 @@ def read_json(path: Path, place: str, fix: str = BROKEN) -> Any:
 
 
 def read_xml(path: Path, place: str, fix: str = BROKEN) -> ElementTree.Element:
-    """The root element of an XML file; arguments as for ``read_json``.
+    """The root element of an XML file.
 
     Raises:
-        MistError: if it can't be read, or is broken.
+        MistError: if it can't be read, or is broken; it names ``place`` and ``fix``.
     """
     try:
         return ElementTree.parse(path).getroot()
@@ -92,15 +89,10 @@ def read_xml(path: Path, place: str, fix: str = BROKEN) -> ElementTree.Element:
 
 
 def finite_numbers(values: Any, place: str, many: int | None = None) -> list[float]:
-    """Finite numbers from a value of a file.
-
-    Args:
-        values: the value, which should be a list.
-        place: where it stands, for errors.
-        many: how many numbers there must be.
+    """Finite numbers from a value of a file, which should be a list.
 
     Raises:
-        MistError: if these are not numbers, or not ``many``.
+        MistError: if these are not numbers, or not ``many``; it names ``place``.
     """
     if isinstance(values, list) and (many is None or len(values) == many):
         try:
@@ -112,15 +104,23 @@ def finite_numbers(values: Any, place: str, many: int | None = None) -> list[flo
     raise MistError(f"{place}: {values!r} are not the {many or len(values)} numbers expected: correct them")
 
 
-class VocObject(NamedTuple):
-    """An object of a PASCAL VOC annotation: its class, its corners, and whether it is marked as difficult."""
+class AnnotatedObject(NamedTuple):
+    """An object of an image.
+
+    Attributes:
+        label: its class.
+        corners: x1, y1, x2, y2.
+        difficult: marked as difficult in VOC.
+        crowd: several objects in one box; COCO does not give their number.
+    """
 
     label: str
     corners: tuple[float, float, float, float]
-    difficult: bool
+    difficult: bool = False
+    crowd: bool = False
 
 
-def voc_objects(tree: ElementTree.Element, place: str) -> Iterator[VocObject]:
+def voc_objects(tree: ElementTree.Element, place: str) -> Iterator[AnnotatedObject]:
     """The objects of a PASCAL VOC annotation.
 
     Raises:
@@ -133,16 +133,15 @@ def voc_objects(tree: ElementTree.Element, place: str) -> Iterator[VocObject]:
         written = [entry.findtext(f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
         left, top, right, bottom = finite_numbers(written, f"{place}: object {number} ({label})")
         difficult = (entry.findtext("difficult") or "0").strip() == "1"
-        yield VocObject(label, (left - 1, top - 1, right, bottom), difficult)
+        yield AnnotatedObject(label, (left - 1, top - 1, right, bottom), difficult)
 
 
 def parse_coco(
     content: Any, place: str, parse: Callable[[dict[str, Any], Mapping[Any, str]], Value | None], keys: Sequence[str]
 ) -> list[tuple[dict[str, Any], list[Value]]]:
-    """The images of a COCO file and their annotations.
+    """The images of a COCO file, from its parsed JSON, and their annotations.
 
     Args:
-        content: the parsed JSON.
         place: the name of the file in errors.
         parse: makes a value from an annotation and the classes by their ids; ``None`` skips the annotation.
         keys: keys that every image must have.

@@ -83,11 +83,7 @@ class CommonObjects(GeneratedImages[CommonObjectConfig]):
         return Sample(made.images[0], boxes=made.boxes[0], labels=made.labels[0])
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """Several images.
-
-        Raises:
-            IndexError: if an index is negative or beyond the length.
-        """
+        """Several images."""
         self.check_indices(indices)
         images, boxes = (part[list(indices)] for part in self._whole)
         label = torch.full((len(indices), 1), self.config.digit)

@@ -174,11 +174,7 @@ class DistortedDigits(GeneratedImages[DistortedConfig]):
         )
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """Generates many images at once: the same as one by one, but much faster.
-
-        Raises:
-            IndexError: if an index is negative or beyond the length.
-        """
+        """Generates many images at once: the same as one by one, but much faster."""
         drawn = self.drawn(indices)
         labels = torch.from_numpy(self._source.labels[drawn.rows])
         images = self.render(drawn)
@@ -192,11 +188,7 @@ class DistortedDigits(GeneratedImages[DistortedConfig]):
         return Batch(images, counts, list(boxes[:, None]), list(labels[:, None]))
 
     def drawn(self, indices: Sequence[int]) -> Drawn:
-        """Draws the digits of some images and their distortions; the channels of an image follow each other.
-
-        Raises:
-            IndexError: if an index is negative or beyond the length.
-        """
+        """Draws the digits of some images and their distortions; the channels of an image follow each other."""
         wanted = self.check_indices(indices)
         config, random, side = self.config, self._random, self._side
         each = (wanted[:, None] * config.digits + np.arange(config.digits)).reshape(-1)

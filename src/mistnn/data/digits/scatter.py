@@ -163,11 +163,7 @@ class Scatter(GeneratedImages[ScatterConfig]):
         )
 
     def scattering(self, index: int) -> Scattering:
-        """Draws the digits of an image, and their places.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-        """
+        """Draws the digits of an image, and their places."""
         config, random = self.config, self._generator(self.check_index(index))
         rows = self._choose(config.counts[int(random.integers(len(config.counts)))], random)
         corners = self._place(rows, random, _RESTARTS)
@@ -177,11 +173,7 @@ class Scatter(GeneratedImages[ScatterConfig]):
         return Scattering(rows, corners, (x, y))
 
     def inked(self, index: int) -> Float32[torch.Tensor, "n 4"]:
-        """The box around the ink of each digit of an uncropped image, in the order of its boxes.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-        """
+        """The box around the ink of each digit of an uncropped image, in the order of its boxes."""
         rows, corners, _ = self.scattering(index)
         ink = ink_boxes(self._frames[rows]) if len(rows) else np.zeros((0, 4), dtype=np.int64)
         left_top = corners + ink[:, :2] - self._boxes[rows, :2]

@@ -186,11 +186,7 @@ class Scenes(GeneratedImages[ScenesConfig]):
         )
 
     def recipe(self, index: int) -> Recipe:
-        """Draws the digits of a scene, their sizes and their places.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-        """
+        """Draws the digits of a scene, their sizes and their places."""
         config, random = self.config, self._generator(self.check_index(index))
         count = config.counts[int(random.integers(len(config.counts)))]
         easy = config.layout == "easy"

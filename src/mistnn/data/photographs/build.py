@@ -26,14 +26,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from mistnn.config import Config, above, at_least, between
 from mistnn.data.images import read_image
-from mistnn.data.photographs.published import VOC_CLASSES, Photograph, PhotographObject, read_coco, read_voc
+from mistnn.data.photographs.published import VOC_CLASSES, Photograph, read_coco, read_voc
+from mistnn.data.text_files import AnnotatedObject
 from mistnn.errors import MistError
 from mistnn.interfaces import Split
 
@@ -117,7 +118,7 @@ class Built(NamedTuple):
 
 class _Chosen(NamedTuple):
     photograph: Photograph
-    objects: tuple[PhotographObject, ...]
+    objects: tuple[AnnotatedObject, ...]
     window: tuple[int, int, int, int]  # left, top, right, bottom of the crop
 
 
@@ -181,7 +182,7 @@ def build_photographs(
 def _choose(photograph: Photograph, config: BuildConfig, dropped: Counter[str]) -> _Chosen | None:
     """The objects and the crop of a photograph; ``None`` if it is dropped."""
     width, height = photograph.width, photograph.height
-    objects: list[PhotographObject] = []
+    objects: list[AnnotatedObject] = []
     for one in photograph.objects:
         if one.label not in config.classes or (one.difficult and config.difficult == "ignore"):
             continue
@@ -267,7 +268,7 @@ def _splits(
     return splits
 
 
-def _write_image(one: _Chosen, split: Split, config: BuildConfig, out: Path) -> dict[str, object]:
+def _write_image(one: _Chosen, split: Split, config: BuildConfig, out: Path) -> dict[str, Any]:
     """Crops, resizes and writes an image; returns its entry of ``boxes.json``."""
     path = one.photograph.path
     image = read_image(path, "unpack the archive again").convert("RGB")
@@ -294,20 +295,18 @@ def _write_image(one: _Chosen, split: Split, config: BuildConfig, out: Path) -> 
 
 
 def _write_lists(
-    name: str, config: BuildConfig, out: Path, entries: list[dict[str, object]], dropped: Counter[str]
+    name: str, config: BuildConfig, out: Path, entries: list[dict[str, Any]], dropped: Counter[str]
 ) -> Built:
-    entries.sort(key=lambda entry: str(entry["file"]))
+    entries.sort(key=lambda entry: entry["file"])
     rows = ["file,class,count"]
     covered = []
     for entry in entries:
-        labels = entry["labels"]
-        boxes = np.array(entry["boxes"])
-        assert isinstance(labels, list) and isinstance(entry["width"], int) and isinstance(entry["height"], int)
+        labels, boxes = entry["labels"], np.array(entry["boxes"])
         rows += [f"{entry['file']},{label},{many}" for label, many in sorted(Counter(labels).items())]
         areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         covered.append(float(areas.sum()) / (entry["width"] * entry["height"]))
-    listing = split_list([(str(entry["file"]), str(entry["split"])) for entry in entries])
-    counts = Counter(str(entry["split"]) for entry in entries)
+    listing = "\n".join(["file,split", *(f"{entry['file']},{entry['split']}" for entry in entries), ""]).encode()
+    counts = Counter(entry["split"] for entry in entries)
     built = Built(
         {split: counts[split] for split in SPLITS},
         dict(dropped.most_common()),
@@ -329,8 +328,3 @@ def _write_lists(
     (out / SPLIT).write_bytes(listing)
     (out / DATASET).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     return built
-
-
-def split_list(rows: Sequence[tuple[str, str]]) -> bytes:
-    """``split.csv``: file and split of each image."""
-    return "\n".join(["file,split", *(f"{file},{split}" for file, split in rows), ""]).encode()

@@ -163,12 +163,7 @@ class CubImages(StoredImages[CubConfig]):
         return self._sample(bird, crop.flip(-1) if self.config.mirror and random.random() < 0.5 else crop)
 
     def views(self, index: int) -> Tensor:
-        """(10, 3, side, side), the ten views for classifying a test image: corners and centre, plain and mirrored.
-
-        Raises:
-            IndexError: if there is no such image.
-            MistError: if the image can't be read.
-        """
+        """(10, 3, side, side), the ten views for classifying a test image: corners and centre, plain and mirrored."""
         pixels = _pixels(self.birds[index])
         places = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (0.5, 0.5))
         five = torch.stack([self._crop(pixels, x, y) for x, y in places])

@@ -17,7 +17,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from mistnn.data.text_files import finite_numbers, parse_coco, read_json, read_text, read_xml, voc_objects
+from mistnn.data.text_files import (
+    AnnotatedObject,
+    finite_numbers,
+    parse_coco,
+    read_json,
+    read_text,
+    read_xml,
+    voc_objects,
+)
 from mistnn.errors import MistError
 from mistnn.interfaces import Split
 
@@ -27,36 +35,14 @@ VOC_CLASSES = (
 )  # fmt: skip
 """The twenty classes of PASCAL VOC 2007."""
 
-OF_COCO: Mapping[str, str] = MappingProxyType(
-    {
-        "airplane": "aeroplane",
-        "motorcycle": "motorbike",
-        "couch": "sofa",
-        "potted plant": "pottedplant",
-        "dining table": "diningtable",
-        "tv": "tvmonitor",
-    }
-)
+OF_COCO: Mapping[str, str] = MappingProxyType({
+    "airplane": "aeroplane", "motorcycle": "motorbike", "couch": "sofa", "potted plant": "pottedplant",
+    "dining table": "diningtable", "tv": "tvmonitor",
+})  # fmt: skip
 """COCO's names of VOC's classes, where they differ."""
 
 VOC_LISTS: Mapping[str, Split] = MappingProxyType({"train": "train", "val": "validation", "test": "test"})
 UNPACK = "unpack the archive again"
-
-
-class PhotographObject(NamedTuple):
-    """An object of a photograph.
-
-    Attributes:
-        label: its class, by VOC's name.
-        corners: x1, y1, x2, y2.
-        difficult: marked as difficult in VOC.
-        crowd: several objects in one box; COCO does not give their number.
-    """
-
-    label: str
-    corners: tuple[float, float, float, float]
-    difficult: bool = False
-    crowd: bool = False
 
 
 class Photograph(NamedTuple):
@@ -73,7 +59,7 @@ class Photograph(NamedTuple):
     name: str
     width: int
     height: int
-    objects: tuple[PhotographObject, ...]
+    objects: tuple[AnnotatedObject, ...]
     split: Split | None = None
 
 
@@ -113,7 +99,7 @@ def _voc(path: Path, root: Path, split: Split | None) -> Photograph:
         raise MistError(f"{place}: its photograph JPEGImages/{image.name} is missing: {UNPACK}")
     sides = [tree.findtext(f"size/{side}") for side in ("width", "height")]
     width, height = finite_numbers(sides, f"{place}: the size")
-    objects = tuple(PhotographObject(*one) for one in voc_objects(tree, place))
+    objects = tuple(voc_objects(tree, place))
     return Photograph(image, f"voc2007-{path.stem}", int(width), int(height), objects, split)
 
 
@@ -132,11 +118,11 @@ def read_coco(root: Path) -> list[Photograph]:
 def _coco(path: Path, root: Path) -> Iterator[Photograph]:
     place, subset = path.relative_to(root).as_posix(), path.stem.removeprefix("instances_")
 
-    def parse(entry: dict[str, Any], classes: Mapping[Any, str]) -> PhotographObject:
+    def parse(entry: dict[str, Any], classes: Mapping[Any, str]) -> AnnotatedObject:
         x, y, width, height = finite_numbers(entry["bbox"], f"{place}, annotation {entry['id']}", 4)
         name = classes[entry["category_id"]]
         crowd = bool(entry.get("iscrowd", 0))
-        return PhotographObject(OF_COCO.get(name, name), (x, y, x + width, y + height), crowd=crowd)
+        return AnnotatedObject(OF_COCO.get(name, name), (x, y, x + width, y + height), crowd=crowd)
 
     described = parse_coco(read_json(path, place, UNPACK), place, parse, ("file_name", "width", "height"))
     folders = [folder for folder in (root / subset, root / "images" / subset, root / "images") if folder.is_dir()]
