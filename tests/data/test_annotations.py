@@ -87,12 +87,12 @@ def test_coco_in_the_folders_of_the_splits(tmp_path: Path) -> None:
     [
         ("{", ["annotations.json", "broken JSON", "line 1"]),
         ("[" * 100_000, ["annotations.json", "broken JSON"]),
-        ("[]", ["annotations.json", "no COCO file"]),
-        (json.dumps({"images": []}), ["no COCO file", "categories"]),
+        ("[]", ["annotations.json", "not a COCO file"]),
+        (json.dumps({"images": []}), ["not a COCO file", "categories"]),
         (json.dumps(coco({"bbox": [1, 2, 3]})), ["annotation 0 (a.png)", "[1, 2, 3]", "4 numbers"]),
         (json.dumps(coco({"bbox": [1, 2, 3, "x"]})), ["'x'"]),
         (json.dumps(coco({"bbox": [1, 2, 3, float("nan")]})), ["nan"]),
-        (json.dumps(coco({"bbox": [1, 2, 3, 4], "category_id": 9})), ["no COCO file", "9"]),
+        (json.dumps(coco({"bbox": [1, 2, 3, 4], "category_id": 9})), ["not a COCO file", "9"]),
         (json.dumps(coco(files=("a.png", "images/a.png"))), ["a.png is described", "already"]),
     ],
 )
@@ -140,7 +140,7 @@ def test_boxes_never_change_counts_that_are_given(tmp_path: Path) -> None:
     image = folder.images[0]
     assert folder.class_names == ("red",) and image.counts == (7,)
     assert boxes_of(image) == [[1, 1, 2, 2]] and image.labels is not None and image.labels.tolist() == [0]
-    noted(folder, "boxes of blue are left out", "counts.csv")
+    noted(folder, "boxes of blue are ignored", "counts.csv")
     noted(folder, "without area", "a.png")
 
 

@@ -72,9 +72,9 @@ def test_one_by_one_is_together_whatever_the_split() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"digit": 10}, "digit=10 is no digit"),
+        ({"digit": 10}, "digit=10 must be from 0 to 9"),
         ({"pieces": -1}, "pieces=-1"),
-        ({"images": 1}, "images=1 leaves nothing in common"),
+        ({"images": 1}, "images=1 must be 2 or more"),
         ({"canvas": 0}, "canvas=0"),
         ({"seed": -1}, "seed=-1"),
     ],

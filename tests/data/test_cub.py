@@ -16,7 +16,7 @@ from PIL import Image
 from mistnn.data import CubConfig, CubImages
 from mistnn.data.photographs import cub as module
 from mistnn.data.photographs.cub import read_cub
-from mistnn.data.rounds import Rounds, seeded
+from mistnn.data.random_numbers import Rounds, seeded
 from mistnn.errors import MistError
 from tests.data.birds import CLASSES, COLOURS, make_cub
 
@@ -141,13 +141,13 @@ def test_lists_that_disagree(root: Path) -> None:
     refused(
         labels, "7 2\n", "7 3\n", r"gives image 7 the class 3 \(010.*\), but images.txt has it in 002.*other images"
     )
-    refused(labels, "7 2\n", "7 9\n", r"image 7 the class 9 \(no class of classes.txt\)")
-    refused(labels, "7 2\n", "", r"doesn't say anything of image 7 \(1 such\)")
-    refused(labels, "18 3\n", "18 3\n19 3\n20 1\n", r"speaks of image 19 \(2 such\)")
+    refused(labels, "7 2\n", "7 9\n", r"image 7 the class 9 \(not in classes.txt\)")
+    refused(labels, "7 2\n", "", r"does not list image 7 \(in all: 1\)")
+    refused(labels, "18 3\n", "18 3\n19 3\n20 1\n", r"lists image 19 \(in all: 2\)")
     refused(labels, "7 2\n", "7\n", "line 7: '7' must be a new number and its value")
     refused(labels, "7 2\n", "6 2\n", "line 7: '6 2' must be a new number")
     refused("train_test_split.txt", "2 1\n", "2 2\n", "image 2 has '2', which must be 0 or 1")
-    refused("images.txt", "_0000_1.jpg", "_0000_x.jpg", r"_x\.jpg is listed but not there \(1 such\)")
+    refused("images.txt", "_0000_1.jpg", "_0000_x.jpg", r"_x\.jpg is listed but not there \(in all: 1\)")
     (folder / "classes.txt").write_text("")
     with pytest.raises(MistError, match=r"classes\.txt is empty"):
         read_cub(str(root))
@@ -186,7 +186,7 @@ def test_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_nothing_there(tmp_path: Path) -> None:
     for config in (CubConfig(), CubConfig(str(tmp_path)), CubConfig(str(tmp_path / "nowhere"))):
-        with pytest.raises(MistError, match="get it at https://data.caltech.edu"):
+        with pytest.raises(MistError, match="download it from https://data.caltech.edu"):
             CubImages(config, "train", None)
     wrong = {"data.side=0": {"side": 0}, "data.validation=1.0": {"validation": 1.0}, "data.seed=-1": {"seed": -1}}
     for said, given in wrong.items():

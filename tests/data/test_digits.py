@@ -197,7 +197,9 @@ def test_download(
     caplog.set_level(logging.INFO, "mistnn")
     target = download_mnist(tmp_path / "deep" / "mnist", mirrors=mirrors, digests=digests)
     assert sorted(path.name for path in target.iterdir()) == sorted(f"{name}.gz" for name in NAMES)
-    assert [record.getMessage() for record in caplog.records] == [f"fetched {mirrors[2]}{name}.gz" for name in digests]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"downloaded {mirrors[2]}{name}.gz" for name in digests
+    ]
     assert len(load_mnist("test", tmp_path / "deep", digests=digests).images) == 5
     # What is there is not fetched again.
     download_mnist(target, mirrors=[], digests=digests)

@@ -272,10 +272,10 @@ def test_seeds_and_splits_share_nothing() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"distortion": "q"}, "distortion='q' is unknown: use r, rts"),
+        ({"distortion": "q"}, "distortion='q' must be r or rts"),
         ({"source": "svhn"}, "mnist or embedded"),
         ({"canvas": 0}, "canvas=0"),
-        ({"digits": 3}, "digits=3 must be 1, or 2"),
+        ({"digits": 3}, "digits=3 must be 1 or 2"),
         ({"seed": -1}, "seed=-1"),
     ],
 )

@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from mistnn.data import GaborConfig, GaborNoise, Impulses, Split, analytic_power_spectrum, gabor_kernel, gabor_noise
-from mistnn.data.gabor import Ground, tone
+from mistnn.data import GaborConfig, GaborNoise, Split
+from mistnn.data.gabor import Ground, Impulses, gabor_kernel, gabor_noise, tone
 from mistnn.errors import MistError
 from mistnn.ops.sampling import place_patches
 from mistnn.records import Sample, collate
+from tests.data.spectrum import analytic_power_spectrum
 
 BLACK = GaborConfig()
 GREY = GaborConfig(ground="grey", weights="signs", gain=0.4)

@@ -287,7 +287,7 @@ def test_broken_voc(voc, tmp_path):
     with pytest.raises(MistError, match="names 000001, and Annotations/000001.xml is missing"):
         build(tmp_path, voc)
     shutil.rmtree(voc / "Annotations")
-    with pytest.raises(MistError, match="is no PASCAL VOC folder"):
+    with pytest.raises(MistError, match="is not a PASCAL VOC folder"):
         build(tmp_path, voc)
     (voc / "Annotations").mkdir()
     with pytest.raises(MistError, match=r"holds no \.xml"):
@@ -300,8 +300,8 @@ def test_broken_coco(tmp_path):
     whole = listing.read_text()
     for spoilt, word in (
         (whole[:-1], "broken JSON"),
-        (whole.replace('"image_id": 9', '"image_id": 999', 1), "no COCO file"),
-        (whole.replace('"file_name"', '"name"', 1), "no COCO file"),
+        (whole.replace('"image_id": 9', '"image_id": 999', 1), "not a COCO file"),
+        (whole.replace('"file_name"', '"name"', 1), "not a COCO file"),
         (whole.replace('"bbox": [', '"bbox": ["a", ', 1), "are not the 4 numbers"),
         (whole.replace('"width": 140', '"width": "wide"', 1), "are not the 2 numbers"),
     ):

@@ -156,7 +156,7 @@ def test_missing_parts(root: Path, tmp_path: Path) -> None:
 
     refused("holds neither train/ nor train.tar.gz")
     list_part(tmp_path, "train", 4)
-    refused("data.validation=5 leaves nothing of the 4 images")
+    refused("data.validation=5 leaves none of the 4 images")
     refused("holds neither extra/ nor extra.tar.gz.*--data.no-extra", validation=2)
     refused("data.validation=0 keeps no image", "validation", validation=0)
     with pytest.raises(MistError, match="--data-root"):

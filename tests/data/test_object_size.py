@@ -50,7 +50,7 @@ def test_discs_and_rings(hole: float, count: int, diameter: int, ground: float, 
     images = [scene(count, diameter, hole, ground, ink, seed) for seed in range(2)]
     found = suggest_object_size(images, [count, count])
     assert close(found, diameter), found
-    assert "as many as objects" in found.why and "2 images" in found.why and f"{found.size:.0f} px" in found.why
+    assert "per object" in found.why and "2 images" in found.why and f"{found.size:.0f} px" in found.why
 
 
 @pytest.mark.parametrize(("count", "diameter"), [(6, 16), (12, 30), (3, 70)])

@@ -70,7 +70,7 @@ def test_one_class_without_a_name(tmp_path: Path) -> None:
 def test_a_class_without_a_row_counts_0(tmp_path: Path) -> None:
     folder = read_folder(write(make(tmp_path), "file,class,count\na,red,3\nb,white,1\nc,red,2\nc,white,9\n"))
     assert counts_of(folder) == {"a.png": (3, 0), "b.png": (0, 1), "c.jpg": (2, 9)}
-    noted(folder, "without a row counts 0", "2 images", "a.png, b.png")
+    noted(folder, "without a row count 0", "2 images", "a.png, b.png")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_images_are_upright(tmp_path: Path) -> None:
         ("file,class,count\na,red\n", ["row 2", "missing"]),
         ("file,class,count\na,,1\n", ["row 2", "class is missing"]),
         ("file,class,count\n,red,1\n", ["row 2", "no file"]),
-        ("file,class,count\na,red,many\n", ["row 2", "'many'", "no whole number"]),
+        ("file,class,count\na,red,many\n", ["row 2", "'many'", "not a whole number"]),
         ("file,red,white\na,1,NA\n", ["row 2, white", "'NA'"]),
         ("file,red\na,12345678901\n", ["row 2", "12345678901"]),
         ("file,class,count\na,red,1\nd.png,red,1\n", ["row 3", "'d.png'", "did you mean", "delete the row"]),
@@ -164,7 +164,7 @@ def test_bad_labels(tmp_path: Path, text: str, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["counts.csv", "labels.csv", "boxes.json", "ImageSets/Main/train.txt"])
-@pytest.mark.parametrize("kind", ["a folder", "no regular file", "a link to nothing"])
+@pytest.mark.parametrize("kind", ["a folder", "not a regular file", "a broken link"])
 def test_what_is_called_like_a_table_and_is_none(tmp_path: Path, name: str, kind: str) -> None:
     """It isn't passed over, as if it weren't there; and reading a pipe would never end."""
     make(tmp_path, "a.png")
@@ -172,7 +172,7 @@ def test_what_is_called_like_a_table_and_is_none(tmp_path: Path, name: str, kind
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind == "a folder":
         path.mkdir()
-    elif kind == "a link to nothing":
+    elif kind == "a broken link":
         path.symlink_to(tmp_path / "nowhere")
     else:
         os.mkfifo(path)
@@ -183,7 +183,7 @@ def test_a_pipe_among_the_annotations(tmp_path: Path) -> None:
     make(tmp_path, "a.png")
     (tmp_path / "Annotations").mkdir()
     os.mkfifo(tmp_path / "Annotations" / "a.xml")
-    refused(tmp_path, "a.xml is no regular file")
+    refused(tmp_path, "a.xml is not a regular file")
 
 
 def test_ambiguous_names(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_suspicious_counts_are_noted(tmp_path: Path) -> None:
     noted(folder, "red", "5 x their median of 2", "3.png: 40")
     noted(folder, "white is in one image only", "1.png")
     noted(folder, "blue is in no image")
-    noted(folder, "1 of 6 images are without a row in counts.csv", "5.png", "training", "predicted")
+    noted(folder, "1 of 6 images have no row in counts.csv", "5.png", "training", "predicted")
     assert folder.images[5].counts is None
     folder = read_folder(write(tmp_path, "file,red\n" + "\n".join(f"{index},0" for index in range(6))))
     noted(folder, "all counts are zero")

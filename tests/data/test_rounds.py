@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from mistnn.data.corners import centred
-from mistnn.data.rounds import Rounds, seeded
+from mistnn.data.random_numbers import Rounds, seeded
 
 
 def test_every_image_once_a_round() -> None:

@@ -80,7 +80,7 @@ def test_splits_share_no_digit() -> None:
     used = []
     for split, (start, stop) in {"train": (0, 1200), "validation": (1200, 1497), "test": (1497, 1797)}.items():
         scatter = Scatter(FIVE, split, None)  # pyright: ignore[reportArgumentType]
-        ids = np.concatenate([scatter.digit_ids(index) for index in range(400)])
+        ids = np.concatenate([scatter._digits.ids[scatter.scattering(index).rows] for index in range(400)])
         assert start <= ids.min() and ids.max() < stop
         assert len(np.unique(ids)) > 0.7 * (stop - start)
         used.append(set(ids.tolist()))
@@ -187,7 +187,7 @@ def test_ground_that_can_not_be(tmp_path: Path) -> None:
         Scatter(replace(FIVE, picture=str(tmp_path / "small.png")), "test", 3)
     with pytest.raises(MistError, match="can't be read as a picture"):
         Scatter(replace(FIVE, picture=str(tmp_path / "text.png")), "test", 3)
-    with pytest.raises(MistError, match="two grounds"):
+    with pytest.raises(MistError, match="both set the background"):
         replace(FIVE, picture="a.png", ground=0.5)
 
 

@@ -100,7 +100,7 @@ def test_splits_share_no_digit() -> None:
     used = []
     for split, (start, stop) in {"train": (0, 1200), "validation": (1200, 1497), "test": (1497, 1797)}.items():
         scenes = Scenes(EMBEDDED, split, None)  # pyright: ignore[reportArgumentType]
-        ids = np.concatenate([scenes.digit_ids(index) for index in range(300)])
+        ids = np.concatenate([scenes._digits.ids[scenes.recipe(index).rows] for index in range(300)])
         assert start <= ids.min() and ids.max() < stop
         assert len(np.unique(ids)) > 0.8 * (stop - start)  # All digits of the split take part.
         used.append(set(ids.tolist()))
@@ -163,7 +163,7 @@ def test_resizer_reference(size: int, side: int) -> None:
 def test_distance_and_borders(
     canvas: int, low: int, more: int, count: int, distance: float, layout: Layout, seed: int
 ) -> None:
-    config = ScenesConfig(layout, "embedded", canvas, (count,), (low, low + more), distance, 10, seed)
+    config = ScenesConfig(layout, "embedded", canvas, (count,), (low, low + more), distance, 10, seed=seed)
     try:
         scenes = Scenes(config, "train", None, digits=full_ink())
     except MistError as error:
@@ -272,7 +272,7 @@ def test_loader(workers: int) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("layout", "spiral", ("data.layout='spiral'", "easy, hard or uneven")),
+        ("layout", "spiral", ("data.layout='spiral'", "easy or hard or uneven")),
         ("source", "svhn", ("data.source='svhn'", "mnist or embedded")),
         ("canvas", 0, ("data.canvas=0",)),
         ("canvas", 19, ("data.canvas=19", "data.object_size=(20, 20)")),

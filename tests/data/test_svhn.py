@@ -146,9 +146,9 @@ def test_broken_structs(h5py: Any, tmp_path: Path) -> None:
     write_digit_struct(h5py, mat, shown)
     whole = mat.read_bytes()
     for content, words in (
-        (whole[: len(whole) // 3], "no whole digitStruct.mat.*unpack its archive again"),
-        (b"", "no whole digitStruct.mat"),
-        (b"MATLAB 5.0 MAT-file" * 50, "no whole digitStruct.mat"),
+        (whole[: len(whole) // 3], "not a complete digitStruct.mat.*unpack its archive again"),
+        (b"", "not a complete digitStruct.mat"),
+        (b"MATLAB 5.0 MAT-file" * 50, "not a complete digitStruct.mat"),
     ):
         mat.write_bytes(content)
         with pytest.raises(MistError, match=words) as caught:
@@ -156,13 +156,13 @@ def test_broken_structs(h5py: Any, tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     with h5py.File(mat, "w") as file:
         file.create_group("other")
-    with pytest.raises(MistError, match="no whole digitStruct.mat"):
+    with pytest.raises(MistError, match="not a complete digitStruct.mat"):
         prepare_part(tmp_path, "train")
     write_digit_struct(h5py, mat, [*shown, (20, 20, [(1, (1, 1, 5, 5))])])
     with pytest.raises(MistError, match=r"5\.png is listed but not there"):
         prepare_part(tmp_path, "train")
     write_digit_struct(h5py, mat, shown[:3])
-    with pytest.raises(MistError, match=r"says nothing of 1 images of its folder, 4\.png among them.*unpack"):
+    with pytest.raises(MistError, match=r"does not describe 1 images of its folder, such as 4\.png.*unpack"):
         prepare_part(tmp_path, "train")
     outside = [(width, height, [(1, (900, 1, 910, 20))]) for width, height, _ in shown]
     write_digit_struct(h5py, mat, outside)

@@ -1,21 +1,60 @@
-"""Data sets. Each is a map-style torch data set that yields a ``mistnn.records.Sample``."""
+"""Data sets. A configuration opens the splits; each split is a map-style torch data set of ``mistnn.records.Sample``.
 
-from mistnn.data.digits.common_object import CommonObjectConfig, CommonObjects
-from mistnn.data.digits.distorted import DistortedConfig, DistortedDigits
-from mistnn.data.digits.scatter import Scatter, ScatterConfig
-from mistnn.data.digits.scenes import Layout, Recipe, Scenes, ScenesConfig
-from mistnn.data.digits.source import DigitSource, Split, download_mnist, load_embedded, load_mnist, load_source
-from mistnn.data.folder.content import FolderImage, OwnFolder, read_folder
-from mistnn.data.folder.images import FolderConfig, FolderImages
-from mistnn.data.folder.object_size import SizeSuggestion, suggest_object_size
-from mistnn.data.gabor import GaborConfig, GaborNoise, Impulses, analytic_power_spectrum, gabor_kernel, gabor_noise
-from mistnn.data.house_numbers.number_crops import NumberCrops, NumberCropsConfig
-from mistnn.data.house_numbers.placed_numbers import NumbersConfig, PlacedNumbers
-from mistnn.data.house_numbers.svhn import SvhnConfig, SvhnImages
-from mistnn.data.photographs.built import NaturalConfig, NaturalImages, read_built
-from mistnn.data.photographs.cub import CubConfig, CubImages
+``KINDS`` holds the configurations of all data sets. Folders: ``digits`` (images composed of digits), ``house_numbers``
+(SVHN), ``photographs`` (PASCAL VOC, COCO, CUB-200-2011) and ``folder`` (image folders of users).
+"""
+
+from mistnn.data.base import ImagesConfig
+from mistnn.data.digits import (
+    CommonObjectConfig,
+    CommonObjects,
+    DigitSource,
+    DistortedConfig,
+    DistortedDigits,
+    Scatter,
+    ScatterConfig,
+    Scenes,
+    ScenesConfig,
+    load_embedded,
+)
+from mistnn.data.folder import (
+    FolderConfig,
+    FolderImage,
+    FolderImages,
+    OwnFolder,
+    SizeSuggestion,
+    read_folder,
+    suggest_object_size,
+)
+from mistnn.data.gabor import GaborConfig, GaborNoise
+from mistnn.data.house_numbers import (
+    NumberCrops,
+    NumberCropsConfig,
+    NumbersConfig,
+    PlacedNumbers,
+    SvhnConfig,
+    SvhnImages,
+)
+from mistnn.data.photographs import CubConfig, CubImages, NaturalConfig, NaturalImages, read_built
+from mistnn.interfaces import DataConfig, Split
+
+KINDS: tuple[type[DataConfig], ...] = (
+    ScenesConfig,
+    ScatterConfig,
+    GaborConfig,
+    FolderConfig,
+    SvhnConfig,
+    NumbersConfig,
+    NaturalConfig,
+    DistortedConfig,
+    NumberCropsConfig,
+    CubConfig,
+    CommonObjectConfig,
+)
+"""The configurations of all data sets."""
 
 __all__ = [
+    "KINDS",
     "CommonObjectConfig",
     "CommonObjects",
     "CubConfig",
@@ -28,8 +67,7 @@ __all__ = [
     "FolderImages",
     "GaborConfig",
     "GaborNoise",
-    "Impulses",
-    "Layout",
+    "ImagesConfig",
     "NaturalConfig",
     "NaturalImages",
     "NumberCrops",
@@ -37,7 +75,6 @@ __all__ = [
     "NumbersConfig",
     "OwnFolder",
     "PlacedNumbers",
-    "Recipe",
     "Scatter",
     "ScatterConfig",
     "Scenes",
@@ -46,13 +83,7 @@ __all__ = [
     "Split",
     "SvhnConfig",
     "SvhnImages",
-    "analytic_power_spectrum",
-    "download_mnist",
-    "gabor_kernel",
-    "gabor_noise",
     "load_embedded",
-    "load_mnist",
-    "load_source",
     "read_built",
     "read_folder",
     "suggest_object_size",

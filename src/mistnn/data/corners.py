@@ -1,4 +1,4 @@
-"""Boxes as files have them, by their corners, and as the package has them, by their centre."""
+"""Conversion of boxes from the corners that files hold to the centre and size that the package uses."""
 
 from __future__ import annotations
 

@@ -1,153 +1,150 @@
-"""Gabor noise: images that are sums of small oriented waves at random places, whose exact places are known.
+"""Gabor noise: images that are sums of small oriented waves at random places, which are known exactly.
 
-Sparse convolution: every impulse adds one Gabor kernel, an envelope exp(-pi a^2 r^2) times a wave. Seen as a task, the
-image is given and the impulses are sought.
+Sparse convolution: each impulse adds one Gabor kernel, an envelope exp(-pi a^2 r^2) times a wave. The task is to find
+the impulses in the image.
 
-Convention: x right, y down, pixel centres at +0.5. Impulses lie at real positions, not at whole pixels, and a kernel is
-evaluated at its exact offset from every pixel centre. An orientation is the direction in which the wave oscillates,
-in radians from x towards y, so clockwise on the screen; the stripes run across it, and orientations pi apart are equal.
-All kernels have phase 0: the impulse is where the kernel is strongest, and nothing else would tell its place.
+Convention: x right, y down, pixel centres at +0.5. Impulses have real-valued positions, and a kernel is evaluated at
+its exact offset from each pixel centre. An orientation is the direction in which the wave oscillates, in radians from x
+towards y, so clockwise on the screen; the stripes are perpendicular to it, and orientations pi apart are equal. All
+kernels have phase 0: the kernel is strongest at the impulse, which makes its place identifiable.
 
-Two grounds:
+Two backgrounds:
 
 * "grey": the kernel of the paper by Lagae et al., envelope x cos, from -1 to 1; the image is 0.5 + gain x sum, clipped
-  to [0, 1]. A model that adds patches in (0, 1) on zeros can't express it: the 0.5 must be taken off and the patches
-  must have a sign.
-* "black": the kernel is raised, envelope x (1 + cos) / 2, from 0 to 1; the image is gain x sum, clipped to 1. It is
-  a sum of non-negative patches on zeros, exactly, wherever it is not clipped. The price is that the noise has a
-  mean and low frequencies of its own, the spectrum of the bare envelope.
+  to [0, 1]. A model that adds patches in (0, 1) to zeros can't express it: it would have to subtract the 0.5 and use
+  signed patches.
+* "black": the kernel is raised, envelope x (1 + cos) / 2, from 0 to 1; the image is gain x sum, clipped to 1. Where it
+  is not clipped, it is exactly a sum of non-negative patches on zeros. In return the noise has a mean and additional
+  low frequencies, the spectrum of the bare envelope.
 
-Reproducible as ``mistnn.data.digits.scenes``: impulses depend on (configuration, split, index) alone, and are the same
-numbers everywhere; the pixels are, up to the rounding of a matrix product.
+Reproducible as ``mistnn.data.digits.scenes``: impulses depend on (configuration, split, index) alone and are the same
+on all machines; pixels are the same up to the rounding of a matrix product.
 """
 
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
-from torch.utils.data import Dataset
 
-from mistnn.data.digits.source import Split, check_split
+from mistnn.config import above, at_least
+from mistnn.data.base import GeneratedImages, ImagesConfig, Known
 from mistnn.errors import MistError
+from mistnn.interfaces import Split
 from mistnn.records import Sample
 
 Ground = Literal["black", "grey"]
 Weights = Literal["positive", "signs"]
 
 GREY_LEVEL = 0.5
-"""Value of the image where there is no kernel, on grey (not stated; the middle of the range)."""
+"""Value of the grey background (not stated; the middle of the range)."""
 NYQUIST = 0.5
-"""The highest frequency that pixels can hold, in cycles per pixel."""
+"""The highest frequency that pixels can represent, in cycles per pixel."""
 
-_TRIES = 100  # Darts thrown for one impulse before the image is started again.
+_TRIES = 100  # Random positions tried for one impulse before the image is started again.
 _RESTARTS = 500
-_PROBES = 4  # Images placed when the data set is made, to refuse early what can't be placed ...
-_PROBE_RESTARTS = 25  # ... with far fewer restarts than an image has, so that none fails later.
+_PROBES = 4  # Images placed when the data set is opened, to reject impossible configurations early ...
+_PROBE_RESTARTS = 25  # ... with far fewer restarts than an image has, so that no image fails later.
 
 
 @dataclass(frozen=True)
-class GaborConfig:
-    """What Gabor noise is made of. The paper names the process and the kernel; every number here is our choice.
+class GaborConfig(ImagesConfig):
+    """Gabor noise. The paper names the process and the kernel; all numbers here are our choice.
 
-    With the defaults a kernel is a bright bar between two weaker ones, and on average two boxes cover each pixel.
+    With the defaults a kernel is a bright bar between two weaker ones, and each pixel is in two boxes on average.
 
     Attributes:
         canvas: side of the image, in pixels.
-        counts: how many impulses an image may hold, each number equally likely; MIST needs the number, its K.
-        density: impulses per square pixel of a Poisson process: their number varies from image to image, ``counts``
-            is not used, and ``min_distance`` must be 0. At density 0 ``counts`` decides.
-        frequency: lowest and highest frequency F of the wave, in cycles per pixel, drawn evenly between.
-        orientation: lowest and highest orientation w of the wave, in radians, drawn evenly between.
-        orientation_set: orientations in radians, each equally likely, instead of the range; empty for the range.
+        counts: possible numbers of impulses in an image, equally likely; MIST needs the number, its K.
+        density: impulses per square pixel of a Poisson process. The number of impulses then varies between images,
+            ``counts`` is not used, and ``min_distance`` must be 0. With density 0, ``counts`` is used.
+        frequency: lowest and highest frequency F of the wave, in cycles per pixel, uniformly distributed.
+        orientation: lowest and highest orientation w of the wave, in radians, uniformly distributed.
+        orientation_set: orientations in radians, equally likely, instead of the range; empty for the range.
         bandwidth: a of the envelope exp(-pi a^2 r^2), in 1 / pixel. Its standard deviation is 0.4 / a pixels.
         box_size: side in pixels of the square around the impulse outside which the kernel is cut off. The envelope
             should be small there: with the defaults it is 0.043 in the middle of a side.
         weights: "positive", all 1; or "signs", 1 or -1 equally likely, on grey only.
-        min_distance: least distance between two impulses, in pixels (darts thrown one after the other, as in the hard
-            layout of ``ScenesConfig``); 0 for none, as in a pure Poisson process, whose impulses may coincide.
-        margin: least distance of an impulse from the border of the image, in pixels. Half of ``box_size`` keeps
-            the kernels whole; at 0 those near the border are cut.
-        ground: "black" or "grey", see the top of this module. Black is the default since there the sum of patches of
-            equation 8 is the model that made the image.
-        gain: height of a kernel's peak above the ground in the image. The default clips hardly a pixel on black, but
-            4 % of them on grey, where 0.4 clips 0.2 %; see ``GaborNoise.clipped``.
-        seed: chooses the images; two seeds share none.
+        min_distance: smallest distance between two impulses, in pixels (random positions are tried one after the other,
+            as in the hard layout of ``ScenesConfig``); 0 for none, as in a pure Poisson process, where impulses may
+            coincide.
+        margin: smallest distance of an impulse from the border of the image, in pixels. Half of ``box_size`` keeps all
+            kernels inside; with 0, kernels near the border are cut.
+        ground: "black" or "grey", see the top of this module. Black is the default, since the sum of patches of
+            equation 8 is then the model that generated the image.
+        gain: height of a kernel's peak above the background in the image. The default clips almost no pixel on black,
+            but 4 % of them on grey, where 0.4 clips 0.2 %; see ``GaborNoise.clipped``.
 
-    Raises:
-        MistError: if a value is impossible; the message names it and the mend.
-
-    Reference: MIST (CVPR 2021), section 5.1 and figure 4, which leave every number, the ground and the sign of the
+    Reference: MIST (CVPR 2021), section 5.1 and figure 4, which leave all numbers, the background and the sign of the
         weights open; Lagae et al., Procedural noise using sparse Gabor convolution, 2009.
     """
 
-    canvas: int = 80
-    counts: tuple[int, ...] = (30,)
-    density: float = 0.0
+    kind: ClassVar[str] = "gabor"
+    canvas: Annotated[int, at_least(1)] = 80
+    counts: tuple[Annotated[int, at_least(0)], ...] = (30,)
+    density: Annotated[float, at_least(0)] = 0.0
     frequency: tuple[float, float] = (0.15, 0.15)
     orientation: tuple[float, float] = (0.0, math.pi)
     orientation_set: tuple[float, ...] = ()
-    bandwidth: float = 0.1
-    box_size: float = 20.0
+    bandwidth: Annotated[float, above(0)] = 0.1
+    box_size: Annotated[float, above(0)] = 20.0
     weights: Weights = "positive"
-    min_distance: float = 6.0
-    margin: float = 10.0
+    min_distance: Annotated[float, at_least(0)] = 6.0
+    margin: Annotated[float, at_least(0)] = 10.0
     ground: Ground = "black"
-    gain: float = 0.6
-    seed: int = 0
+    gain: Annotated[float, above(0)] = 0.6
 
-    def __post_init__(self) -> None:
-        """Refuses impossible values."""
-        if self.canvas < 1:
-            raise MistError(f"data.canvas={self.canvas} is no image side: use at least 1 pixel")
-        if not self.counts or min(self.counts) < 0:
-            raise MistError(f"data.counts={self.counts} must name at least one number of impulses, none below 0")
+    def check(self) -> None:
+        """Checks ranges, and fields that depend on each other."""
+        if not self.counts:
+            raise MistError("data.counts=() must name at least one number of impulses")
         for name in ("frequency", "orientation"):
             if len(getattr(self, name)) != 2:
                 raise MistError(f"data.{name}={getattr(self, name)} must be two numbers, the lowest and the highest")
         if not 0 <= self.frequency[0] <= self.frequency[1] <= NYQUIST:
             raise MistError(
-                f"data.frequency={self.frequency} must be two frequencies, the lower first, from 0 to {NYQUIST} cycles "
-                "per pixel: faster waves than that don't fit on pixels"
+                f"data.frequency={self.frequency} must be two numbers, lower first, of 0 to {NYQUIST} cycles per pixel"
             )
-        if not -math.inf < self.orientation[0] <= self.orientation[1] < math.inf:
-            raise MistError(f"data.orientation={self.orientation} must be two finite angles, the lower first")
-        if not all(map(math.isfinite, self.orientation_set)):
-            raise MistError(f"data.orientation_set={self.orientation_set} must be finite angles in radians")
-        for name in ("bandwidth", "box_size", "gain"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise MistError(f"data.{name}={getattr(self, name)} must be a finite number above 0")
-        for name in ("density", "min_distance", "margin"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise MistError(f"data.{name}={getattr(self, name)} must be a finite number of 0 or more")
+        if self.orientation[0] > self.orientation[1]:
+            raise MistError(f"data.orientation={self.orientation} must be two angles, the lower first")
         if 2 * self.margin >= self.canvas:
             raise MistError(f"data.margin={self.margin} must be less than half of data.canvas={self.canvas}")
         if self.density and self.min_distance:
             raise MistError(
-                f"data.density={self.density} is that of a Poisson process, in which impulses keep no distance: use "
+                f"data.density={self.density} sets a Poisson process, whose impulses keep no distance: use "
                 f"data.min_distance=0 (it is {self.min_distance}), or data.density=0 and data.counts"
             )
-        if self.weights not in get_args(Weights):
-            raise MistError(f"data.weights={self.weights!r} is unknown: use positive or signs")
-        if self.ground not in get_args(Ground):
-            raise MistError(f"data.ground={self.ground!r} is unknown: use black or grey")
         if self.ground == "black" and self.weights == "signs":
             raise MistError("data.weights='signs' would go below black: use data.ground=grey, or data.weights=positive")
-        if self.seed < 0:
-            raise MistError(f"data.seed={self.seed} is negative: use 0 or more")
+
+    @property
+    def known(self) -> Known:
+        """What is known without reading any file."""
+        return Known(
+            size=(self.canvas, self.canvas),
+            counts=() if self.density else self.counts,  # a Poisson process has no largest number
+            background=GREY_LEVEL if self.ground == "grey" else 0.0,
+        )
+
+    def open(self, split: Split, length: int | None = None) -> GaborNoise:
+        """One split, see ``GaborNoise``."""
+        return GaborNoise(self, split, length)
+
+    def at(self, root: str | None) -> GaborConfig:
+        """The same configuration: the images need no files."""
+        return self
 
 
 class Impulses(NamedTuple):
-    """The impulses of one image, all that its pixels follow from.
+    """The impulses of one image, which determine its pixels.
 
     Attributes:
         positions: x and y of each, in pixels.
-        weights: what the kernel is multiplied with.
+        weights: factors of the kernels.
         orientations: w, in radians.
         frequencies: F, in cycles per pixel.
     """
@@ -168,22 +165,23 @@ def gabor_kernel(
 ) -> Float[np.ndarray, "*points"]:
     """K exp(-pi a^2 (x^2 + y^2)) cos(2 pi F (x cos w + y sin w)), not cut off.
 
-    Convention: on "black" (1 + cos) / 2 stands for cos, so that no value is below 0. The peak, at 0, is K on both.
+    Convention: on "black", (1 + cos) / 2 replaces cos, so that no value is negative. The peak, at 0, is K on both.
 
     Args:
         offsets: x and y from the impulse, in pixels.
         frequency: F, in cycles per pixel.
         orientation: w, in radians from x towards y.
         bandwidth: a, in 1 / pixel.
-        ground: which kernel.
+        ground: selects the kernel.
         magnitude: K.
 
-    Reference: Lagae et al. 2009, the Gabor kernel; the raised one is ours.
+    Reference: Lagae et al. 2009, the Gabor kernel; the raised kernel is ours.
     """
     x, y = offsets[..., 0], offsets[..., 1]
     envelope = magnitude * np.exp(-math.pi * bandwidth**2 * (x**2 + y**2))
     wave = np.cos(math.tau * frequency * (x * math.cos(orientation) + y * math.sin(orientation)))
-    return np.asarray(envelope * (wave if ground == "grey" else (1 + wave) / 2))  # Of one point numpy makes a scalar.
+    # For a single point, numpy returns a scalar.
+    return np.asarray(envelope * (wave if ground == "grey" else (1 + wave) / 2))
 
 
 def gabor_noise(
@@ -192,16 +190,8 @@ def gabor_noise(
     """Sparse convolution: the sum over impulses of weight x kernel, each cut off outside its box.
 
     Convention: a kernel covers the pixels whose centres are at most ``box_size / 2`` from the impulse in x and in y.
-    The sum is as it comes, before the ground and the gain; see ``tone``. Impulses may lie outside the image.
+    The result is the plain sum, without background and gain; see ``tone``. Impulses may lie outside the image.
     A cut kernel is the real part of a factor in x times one in y, so the sum over impulses is a matrix product.
-
-    Args:
-        impulses: where, and which kernels.
-        bandwidth: a, in 1 / pixel.
-        box_size: side of the box, in pixels.
-        height: rows of the image.
-        width: columns of the image.
-        ground: which kernel, see ``gabor_kernel``.
 
     Reference: Lagae et al. 2009, sparse Gabor convolution noise.
     """
@@ -217,7 +207,7 @@ def gabor_noise(
 def _factors(
     centres: np.ndarray, frequencies: np.ndarray, bandwidth: float, box_size: float, pixels: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Along one axis, a row an impulse: the envelope, and the envelope times exp(2 pi i F x)."""
+    """Along one axis, one row per impulse: the envelope, and the envelope times exp(2 pi i F x)."""
     offsets = np.arange(pixels) + 0.5 - centres[:, None]
     envelope = np.exp(-math.pi * bandwidth**2 * offsets**2) * (np.abs(offsets) <= box_size / 2)
     return envelope, envelope * np.exp(1j * math.tau * frequencies[:, None] * offsets)
@@ -228,89 +218,22 @@ def tone(noise: Float[np.ndarray, "*shape"], ground: Ground, gain: float) -> Flo
     return np.clip(gain * noise + (GREY_LEVEL if ground == "grey" else 0.0), 0, 1)
 
 
-def analytic_power_spectrum(
-    frequencies: Float[np.ndarray, "*points 2"],
-    density: float,
-    frequency: float,
-    orientation: float,
-    bandwidth: float,
-    ground: Ground = "grey",
-    mean_square_weight: float = 1.0,
-) -> Float[np.ndarray, "*points"]:
-    """Power spectrum of the noise of a Poisson process on the whole plane, before the ground and the gain.
-
-    It is density x E[weight^2] x the squared Fourier transform of the kernel. On grey that transform is 1 / (2 a^2)
-    times the sum of two Gaussians, exp(-pi (f -+ F)^2 / a^2); on black it is the mean of that and of the bare
-    envelope's, exp(-pi f^2 / a^2) / a^2. With several orientations the spectrum is the mean of theirs.
-
-    Convention: f is in cycles per pixel. The spectrum is of the noise less its mean, and its integral over
-    all f is the variance of a pixel. The cut at the box is not in it.
-
-    Args:
-        frequencies: f in x and y where the spectrum is wanted.
-        density: impulses per square pixel.
-        frequency: F, in cycles per pixel.
-        orientation: w, in radians.
-        bandwidth: a, in 1 / pixel.
-        ground: which kernel, see ``gabor_kernel``.
-        mean_square_weight: mean of the squared weights, 1 for both choices of ``GaborConfig``.
-
-    Returns:
-        In square pixels.
-
-    Reference: Lagae et al. 2009, power spectrum of the noise: the sum of the two Gaussians' squares. Their product,
-        which is kept here, counts only where F is small beside a.
-    """
-    wave = frequency * np.array([math.cos(orientation), math.sin(orientation)])
-
-    def gaussian(middle: np.ndarray) -> np.ndarray:
-        return np.exp(-math.pi * ((frequencies - middle) ** 2).sum(-1) / bandwidth**2) / bandwidth**2
-
-    transform = (gaussian(wave) + gaussian(-wave)) / 2
-    if ground == "black":
-        transform = (transform + gaussian(np.zeros(2))) / 2
-    return np.asarray(density * mean_square_weight * transform**2)
-
-
-class GaborNoise(Dataset[Sample]):
-    """A map-style data set of Gabor noise.
+class GaborNoise(GeneratedImages[GaborConfig]):
+    """Gabor noise.
 
     Each sample has an image (1, canvas, canvas) in [0, 1] and the boxes (n, 4) around the exact impulses, of side
     ``box_size``. Counts and labels are ``None``: there are no classes.
-
-    Args:
-        config: what the noise is made of.
-        split: the splits share no random numbers.
-        length: number of images; ``None`` for no end, see ``Scenes``.
-
-    Raises:
-        MistError: if so many impulses can't keep their distance.
     """
 
     def __init__(self, config: GaborConfig, split: Split, length: int | None) -> None:
-        """Tries whether the impulses can be placed."""
-        check_split(split)
-        if length is not None and length < 1:
-            raise MistError(f"a data set of length {length} holds no image: use 1 or more")
+        super().__init__(config, split, length)
         if config.min_distance:
-            count, random = max(config.counts), np.random.default_rng(config.seed)
-            if any(_place(config, count, random, _PROBE_RESTARTS) is None for _ in range(_PROBES)):
-                raise _crowded(config, count)
-        self.config = config
-        self.split: Split = split
-        self.length = length
-        self.class_names: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        """The number of images, ``sys.maxsize`` where there is no end."""
-        return sys.maxsize if self.length is None else self.length
+            random = np.random.default_rng(config.seed)
+            for _ in range(_PROBES):
+                _place(config, max(config.counts), random, _PROBE_RESTARTS)
 
     def __getitem__(self, index: int) -> Sample:
-        """Makes one image.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-        """
+        """Generates one image."""
         config = self.config
         impulses = self.impulses(index)
         image = tone(self.noise(impulses), config.ground, config.gain)
@@ -321,23 +244,13 @@ class GaborNoise(Dataset[Sample]):
         )
 
     def impulses(self, index: int) -> Impulses:
-        """Draws where the impulses of an image are, and their kernels, in the order of its boxes.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-        """
-        if not 0 <= index < len(self):
-            raise IndexError(f"image {index} is outside a data set of {len(self)} images")
-        config = self.config
-        key = (get_args(Split).index(self.split), index)
-        random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(config.seed, spawn_key=key)))
+        """Draws the impulses of an image, in the order of its boxes."""
+        config, random = self.config, self._generator(self.check_index(index))
         if config.density:
             count = int(random.poisson(config.density * (config.canvas - 2 * config.margin) ** 2))
         else:
             count = config.counts[int(random.integers(len(config.counts)))]
         positions = _place(config, count, random, _RESTARTS)
-        if positions is None:
-            raise _crowded(config, count)
         if config.orientation_set:
             orientations = np.array(config.orientation_set, dtype=np.float64)
             orientations = orientations[random.integers(len(orientations), size=count)]
@@ -349,31 +262,29 @@ class GaborNoise(Dataset[Sample]):
         return Impulses(positions, weights, orientations, frequencies)
 
     def noise(self, impulses: Impulses) -> Float64[np.ndarray, "height width"]:
-        """The sum of the kernels, before the ground and the gain."""
+        """The sum of the kernels, without background and gain."""
         side, config = self.config.canvas, self.config
         return gabor_noise(impulses, config.bandwidth, config.box_size, side, side, config.ground)
 
     def clipped(self, index: int) -> float:
-        """Share of an image's pixels that clipping to [0, 1] changes, 0-1: there it is not the sum of its kernels.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-        """
+        """Share of an image's pixels that clipping to [0, 1] changes: there the image is not the sum of its kernels."""
         room = GREY_LEVEL if self.config.ground == "grey" else 1.0
         return float((np.abs(self.config.gain * self.noise(self.impulses(index))) > room).mean())
 
 
-def _place(
-    config: GaborConfig, count: int, random: np.random.Generator, restarts: int
-) -> Float64[np.ndarray, "n 2"] | None:
-    """Positions that keep their distance from each other and from the border, ``None`` if no attempt succeeds."""
+def _place(config: GaborConfig, count: int, random: np.random.Generator, restarts: int) -> Float64[np.ndarray, "n 2"]:
+    """Positions that keep their distance from each other and from the border."""
     if not config.min_distance:
         return random.uniform(config.margin, config.canvas - config.margin, size=(count, 2))
     for _ in range(restarts):
         positions = _attempt(config, count, random)
         if positions is not None:
             return positions
-    return None
+    raise MistError(
+        f"data.counts: {count} impulses, data.min_distance={config.min_distance:g} apart and data.margin="
+        f"{config.margin:g} from the border, do not fit into data.canvas={config.canvas}: "
+        "use fewer impulses, a smaller distance or margin, or a larger canvas"
+    )
 
 
 def _attempt(config: GaborConfig, count: int, random: np.random.Generator) -> Float64[np.ndarray, "n 2"] | None:
@@ -386,11 +297,3 @@ def _attempt(config: GaborConfig, count: int, random: np.random.Generator) -> Fl
         else:
             return None
     return positions
-
-
-def _crowded(config: GaborConfig, count: int) -> MistError:
-    return MistError(
-        f"data.counts: {count} impulses, data.min_distance={config.min_distance:g} apart and data.margin="
-        f"{config.margin:g} from the border, do not fit into data.canvas={config.canvas}: "
-        "use fewer impulses, a smaller distance or margin, or a larger canvas"
-    )

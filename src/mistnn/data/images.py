@@ -1,11 +1,13 @@
-"""Finding image files and turning any of them into a tensor.
+"""Finding image files and converting them to tensors.
 
 Convention: an image is upright, as viewers show it (its EXIF orientation is applied), and detections are in pixels of
-that upright image. Of a file with several frames the first counts.
+that upright image. Only the first frame of a file is read.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import struct
 import warnings
@@ -16,28 +18,28 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from mistnn.errors import MistError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
-"""What counts as an image inside a folder, in either case. A file named by the user is read whatever its suffix."""
+"""Suffixes of the images in a folder, in either case. A file that the user names is read whatever its suffix."""
 
 PICTURE_FOLDERS = ("overlays", "reconstructions", "residuals")
-"""Folders of pictures that a prediction writes into its results; in a folder of images they are no input."""
+"""Folders of pictures that a prediction writes into its results; in a folder of images they are skipped."""
 
 DETECTIONS_FILE = "detections.csv"
 DETECTION_COLUMNS = ("file", "x", "y", "w", "h", "label", "score")
-"""The table of a prediction, by which its results are known."""
+"""The table of a prediction; it identifies a folder of results."""
 
 MAX_PIXELS = 150_000_000
-"""Largest image that is read: above 10,000 x 10,000, below the 179 million where Pillow suspects an attack."""
+"""Pixels of the largest image that is read: above 10,000 x 10,000, below the 179 million that Pillow rejects."""
 
 _EIGHT_BIT, _SIXTEEN_BIT = 255, 65535
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
-# What Pillow's decoders raise on damaged files; OSError includes "unidentified" and "truncated".
+# Pillow's decoders raise these on damaged files; OSError includes "unidentified" and "truncated".
 _DECODING_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, NotImplementedError,
     MemoryError, struct.error, zlib.error,
@@ -45,15 +47,14 @@ _DECODING_ERRORS = (
 
 
 class UnreadableImage(Exception):
-    """One image among others can't be used; the message says why, without the file's name. The caller skips it."""
+    """An image can't be used; the message gives the cause without the file's name. The caller skips the image."""
 
 
 class ImageFile(NamedTuple):
-    """An image file and what it is called in the results.
+    """An image file and its name in the results.
 
     Attributes:
-        path: where it is.
-        name: path relative to the argument it was found under, with "/"; of an argument that is a file, its name.
+        name: path relative to the folder that the user named, with "/"; just the file name if the user named the file.
     """
 
     path: Path
@@ -61,20 +62,18 @@ class ImageFile(NamedTuple):
 
 
 def find_images(paths: Sequence[Path | str], exclude: Path | None = None) -> list[ImageFile]:
-    """All images in files and folders, folders searched to the bottom.
+    """All images in files and folders, including subfolders.
 
-    Convention: sorted by name within an argument, arguments in their order. Hidden files and folders (a leading dot)
-    and other suffixes are passed over in folders, as are the drawings of an earlier prediction: ``PICTURE_FOLDERS``
-    beside its table of detections. Linked folders are entered, each real folder once. A file reached twice under one
-    name counts once.
+    Convention: sorted by name within an argument, arguments in their order. In folders, these are skipped: hidden files
+    and folders (a leading dot), other suffixes, and ``PICTURE_FOLDERS`` beside a prediction's table of detections.
+    Linked folders are entered, each real folder once. A file found twice under one name counts once.
 
     Args:
-        paths: files or folders.
-        exclude: a folder that isn't entered: the results of the very run, if they lie among the images.
+        exclude: a folder to skip: the results of the current run, if they lie among the images.
 
     Raises:
-        MistError: no argument; no such path; a folder without images or that can't be listed; two different
-            files with one name, which the results could not tell apart.
+        MistError: if there is no argument, a path does not exist, a folder holds no images or can't be listed, or two
+            different files have the same name in the results.
     """
     if not paths:
         raise MistError("no image was given: name at least one file or folder")
@@ -91,15 +90,13 @@ def find_images(paths: Sequence[Path | str], exclude: Path | None = None) -> lis
         for file in files:
             first = found.setdefault(file.name, file)
             if first is not file and os.path.realpath(first.path) != os.path.realpath(file.path):
-                raise MistError(
-                    f"{first.path} and {file.path} would both be called {file.name!r} in the results: "
-                    "give a folder that holds both, or run one command for each"
-                )
+                twice = f"{first.path} and {file.path} would both be called {file.name!r} in the results"
+                raise MistError(f"{twice}: give a folder that holds both, or run one command for each")
     return list(found.values())
 
 
 def _images_below(root: Path, exclude: Path | None) -> Iterator[ImageFile]:
-    # The results may lie in the very folder of the images: then its own drawings are no input.
+    # The results may lie in the folder of the images: its own pictures are then skipped.
     left_out: set[str] = set()
     if exclude is not None:
         left_out = {os.path.realpath(folder) for folder in (exclude, *(exclude / name for name in PICTURE_FOLDERS))}
@@ -124,61 +121,68 @@ def _images_below(root: Path, exclude: Path | None) -> Iterator[ImageFile]:
 
 
 def holds_results(folder: Path) -> bool:
-    """Whether a folder holds the results of a prediction: its table of detections, by the name and the first line."""
+    """Whether a folder holds the results of a prediction: a table of detections, by its name and first line."""
     path = folder / DETECTIONS_FILE
     try:
-        if not path.is_file():  # reading a pipe would wait for ever
+        if not path.is_file():  # reading a pipe would wait forever
             return False
         with path.open("rb") as file:
             return file.readline(100).strip() == ",".join(DETECTION_COLUMNS).encode()
-    except OSError:  # what can't be read is not known to be ours
+    except OSError:  # an unreadable file is not assumed to be a table of detections
         return False
 
 
 def open_image(path: Path) -> Image.Image:
-    """Decodes an image file completely and brings it to one of few forms.
+    """Decodes an image file completely and converts it to one of few modes.
+
+    Convention: transparency is put on black, the padding value. Palette, 1-bit and CMYK images become grey or RGB.
 
     Returns:
         An upright Pillow image of mode "L" (grey), "RGB", "I" (16-bit values) or "F" (values in [0, 1]).
 
-    Convention: transparency is put on black, the value that lies outside every image. Palette, 1-bit and CMYK images
-    become grey or RGB.
+    Raises:
+        UnreadableImage: if it is not an image, truncated, too large, or has values of an unknown range.
+    """
+    with open_header(path) as image:
+        if image.width * image.height > MAX_PIXELS:
+            size = f"{image.width} x {image.height} pixels"
+            raise UnreadableImage(f"it has {size}, more than the {MAX_PIXELS:,} that are read: cut it into parts")
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    return normalise_mode(upright)
+
+
+@contextlib.contextmanager
+def open_header(path: Path) -> Iterator[Image.Image]:
+    """Opens an image file without decoding its pixels; silences Pillow's warnings and converts its errors.
 
     Raises:
-        UnreadableImage: not an image, truncated, too large, or values whose range nobody stated.
+        UnreadableImage: if it is not an image, damaged, or too large.
     """
-    if not path.is_file():  # reading a pipe would wait for ever
+    if not path.is_file():  # reading a pipe would wait forever
         raise UnreadableImage("not a regular file")
     try:
-        image = _decode(path)
+        with warnings.catch_warnings():
+            # Pillow warns above 89 million pixels, below our own limit, and of damaged metadata, which does not matter.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", UserWarning)
+            with Image.open(path) as image:
+                yield image
     except Image.DecompressionBombError as error:
         raise UnreadableImage(
-            f"it has more than the {MAX_PIXELS:,} pixels that are read, perhaps a bomb: cut it into parts"
+            f"more than the {MAX_PIXELS:,} pixels that are read, perhaps a decompression bomb: cut it"
         ) from error
+    except Image.UnidentifiedImageError as error:
+        raise UnreadableImage("not an image in a known format") from error
     except _DECODING_ERRORS as error:
-        # Pillow puts the path into its message; the caller names the file already.
-        text = "not an image in a known format" if isinstance(error, Image.UnidentifiedImageError) else str(error)
-        raise UnreadableImage(" ".join(text.split()) or type(error).__name__) from error
-    return normalise_mode(image)
-
-
-def _decode(path: Path) -> Image.Image:
-    with warnings.catch_warnings():
-        # Pillow warns from 89 million pixels on; our own limit is checked before anything is decoded.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        # Damaged metadata is no reason to refuse an image that decodes, nor to talk about it.
-        warnings.simplefilter("ignore", UserWarning)
-        with Image.open(path) as image:
-            _check_size(image.width, image.height)
-            image.load()
-            return ImageOps.exif_transpose(image)
+        raise UnreadableImage(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 def normalise_mode(image: Image.Image) -> Image.Image:
-    """A decoded Pillow image of any mode as "L", "RGB", "I" (16-bit values) or "F"; see ``open_image``.
+    """Converts a decoded Pillow image of any mode to "L", "RGB", "I" (16-bit values) or "F"; see ``open_image``.
 
     Raises:
-        UnreadableImage: values whose range nobody stated: beyond 16 bits, or floats outside [0, 1].
+        UnreadableImage: if the range of values is unknown: beyond 16 bits, or floats outside [0, 1].
     """
     if image.mode in _SIXTEEN_BIT_MODES:
         wide = image.convert("I")
@@ -205,8 +209,8 @@ def normalise_mode(image: Image.Image) -> Image.Image:
 def to_tensor(image: Image.Image, channels: int) -> Float[Tensor, "channels height width"]:
     """An image from ``open_image`` as a tensor in [0, 1].
 
-    Convention: 8-bit values over 255; 16-bit values over 65535, never stretched, so that equal values stay equal from
-    image to image. Grey is the luma of ITU-R BT.601; grey becomes RGB by repetition.
+    Convention: 8-bit values are divided by 255 and 16-bit values by 65535, never stretched, so that values are
+    comparable between images. RGB becomes grey by the luma of ITU-R BT.601; grey becomes RGB by repetition.
 
     Args:
         image: of mode "L", "RGB", "I" or "F".
@@ -227,14 +231,39 @@ def to_tensor(image: Image.Image, channels: int) -> Float[Tensor, "channels heig
     return values.permute(2, 0, 1).contiguous()
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise UnreadableImage(
-            f"it has {width} x {height} pixels, more than the {MAX_PIXELS:,} that are read: cut it into parts"
-        )
+def read_image(path: Path, fix: str) -> Image.Image:
+    """An image of a data set, as ``open_image`` returns it.
+
+    Args:
+        fix: the last part of the error message.
+
+    Raises:
+        MistError: if it can't be read.
+    """
+    try:
+        return open_image(path)
+    except UnreadableImage as error:
+        raise MistError(f"can't read {path} ({error}): {fix}") from error
+
+
+def read_window(
+    image: UInt8[np.ndarray, "height width 3"], window: Float[np.ndarray, " 4"], side: int
+) -> UInt8[np.ndarray, "side side 3"]:
+    """Resizes a part of an image, antialiased, to a square; beyond the image its border pixels are repeated.
+
+    Args:
+        window: corners x1, y1, x2, y2 in pixels, the first pixel from 0 to 1; may exceed the image.
+        side: of the result, in pixels.
+    """
+    height, width = image.shape[:2]
+    left, top = max(0, math.ceil(-window[0])), max(0, math.ceil(-window[1]))
+    right, bottom = max(0, math.ceil(window[2] - width)), max(0, math.ceil(window[3] - height))
+    wide = np.pad(image, ((top, bottom), (left, right), (0, 0)), mode="edge")
+    x1, y1, x2, y2 = (window + np.array((left, top, left, top))).tolist()
+    return np.asarray(Image.fromarray(wide).resize((side, side), Image.Resampling.BILINEAR, box=(x1, y1, x2, y2)))
 
 
 def _number(value: object) -> int | float:
-    """A bound that Pillow reports, which its types leave open to be one for each band."""
+    """A bound that Pillow reports; its types also allow one bound per band."""
     assert isinstance(value, int | float)
     return value

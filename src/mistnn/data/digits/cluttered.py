@@ -1,7 +1,7 @@
-"""Digits put at whole pixels of a black canvas, among pieces of other digits.
+"""Digits at whole pixels of a black canvas, among pieces of other digits.
 
-Convention: x right, y down; a place is the top left corner of a frame, in whole pixels. Where ink meets ink the greater
-value stays ("add" and "insert", in the paper's words, leave that open).
+Convention: x right, y down; a place is the top left corner of a frame, in whole pixels. Where ink overlaps, the maximum
+counts (the paper says "add" and "insert", which leaves this open).
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from mistnn.data.random_numbers import CounterRandom
 from mistnn.errors import MistError
 
 PIECE = 6
-"""Side of a piece of clutter, in pixels of a digit of 28 (S003, sections 1.2 and 1.3)."""
+"""Side of a piece of clutter, in pixels of MNIST's frame of 28 (S003, sections 1.2 and 1.3)."""
 DIGIT_SIDE = 28
-"""Side of MNIST's frame, which the paper's sizes in pixels belong to."""
+"""Side of MNIST's frame, to which the paper's sizes in pixels refer."""
 
 
 class Clutter(NamedTuple):
-    """Where the pieces of some images come from and go to.
+    """The origin and the place of the clutter of some images.
 
     Attributes:
         rows: (n, pieces), the digit in the source.
         cuts: (n, pieces, 2), x and y of the piece in that digit's frame.
-        places: (n, pieces, 2), x and y of it on the canvas.
+        places: (n, pieces, 2), x and y of the piece on the canvas.
     """
 
     rows: Int64[np.ndarray, "n pieces"]
@@ -36,15 +36,15 @@ class Clutter(NamedTuple):
 
 
 def piece_side(side: int) -> int:
-    """Side of a piece where the digits' frame has another side than MNIST's."""
+    """Side of a piece of clutter for digits whose frame has the given side."""
     return max(1, round(PIECE * side / DIGIT_SIDE))
 
 
 def check_room(canvas: int, side: int) -> None:
-    """Refuses a canvas that is smaller than a digit's frame.
+    """Checks that a canvas holds a digit's frame.
 
     Raises:
-        MistError: naming both.
+        MistError: if it is too small.
     """
     if canvas < side:
         raise MistError(f"data.canvas={canvas} is smaller than the frame of a digit, {side} px: give {side} or more")
@@ -53,7 +53,7 @@ def check_room(canvas: int, side: int) -> None:
 def draw_places(
     random: CounterRandom, indices: Int64[np.ndarray, " n"], first: int, canvas: int, side: int
 ) -> Int64[np.ndarray, "n 2"]:
-    """Places of a digit's frame wholly on the canvas, each equally likely; takes up two draws."""
+    """Places of a frame entirely on the canvas, all equally likely; uses two draws."""
     return random.integers(indices, first, 2, canvas - side + 1)
 
 
@@ -67,17 +67,16 @@ def draw_clutter(
     side: int,
     digits: int,
 ) -> Clutter:
-    """Pieces cut anywhere from other digits and put anywhere, all equally likely; takes up five draws a piece.
+    """Pieces of other digits at random places, all equally likely; uses five draws per piece.
 
     Args:
-        random: the numbers.
         indices: of the images.
-        own: the digit of each image, from which no piece is cut; ``None`` if the source holds none of them.
-        first: of the draws.
-        pieces: of each image.
-        canvas: its side.
-        side: of a digit's frame.
-        digits: how many the source holds, two or more.
+        own: the digit of each image, from which no piece is cut; ``None`` if the pieces come from another source.
+        first: the first draw to use.
+        pieces: number per image.
+        canvas: side of the images.
+        side: side of a digit's frame.
+        digits: number of digits in the source, two or more.
     """
     rows = random.integers(indices, first, pieces, digits - (own is not None))
     if own is not None:
@@ -96,15 +95,15 @@ def compose(
     clutter: Clutter | None,
     cut_from: UInt8[np.ndarray, "others side side"] | None = None,
 ) -> Float32[np.ndarray, "n canvas canvas"]:
-    """The images, values in [0, 1].
+    """Composes images, values in [0, 1].
 
     Args:
         digits: the source.
-        rows: which digit each image holds.
-        places: where.
+        rows: the digit of each image.
+        places: the place of each digit.
         canvas: side of the images.
         clutter: the pieces; ``None`` for none.
-        cut_from: the digits that they are cut from; ``digits`` if not given.
+        cut_from: the digits from which pieces are cut; ``digits`` if not given.
     """
     images = np.zeros((len(rows), canvas, canvas), dtype=np.uint8)
     each, side = np.arange(len(rows)), digits.shape[-1]
@@ -121,5 +120,5 @@ def compose(
 
 
 def _windows(images: UInt8[np.ndarray, "n rows columns"], side: int) -> UInt8[np.ndarray, "n y x side side"]:
-    """All square windows of images, by their top left corners: views, to be read and written."""
+    """All square windows of images, indexed by their top left corners, as views."""
     return sliding_window_view(images, (side, side), axis=(1, 2), writeable=images.flags.writeable)

@@ -1,12 +1,12 @@
-"""Scattered digits: the images that SPAIR and AIR are compared on, composed on the fly.
+"""Scattered digits, composed on the fly: the images on which SPAIR and AIR are compared.
 
 Digits lie anywhere, and may overlap a little. ``ScatterConfig()`` is SPAIR's 48 x 48 image of digits of 14 x 14,
 ``ScatterConfig(canvas=50, counts=(0, 1, 2), side=28, tight=True, overlap=0)`` that of AIR: two whole frames of 28
-pixels would not fit beside each other, their ink does.
+pixels would not fit beside each other, but their ink does.
 
 Convention: x right, y down. A digit is put at a whole pixel, so its true box (centre x, centre y, width, height) is
-exact: its frame, or, where ``tight``, the box around its ink. Ink that overlaps is combined by the maximum, and
-covers the ground as far as it is ink: ground + (1 - ground) * ink.
+exact: its frame, or, if ``tight``, the box around its ink. Where ink overlaps, the maximum counts; ink covers the
+background by its brightness: background + (1 - background) * ink.
 
 Reproducible: image ``index`` of a split depends on (configuration, split, index) alone, as in
 ``mistnn.data.digits.scenes``.
@@ -17,92 +17,95 @@ Reference: SPAIR (AAAI 2019), section 5.1 and its released code; AIR (NeurIPS 20
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64, UInt8
-from torch.utils.data import Dataset
 
+from mistnn.config import at_least, below
+from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig, Known
 from mistnn.data.digits.scenes import resizer
-from mistnn.data.digits.source import DigitSource, SourceName, Split, check_split, load_source
+from mistnn.data.digits.source import DigitSource, SourceName, load_source
 from mistnn.errors import MistError
+from mistnn.interfaces import Split
 from mistnn.records import Sample
 
 CLASSES = 10
 SHOWN = 0.5
-"""A box that a crop cuts remains if at least this share of it is in the crop (not stated; our choice)."""
+"""A box that a crop cuts is kept if at least this share of it is in the crop (not stated; our choice)."""
 
-_TRIES = 100  # Darts thrown for one digit before the image is started again.
+_TRIES = 100  # Random positions tried for one digit before the image is started again.
 _RESTARTS = 1000
-_PROBES = 8  # Images placed when the data set is made, to refuse what can't be placed ...
-_PROBE_RESTARTS = 50  # ... with far fewer restarts than an image has, so that none fails later, in the middle of a run.
+_PROBES = 8  # Images placed when the data set is opened, to reject impossible configurations early ...
+_PROBE_RESTARTS = 50  # ... with far fewer restarts than an image has, so that no image fails later during a run.
 
 
 @dataclass(frozen=True)
-class ScatterConfig:
-    """What the images are made of. The defaults are SPAIR's, with five digits.
+class ScatterConfig(ImagesConfig):
+    """Scattered digits. The defaults are SPAIR's, with five digits.
 
     Attributes:
         source: "mnist", or "embedded": scikit-learn's small digits, which need no download.
         canvas: side of the image, in pixels (48; 84 for the transfer to larger images).
-        counts: how many digits an image may hold, each number equally likely (SPAIR: 1, 3, 5, 7 or 9).
+        counts: possible numbers of digits in an image, equally likely (SPAIR: 1, 3, 5, 7 or 9).
         side: side of a digit's frame, in pixels (14).
-        overlap: most pixels that the boxes of two digits may share (98, half a frame).
-        tight: a digit is cut to the box around its ink, and that is its box.
-        crop: side of the random part of each training image that is shown, in pixels (48 of 84 for the transfer);
-            ``None`` for all of it. Of validation and test images all is shown.
-        ground: brightness behind the digits, from 0 (black) to 1.
-        picture: path of a picture of ``canvas`` x ``canvas`` pixels that is shown behind the digits instead, in grey.
-        seed: chooses the images; two seeds share none.
+        overlap: largest number of pixels that the boxes of two digits may share (98, half a frame).
+        tight: whether a digit is cut to the box around its ink, which is then its box.
+        crop: side of the random crop of each training image, in pixels (48 of 84 for the transfer); ``None`` for the
+            whole image. Validation and test images are not cropped.
+        ground: brightness of the background, from 0 (black) to 1.
+        picture: path of a picture of ``canvas`` x ``canvas`` pixels that is shown in grey as the background instead.
         root: the folder that holds MNIST; see ``mistnn.data.digits.source``.
-
-    Raises:
-        MistError: if a value is impossible; the message names it and the mend.
     """
 
+    kind: ClassVar[str] = "scatter"
     source: SourceName = "mnist"
     canvas: int = 48
-    counts: tuple[int, ...] = (5,)
+    counts: tuple[Annotated[int, at_least(0)], ...] = (5,)
     side: int = 14
-    overlap: int = 98
+    overlap: Annotated[int, at_least(0, "0 keeps the digits apart")] = 98
     tight: bool = False
     crop: int | None = None
-    ground: float = 0.0
+    ground: Annotated[float, at_least(0), below(1, "ink is white")] = 0.0
     picture: str | None = None
-    seed: int = 0
     root: str | None = None
 
-    def __post_init__(self) -> None:
-        """Refuses impossible values."""
-        if self.source not in get_args(SourceName):
-            raise MistError(f"data.source={self.source!r} is unknown: use mnist or embedded")
-        if not 1 <= self.side <= self.canvas:
-            raise MistError(f"data.side={self.side} must lie between 1 and data.canvas={self.canvas} pixels")
-        if not self.counts or min(self.counts) < 0:
-            raise MistError(f"data.counts={self.counts} must name at least one number of digits, none below 0")
-        if self.overlap < 0:
-            raise MistError(f"data.overlap={self.overlap} must be a number of pixels; 0 keeps the digits apart")
-        if self.crop is not None and not 1 <= self.crop <= self.canvas:
-            raise MistError(f"data.crop={self.crop} must lie between 1 and data.canvas={self.canvas} pixels")
-        if not 0 <= self.ground < 1:
-            raise MistError(f"data.ground={self.ground} must be a brightness from 0 (black) to below 1: ink is white")
+    def check(self) -> None:
+        """Checks counts, sizes and the background."""
+        if not self.counts:
+            raise MistError("data.counts=() must name at least one number of digits")
+        for name, value in (("side", self.side), ("crop", self.crop)):
+            if value is not None and not 1 <= value <= self.canvas:
+                raise MistError(f"data.{name}={value} must be from 1 to data.canvas={self.canvas} pixels")
         if self.picture is not None and self.ground:
-            raise MistError("data.picture and data.ground are two grounds: give one of them")
-        if self.seed < 0:
-            raise MistError(f"data.seed={self.seed} is negative: use 0 or more")
+            raise MistError("data.picture and data.ground both set the background: give one of them")
+
+    @property
+    def known(self) -> Known:
+        """What is known without reading any file."""
+        return Known(
+            size=(self.canvas, self.canvas),
+            counts=self.counts,
+            class_names=DIGIT_NAMES,
+            training_size=None if self.crop is None else (self.crop, self.crop),
+            background=self.ground if self.picture is None else None,
+        )
+
+    def open(self, split: Split, length: int | None = None) -> Scatter:
+        """One split, see ``Scatter``."""
+        return Scatter(self, split, length)
 
 
 class Scattering(NamedTuple):
-    """How an image is composed: one row a digit, no pixels yet.
+    """The composition of an image, without pixels: one row per digit.
 
     Attributes:
         rows: the digit's row in the source.
         corners: (n, 2), x and y of the top-left corner of its box, whole pixels.
-        shown: (x, y) of the top-left corner of the part that is shown.
+        shown: (x, y) of the top-left corner of the crop.
     """
 
     rows: Int64[np.ndarray, " n"]
@@ -110,50 +113,31 @@ class Scattering(NamedTuple):
     shown: tuple[int, int]
 
 
-class Scatter(Dataset[Sample]):
-    """A map-style data set of scattered digits.
+class Scatter(GeneratedImages[ScatterConfig]):
+    """Scattered digits.
 
     Each sample has an image (1, side, side) in [0, 1], the counts (10,), the boxes (n, 4) and the labels (n,).
 
     Args:
-        config: what the images are made of.
-        split: the split whose digits are used; the splits share no digit and no random numbers.
-        length: number of images; ``None`` for no end, see ``mistnn.data.Scenes``.
-        digits: digits of your own instead of ``config.source``.
-
-    Raises:
-        MistError: if the digits or the picture can't be loaded, or so many digits can't be placed.
+        config: the images.
+        length: number of images; ``None`` for no end.
+        digits: other digits instead of ``config.source``.
     """
 
     def __init__(
         self, config: ScatterConfig, split: Split, length: int | None, digits: DigitSource | None = None
     ) -> None:
-        """Loads and resizes the digits, and tries whether they can be placed."""
-        check_split(split)
-        if length is not None and length < 1:
-            raise MistError(f"a data set of length {length} holds no image: use 1 or more")
-        self.config = config
-        self.split: Split = split
-        self.length = length
-        self.class_names = tuple(str(digit) for digit in range(CLASSES))
+        super().__init__(config, split, length)
         self._digits = load_source(config.source, split, config.root) if digits is None else digits
         self._frames = resized(self._digits.images, config.side)
         self._boxes = ink_boxes(self._frames) if config.tight else _whole(len(self._frames), config.side)
-        self._ground = None if config.picture is None else read_ground(config.picture, config.canvas)
+        self._ground = config.ground if config.picture is None else read_ground(config.picture, config.canvas)
         random = np.random.default_rng(config.seed)
         for _ in range(_PROBES):
-            self._place(self._draw(max(config.counts), random), random, _PROBE_RESTARTS)
-
-    def __len__(self) -> int:
-        """The number of images, ``sys.maxsize`` where there is no end."""
-        return sys.maxsize if self.length is None else self.length
+            self._place(self._choose(max(config.counts), random), random, _PROBE_RESTARTS)
 
     def __getitem__(self, index: int) -> Sample:
-        """Composes one image.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-        """
+        """Composes one image."""
         config, scattering = self.config, self.scattering(index)
         ink = np.zeros((config.canvas, config.canvas), dtype=np.uint8)
         boxes = self._boxes[scattering.rows]
@@ -166,9 +150,8 @@ class Scatter(Dataset[Sample]):
         places[:, 2:] = boxes[:, 2:]
         places[:, :2] = scattering.corners + boxes[:, 2:] / 2
         image = torch.from_numpy(ink).to(torch.float32).div_(255)
-        if self._ground is not None or config.ground:
-            ground = config.ground if self._ground is None else self._ground
-            image = ground + (1 - ground) * image
+        if config.picture is not None or config.ground:
+            image = self._ground + (1 - self._ground) * image
         labels = self._digits.labels[scattering.rows]
         if self._crops:
             image, places, labels = self._cut(image, places, labels, scattering.shown)
@@ -180,33 +163,17 @@ class Scatter(Dataset[Sample]):
         )
 
     def scattering(self, index: int) -> Scattering:
-        """Draws which digits an image holds, and their places.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-        """
-        if not 0 <= index < len(self):
-            raise IndexError(f"image {index} is outside a data set of {len(self)} images")
-        config = self.config
-        key = (get_args(Split).index(self.split), index)
-        random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(config.seed, spawn_key=key)))
-        rows = self._draw(config.counts[int(random.integers(len(config.counts)))], random)
+        """Draws the digits of an image, and their places."""
+        config, random = self.config, self._generator(self.check_index(index))
+        rows = self._choose(config.counts[int(random.integers(len(config.counts)))], random)
         corners = self._place(rows, random, _RESTARTS)
         if not self._crops:
             return Scattering(rows, corners, (0, 0))
         x, y = random.integers(config.canvas - self.side + 1, size=2).tolist()
         return Scattering(rows, corners, (x, y))
 
-    def digit_ids(self, index: int) -> Int64[np.ndarray, " n"]:
-        """The ids, in the whole source, of the digits an image is made of; also of those that a crop leaves out."""
-        return self._digits.ids[self.scattering(index).rows]
-
     def inked(self, index: int) -> Float32[torch.Tensor, "n 4"]:
-        """The box around the ink of each digit of a whole image, in the order of its boxes, which may be frames.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-        """
+        """The box around the ink of each digit of an uncropped image, in the order of its boxes."""
         rows, corners, _ = self.scattering(index)
         ink = ink_boxes(self._frames[rows]) if len(rows) else np.zeros((0, 4), dtype=np.int64)
         left_top = corners + ink[:, :2] - self._boxes[rows, :2]
@@ -221,11 +188,11 @@ class Scatter(Dataset[Sample]):
     def _crops(self) -> bool:
         return self.config.crop is not None and self.split == "train"
 
-    def _draw(self, count: int, random: np.random.Generator) -> np.ndarray:
+    def _choose(self, count: int, random: np.random.Generator) -> np.ndarray:
         return (random.random(count) * len(self._frames)).astype(np.int64)
 
     def _place(self, rows: np.ndarray, random: np.random.Generator, restarts: int) -> np.ndarray:
-        """Corners of boxes that share few pixels: darts thrown one digit after the other, again when stuck."""
+        """Corners of boxes with limited overlap: random positions are tried digit by digit, and again when stuck."""
         sizes = self._boxes[rows, 2:].tolist()
         for _ in range(restarts):
             corners = _attempt(sizes, self.config.canvas, self.config.overlap, random)
@@ -241,7 +208,7 @@ class Scatter(Dataset[Sample]):
     def _cut(
         self, image: torch.Tensor, boxes: np.ndarray, labels: np.ndarray, shown: tuple[int, int]
     ) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
-        """The part of an image that is shown, and the boxes that remain in it, cut to it."""
+        """The crop of an image, and the boxes in it, clipped to it."""
         x, y = shown
         low, high = boxes[:, :2] - boxes[:, 2:] / 2 - (x, y), boxes[:, :2] + boxes[:, 2:] / 2 - (x, y)
         low, high = low.clip(0, self.side), high.clip(0, self.side)
@@ -258,14 +225,14 @@ def resized(images: UInt8[np.ndarray, "n size size"], side: int) -> UInt8[np.nda
         return images
     weights = resizer(size, side)
     result = np.empty((len(images), side, side), dtype=np.uint8)
-    for start in range(0, len(images), 1000):  # a part at a time: all in float32 would take hundreds of MB
+    for start in range(0, len(images), 1000):  # in parts: all in float32 would take hundreds of MB
         some = images[start : start + 1000].astype(np.float32)
         result[start : start + 1000] = weights @ some @ weights.T + 0.5  # the cast truncates
     return result
 
 
 def ink_boxes(frames: UInt8[np.ndarray, "n side side"]) -> Int64[np.ndarray, "n 4"]:
-    """(left, top, width, height) of the box around the ink of each frame; the whole frame where there is none."""
+    """(left, top, width, height) of the box around the ink of each frame; the whole frame if there is none."""
     side = frames.shape[1]
     edges = []
     for axis in (1, 2):  # columns, then rows
@@ -277,10 +244,10 @@ def ink_boxes(frames: UInt8[np.ndarray, "n side side"]) -> Int64[np.ndarray, "n 
 
 
 def read_ground(path: str, canvas: int) -> Float32[torch.Tensor, "height width"]:
-    """A picture to show behind the digits, in grey, values in [0, 1].
+    """The picture behind the digits, in grey, values in [0, 1].
 
     Raises:
-        MistError: if it can't be read, or doesn't have the canvas' size.
+        MistError: if it can't be read, or doesn't have the size of the canvas.
     """
     from PIL import Image
 
@@ -291,10 +258,7 @@ def read_ground(path: str, canvas: int) -> Float32[torch.Tensor, "height width"]
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise MistError(f"data.picture={path} can't be read as a picture: {error}") from error
     if (height, width) != (canvas, canvas):
-        raise MistError(
-            f"data.picture={path} has {width} x {height} pixels, and the images have data.canvas={canvas}: give a "
-            f"picture of {canvas} x {canvas}, for nothing here resizes it"
-        )
+        raise MistError(f"data.picture={path} has {width} x {height} pixels, but data.canvas={canvas}: make them equal")
     return torch.from_numpy(pixels)
 
 
@@ -305,7 +269,7 @@ def _whole(count: int, side: int) -> np.ndarray:
 def _attempt(
     sizes: list[list[int]], canvas: int, overlap: int, random: np.random.Generator
 ) -> list[tuple[int, int]] | None:
-    """Plain numbers, not arrays: for the handful of digits of an image that is several times faster."""
+    """Uses plain numbers, not arrays: for a few digits this is several times faster."""
     placed: list[tuple[int, int, int, int]] = []
     darts = iter(())
     for width, height in sizes:

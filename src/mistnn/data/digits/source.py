@@ -1,11 +1,11 @@
-"""Digit sources: MNIST from its four IDX files, and the small digits that ship with scikit-learn.
+"""Sources of digits: MNIST from its four IDX files, and the small digits that ship with scikit-learn.
 
-A source is what scenes are composed from. The three splits of a source share no image.
+The images of digits are composed from a source. The three splits of a source share no digit.
 
-Where MNIST is looked for, the first of these that is given: the ``root`` argument (``--data.root`` on the command
-line), the environment variable ``MIST_DATA``, ``~/.cache/mistnn``. Below that folder the files may lie directly, in
-``mnist/``, or in ``MNIST/raw/`` (torchvision's layout), each as it is or gzip-compressed. Only where no folder was
-given are missing files fetched, into ``~/.cache/mistnn/mnist``.
+MNIST is searched in the first of: the ``root`` argument (``--data.root`` on the command line), the environment variable
+``MIST_DATA``, ``~/.cache/mistnn``. The files may be in that folder, in its ``mnist/``, or in its ``MNIST/raw/``
+(torchvision's layout), uncompressed or gzip-compressed. If neither ``root`` nor ``MIST_DATA`` is given, missing files
+are downloaded to ``~/.cache/mistnn/mnist``.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from mistnn.data.base import check_split
 from mistnn.errors import MistError
 from mistnn.files import replace_file
+from mistnn.interfaces import Split
 
-Split = Literal["train", "validation", "test"]
 SourceName = Literal["mnist", "embedded"]
 
 ROOT_HELP = "name the folder that holds MNIST with --data.root or the environment variable MIST_DATA"
@@ -49,13 +50,13 @@ MNIST_SHA256: Mapping[str, str] = MappingProxyType(
         "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     }
 )
-"""SHA-256 of the decompressed bytes: re-compressing a file doesn't change it."""
+"""SHA-256 of the decompressed bytes, which does not depend on the compression."""
 
 MNIST_VALIDATION = 5000
-"""How many digits at the end of MNIST's training file make the validation split (our choice; the papers name none)."""
+"""Size of the validation split, the end of MNIST's training file (our choice; the papers name none)."""
 
 MNIST_TEST_ID = 60_000
-"""The id of the test file's first digit: ids count on from the training file's 60,000."""
+"""The id of the test file's first digit; the ids of the training file come first."""
 
 EMBEDDED_TRAIN = 1200
 EMBEDDED_VALIDATION = 297
@@ -67,12 +68,12 @@ _log = logging.getLogger(__name__)
 
 
 class DigitSource(NamedTuple):
-    """Square grey pictures of single digits, one split of a source.
+    """Square grey images of single digits, one split of a source.
 
     Attributes:
         images: (N, s, s), 0 is the background and 255 full ink.
         labels: (N,), the digit, 0 to 9.
-        ids: (N,), the position of each picture in the whole source. Two splits of a source never share one.
+        ids: (N,), the position of each image in the whole source; the splits of a source share no id.
     """
 
     images: UInt8[np.ndarray, "n side side"]
@@ -80,23 +81,11 @@ class DigitSource(NamedTuple):
     ids: Int64[np.ndarray, " n"]
 
 
-def check_split(split: str) -> None:
-    """Refuses an unknown split.
-
-    Raises:
-        MistError: if the split is not train, validation or test.
-    """
-    if split not in get_args(Split):
-        raise MistError(f"unknown split {split!r}: use train, validation or test")
-
-
 def load_source(name: SourceName, split: Split, root: str | Path | None = None) -> DigitSource:
     """Loads one split of a source by its name.
 
     Args:
-        name: ``"mnist"`` or ``"embedded"``.
-        split: ``"train"``, ``"validation"`` or ``"test"``.
-        root: where MNIST lies; the embedded digits need none.
+        root: the folder of MNIST; not used for the embedded digits.
 
     Raises:
         MistError: if the name or split is unknown, or MNIST is missing or corrupt.
@@ -111,11 +100,8 @@ def load_source(name: SourceName, split: Split, root: str | Path | None = None) 
 def load_embedded(split: Split) -> DigitSource:
     """Loads scikit-learn's ``load_digits``: 1,797 real handwritten digits of 8 x 8 pixels.
 
-    The grey values 0..16 become 0..255, and one pixel of background is added around, so a frame is 10 x 10. Train is
-    the first 1,200, validation the next 297, test the last 300, in the order scikit-learn gives them.
-
-    Args:
-        split: ``"train"``, ``"validation"`` or ``"test"``.
+    The grey values 0..16 become 0..255, and a border of one background pixel makes frames of 10 x 10. In scikit-learn's
+    order, train is the first 1,200 digits, validation the next 297, test the last 300.
 
     Raises:
         MistError: if the split is unknown.
@@ -144,10 +130,9 @@ def load_mnist(
     Train is the training file without its last 5,000 digits, validation those 5,000, test the test file.
 
     Args:
-        split: ``"train"``, ``"validation"`` or ``"test"``.
         root: the folder that holds the files; see the module's docstring.
         digests: file name -> SHA-256 of the decompressed bytes.
-        validation: how many digits at the end of the training file form the validation split.
+        validation: size of the validation split, taken from the end of the training file.
 
     Raises:
         MistError: if the split is unknown, or a file is missing, unreadable or not the expected one.
@@ -163,10 +148,8 @@ def load_mnist(
     images = _read_checked(f"{prefix}-images-idx3-ubyte", folder, digests)
     labels = _read_checked(f"{prefix}-labels-idx1-ubyte", folder, digests)
     if images.ndim != 3 or images.shape[1] != images.shape[2] or labels.shape != images.shape[:1]:
-        raise MistError(
-            f"MNIST in {str(folder)!r} has images of shape {images.shape} and labels of shape {labels.shape}, "
-            f"expected (N, s, s) and (N,): {ROOT_HELP}"
-        )
+        found = f"images of shape {images.shape} and labels of shape {labels.shape}"
+        raise MistError(f"MNIST in {str(folder)!r} has {found}, expected (N, s, s) and (N,): {ROOT_HELP}")
     if split == "test":
         ids = np.arange(MNIST_TEST_ID, MNIST_TEST_ID + len(images), dtype=np.int64)
         return DigitSource(images, labels.astype(np.int64), ids)
@@ -174,13 +157,13 @@ def load_mnist(
         raise MistError(f"validation={validation} does not leave digits in both splits of {len(images)}")
     kept = len(images) - validation
     start, stop = _borders_of(split, (0, kept, len(images), len(images)))
-    # A copy, so that the 5,000 of validation don't keep the whole file in memory.
+    # A copy, so that the validation split does not keep the whole file in memory.
     chosen = images[start:stop].copy() if split == "validation" else images[start:stop]
     return DigitSource(chosen, labels[start:stop].astype(np.int64), np.arange(start, stop, dtype=np.int64))
 
 
 def find_file(name: str, root: Path) -> Path | None:
-    """Where an IDX file lies below a folder, compressed or not; ``None`` if nowhere."""
+    """The path of an IDX file below a folder, compressed or not; ``None`` if it is missing."""
     for folder in SUBFOLDERS:
         for suffix in ("", ".gz"):
             path = root / folder / f"{name}{suffix}"
@@ -190,17 +173,13 @@ def find_file(name: str, root: Path) -> Path | None:
 
 
 def parse_idx(data: bytes, name: str) -> UInt8[np.ndarray, ...]:
-    """Reads an array of bytes from the IDX format.
+    """Parses an array of bytes in the IDX format.
 
-    Convention: two zero bytes, one for the type (only 0x08, unsigned byte, is accepted), one for the number of axes,
-    then each axis' length as a big-endian 32-bit number, then the values, the last axis fastest.
-
-    Args:
-        data: the decompressed file.
-        name: the file's name, for the error.
+    Convention: two zero bytes, one byte for the type (only 0x08, unsigned byte, is accepted), one for the number of
+    axes, then the length of each axis as a big-endian 32-bit number, then the values in row-major order.
 
     Raises:
-        MistError: if the header is not one, or announces another number of bytes than follow.
+        MistError: if the header is invalid, or does not match the number of bytes that follow.
     """
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] != _IDX_UINT8 or not 1 <= data[3] <= 4:
         raise MistError(f"{name} is not an IDX file of unsigned bytes, it starts with {data[:4].hex(' ') or 'nothing'}")
@@ -218,11 +197,11 @@ def download_mnist(
     digests: Mapping[str, str] = MNIST_SHA256,
     timeout: float = 10.0,
 ) -> Path:
-    """Fetches the MNIST files that a folder lacks, each checked, written aside and then renamed.
+    """Downloads the MNIST files that are missing in a folder. Each is checked, then written atomically.
 
     Args:
-        folder: where to write the ``.gz`` files; made if it doesn't exist.
-        mirrors: addresses of folders that hold them, tried in turn.
+        folder: for the ``.gz`` files; created if it doesn't exist.
+        mirrors: URLs of folders that hold them, tried in turn.
         digests: file name -> SHA-256 of the decompressed bytes.
         timeout: seconds without an answer before the next mirror is tried.
 
@@ -230,7 +209,7 @@ def download_mnist(
         The folder.
 
     Raises:
-        MistError: if no mirror gives a file, or the folder can't be written.
+        MistError: if no mirror has a file, or the folder can't be written.
     """
     folder = Path(folder).expanduser()
     for name, digest in digests.items():
@@ -238,7 +217,7 @@ def download_mnist(
             data = _fetch(name, digest, mirrors, timeout, folder)
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                # Several processes may fetch at once: a name of its own for each.
+                # Several processes may download at once: each uses its own temporary name.
                 replace_file(folder / f"{name}.gz", data, aside=f".{os.getpid()}.tmp")
             except OSError as error:
                 raise MistError(f"cannot write MNIST to {str(folder)!r} ({_reason(error)}): {ROOT_HELP}") from error
@@ -253,36 +232,29 @@ def _fetch(name: str, digest: str, mirrors: Sequence[str], timeout: float, folde
             with urllib.request.urlopen(url, timeout=timeout) as answer:
                 data = answer.read()
             if hashlib.sha256(gzip.decompress(data)).hexdigest() == digest:
-                _log.info("fetched %s", url)  # only now: where nothing can be fetched, the error alone is said
+                _log.info("downloaded %s", url)  # not before: if all downloads fail, only the error is printed
                 return data
-            failures.append(f"{url}: other contents")
+            failures.append(f"{url}: wrong checksum")
         except (OSError, EOFError, zlib.error, http.client.HTTPException, ValueError) as error:
             failures.append(f"{url}: {_reason(error)}")
-    raise MistError(
-        f"MNIST file {name} is not in {str(folder)!r} and could not be fetched ({'; '.join(failures)}): {ROOT_HELP}"
-    )
+    why = "; ".join(failures)
+    raise MistError(f"MNIST file {name} is not in {str(folder)!r} and could not be downloaded ({why}): {ROOT_HELP}")
 
 
 def _read_checked(name: str, root: Path, digests: Mapping[str, str]) -> np.ndarray:
-    path = find_file(name, root)
+    path, expected = find_file(name, root), f"expected sha256 {digests[name]} of the decompressed bytes"
     if path is None:
         places = ", ".join(repr(str(root / folder)) for folder in SUBFOLDERS)
-        raise MistError(
-            f"MNIST file {name} (or {name}.gz, sha256 {digests[name]} decompressed) not found in {places}: {ROOT_HELP}"
-        )
+        raise MistError(f"MNIST file {name} (or {name}.gz, {expected}) not found in {places}: {ROOT_HELP}")
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
-        raise MistError(
-            f"MNIST file {str(path)!r} cannot be read ({_reason(error)}), expected sha256 {digests[name]} "
-            f"decompressed: replace it, or {ROOT_HELP}"
-        ) from error
+        why = f"cannot be read ({_reason(error)}), {expected}"
+        raise MistError(f"MNIST file {str(path)!r} {why}: replace it, or {ROOT_HELP}") from error
     found = hashlib.sha256(data).hexdigest()
     if found != digests[name]:
-        raise MistError(
-            f"MNIST file {str(path)!r} is corrupt: its decompressed bytes have sha256 {found}, expected "
-            f"{digests[name]}: replace it, or {ROOT_HELP}"
-        )
+        why = f"is corrupt: it has sha256 {found}, {expected}"
+        raise MistError(f"MNIST file {str(path)!r} {why}: replace it, or {ROOT_HELP}")
     return parse_idx(data, str(path))
 
 

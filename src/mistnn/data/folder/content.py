@@ -1,22 +1,22 @@
-"""A folder of your own: images, and what is known of them.
+"""The content of an image folder: its images, and their counts, labels, boxes and splits.
 
 ::
 
     my-folder/
-      images/          or JPEGImages/, or the images in my-folder itself; folders below are searched too
-      counts.csv       file,class,count: or file and a column a class, or file,count
-      labels.csv       instead: file,class, or file and a column of 0 and 1 a class: only which classes are present
+      images/          or JPEGImages/, or the images in my-folder itself; subfolders are searched too
+      counts.csv       file,class,count; or file and one column per class; or file,count
+      labels.csv       instead: file,class, or file and one column of 0 and 1 per class: only which classes are present
       Annotations/     PASCAL VOC XML, or COCO JSON, or boxes.json: boxes, for evaluation only
-      ImageSets/Main/  train.txt, val.txt, test.txt: which image is for what
+      ImageSets/Main/  train.txt, val.txt, test.txt: the images of each split
 
-All but the images may be missing. Without either table the counts are the numbers of boxes; without boxes nothing is
-known but what the user says. ``folder_tables`` and ``annotations`` tell how the files are read.
+Everything but the images is optional. Without a table, counts are the numbers of boxes; without boxes, counts are
+unknown. See ``mistnn.data.folder.tables`` and ``mistnn.data.folder.annotations`` for the formats.
 
-Splits, the first that there is: ``ImageSets/Main``; a column ``split`` in the table; a ``split`` in ``boxes.json``;
-all images in folders called train, val (or valid, validation) and test; else a hash of each image's name without its
-ending, which puts about 70 % in train, 15 % in validation and 15 % in test, whatever other images there are; only where
-a split would be empty does it get the one image whose hash comes nearest. An image that the first three don't name,
-where there are some, is in no split.
+Splits come from the first of: ``ImageSets/Main``; a column ``split`` of the table; a ``split`` in ``boxes.json``;
+folders called train, val (or valid, validation) and test that hold all images; a hash of each image's name without its
+suffix. The hash puts about 70 % in train, 15 % in validation and 15 % in test, independently of the other images; a
+split that would be empty gets the image with the nearest hash. If one of the first three exists, an image that it does
+not name is in no split.
 """
 
 from __future__ import annotations
@@ -33,44 +33,31 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from jaxtyping import Float, Int
 
-from mistnn.data.annotations import Annotation, Annotations, read_annotations
 from mistnn.data.corners import centred
-from mistnn.data.digits.source import Split
-from mistnn.data.folder.files import (
-    ImageFiles,
-    ImageHeader,
-    NameMatcher,
-    check_file,
-    listed,
-    read_image_files,
-    read_text,
-)
+from mistnn.data.folder.annotations import Annotation, Annotations, read_annotations
+from mistnn.data.folder.files import ImageFiles, ImageHeader, NameMatcher, read_image_files
 from mistnn.data.folder.tables import SPLIT_WORDS, Table, read_table
 from mistnn.data.images import DETECTIONS_FILE, holds_results
+from mistnn.data.text_files import check_file, listed, read_text
 from mistnn.errors import MistError
+from mistnn.interfaces import Split
 
 CountsFrom = Literal["counts.csv", "labels.csv", "boxes", "nothing"]
 
 LISTS: Mapping[str, Split] = {"train.txt": "train", "val.txt": "validation", "test.txt": "test"}
 TRAIN_SHARE, VALIDATION_SHARE = 0.70, 0.15
-"""Of the images that are split by a hash; the rest is for testing (our choice)."""
+"""Shares of the splits by hash; the rest is for testing (our choice)."""
 OUTLIER_FACTOR, OUTLIER_LEAST = 5, 10
-"""A count above both 5 x the median of the images that hold the class and 10 is pointed out (our choice)."""
+"""A count above 10 and above 5 x the median over images that hold the class is noted as suspicious (our choice)."""
 
 
 class FolderImage(NamedTuple):
-    """An image and what is known of it; what isn't known is ``None``.
+    """An image and its annotations; unknown ones are ``None``.
 
     Attributes:
         name: path relative to the folder of the images, with "/".
-        path: where it is.
-        width: in pixels, upright.
-        height: in pixels, upright.
-        counts: objects of each class.
-        present: whether each class is there.
         boxes: (objects, 4), centre x, centre y, width, height in pixels; for evaluation only.
         labels: (objects,), the class of each box.
-        split: "train", "validation" or "test".
     """
 
     name: str
@@ -85,14 +72,13 @@ class FolderImage(NamedTuple):
 
 
 class OwnFolder(NamedTuple):
-    """A folder of images.
+    """The content of an image folder.
 
     Attributes:
-        root: the folder.
-        images: those that can be used, sorted by name.
+        images: the usable images, sorted by name.
         class_names: the order of counts, presence and labels; empty if nothing is known.
-        counts_from: where counts or presence come from.
-        notes: what is worth knowing or looks wrong, one line each.
+        counts_from: the source of counts or presence.
+        notes: information and warnings, one line each.
     """
 
     root: Path
@@ -103,18 +89,16 @@ class OwnFolder(NamedTuple):
 
 
 def in_order_of(folder: OwnFolder, class_names: Sequence[str]) -> OwnFolder:
-    """The same with its classes in another order, that of a model.
+    """The folder with its classes in the order of a model's.
 
     Raises:
-        MistError: if they are other classes.
+        MistError: if the classes differ.
     """
     if set(folder.class_names) != set(class_names) or len(folder.class_names) != len(class_names):
-        known = (
-            f"has the classes {', '.join(folder.class_names)}" if folder.class_names else "has no counts and no boxes"
-        )
+        own = ", ".join(folder.class_names)
         raise MistError(
-            f"{folder.root} {known}, and the model was trained on {', '.join(class_names)}: give the folder it was "
-            "trained on, or one with the same classes"
+            f"{folder.root} {f'has the classes {own}' if own else 'has no counts and no boxes'}, and the model was "
+            f"trained on {', '.join(class_names)}: give the training folder, or one with the same classes"
         )
     order = [folder.class_names.index(name) for name in class_names]
     place = np.argsort(order)
@@ -130,14 +114,11 @@ def in_order_of(folder: OwnFolder, class_names: Sequence[str]) -> OwnFolder:
 
 
 def read_folder(root: Path | str) -> OwnFolder:
-    """Reads a folder; no image is decoded.
-
-    Args:
-        root: laid out as the module says.
+    """Reads a folder, see the module; no image is decoded.
 
     Raises:
-        MistError: no folder, no image that can be used, or a table, a list or an annotation that isn't understood; the
-            message names the file, the row, the value and the mend.
+        MistError: if there is no folder or no usable image, or if a table, a list or an annotation is not understood;
+            the message names the file, the row, the value and the fix.
     """
     root = Path(root)
     files = read_image_files(root)
@@ -157,12 +138,14 @@ def read_folder(root: Path | str) -> OwnFolder:
 def _read_known(
     root: Path, files: ImageFiles, matcher: NameMatcher, annotations: Annotations | None
 ) -> tuple[CountsFrom, Table, list[str]]:
-    """The counts or labels, and where they come from."""
+    """The counts or labels, and their source."""
     counts, labels = (_find(name, root, files.folder) for name in ("counts.csv", "labels.csv"))
     if counts is not None:
-        notes = [] if labels is None else ["labels.csv isn't used: counts.csv says more"]
+        notes = [] if labels is None else ["labels.csv isn't used: counts.csv contains more information"]
         if holds_results(counts.parent):
-            notes.append(f"{counts} lies beside a {DETECTIONS_FILE}: what a model counted is no truth to learn from")
+            notes.append(
+                f"{counts} lies beside a {DETECTIONS_FILE}: counts that a model predicted are not ground truth"
+            )
         return "counts.csv", read_table(counts, matcher, "counts"), notes
     if labels is not None:
         return "labels.csv", read_table(labels, matcher, "labels"), []
@@ -175,13 +158,12 @@ def _read_known(
 
 
 def _find(name: str, *folders: Path) -> Path | None:
-    """The file in the first folder that has it, whatever the case of its name.
+    """The file in the first folder that has it, ignoring the case of its name.
 
     Raises:
-        MistError: if what is called so is no file.
+        MistError: if it is not a regular file.
     """
-    paths = (path for folder in folders for path in sorted(folder.iterdir()) if path.name.lower() == name)
-    found = next(paths, None)
+    found = next((path for folder in folders for path in sorted(folder.iterdir()) if path.name.lower() == name), None)
     if found is not None:
         check_file(found)
     return found
@@ -197,23 +179,15 @@ def _image(
         corners = drawn.corners[kept]
         boxes = centred(corners)
         labels = np.array([table.class_names.index(drawn.labels[index]) for index in kept], dtype=np.int64)
-    return FolderImage(
-        name=header.name,
-        path=header.path,
-        width=header.width,
-        height=header.height,
-        counts=None if counts_from == "labels.csv" else values,
-        present=None if values is None else tuple(value > 0 for value in values),
-        boxes=boxes,
-        labels=labels,
-        split=split,
-    )
+    counts = None if counts_from == "labels.csv" else values
+    present = None if values is None else tuple(value > 0 for value in values)
+    return FolderImage(header.name, header.path, header.width, header.height, counts, present, boxes, labels, split)
 
 
 def _splits(
     root: Path, files: ImageFiles, matcher: NameMatcher, table: Table, drawn: Mapping[str, Annotation]
 ) -> tuple[dict[str, Split], list[str]]:
-    """The split of each image that has one, and notes."""
+    """The splits of the images, and notes."""
     names = [header.name for header in files.headers]
     notes: list[str] = []
     splits = _listed_splits(root, matcher, notes)
@@ -226,7 +200,7 @@ def _splits(
         source, splits = "the folders", _folder_splits(names) or _hashed_splits(names)
     missing = [name for name in names if name not in splits]
     if missing:
-        notes.append(f"{len(missing)} images have no split in {source} ({listed(missing)}): they are left out of all")
+        notes.append(f"{len(missing)} images have no split in {source} ({listed(missing)}): they are not used")
     there = {splits[name] for name in names if name in splits}
     empty = [split for split in get_args(Split) if split not in there]
     if empty:
@@ -239,7 +213,7 @@ def _named(splits: Mapping[str, Split | None]) -> dict[str, Split]:
 
 
 def _folder_splits(names: Sequence[str]) -> dict[str, Split]:
-    """By the names of the topmost folders; nothing if an image is in none that is called as a split."""
+    """By the names of the top-level folders; empty unless all images are in folders named after splits."""
     splits = _named({name: SPLIT_WORDS.get(name.partition("/")[0].lower()) for name in names if "/" in name})
     return splits if len(splits) == len(names) else {}
 
@@ -270,14 +244,14 @@ def _listed_splits(root: Path, matcher: NameMatcher, notes: list[str]) -> dict[s
         for number, line in enumerate(read_text(path).splitlines() if os.path.lexists(path) else (), start=1):
             written = line.strip()
             if written and not matcher.match(written):
-                written = written.split()[0]  # "000012 -1": VOC's lists of one class
+                written = written.split()[0]  # "000012 -1": a list of VOC for one class
             if written and not matcher.match(written):
                 strange.append(written)
             elif written:
                 name = matcher.find(written, f"ImageSets/Main/{file}, row {number}")
                 if splits.setdefault(name, split) != split:
                     place = f"ImageSets/Main/{file}, row {number}"
-                    raise MistError(f"{place}: {name} is for {splits[name]} too: take it out of one list")
+                    raise MistError(f"{place}: {name} is also for {splits[name]}: remove it from one list")
     if strange:
         notes.append(f"ImageSets/Main names {len(strange)} images that are not there ({listed(strange)})")
     return splits
@@ -291,13 +265,13 @@ def _file_notes(files: ImageFiles) -> list[str]:
     if len(sizes) > 1:
         (_, *least), (_, *most) = sizes[0], sizes[-1]
         notes.append(
-            f"images have {len(sizes)} sizes, from {least[0]} x {least[1]} to {most[0]} x {most[1]} px: objects should "
-            "be of one size in pixels all the same"
+            f"images have {len(sizes)} sizes, from {least[0]} x {least[1]} to {most[0]} x {most[1]} px: the objects "
+            "should still have one size in pixels"
         )
     kinds = Counter(one.kind for one in files.headers)
     if len(kinds) > 1:
         parts = ", ".join(f"{many} {kind}" for kind, many in kinds.most_common())
-        notes.append(f"images are of several kinds ({parts}): all are converted to one")
+        notes.append(f"images are of several kinds ({parts}): all are converted to one kind")
     return notes
 
 
@@ -305,7 +279,7 @@ def _class_notes(table: Table, drawn: Mapping[str, Annotation], counts_from: Cou
     if counts_from == "nothing":
         return []
     other = sorted({label for one in drawn.values() for label in one.labels} - set(table.class_names))
-    return [f"boxes of {listed(other)} are left out: {counts_from} has no such class"] if other else []
+    return [f"boxes of {listed(other)} are ignored: {counts_from} does not have this class"] if other else []
 
 
 def _count_notes(images: Sequence[FolderImage], table: Table, counts_from: CountsFrom) -> list[str]:
@@ -314,10 +288,10 @@ def _count_notes(images: Sequence[FolderImage], table: Table, counts_from: Count
     notes = []
     unknown = [image.name for image in images if image.name not in table.values]
     if unknown:
-        what = "boxes" if counts_from == "boxes" else f"a row in {counts_from}"
+        what = "boxes" if counts_from == "boxes" else f"row in {counts_from}"
         notes.append(
-            f"{len(unknown)} of {len(images)} images are without {what} ({listed(unknown)}): they are left out of "
-            "training, and can still be predicted"
+            f"{len(unknown)} of {len(images)} images have no {what} ({listed(unknown)}): they are not used for "
+            "training, but can be predicted"
         )
     known = [(image.name, table.values[image.name]) for image in images if image.name in table.values]
     if not any(any(values) for _, values in known):
@@ -326,11 +300,13 @@ def _count_notes(images: Sequence[FolderImage], table: Table, counts_from: Count
         holding = [(values[index], name) for name, values in known if values[index]]
         if len(holding) < 2:
             where = f"in one image only ({holding[0][1]})" if holding else "in no image"
-            notes.append(f"class {label} is {where}: too little to learn it")
+            notes.append(f"class {label} is {where}: this is too little to learn it")
             continue
         median = statistics.median(count for count, _ in holding)
         high = sorted(one for one in holding if one[0] > max(OUTLIER_FACTOR * median, OUTLIER_LEAST))
         if high:
             shown = listed([f"{name}: {count}" for count, name in reversed(high)])
-            notes.append(f"counts of {label} above {OUTLIER_FACTOR} x their median of {median:g} ({shown}): check them")
+            notes.append(
+                f"counts of {label} above {OUTLIER_FACTOR} x their median of {median:g} ({shown}): check these counts"
+            )
     return notes

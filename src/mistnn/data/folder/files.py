@@ -1,32 +1,24 @@
-"""The image files of a folder: found, measured by their headers, and matched to the names that people write."""
+"""The image files of a folder: their sizes from the headers, and the names by which people refer to them."""
 
 from __future__ import annotations
 
 import difflib
-import struct
 import unicodedata
-import warnings
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import ExifTags, Image
 
-from mistnn.data.images import MAX_PIXELS, ImageFile, UnreadableImage, find_images
+from mistnn.data.images import MAX_PIXELS, ImageFile, UnreadableImage, find_images, open_header
 from mistnn.errors import MistError
 
 IMAGE_FOLDERS = ("images", "JPEGImages")
-"""Where images are looked for before the folder itself."""
+"""Folders that are searched for images before the folder itself."""
 MAX_SIDE = 20_000
 """Longest side of an image that is used, in pixels."""
 
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height.
-# What Pillow raises on damaged headers.
-_DAMAGE = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, NotImplementedError,
-    MemoryError, struct.error, zlib.error,
-)  # fmt: skip
 
 
 class ImageHeader(NamedTuple):
@@ -34,9 +26,7 @@ class ImageHeader(NamedTuple):
 
     Attributes:
         name: path relative to the folder of the images, with "/".
-        path: where it is.
         width: in pixels, upright (its EXIF orientation is applied).
-        height: in pixels, upright.
         kind: "grey", "16-bit or float" or "colour".
     """
 
@@ -51,7 +41,7 @@ class ImageFiles(NamedTuple):
     """The images of a folder.
 
     Attributes:
-        folder: where names begin.
+        folder: the folder that names are relative to.
         headers: of the usable images, sorted by name.
         left_out: name -> why it can't be used.
     """
@@ -64,11 +54,11 @@ class ImageFiles(NamedTuple):
 def read_image_files(root: Path) -> ImageFiles:
     """Finds the images in ``images/``, else ``JPEGImages/``, else the folder itself, and reads their headers.
 
-    Convention: see ``find_images``. No pixel is decoded, so a file that is cut off behind its header is found out only
+    Convention: see ``find_images``. No pixel is decoded: a file that is truncated after its header is detected only
     when it is used.
 
     Raises:
-        MistError: no such folder, one that can't be listed, no image in it, or none that can be used.
+        MistError: if the folder does not exist, can't be listed, or holds no usable image.
     """
     if not root.is_dir():
         raise MistError(f"no such folder: {root}; check the path")
@@ -88,21 +78,10 @@ def read_image_files(root: Path) -> ImageFiles:
 
 
 def _read_header(file: ImageFile) -> ImageHeader:
-    if not file.path.is_file():  # reading a pipe would wait for ever
-        raise UnreadableImage("not a regular file")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged metadata, and Pillow's own limit, below ours on the pixels
-            with Image.open(file.path) as image:
-                width, height, mode = image.width, image.height, image.mode
-                # Not image.getexif(): that of a PNG file decodes all pixels.
-                turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation) in _TURNED
-    except Image.DecompressionBombError as error:
-        raise UnreadableImage(f"more than {MAX_PIXELS:,} pixels, perhaps a bomb: cut it into parts") from error
-    except Image.UnidentifiedImageError as error:
-        raise UnreadableImage("not an image in a known format") from error
-    except _DAMAGE as error:
-        raise UnreadableImage(f"damaged ({type(error).__name__})") from error
+    with open_header(file.path) as image:
+        width, height, mode = image.width, image.height, image.mode
+        # Not image.getexif(): that of a PNG file decodes all pixels.
+        turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation) in _TURNED
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         limit = f"{MAX_SIDE:,} a side or {MAX_PIXELS:,} in all"
         raise UnreadableImage(f"{width} x {height} pixels, more than {limit}: cut it into parts")
@@ -113,14 +92,14 @@ def _read_header(file: ImageFile) -> ImageHeader:
 
 
 class NameMatcher:
-    r"""Finds the image that a name means.
+    r"""Finds the image that a name refers to.
 
-    Convention: a name fits an image if one of the two paths ends with the other, in whole parts, with or without the
-    image's extension; "\" is "/". So "a.png", "a", "images/a.png" and "C:\x\images\a.png" all mean
-    images/a.png. Of several images that fit, the one with the longest path inside the name is meant.
+    Convention: a name matches an image if one of the two paths ends with the other, in whole parts, with or without the
+    image's suffix; "\" is "/". So "a.png", "a", "images/a.png" and "C:\x\images\a.png" all match images/a.png.
+    Of several matches, the image with the longest path inside the name is meant.
 
     Args:
-        names: of all images, the unusable ones too.
+        names: of all images, including unusable ones.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -134,7 +113,7 @@ class NameMatcher:
                 self._by_last.setdefault(key, []).append(((*parts, key), name))
 
     def match(self, written: str) -> list[str]:
-        """The images that a name may mean: none, one, or, if it is ambiguous, several."""
+        """The images that a name may refer to: none, one, or several if it is ambiguous."""
         parts = _parts(written)
         if not parts:
             return []
@@ -152,68 +131,26 @@ class NameMatcher:
         return [name for length, name in fitting if length == max(inside)]
 
     def find(self, written: str, place: str) -> str:
-        """The one image that a name means.
+        """The one image that a name refers to.
 
         Args:
             written: the name.
-            place: where it is written, for the error.
+            place: where it is written, for errors.
 
         Raises:
-            MistError: if it means none or several.
+            MistError: if there is no match, or several.
         """
         found = self.match(written)
         if len(found) == 1:
             return found[0]
         if found:
-            raise MistError(f"{place}: {written!r} may be {found[0]} or {found[1]}: write the one that is meant")
+            raise MistError(f"{place}: {written!r} may be {found[0]} or {found[1]}: write a longer path")
         near = difflib.get_close_matches(written, self.names, n=1)
         hint = f"did you mean {near[0]!r}? Correct the name" if near else "correct the name"
         raise MistError(f"{place}: no image is called {written!r}: {hint} or delete the row")
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    # Macs write accents as separate characters, others don't.
+    # macOS stores accents as separate characters, other systems don't.
     parts = unicodedata.normalize("NFC", name).replace("\\", "/").split("/")
     return tuple(part.strip() for part in parts if part.strip() not in ("", "."))
-
-
-def listed(names: Sequence[str], most: int = 3) -> str:
-    """The first few of some names, for a note."""
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
-
-
-def check_file(path: Path) -> None:
-    """Refuses what bears the name of a file and is none: reading a pipe would wait for ever.
-
-    Raises:
-        MistError: if it is a folder, a pipe, a link to nothing or the like.
-    """
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "a link to nothing" if path.is_symlink() else "no regular file"
-        raise MistError(f"{path} is {what}, but a file is expected by this name: put the file there, or rename this")
-
-
-def read_text(path: Path) -> str:
-    """A text file in UTF-8 or UTF-16, with or without a byte order mark, or in Windows' western encoding.
-
-    Raises:
-        MistError: if it can't be read, is no file, or holds no text.
-    """
-    check_file(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise MistError(f"{path} can't be read ({error.strerror}): check its permissions") from error
-    encodings = ["utf-8-sig", "cp1252", "latin-1"]
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        encodings = ["utf-16"]
-    elif b"\0" in data[:2]:  # no mark, but every other byte of plain letters is 0
-        encodings = ["utf-16-be" if data[0] == 0 else "utf-16-le"]
-    for encoding in encodings:
-        try:
-            text = data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if "\0" not in text:
-            return text
-    raise MistError(f"{path} is no text, but perhaps a spreadsheet: save it as CSV in UTF-8")

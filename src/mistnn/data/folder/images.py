@@ -1,125 +1,115 @@
-"""The images of a folder of your own as a data set: prepared; in training flipped at random and padded to one size."""
+"""The images of a folder as a data set: prepared, and in training randomly flipped and padded to one size."""
 
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import overload
+from typing import Annotated, ClassVar, overload
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import Dataset
 
-from mistnn.data.digits.source import Split, check_split
+from mistnn.config import one_of
+from mistnn.data.base import ImagesConfig, Known, StoredImages
 from mistnn.data.folder.content import FolderImage, OwnFolder, read_folder
 from mistnn.data.folder.object_size import SizeSuggestion, suggest_object_size
-from mistnn.data.images import UnreadableImage, open_image, to_tensor
-from mistnn.data.rounds import Rounds, seeded
+from mistnn.data.images import read_image, to_tensor
 from mistnn.errors import MistError
+from mistnn.interfaces import Split
 from mistnn.nn.preparation import Ground, PreparationConfig, prepare
 from mistnn.records import Sample
 
 MEASURED_IMAGES = 24
-"""Images whose objects' size is measured, evenly chosen."""
+"""Number of images on which the size of objects is estimated, evenly spaced."""
 TAIL, AGREEMENT = 0.005, 0.8
-"""Which ground images have: the share of pixels at either end of the brightness, and of images that must agree."""
+"""For the type of background: the share of pixels at either end of the brightness, and of images that must agree."""
 KEPT_BYTES = 1 << 30
-"""Prepared images are kept in memory as long as they take no more; beyond that each is read whenever it is needed."""
+"""Prepared images are cached in memory if all of them take at most this much."""
 
 
 @dataclass(frozen=True)
-class FolderConfig:
-    """A folder of images and what is known of them; see ``mistnn.data.folder.content`` for what it may hold.
+class FolderConfig(ImagesConfig):
+    """An image folder; see ``mistnn.data.folder.content`` for its layout.
 
     Attributes:
-        root: the folder.
-        channels: 1 (grey) or 3 (colour) that images are converted to.
-        preparation: what is done to images first; the model must have the same.
-        flips: whether training images are flipped left-right and up-down at random.
-        seed: of the order of training images and of their flips.
+        root: the image folder.
+        channels: 1 (grey) or 3 (colour); images are converted.
+        preparation: applied to images first; must equal the model's.
+        flips: whether training images are randomly flipped left-right and up-down.
     """
 
+    kind: ClassVar[str] = "folder"
     root: str | None = None
-    channels: int = 3
+    channels: Annotated[int, one_of(1, 3)] = 3
     preparation: PreparationConfig = field(default_factory=PreparationConfig)
     flips: bool = True
-    seed: int = 0
 
-    def __post_init__(self) -> None:
-        """Refuses impossible values."""
-        if self.channels not in (1, 3):
-            raise MistError(f"data.channels={self.channels} must be 1 (grey) or 3 (colour)")
-        if self.seed < 0:
-            raise MistError(f"data.seed={self.seed} is negative: use 0 or more")
+    @property
+    def known(self) -> Known:
+        """What is known without reading any file."""
+        return Known(channels=self.channels)
+
+    def open(self, split: Split, length: int | None = None) -> FolderImages:
+        """One split, see ``FolderImages``."""
+        return FolderImages(self, split, length)
+
+    def read_class_names(self) -> tuple[str, ...]:
+        """The classes that the folder names; empty if no folder is given."""
+        return () if self.root is None else read_folder(self.root).class_names
+
+    def smallest_image(self) -> tuple[int, str] | None:
+        """Pixels and name of the smallest image after preparation; ``None`` if no folder is given."""
+        if self.root is None:
+            return None
+        images = read_folder(self.root).images
+        return min((math.prod(self.preparation.size(one.height, one.width)), one.name) for one in images)
 
 
-class FolderImages(Dataset[Sample]):
-    """A map-style data set of one split of a folder.
+class FolderImages(StoredImages[FolderConfig]):
+    """One split of an image folder.
 
-    Samples of an endless training set have one size: that of the largest prepared image of the folder, smaller ones
-    padded with black at the right and at the bottom, with their true ``size``. Others keep their own. Boxes, where the
-    folder has them, are in pixels of the prepared image.
+    Samples of an endless training set have one size, that of the largest prepared image of the folder: smaller ones are
+    padded with black at the right and at the bottom, and have their true ``size``. Other samples keep their own size.
+    Boxes, if known, are in pixels of the prepared image.
 
-    Images are those with counts or, from ``labels.csv``, with the classes they hold, which is their ``presence`` then;
-    all images where nothing is known of any. Index i of an endless training set is image i of an endless sequence of
-    shuffled rounds, so that (configuration, index) alone say what it is.
+    The images are those with counts or, from ``labels.csv``, with known classes, which become ``presence``. If nothing
+    is known of any image, all images are used.
 
     Args:
-        config: which folder.
-        split: "train", "validation" or "test".
-        length: number of samples, at most as many as there are images; ``None`` for an endless training set.
-        folder: its content, where it has been read before.
+        length: number of samples, at most the number of images; ``None`` for endless training.
+        folder: its content, if it was read before.
 
     Attributes:
         room: bytes that all prepared images take.
-        keeps: whether they are kept in memory once they were asked for.
-
-    Raises:
-        MistError: if the folder can't be used, or the split holds no image of which anything is known.
+        keeps: whether prepared images are cached in memory.
     """
 
     def __init__(self, config: FolderConfig, split: Split, length: int | None, folder: OwnFolder | None = None) -> None:
-        """Reads the folder, not yet its images."""
-        check_split(split)
+        super().__init__(config, split, length)
         folder = content_of(config) if folder is None else folder
-        self.config = config
-        self.split: Split = split
         self.class_names = folder.class_names
         self.images = known_images(folder, split)
         if not self.images:
             raise MistError(
-                f"{config.root}: no image of the {split} split has counts or labels; "
-                f"`mist inspect {config.root}` tells why"
+                f"{config.root}: no {split} image has counts or labels; `mist inspect {config.root}` explains why"
             )
-        self.length = length if length is None else min(length, len(self.images))
+        self._set_number(len(self.images))
         sizes = [config.preparation.size(image.height, image.width) for image in folder.images]
         self.height, self.width = max(height for height, _ in sizes), max(width for _, width in sizes)
         self._kept: dict[int, Tensor] = {}
-        self._rounds = Rounds(len(self.images), seeded(config.seed))
         self.room = config.channels * self.height * self.width * 4 * len(self.images)
         self.keeps = self.room <= KEPT_BYTES
 
-    def __len__(self) -> int:
-        """The number of samples, ``sys.maxsize`` where there is no end."""
-        return sys.maxsize if self.length is None else self.length
-
     def __getitem__(self, index: int) -> Sample:
-        """One image with its counts.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-        """
-        if not 0 <= index < len(self):
-            raise IndexError(f"image {index} is outside a data set of {len(self)} images")
-        if self.split != "train" or self.length is not None:
-            return self._sample(index, False, False)
-        image, coins = self._rounds[index]
+        """One image with its counts."""
+        image, coins = self._draw(index)
         across, down = (coin and self.config.flips for coin in coins)
         sample = self._sample(image, across, down)
+        if self.length is not None:
+            return sample
         height, width = sample.image.shape[-2:]
         padded = F.pad(sample.image, (0, self.width - width, 0, self.height - height))
         return sample._replace(image=padded, size=torch.tensor((height, width)))
@@ -154,46 +144,43 @@ class FolderImages(Dataset[Sample]):
 
 
 def content_of(config: FolderConfig) -> OwnFolder:
-    """What the folder of a configuration holds.
+    """The content of the folder of a configuration.
 
     Raises:
-        MistError: if none is named, or it can't be used.
+        MistError: if no folder is given, or it can't be used.
     """
     if config.root is None:
-        raise MistError("no folder was named: give yours with --data.root DIR")
+        raise MistError("no image folder is given: name it with --data.root DIR")
     return read_folder(config.root)
 
 
 def load_image(known: FolderImage, channels: int) -> Float[Tensor, "channels height width"]:
-    """An image of a folder in [0, 1].
+    """An image of a folder, values in [0, 1].
 
     Raises:
-        MistError: if it can't be read any more.
+        MistError: if it can't be read.
     """
-    try:
-        return to_tensor(open_image(known.path), channels)
-    except UnreadableImage as error:
-        raise MistError(f"can't read {known.path} ({error}): mend it, or take it out of the folder") from error
+    return to_tensor(read_image(known.path, "fix it, or remove it from the folder"), channels)
 
 
 def measured_images(folder: OwnFolder) -> Sequence[FolderImage]:
-    """Images to measure objects on: of the training split with counts; of no test image where there are others."""
+    """Images for estimating the size of objects: training images with counts; test images only as a last resort."""
     training = [image for image in folder.images if image.split == "train" and image.counts is not None]
     others = [image for image in folder.images if image.split != "test"]
     return evenly(training or others or folder.images, MEASURED_IMAGES)
 
 
 def evenly(images: Sequence[FolderImage], most: int) -> Sequence[FolderImage]:
-    """At most so many of the images, evenly chosen."""
+    """At most ``most`` of the images, evenly spaced."""
     return images[:: math.ceil(len(images) / most)]
 
 
 def object_size_of(images: Sequence[FolderImage], k: int | None = None) -> SizeSuggestion:
-    """The size of the objects in some images, with the help of their counts if all have them.
+    """Estimates the size of the objects in some images, using their counts if all have counts.
 
     Args:
         images: at least one.
-        k: how many objects each holds where counts are not known.
+        k: objects per image if counts are unknown.
 
     Raises:
         MistError: if an image can't be read.
@@ -205,16 +192,16 @@ def object_size_of(images: Sequence[FolderImage], k: int | None = None) -> SizeS
 
 
 def known_images(folder: OwnFolder, split: Split) -> tuple[FolderImage, ...]:
-    """The images of a split of which anything is known; all of them where nothing is known of any."""
+    """The images of a split with counts or labels; all of them if no image of the folder has any."""
     own = (image for image in folder.images if image.split == split)
     return tuple(image for image in own if image.present is not None or folder.counts_from == "nothing")
 
 
 def ground_of(images: Sequence[FolderImage]) -> Ground:
-    """The ground to take away: "light" where nearly all images reach further into the dark than into the light.
+    """The type of background to subtract, from the distribution of brightness.
 
-    From its median brightness each image reaches to its darkest and its lightest half per cent. "dark" is the contrary;
-    "median" where the images disagree.
+    The brightness of an image extends from its median to its darkest and to its lightest 0.5 %. "light" if nearly all
+    images extend further towards dark, "dark" if nearly all extend further towards light, else "median".
 
     Raises:
         MistError: if an image can't be read.
@@ -229,7 +216,7 @@ def ground_of(images: Sequence[FolderImage]) -> Ground:
 
 
 class _Decoded(Sequence[Tensor]):
-    """Images that are decoded when they are asked for, so that only one at a time takes memory."""
+    """Images that are decoded on access, so that only one at a time takes memory."""
 
     def __init__(self, images: Sequence[FolderImage]) -> None:
         self.images = images

@@ -1,8 +1,8 @@
-"""How large the objects of some images are, guessed from their pixels and, where known, their numbers.
+"""Estimates the size of the objects in some images from their pixels and, if known, their counts.
 
-What differs from an image's most common colour is called ink. For every size of a geometric range, squares of that
-size are put, one after the other, where they hold most ink, never closer than half their side. The size whose squares
-fit the ink best is that of the objects. Everything is deterministic and nothing is learnt.
+Pixels that differ from an image's most common colour are ink. For each size of a geometric range, squares of that size
+are placed greedily where they hold most ink, at least half their side apart. The size whose squares fit the ink best is
+the estimate. The procedure is deterministic and learns nothing.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 LONGEST_SIDE = 400
-"""Images are shrunk until no side is longer, in pixels (our choice)."""
+"""Larger images are shrunk to this longest side, in pixels (our choice)."""
 SMALLEST, LARGEST = 3, 24
-"""Sides of the squares in pixels of the copy they are tried on; copies are halved for larger ones (our choice)."""
+"""Sides of the squares in pixels of the shrunk image, which is halved for larger squares (our choice)."""
 STEPS_PER_OCTAVE = 6
-"""Sizes tried between one and its double: steps of 12 % (our choice)."""
+"""Sizes per factor of two: steps of 12 % (our choice)."""
 LARGEST_SHARE = 0.9
-"""No square is larger than this share of the shorter side of an image (our choice)."""
+"""Largest square, as a share of the shorter side of an image (our choice)."""
 EMPTY_WEIGHT = 0.8
-"""What empty area in the squares counts beside ink outside them: letters are no solid squares (our choice, on discs,
-rings, digits and training images of blood cells; at 1 digits come out a tenth smaller, at 0.7 red cells a tenth
+"""Weight of empty area in the squares relative to ink outside them, since objects are not solid squares (our choice, on
+discs, rings, digits and training images of blood cells; at 1 digits come out 10 % smaller, at 0.7 red cells 10 %
 larger)."""
 MOST_SQUARES = 60
-"""Squares in an image whose number of objects is unknown (our choice)."""
+"""Largest number of squares in an image without a count (our choice)."""
 FALLBACK_SHARE = 0.25
-"""Size where nothing differs from the background, as a share of the shorter side (our choice)."""
+"""Size if nothing differs from the background, as a share of the shorter side (our choice)."""
 ROUND = 2 / math.sqrt(math.pi)
-"""Diameter of the disc that has the area of a square of side 1: squares fit a disc best at its area."""
+"""Diameter of the disc with the area of a unit square: a square fits a disc best at equal area."""
 
 _LEVELS = 64  # Of grey, to find the most common one.
 
 
 class SizeSuggestion(NamedTuple):
-    """A guess and where it comes from.
+    """An estimated size.
 
     Attributes:
-        size: typical diameter of an object, in pixels of the images as they were given.
-        why: one line for the user.
+        size: typical diameter of an object, in pixels of the given images.
+        why: the reason, in one line for the user.
     """
 
     size: float
@@ -53,17 +53,16 @@ class SizeSuggestion(NamedTuple):
 def suggest_object_size(
     images: Sequence[Float[Tensor, "channels _ _"]], counts: Sequence[int] | None = None
 ) -> SizeSuggestion:
-    """Guesses the typical diameter of the objects.
+    """Estimates the typical diameter of the objects.
 
-    With counts there are as many squares as objects, and the best size has the largest ink inside / (ink + 0.8 x
-    empty area inside). Without, squares are added as long as one stands out from its surroundings at least half
-    as much as the first, and the best size has the largest (how much they stand out) x (share of the ink inside). Thin
-    rings and strokes are then seen as many small objects: counts help. Several images are averaged.
+    With counts, there are as many squares as objects, and the best size maximises ink inside / (ink + 0.8 x empty area
+    inside). Without counts, squares are added while their contrast with the surroundings is at least half that of the
+    first, and the best size maximises mean contrast x share of the ink inside. Thin rings and strokes then look like
+    many small objects: counts help. Scores are averaged over images.
 
     Args:
-        images: (channels, height, width), in [0, 1]; they may differ in size, and are used one after the other. A dozen
-            is enough.
-        counts: objects in each image, of all classes together; images without objects are passed over.
+        images: (channels, height, width), in [0, 1]; sizes may differ. Images are used one at a time; 12 are enough.
+        counts: objects in each image, over all classes; images without objects are skipped.
 
     Raises:
         ValueError: if there is no image, or not one count for each.
@@ -84,28 +83,27 @@ def suggest_object_size(
     if not totals or max(totals.values()) <= 0:
         size = FALLBACK_SHARE * shortest
         return SizeSuggestion(
-            size, "nothing stands out from the background, or no image holds an object: a quarter of an image's side"
+            size, "nothing stands out from the background, or no image holds an object: a quarter of the image side"
         )
     step = max(totals, key=lambda step: totals[step])
     side = 2.0 ** (step / STEPS_PER_OCTAVE)
     many = f"{used} images" if used > 1 else "1 image"
     if counts is None:
-        why = f"squares of {side:.0f} px stand out best from their surroundings, in {many} without counts"
+        why = f"squares of {side:.0f} px have the highest contrast with their surroundings, in {many} without counts"
     else:
         share = totals[step] / used
-        why = f"squares of {side:.0f} px, as many as objects, fit what is not background best ({share:.0%})"
-        why += f", in {many}"
-    return SizeSuggestion(side * ROUND, f"{why}; a disc of that area is {side * ROUND:.0f} px wide")
+        why = f"one square of {side:.0f} px per object fits the foreground best ({share:.0%}), in {many}"
+    return SizeSuggestion(side * ROUND, f"{why}; a disc of the same area has a diameter of {side * ROUND:.0f} px")
 
 
 def _scores(image: Tensor, number: int | None) -> dict[int, float]:
-    """How well each size fits an image: step of the geometric range (in pixels of the image) -> score."""
+    """How well each size fits an image: step of the geometric range in pixels of the image -> score."""
     longest, shortest = max(image.shape[-2:]), min(image.shape[-2:])
     if longest > LONGEST_SIDE:
         image = _shrunk(image, LONGEST_SIDE / longest)
     ink = _ink(image.detach().to("cpu", torch.float64).numpy())
     scores: dict[int, float] = {}
-    factor = longest / max(ink.shape)  # pixels of the image to one of the copy
+    factor = longest / max(ink.shape)  # pixels of the image per pixel of the shrunk one
     step = math.ceil(STEPS_PER_OCTAVE * math.log2(SMALLEST * factor))
     while (side := 2.0 ** (step / STEPS_PER_OCTAVE)) <= LARGEST_SHARE * shortest:
         if round(side / factor) > LARGEST:
@@ -144,7 +142,7 @@ def _ink(image: Float64[np.ndarray, "channels height width"]) -> Float64[np.ndar
 
 
 def otsu(values: np.ndarray) -> float:
-    """The threshold that leaves the least variance within the two groups.
+    """The threshold that minimises the variance within the two groups.
 
     Reference: Otsu, A threshold selection method from gray-level histograms, 1979.
     """
@@ -165,7 +163,7 @@ def _fit(ink: np.ndarray, side: int, number: int | None) -> float:
         values = inside - around
         places = _places(values, MOST_SQUARES, side // 2, float(values.max()) / 2)
     else:
-        # Equal windows, such as those within one large spot: the one with most ink around it.
+        # Ties, such as windows inside one large spot: prefer the one with most ink around it.
         values = inside + 1e-3 * _window_sums(inside, side) / side**2
         places = _places(values, number, side // 2, 1e-6)
     if not places:
@@ -181,14 +179,14 @@ def _fit(ink: np.ndarray, side: int, number: int | None) -> float:
 
 
 def _window_sums(values: np.ndarray, side: int) -> np.ndarray:
-    """Sum over the square of ``side`` pixels around each pixel; nothing lies outside the image."""
+    """Sums over the square of ``side`` pixels around each pixel; 0 outside the image."""
     before, after = side // 2 + 1, side - 1 - side // 2
     sums = np.pad(values, ((before, after), (before, after))).cumsum(axis=0).cumsum(axis=1)
     return sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
 
 
 def _places(values: np.ndarray, most: int, apart: int, least: float) -> list[tuple[int, int]]:
-    """The largest values above ``least``, no two within ``apart`` pixels of each other in both x and y."""
+    """The largest values above ``least``, no two within ``apart`` pixels of each other in x and in y."""
     left, places = values.copy(), []
     for _ in range(most):
         row, column = divmod(int(left.argmax()), left.shape[1])

@@ -1,8 +1,8 @@
-"""Tables of counts and of labels, as spreadsheets and people write them.
+"""Tables of counts and of labels, as people and spreadsheets write them.
 
-Convention: rows are numbered as a text editor does, the header being row 1 where nothing stands before it. Commas,
-semicolons or tabs separate; blank lines and spaces around values don't matter, nor does case in the words of the
-header. A number may have decimals that are zero: 3.0, or 3,0.
+Convention: rows are numbered like lines in a text editor; the header is usually row 1. The separator is a comma, a
+semicolon or a tab. Blank lines, spaces around values and the case of the header don't matter. A number may have
+decimals that are zero: 3.0, or 3,0.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from mistnn.data.digits.source import Split
-from mistnn.data.folder.files import NameMatcher, listed, read_text
+from mistnn.data.folder.files import NameMatcher
+from mistnn.data.text_files import listed, read_text
 from mistnn.errors import MistError
+from mistnn.interfaces import Split
 
 FILE_WORDS = ("file", "filename", "image", "imagename", "name")
 CLASS_WORDS = ("class", "classname", "label")
@@ -27,19 +28,19 @@ SPLIT_WORDS: Mapping[str, Split] = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 ONLY_CLASS = "object"
-"""The class of a table that has counts but no classes."""
+"""The class where a file has counts or boxes but no classes."""
 
 _NUMBER = re.compile(r"([+-]?[0-9]+)(?:[.,]([0-9]*))?")
 
 
 class Table(NamedTuple):
-    """What a table says.
+    """The content of a table.
 
     Attributes:
-        class_names: a column each in the order of the table, or, from rows, sorted.
-        values: image name -> a number for each class; 0 or 1 in a table of labels.
-        splits: image name -> its split; empty where the table has no column ``split``.
-        notes: one line each.
+        class_names: in the order of the columns; sorted if rows name the classes.
+        values: image name -> one number per class; 0 or 1 in a table of labels.
+        splits: image name -> split; empty if the table has no column ``split``.
+        notes: messages of one line each.
     """
 
     class_names: tuple[str, ...]
@@ -67,18 +68,13 @@ class _Columns(NamedTuple):
 def read_table(path: Path, matcher: NameMatcher, kind: Literal["counts", "labels"]) -> Table:
     """Reads ``counts.csv`` or ``labels.csv``.
 
-    Counts are rows ``file,class,count``, or a column a class; ``file,count`` is one class called "object". Of an
-    image with rows, a class without one counts 0. Labels are rows ``file,class`` (an empty class: none is present),
-    or a column of 0 and 1 a class. A column ``split`` says train, validation or test.
-
-    Args:
-        path: of the table.
-        matcher: knows the images.
-        kind: counts, or labels.
+    Counts are rows ``file,class,count``, or one column per class; ``file,count`` has one class called "object". If an
+    image has rows for some classes only, the others count 0. Labels are rows ``file,class`` (an empty class: none is
+    present), or one column of 0 and 1 per class. A column ``split`` holds train, validation or test.
 
     Raises:
-        MistError: a header that isn't understood, a name that is no image or several, two rows for the same, a value
-            that is missing or not possible, an unknown split.
+        MistError: if the header is not understood, a name matches no image or several, a row is repeated, a value is
+            missing or impossible, or a split is unknown.
     """
     lines = _cells(path)
     if not lines:
@@ -89,7 +85,7 @@ def read_table(path: Path, matcher: NameMatcher, kind: Literal["counts", "labels
     for number, cells in lines[1:]:
         place = f"{path.name}, row {number}"
         if len(cells) > len(header) and any(cells[len(header) :]):
-            raise MistError(f"{place}: {len(cells)} values below {len(header)} columns: delete those too many")
+            raise MistError(f"{place}: {len(cells)} values in {len(header)} columns: delete the extra ones")
         cells += [""] * (len(header) - len(cells))
         if not cells[columns.file]:
             raise MistError(f"{place}: no file is named: write the name of the image, or delete the row")
@@ -125,7 +121,7 @@ def _cells(path: Path) -> list[tuple[int, list[str]]]:
 
 
 def _columns(place: str, header: Sequence[str], kind: Literal["counts", "labels"]) -> _Columns:
-    """Which column is what; the header is understood, or refused."""
+    """The role of each column, from the header."""
     words = [re.sub(r"[\s_-]", "", cell).lower() for cell in header]
     found = ", ".join(filter(None, header))
 
@@ -139,10 +135,10 @@ def _columns(place: str, header: Sequence[str], kind: Literal["counts", "labels"
     if label >= 0 and (count >= 0 or kind == "labels"):
         return _Columns(file, split, label, count, {})
     if label >= 0:
-        raise MistError(f"{place}: a class but no count among {found}: add a column count, or call it labels.csv")
+        raise MistError(f"{place}: a class but no count in {found}: add a column count, or name it labels.csv")
     classes = {name: index for index, name in enumerate(header) if name and index not in (file, split)}
     if not classes:
-        raise MistError(f"{place}: nothing but {found}: begin with a line such as {example}, or a column a class")
+        raise MistError(f"{place}: no class in {found}: begin with a line such as {example}")
     if len(classes) < len([name for index, name in enumerate(header) if name and index not in (file, split)]):
         twice = next(name for name in classes if list(header).count(name) > 1)
         raise MistError(f"{place}: two columns are called {twice!r}: give each class one column")
@@ -158,7 +154,7 @@ def _splits(rows: Sequence[_Row], column: int) -> dict[str, Split]:
         if split is None:
             raise MistError(f"{place}: split {cells[column]!r} is unknown: use train, validation or test")
         if splits.setdefault(image, split) != split:
-            raise MistError(f"{place}: {image} is in {splits[image]} further up and in {split} here: choose one")
+            raise MistError(f"{place}: {image} is in {splits[image]} in an earlier row and in {split} here: choose one")
     return splits
 
 
@@ -168,7 +164,7 @@ def _wide(
     values: dict[str, tuple[int, ...]] = {}
     for place, image, cells in rows:
         if image in values:
-            raise MistError(f"{place}: {image} has a row already: delete one of the two")
+            raise MistError(f"{place}: {image} already has a row: delete one of the two")
         values[image] = tuple(_whole(cells[column], f"{place}, {name}") for name, column in classes.items())
         if kind == "labels" and max(values[image]) > 1:
             raise MistError(f"{place}: {max(values[image])} is neither 0 nor 1: counts belong in counts.csv")
@@ -181,7 +177,7 @@ def _long(rows: Sequence[_Row], columns: _Columns, splits: dict[str, Split]) -> 
         name = cells[columns.label]
         of_image = counted.setdefault(image, {})
         if name in of_image:
-            raise MistError(f"{place}: {image} has a row for {name or 'no class'} already: delete one of the two")
+            raise MistError(f"{place}: {image} already has a row for {name or 'no class'}: delete one of the two")
         if columns.number >= 0:
             if not name:
                 raise MistError(f"{place}: the class is missing: write one, or delete the row")
@@ -194,7 +190,7 @@ def _long(rows: Sequence[_Row], columns: _Columns, splits: dict[str, Split]) -> 
     notes: list[str] = []
     short = [image for image, of_image in counted.items() if len(of_image) < len(names)]
     if columns.number >= 0 and short:
-        notes.append(f"a class without a row counts 0: so in {len(short)} images ({listed(short)})")
+        notes.append(f"classes without a row count 0, in {len(short)} images ({listed(short)})")
     values = {image: tuple(of_image.get(name, 0) for name in names) for image, of_image in counted.items()}
     return Table(names, values, splits, tuple(notes))
 
@@ -203,20 +199,20 @@ def _whole(text: str, place: str) -> int:
     """A count.
 
     Raises:
-        MistError: if it is missing, no number, negative, fractional, or if its decimals may be thousands.
+        MistError: if it is missing, not a number, negative or fractional, or if its decimals may be thousands.
     """
     if not text:
         raise MistError(f"{place}: the value is missing: write a number (0 if there is none), or delete the row")
     match = _NUMBER.fullmatch(text)
     if match is None:
-        raise MistError(f"{place}: {text!r} is no whole number: write 0, 1, 2, ..., or delete the row if unknown")
+        raise MistError(f"{place}: {text!r} is not a whole number: write 0, 1, 2, ..., or delete the row if unknown")
     whole, decimals = match.groups()
     if decimals and len(decimals) == 3:
         raise MistError(f"{place}: {text!r} may mean {whole} or {whole}{decimals}: write it without a separator")
     if decimals and decimals.strip("0"):
-        raise MistError(f"{place}: {text!r} is a fraction: objects are counted in whole numbers")
+        raise MistError(f"{place}: {text!r} is a fraction: write the whole number of objects")
     if whole.startswith("-") and whole.strip("-0"):
         raise MistError(f"{place}: {text!r} is negative: write 0 or more")
     if len(whole) > 9:
-        raise MistError(f"{place}: {text!r} is more than any image holds: correct it")
+        raise MistError(f"{place}: {text!r} is too large: correct it")
     return int(whole)

@@ -1,4 +1,4 @@
-"""House numbers on disk: images, the box and the digit of each figure in them, as one list ``boxes.json``.
+"""House numbers on disk: images, and one list ``boxes.json`` with the box and the digit of each figure.
 
 ``boxes.json`` is a list of {file, width, height, boxes, labels}: the file relative to the list, a box x1, y1, x2, y2 in
 pixels of the image (x right, y down, the first pixel from 0 to 1), a label the digit 0 to 9.
@@ -6,38 +6,40 @@ pixels of the image (x right, y down, the first pixel from 0 to 1), a label the 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple, TypeGuard, get_args
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from mistnn.data.annotations import BoxesEntry, read_boxes
-from mistnn.data.digits.source import Split
-from mistnn.data.images import UnreadableImage, open_image
+from mistnn.data.base import DIGIT_NAMES
+from mistnn.data.corners import centred
+from mistnn.data.images import read_image
+from mistnn.data.text_files import BoxesEntry, read_boxes
 from mistnn.errors import MistError
+from mistnn.interfaces import Split
+from mistnn.records import Sample
 
 LIST = "boxes.json"
 DIGITS = 10
+OTHERS = "the list belongs to other images, get both from one source"
 MOST_PIXELS = 100_000
-"""Of a side: no photograph has more."""
+"""Largest side of an image, more than any photograph has."""
 SHARES: tuple[tuple[Split, float], ...] = (("train", 0.8), ("validation", 0.9), ("test", 1.0))
-"""Where the hash of a file's name puts it: 80 %, 10 % and 10 % (our choice)."""
+"""Upper ends of the splits by the hash of a file's name: 80 %, 10 % and 10 % (our choice)."""
 
 
 class NumberImage(NamedTuple):
     """An image of a house number.
 
     Attributes:
-        path: where it is.
-        width: in pixels.
-        height: in pixels.
         boxes: x1, y1, x2, y2 of each digit.
-        labels: the digits.
     """
 
     path: Path
@@ -50,12 +52,9 @@ class NumberImage(NamedTuple):
 def read_number_list(folder: Path) -> list[NumberImage]:
     """All images of a list, in its order; the images themselves are not opened.
 
-    Args:
-        folder: that holds ``boxes.json``.
-
     Raises:
-        MistError: if the list is missing, broken, names an image twice or one that is not there, or holds what is no
-            box in its image or no digit; the message names the entry.
+        MistError: if the list is missing or broken, names an image twice, or has an impossible box or digit; the
+            message names the entry.
     """
     path = folder / LIST
     if not os.path.lexists(path):
@@ -66,31 +65,30 @@ def read_number_list(folder: Path) -> list[NumberImage]:
     seen: set[Path] = set()
     for number in numbers:
         if number.path in seen:
-            raise MistError(f"{path} describes {number.path.name} twice: take one of the two entries out")
+            raise MistError(f"{path} describes {number.path.name} twice: remove one of the two entries")
         seen.add(number.path)
     return numbers
 
 
 def check_images(numbers: Sequence[NumberImage]) -> None:
-    """Compares the list with the headers of its images.
+    """Compares a list with the headers of its images.
 
     Raises:
-        MistError: if an image is missing, is none, or has another size than the list says.
+        MistError: if an image is missing, can't be read, or has another size than in the list.
     """
     for number in numbers:
         width, height = image_size(number.path)
         if (width, height) != (number.width, number.height):
             raise MistError(
-                f"{number.path} is {width} x {height} px, but {LIST} says {number.width} x {number.height}: the "
-                "list is of other images, get both from one source"
+                f"{number.path} is {width} x {height} px, but {LIST} says {number.width} x {number.height}: {OTHERS}"
             )
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image from its header.
+    """Width and height of an image, from its header.
 
     Raises:
-        MistError: if it is missing or no image.
+        MistError: if it is missing or not an image.
     """
     try:
         with Image.open(path) as image:
@@ -98,7 +96,7 @@ def image_size(path: Path) -> tuple[int, int]:
     except FileNotFoundError as error:
         raise MistError(f"{path} is listed but not there: unpack all images beside their list") from error
     except (OSError, ValueError, SyntaxError) as error:
-        raise MistError(f"{path} is listed but no image can be read from it: replace it") from error
+        raise MistError(f"{path} is listed but can't be read as an image: replace it") from error
 
 
 def read_rgb(number: NumberImage, width: int, height: int) -> UInt8[np.ndarray, "height width 3"]:
@@ -107,24 +105,31 @@ def read_rgb(number: NumberImage, width: int, height: int) -> UInt8[np.ndarray, 
     Raises:
         MistError: if it can't be decoded.
     """
-    try:
-        image = open_image(number.path)
-    except UnreadableImage as error:
-        raise MistError(f"can't read {number.path} ({error}): replace it") from error
+    image = read_image(number.path, "replace it")
     return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
 
 
+def number_sample(pixels: np.ndarray, corners: np.ndarray, labels: tuple[int, ...]) -> Sample:
+    """A sample of pixels (height, width, 3) from 0 to 255, boxes x1, y1, x2, y2 and digits."""
+    return Sample(
+        torch.from_numpy(np.array(pixels, dtype=np.float32)).permute(2, 0, 1).contiguous() / 255,
+        torch.from_numpy(np.bincount(labels, minlength=DIGITS)),
+        torch.from_numpy(centred(corners)).float(),
+        torch.tensor(labels, dtype=torch.int64),
+    )
+
+
 def split_of(name: str) -> Split:
-    """The split of a file by the hash of its name alone, so that it never moves."""
+    """The split of a file, by the hash of its name alone, so that it never changes."""
     share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
     return next(split for split, end in SHARES if share < end)
 
 
 def with_digits(numbers: Sequence[NumberImage], digits: int, what: str) -> list[NumberImage]:
-    """Those of exactly so many digits.
+    """The images with exactly ``digits`` digits.
 
     Raises:
-        MistError: if there is none.
+        MistError: if there are none.
     """
     chosen = [number for number in numbers if len(number.labels) == digits]
     if not chosen:
@@ -136,6 +141,20 @@ def with_digits(numbers: Sequence[NumberImage], digits: int, what: str) -> list[
     return chosen
 
 
+def split_digest(numbers: Callable[[Split], Sequence[NumberImage]]) -> str:
+    """The SHA-256 of the sorted lines "split,folder/file"; empty if there is no image.
+
+    Args:
+        numbers: the images of a split; a ``MistError`` counts as an empty split, which small folders may have.
+    """
+    lines: list[str] = []
+    for split in get_args(Split):
+        with contextlib.suppress(MistError):
+            # With the folder, since the file names of each part of SVHN start from 1.
+            lines += [f"{split},{one.path.parent.name}/{one.path.name}\n" for one in numbers(split)]
+    return hashlib.sha256("".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest() if lines else ""
+
+
 def _number(entry: BoxesEntry, folder: Path) -> NumberImage:
     width, height = entry.size
     if not _is_side(width) or not _is_side(height):
@@ -144,9 +163,7 @@ def _number(entry: BoxesEntry, folder: Path) -> NumberImage:
         raise MistError(f"{entry.place}: no labels: write the digit of each box")
     corners = np.array(entry.corners, dtype=np.float64).reshape(-1, 4).clip(0, [width, height] * 2)
     if not np.all(corners[:, 2:] > corners[:, :2]):
-        raise MistError(
-            f"{entry.place}: a box has no area in the {width} x {height} px of its image: the list is of others"
-        )
+        raise MistError(f"{entry.place}: a box has no area in the {width} x {height} px of its image: {OTHERS}")
     return NumberImage(folder / entry.file, width, height, corners, tuple(_digit(x, entry.place) for x in entry.labels))
 
 
@@ -155,6 +172,6 @@ def _is_side(value: Any) -> TypeGuard[int]:
 
 
 def _digit(label: Any, place: str) -> int:
-    if str(label) not in {str(digit) for digit in range(DIGITS)}:
-        raise MistError(f"{place}: the label {label!r} is no digit from 0 to 9")
+    if str(label) not in DIGIT_NAMES:
+        raise MistError(f"{place}: the label {label!r} is not a digit from 0 to 9")
     return int(label)

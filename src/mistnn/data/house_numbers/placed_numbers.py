@@ -1,99 +1,102 @@
-"""House numbers put at random places: tight views of numbers on made-up backgrounds, for who lacks SVHN's own files.
+"""House numbers at random places: tight views of numbers on generated backgrounds, for users without SVHN's own files.
 
 Made for the "SVHN (re-assembled test crops)": SVHN's cropped test digits, put together again at their true relative
-positions, views about 40 px high without the wall around. What is measured on them has that name, never SVHN's own.
-Their terms are SVHN's: non-commercial research. Any folder with ``boxes.json`` will do
+positions; the views are about 40 px high and show no wall around the number. Results on them carry that name, never
+SVHN's own. Their licence is SVHN's: non-commercial research. Any folder with ``boxes.json`` works
 (``mistnn.data.house_numbers.number_list``).
 
 Convention: a view is resized, antialiased, to a whole number of rows and columns and put at a whole pixel, so that its
 boxes are moved exactly. Around it its border pixels are repeated and fade into the background over ``feather`` pixels:
-the digits themselves, which often touch the border of their view, don't fade, and no edge tells where a view ends.
+the digits, which often touch the border of their view, don't fade, and no edge shows where a view ends.
 
-Reproducible: image ``index`` of a split depends on (configuration, split, index) alone. Which view it shows comes from
+Reproducible: image ``index`` of a split depends on (configuration, split, index) alone. The view comes from
 ``SeedSequence(seed, spawn_key=(split, 0, round))``, everything else from ``spawn_key=(split, 1, index)``, with split
-0, 1, 2 for train, validation, test. Each view comes once in a round, at another place in each.
+0, 1, 2 for train, validation, test. Each round shows every view once, at a new place.
 """
 
 from __future__ import annotations
 
 import math
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
-from torch.utils.data import Dataset
 
-from mistnn.data.digits.source import Split, check_split
+from mistnn.config import above, at_least
+from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig, Known, Truth, data_folder
 from mistnn.data.house_numbers.number_list import (
     LIST,
     NumberImage,
     check_images,
+    number_sample,
     read_number_list,
     read_rgb,
+    split_digest,
     split_of,
     with_digits,
 )
-from mistnn.data.house_numbers.svhn import Truth, check_numbers, number_sample
-from mistnn.data.rounds import Rounds
+from mistnn.data.random_numbers import Rounds
 from mistnn.errors import MistError
+from mistnn.interfaces import Split
 from mistnn.records import Sample
 
 NAME = "SVHN (re-assembled test crops)"
 BACKGROUNDS = ("plain", "gradient", "noise")
-"""Each equally likely: one colour; brighter or darker towards a random direction; the same with smooth noise. The
-colour is that of the border of the view, as a wall goes on around a number: else the edge of a view would be the
-strongest edge there is (our choice)."""
+"""All equally likely: one colour; a gradient of brightness in a random direction; a gradient with smooth noise. The
+colour is that of the border of the view, like a wall that continues around a number: otherwise the edge of a view would
+be the strongest edge of the image (our choice)."""
 TINT = 0.05
-"""Standard deviation of what is added to each channel of a colour."""
+"""Standard deviation of the offset of each colour channel."""
 SLOPE = 0.15
-"""Standard deviation of what the brightness gains from the middle to the edge."""
+"""Standard deviation of the change of brightness from the middle to the edge."""
 GRAINS = (2, 4, 8, 16)
-"""Sizes in pixels of the spots of noise, one of them at random."""
+"""Sizes in pixels of the spots of noise; one is chosen at random."""
 NOISE = 0.1
-"""Largest strength of the noise: the standard deviation of its values."""
+"""Largest standard deviation of the noise."""
 
 
 @dataclass(frozen=True)
-class NumbersConfig:
-    """Which numbers, and how they are placed.
+class NumbersConfig(ImagesConfig):
+    """House numbers at random places.
 
     Attributes:
-        root: the folder that holds ``boxes.json`` and the images it names.
+        root: the folder that holds ``boxes.json`` and its images.
         canvas_height: rows of the image (60, as S001 section 5.2).
         canvas_width: columns of the image (240, as S001 section 5.2).
-        digits: only numbers of exactly so many digits.
-        zoom: smallest and largest height of a view as a share of ``canvas_height``, all heights between equally likely.
-        stretch: the horizontal zoom over the vertical one. SVHN's photographs are about twice as wide as high, and
-            the paper resizes them to 60 x 240, whatever their shape: that stretches their digits about twofold. A view
-            that would be wider than the image is made smaller as a whole.
+        digits: only numbers with exactly this number of digits are used.
+        zoom: smallest and largest height of a view as a share of ``canvas_height``, uniformly distributed.
+        stretch: the horizontal zoom over the vertical one. SVHN's photographs are about twice as wide as high, and the
+            paper resizes all to 60 x 240: that stretches their digits about twofold. A view that would be wider than
+            the image is made smaller as a whole.
         feather: pixels over which the continued border of a view fades into the background.
-        seed: chooses places, zooms and backgrounds; which number is in which split doesn't depend on it.
-
-    Raises:
-        MistError: if a value is impossible.
+        seed: selects places, zooms and backgrounds; the splits do not depend on it.
     """
 
+    kind: ClassVar[str] = "numbers"
     root: str | None = None
-    canvas_height: int = 60
-    canvas_width: int = 240
-    digits: int = 2
+    canvas_height: Annotated[int, at_least(1)] = 60
+    canvas_width: Annotated[int, at_least(1)] = 240
+    digits: Annotated[int, at_least(1)] = 2
     zoom: tuple[float, float] = (0.4, 0.8)
-    stretch: float = 2.0
-    feather: int = 4
-    seed: int = 0
+    stretch: Annotated[float, above(0, "1 keeps the shape of the views")] = 2.0
+    feather: Annotated[int, at_least(0, "0 gives a hard edge")] = 4
 
-    def __post_init__(self) -> None:
-        """Refuses impossible values."""
-        check_numbers(self.digits, self.seed, canvas_height=self.canvas_height, canvas_width=self.canvas_width)
+    def check(self) -> None:
+        """Checks the range of zooms."""
         if len(self.zoom) != 2 or not 0 < self.zoom[0] <= self.zoom[1] <= 1:
             raise MistError(f"data.zoom={self.zoom} must be two shares of the height, the smaller first, at most 1")
-        if not 0 < self.stretch < math.inf:
-            raise MistError(f"data.stretch={self.stretch} must be a factor above 0; 1 keeps the shape of the views")
-        if self.feather < 0:
-            raise MistError(f"data.feather={self.feather} must be a number of pixels, 0 for a hard edge")
+
+    @property
+    def known(self) -> Known:
+        """What is known without reading any file."""
+        return Known((self.canvas_height, self.canvas_width), 3, (self.digits,), DIGIT_NAMES)
+
+    def open(self, split: Split, length: int | None = None) -> PlacedNumbers:
+        """One split, see ``PlacedNumbers``."""
+        return PlacedNumbers(self, split, length)
 
     @property
     def height(self) -> int:
@@ -105,14 +108,18 @@ class NumbersConfig:
         """Columns of an image."""
         return self.canvas_width
 
-    @property
-    def counts(self) -> tuple[int, ...]:
-        """How many objects an image may hold."""
-        return (self.digits,)
+    def truths(self, split: Split, length: int) -> Sequence[Truth]:
+        """The digits of the first images of a split."""
+        images = self.open(split, length)
+        return [images.truth(index) for index in range(len(images))]
+
+    def digest(self) -> str:
+        """The SHA-256 of the list of files and their splits."""
+        return split_digest(lambda split: self.open(split, 1).numbers)
 
 
 class Placement(NamedTuple):
-    """Where a view lies in an image: its left and upper edge, its columns and rows."""
+    """The place of a view in an image: its left and top edge, its columns and rows."""
 
     left: int
     top: int
@@ -120,55 +127,29 @@ class Placement(NamedTuple):
     height: int
 
 
-class PlacedNumbers(Dataset[Sample]):
-    """A map-style data set of one split; the splits share no number.
-
-    Args:
-        config: which numbers.
-        split: "train", "validation" or "test"; a hash of a file's name says which one it is in.
-        length: number of samples, any; ``None`` for an endless set.
-
-    Raises:
-        MistError: if the folder can't be used, or no number is left.
-    """
+class PlacedNumbers(GeneratedImages[NumbersConfig]):
+    """One split of placed numbers; the splits share no number."""
 
     def __init__(self, config: NumbersConfig, split: Split, length: int | None) -> None:
-        """Reads the list and the headers of the images."""
-        check_split(split)
-        self.config = config
-        self.split: Split = split
-        if config.root is None:
-            raise MistError("house numbers are not part of the package: give their folder with --data-root")
-        folder = Path(config.root).expanduser()
+        super().__init__(config, split, length)
+        folder = data_folder(
+            config.root, "house numbers are not part of the package: give their folder with --data-root"
+        )
         numbers = with_digits(read_number_list(folder), config.digits, str(folder))
         self.numbers = [number for number in numbers if split_of(number.path.name) == split]
         if not self.numbers:
-            raise MistError(
-                f"{folder}: none of {len(numbers)} numbers of {config.digits} digits is in the {split} split, by the "
-                "hash of their names: give more images"
-            )
+            known = f"{len(numbers)} numbers of {config.digits} digits"
+            raise MistError(f"{folder}: none of {known} is in the {split} split, by a hash of their names: add more")
         check_images(self.numbers)
-        self.length = length
-        self._key = get_args(Split).index(split)
-        self._rounds = Rounds(len(self.numbers), lambda turn: self._random(0, turn))
-
-    def __len__(self) -> int:
-        """The number of samples, ``sys.maxsize`` where there is no end."""
-        return sys.maxsize if self.length is None else self.length
+        self._rounds = Rounds(len(self.numbers), lambda turn: self._generator(0, turn))
 
     def __getitem__(self, index: int) -> Sample:
-        """One number on its background, with its counts, boxes and labels.
-
-        Raises:
-            IndexError: if the index is negative or beyond the length.
-        """
-        if not 0 <= index < len(self):
-            raise IndexError(f"image {index} is outside a data set of {len(self)} images")
+        """One number on its background, with its counts, boxes and labels."""
+        self.check_index(index)
         number, placed, random = self._placed(index)
         view = read_rgb(number, placed.width, placed.height).astype(np.float32) / 255
-        ground = background(self.config.height, self.config.width, border_colour(view), random)
-        corners, labels = self.truth(index)
-        return number_sample(255 * put(ground, view, placed, self.config.feather), corners, labels)
+        wall = background(self.config.height, self.config.width, border_colour(view), random)
+        return number_sample(255 * put(wall, view, placed, self.config.feather), *self.truth(index))
 
     def truth(self, index: int) -> Truth:
         """Boxes and digits of a sample, without its pixels."""
@@ -177,13 +158,9 @@ class PlacedNumbers(Dataset[Sample]):
         return Truth(number.boxes * scale + [placed.left, placed.top] * 2, number.labels)
 
     def _placed(self, index: int) -> tuple[NumberImage, Placement, np.random.Generator]:
-        """The number of a sample, where it lies, and the random numbers that are left for its ground."""
-        number, random = self.numbers[self._rounds[index].image], self._random(1, index)
+        """The number of a sample, its place, and the random numbers for its background."""
+        number, random = self.numbers[self._rounds[index].image], self._generator(1, index)
         return number, place_view(number, self.config, random), random
-
-    def _random(self, kind: int, number: int) -> np.random.Generator:
-        sequence = np.random.SeedSequence(self.config.seed, spawn_key=(self._key, kind, number))
-        return np.random.Generator(np.random.PCG64(sequence))
 
 
 def holds_numbers(root: Path) -> bool:
@@ -192,7 +169,7 @@ def holds_numbers(root: Path) -> bool:
 
 
 def place_view(number: NumberImage, config: NumbersConfig, random: np.random.Generator) -> Placement:
-    """A random size and place of a view, whole within the image."""
+    """A random size and place for a view, entirely inside the image."""
     height = random.uniform(*config.zoom) * config.height
     width = height * config.stretch * number.width / number.height
     fit = min(1.0, config.width / width)
@@ -202,7 +179,7 @@ def place_view(number: NumberImage, config: NumbersConfig, random: np.random.Gen
 
 
 def border_colour(view: Float32[np.ndarray, "rows columns 3"]) -> Float32[np.ndarray, " 3"]:
-    """The mean colour of the pixels at the border of a view."""
+    """The mean colour of the border pixels of a view."""
     sides = (view[0], view[-1], view[:, 0], view[:, -1])
     return np.concatenate(sides).mean(0, dtype=np.float32)
 
@@ -210,37 +187,36 @@ def border_colour(view: Float32[np.ndarray, "rows columns 3"]) -> Float32[np.nda
 def background(
     height: int, width: int, colour: Float32[np.ndarray, " 3"], random: np.random.Generator
 ) -> Float32[np.ndarray, "height width 3"]:
-    """A made-up wall: plain, a gradient, or a gradient with noise; values in [0, 1].
+    """A generated wall: plain, a gradient, or a gradient with noise; values in [0, 1].
 
     Args:
-        height: rows.
-        width: columns.
-        colour: that it has in the middle, but for a tint.
-        random: draws all else.
+        colour: of the middle, to which a random tint is added.
+        random: draws everything else.
     """
     kind = BACKGROUNDS[int(random.integers(len(BACKGROUNDS)))]
     middle = colour + TINT * random.standard_normal(3)
     slope = np.zeros(3) if kind == "plain" else SLOPE * random.standard_normal() + TINT * random.standard_normal(3)
     angle = random.uniform(0, 2 * math.pi)
     across, down = np.linspace(-1, 1, width), np.linspace(-1, 1, height)
-    ground = middle + slope * (across * math.cos(angle) + down[:, None] * math.sin(angle))[..., None]
+    wall = middle + slope * (across * math.cos(angle) + down[:, None] * math.sin(angle))[..., None]
     if kind == "noise":
         grain = int(random.choice(GRAINS))
-        ground = ground + random.uniform(0, NOISE) * _spots(height, width, grain, random)
-    return ground.clip(0, 1).astype(np.float32)
+        wall = wall + random.uniform(0, NOISE) * _spots(height, width, grain, random)
+    return wall.clip(0, 1).astype(np.float32)
 
 
 def put(
-    ground: Float32[np.ndarray, "height width 3"],
+    wall: Float32[np.ndarray, "height width 3"],
     view: Float32[np.ndarray, "rows columns 3"],
     placed: Placement,
     feather: int,
 ) -> Float32[np.ndarray, "height width 3"]:
-    """A view on a ground, its continued border fading over ``feather`` pixels, by the larger distance of the two axes.
+    """Puts a view on a wall; its continued border fades over ``feather`` pixels.
 
-    Convention: a pixel d px beyond the view (the next one has d = 1) has the share 1 - d / (feather + 1) of the view.
+    Convention: a pixel d px beyond the view, the larger distance of the two axes (1 for the next pixel), has the share
+    1 - d / (feather + 1) of the view.
     """
-    height, width = ground.shape[:2]
+    height, width = wall.shape[:2]
     beyond = []
     nearest = []
     for size, start, length in ((height, placed.top, placed.height), (width, placed.left, placed.width)):
@@ -251,11 +227,11 @@ def put(
     distance = np.maximum(beyond[0][:, None], beyond[1][None])
     share = (1 - distance / (feather + 1)).clip(0, 1).astype(np.float32)[..., None]
     continued = view[nearest[0][:, None], nearest[1][None]]
-    return (share * continued + (1 - share) * ground).astype(np.float32)
+    return (share * continued + (1 - share) * wall).astype(np.float32)
 
 
 def _spots(height: int, width: int, grain: int, random: np.random.Generator) -> np.ndarray:
-    """Noise in spots of so many pixels, linear between their middles, grey or of any colour."""
+    """Noise in spots of ``grain`` pixels, linearly interpolated between their centres, grey or coloured."""
     colours = 3 if random.random() < 0.5 else 1
     coarse = random.standard_normal((height // grain + 2, width // grain + 2, colours))
     rows, columns = np.arange(height) / grain, np.arange(width) / grain

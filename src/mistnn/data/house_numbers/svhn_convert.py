@@ -1,17 +1,17 @@
-"""From SVHN's own files to a plain list: ``digitStruct.mat`` is read once and ``boxes.json`` written beside it.
+"""Converts SVHN's own files to a plain list: reads ``digitStruct.mat`` once and writes ``boxes.json`` beside it.
 
-The official format 1 ("full numbers") is three archives, each a folder of PNG files with a ``digitStruct.mat``::
+The official format 1 ("full numbers") has three archives, each with a folder of PNG files and a ``digitStruct.mat``::
 
     svhn/
       train/  train.tar.gz      33,402 images     either the folder or the archive, which is unpacked beside itself
       test/   test.tar.gz       13,068 images
-      extra/  extra.tar.gz      202,353 images; only if asked for
+      extra/  extra.tar.gz      202,353 images; optional
 
-``digitStruct.mat`` is MATLAB 7.3, which is HDF5: it is read with h5py, an extra. The list that is written needs it no
-more; ``boxes.sha256`` beside it says of which ``digitStruct.mat`` it was made, and it is made anew when that changes.
+``digitStruct.mat`` is MATLAB 7.3, which is HDF5: it is read with h5py, an extra. Later runs read only the list.
+``boxes.sha256`` beside it identifies its ``digitStruct.mat``; the list is written again when that file changes.
 
-Convention: a box is (left, top, left + width, top + height) as written, taken as corners in pixels from 0, cut at the
-border of its image; the label 10 is the digit 0.
+Convention: a box is (left, top, left + width, top + height) as written, taken as corners in pixels from 0, clipped to
+the image; the label 10 is the digit 0.
 """
 
 from __future__ import annotations
@@ -41,15 +41,17 @@ from mistnn.files import replace_file
 Part = Literal["train", "test", "extra"]
 
 ADDRESS = "http://ufldl.stanford.edu/housenumbers/"
-"""Where the archives are published; they are for non-commercial use only, and nothing is fetched from here."""
+"""Where the archives are published; they are for non-commercial use only, and are never downloaded automatically."""
 ARCHIVE_SHA256: Mapping[str, str] = MappingProxyType(
     {
         "train.tar.gz": "4b17bb33b6cd8f963493168f80143da956f28ec406cc12f8e5745a9f91a51898",
         "test.tar.gz": "57ac9ceb530e4aa85b55d991be8fc49c695b3d71c6f6a88afea86549efde7fb5",
     }
 )
-"""Of the whole archives, for who wants to check a download (as docTR's loader states them; the authors name none, and
-none is known to us for extra.tar.gz). A copy that is packed otherwise is read too."""
+"""SHA-256 of the whole archives, to check a download, from docTR's loader: the authors publish none, and there is none
+for extra.tar.gz. Archives that were packed differently are also read."""
+OTHERS = "it belongs to other images, unpack the archive again"
+NO_FOLDER = "SVHN is not part of the package: give the folder of its files with --data-root"
 MAT, MADE_OF = "digitStruct.mat", "boxes.sha256"
 ZERO = 10
 """The label of the digit 0."""
@@ -59,7 +61,7 @@ _log = logging.getLogger(__name__)
 
 
 class Described(NamedTuple):
-    """What ``digitStruct.mat`` says of an image: (left, top, width, height) and the label of each digit."""
+    """An image in ``digitStruct.mat``: (left, top, width, height) and the label of each digit."""
 
     name: str
     boxes: list[tuple[float, float, float, float]]
@@ -67,15 +69,11 @@ class Described(NamedTuple):
 
 
 def prepare_part(root: Path, part: Part) -> Path:
-    """The folder of a part with its ``boxes.json``, unpacked and converted if that has not been done.
-
-    Args:
-        root: holds the parts.
-        part: "train", "test" or "extra".
+    """The folder of a part with its ``boxes.json``; unpacks and converts it if necessary.
 
     Raises:
-        MistError: nothing there; h5py missing; a broken archive or ``digitStruct.mat``; an image that is described but
-            missing; a folder that can't be written to.
+        MistError: if the part or h5py is missing, an archive or ``digitStruct.mat`` is broken, an image is described
+            but missing, or the folder can't be written to.
     """
     if not root.is_dir():
         raise MistError(f"the folder {root} does not exist: {_help(part)}")
@@ -88,7 +86,7 @@ def prepare_part(root: Path, part: Part) -> Path:
     if not mat.is_file():
         if kept.is_file():
             return folder  # converted elsewhere
-        raise MistError(f"{folder} has no {MAT}, which says what its images show: unpack {part}.tar.gz again")
+        raise MistError(f"{folder} has no {MAT}, which holds the labels: unpack {part}.tar.gz again")
     digest = _digest(mat)
     if kept.is_file() and made.is_file() and made.read_text(encoding="ascii", errors="replace").strip() == digest:
         return folder
@@ -100,10 +98,10 @@ def prepare_part(root: Path, part: Part) -> Path:
 
 
 def read_digit_struct(path: Path) -> list[Described]:
-    """What a ``digitStruct.mat`` says, in its order.
+    """The content of a ``digitStruct.mat``, in its order.
 
     Raises:
-        MistError: if h5py is missing, or the file is broken or another.
+        MistError: if h5py is missing, or the file is broken or of another kind.
     """
     h5py = _h5py()
     try:
@@ -113,7 +111,7 @@ def read_digit_struct(path: Path) -> list[Described]:
             return [_described(file, name, box) for name, box in zip(names, boxes, strict=True)]
     except (OSError, KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError) as error:
         why = " ".join(str(error).split()) or type(error).__name__
-        raise MistError(f"{path} is no whole {MAT} of SVHN ({why}): unpack its archive again") from error
+        raise MistError(f"{path} is not a complete {MAT} of SVHN ({why}): unpack its archive again") from error
 
 
 def _described(file: Any, name: Any, box: Any) -> Described:
@@ -130,7 +128,7 @@ def _described(file: Any, name: Any, box: Any) -> Described:
 
 
 def _value(file: Any, stored: Any) -> float:
-    """A number: stored as it is where an image has one digit, else behind a reference."""
+    """A number: stored directly if an image has one digit, else behind a reference."""
     return float(stored) if isinstance(stored, int | float | np.number) else float(file[stored][()].item())
 
 
@@ -139,8 +137,7 @@ def _entries(folder: Path, described: list[Described]) -> Iterator[dict[str, Any
     unnamed = [path.name for path in sorted(folder.glob("*.png")) if path.name not in names and path.name[0] != "."]
     if unnamed:
         raise MistError(
-            f"{folder / MAT} says nothing of {len(unnamed)} images of its folder, {unnamed[0]} among them: it is "
-            "of other images, unpack the archive again"
+            f"{folder / MAT} does not describe {len(unnamed)} images of its folder, such as {unnamed[0]}: {OTHERS}"
         )
     outside = 0
     for one in described:
@@ -158,11 +155,9 @@ def _entries(folder: Path, described: list[Described]) -> Iterator[dict[str, Any
             "labels": [str(label) for label in one.labels],
         }
     if outside == len(described):
-        raise MistError(
-            f"{folder / MAT} puts every box outside its image: it is of other images, unpack the archive again"
-        )
+        raise MistError(f"{folder / MAT} puts every box outside its image: {OTHERS}")
     if outside:
-        _log.warning("%s: images left out for a box outside of them: %d", folder / MAT, outside)
+        _log.warning("%s: %d images are left out because a box lies outside the image", folder / MAT, outside)
 
 
 def _h5py() -> Any:
@@ -173,7 +168,7 @@ def _h5py() -> Any:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpacks the folder of a part, whole or not at all."""
+    """Unpacks the folder of a part, completely or not at all."""
     with _writing(archive.parent), tempfile.TemporaryDirectory(dir=archive.parent) as aside:
         try:
             with tarfile.open(archive, "r:gz") as packed:
@@ -182,13 +177,13 @@ def _unpack(archive: Path, folder: Path) -> None:
             raise MistError(f"{archive} can't be unpacked ({error}): {_whole(archive)}") from error
         inner = Path(aside) / folder.name
         if not inner.is_dir():
-            raise MistError(f"{archive} holds no folder {folder.name}/: it is no archive of SVHN's full numbers")
+            raise MistError(f"{archive} holds no folder {folder.name}/: it is not an archive of SVHN's full numbers")
         shutil.move(inner, folder)
 
 
 def _whole(archive: Path) -> str:
     digest = ARCHIVE_SHA256.get(archive.name)
-    return "get it again" + ("" if digest is None else f"; the published file has the sha256 {digest}")
+    return "download it again" + ("" if digest is None else f"; the published file has the sha256 {digest}")
 
 
 def _digest(path: Path) -> str:
@@ -205,6 +200,4 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise MistError(
-            f"can't write to {folder} ({error.strerror or error}): SVHN is unpacked and listed there"
-        ) from error
+        raise MistError(f"can't write to {folder}, where SVHN is unpacked: {error.strerror or error}") from error

@@ -1,18 +1,18 @@
 """Builds PASCAL+COCO and full VOC07 as MIST (CVPR 2021) uses them, from copies of VOC 2007 and COCO.
 
-What is written::
+Output::
 
     OUT/images/voc2007-000005.jpg  ...   at the size that the networks see
-    OUT/boxes.json                       of every image, with its split; `mist inspect OUT` reads it too
+    OUT/boxes.json                       boxes and split of every image; `mist inspect OUT` reads it too
     OUT/counts.csv                       file,class,count
-    OUT/split.csv                        file,split: the images in use
-    OUT/dataset.json                     name, classes, every filter, how many images each dropped, SHA-256 of split.csv
+    OUT/split.csv                        file,split
+    OUT/dataset.json                     name, classes, all filters, images dropped by each, SHA-256 of split.csv
 
 **The crop** (the paper: "random cropped to ensure that all objects within the image cover 30% of the image in
-average"). A square of side sqrt(A / c), A the summed area of the boxes and c drawn evenly from .2 to .4, mean .3; but
-no smaller than the rectangle around all boxes, which stay whole, and no larger than the image. Its place is drawn
-evenly from those that hold all boxes. An image where no square does is dropped. Objects that lie apart make the square
-larger than wanted, so ``dataset.json`` says what share they really cover.
+average"). A square of side sqrt(A / c), where A is the summed area of the boxes and c is uniform from .2 to .4, mean
+.3; but at least as large as the rectangle around all boxes, which are never cut, and at most as large as the image. Its
+position is uniform over all that hold all boxes. An image without such a square is dropped. Objects that lie far apart
+make the square larger, so ``dataset.json`` states the share that is really covered.
 """
 
 from __future__ import annotations
@@ -26,15 +26,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from mistnn.data.digits.source import Split
-from mistnn.data.images import UnreadableImage, open_image
-from mistnn.data.photographs.published import VOC_CLASSES, Drawn, Photograph, read_coco, read_voc
+from mistnn.config import Config, above, at_least, between
+from mistnn.data.images import read_image
+from mistnn.data.photographs.published import VOC_CLASSES, Photograph, read_coco, read_voc
+from mistnn.data.text_files import AnnotatedObject
 from mistnn.errors import MistError
+from mistnn.interfaces import Split
 
 FORMAT = 1
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -42,77 +44,68 @@ IMAGES, BOXES, COUNTS, SPLIT, DATASET = "images", "boxes.json", "counts.csv", "s
 
 
 @dataclass(frozen=True)
-class BuildConfig:
-    """Every choice of the builder.
+class BuildConfig(Config):
+    """All choices of the builder.
 
     Attributes:
-        classes: images that hold one of them are taken; objects of others are no objects.
-        largest_share: images with an object that covers more of them are dropped (paper: .3); 1 for none.
-        aspect_ratio: images with an object whose sides differ by more are dropped (paper: 2); 0 for none.
-        difficult: objects that VOC marks so: "ignore" (released code), "keep", or "drop" the image.
-        most_objects: images with more are dropped; 0 for none (the paper names no such filter: its K = 2 is how many it
-            attends to).
-        coverage: least and most share of the crop that the boxes cover together, before it is widened to hold them
-            whole (paper: 30 % on average); 0 0 for no crop.
+        classes: images with an object of these classes are used; objects of other classes are ignored.
+        largest_share: images with an object that covers a larger share are dropped (paper: .3); 1 keeps all.
+        aspect_ratio: images with an object whose sides differ by a larger factor are dropped (paper: 2); 0 keeps all.
+        difficult: objects that VOC marks as difficult: "ignore" (released code), "keep", or "drop" the image.
+        most_objects: images with more objects are dropped; 0 keeps all (the paper has no such filter: its K = 2 is the
+            number of places it attends to).
+        coverage: smallest and largest share of the crop that the boxes cover together, before the crop is enlarged to
+            hold them (paper: 30 % on average); 0 0 for no crop.
         shorter_edge: of an image in pixels (paper: 224).
-        longest_edge: an image whose longer edge would have more is made smaller (ours: 3:2, as cameras have it, fits).
-        split: "shares" draws it at random; "voc" takes train, val and test of ``ImageSets/Main``.
+        longest_edge: an image whose longer edge would be longer is made smaller (ours: 3:2 photographs fit).
+        split: "shares" splits at random; "voc" uses train, val and test of ``ImageSets/Main``.
         shares: of training, validation and test (paper: 7,816, 987 and 977 images).
-        most_images: drawn at random from those that pass all filters; 0 for all (the paper has 9,780).
-        seed: of crops, of the draw and of the split.
+        most_images: number of images drawn at random from those that pass all filters; 0 uses all (the paper has
+            9,780).
+        seed: of crops, of the selection and of the split.
         quality: of the JPEG files.
     """
 
     classes: tuple[str, ...] = VOC_CLASSES
-    largest_share: float = 0.3
+    largest_share: Annotated[float, above(0), between(0, 1)] = 0.3
     aspect_ratio: float = 2.0
     difficult: Literal["ignore", "keep", "drop"] = "ignore"
-    most_objects: int = 0
+    most_objects: Annotated[int, at_least(0)] = 0
     coverage: tuple[float, float] = (0.2, 0.4)
-    shorter_edge: int = 224
+    shorter_edge: Annotated[int, at_least(16)] = 224
     longest_edge: int = 352
     split: Literal["shares", "voc"] = "shares"
     shares: tuple[int, int, int] = (7816, 987, 977)
-    most_images: int = 9780
-    seed: int = 0
-    quality: int = 95
+    most_images: Annotated[int, at_least(0)] = 9780
+    seed: Annotated[int, at_least(0)] = 0
+    quality: Annotated[int, between(1, 100)] = 95
 
-    def __post_init__(self) -> None:
-        """Refuses impossible values.
-
-        Raises:
-            MistError: naming the field, its value and the mend.
-        """
+    def check(self) -> None:
+        """Checks classes, filters and edges."""
         if not self.classes or len(set(self.classes)) < len(self.classes):
             raise MistError(f"classes={self.classes} must be distinct names, at least one")
-        if not 0 < self.largest_share <= 1:
-            raise MistError(f"largest_share={self.largest_share} must be a share above 0, up to 1")
-        if self.aspect_ratio and not 1 <= self.aspect_ratio < math.inf:
+        if self.aspect_ratio and self.aspect_ratio < 1:
             raise MistError(f"aspect_ratio={self.aspect_ratio} must be 1 or more, or 0 for any")
-        low, high = self.coverage
-        if (low, high) != (0, 0) and not 0 < low <= high <= 1:
-            raise MistError(f"coverage={self.coverage} must be two rising shares above 0, or 0 0 for no crop")
-        if not 16 <= self.shorter_edge <= self.longest_edge:
-            raise MistError(
-                f"shorter_edge={self.shorter_edge} must be 16 px or more, up to longest_edge={self.longest_edge}"
-            )
         if min(self.shares) < 1:
             raise MistError(f"shares={self.shares} must be three numbers of images above 0")
-        if min(self.most_objects, self.most_images, self.seed) < 0 or not 1 <= self.quality <= 100:
-            raise MistError("most_objects, most_images and seed must be 0 or more, quality 1 to 100")
+        low, high = self.coverage
+        if (low, high) != (0, 0) and not 0 < low <= high <= 1:
+            raise MistError(f"coverage={self.coverage} must be two increasing shares above 0, or 0 0 for no crop")
+        if self.shorter_edge > self.longest_edge:
+            raise MistError(f"shorter_edge={self.shorter_edge} must not exceed longest_edge={self.longest_edge}")
 
 
 PASCAL_COCO = BuildConfig()
 VOC07 = BuildConfig(largest_share=1.0, aspect_ratio=0.0, coverage=(0.0, 0.0), split="voc", most_images=0)
-"""Supplement, section E: no filter, the whole images."""
+"""Supplement, section E: no filter, whole images."""
 
 
 class Built(NamedTuple):
-    """What was built.
+    """A summary of a built folder.
 
     Attributes:
-        images: in each split.
-        dropped: reason -> how many images.
+        images: number in each split.
+        dropped: reason -> number of images.
         covered: mean share of an image that its boxes cover.
         digest: SHA-256 of ``split.csv``.
     """
@@ -125,7 +118,7 @@ class Built(NamedTuple):
 
 class _Chosen(NamedTuple):
     photograph: Photograph
-    objects: tuple[Drawn, ...]
+    objects: tuple[AnnotatedObject, ...]
     window: tuple[int, int, int, int]  # left, top, right, bottom of the crop
 
 
@@ -140,16 +133,12 @@ def build_photographs(
     """Filters, crops, resizes and splits photographs into a new folder.
 
     Args:
-        name: of the data set.
-        config: the filters.
-        out: the folder; must not exist, or be empty.
-        voc: a VOC 2007 folder, if it takes part.
-        coco: a COCO folder, if it takes part.
-        progress: called with (written, of how many).
+        voc: a VOC 2007 folder, or ``None``.
+        coco: a COCO folder, or ``None``.
 
     Raises:
-        MistError: neither source, or one that can't be used; nothing left; a split or a class that stays empty; an
-            image that can't be read; ``out`` that holds something or can't be written.
+        MistError: if there is no source or it can't be used, no image is left, a split or a class is empty, an image
+            can't be read, or ``out`` is not empty or can't be written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise MistError(f"--out {out} exists already: give a new folder, or remove it first")
@@ -166,7 +155,9 @@ def build_photographs(
     used: list[tuple[_Chosen, Split]] = [
         (one, split) for one, split in zip(chosen, splits, strict=True) if split is not None
     ]
-    _check_classes(used, config)
+    trained = {item.label for one, split in used if split == "train" for item in one.objects}
+    if empty := [label for label in config.classes if label not in trained]:
+        raise MistError(f"no training image holds {', '.join(empty)}: add images, or exclude the class with --classes")
     out = out.resolve()
     aside = out.with_name(f".{out.name}.part")
     try:
@@ -189,13 +180,13 @@ def build_photographs(
 
 
 def _choose(photograph: Photograph, config: BuildConfig, dropped: Counter[str]) -> _Chosen | None:
-    """The objects and the crop of a photograph, or why it is dropped."""
+    """The objects and the crop of a photograph; ``None`` if it is dropped."""
     width, height = photograph.width, photograph.height
-    objects: list[Drawn] = []
+    objects: list[AnnotatedObject] = []
     for one in photograph.objects:
         if one.label not in config.classes or (one.difficult and config.difficult == "ignore"):
             continue
-        if one.crowd:  # its number isn't known
+        if one.crowd:  # the number of objects is unknown
             return _drop(dropped, "a crowd")
         if one.difficult and config.difficult == "drop":
             return _drop(dropped, "a difficult object")
@@ -231,17 +222,14 @@ def _drop(dropped: Counter[str], reason: str) -> None:
 def crop_window(
     name: str, corners: Sequence[tuple[float, float, float, float]], width: int, height: int, config: BuildConfig
 ) -> tuple[int, int, int, int] | None:
-    """The random square that holds all boxes, see the module; ``None`` if there is none.
+    """A random square that holds all boxes, see the module.
 
     Args:
-        name: of the image, which together with the seed says what is drawn.
+        name: of the image; name and seed determine the square.
         corners: of the boxes, x1, y1, x2, y2 within the image.
-        width: of the image.
-        height: of the image.
-        config: coverage and seed.
 
     Returns:
-        Left, top, right and bottom in whole pixels.
+        Left, top, right and bottom in whole pixels; ``None`` if there is no such square.
     """
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
     random = np.random.default_rng((config.seed, 0, key))
@@ -260,7 +248,7 @@ def crop_window(
 def _splits(
     chosen: Sequence[_Chosen], config: BuildConfig, random: np.random.Generator, dropped: Counter[str]
 ) -> list[Split | None]:
-    """Which image is for what; ``None`` for one that VOC's lists don't name."""
+    """The split of each image; ``None`` for images that VOC's lists don't name."""
     if config.split == "voc":
         unlisted = sum(one.photograph.split is None for one in chosen)
         if unlisted:
@@ -275,33 +263,18 @@ def _splits(
         why = "; ".join(f"{reason}: {many}" for reason, many in dropped.most_common(4))
         raise MistError(f"no image passes the filters ({why}): are these the right folders?")
     if empty := [split for split in SPLITS if split not in splits]:
-        raise MistError(
-            f"{len(chosen)} images pass the filters, and none is for {' or '.join(empty)}: more images are needed"
-            + (", and ImageSets/Main must hold train.txt, val.txt and test.txt" if config.split == "voc" else "")
-        )
+        lists = " and complete train.txt, val.txt and test.txt in ImageSets/Main" if config.split == "voc" else ""
+        raise MistError(f"{len(chosen)} images pass the filters, none is for {' or '.join(empty)}: add images{lists}")
     return splits
 
 
-def _check_classes(used: Sequence[tuple[_Chosen, Split]], config: BuildConfig) -> None:
-    trained = {drawn.label for one, split in used if split == "train" for drawn in one.objects}
-    if empty := [label for label in config.classes if label not in trained]:
-        raise MistError(
-            f"no training image holds {', '.join(empty)}: give a larger source, or leave the class out with --classes"
-        )
-
-
-def _write_image(one: _Chosen, split: Split, config: BuildConfig, out: Path) -> dict[str, object]:
+def _write_image(one: _Chosen, split: Split, config: BuildConfig, out: Path) -> dict[str, Any]:
     """Crops, resizes and writes an image; returns its entry of ``boxes.json``."""
     path = one.photograph.path
-    try:
-        image = open_image(path).convert("RGB")
-    except UnreadableImage as error:
-        raise MistError(f"can't read {path} ({error}): unpack the archive again") from error
+    image = read_image(path, "unpack the archive again").convert("RGB")
     if image.size != (one.photograph.width, one.photograph.height):
-        raise MistError(
-            f"{path} has {image.width} x {image.height} px, its annotation {one.photograph.width} x "
-            f"{one.photograph.height}: unpack the archive again"
-        )
+        written = f"its annotation {one.photograph.width} x {one.photograph.height}"
+        raise MistError(f"{path} has {image.width} x {image.height} px, {written}: unpack the archive again")
     left, top, right, bottom = one.window
     wide, high = right - left, bottom - top
     zoom = min(config.shorter_edge / min(wide, high), config.longest_edge / max(wide, high))
@@ -310,32 +283,30 @@ def _write_image(one: _Chosen, split: Split, config: BuildConfig, out: Path) -> 
     file = f"{IMAGES}/{one.photograph.name}.jpg"
     image.save(out / file, quality=config.quality, subsampling=0)
     scale = np.array((width / wide, height / high) * 2)
-    corners = (np.array([drawn.corners for drawn in one.objects]) - np.array((left, top) * 2)) * scale
+    corners = (np.array([item.corners for item in one.objects]) - np.array((left, top) * 2)) * scale
     return {
         "file": file,
         "width": width,
         "height": height,
         "boxes": corners.round(3).tolist(),
-        "labels": [drawn.label for drawn in one.objects],
+        "labels": [item.label for item in one.objects],
         "split": split,
     }
 
 
 def _write_lists(
-    name: str, config: BuildConfig, out: Path, entries: list[dict[str, object]], dropped: Counter[str]
+    name: str, config: BuildConfig, out: Path, entries: list[dict[str, Any]], dropped: Counter[str]
 ) -> Built:
-    entries.sort(key=lambda entry: str(entry["file"]))
+    entries.sort(key=lambda entry: entry["file"])
     rows = ["file,class,count"]
     covered = []
     for entry in entries:
-        labels = entry["labels"]
-        boxes = np.array(entry["boxes"])
-        assert isinstance(labels, list) and isinstance(entry["width"], int) and isinstance(entry["height"], int)
+        labels, boxes = entry["labels"], np.array(entry["boxes"])
         rows += [f"{entry['file']},{label},{many}" for label, many in sorted(Counter(labels).items())]
         areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         covered.append(float(areas.sum()) / (entry["width"] * entry["height"]))
-    listing = split_list([(str(entry["file"]), str(entry["split"])) for entry in entries])
-    counts = Counter(str(entry["split"]) for entry in entries)
+    listing = "\n".join(["file,split", *(f"{entry['file']},{entry['split']}" for entry in entries), ""]).encode()
+    counts = Counter(entry["split"] for entry in entries)
     built = Built(
         {split: counts[split] for split in SPLITS},
         dict(dropped.most_common()),
@@ -357,8 +328,3 @@ def _write_lists(
     (out / SPLIT).write_bytes(listing)
     (out / DATASET).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     return built
-
-
-def split_list(rows: Sequence[tuple[str, str]]) -> bytes:
-    """``split.csv``: file and split of each image."""
-    return "\n".join(["file,split", *(f"{file},{split}" for file, split in rows), ""]).encode()

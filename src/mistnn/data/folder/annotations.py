@@ -1,0 +1,195 @@
+"""Boxes of the images in a folder: PASCAL VOC, COCO, or ``boxes.json``. They are used for evaluation only.
+
+Convention: see ``mistnn.data.text_files``; boxes are in pixels of the upright image and clipped to it.
+
+* VOC: objects marked as difficult or truncated are objects.
+* COCO's (x, y, width, height) becomes (x, y, x + width, y + height). Crowds (``iscrowd``) are left out.
+* ``boxes.json``: without labels, all objects are of the class "object".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from mistnn.data.folder.files import ImageFiles, NameMatcher
+from mistnn.data.folder.tables import ONLY_CLASS, SPLIT_WORDS
+from mistnn.data.text_files import (
+    check_file,
+    finite_numbers,
+    listed,
+    parse_coco,
+    read_boxes,
+    read_json,
+    read_xml,
+    voc_objects,
+)
+from mistnn.errors import MistError
+from mistnn.interfaces import Split
+
+VOC_FOLDERS = ("Annotations", "annotations")
+COCO_NAMES = ("annotations.json", "instances*.json", "_annotations.coco.json")
+BOXES_NAME = "boxes.json"
+
+
+class Annotation(NamedTuple):
+    """The objects of an image.
+
+    Attributes:
+        labels: class of each object.
+        corners: x1, y1, x2, y2 of each object; ``None`` if they belong to another size of the image.
+        split: if the annotation names one.
+    """
+
+    labels: tuple[str, ...]
+    corners: Float[np.ndarray, "n 4"] | None
+    split: Split | None
+
+
+class Annotations(NamedTuple):
+    """The objects of the images of a folder.
+
+    Attributes:
+        source: the files, for messages.
+        of_image: name -> annotation; images without annotation are missing.
+        notes: messages of one line each.
+    """
+
+    source: str
+    of_image: dict[str, Annotation]
+    notes: tuple[str, ...]
+
+
+class _Written(NamedTuple):
+    """An annotation as the file has it."""
+
+    place: str  # for errors
+    names: tuple[str, ...]  # of the image; the first match counts
+    size: tuple[float, float]  # width and height; 0 where missing
+    labels: list[str]
+    corners: list[list[float]]
+    split: Split | None
+
+
+def read_annotations(root: Path, files: ImageFiles, matcher: NameMatcher) -> Annotations | None:
+    """Reads the first of: VOC XML in ``Annotations/`` or beside the images, COCO JSON, ``boxes.json``.
+
+    COCO JSON may be in the folder or in a direct subfolder, such as ``annotations/`` or ``train/``.
+
+    Returns:
+        ``None`` if there is no annotation.
+
+    Raises:
+        MistError: if XML or JSON is broken or in another format, or an image is described twice.
+    """
+    below = [root / name for name in VOC_FOLDERS if (root / name).is_dir()]
+    voc = sorted(chain.from_iterable(folder.rglob("*.xml") for folder in below))
+    beside = [path for header in files.headers if (path := header.path.with_suffix(".xml")).is_file()]
+    coco = sorted({path for name in COCO_NAMES for path in chain(root.glob(name), root.glob(f"*/{name}"))})
+    if voc:
+        source, written = f"{voc[0].parent.name}/", [_read_voc(path, root) for path in voc]
+    elif beside:
+        source, written = "the XML files beside the images", [_read_voc(path, files.folder) for path in beside]
+    elif coco:
+        source = listed([path.relative_to(root).as_posix() for path in coco])
+        written = [one for path in coco for one in _read_coco(path, root)]
+    elif os.path.lexists(root / BOXES_NAME):
+        source, written = BOXES_NAME, list(_read_boxes(root / BOXES_NAME))
+    else:
+        return None
+    return _matched(source, written, files, matcher)
+
+
+def _matched(source: str, written: Sequence[_Written], files: ImageFiles, matcher: NameMatcher) -> Annotations:
+    """Matches annotations with images."""
+    headers = {header.name: header for header in files.headers}
+    found: dict[str, Annotation] = {}
+    places: dict[str, str] = {}
+    unknown: list[str] = []
+    resized: list[str] = []
+    flat: list[str] = []
+    for one in written:
+        name = next((match for name in one.names if (match := _only(name, one.place, matcher))), None)
+        if name is None:
+            unknown.append(one.names[-1])
+        elif name in places:
+            raise MistError(f"{one.place}: {name} is described in {places[name]} already: delete one of the two")
+        elif name in headers:  # otherwise the image can't be used, which has its own note
+            header = headers[name]
+            places[name] = one.place
+            corners = np.array(one.corners, dtype=np.float64).reshape(-1, 4)
+            if min(one.size) > 0 and one.size != (header.width, header.height):
+                resized.append(name)
+                found[name] = Annotation(tuple(one.labels), None, one.split)
+                continue
+            corners = corners.clip(0, [header.width, header.height] * 2)
+            kept = np.flatnonzero(np.all(corners[:, 2:] > corners[:, :2], axis=1)).tolist()
+            if len(kept) < len(corners):
+                flat.append(name)
+            labels = tuple(one.labels[index] for index in kept)
+            found[name] = Annotation(labels, corners[kept], one.split)
+    notes = []
+    if unknown:
+        notes.append(f"{source} describes {len(unknown)} images that are not there ({listed(unknown)})")
+    if resized:
+        notes.append(f"boxes for another image size are ignored: {len(resized)} images ({listed(resized)})")
+    if flat:
+        notes.append(f"boxes without area inside the image are ignored, in {len(flat)} images ({listed(flat)})")
+    return Annotations(source, found, tuple(notes))
+
+
+def _only(name: str, place: str, matcher: NameMatcher) -> str | None:
+    return matcher.find(name, place) if matcher.match(name) else None
+
+
+def _read_voc(path: Path, folder: Path) -> _Written:
+    place = path.relative_to(folder).as_posix()
+    check_file(path)
+    tree = read_xml(path, place)
+    if tree.tag != "annotation":
+        raise MistError(f"{place} is not a PASCAL VOC annotation, but <{tree.tag}>: remove it from the folder")
+    objects = list(voc_objects(tree, place))
+    # The name of the XML file comes first: <filename> is often the name before the image was converted.
+    own = path.relative_to(folder).with_suffix("").as_posix()
+    inner = own.partition("/")[2] if own.startswith(VOC_FOLDERS) else own
+    names = (inner, (tree.findtext("filename") or inner).strip())
+    sides = [tree.findtext(f"size/{side}") or "0" for side in ("width", "height")]
+    width, height = finite_numbers(sides, f"{place}: the size")
+    return _Written(
+        place, names, (width, height), [one.label for one in objects], [[*o.corners] for o in objects], None
+    )
+
+
+def _read_coco(path: Path, root: Path) -> Iterator[_Written]:
+    place = path.relative_to(root).as_posix()
+
+    def parse(entry: dict[str, Any], classes: Mapping[Any, str]) -> tuple[Any, str, Any] | None:
+        return None if entry.get("iscrowd", 0) else (entry["id"], classes[entry["category_id"]], entry["bbox"])
+
+    within = path.parent.relative_to(root).as_posix()
+    for image, objects in parse_coco(read_json(path, place), place, parse, ()):
+        name = str(image.get("file_name", ""))
+        corners = []
+        for key, _, box in objects:
+            x, y, width, height = finite_numbers(box, f"{place}, annotation {key} ({name})", 4)
+            corners.append([x, y, x + width, y + height])
+        size = _size(image.get("width"), image.get("height"), f"{place}, image {name}")
+        yield _Written(place, (f"{within}/{name}", name), size, [label for _, label, _ in objects], corners, None)
+
+
+def _read_boxes(path: Path) -> Iterator[_Written]:
+    for entry in read_boxes(path, path.name):
+        size = _size(*entry.size, entry.place)
+        labels = [ONLY_CLASS] * len(entry.corners) if entry.labels is None else [str(label) for label in entry.labels]
+        yield _Written(entry.place, (entry.file,), size, labels, entry.corners, SPLIT_WORDS.get(entry.split.lower()))
+
+
+def _size(width: Any, height: Any, place: str) -> tuple[float, float]:
+    width, height = finite_numbers([width or 0, height or 0], f"{place}: width and height")
+    return width, height

@@ -1,0 +1,208 @@
+"""Reading text, JSON and XML files that people wrote: every error names the file, the place in it and the fix.
+
+Convention: boxes become corners x1, y1, x2, y2 in pixels: x right, y down, the first pixel from 0 to 1.
+
+* ``boxes.json`` is a list of {file, width, height, boxes, labels, split}; a box is x1, y1, x2, y2 in this frame.
+* PASCAL VOC counts pixels from 1 and includes the last one: (xmin, ymin, xmax, ymax) becomes
+  (xmin - 1, ymin - 1, xmax, ymax).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from mistnn.errors import MistError
+
+BROKEN = "fix it, or remove it from the folder"
+Value = TypeVar("Value")
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """The first few of some names, for a message."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def check_file(path: Path) -> None:
+    """Checks that a path is a regular file: reading a pipe would wait forever.
+
+    Raises:
+        MistError: if it is a folder, a pipe, a broken link or the like.
+    """
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "a broken link" if path.is_symlink() else "not a regular file"
+        raise MistError(f"{path} is {what}, but this name is reserved for a file: put the file there, or rename this")
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8 or UTF-16, with or without a byte order mark, or in Windows-1252.
+
+    Raises:
+        MistError: if it can't be read, is not a file, or is not text.
+    """
+    check_file(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise MistError(f"{path} can't be read ({error.strerror}): check its permissions") from error
+    encodings = ["utf-8-sig", "cp1252", "latin-1"]
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encodings = ["utf-16"]
+    elif b"\0" in data[:2]:  # no mark, but every other byte of ASCII letters is 0
+        encodings = ["utf-16-be" if data[0] == 0 else "utf-16-le"]
+    for encoding in encodings:
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if "\0" not in text:
+            return text
+    raise MistError(f"{path} is not text, perhaps a spreadsheet: save it as CSV in UTF-8")
+
+
+def read_json(path: Path, place: str, fix: str = BROKEN) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        MistError: if it can't be read, or is broken; it names ``place`` and ``fix``.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise MistError(f"{place} is broken JSON ({error}): {fix}") from error
+
+
+def read_xml(path: Path, place: str, fix: str = BROKEN) -> ElementTree.Element:
+    """The root element of an XML file.
+
+    Raises:
+        MistError: if it can't be read, or is broken; it names ``place`` and ``fix``.
+    """
+    try:
+        return ElementTree.parse(path).getroot()
+    except (ElementTree.ParseError, OSError, LookupError, ValueError) as error:
+        raise MistError(f"{place} is broken XML ({error}): {fix}") from error
+
+
+def finite_numbers(values: Any, place: str, many: int | None = None) -> list[float]:
+    """Finite numbers from a value of a file, which should be a list.
+
+    Raises:
+        MistError: if these are not numbers, or not ``many``; it names ``place``.
+    """
+    if isinstance(values, list) and (many is None or len(values) == many):
+        try:
+            numbers = [float(value) for value in values]
+        except (TypeError, ValueError, OverflowError):
+            numbers = []
+        if numbers and all(map(math.isfinite, numbers)):
+            return numbers
+    raise MistError(f"{place}: {values!r} are not the {many or len(values)} numbers expected: correct them")
+
+
+class AnnotatedObject(NamedTuple):
+    """An object of an image.
+
+    Attributes:
+        label: its class.
+        corners: x1, y1, x2, y2.
+        difficult: marked as difficult in VOC.
+        crowd: several objects in one box; COCO does not give their number.
+    """
+
+    label: str
+    corners: tuple[float, float, float, float]
+    difficult: bool = False
+    crowd: bool = False
+
+
+def voc_objects(tree: ElementTree.Element, place: str) -> Iterator[AnnotatedObject]:
+    """The objects of a PASCAL VOC annotation.
+
+    Raises:
+        MistError: if an object has no class or no box.
+    """
+    for number, entry in enumerate(tree.iter("object"), start=1):
+        label = (entry.findtext("name") or "").strip()
+        if not label:
+            raise MistError(f"{place}: object {number} has no name: write its class")
+        written = [entry.findtext(f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
+        left, top, right, bottom = finite_numbers(written, f"{place}: object {number} ({label})")
+        difficult = (entry.findtext("difficult") or "0").strip() == "1"
+        yield AnnotatedObject(label, (left - 1, top - 1, right, bottom), difficult)
+
+
+def parse_coco(
+    content: Any, place: str, parse: Callable[[dict[str, Any], Mapping[Any, str]], Value | None], keys: Sequence[str]
+) -> list[tuple[dict[str, Any], list[Value]]]:
+    """The images of a COCO file, from its parsed JSON, and their annotations.
+
+    Args:
+        place: the name of the file in errors.
+        parse: makes a value from an annotation and the classes by their ids; ``None`` skips the annotation.
+        keys: keys that every image must have.
+
+    Raises:
+        MistError: if the content is not in COCO's format.
+    """
+    try:
+        classes: Mapping[Any, str] = {entry["id"]: str(entry["name"]).strip() for entry in content["categories"]}
+        images = {entry["id"]: entry for entry in content["images"]}
+        objects: dict[Any, list[Value]] = {number: [] for number in images}
+        for entry in content["annotations"]:
+            value = parse(entry, classes)
+            if value is not None:
+                objects[entry["image_id"]].append(value)
+        return [({**image, **{key: image[key] for key in keys}}, objects[number]) for number, image in images.items()]
+    except (KeyError, TypeError, AttributeError) as error:
+        why = f"{type(error).__name__} {error}"
+        needed = "images, annotations and categories with file_name, width, height, bbox and category_id"
+        raise MistError(f"{place} is not a COCO file ({why}): it needs {needed}") from error
+
+
+class BoxesEntry(NamedTuple):
+    """An entry of ``boxes.json``.
+
+    Attributes:
+        place: where it stands, for errors.
+        file: name of the image.
+        size: width and height as written; ``None`` where missing.
+        corners: x1, y1, x2, y2 of each box.
+        labels: one per box, as written; ``None`` where missing.
+        split: as written; empty where missing.
+    """
+
+    place: str
+    file: str
+    size: tuple[Any, Any]
+    corners: list[list[float]]
+    labels: list[Any] | None
+    split: str
+
+
+def read_boxes(path: Path, place: str) -> Iterator[BoxesEntry]:
+    """The entries of a ``boxes.json``; the caller checks sizes and labels.
+
+    Raises:
+        MistError: if the JSON is broken, an entry has no file or no boxes, a box is not four numbers, or there is not
+            one label per box.
+    """
+    content = read_json(path, place)
+    if not isinstance(content, list):
+        raise MistError(f"{place} must be a list of entries with file, boxes and labels")
+    for number, entry in enumerate(content, start=1):
+        if not isinstance(entry, dict) or not isinstance(entry.get("file"), str):
+            raise MistError(f"{place}, entry {number}: no file is named: write an entry with file, boxes and labels")
+        own = f"{place}, entry {number} ({entry['file']})"
+        boxes, labels = entry.get("boxes"), entry.get("labels")
+        if not isinstance(boxes, list):
+            raise MistError(f"{own}: no boxes: write a list of [x1, y1, x2, y2], empty if there is no object")
+        if "labels" in entry and (not isinstance(labels, list) or len(labels) != len(boxes)):
+            raise MistError(f"{own}: {len(boxes)} boxes, but labels are {labels!r}: give one for each")
+        corners = [finite_numbers(box, own, 4) for box in boxes]
+        size = entry.get("width"), entry.get("height")
+        yield BoxesEntry(own, entry["file"], size, corners, labels, str(entry.get("split", "")))
