@@ -7,11 +7,12 @@ the cells of a ResNet are not the middles of stride x stride squares, but lie ha
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from pathlib import Path, PurePath
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +59,10 @@ class BackboneConfig(Config):
     tuned: bool = False
     first: Annotated[float, between(-STRIDE, STRIDE)] = 0.5
     digest: str | None = None
+
+    def portable(self) -> Self:
+        """The configuration with the name of the file of weights instead of its path."""
+        return self if self.weights is None else dataclasses.replace(self, weights=PurePath(self.weights).name)
 
 
 class Backbone(nn.Module):
