@@ -5,26 +5,19 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from mistnn.config import above, at_least, odd, one_of
 from mistnn.errors import MistError
-from mistnn.interfaces import ModelConfig, TrainingStepConfig
+from mistnn.interfaces import ModelConfig, Step, TrainingStepConfig
 from mistnn.nn.backbones import STRIDE, BackboneConfig
 from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.feature_patches import ReaderConfig
-from mistnn.nn.finder import check_class_names
+from mistnn.nn.finder import Finder, TiledFinder, check_class_names
 from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.nn.mixed_precision import Precision
 from mistnn.nn.preparation import PreparationConfig
 from mistnn.nn.schedule import Decay, DecaySteps, LearningRate
-
-if TYPE_CHECKING:
-    from mistnn.models.mist.natural import NaturalMist
-    from mistnn.models.mist.natural_step import NaturalStep
-    from mistnn.models.mist.network import Mist
-    from mistnn.models.mist.step import LiftedStep
-    from mistnn.models.mist.supervised import SupervisedStep
 
 WIDEST_WINDOW = 255
 """The largest side of a window in pixels (ours)."""
@@ -97,8 +90,8 @@ class MistConfig(ModelConfig):
                 f"encoder halves patches: give e.g. {max(1, round(self.patch_size / unit)) * unit}"
             )
 
-    def build(self) -> Mist:
-        """The network, with fresh weights from torch's global generator."""
+    def build(self) -> TiledFinder:
+        """See ``ModelConfig.build``."""
         from mistnn.models.mist.network import Mist
 
         return Mist(self)
@@ -141,8 +134,8 @@ class NaturalMistConfig(ModelConfig):
         """The configuration with the name of the file of backbone weights instead of its path."""
         return dataclasses.replace(self, backbone=self.backbone.portable())
 
-    def build(self) -> NaturalMist:
-        """The network, with fresh weights from torch's global generator."""
+    def build(self) -> Finder:
+        """See ``ModelConfig.build``."""
         from mistnn.models.mist.natural import NaturalMist
 
         return NaturalMist(self)
@@ -238,8 +231,8 @@ class LiftedStepConfig(TrainingStepConfig):
         if self.objects_only and not model.background:
             raise MistError("step.objects_only needs a background class: give --model.background, or turn it off")
 
-    def build(self, model: Mist) -> LiftedStep:
-        """The training step of a network."""
+    def build(self, model: Any) -> Step:
+        """See ``TrainingStepConfig.build``."""
         from mistnn.models.mist.step import LiftedStep
 
         return LiftedStep(model, self)
@@ -267,8 +260,8 @@ class SupervisedStepConfig(TrainingStepConfig):
     decay_steps: DecaySteps = None
     precision: Precision = "float32"
 
-    def build(self, model: Mist) -> SupervisedStep:
-        """The training step of a network."""
+    def build(self, model: Any) -> Step:
+        """See ``TrainingStepConfig.build``."""
         from mistnn.models.mist.supervised import SupervisedStep
 
         return SupervisedStep(model, self)
@@ -325,8 +318,8 @@ class NaturalStepConfig(TrainingStepConfig):
                 f"{1 / self.cell_step:.3g}"
             )
 
-    def build(self, model: NaturalMist) -> NaturalStep:
-        """The training step of a network."""
+    def build(self, model: Any) -> Step:
+        """See ``TrainingStepConfig.build``."""
         from mistnn.models.mist.natural_step import NaturalStep
 
         return NaturalStep(model, self)
