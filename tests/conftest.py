@@ -7,13 +7,11 @@ import random
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from beartype import BeartypeConf, beartype
-from beartype.roar import BeartypeDecorHintPep673Exception
 from jaxtyping import install_import_hook
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,17 +21,8 @@ MNIST_FILE = "t10k-labels-idx1-ubyte.gz"
 # The hook must stand before the first import of mistnn, and stays: submodules are imported late.
 # It wants its checker by name. An int is good where a float is asked for, as it is for static checkers (PEP 484).
 if not PLAIN:
-    strict = beartype(conf=BeartypeConf(is_pep484_tower=True))
-
-    def check(function: Any) -> Any:
-        """The function with checks; unchanged if it has the hint ``Self``, which needs a decorated class."""
-        try:
-            return strict(function)
-        except BeartypeDecorHintPep673Exception:
-            return function
-
     checker = ModuleType("mistnn_shape_checks")
-    checker.check = check  # type: ignore[attr-defined]
+    checker.check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # type: ignore[attr-defined]
     sys.modules[checker.__name__] = checker
     install_import_hook("mistnn", f"{checker.__name__}.check")
 

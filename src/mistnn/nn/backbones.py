@@ -12,7 +12,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +60,7 @@ class BackboneConfig(Config):
     first: Annotated[float, between(-STRIDE, STRIDE)] = 0.5
     digest: str | None = None
 
-    def portable(self) -> Self:
+    def portable(self) -> BackboneConfig:
         """The configuration with the name of the file of weights instead of its path."""
         return self if self.weights is None else dataclasses.replace(self, weights=PurePath(self.weights).name)
 

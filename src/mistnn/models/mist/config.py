@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
 from mistnn.config import above, at_least, odd, one_of
 from mistnn.errors import MistError
@@ -130,7 +130,7 @@ class NaturalMistConfig(ModelConfig):
         """
         check_class_names(self.class_names, least=1)
 
-    def portable(self) -> Self:
+    def portable(self) -> NaturalMistConfig:
         """The configuration with the name of the file of backbone weights instead of its path."""
         return dataclasses.replace(self, backbone=self.backbone.portable())
 
