@@ -29,7 +29,7 @@ from torch import Tensor
 
 from benchmarks.measuring import in_own_process, peak_bytes, resident_bytes, write
 from mistnn.data import Scenes, ScenesConfig
-from mistnn.models.mist import LiftedStep, Mist, StepConfig
+from mistnn.models.mist import LiftedStep, LiftedStepConfig, Mist
 from mistnn.models.rivals import RivalStep, RivalStepConfig, Xie20, Xie20Config
 from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.ops import perturbed_topk
@@ -74,7 +74,7 @@ def run_point(system: str, canvas: int, stride: int, batch: int, repeats: int) -
     scenes = Scenes(data, "train", None)
     step: LiftedStep | RivalStep
     if system == "MIST":
-        step = LiftedStep(Mist(PAPER), StepConfig())
+        step = LiftedStep(Mist(PAPER), LiftedStepConfig())
     else:
         kind = Xie20 if system == "Xie20" else Perturbed
         config = Xie20Config(k=K, stride=stride, heatmap=HeatmapConfig(channels=PAPER_HEATMAP.channels, blocks=4))

@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.measuring import alternate, in_own_process, peak_bytes, spread, write
-from mistnn.models.mist import LiftedStep, Mist, MistConfig, StepConfig
+from mistnn.models.mist import LiftedStep, LiftedStepConfig, Mist, MistConfig
 from mistnn.nn.mixed_precision import computed_in
 from mistnn.ops.heatmap import ideal_heatmaps
 from mistnn.ops.losses import class_proportion_loss, heatmap_loss, lifting_penalty, reconstruction_loss
@@ -48,7 +48,7 @@ class PlainStep:
     Convention: float32, the order keypoints, task, heat map; constant rates, so ``decay`` 1 and no ``heatmap_warmup``.
     """
 
-    def __init__(self, model: Mist, config: StepConfig) -> None:
+    def __init__(self, model: Mist, config: LiftedStepConfig) -> None:
         if len(model.config.scales) > 1:
             raise ValueError(f"the plain step has one scale, as the released code, got {model.config.scales}")
         if config.order != "keypoints-first" or config.decay != 1.0 or config.heatmap_warmup:
@@ -118,7 +118,7 @@ class PlainStep:
         return total
 
 
-def build(variant: str, model: Mist, config: StepConfig) -> Callable[[Batch, int], object]:
+def build(variant: str, model: Mist, config: LiftedStepConfig) -> Callable[[Batch, int], object]:
     """The step of a variant on a copy of the model."""
     precision = variant.rpartition("-")[2]
     config = dataclasses.replace(config, precision=precision, decay=1.0, heatmap_warmup=0)
@@ -126,7 +126,7 @@ def build(variant: str, model: Mist, config: StepConfig) -> Callable[[Batch, int
     return step(copy.deepcopy(model), config)
 
 
-def settings_of(name: str) -> tuple[MistConfig, StepConfig, int, int, tuple[int, ...]]:
+def settings_of(name: str) -> tuple[MistConfig, LiftedStepConfig, int, int, tuple[int, ...]]:
     """Model, step, canvas, batch size and objects an image of a preset."""
     experiment = find_preset(name).experiment
     return (

@@ -26,7 +26,7 @@ class FakeDetector(nn.Module):
         self.config = FakeConfig(channels, k)
         self.class_names = class_names
         self.margin = 2
-        self.tileable = True
+        self.tiles_are_exact = True
         self.first = nn.Conv2d(channels, 3, 3, padding=1)
         self.second = nn.Conv2d(3, 1, 3, padding=1)
         generator = torch.Generator().manual_seed(0)

@@ -184,7 +184,7 @@ def test_large_images_go_in_tiles(tmp_path: Path, size: tuple[int, int]) -> None
     rows = _rows(tmp_path / "tiled" / "detections.csv")
     assert rows == _rows(tmp_path / "whole" / "detections.csv")
     assert (float(rows[0]["x"]), float(rows[0]["y"])) == (spot[0] + 0.5, spot[1] + 0.5)
-    model.tileable = False
+    model.tiles_are_exact = False
     again = predict_folder(Predictor(model, 1 << 16), [tmp_path / "a.png"], tmp_path / "again", 1, overlays=False)
     assert again.approximate == 1
 

@@ -120,7 +120,7 @@ def test_weights_of_another_backbone(other, word, tmp_path):
 
 def test_weights_with_more_in_them(whole, tmp_path):
     tensors = {**whole.state_dict(), "head.weight": torch.ones(1)}
-    with pytest.raises(MistError, match="head.weight, which is not part of it"):
+    with pytest.raises(MistError, match="head.weight, which the backbone lacks"):
         loaded(as_file(tensors, tmp_path / "more.pth"))
 
 
@@ -170,7 +170,7 @@ def test_hub_without_a_network(monkeypatch, tmp_path):
         raise OSError("no route to host")
 
     monkeypatch.setattr("torch.hub.urlopen", no_network)
-    with pytest.raises(MistError, match=r"can't fetch https://.*resnet34.*no route to host.*weights FILE"):
+    with pytest.raises(MistError, match=r"can't download https://.*resnet34.*no route to host.*weights FILE"):
         loaded(backbones.HUB)
 
 
@@ -268,9 +268,9 @@ def test_timm_without_such_features(monkeypatch):
 @pytest.mark.parametrize(
     ("wrong", "word"),
     [
-        ({"network": "resnet50"}, "'resnet50' is unknown"),
-        ({"network": "timm/"}, "unknown"),
-        ({"weights": ""}, "weights is empty"),
+        ({"network": "resnet50"}, "network='resnet50' must be resnet34"),
+        ({"network": "timm/"}, "network=.timm/. must be"),
+        ({"weights": ""}, "weights=.. must be a file"),
         ({"first": 17.0}, "first=17"),
         ({"first": float("nan")}, "first=nan"),
     ],

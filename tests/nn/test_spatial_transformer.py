@@ -133,7 +133,7 @@ def test_parallel():
 def test_leaving_the_image_warns_once_and_stays_finite():
     transformer = saying(torch.tensor([1.0, 0, 5, 0, 1, 0]), TransformConfig("affine"), (6, 6))
     images = torch.rand(3, 1, 6, 6, requires_grad=True)
-    with pytest.warns(UserWarning, match=r"reads 3 of 3 images entirely outside \(100% of all samples"):
+    with pytest.warns(UserWarning, match=r"samples 3 of 3 images entirely outside \(100% of all samples"):
         result = transformer(images)
     result.sum().backward()
     assert not result.any() and images.grad.isfinite().all()
@@ -255,7 +255,7 @@ def test_refusals():
         SpatialTransformer(FullyConnectedLocalisation(9, 5), TransformConfig("affine"), (3, 3))
     with pytest.raises(MistError, match="no dense layer"):
         SpatialTransformer(nn.Flatten(), TransformConfig("affine"), (3, 3))
-    with pytest.raises(MistError, match="reads nothing"):
+    with pytest.raises(MistError, match="has no output"):
         SpatialTransformer(FullyConnectedLocalisation(9, 6), TransformConfig("affine"), (0, 3))
     with pytest.raises(MistError, match=r"start is \(1, 5\)"):
         build(TransformConfig("affine"), (3, 3), start=torch.zeros(1, 5))
@@ -270,7 +270,7 @@ def test_refusals():
     with pytest.raises(MistError, match="must be finite and 0 or more"):
         parameter_groups(build(TransformConfig("affine"), (3, 3)), math.nan, 0.1)
     transformer = build(TransformConfig("affine"), (3, 3))
-    with pytest.raises(MistError, match=r"can't read \(2, 1, 0, 3\)"):
+    with pytest.raises(MistError, match=r"can't sample \(2, 1, 0, 3\)"):
         transformer(torch.zeros(2, 1, 0, 3))
     transformer.localisation = nn.Sequential(nn.Flatten(), nn.Linear(9, 4))
     with pytest.raises(MistError, match=r"gave \(2, 4\), but 1 x affine needs \(2, 6\)"):
@@ -296,17 +296,17 @@ def test_what_has_another_type_is_refused():
             SpatialTransformer(FullyConnectedLocalisation(9, 6), TransformConfig("affine"), size)
     with pytest.raises(MistError, match="give a TransformConfig"):
         SpatialTransformer(FullyConnectedLocalisation(9, 6), "affine", (3, 3))
-    with pytest.raises(MistError, match="are SpatialTransformers"):
+    with pytest.raises(MistError, match="must all be SpatialTransformers"):
         ParallelTransformers([nn.Linear(3, 3)])
 
 
 @pytest.mark.plain
 def test_localisation_networks_refuse_maps_of_another_size():
-    with pytest.raises(MistError, match=r"reads 9 numbers, got \(1, 1, 1\): give inputs=1"):
+    with pytest.raises(MistError, match=r"takes 9 inputs, got \(1, 1, 1\): give inputs=1"):
         build(TransformConfig("affine"), (3, 3))(torch.zeros(2, 1, 1, 1))
     network = ConvolutionalLocalisation(1, (28, 28), 6)
     for shape in ((2, 1, 1, 1), (2, 1, 30, 28), (2, 2, 28, 28)):
-        with pytest.raises(MistError, match=r"reads maps of \(1, 28, 28\), got"):
+        with pytest.raises(MistError, match=r"takes maps of \(1, 28, 28\), got"):
             network(torch.zeros(shape))
 
 
@@ -320,7 +320,7 @@ def test_state_round_trip():
 
 @pytest.mark.plain
 def test_an_unknown_transform_is_named():
-    with pytest.raises(MistError, match="kind='rigid' is unknown"):
+    with pytest.raises(MistError, match="kind='rigid' must be affine or attention"):
         TransformConfig("rigid")
 
 

@@ -286,13 +286,13 @@ def test_dtype_device(kind, dtype, device):
 
 def test_control_points_that_carry_no_spline():
     line = torch.linspace(-1, 1, 16, dtype=torch.float64)
-    with pytest.raises(ValueError, match="16 control points lie on a line"):
+    with pytest.raises(ValueError, match="16 control points are collinear"):
         thin_plate(torch.stack((line, 0.3 * line + 0.1), -1), 4, 4)
     twice = control_lattice()
     twice[7] = twice[2]
-    with pytest.raises(ValueError, match="2 and 7 lie at one place"):
+    with pytest.raises(ValueError, match="2 and 7 are both at"):
         thin_plate(twice, 4, 4)
-    with pytest.raises(ValueError, match="one place"):
+    with pytest.raises(ValueError, match="are both at"):
         thin_plate(torch.zeros(4, 2), 4, 4)
     with pytest.raises(ValueError, match="not finite"):
         thin_plate(torch.full((4, 2), math.nan), 4, 4)

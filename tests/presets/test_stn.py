@@ -105,7 +105,7 @@ def test_parts_that_do_not_fit(changed: dict[str, object], said: str) -> None:
 
 def test_another_step_is_refused(tmp_path: Path) -> None:
     other = dataclasses.replace(TINY, step=find_preset("mist-mnist-3").experiment.step)
-    with pytest.raises(MistError, match="StnClassifier is not trained by StepConfig"):
+    with pytest.raises(MistError, match="StnClassifier is not trained by LiftedStepConfig"):
         train(other, tmp_path / "run")
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from mistnn.data import ScenesConfig
-from mistnn.models.mist import MistConfig, StepConfig
+from mistnn.models.mist import LiftedStepConfig, MistConfig
 from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.presets import Experiment, train
@@ -25,7 +25,7 @@ TINY = Experiment(
         softmax_window=7,
     ),
     data=ScenesConfig(source="embedded", canvas=32, counts=(2,), object_size=(12, 12), min_distance=12.0),
-    step=StepConfig(reconstruction=1.0, heatmap_warmup=0),
+    step=LiftedStepConfig(reconstruction=1.0, heatmap_warmup=0),
     train=TrainConfig(steps=4, batch_size=4, seed=3, log_every=1, save_every=2, threads=1, device="cpu"),
     evaluation_images=0,
 )

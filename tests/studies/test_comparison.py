@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mistnn.errors import MistError
-from mistnn.models.mist import StepConfig
+from mistnn.models.mist import LiftedStepConfig
 from mistnn.models.rivals import GridConfig, RivalStepConfig, Zha18Config, Zha18StepConfig
 from mistnn.presets import train
 from mistnn.studies import comparison
@@ -17,7 +17,9 @@ from mistnn.studies.figures import draw_figure
 from tests.presets.tiny import TINY
 
 MIST = dataclasses.replace(
-    TINY, model=dataclasses.replace(TINY.model, class_names=()), step=StepConfig(reconstruction=1.0, heatmap_warmup=0)
+    TINY,
+    model=dataclasses.replace(TINY.model, class_names=()),
+    step=LiftedStepConfig(reconstruction=1.0, heatmap_warmup=0),
 )
 GRID = dataclasses.replace(
     TINY, model=GridConfig(2, 1, 16, TINY.model.encoder, 4), step=RivalStepConfig()

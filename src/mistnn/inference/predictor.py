@@ -25,6 +25,7 @@ from mistnn.inference.tiles import (
     WholeImageModel,
     detect,
 )
+from mistnn.nn.finder import Finder
 from mistnn.records import Detections
 from mistnn.weights import load_model
 
@@ -167,7 +168,7 @@ class Predictor:
     def is_approximate(self, height: int, width: int) -> bool:
         """Whether an image of this size is seen in tiles that a network normalises on their own."""
         model = self.model
-        return isinstance(model, Detector) and not model.tileable and self.most(height, width) > self.max_pixels
+        return isinstance(model, Detector) and not model.tiles_are_exact and self.most(height, width) > self.max_pixels
 
     @property
     def counts_itself(self) -> bool:
@@ -184,6 +185,8 @@ class Predictor:
     @property
     def is_told(self) -> bool:
         """Whether it was told in training how many objects each image holds, and must be told again."""
+        if isinstance(self.model, Finder):
+            return self.model.needs_counts
         return isinstance(self.model, DrawingModel) and not self.model.counts_itself
 
     @property
@@ -222,8 +225,7 @@ class Predictor:
             assert rebuilt is not None
             return rebuilt.cpu()
         assert isinstance(self.model, Reconstructor)
-        keypoints = self.model.keypoints_of(torch.stack([one.boxes for one in found]).to(self.device))
-        return self.model.reconstruct(images.to(self.device), keypoints).cpu()
+        return self.model.reconstruct_from(images.to(self.device), found).cpu()
 
     def names(self, found: Detections) -> list[str]:
         """The class name of each detection; empty texts if the model has no classes."""

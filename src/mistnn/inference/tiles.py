@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -62,7 +62,7 @@ class Detector(Finder, Protocol):
         ...
 
     @property
-    def tileable(self) -> bool:
+    def tiles_are_exact(self) -> bool:
         """Whether tiles that overlap by the margin give exactly the scores of the whole image."""
         ...
 
@@ -92,12 +92,8 @@ class Reconstructor(Protocol):
         """Whether this one can."""
         ...
 
-    def keypoints_of(self, boxes: Tensor) -> Tensor:
-        """(batch, k, 4) boxes to the keypoints they stand for."""
-        ...
-
-    def reconstruct(self, images: Tensor, keypoints: Tensor) -> Tensor:
-        """(batch, channels, height, width), the sum of the parts at the keypoints."""
+    def reconstruct_from(self, images: Tensor, found: Sequence[Detections]) -> Tensor:
+        """(batch, channels, height, width), the sum of the parts found."""
         ...
 
 
@@ -206,8 +202,8 @@ def tiled_score_map(
 
     Convention: a tile is square unless the image is narrower than it; both margins counted, it has at most
     ``max_pixels`` pixels (more only where these are too few for the margins). The result equals the score map of the
-    whole image, up to rounding, if ``model.tileable``; a network that normalises over the whole image normalises each
-    tile on its own instead, and scores may jump at seams.
+    whole image, up to rounding, if ``model.tiles_are_exact``; a network that normalises over the whole image
+    normalises each tile on its own instead, and scores may jump at seams.
     """
     height, width = images.shape[-2:]
     # A strip narrower than a square tile gets longer tiles: what counts is the area.

@@ -1,1 +1,1 @@
-"""Small reusable modules: residual blocks, heat-map networks, patch networks."""
+"""Modules that two or more papers share, and what a network that finds objects provides."""

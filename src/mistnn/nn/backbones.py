@@ -1,83 +1,75 @@
-"""Backbones: pretrained networks that turn a photograph into a coarse map of features.
+"""Backbones: pretrained networks from a photograph to a coarse feature map.
 
-Convention: the middle of what cell (row i, column j) looks at is the point (stride j + first, stride i + first) of the
-image, in pixels. A strided convolution with symmetric padding looks around its first pixel, whose centre is at 0.5; so
-the cells of a ResNet are not the middles of stride x stride squares, but lie half a cell further up and left.
+Convention: the receptive field of cell (row i, column j) is centred at the point (stride j + first, stride i + first)
+of the image, in pixels. With symmetric padding, the first strided convolution is centred at the first pixel, at 0.5. So
+the cells of a ResNet are not centred in squares of stride x stride pixels, but half a cell further up and left.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from mistnn.config import Config, Rule, between
 from mistnn.errors import MistError
 
 RESNET34 = "resnet34"
 TIMM = "timm/"
 HUB = "hub"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of the colours of ImageNet, as torchvision's weights were trained with."""
+"""Mean and standard deviation of the colours of ImageNet, with which torchvision's weights were trained."""
 STRIDE = 16
-"""Pixels between two cells (MIST supplement, section A: H/16 x W/16)."""
+"""Pixels between neighbouring cells (MIST supplement, section A: H/16 x W/16)."""
 UNUSED = ("layer4.", "fc.")
-"""What follows the fourth block of a whole ResNet."""
+"""Prefixes of the layers of a ResNet after its fourth block."""
 OPTIONAL = "num_batches_tracked"
-"""Ending of counters that files from before 2018 lack, and that nothing here reads."""
+"""Suffix of counters that are not used here, and that files from before 2018 lack."""
+_KNOWN = Rule(
+    lambda network: network == RESNET34 or (network.startswith(TIMM) and network != TIMM),
+    f"{RESNET34}, or {TIMM}NAME for a model of timm, such as timm/resnet50",
+)
 
 
 @dataclass(frozen=True)
-class BackboneConfig:
-    """Which backbone.
+class BackboneConfig(Config):
+    """The backbone.
 
     Attributes:
-        network: "resnet34" (paper), cut after its fourth block: 256 channels at 1/16 of the size. Or "timm/NAME": a
-            model of timm with ``features_only``, whose features at 1/16 are taken; needs the extra ``timm``.
-        weights: a file, ``.safetensors`` or others' ``.pth``, read once when a training begins; "hub" fetches those of
-            ImageNet; random ones if not given, which are for tests. A run folder keeps the weights itself.
-        tuned: whether they are trained too. Frozen in the released code; the paper doesn't say. Normalisation keeps
-            the statistics of the pretraining in either case, so that an image's features don't depend on its mates.
-        first: see the module's convention; 0.5 for ResNets. A network that cuts the image into squares has half of
-            their side, 8 for squares of 16 px.
-        digest: SHA-256 of the weights that were read, which a training fills in; a run that goes on takes no others.
+        network: "resnet34" (paper), up to its fourth block: 256 channels at 1/16 of the size. Or "timm/NAME", the
+            features at 1/16 of a model of timm that supports ``features_only``; needs the extra ``timm``.
+        weights: a ``.safetensors`` or ``.pth`` file, read once at the start of training; "hub" downloads ImageNet
+            weights; random weights if not given, for tests. A run folder stores the weights.
+        tuned: whether the backbone is trained (not stated; frozen in the released code). Normalisation always uses the
+            statistics of the pretraining, so the features of an image don't depend on its batch.
+        first: see the module's convention; 0.5 for ResNets. For a network that divides the image into squares it is
+            half their side: 8 for squares of 16 px.
+        digest: SHA-256 of the weights that were read, set by training; a resumed run accepts no others.
     """
 
-    network: str = RESNET34
-    weights: str | None = None
+    section: ClassVar[str] = "model.backbone"
+    network: Annotated[str, _KNOWN] = RESNET34
+    weights: Annotated[str, Rule(bool, f"a file, or {HUB} to download ImageNet weights")] | None = None
     tuned: bool = False
-    first: float = 0.5
+    first: Annotated[float, between(-STRIDE, STRIDE)] = 0.5
     digest: str | None = None
 
-    def __post_init__(self) -> None:
-        """Refuses values that no backbone can have.
-
-        Raises:
-            MistError: naming the field, its value and the mend.
-        """
-        if self.network != RESNET34 and not (self.network.startswith(TIMM) and len(self.network) > len(TIMM)):
-            raise MistError(
-                f"model.backbone.network={self.network!r} is unknown: give {RESNET34}, or {TIMM}NAME for a model of "
-                "timm, such as timm/resnet50"
-            )
-        if self.weights == "":
-            raise MistError(f"model.backbone.weights is empty: give a file, or {HUB} to fetch the ones of ImageNet")
-        if not -STRIDE <= self.first <= STRIDE or not math.isfinite(self.first):
-            raise MistError(f"model.backbone.first={self.first} must be within {STRIDE} pixels of the border")
+    def portable(self) -> BackboneConfig:
+        """The configuration with the name of the file of weights instead of its path."""
+        return self if self.weights is None else dataclasses.replace(self, weights=PurePath(self.weights).name)
 
 
 class Backbone(nn.Module):
-    """Images in [0, 1] to features at 1/16 of their size.
-
-    Building it reads no weights: ``load_pretrained`` does.
+    """From images in [0, 1] to features at 1/16 of their size. ``load_pretrained`` reads the weights.
 
     Raises:
-        MistError: if a model of timm is asked for, and timm isn't installed, or has no such model.
+        MistError: if the configuration names a model of timm, and timm is not installed or lacks it.
 
     Reference: MIST supplement, section A, "Backbone-based heatmap network".
     """
@@ -100,7 +92,7 @@ class Backbone(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> Backbone:
-        """Stays in eval mode: normalisation by running statistics, whoever asks for training."""
+        """Keeps eval mode, in which normalisation uses running statistics."""
         return super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -110,7 +102,7 @@ class Backbone(nn.Module):
         return features[0] if isinstance(features, list) else features
 
     def to_pixels(self, cells: Tensor) -> Tensor:
-        """Points of the feature map, whose first cell has its centre at 0.5, to points of the image."""
+        """Points of the feature map, whose first cell is centred at 0.5, to points of the image."""
         return (cells - 0.5) * STRIDE + self.config.first
 
     def to_cells(self, pixels: Tensor) -> Tensor:
@@ -118,14 +110,14 @@ class Backbone(nn.Module):
         return (pixels - self.config.first) / STRIDE + 0.5
 
     def cells_of(self, sizes: Tensor) -> Tensor:
-        """Rows and columns of the cells whose middle lies in images of (batch, 2) heights and widths; 1 or more."""
+        """The rows and columns of cells whose centres lie in images of (batch, 2) heights and widths; 1 or more."""
         return ((sizes - self.config.first) / STRIDE).ceil().long().clamp(min=1)
 
     def load_pretrained(self) -> None:
-        """Reads the weights that the configuration names; random ones stay where it names none.
+        """Reads the weights named in the configuration; without a name, the weights stay random.
 
         Raises:
-            MistError: no such file; not readable; of another backbone; or no network to fetch them from.
+            MistError: if the file is missing, unreadable or of another backbone, or the download fails.
         """
         weights = self.config.weights
         if weights is None:
@@ -143,17 +135,17 @@ class Backbone(nn.Module):
 def take_weights(
     body: nn.Module, tensors: Mapping[str, Tensor], source: str, network: str, unused: tuple[str, ...] = ()
 ) -> None:
-    """Puts tensors of a file into a network that is a part of the one they were trained in.
+    """Loads the tensors of a whole network into a part of it.
 
     Args:
-        body: takes them.
-        tensors: by their names.
+        body: the part.
+        tensors: by name.
         source: the file, for messages.
-        network: its name, for messages.
-        unused: beginnings of the names of what the body has left out.
+        network: the backbone's name, for messages.
+        unused: prefixes of the names of tensors outside the part.
 
     Raises:
-        MistError: if one is missing, has another shape, belongs nowhere or isn't finite.
+        MistError: if a tensor is missing, unexpected or not finite, or has another shape.
     """
     wanted = body.state_dict()
     given = {name: value for name, value in tensors.items() if not name.startswith(unused)}
@@ -162,19 +154,19 @@ def take_weights(
     wrong = sorted(name for name in needed & set(given) if given[name].shape != wanted[name].shape)
     why = ""
     if missing := sorted(needed - set(given)):
-        why = f"it lacks {missing[0]} ({len(missing)} such)"
+        why = f"it lacks {missing[0]} ({len(missing)} missing)"
     elif wrong:
         name = wrong[0]
         why = f"{name} has shape {tuple(given[name].shape)}, not {tuple(wanted[name].shape)}"
     elif extra:
-        why = f"it has {min(extra)}, which is not part of it ({len(extra)} such)"
+        why = f"it has {min(extra)}, which the backbone lacks ({len(extra)} unexpected)"
     if why:
         raise MistError(
-            f"{source} holds weights of another backbone than {network}: {why}; give the file that belongs to "
+            f"{source} holds weights of another backbone than {network}: {why}; give a file that matches "
             "model.backbone.network"
         )
     if broken := sorted(name for name in needed if not bool(given[name].isfinite().all())):
-        raise MistError(f"{source}: {broken[0]} holds NaN or infinity: fetch the file again")
+        raise MistError(f"{source}: {broken[0]} holds NaN or infinity: download the file again")
     own = {name: given[name].to(value.dtype) if name in given else value for name, value in wanted.items()}
     body.load_state_dict(own)
 
@@ -196,18 +188,22 @@ def _fetched() -> dict[str, Tensor]:
     weights = ResNet34_Weights.IMAGENET1K_V1
     try:
         return weights.get_state_dict(progress=False, check_hash=True, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError) as error:  # no network; a file that is not what its name promises
+    except (OSError, RuntimeError, ValueError) as error:  # no connection, or a wrong checksum
         raise MistError(
-            f"model.backbone.weights={HUB}: can't fetch {weights.url} ({error}): fetch it where there is a network, "
-            "and give the file with --model.backbone.weights FILE"
+            f"model.backbone.weights={HUB}: can't download {weights.url} ({error}): download it elsewhere, and "
+            "give the file with --model.backbone.weights FILE"
         ) from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, without running any code that it may hold."""
+    """The tensors of a file, read without executing code from it.
+
+    Raises:
+        MistError: if the file is missing, unreadable or not a state dict.
+    """
     if not path.is_file():
         raise MistError(
-            f"model.backbone.weights={path}: no such file; give the .pth or .safetensors of the backbone, or {HUB}"
+            f"model.backbone.weights={path}: no such file: give the .pth or .safetensors of the backbone, or {HUB}"
         )
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -220,16 +216,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, SafetensorError, unpickling) as error:
         first = "it holds no tensors" if isinstance(error, unpickling) else str(error).partition("\n")[0]
         raise MistError(
-            f"model.backbone.weights={path} can't be read ({first}): give a file of tensors by their names, as "
-            "torchvision publishes them"
+            f"model.backbone.weights={path} can't be read ({first}): give a state dict, as published by torchvision"
         ) from error
     if not isinstance(content, Mapping) or not all(
         isinstance(name, str) and isinstance(value, Tensor) and not value.is_complex()
         for name, value in content.items()
     ):
         raise MistError(
-            f"model.backbone.weights={path} holds no tensors by their names, but a {type(content).__name__}: give the "
-            "state_dict alone"
+            f"model.backbone.weights={path} holds a {type(content).__name__} that is not a state dict: save "
+            "model.state_dict() alone"
         )
     return dict(content)
 
@@ -237,15 +232,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def timm_features(
     network: str, pretrained: bool, stride: int = STRIDE
 ) -> tuple[nn.Module, int, tuple[float, ...], tuple[float, ...]]:
-    """A model of timm that gives its features at one size, their channels, and the colours it was trained with.
+    """A model of timm that returns its features at one stride.
 
     Args:
         network: "timm/NAME".
-        pretrained: whether its weights are fetched.
-        stride: pixels between two cells of the features.
+        pretrained: whether to download its weights.
+        stride: pixels between neighbouring cells of the features.
+
+    Returns:
+        The model, the channels of its features, and mean and standard deviation of the colours it was trained with.
 
     Raises:
-        MistError: if timm isn't installed, or has no such model with such features.
+        MistError: if timm is not installed, or lacks the model or features at this stride.
     """
     name = network.removeprefix(TIMM)
     try:

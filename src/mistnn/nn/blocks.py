@@ -1,4 +1,4 @@
-"""Residual blocks, the normalisations the papers use, and convolutions and means over pairs of rows and columns."""
+"""Residual blocks, layer normalisation of feature maps, and fast small convolutions and averages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Padding = Literal["zeros", "replicate"]
 
 
 def layer_norm(channels: int) -> nn.GroupNorm:
-    """Layer normalisation of a feature map: over channels and positions of one image, never over the batch."""
+    """Layer normalisation of a feature map, over the channels and positions of each image."""
     return nn.GroupNorm(1, channels)
 
 
@@ -22,10 +22,10 @@ class ResidualBlock(nn.Module):
 
     Args:
         inputs: channels of the input.
-        outputs: channels of the output; a 1x1 convolution fits the skip where they differ.
-        normalisation: "before" each convolution (MIST supplement, section C.1), "after" each with one module shared by
-            both (the released code), or "none".
-        padding: what the convolutions see beyond the border.
+        outputs: channels of the output; if they differ, a 1x1 convolution adapts the skip connection.
+        normalisation: "before" each convolution (MIST supplement, section C.1), "after" each, by one module that both
+            share (released code), or "none".
+        padding: padding mode of the convolutions.
 
     Reference: He et al. (2016); MIST supplement, sections A and C.1.
     """
@@ -51,24 +51,27 @@ class ResidualBlock(nn.Module):
 
 
 def gaussian_window(size: int, std: float) -> Tensor:
-    """(size, size) Gaussian of 1 at the centre; std as a fraction of the side."""
+    """A (size, size) Gaussian with 1 at the centre; ``std`` is a fraction of the side."""
     position = (torch.arange(size) + 0.5) / size - 0.5
     line = torch.exp(-0.5 * (position / std).square())
     return line[:, None] * line[None, :]
 
 
 class PooledConvolution(nn.Conv2d):
-    """A convolution of stride 1, and the largest of each 2 x 2 of its results.
+    """A convolution of stride 1 with 2 x 2 max pooling.
 
-    The parameters are those of ``nn.Conv2d``, the results those of ``nn.MaxPool2d(2)`` after it, apart from rounding.
-    A convolution of an image with one channel is slow on CPUs, its input's gradient above all. So every 2 x 2 pixels
-    become channels of one, and every 2 x 2 results come from filters of their own.
+    Parameters are those of ``nn.Conv2d``; results equal ``nn.MaxPool2d(2)`` after it, apart from rounding. On CPUs,
+    convolutions of one-channel images are slow, in particular the gradient of the input. Here each 2 x 2 pixels become
+    channels of one position, and the four results that are pooled come from four shifted copies of the filters.
 
     Args:
         inputs: channels of the input.
         outputs: filters.
         kernel: odd side of a filter, in pixels.
         padding: zeros beyond each border, in pixels.
+
+    Raises:
+        ValueError: if the kernel is even.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, padding: int = 0) -> None:
@@ -76,7 +79,7 @@ class PooledConvolution(nn.Conv2d):
             raise ValueError(f"kernel={kernel} is even: a filter's side must be odd")
         super().__init__(inputs, outputs, kernel, padding=padding)
 
-    def forward(self, input: Tensor) -> Tensor:  # the name in torch
+    def forward(self, input: Tensor) -> Tensor:  # torch's name
         """(batch, inputs, height, width) to (batch, outputs, rows, columns).
 
         Convention: rows = (height + 2 padding - kernel + 1) // 2, and the same for columns.
@@ -95,9 +98,9 @@ class PooledConvolution(nn.Conv2d):
 
 
 def halve(images: Tensor) -> Tensor:
-    """The mean of each 2 x 2 pixels: what ``avg_pool2d`` with 2 gives, several times faster on CPUs with few channels.
+    """The mean of each 2 x 2 pixels: as ``avg_pool2d`` with 2, but several times faster on CPUs with few channels.
 
-    Convention: (..., height, width) to (..., height // 2, width // 2); an odd last row or column is left out.
+    Convention: (..., height, width) to (..., height // 2, width // 2); an odd last row or column is dropped.
     """
     height, width = (side // 2 * 2 for side in images.shape[-2:])
     rows = images[..., 0:height:2, :width] + images[..., 1:height:2, :width]

@@ -1,4 +1,4 @@
-"""Dense networks: a few layers, one after the other."""
+"""Multi-layer perceptrons."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import nn
 def dense_network(
     inputs: int, hidden: Sequence[int], outputs: int, activation: type[nn.Module] = nn.ReLU
 ) -> nn.Sequential:
-    """Linear layers with an activation between two of them; Glorot's uniform weights, biases 0.
+    """Linear layers with activations between them; initial weights are Glorot uniform, biases 0.
 
     Args:
-        inputs: numbers in.
-        hidden: width of each hidden layer; none for a single linear layer.
-        outputs: numbers out, without an activation.
-        activation: module between two layers.
+        inputs: number of inputs.
+        hidden: width of each hidden layer; empty for a single linear layer.
+        outputs: number of outputs, without activation.
+        activation: module between layers.
     """
     widths = (inputs, *hidden, outputs)
     layers: list[nn.Module] = []

@@ -1,65 +1,56 @@
-"""Task networks T_tau for patches: encoders that turn a patch into a code, and the decoder that turns it back."""
+"""Encoders from patches to codes, and decoders from codes to patches: the parts of the task network T_tau."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mistnn.errors import MistError
+from mistnn.config import Config, at_least
 from mistnn.nn.blocks import Normalisation, ResidualBlock, layer_norm
 
 FAINTEST = 0.02
-"""Standard deviation of a patch, of values in [0, 1], below which it is not brought up to full contrast (ours)."""
+"""The standard deviation of a patch, with values in [0, 1], below which its contrast is not fully normalised (ours)."""
 
 
 @dataclass(frozen=True)
-class EncoderConfig:
-    """Which patch encoder.
+class EncoderConfig(Config):
+    """The patch encoder.
 
     Attributes:
-        network: "paper" (MIST supplement, section C.1), "released" (the released code's variant) "small" (three
-            convolutions) or "levelled" (the small one on patches whose brightness and contrast are evened out first,
-            for photographs).
-        width: channels of the first level; they double from level to level. Not stated in the paper; 8 in the
-            released code. The small network uses width, 2 x width, 2 x width.
-        code: numbers in the code of a patch. 0 takes what the network ends in.
+        network: "paper" (MIST supplement, section C.1), "released" (the released code's variant), "small" (three
+            convolutions) or "levelled" (the small one on patches with normalised brightness and contrast, for
+            photographs).
+        width: channels of the first level; they double with each level (not stated; 8 in the released code). The small
+            network uses width, 2 x width, 2 x width.
+        code: the length of a patch's code; 0 for the number of features at the end of the network.
     """
 
+    section: ClassVar[str] = "model.encoder"
     network: Literal["paper", "released", "small", "levelled"] = "paper"
-    width: int = 8
-    code: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuses sizes that no network can have.
-
-        Raises:
-            MistError: naming the field, its value and the mend.
-        """
-        for name, least in (("width", 1), ("code", 0)):
-            if getattr(self, name) < least:
-                raise MistError(f"encoder.{name}={getattr(self, name)} is too small: give {least} or more")
+    width: Annotated[int, at_least(1)] = 8
+    code: Annotated[int, at_least(0)] = 0
 
     @property
     def patch_unit(self) -> int:
-        """The side of a patch must be a multiple of this, for the encoder halves it several times."""
+        """The side of a patch must be a multiple of this, since the encoder halves it several times."""
         return 2**3 if self.network in ("small", "levelled") else 2**ResidualEncoder.levels
 
 
 class ResidualEncoder(nn.Module):
     """The encoder half of the paper's auto-encoder: five levels of three residual blocks and a 2x2 max pooling.
 
-    The released code has a sixth stage of three blocks after the last pooling, begins each stage with a 1x1
+    The released variant has a sixth stage of three blocks after the last pooling, begins each stage with a 1x1
     convolution, and normalises after the convolutions.
 
     Args:
         channels: of the patches.
-        size: side of the patches in pixels; at least 32, so that five poolings leave one pixel.
+        size: side of the patches in pixels; a multiple of 32.
         config: the width of the first level and the code size.
-        released: the released code's variant.
+        released: selects the released variant.
 
     Reference: MIST supplement, section C.1, "MIST auto-encoder network".
     """
@@ -79,7 +70,7 @@ class ResidualEncoder(nn.Module):
         inputs = channels
         for level in range(self.levels):
             outputs = config.width * 2**level
-            if released:  # every stage changes the width first, by a 1x1 convolution of its own
+            if released:  # a 1x1 convolution changes the width
                 layers.append(nn.Conv2d(inputs, outputs, 1))
                 inputs = outputs
             for _ in range(self.blocks):
@@ -100,11 +91,11 @@ class ResidualEncoder(nn.Module):
 
 
 class SmallEncoder(nn.Module):
-    """Three 3x3 convolutions, each with ReLU and 2x2 max pooling, and a dense layer: for laptops, not of the paper.
+    """Three 3x3 convolutions, each with ReLU and 2x2 max pooling, and a dense layer. For laptops; not in the paper.
 
-    "levelled": each patch first gets mean 0 and standard deviation 1 over its pixels and channels, the square of
-    ``FAINTEST`` being added to its variance: a flat patch stays flat, and its gradient finite. The paper's encoder does
-    alike, with layer normalisation.
+    "levelled": each patch is first normalised to mean 0 and standard deviation 1 over its pixels and channels. The
+    square of ``FAINTEST`` is added to its variance, so a flat patch stays flat and its gradient finite. The layer
+    normalisation of the paper's encoder has a similar effect.
     """
 
     def __init__(self, channels: int, size: int, config: EncoderConfig) -> None:
@@ -130,13 +121,13 @@ class SmallEncoder(nn.Module):
             variance, mean = torch.var_mean(patches, (1, 2, 3), correction=0, keepdim=True)
             features = (patches - mean) / (variance + FAINTEST**2).sqrt()
         for convolution in self.convolutions:
-            # The largest first, the ReLU after it: the same numbers and gradients, with a quarter of the ReLU's work.
+            # Pooling before the ReLU gives the same values and gradients at a quarter of the ReLU's cost.
             features = F.relu(F.max_pool2d(convolution(features), 2))
         return self.code(features.flatten(1))
 
 
 class SmallDecoder(nn.Module):
-    """A dense layer and three transposed convolutions: the code of a patch back to the patch, in (0, 1)."""
+    """A dense layer and three transposed convolutions, from a code to a patch with values in (0, 1)."""
 
     def __init__(self, code: int, channels: int, size: int, width: int) -> None:
         super().__init__()
@@ -164,18 +155,18 @@ class SmallDecoder(nn.Module):
 
 
 class ResidualDecoder(nn.Module):
-    """The decoder half of the paper's auto-encoder: the encoder seen in a mirror.
+    """The decoder half of the paper's auto-encoder: the mirror image of the encoder.
 
-    A dense layer back to the smallest map; then five levels of a 2x2 transposed convolution of stride 2 and three
-    residual blocks, the channels halving from level to level; layer normalisation before each convolution, and a 1x1
-    convolution with a sigmoid at the end. The paper states neither the dense layers nor the last convolution; there
-    are no skip connections to the encoder.
+    A dense layer restores the smallest map. Each of five levels has a 2x2 transposed convolution of stride 2 and three
+    residual blocks, and halves the channels. Layer normalisation precedes each convolution; a 1x1 convolution and a
+    sigmoid end the network. The paper states neither the dense layer nor the last convolution. There are no skip
+    connections from the encoder.
 
     Args:
-        code: numbers in the code of a patch.
+        code: length of the code.
         channels: of the patches.
         size: side of the patches in pixels; a multiple of 32.
-        width: channels of the last level, those of the encoder's first (not stated; 8 in the released encoder).
+        width: channels of the last level, as in the encoder's first (not stated; 8 in the released encoder).
 
     Reference: MIST supplement, section C.1, "MIST auto-encoder network".
     """
@@ -209,7 +200,7 @@ Decoder = ResidualDecoder | SmallDecoder
 
 
 def build_encoder(channels: int, size: int, config: EncoderConfig) -> Encoder:
-    """The patch encoder of a configuration, for patches of so many channels and pixels."""
+    """The patch encoder of a configuration, for square patches of a number of channels and a side in pixels."""
     if config.network in ("small", "levelled"):
         return SmallEncoder(channels, size, config)
     return ResidualEncoder(channels, size, config, released=config.network == "released")
@@ -218,13 +209,13 @@ def build_encoder(channels: int, size: int, config: EncoderConfig) -> Encoder:
 def build_decoder(
     code: int, channels: int, size: int, family: Literal["paper", "released", "small", "levelled"], width: int
 ) -> Decoder:
-    """The decoder that belongs to an encoder of a family; the released code has none, so its encoder gets the small."""
+    """The decoder for a family of encoders: the paper's, or the small one for all others."""
     if family == "paper":
         return ResidualDecoder(code, channels, size, width)
     return SmallDecoder(code, channels, size, width)
 
 
 def _start_dark(last: nn.Conv2d | nn.ConvTranspose2d) -> None:
-    """Patches start nearly empty: most of a scene is background, and a grey start would have to be unlearned first."""
+    """Makes initial patches nearly black, since most of a scene is background."""
     assert last.bias is not None
     nn.init.constant_(last.bias, -2.0)

@@ -1,15 +1,16 @@
-"""What the systems for photographs share: patches of a feature map are read, photographs brought to one size."""
+"""Shared by the systems for photographs: classification of patches of a feature map, and resizing of photographs."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mistnn.config import Config, at_least
 from mistnn.errors import MistError
 from mistnn.nn.backbones import STRIDE
 from mistnn.nn.blocks import ResidualBlock
@@ -17,52 +18,49 @@ from mistnn.ops.sampling import extract_patches
 from mistnn.records import Detections
 
 ONE_ANCHOR = ((112.0, 112.0),)
-"""7 cells of 16 px (the papers don't say; the released code's .5 x 224 px)."""
+"""7 cells of 16 px (not stated in the papers; .5 x 224 px in the released code)."""
 
 FOUR_ANCHORS = ((56.0, 56.0), (56.0, 168.0), (168.0, 56.0), (168.0, 168.0))
-"""MIST supplement, section E, on images whose shorter edge has 224 px."""
+"""MIST supplement, section E, for images with a shorter edge of 224 px."""
 
 
 @dataclass(frozen=True)
-class ReaderConfig:
-    """How patches are cut from the feature map and read.
+class ReaderConfig(Config):
+    """How patches are cut from the feature map and classified.
 
     Attributes:
-        anchors: width and height in pixels of the boxes around a keypoint. One patch is cut for each; see
-            ``PatchReader``.
-        patch_size: samples along the side of a patch. 8: a patch of 7 cells has no more to say. The released code
-            takes 32, as for images, at 16 times the work.
-        width: channels of the residual block (not stated; here as many as the backbone's features).
+        anchors: width and height in pixels of the boxes around a keypoint, one patch each; see ``PatchReader``.
+        patch_size: samples along the side of a patch; 8 suffice for 7 cells. The released code has 32, as for images,
+            at 16 times the cost.
+        width: channels of the residual block (not stated; here equal to the backbone's features).
     """
 
+    section: ClassVar[str] = "model.reader"
     anchors: tuple[tuple[float, float], ...] = ONE_ANCHOR
-    patch_size: int = 8
-    width: int = 256
+    patch_size: Annotated[int, at_least(1)] = 8
+    width: Annotated[int, at_least(1)] = 256
 
-    def __post_init__(self) -> None:
-        """Refuses values that no reader can have.
+    def check(self) -> None:
+        """Checks the anchors.
 
         Raises:
-            MistError: naming the field, its value and the mend.
+            MistError: if there is none, or a side is not a finite number above 0.
         """
         if not self.anchors or not all(0 < side < math.inf for anchor in self.anchors for side in anchor):
             raise MistError(f"model.reader.anchors={self.anchors} must be widths and heights in pixels, above 0")
-        for name in ("patch_size", "width"):
-            if getattr(self, name) < 1:
-                raise MistError(f"model.reader.{name}={getattr(self, name)} is too small: give 1 or more")
 
     @property
     def patch_cells(self) -> float:
-        """The mean side of the anchors in cells: the size of a patch in the Gaussian of G."""
+        """The mean side of the anchors in cells: the patch size of the Gaussian in G."""
         return sum(side for anchor in self.anchors for side in anchor) / (2 * len(self.anchors)) / STRIDE
 
 
 class Reading(NamedTuple):
-    """What is read at keypoints.
+    """The classification of keypoints.
 
     Attributes:
         probabilities: (batch, k, classes + 1), the background last.
-        sizes: (batch, k, 2), width and height of the box in pixels.
+        sizes: (batch, k, 2), width and height of the boxes in pixels.
     """
 
     probabilities: Tensor
@@ -72,14 +70,14 @@ class Reading(NamedTuple):
 class PatchReader(nn.Module):
     """T_tau for photographs: a residual block on a patch of features, global average pooling, a dense layer.
 
-    With several anchors each keypoint has a patch for each, read by the same network, and a second dense layer gives
-    each patch a confidence. After a softmax over the anchors these weigh the boxes, as the paper says; here they also
-    weigh the probabilities of the classes, so that equation 9 teaches the confidences. (The paper doesn't say what
-    they learn from; they would have no gradient otherwise.)
+    With several anchors, the same network classifies one patch per anchor, and a second dense layer gives each patch a
+    confidence. The softmax of the confidences over the anchors weights the boxes, as in the paper. Here it also weights
+    the class probabilities, so that equation 9 trains the confidences. (The paper does not state what trains them;
+    otherwise they would have no gradient.)
 
     Args:
         channels: of the features.
-        classes: how many; one more, the last, is the background.
+        classes: number of classes, without the background, which is added as the last.
         config: anchors and sizes.
 
     Reference: MIST supplement, section C.1, "MIST classification network for PASCAL+COCO dataset", and section E.
@@ -96,11 +94,11 @@ class PatchReader(nn.Module):
         self.register_buffer("anchors", torch.tensor(config.anchors), persistent=False)
 
     def forward(self, features: Tensor, points: Tensor) -> Reading:
-        """Reads around points.
+        """Classifies the patches around points.
 
         Args:
             features: (batch, channels, rows, columns).
-            points: (batch, k, 2), x and y in cells; the reading is differentiable in them.
+            points: (batch, k, 2), x and y in cells; the result is differentiable in them.
         """
         batch, k = points.shape[:2]
         many = len(self.anchors)
@@ -116,7 +114,7 @@ class PatchReader(nn.Module):
 
 
 def to_shorter_edge(images: Tensor, edge: int) -> tuple[Tensor, float]:
-    """Images resized so that the shorter edge has so many pixels, and the factor; untouched where it has."""
+    """Resizes images to a shorter edge of ``edge`` pixels; returns them and the factor."""
     height, width = images.shape[-2:]
     shorter = min(height, width)
     if shorter == edge:
@@ -127,18 +125,18 @@ def to_shorter_edge(images: Tensor, edge: int) -> tuple[Tensor, float]:
 
 
 def sized(height: int, width: int, edge: int) -> tuple[int, int]:
-    """Height and width of an image after its shorter edge was brought to so many pixels."""
+    """Height and width of an image after resizing its shorter edge to ``edge`` pixels."""
     zoom = edge / min(height, width)
     return max(1, round(height * zoom)), max(1, round(width * zoom))
 
 
 def objects_of(centres: Tensor, reading: Reading, responses: Tensor) -> list[Detections]:
-    """Detections of the patches that hold an object, the best first: those that the background wins are left out.
+    """The patches that are not background as detections, best first. Scores are response x class probability.
 
     Args:
         centres: (batch, k, 2) in pixels.
-        reading: of them, its sizes in the same pixels.
-        responses: (batch, k), 0-1.
+        reading: their classification, with sizes in the same pixels.
+        responses: (batch, k), in [0, 1].
     """
     confidence, labels = reading.probabilities.max(-1)
     scores = responses * confidence

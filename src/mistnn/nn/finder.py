@@ -9,8 +9,31 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from mistnn.errors import MistError
 from mistnn.nn.tiles import tiled_score_map
 from mistnn.records import Detections, Explanation
+
+
+def shared_k(k: int | Tensor | None) -> int | None:
+    """K of a model that finds the same number of objects in each image of a batch.
+
+    Raises:
+        ValueError: if ``k`` is a tensor, one number for each image.
+    """
+    if isinstance(k, Tensor):
+        raise ValueError("this model finds the same number of objects in each image of a batch: give k as an int")
+    return k
+
+
+def check_class_names(class_names: tuple[str, ...], least: int = 0) -> None:
+    """Checks the ``class_names`` of a model's configuration.
+
+    Raises:
+        MistError: if there are fewer than ``least``, one is empty, or two are equal.
+    """
+    if len(class_names) < least or not all(class_names) or len(set(class_names)) < len(class_names):
+        some = ", at least one" if least else ""
+        raise MistError(f"model.class_names={class_names} must be distinct names, none of them empty{some}")
 
 
 class Finder(nn.Module, abc.ABC):
@@ -152,8 +175,7 @@ class TiledFinder(Finder, abc.ABC):
         Raises:
             ValueError: if ``k`` is a tensor: all images get the same number of detections.
         """
-        if isinstance(k, Tensor):
-            raise ValueError("this model finds the same number of objects in each image of a batch: give k as an int")
+        k = shared_k(k)
         if max_pixels is None or images.shape[-2] * images.shape[-1] <= max_pixels:
             heatmaps = self.heatmaps(images)
         else:

@@ -1,65 +1,55 @@
-"""Heat-map networks H_eta: fully convolutional, an image in, one score a pixel out.
+"""Heat-map networks H_eta: fully convolutional, from an image to one score per pixel.
 
-The scores are raw; ``mistnn.ops.heatmap.local_spatial_softmax`` turns them into a heat map. None of the networks looks
-at the batch, so an image's scores don't depend on its batch mates.
+The scores are raw; ``mistnn.ops.heatmap.local_spatial_softmax`` turns them into a heat map. No network depends on the
+other images of the batch.
 
-By default they start as a measure of energy: random ReLU features of the neighbourhood, averaged, from kernels that are
-the same seen in a mirror. The first heat map then fires where something is to be seen, and not on empty ground, from
-where no task gradient leads back; and it leans to no side, which training on its own keypoints would make worse. The
-papers don't say how the weights start. Borders are continued by the nearest pixel: zeros would make corners of their
-own, which the local softmax sharpens.
+By default, the initial network measures energy: the average of random ReLU features with mirror-symmetric kernels. The
+initial heat map then responds to objects and not to empty background, from where no task gradient leads back. It has no
+preferred direction, which training on its own keypoints would amplify. The papers don't state the initial weights.
+Borders are padded with the nearest pixel, since zeros would create corners, which the local softmax sharpens.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mistnn.config import Config, at_least
 from mistnn.errors import MistError
 from mistnn.nn.blocks import Normalisation, ResidualBlock
 
 
 @dataclass(frozen=True)
-class HeatmapConfig:
-    """Which heat-map network.
+class HeatmapConfig(Config):
+    """The heat-map network.
 
     Attributes:
         network: "paper" (MIST supplement, section A), "released" (the released code: unpadded convolutions on a
-            mirrored border, normalisation after each) or "small" (half resolution inside, about ten times cheaper).
+            mirrored border, normalisation after each) or "small" (ours: half resolution, a tenth of the cost).
         channels: width of every block (paper: 32).
-        blocks: number of residual blocks (paper: 4).
-        normalisation: of the "paper" and the "small" network. The paper names none here. With "none" a score depends on
-            its neighbourhood alone, so a large image can be read in tiles.
-        start: of the weights. "energy": the first heat map fires where something is to be seen and leans to no side;
-            "contrast": the same of what differs from its neighbours, for photographs, whose empty ground is not black;
-            "random": PyTorch's own start, which may look anywhere.
+        blocks: the number of residual blocks (paper: 4).
+        normalisation: of the "paper" and the "small" network (the paper names none). With "none", a score depends on
+            its neighbourhood only, so large images can be processed in tiles.
+        start: initial weights. "energy": see the module. "contrast": the same for differences between neighbouring
+            pixels, for photographs, whose empty background is not black. "random": PyTorch's default.
     """
 
+    section: ClassVar[str] = "model.heatmap"
     network: Literal["paper", "released", "small"] = "paper"
-    channels: int = 32
-    blocks: int = 4
+    channels: Annotated[int, at_least(1)] = 32
+    blocks: Annotated[int, at_least(0)] = 4
     normalisation: Normalisation = "none"
     start: Literal["energy", "contrast", "random"] = "energy"
-
-    def __post_init__(self) -> None:
-        """Refuses sizes that no network can have.
-
-        Raises:
-            MistError: naming the field, its value and the mend.
-        """
-        for name, least in (("channels", 1), ("blocks", 0)):
-            if getattr(self, name) < least:
-                raise MistError(f"heatmap.{name}={getattr(self, name)} is too small: give {least} or more")
 
 
 class PaperHeatmapNetwork(nn.Module):
     """Four residual blocks of two 3x3 convolutions with 32 channels and ReLU, no downsampling.
 
-    The paper does not say how the first and the last convolution look; here 3x3 in and 1x1 out.
+    The paper does not state the first and the last convolution; here they are 3x3 and 1x1.
 
     Reference: MIST supplement, section A, "Standard architecture".
     """
@@ -92,7 +82,7 @@ class PaperHeatmapNetwork(nn.Module):
 class ReleasedHeatmapNetwork(nn.Module):
     """The released code's network: 1x1 in, four blocks of unpadded convolutions on a mirrored border, 1x1 out.
 
-    Its input batch normalisation is left out: on batch statistics, as there, an image's result depends on its mates.
+    Its batch normalisation of the input is omitted: results would depend on the other images of the batch.
     """
 
     def __init__(self, channels: int, config: HeatmapConfig) -> None:
@@ -105,7 +95,7 @@ class ReleasedHeatmapNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(batch, channels, height, width) to scores (batch, height, width)."""
         reach = self.margin
-        # A border can only mirror what is there: images no larger than the border repeat their last row and column.
+        # Reflection needs an image larger than the border; smaller ones repeat their last row and column.
         mode = "reflect" if min(images.shape[-2:]) > reach else "replicate"
         features = self.entry(F.pad(images, (reach, reach, reach, reach), mode=mode))
         for block in self.blocks:
@@ -126,7 +116,7 @@ class _UnpaddedBlock(nn.Module):
 
 
 class SmallHeatmapNetwork(nn.Module):
-    """Residual blocks at half resolution, each giving the scores of four pixels: for laptops, not of the paper."""
+    """Residual blocks at half resolution; each position scores four pixels. For laptops; not in the paper."""
 
     def __init__(self, channels: int, config: HeatmapConfig) -> None:
         super().__init__()
@@ -149,7 +139,7 @@ class SmallHeatmapNetwork(nn.Module):
 
 
 def _score(layer: nn.Conv2d, features: Tensor) -> Tensor:
-    # The softmax multiplies differences of scores by its strength: in bfloat16 near scores would become ties.
+    # The softmax multiplies differences of scores by its strength; in bfloat16, close scores would become ties.
     with torch.autocast(features.device.type, enabled=False):
         return layer(features.to(layer.weight.dtype))
 
@@ -158,12 +148,12 @@ HeatmapNetwork = PaperHeatmapNetwork | ReleasedHeatmapNetwork | SmallHeatmapNetw
 
 
 def build_heatmap_network(channels: int, config: HeatmapConfig) -> HeatmapNetwork:
-    """The heat-map network of a configuration, for images of so many channels, its weights as above."""
+    """The heat-map network of a configuration, for images with a number of channels, with its initial weights."""
     network = _NETWORKS[config.network](channels, config)
     if config.start != "random":
         _start_as_energy(network)
     if config.start == "contrast":
-        _blind_to_flat_ground(network.entry)
+        _ignore_flat_background(network.entry)
     return network
 
 
@@ -171,7 +161,7 @@ _NETWORKS = {"paper": PaperHeatmapNetwork, "released": ReleasedHeatmapNetwork, "
 
 
 def _mirror(kernels: Tensor) -> None:
-    """Makes each kernel equal to its mirror images and transpose, and keeps the mean square of the weights."""
+    """Makes each kernel equal to its mirror images and its transpose; the mean square of the weights is kept."""
     with torch.no_grad():
         before = kernels.square().mean().sqrt()
         mirrored = kernels + kernels.flip(-1)
@@ -189,18 +179,20 @@ def _start_as_energy(network: HeatmapNetwork) -> None:
             _mirror(module.weight)
     with torch.no_grad():
         weight = network.score.weight
-        # The small network has four scores: alike, so that none of the four pixels is preferred.
+        # The small network has four scores. Equal weights avoid a preference among the four pixels.
         weight.copy_(weight.abs().mean(0, keepdim=True).expand_as(weight) / network.score.in_channels)
 
 
-def _blind_to_flat_ground(entry: nn.Conv2d) -> None:
-    """Makes the weights of each kernel sum to 0 over its pixels: where all pixels are alike nothing is answered.
+def _ignore_flat_background(entry: nn.Conv2d) -> None:
+    """Makes the weights of each kernel sum to 0 over its pixels, so that the response to equal pixels is 0.
 
     Raises:
-        MistError: if the kernels have one pixel only.
+        MistError: if the kernels have only one pixel.
     """
     if entry.weight[0, 0].numel() == 1:
-        raise MistError("heatmap.start=contrast needs an entry that compares pixels: use the network paper or small")
+        raise MistError(
+            "model.heatmap.start=contrast needs a first layer that compares pixels: use network paper or small"
+        )
     with torch.no_grad():
         before = entry.weight.square().mean().sqrt()
         entry.weight.sub_(entry.weight.mean((2, 3), keepdim=True))

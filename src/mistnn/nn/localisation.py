@@ -1,4 +1,4 @@
-"""The localisation networks of the supplement: they say where a spatial transformer looks."""
+"""The localisation networks of the spatial transformers' supplement, which choose the transform of each image."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class FullyConnectedLocalisation(nn.Module):
     """The localisation network of ST-FCN: dense layers with ReLU, then the parameters.
 
     Args:
-        inputs: numbers of one feature map, channels x rows x columns.
-        outputs: parameters.
+        inputs: size of a feature map, channels x rows x columns.
+        outputs: number of parameters.
         units: of each hidden layer (32: supplement, section 1.3).
-        layers: hidden ones (3: same).
+        layers: number of hidden layers (3: same section).
 
     Raises:
-        MistError: if one of them is no size.
+        MistError: if an argument is too small.
     """
 
     def __init__(self, inputs: int, outputs: int, units: int = 32, layers: int = 3) -> None:
@@ -39,28 +39,28 @@ class FullyConnectedLocalisation(nn.Module):
         """(batch, channels, rows, columns) to (batch, outputs).
 
         Raises:
-            MistError: on another size of the feature map.
+            MistError: if the feature map has another size.
         """
         if (count := features.shape[1:].numel()) != self.inputs:
             shape = tuple(features.shape[1:])
-            raise MistError(f"this localisation network reads {self.inputs} numbers, got {shape}: give inputs={count}")
+            raise MistError(f"this localisation network takes {self.inputs} inputs, got {shape}: give inputs={count}")
         return self.layers(features)
 
 
 class ConvolutionalLocalisation(nn.Module):
-    """The localisation network of ST-CNN: the input halved, two convolutions, a pooling between them, a dense layer.
+    """The localisation network of ST-CNN: two convolutions on the input at half size, pooling between, a dense layer.
 
-    How the input is halved is not stated: by averages, as the paper's output of RTS and TC. The width of 20 filters and
-    20 units, 5 x 5, no padding, 2 x 2 pooling are the paper's.
+    The width of 20 filters and 20 units, filters of 5 x 5 without padding and 2 x 2 pooling are the paper's. It does
+    not state how the input is halved; here by averages, as the paper's output for RTS and TC.
 
     Args:
         channels: of the feature map.
         size: its rows and columns.
-        outputs: parameters.
+        outputs: number of parameters.
         width: filters of each convolution, and units of the dense layer.
 
     Raises:
-        MistError: if the map is so small that nothing is left: below 28 pixels.
+        MistError: if the map has fewer than 28 rows or columns.
 
     Reference: supplement, section 1.3.
     """
@@ -74,7 +74,7 @@ class ConvolutionalLocalisation(nn.Module):
         if min(rows, columns) < 1:
             raise MistError(
                 f"a map of {size[0]} x {size[1]} is too small for the convolutional localisation network: give 28 x 28 "
-                "or more, or take FullyConnectedLocalisation"
+                "or more, or use FullyConnectedLocalisation"
             )
         self.reads = (channels, *size)
         self.layers = nn.Sequential(
@@ -94,9 +94,9 @@ class ConvolutionalLocalisation(nn.Module):
         """(batch, channels, rows, columns) to (batch, outputs).
 
         Raises:
-            MistError: on another size of the feature map.
+            MistError: if the feature map has another size.
         """
         if features.shape[1:] != self.reads:
             shape = tuple(features.shape[1:])
-            raise MistError(f"this localisation network reads maps of {self.reads}, got {shape}: crop the images")
+            raise MistError(f"this localisation network takes maps of {self.reads}, got {shape}: crop the images")
         return self.layers(features)

@@ -1,4 +1,4 @@
-"""In what precision a training step computes: half where the hardware has instructions for it."""
+"""Mixed precision of training steps: bfloat16 where the hardware has instructions for it."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import torch
 from mistnn.errors import MistError
 
 Precision = Literal["auto", "float32", "bfloat16"]
-"""Of a training step: "bfloat16" in half precision wherever it runs, "auto" only where that is the faster one."""
+"""Precision of a training step: "bfloat16" on any device, or "auto" for bfloat16 only where it is faster."""
 
 
 def half_precision(precision: Precision, device: torch.device) -> torch.autocast:
-    """The context in which networks are computed.
+    """The autocast context for the networks of a training step.
 
-    Without instructions for bfloat16 a processor imitates them, and takes two to three times as long as with float32.
+    A processor without bfloat16 instructions emulates them, which takes two to three times as long as float32.
 
     Args:
         precision: see ``Precision``.
-        device: where the networks are.
+        device: of the networks.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=computed_in(precision, device.type) == "bfloat16")
 
 
 def computed_in(precision: Precision, kind: str) -> Literal["float32", "bfloat16"]:
-    """What a precision comes to on devices of a kind, such as "cpu" or "cuda"."""
+    """The precision that is used on a type of device, such as "cpu" or "cuda"."""
     if precision == "auto":
         return "bfloat16" if has_bfloat16(kind) else "float32"
     return precision
@@ -34,15 +34,15 @@ def computed_in(precision: Precision, kind: str) -> Literal["float32", "bfloat16
 
 @cache
 def has_bfloat16(kind: str) -> bool:
-    """Whether devices of a kind are known to be faster in bfloat16.
+    """Whether a type of device is known to be faster in bfloat16.
 
-    Of processors those with AVX-512 BF16, which all with AMX have too, and a PyTorch that uses it. Those of ARM may
-    have such instructions, but nobody has measured this package on them: they are taken to have none.
+    Among processors, these are the ones with AVX-512 BF16 (which includes all with AMX), if PyTorch uses it. ARM
+    processors are not included, since this package has not been measured on them.
     """
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if kind == "cpu":
-        # Public in torch.cpu.get_capabilities, which torch 2.6 lacks.
+        # torch.cpu.get_capabilities is the public way; torch 2.6 lacks it.
         return torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported()
     return False
 

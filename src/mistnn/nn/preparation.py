@@ -1,63 +1,52 @@
-"""What is done to images before a network sees them: resizing, and taking the ground away."""
+"""Preparation of images for a network: resizing and background subtraction."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mistnn.errors import MistError
+from mistnn.config import Config, above
 
 BRIGHT = 0.995
-"""The share of the values that lies below 1 after the ground was taken away."""
+"""The share of the values that lies below 1 after background subtraction (ours)."""
 LIGHT, DARK = 0.95, 0.05
-"""Where a light ground and a dark one stand among a channel's values: objects may cover most of an image."""
+"""Quantiles of a channel's values that stand for a light and a dark background; objects may cover most of an image."""
 Ground = Literal["black", "median", "light", "dark"]
 
 
 @dataclass(frozen=True)
-class PreparationConfig:
-    """What is done to every image, in this order. None of it is in the papers, whose digits are light on black.
+class PreparationConfig(Config):
+    """Preparation of each image, in this order. The papers have none; their digits are light on black.
 
     Attributes:
-        zoom: images are resized by this factor, so that objects get the size that the network has boxes for.
-        ground: what is taken away from each channel. "black" leaves the values. "median": the distance from its median
-            over the image, so that objects of any colour become light on a black ground, if they cover less than half
-            of it. "light": the distance below all but the lightest 5 % of the values, for darker objects that may
-            cover most of an image; "dark": above all but the darkest 5 %. The distances are brightened until 995 of
-            1,000 lie below 1.
+        zoom: factor by which images are resized, so that objects match the boxes of the network.
+        ground: the background that is subtracted from each channel. "black": none. "median": values become their
+            distance from the median, for objects of any colour that cover less than half of an image. "light": their
+            distance below the 95 % quantile, for darker objects, which may cover most of an image. "dark": their
+            distance above the 5 % quantile. Distances are then scaled so that 99.5 % lie below 1.
     """
 
-    zoom: float = 1.0
+    section: ClassVar[str] = "preparation"
+    zoom: Annotated[float, above(0, "0.5 halves the sides")] = 1.0
     ground: Ground = "black"
-
-    def __post_init__(self) -> None:
-        """Refuses values that no image can be prepared with.
-
-        Raises:
-            MistError: naming the field, its value and the mend.
-        """
-        if not 0 < self.zoom < math.inf:
-            raise MistError(f"preparation.zoom={self.zoom} must be a finite factor above 0; 0.5 halves the side")
-        if self.ground not in get_args(Ground):
-            raise MistError(f"preparation.ground={self.ground!r} is unknown: use {', '.join(get_args(Ground))}")
 
     @property
     def changes(self) -> bool:
-        """Whether anything is done."""
+        """Whether images are changed."""
         return self != PreparationConfig()
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of an image after it was resized, each at least 1."""
+        """Height and width of an image after resizing, each at least 1."""
         return max(1, round(height * self.zoom)), max(1, round(width * self.zoom))
 
 
 def prepare(images: Tensor, config: PreparationConfig) -> Tensor:
-    """(batch, channels, height, width) in [0, 1] to the same, resized and on a black ground."""
+    """(batch, channels, height, width) in [0, 1] to the same, resized and on a black background."""
     if config.zoom != 1:
         size = config.size(images.shape[-2], images.shape[-1])
         images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)

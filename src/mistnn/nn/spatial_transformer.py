@@ -1,4 +1,4 @@
-"""Spatial transformers: a localisation network says where to look, a grid generator and a sampler look there.
+"""Spatial transformers: a localisation network, a grid generator and a sampler.
 
 Convention: the frame of the parameters is that of ``mistnn.ops.transforms``, [-1, 1] over the feature map.
 """
@@ -9,56 +9,48 @@ import math
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from mistnn.config import Config, Rule
 from mistnn.errors import MistError, MistWarning
 from mistnn.ops import transforms as ops
 
 Kind = Literal["affine", "attention", "translation", "projective", "tps"]
 WATCH = 100
-"""Calls from one look at what a transformer reads outside to the next (ours)."""
+"""Calls between checks for samples outside the image (ours)."""
+
+_SHARE = Rule(lambda share: 0 < share <= 1, "above 0 and at most 1: a share of the image's sides")
+_SEVERAL = Rule(lambda side: isinstance(side, int) and side >= 2, "a whole number of 2 or more")
 
 
 @dataclass(frozen=True)
-class TransformConfig:
-    """Which transform.
+class TransformConfig(Config):
+    """The transform.
 
     Attributes:
-        kind: "affine" (6 parameters), "attention" (scale and place, 3), "translation" (place at a fixed scale, 2),
-            "projective" (8) or "tps" (thin plate spline, 32 for 16 control points).
-        scale: of "translation": the window's sides as a share of the input's; 0.5 in the supplement (section 1.5).
-        side: of "tps": control points along a side; 4 by public summaries of the paper.
+        kind: "affine" (6 parameters), "attention" (scale and position, 3), "translation" (position at a fixed scale,
+            2), "projective" (8) or "tps" (thin plate spline, 32 for 16 control points).
+        scale: for "translation", the side of the window as a share of the input's; 0.5 in the supplement (section 1.5).
+        side: for "tps", the number of control points along a side; 4 according to public summaries of the paper.
     """
 
+    section: ClassVar[str] = "transform"
     kind: Kind = "affine"
-    scale: float = 0.5
-    side: int = 4
-
-    def __post_init__(self) -> None:
-        """Refuses values that no transform can have.
-
-        Raises:
-            MistError: naming the field, its value and the mend.
-        """
-        if self.kind not in get_args(Kind):
-            raise MistError(f"transform.kind={self.kind!r} is unknown: use {', '.join(get_args(Kind))}")
-        if not 0 < self.scale <= 1:
-            raise MistError(f"transform.scale={self.scale} must be above 0 and at most 1: a share of the image's sides")
-        if not isinstance(self.side, int) or self.side < 2:
-            raise MistError(
-                f"transform.side={self.side} must be a whole number of control points along a side, 2 or more"
-            )
+    scale: Annotated[
+        float, Rule(lambda share: 0 < share <= 1, "above 0 and at most 1: a share of the image's sides")
+    ] = 0.5
+    side: Annotated[int, _SEVERAL] = 4
 
     @property
     def parameters(self) -> int:
-        """How many numbers one transform has."""
+        """The number of parameters of one transform."""
         return len(self.start())
 
     def start(self) -> Tensor:
-        """The parameters at birth, in float64: the identity; the window in the middle for "translation"."""
+        """The initial parameters in float64: the identity; for "translation", the window in the centre."""
         if self.kind == "tps":
             return ops.control_lattice(self.side).flatten()
         identity = {
@@ -71,12 +63,12 @@ class TransformConfig:
 
 
 class Warp(NamedTuple):
-    """What a spatial transformer did.
+    """The result of a spatial transformer.
 
     Attributes:
-        features: (batch, number x channels, height, width), what it read.
-        parameters: (batch, number, parameters), theta in float32 or better.
-        grid: (batch x number, height, width, 2), where each output pixel read.
+        features: (batch, number x channels, height, width), the sampled features.
+        parameters: (batch, number, parameters), theta, at least in float32.
+        grid: (batch x number, height, width, 2), the sampling positions.
     """
 
     features: Tensor
@@ -85,34 +77,34 @@ class Warp(NamedTuple):
 
     @property
     def outside(self) -> Tensor:
-        """(batch x number,), the share of samples outside the feature map; for the log."""
+        """(batch x number,), the share of samples outside the feature map."""
         return ops.share_outside(self.grid)
 
 
 class SpatialTransformer(nn.Module):
-    """Reads a feature map through a transform that the localisation network chooses for each image.
+    """Samples a feature map with a transform that the localisation network predicts for each image.
 
-    At birth it is the identity, if nothing follows the localisation network's last dense layer: the weights and bias of
-    that layer are set to zero, and what it says is added to the parameters of the identity (the supplement's bias; as a
-    constant, so that weight decay draws to the identity and half precision can't round it). Grids are computed and read
-    in float32 or better under mixed precision too.
+    The initial transform is the identity: the last dense layer of the localisation network is set to zero, and its
+    output is added to the parameters of the identity. (This is the supplement's bias, as a constant, so that weight
+    decay pulls towards the identity and half precision does not round it.) Grids and samples are computed at least in
+    float32, under mixed precision too.
 
-    The first call and every ``WATCH``-th after it look whether images are read entirely outside, or at places that are
-    no numbers, and warn once. They wait for the device; a compiled or exported transformer doesn't look. The share to
-    log is ``warp(features).outside``.
+    The first and then every ``WATCH``-th call checks for images that are sampled entirely outside or at NaN, and warns
+    once. These calls wait for the device. A compiled or exported transformer does not check. ``warp(features).outside``
+    is the share to log.
 
     Args:
-        localisation: any network from the feature map to (batch, number x parameters). The dense layer that it defines
-            last must be its last; those of ``mistnn.nn.localisation`` are the paper's.
-        transform: which transform.
+        localisation: any network from the feature map to (batch, number x parameters) whose last layer is the dense
+            layer that it defines last; those in ``mistnn.nn.localisation`` are the paper's.
+        transform: the kind of transform.
         size: rows and columns of the output.
-        number: transforms that this one localisation network chooses, each read in parallel; the outputs are
-            concatenated along the channels.
-        start: (number, parameters) at birth, instead of the identity; for instance windows that tile the image.
+        number: transforms that the localisation network predicts; the samples are concatenated along the channels.
+        start: (number, parameters), initial parameters in place of the identity; for instance windows that tile the
+            image.
 
     Raises:
-        MistError: if the localisation network has no dense layer, or one of another size or without weights; on an
-            empty output size; on a start of another shape.
+        MistError: if the localisation network has no final dense layer of the right size with weights, the output size
+            is empty, or ``start`` has another shape.
 
     Reference: Jaderberg et al. (2015), and its supplement, sections 1.3 and 1.5.
     """
@@ -135,7 +127,7 @@ class SpatialTransformer(nn.Module):
         if not isinstance(size, tuple | list) or [type(side) for side in size] != [int, int]:
             raise MistError(f"size is {size!r}: give rows and columns of the output, such as (28, 28)")
         if min(size) < 1 or number < 1:
-            raise MistError(f"a spatial transformer of size {size} and number {number} reads nothing: give 1 or more")
+            raise MistError(f"a spatial transformer of size {size} and number {number} has no output: give 1 or more")
         self.localisation, self.transform, self.size, self.number = localisation, transform, (size[0], size[1]), number
         self._calls, self._warned = 0, False
         shape = (number, transform.parameters)
@@ -146,54 +138,54 @@ class SpatialTransformer(nn.Module):
         if transform.kind == "tps":
             plate = ops.thin_plate(ops.control_lattice(transform.side), *size)
             exact |= {"control": plate.control, "influence": plate.influence}
-        # Constants, not weights: kept exact here, for a module cast to half precision must not round them.
+        # Kept exact: casting the module to half precision must not round these constants.
         self._exact = exact
         for name, value in exact.items():
             self.register_buffer(name, value.to(torch.float32), persistent=False)
-        self._still()
+        self._reset()
 
     def forward(self, features: Tensor) -> Tensor:
-        """(batch, channels, rows, columns) to (batch, number x channels, height, width), in the features' type."""
+        """(batch, channels, rows, columns) to (batch, number x channels, height, width), in the features' dtype."""
         return self.warp(features).features
 
     def warp(self, features: Tensor) -> Warp:
         """As ``forward``, with the parameters and the grid.
 
         Raises:
-            MistError: on a feature map that is empty or no float, or an answer of the localisation network that doesn't
-                fit.
+            MistError: if the features are empty or not floating point, or the localisation network's output has a wrong
+                shape.
         """
         if features.dim() != 4 or 0 in features.shape[1:] or not features.is_floating_point():
             raise MistError(
-                f"a spatial transformer can't read {tuple(features.shape)} of {features.dtype}: give images of (batch, "
-                "channels, height, width) with a pixel or more, as floats (images.float() / 255)"
+                f"a spatial transformer can't sample {tuple(features.shape)} of {features.dtype}: give (batch, "
+                "channels, height, width) with one pixel or more, as floats (images.float() / 255)"
             )
-        said = self._said(features)
+        predicted = self._predicted(features)
         exact = torch.promote_types(features.dtype, torch.float32)
         with torch.autocast(features.device.type, enabled=False):
-            parameters = said.to(exact).unflatten(1, self.start.shape) + self.start.to(exact)
+            parameters = predicted.to(exact).unflatten(1, self.start.shape) + self.start.to(exact)
             grid = self._grid(parameters.flatten(0, 1))
-            # The grids of an image stand below each other in one, so that it is read in place.
+            # The grids of an image are stacked in one grid, so that the image is not copied.
             height, width = self.size
             tall = grid if self.number == 1 else grid.reshape(-1, self.number * height, width, 2)
-            read = ops.sample(features.to(exact), tall).to(features.dtype)
+            sampled = ops.sample(features.to(exact), tall).to(features.dtype)
         if self.number > 1:
-            read = read.unflatten(2, (self.number, height)).transpose(1, 2).flatten(1, 2)
+            sampled = sampled.unflatten(2, (self.number, height)).transpose(1, 2).flatten(1, 2)
         if not torch.compiler.is_compiling():
             self._watch(grid)
-        return Warp(read, parameters, grid)
+        return Warp(sampled, parameters, grid)
 
-    def _said(self, features: Tensor) -> Tensor:
-        """The answer of the localisation network, after a look at its shape."""
-        said = self.localisation(features)
+    def _predicted(self, features: Tensor) -> Tensor:
+        """The output of the localisation network, after a check of its shape."""
+        predicted = self.localisation(features)
         count = self.number * self.transform.parameters
-        given = tuple(said.shape) if isinstance(said, Tensor) else f"a {type(said).__name__}"
+        given = tuple(predicted.shape) if isinstance(predicted, Tensor) else f"a {type(predicted).__name__}"
         if given != (wanted := (features.shape[0], count)):
             raise MistError(
                 f"the localisation network gave {given}, but {self.number} x {self.transform.kind} needs {wanted}: "
-                f"let its last layer give {count} numbers for each image"
+                f"let its last layer have {count} outputs"
             )
-        return said
+        return predicted
 
     def _grid(self, parameters: Tensor) -> Tensor:
         if self.transform.kind == "affine":
@@ -207,8 +199,8 @@ class SpatialTransformer(nn.Module):
         plate = ops.ThinPlate(self.control.to(parameters.dtype), self.influence.to(parameters.dtype))
         return ops.thin_plate_grid(parameters, plate)
 
-    def _still(self) -> None:
-        """Makes the localisation network say zero, after a look at its last layer."""
+    def _reset(self) -> None:
+        """Sets the output of the localisation network to zero, after a check of its last layer."""
         dense = [layer for layer in self.localisation.modules() if isinstance(layer, nn.Linear)]
         count = self.number * self.transform.parameters
         if not dense:
@@ -220,7 +212,7 @@ class SpatialTransformer(nn.Module):
             )
         if isinstance(dense[-1], nn.LazyLinear):
             raise MistError(
-                "the localisation network ends in a LazyLinear that has no weights yet: run it on an image before, or "
+                "the localisation network ends in a LazyLinear without weights: run it on an image first, or "
                 f"end it in nn.Linear(..., {count})"
             )
         nn.init.zeros_(dense[-1].weight)
@@ -234,22 +226,22 @@ class SpatialTransformer(nn.Module):
         outside = ops.share_outside(grid)
         lost, nowhere = int((outside == 1).sum()), int(grid.isnan().flatten(1).any(1).sum())
         if nowhere:
-            said = (
-                f"a spatial transformer is to read {nowhere} of {len(outside)} images at places that are no numbers "
-                "(NaN): look for NaN in the images; else training has diverged: begin anew at a lower learning rate"
+            warning = (
+                f"a spatial transformer samples {nowhere} of {len(outside)} images at NaN: check the images for NaN; "
+                "otherwise training has diverged: start again with a lower learning rate"
             )
         else:
-            said = (
-                f"a spatial transformer reads {lost} of {len(outside)} images entirely outside "
-                f"({float(outside.mean()):.0%} of all samples are): they come out empty and teach its "
-                "localisation network nothing; lower its learning rate (--step.localisation-share; parameter_groups)"
+            warning = (
+                f"a spatial transformer samples {lost} of {len(outside)} images entirely outside "
+                f"({float(outside.mean()):.0%} of all samples): their outputs are empty and don't train the "
+                "localisation network; lower its learning rate (--step.localisation-share; parameter_groups)"
             )
-        if lost:  # what is no number counts as outside
+        if lost:  # NaN counts as outside
             self._warned = True
-            warnings.warn(said, MistWarning, stacklevel=4)
+            warnings.warn(warning, MistWarning, stacklevel=4)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SpatialTransformer:
-        """Moves like any module, but the constants take float64 or float32, never less."""
+        """Moves the module; the constants become float64 or float32, never less."""
         super()._apply(fn, recurse)
         for name, value in self._exact.items():
             moved = self.get_buffer(name)
@@ -259,10 +251,10 @@ class SpatialTransformer(nn.Module):
 
 
 class ParallelTransformers(nn.Module):
-    """Several spatial transformers, each with a localisation network of its own, that all read the same feature map.
+    """Several spatial transformers with separate localisation networks on the same feature map.
 
     Args:
-        transformers: one or more, of one output size.
+        transformers: one or more, with the same output size.
 
     Raises:
         MistError: if there is none, or their output sizes differ.
@@ -275,18 +267,18 @@ class ParallelTransformers(nn.Module):
         several = list(transformers)
         wrong = [type(part).__name__ for part in several if not isinstance(part, SpatialTransformer)]
         if wrong:
-            raise MistError(f"parallel transformers are SpatialTransformers, all of them: one is a {wrong[0]}")
+            raise MistError(f"parallel transformers must all be SpatialTransformers: one is a {wrong[0]}")
         sizes = sorted({transformer.size for transformer in several})
         if len(sizes) != 1:
             raise MistError(f"parallel transformers need one output size, got {sizes or 'no transformer'}")
         self.transformers = nn.ModuleList(several)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(batch, channels, rows, columns) to (batch, all channels read, height, width), in their order."""
+        """(batch, channels, rows, columns) to (batch, channels of all transformers in order, height, width)."""
         return torch.cat([warp.features for warp in self.warps(features)], dim=1)
 
     def warps(self, features: Tensor) -> tuple[Warp, ...]:
-        """What each of them does, with its parameters and its grid."""
+        """The result of each, with its parameters and grid."""
         done = []
         for transformer in self.transformers:
             assert isinstance(transformer, SpatialTransformer)
@@ -295,26 +287,27 @@ class ParallelTransformers(nn.Module):
 
 
 def parameter_groups(model: nn.Module, rate: float, share: float) -> list[dict[str, Any]]:
-    """The groups of an optimiser: everything else at one rate, all localisation networks at a share of it.
+    """Parameter groups for an optimiser: localisation networks get a share of the learning rate.
 
     Args:
-        model: holds spatial transformers anywhere.
-        rate: learning rate of everything else.
-        share: of it for the localisation networks; 0.1 for house numbers (supplement, section 1.4).
+        model: contains spatial transformers at any depth.
+        rate: learning rate of all other parameters.
+        share: factor for the localisation networks; 0.1 for house numbers (supplement, section 1.4).
 
     Returns:
-        Two dictionaries, ``params`` and ``lr``: the first of everything else (left out if there is nothing).
+        Dictionaries with ``params`` and ``lr``: first of all other parameters, if there are any, then of the
+        localisation networks.
 
     Raises:
-        MistError: if the model has no spatial transformer, or a rate is below 0.
+        MistError: if the model has no spatial transformer, or a rate is negative.
     """
     if not 0 <= rate < math.inf or not 0 <= share < math.inf:
         raise MistError(f"learning rates must be finite and 0 or more, got {rate} and a share of {share}")
     found = [module for module in model.modules() if isinstance(module, SpatialTransformer)]
     if not found:
         raise MistError(
-            "the model holds no SpatialTransformer, so no localisation network can have a rate of its own: give the "
-            "optimiser model.parameters()"
+            "the model has no SpatialTransformer, so there are no localisation networks: give the optimiser "
+            "model.parameters()"
         )
     inside = {id(weights) for module in found for weights in module.localisation.parameters()}
     weights = list(model.parameters())

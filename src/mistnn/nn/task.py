@@ -1,4 +1,4 @@
-"""The task network T_tau: what is made of a patch, shared by all patches of all systems, and its losses."""
+"""The task network T_tau, which classifies and reconstructs patches, and its losses; shared by several systems."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mistnn.nn.encoders import EncoderConfig, build_decoder, build_encoder
 from mistnn.ops.losses import class_proportion_loss, presence_loss, reconstruction_loss, with_background
 
 PATCHES_ON_CPU, PATCHES_ON_GPU = 128, 2048
-"""Patches that go through a network together: few enough to stay in a processor's caches, and to fit into memory for
-any K in prediction. No patch depends on another, so nothing else changes."""
+"""Patches that pass through a network at once: few enough for a processor's caches, and for memory at any K. Patches
+are independent, so results are the same."""
 
 
 class TaskOutput(NamedTuple):
-    """What the task network says of the patches.
+    """The task network's result for patches.
 
     Attributes:
         logits: (batch, k, classes), or ``None`` without classes.
@@ -31,17 +31,17 @@ class TaskOutput(NamedTuple):
 
 
 class TaskNetwork(nn.Module):
-    """T_tau, shared by all patches: encoder, then a dense layer to the classes, a decoder, or both on one code.
+    """T_tau, shared by all patches: an encoder, and a dense layer to the classes, a decoder, or both, on its code.
 
     Args:
         channels: of the patches.
         patch_size: their side in pixels.
-        classes: how many; 0 for no classifier.
-        encoder: which encoder.
+        classes: number of classes; 0 for no classifier.
+        encoder: its configuration.
         decoder: width of the decoder; 0 for none.
         patch_window: standard deviation of a Gaussian window on the patch, as a fraction of its side; 0 for none.
 
-    Reference: MIST supplement, section C.1; both on one code is an addition to the paper.
+    Reference: MIST supplement, section C.1; both heads on one code are our addition.
     """
 
     window: Tensor
@@ -64,7 +64,7 @@ class TaskNetwork(nn.Module):
         self.register_buffer("window", window, persistent=False)
 
     def forward(self, patches: Tensor, decode: bool = True) -> TaskOutput:
-        """(batch, k, channels, size, size) to logits and, unless told not to, decoded patches."""
+        """(batch, k, channels, size, size) to logits and, with ``decode``, decoded patches."""
         code = self._encode(patches)
         logits = None if self.head is None else self.head(code.relu()).unflatten(0, patches.shape[:2])
         decoded = None
@@ -73,7 +73,11 @@ class TaskNetwork(nn.Module):
         return TaskOutput(logits, decoded)
 
     def classify(self, patches: Tensor) -> Tensor:
-        """(batch, k, channels, size, size) to logits (batch, k, classes)."""
+        """(batch, k, channels, size, size) to logits (batch, k, classes).
+
+        Raises:
+            ValueError: if the network has no classes.
+        """
         if self.head is None:
             raise ValueError("this model has no classes")
         return self.head(self._encode(patches).relu()).unflatten(0, patches.shape[:2])
@@ -83,7 +87,7 @@ class TaskNetwork(nn.Module):
 
 
 def _in_parts(network: nn.Module, values: Tensor) -> Tensor:
-    """A network on some rows at a time."""
+    """Applies a network to a limited number of rows at a time."""
     if values.dim() == 4:
         values = values.contiguous(memory_format=torch.channels_last)
     most = PATCHES_ON_CPU if values.device.type == "cpu" else PATCHES_ON_GPU
@@ -95,7 +99,7 @@ def _in_parts(network: nn.Module, values: Tensor) -> Tensor:
 def counted_loss(logits: Tensor, counts: Tensor | None, background: bool = False) -> Tensor:
     """Equation 9 of each image: (batch, k, classes) logits against (batch, classes) counts.
 
-    With a background the logits have one class more, the last.
+    With a background, the logits have one more class, the last.
 
     Raises:
         MistError: if the images have no counts.
@@ -107,14 +111,16 @@ def counted_loss(logits: Tensor, counts: Tensor | None, background: bool = False
     return class_proportion_loss(F.softmax(logits, -1), counts)
 
 
-def told_loss(logits: Tensor, counts: Tensor | None, presence: Tensor | None, background: bool = False) -> Tensor:
-    """What an image's counts say of its patches or, where only the classes present are known, what those say.
+def count_or_presence_loss(
+    logits: Tensor, counts: Tensor | None, presence: Tensor | None, background: bool = False
+) -> Tensor:
+    """``counted_loss`` of each image or, where only the classes present are known, ``presence_loss``.
 
     Args:
-        logits: (batch, k, classes), with a background one class more, the last.
+        logits: (batch, k, classes); with a background, one more class, the last.
         counts: (batch, classes), or ``None``.
-        presence: (batch, classes), used where there are no counts.
-        background: whether there is that class.
+        presence: (batch, classes), used without counts.
+        background: whether there is a background class.
 
     Raises:
         MistError: if the images have neither.
@@ -124,7 +130,7 @@ def told_loss(logits: Tensor, counts: Tensor | None, presence: Tensor | None, ba
     return counted_loss(logits, counts, background)
 
 
-def redrawn_loss(images: Tensor, rebuilt: Tensor) -> Tensor:
-    """Equation 8 of each image, per unit of the image's own energy, so that bright and dark images count alike."""
+def relative_reconstruction_loss(images: Tensor, rebuilt: Tensor) -> Tensor:
+    """Equation 8 of each image divided by the image's energy, so that bright and dark images have equal weight."""
     energy = images.square().flatten(1).sum(1).clamp(min=1.0)
     return reconstruction_loss(images, rebuilt) / energy

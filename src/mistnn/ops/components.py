@@ -8,16 +8,16 @@ from torch import Tensor
 
 
 def component_boxes(mask: Bool[Tensor, "batch height width"]) -> list[Float[Tensor, "_ 4"]]:
-    """The box around each connected component of each image, in the order of their first pixels, row by row.
+    """The bounding box of each connected component, ordered by their first pixels in reading order.
 
-    Convention: pixels are neighbours where they share an edge, four in all. A component of one pixel has a box of one
-    by one. Runs on the CPU.
+    Convention: pixels are connected where they share an edge. A component of one pixel has a box of 1 x 1. Runs on the
+    CPU.
 
     Args:
-        mask: which pixels are foreground.
+        mask: the foreground pixels.
 
     Returns:
-        One (found, 4) an image, on the device of the mask.
+        For each image (found, 4), on the device of the mask.
     """
     from scipy import ndimage  # slow to import
 

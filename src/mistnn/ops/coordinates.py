@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 def pixel_of(points: Tensor, height: int, width: int) -> Tensor:
-    """Index of the pixel that holds each point; a point outside the image goes to the nearest border pixel.
+    """The index of the pixel that contains each point; for points outside the image, of the nearest border pixel.
 
     Args:
         points: (..., 2), x and y in pixels.
@@ -51,11 +51,11 @@ def normalise(points: Tensor, height: int, width: int) -> Tensor:
 
 
 def boxes_at(points: Tensor, size: float | Tensor) -> Tensor:
-    """Square boxes of one side, or of a side for each point, centred at points.
+    """Square boxes centred at points.
 
     Args:
         points: (..., k, 2).
-        size: the side in pixels, a number or (..., k).
+        size: the side in pixels: one for all, or (..., k).
 
     Returns:
         (..., k, 4), differentiable in both arguments.
@@ -65,10 +65,10 @@ def boxes_at(points: Tensor, size: float | Tensor) -> Tensor:
 
 
 def inside_of(sizes: Tensor, height: int, width: int) -> Tensor:
-    """Which pixels of padded images are image.
+    """The pixels of padded images that belong to the image.
 
     Args:
-        sizes: (batch, 2), height and width of each image, which begins at the first pixel.
+        sizes: (batch, 2), height and width of each image, whose first pixel is that of the padded one.
         height: rows of the padded images.
         width: columns of the padded images.
 

@@ -1,7 +1,7 @@
 """Heat maps: the local spatial softmax, non-maximum suppression, and the ideal heat map G.
 
-Convention: a heat map is (batch, height, width) and has one value a pixel; see ``mistnn.ops.coordinates``. With
-several scales there is one a scale, (batch, scales, height, width), all of the size of the image.
+Convention: a heat map is (batch, height, width), with one value per pixel; see ``mistnn.ops.coordinates``. With several
+scales there is one per scale, (batch, scales, height, width), all of the size of the image.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ SCALE_EPSILON = 1e-6
 
 
 def local_spatial_softmax(scores: Heatmap, window: int = 15, strength: float = 10.0) -> Heatmap:
-    """Sharpens scores: each pixel's exponential over the sum of those in the window around it.
+    """Sharpens scores: the exponential of each pixel divided by the sum over the window around it.
 
-    Computed on logarithms, with the maximum of each window: exact for scores of any size. (Subtracting the maximum of
-    the whole image and adding 1e-6 to the sum, as the released code does, gives 0 and no gradient to every object whose
-    score is 1.4 below the best one's; in the end one object of an image wins all keypoints.)
+    Computed in the log domain with the maximum of each window: exact for scores of any size. (The released code
+    subtracts the maximum of the whole image and adds 1e-6 to the sum. An object whose score is 1.4 below the best then
+    has value 0 and no gradient, and one object of an image finally attracts all keypoints.)
 
     Args:
-        scores: (batch, height, width), any range.
+        scores: (batch, height, width), of any range.
         window: side in pixels, odd (paper: 15).
         strength: factor on the scores (not stated in the paper; value of the released code).
 
-    Convention: beyond the border the scores are continued by the nearest pixel.
+    Convention: scores are padded with the nearest pixel.
 
     Returns:
-        (batch, height, width) in [0, 1]; 1 / window^2 where the scores are flat.
+        (batch, height, width) in [0, 1]; 1 / window^2 where scores are constant.
 
     Raises:
         ValueError: if the window is even or below 1.
@@ -48,16 +48,16 @@ def local_spatial_softmax(scores: Heatmap, window: int = 15, strength: float = 1
     reach = window // 2
     logits = strength * scores
     padded = F.pad(logits.unsqueeze(1), (reach, reach, reach, reach), mode="replicate")
-    # A sum over a square is a sum of sums over lines: 2 * window terms a pixel instead of window^2.
+    # Summing rows, then columns, takes 2 * window terms per pixel instead of window^2.
     rows = _log_sum_of_windows(padded.squeeze(1), window, dim=-2)
     return (logits - _log_sum_of_windows(rows, window, dim=-1)).exp()
 
 
 def _log_sum_of_windows(values: Tensor, window: int, dim: int) -> Tensor:
-    """The logarithm of the sum of exponentials over every run of ``window`` values along a dimension."""
+    """The log-sum-exp of each run of ``window`` values along a dimension."""
     count = values.shape[dim] - window + 1
     shifted = [values.narrow(dim, start, count) for start in range(window)]
-    # The maximum only keeps the exponentials in range: the result, and so the gradient, does not depend on it.
+    # The maximum keeps the exponentials in range; neither result nor gradient depends on it.
     top = shifted[0].detach()
     for part in shifted[1:]:
         top = torch.maximum(top, part.detach())
@@ -68,15 +68,14 @@ def _log_sum_of_windows(values: Tensor, window: int, dim: int) -> Tensor:
 
 
 def non_maximum_suppression(heatmap: Heatmap, window: int = 5) -> Bool[Tensor, "batch height width"]:
-    """Marks the pixels that are the largest of the window around them.
+    """Marks the pixels that are the maximum of the window around them.
 
     Args:
         heatmap: (batch, height, width), finite.
         window: side in pixels, odd (not stated in the paper; 5 in the released code).
 
-    Convention: windows are cut off at the border, so border pixels compete on equal terms. Of equal values within a
-    window the first in reading order (row by row) wins: one pixel of a
-    convex plateau survives, and never two within a window.
+    Convention: windows are cut off at the border, so border pixels can be maxima. Among equal values in a window, the
+    first in reading order is the maximum: of a convex plateau one pixel survives, and never two within a window.
 
     Returns:
         (batch, height, width) bool.
@@ -94,7 +93,7 @@ def non_maximum_suppression(heatmap: Heatmap, window: int = 5) -> Bool[Tensor, "
 
 
 def ideal_heatmap(keypoints: Points, height: int, width: int) -> Float[Tensor, "batch {height} {width}"]:
-    """G: zero everywhere except 1 at the pixel of each keypoint.
+    """G: 1 at the pixel of each keypoint, else 0.
 
     Args:
         keypoints: (batch, k, 2), x and y in pixels; a keypoint outside the image marks the nearest border pixel.
@@ -102,11 +101,11 @@ def ideal_heatmap(keypoints: Points, height: int, width: int) -> Float[Tensor, "
         width: columns of the heat map.
 
     Returns:
-        (batch, height, width) of zeros and ones. ``top_k`` of it gives the keypoints back, rounded to pixel centres, if
-        they are more than the suppression's reach apart.
+        (batch, height, width) of zeros and ones. Its ``top_k`` are the keypoints, rounded to pixel centres, if they are
+        farther apart than the suppression reaches.
 
     Raises:
-        ValueError: on a shape that is not as above.
+        ValueError: on another shape.
 
     Reference: MIST supplement, section B, "Standard architecture".
     """
@@ -119,21 +118,21 @@ def ideal_heatmap(keypoints: Points, height: int, width: int) -> Float[Tensor, "
 
 
 def pool_scales(heatmaps: Heatmaps, epsilon: float = SCALE_EPSILON) -> Heatmaps:
-    """The "softmax pooling" over scales: each scale's heat map, weighted by its share of the pixel's sum.
+    """The "softmax pooling" over scales: each heat map, weighted by its share of the pixel's sum.
 
-    h'_s = h_s * h_s / sum_s (h_s + epsilon), without an exponential, since the h_s are exponentiated already. Their sum
-    over scales is the pooled heat map in which keypoints are sought. The paper writes h' for both; here h'_s is what is
-    returned, what G makes and what equation 7 compares.
+    h'_s = h_s * h_s / sum_s (h_s + epsilon), without exponentials, since the h_s are exponentials already. The sum of
+    the h'_s over scales is the pooled heat map, whose maxima are the keypoints. The paper writes h' for both; here,
+    h'_s is the result of this function and of G, and what equation 7 compares.
 
     Args:
         heatmaps: (batch, scales, height, width), h_s after the local spatial softmax.
-        epsilon: added to each of the scales.
+        epsilon: added to each scale.
 
     Returns:
         (batch, scales, height, width).
 
     Raises:
-        ValueError: on a shape that is not as above.
+        ValueError: on another shape.
 
     Reference: MIST supplement, section A.
     """
@@ -154,21 +153,21 @@ def ideal_heatmaps(
 
     Args:
         keypoints: (batch, k, 3), x and y in pixels and the scale.
-        scales: the values of the discrete scales, rising.
+        scales: the values of the discrete scales, in rising order.
         height: rows of the heat maps.
         width: columns of the heat maps.
-        presence: (batch, k), what stands at each keypoint in place of the 1, for keypoints that may be no object; 1 if
-            not given (the paper).
+        presence: (batch, k), the value at each keypoint, for keypoints that may not be objects; by default 1 (paper).
+        spread: standard deviation in pixels of a Gaussian of height 1 in place of each value; 0 for single pixels.
 
-    Convention: the centre of mass over ``scales`` is the keypoint's scale; a scale beyond the ends is the end's. Where
-    several keypoints share a pixel, their mean is there.
+    Convention: the centre of mass over ``scales`` is the keypoint's scale, clamped to their range. A pixel shared by
+    several keypoints has their mean.
 
     Returns:
-        (batch, scales, height, width), at each keypoint's pixel summing to 1. ``top_k`` of the sum over scales and
-        ``scale_moment`` give the keypoints back, x and y rounded to pixel centres.
+        (batch, scales, height, width), summing to 1 at each keypoint's pixel. ``top_k`` of the sum over scales and
+        ``scale_moment`` return the keypoints, with x and y rounded to pixel centres.
 
     Raises:
-        ValueError: on shapes that are not as above, scales that don't rise, or a spread that is no length.
+        ValueError: on other shapes, scales not in rising order, or a negative or infinite spread.
 
     Reference: MIST supplement, section B, "Standard architecture".
     """
@@ -177,7 +176,7 @@ def ideal_heatmaps(
     if keypoints.dim() != 3 or keypoints.shape[-1] != 3:
         raise ValueError(f"keypoints must be (batch, k, 3), got {tuple(keypoints.shape)}")
     if not scales or any(low >= high for low, high in pairwise(scales)):
-        raise ValueError(f"the scales must rise, got {tuple(scales)}")
+        raise ValueError(f"the scales must be in rising order, got {tuple(scales)}")
     if presence is not None and presence.shape != keypoints.shape[:2]:
         raise ValueError(f"presence must be (batch, k), got {tuple(presence.shape)} for {tuple(keypoints.shape)}")
     keypoints = keypoints.detach()
@@ -194,7 +193,7 @@ def ideal_heatmaps(
 
 
 def _spread_out(maps: Tensor, spread: float) -> Tensor:
-    """Puts a Gaussian of height 1 in place of each pixel: along the rows and then along the columns, in full."""
+    """Replaces each pixel by a Gaussian of height 1, applied along each axis in turn."""
     for dim in (-2, -1):
         place = torch.arange(maps.shape[dim], device=maps.device, dtype=maps.dtype)
         gaussian = (-0.5 * ((place[:, None] - place) / spread).square()).exp()
@@ -203,7 +202,7 @@ def _spread_out(maps: Tensor, spread: float) -> Tensor:
 
 
 def _scale_weights(scale: Tensor, scales: Sequence[float]) -> Tensor:
-    """(batch, k) to (batch, k, scales): linear interpolation weights, 0 but at the two nearest scales."""
+    """(batch, k) to (batch, k, scales): linear interpolation weights, nonzero at the two nearest scales only."""
     values = scale.new_tensor(list(scales))
     if len(scales) == 1:
         return torch.ones_like(scale).unsqueeze(-1)
@@ -217,9 +216,9 @@ def _scale_weights(scale: Tensor, scales: Sequence[float]) -> Tensor:
 
 
 def scale_moment(heatmaps: Heatmaps, points: Points, scales: Sequence[float]) -> Float[Tensor, "batch k"]:
-    """The scale at each point: the first-order moment of the heat maps there, normalised to a mean.
+    """The scale at each point: the first-order moment of the heat maps, divided by their sum.
 
-    The paper writes the moment without the division; without it a weak response would be a small scale.
+    The paper's moment has no division, with which a weak response would mean a small scale.
 
     Args:
         heatmaps: (batch, scales, height, width), the h'_s of ``pool_scales``.
@@ -230,7 +229,7 @@ def scale_moment(heatmaps: Heatmaps, points: Points, scales: Sequence[float]) ->
         (batch, k); the mean of the scales where all responses are 0.
 
     Raises:
-        ValueError: on shapes that are not as above.
+        ValueError: on other shapes.
 
     Reference: MIST (CVPR 2021), section 4.1, "Top-K patch selection".
     """

@@ -1,9 +1,8 @@
-"""G on a coarse map: a Gaussian at each keypoint's cell, and where in its cell the keypoint lies.
+"""G on a coarse map: a Gaussian at the cell of each keypoint, and the keypoint's offset within its cell.
 
-Convention: points are in cells of the map, in the frame of ``mistnn.ops.coordinates``: the cell (column j, row i) has
-its centre at (j + 0.5, i + 0.5). The papers' "rounded" keypoint is the cell that holds it, ``floor`` in this frame, and
-an offset is counted from that cell's centre, so it lies in [-0.5, 0.5]. (The released code counts it from the cell's
-upper left corner, in [0, 1].)
+Convention: points are in cells, in the frame of ``mistnn.ops.coordinates``: cell (column j, row i) is centred at
+(j + 0.5, i + 0.5). The papers' "rounded" keypoint is the cell that contains it, ``floor`` in this frame. Offsets are
+relative to the centre of the cell, in [-0.5, 0.5]. (In the released code, to its upper left corner, in [0, 1].)
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ OffsetMaps = Float[Tensor, "batch 2 height width"]
 
 
 def ideal_response(points: Points, height: int, width: int, variance: float) -> Heatmap:
-    """G of the response channel: the sum over keypoints of a Gaussian around the cell that holds the keypoint.
+    """G of the response channel: the sum over keypoints of a Gaussian around the keypoint's cell.
 
     Args:
-        points: (batch, k, 2), x and y in cells; one outside the map counts for the nearest border cell.
+        points: (batch, k, 2), x and y in cells; outside the map, the nearest border cell is used.
         height: rows of the map.
         width: columns of the map.
-        variance: of the Gaussian, in cells^2. The paper takes an eighth of the patch's size as the values of the
-            covariance: P / 8 for a patch of P cells. The released code takes it as the standard deviation: (P / 8)^2.
+        variance: of the Gaussian, in cells^2, for a patch of P cells: P / 8 in the paper ("as the values of the
+            covariance"); (P / 8)^2 in the released code, where P / 8 is the standard deviation.
 
     Returns:
-        (batch, height, width); 1 and above at the keypoints, for Gaussians that overlap add up, as the paper writes.
+        (batch, height, width); at least 1 at the keypoints, since overlapping Gaussians add up, as in the paper.
 
     Raises:
-        ValueError: on a shape that is not as above, or a variance that is not above 0.
+        ValueError: on another shape, or a variance that is not above 0.
 
     Reference: MIST supplement, section B, "Backbone-based heatmap network".
     """
@@ -42,7 +41,7 @@ def ideal_response(points: Points, height: int, width: int, variance: float) -> 
     if not 0 < variance < math.inf:
         raise ValueError(f"the variance must be a finite number above 0, got {variance}")
     cell = pixel_of(points.detach(), height, width)
-    # The Gaussian is a product of one along x and one along y, so no map is needed for each keypoint.
+    # The Gaussian is separable, which avoids a map for each keypoint.
     columns = torch.arange(width, device=points.device) - cell[..., 0, None]
     rows = torch.arange(height, device=points.device) - cell[..., 1, None]
     along_x = (-0.5 * columns.to(points.dtype).square() / variance).exp()
@@ -51,7 +50,7 @@ def ideal_response(points: Points, height: int, width: int, variance: float) -> 
 
 
 def offset_targets(points: Points, height: int, width: int) -> Points:
-    """Equation 10: how far each keypoint lies from the centre of its cell.
+    """Equation 10: the offset of each keypoint from the centre of its cell.
 
     Args:
         points: (batch, k, 2), x and y in cells.
@@ -62,7 +61,7 @@ def offset_targets(points: Points, height: int, width: int) -> Points:
         (batch, k, 2), x and y; in [-0.5, 0.5] for points on the map.
 
     Raises:
-        ValueError: on a shape that is not as above.
+        ValueError: on another shape.
 
     Reference: MIST supplement, equation 10.
     """
@@ -72,7 +71,7 @@ def offset_targets(points: Points, height: int, width: int) -> Points:
 
 
 def read_offsets(offsets: OffsetMaps, points: Points) -> Points:
-    """The offset channels at the cells that hold the points.
+    """The offset channels at the cells that contain the points.
 
     Args:
         offsets: (batch, 2, height, width), x and y.
@@ -82,7 +81,7 @@ def read_offsets(offsets: OffsetMaps, points: Points) -> Points:
         (batch, k, 2), x and y.
 
     Raises:
-        ValueError: on a shape that is not as above.
+        ValueError: on another shape.
     """
     _check_points(points)
     if offsets.dim() != 4 or offsets.shape[1] != 2:
@@ -94,13 +93,7 @@ def read_offsets(offsets: OffsetMaps, points: Points) -> Points:
 
 
 def huber(difference: Tensor) -> Tensor:
-    """Equation 11: half the square of a difference below 1, and the difference less 0.5 from there on.
-
-    Args:
-        difference: any shape.
-
-    Returns:
-        The same shape.
+    """Equation 11, element by element: half the square of a difference below 1, else its absolute value minus 0.5.
 
     Reference: MIST supplement, equation 11.
     """
@@ -109,17 +102,17 @@ def huber(difference: Tensor) -> Tensor:
 
 
 def offset_loss(offsets: OffsetMaps, points: Points) -> Float[Tensor, " batch"]:
-    """Equations 10 and 11: the Huber loss of the offset channels, at the cells that hold keypoints only.
+    """Equations 10 and 11: the Huber loss of the offset channels, at the cells that contain keypoints.
 
     Args:
         offsets: (batch, 2, height, width), the offset channels.
-        points: (batch, k, 2), the optimised keypoints in cells; no gradient wanted.
+        points: (batch, k, 2), the optimised keypoints in cells; without gradient.
 
     Returns:
-        (batch,), summed over x and y, the mean over keypoints. A cell with several keypoints is drawn to each.
+        (batch,), summed over x and y, averaged over keypoints. Several keypoints of one cell all count.
 
     Raises:
-        ValueError: on a shape that is not as above.
+        ValueError: on another shape.
     """
     target = offset_targets(points, offsets.shape[-2], offsets.shape[-1])
     return huber(read_offsets(offsets, points) - target).sum(-1).mean(1)

@@ -1,6 +1,6 @@
-"""Places from heat maps by means over their pixels, differentiable everywhere, and what makes landmarks of them.
+"""Differentiable positions of heat maps, as means over pixels, and the losses of unsupervised landmarks.
 
-Convention: ``soft_argmax`` gives pixels; all else, as in Zhang et al. (2018), shares of the image's sides, 0 to 1.
+Convention: ``soft_argmax`` returns pixels. All others, as in Zhang et al. (2018), use fractions of the image's sides.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def soft_argmax(scores: Float[Tensor, "batch k height width"]) -> Float[Tensor, "batch k 2"]:
-    """The mean place of each map under a softmax over all of its pixels, x and y in pixels.
+    """The mean position of each map under a softmax over its pixels, x and y in pixels.
 
     Reference: Zhang et al. (2018), section 3.1.
     """
@@ -26,11 +26,11 @@ def soft_argmax(scores: Float[Tensor, "batch k height width"]) -> Float[Tensor, 
 
 
 class Landmarks(NamedTuple):
-    """Where K channels fire.
+    """Landmarks of K channels.
 
     Attributes:
-        maps: (batch, k + 1, height, width), at each pixel the shares of the landmarks, the last the background's.
-        places: (batch, k, 2), mean x and y of each map, 0 to 1.
+        maps: (batch, k + 1, height, width), the share of each landmark in a pixel; the last is the background.
+        places: (batch, k, 2), mean x and y of each map, in [0, 1].
         variances: (batch, k, 2), of x and y.
     """
 
@@ -40,7 +40,7 @@ class Landmarks(NamedTuple):
 
 
 def landmarks_of(scores: Tensor) -> Landmarks:
-    """(batch, k + 1, height, width) scores to landmarks: a softmax over the channels, then means over the pixels.
+    """(batch, k + 1, height, width) scores to landmarks: a softmax over channels, then means over pixels.
 
     Reference: Zhang et al. (2018), section 3.1.
     """

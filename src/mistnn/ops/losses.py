@@ -1,4 +1,4 @@
-"""The losses of the papers, one value per image: the training step reduces them."""
+"""The losses of the papers, with one value per image; training steps reduce them."""
 
 from __future__ import annotations
 
@@ -36,8 +36,7 @@ def class_proportion_loss(
 
     Args:
         probabilities: (batch, k, classes), a softmax for each patch.
-        counts: (batch, classes), how many objects of each class the image holds; an image without any has the
-            proportions 0.
+        counts: (batch, classes), objects of each class; the proportions of an image without objects are 0.
 
     Returns:
         (batch,), summed over classes, from 0 to 2.
@@ -60,27 +59,27 @@ def class_proportion_loss(
 def presence_loss(
     probabilities: Float[Tensor, "batch k classes"], presence: Bool[Tensor, "batch known"]
 ) -> Float[Tensor, " batch"]:
-    """The twin of equation 9 for images of which only the classes present are known, not how many of each: ours.
+    """The counterpart of equation 9 for images with known classes but unknown counts (ours).
 
-    Of a class that is present, at least one patch must be sure; of a class that is absent, none may believe in it. How
-    often a class is there stays open, so patches beyond the surest ones are held only by what is absent elsewhere:
+    For each class that is present, at least one patch must have probability 1; for each absent class, all patches must
+    have probability 0:
 
         sum over present c of (1 - max_k p_kc)^2  +  sum over absent c of mean_k p_kc^2
 
-    The mean of squares, not the square of the mean as in equation 9, since a single wrong patch among many would
-    hardly count there. It is 0 where every class that is present has a sure patch and absent ones have none.
+    This has the mean of squares, not the square of the mean as in equation 9, in which a single wrong patch among many
+    would hardly count.
 
     Args:
         probabilities: (batch, k, classes), a softmax for each patch.
-        presence: (batch, known), whether each of the first classes is there; those beyond, a background, are free.
+        presence: (batch, known), whether each of the first classes is present; further ones (background) are free.
 
     Returns:
-        (batch,), summed over classes, from 0 to the number of known classes.
+        (batch,), summed over classes; from 0 to the number of known classes.
 
     Raises:
         ValueError: if the shapes don't fit.
 
-    Reference: not in the papers. The largest instance of a bag stands for it, as in multiple-instance learning.
+    Reference: not in the papers; the maximum over a bag is standard in multiple-instance learning.
     """
     if probabilities.dim() != 3 or presence.dim() != 2 or len(presence) != len(probabilities):
         raise ValueError(
@@ -88,7 +87,7 @@ def presence_loss(
             f"got {tuple(probabilities.shape)} and {tuple(presence.shape)}"
         )
     if presence.shape[1] > probabilities.shape[2]:
-        raise ValueError(f"presence of {presence.shape[1]} classes, and probabilities of {probabilities.shape[2]} only")
+        raise ValueError(f"presence has {presence.shape[1]} classes, and probabilities only {probabilities.shape[2]}")
     known = probabilities[..., : presence.shape[1]]
     missing = (1 - known.amax(1)).square()
     wrong = known.square().mean(1)
@@ -96,13 +95,13 @@ def presence_loss(
 
 
 def with_background(counts: Num[Tensor, "batch classes"], k: int) -> Num[Tensor, "batch classes_and_background"]:
-    """Counts with one class more: the K - L patches that an image with L objects leaves over, if there are any.
+    """Counts with a background class: the max(0, K - L) patches without an object in an image with L objects.
 
-    With them as counts, equation 9 compares with (counts, max(0, K - L)) / max(K, L).
+    With these counts, the target of equation 9 is (counts, max(0, K - L)) / max(K, L).
 
     Args:
         counts: (batch, classes).
-        k: patches an image, an upper bound on its objects.
+        k: patches per image, an upper bound on its objects.
 
     Reference: MIST (CVPR 2021), section 5.2, "background" on PASCAL+COCO; the target is ours.
     """
@@ -113,14 +112,14 @@ def with_background(counts: Num[Tensor, "batch classes"], k: int) -> Num[Tensor,
 def heatmap_loss(
     heatmap: Float[Tensor, "batch *scales height width"], ideal: Float[Tensor, "batch *scales height width"]
 ) -> Float[Tensor, " batch"]:
-    """Equation 7: the mean over pixels of the squared distance between heat maps and the ideal ones.
+    """Equation 7: the mean over pixels of the squared distance between heat maps and ideal heat maps.
 
-    The paper leaves mean or sum open; the released code, which has one scale, takes the mean over pixels. Over scales
-    the distances are summed, so that a keypoint counts as much whatever their number.
+    The paper does not state mean or sum; the released code, with one scale, takes the mean over pixels. The distances
+    of several scales are summed, so that a keypoint has the same weight for any number of scales.
 
     Args:
         heatmap: (batch, height, width) or (batch, scales, height, width), H_eta(I).
-        ideal: the same shape, G of the optimised keypoints, no gradient wanted.
+        ideal: the same shape, G of the optimised keypoints, without gradient.
 
     Returns:
         (batch,).
@@ -136,12 +135,12 @@ def heatmap_loss(
 def lifting_penalty(
     keypoints: Float[Tensor, "batch k coordinates"], anchors: Float[Tensor, "batch k coordinates"]
 ) -> Float[Tensor, " batch"]:
-    """The penalty of equation 6: sum over keypoints of the squared distance to where E_K found them, in pixels.
+    """The penalty of equation 6: the squared distance of keypoints from E_K's, summed over keypoints.
 
-    Keypoint k is compared with anchor k: the lifted keypoints start there, so their order is kept.
+    Keypoint k is compared with anchor k, from which it was lifted.
 
     Args:
-        keypoints: (batch, k, 2), or (batch, k, 3) with a scale, in the units in which it is to count.
+        keypoints: (batch, k, coordinates), all in one unit of length.
         anchors: the same shape, E_K(H_eta(I)).
 
     Returns:
@@ -156,19 +155,19 @@ def lifting_penalty(
 
 
 def mass_offset(patches: Patches) -> Points:
-    """Signed offset of each patch's centre of mass from its centre, as a fraction of the patch side.
+    """The offset of each patch's centre of mass from its centre, as a fraction of the patch's side.
 
-    Mass is the squared deviation from the patch's mean, so it works on dark and on bright grounds. A constant and large
-    mean offset over many patches tells that the keypoints have settled beside the objects.
+    Mass is the squared deviation from the patch's mean, for dark and bright backgrounds. A large, constant offset of
+    many patches indicates that the keypoints have settled beside the objects.
 
     Args:
         patches: (batch, k, channels, size, size).
 
     Returns:
-        (batch, k, 2), x and y in [-0.5, 0.5]; 0 for a flat patch.
+        (batch, k, 2), x and y in [-0.5, 0.5]; 0 for a constant patch.
 
     Raises:
-        ValueError: on a shape that is not as above.
+        ValueError: on another shape.
     """
     if patches.dim() != 5 or patches.shape[-1] != patches.shape[-2]:
         raise ValueError(f"patches must be (batch, k, channels, size, size), got {tuple(patches.shape)}")
@@ -184,24 +183,24 @@ def mass_offset(patches: Patches) -> Points:
 def common_object_loss(
     found: Float[Tensor, "batch numbers"], random: Float[Tensor, "batch numbers"], margin: float = 1.0
 ) -> Float[Tensor, " batch"]:
-    """Equation 1 of co-localisation: what was found in two images is to be nearer than a random crop of the first.
+    """Equation 1 of co-localisation: the windows of two images must be closer than window and random crop of one image.
 
     Args:
-        found: descriptors e of what was found in each image.
-        random: of a random crop of each image.
+        found: descriptors e of the window in each image.
+        random: descriptors of a random crop of each image.
         margin: alpha.
 
     Returns:
-        (batch,), of each image n the mean over all others m of max(0, |e_n - e_m|^2 - |e_n - e_n^random|^2 + margin).
+        (batch,), for image n the mean over all others m of max(0, |e_n - e_m|^2 - |e_n - e_n^random|^2 + margin).
 
     Raises:
-        ValueError: if the shapes differ, or there is one image only.
+        ValueError: if the shapes differ, or there is only one image.
 
-    Reference: S003 (supplement of Jaderberg et al., 2015), equation 1, with means for sums.
+    Reference: S003 (supplement of Jaderberg et al., 2015), equation 1, with means in place of sums.
     """
     if found.dim() != 2 or found.shape != random.shape or len(found) < 2:
         raise ValueError(
-            f"descriptors must be twice (batch, numbers) of two images or more, got {tuple(found.shape)} and "
+            f"both descriptors must be (batch, numbers) of two images or more, got {tuple(found.shape)} and "
             f"{tuple(random.shape)}"
         )
     squares = found.square().sum(1)

@@ -1,8 +1,8 @@
 """Overlap of boxes and one-to-one matching of detections with objects.
 
-Convention (see ``mistnn.ops.coordinates``): a box is (centre x, centre y, width, height) in pixels. A matching is an
-integer array with one entry a detection: the index of its object, or ``UNMATCHED``. Rows of an affinity are
-detections, columns are objects.
+Convention (see ``mistnn.ops.coordinates``): a box is (centre x, centre y, width, height) in pixels. A matching has one
+integer per detection: the index of its object, or ``UNMATCHED``. Rows of an affinity are detections, columns are
+objects.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 UNMATCHED = -1
-"""The entry of a detection that has no object."""
+"""The entry of a detection without an object."""
 
 
 def box_iou(a: Float[Tensor, "*batch n 4"], b: Float[Tensor, "*batch m 4"]) -> Float[Tensor, "*batch n m"]:
-    """Intersection over union of every box of one set with every box of another.
+    """Intersection over union of each box of one set with each box of another.
 
-    Convention: boxes are (centre x, centre y, width, height). A box without area, or of negative size, overlaps
-    nothing: its IoU is 0, with itself too. Half precision is computed in float32 and returned as it came, since the
-    area of a 300 pixel box overflows float16.
+    Convention: boxes are (centre x, centre y, width, height). The IoU of a box of zero or
+    negative size is 0, with itself too. Half precision is computed in float32, since the area of a box of 300 pixels
+    overflows float16, and returned in the input's dtype.
 
     Args:
         a: boxes along the rows.
@@ -30,7 +30,7 @@ def box_iou(a: Float[Tensor, "*batch n 4"], b: Float[Tensor, "*batch m 4"]) -> F
         IoU in [0, 1].
 
     Raises:
-        ValueError: if the last axis of either is not 4 long, or if a box has integer coordinates.
+        ValueError: if the last axis of either does not have length 4, or the coordinates are integers.
     """
     for name, boxes in (("a", a), ("b", b)):
         if boxes.ndim < 2 or boxes.shape[-1] != 4:
@@ -49,7 +49,7 @@ def box_iou(a: Float[Tensor, "*batch n 4"], b: Float[Tensor, "*batch m 4"]) -> F
 
 
 def _allowed(affinity: Tensor, threshold: float, eligible: Tensor | None) -> Tensor:
-    """Which pairs may be matched; a NaN affinity never is."""
+    """The pairs that may be matched; never those with a NaN affinity."""
     if affinity.ndim < 2:
         raise ValueError(f"affinity must have the shape (..., detections, objects), got {tuple(affinity.shape)}")
     above = affinity > threshold
@@ -65,26 +65,24 @@ def greedy_match(
     threshold: float = 0.5,
     eligible: Bool[Tensor, "*batch n m"] | None = None,
 ) -> Int[Tensor, "*batch n"]:
-    """Matches the pair of highest affinity first; each detection and each object is used once.
+    """Matches pairs in order of falling affinity; each detection and each object is used once.
 
-    Convention: a pair counts when its affinity is strictly above the threshold (the paper: "over 50%"). Equal
-    affinities go to the lowest detection index, then to the lowest object index. The result depends on the affinities
-    alone, not on scores.
+    Convention: a pair can be matched if its affinity is strictly above the threshold (paper: "over 50%"). Ties are
+    broken by the lowest detection index, then the lowest object index. Scores have no influence.
 
     Args:
-        affinity: how well a detection fits an object, larger is better, for example their IoU.
+        affinity: larger for a better match, for example the IoU.
         threshold: pairs at or below it are never matched.
-        eligible: False where a pair must not be matched, for example because the classes differ.
+        eligible: False for pairs that must not be matched, for example because the classes differ.
 
     Returns:
         For each detection the index of its object, or ``UNMATCHED``.
 
     Raises:
-        ValueError: if the affinity has no axes for detections and objects, or if ``eligible`` has another shape.
+        ValueError: if the affinity has no axes for detections and objects, or ``eligible`` has another shape.
 
-    Reference:
-        MIST (CVPR 2021), section 5.2. The released code walks over the objects in their stored order instead, so its
-        result depends on that order.
+    Reference: MIST (CVPR 2021), section 5.2. The released code matches the objects in their stored order, on which its
+        result therefore depends.
     """
     left = torch.where(_allowed(affinity, threshold, eligible), affinity, -torch.inf)
     detections, objects = affinity.shape[-2:]
@@ -96,7 +94,7 @@ def greedy_match(
         row = rows == index.div(objects, rounding_mode="floor")
         column = index % objects
         match = torch.where(row & (best > -torch.inf), column, match)
-        # The row and the column of the pair leave the game. Where nothing is left this removes nothing.
+        # Removes the row and the column of the pair; nothing where no pair was left.
         left = left.masked_fill(row.unsqueeze(-1) | (columns == column).unsqueeze(-2), -torch.inf)
     return match
 
@@ -106,22 +104,22 @@ def optimal_match(
     threshold: float = 0.5,
     eligible: Bool[Tensor, "*batch n m"] | None = None,
 ) -> Int[Tensor, "*batch n"]:
-    """Matches as many pairs as possible and, among such matchings, the one of largest total affinity.
+    """Matches the largest possible number of pairs; among such matchings, the one of largest total affinity.
 
-    The greedy matching can be short of this one by some pairs; the difference says how much a result owes to the rule.
+    ``greedy_match`` can match fewer pairs; the difference measures the influence of the matching rule on a result.
 
-    Convention: as ``greedy_match``, but the affinity must lie in [0, 1], as an IoU does. Runs on the CPU.
+    Convention: as ``greedy_match``, but affinities of pairs that may be matched must be in [0, 1]. Runs on the CPU.
 
     Args:
-        affinity: how well a detection fits an object, in [0, 1] wherever the pair may be matched.
-        threshold: pairs at or below it are never matched.
-        eligible: False where a pair must not be matched.
+        affinity: as in ``greedy_match``.
+        threshold: as in ``greedy_match``.
+        eligible: as in ``greedy_match``.
 
     Returns:
         For each detection the index of its object, or ``UNMATCHED``.
 
     Raises:
-        ValueError: if a shape is wrong, or if the affinity of a pair that may be matched is outside [0, 1].
+        ValueError: if a shape is wrong, or the affinity of a pair that may be matched is outside [0, 1].
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -129,8 +127,8 @@ def optimal_match(
     outside = affinity[allowed & ((affinity < 0) | (affinity > 1))]
     if outside.numel():
         raise ValueError(f"optimal_match needs affinities in [0, 1], got {outside[0].item()}")
-    # One more pair is worth more than all the affinity that an exchange of pairs can bring: the sum of at most
-    # min(n, m) affinities, scaled, stays below 1.
+    # An additional pair gains more than any exchange of pairs: the scaled sum of at most min(n, m) affinities is
+    # below 1.
     scale = min(affinity.shape[-2:]) + 1
     gain = torch.where(allowed, 1 + affinity.double() / scale, 0).detach().cpu()
     match = torch.full(affinity.shape[:-1], UNMATCHED, dtype=torch.int64)

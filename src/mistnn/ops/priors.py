@@ -1,9 +1,9 @@
-"""The prior of SPAIR over which cells hold an object, its KL divergence, the relaxation of z_pres; normal priors.
+"""SPAIR's prior over the presence of objects in cells, its KL divergence and relaxation; normal priors.
 
-Convention: z_pres is a vector of n cells in the order in which they are inferred, on the last axis; n is HW of the
-paper. C is the number of ones in it, s in (0, 1) the success probability of the geometric distribution over C: a high s
-wants few objects. A relaxed (Concrete) z_pres is given before its sigmoid, y = logit(z_pres): a relaxed value
-close to 1 can't be told from 1 as a floating point number, its y can.
+Convention: z_pres is a vector of n cells on the last axis, in the order of inference; n is HW in the paper. C is its
+number of ones, and s in (0, 1) the success probability of the geometric distribution over C; a high s favours few
+objects. A relaxed (Concrete) z_pres is given before its sigmoid, as y = logit(z_pres): as a floating-point number, a
+value close to 1 is not distinct from 1, but its y is.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ START = 1e6
 """(1 - s) / s at iteration 0. Not stated in the paper ("a value near 0" for s); value of the released code."""
 
 END = 0.0125
-"""(1 - s) / s in the end, s = 0.9877. The paper: "approximately 0.99"; value of the released code."""
+"""(1 - s) / s finally, where s = 0.9877. The paper: "approximately 0.99"; value of the released code."""
 
 DECADE = 1000.0
-"""Iterations in which (1 - s) / s - ``END`` falls to a tenth. Not stated; value of the released code."""
+"""Iterations over which (1 - s) / s - ``END`` falls to a tenth. Not stated; value of the released code."""
 
 PRESENT = 0.5
 """A relaxed z_pres above it counts as an object. Not stated; the rule of the released code."""
 
 
 def scheduled_s(iteration: float, scale: float = 1.0) -> float:
-    """s of the prior at an iteration: near 0 at first, so that objects cost nothing, and 0.99 in the end.
+    """s of the prior at an iteration: near 0 initially, so that objects cost nothing, and 0.99 finally.
 
     Convention: (1 - s) / s = (START - END) 0.1^(iteration / (scale DECADE)) + END. With scale 1, s is 1e-6 at iteration
     0, .0099 at 4,000, .091 at 5,000, .497 at 6,000, .90 at 7,000 and .978 at 8,000.
 
     Args:
         iteration: updates made so far.
-        scale: how many times longer the schedule is; below 1 it is shorter, for a small budget.
+        scale: factor on the length of the schedule.
 
     Raises:
         ValueError: for a negative iteration, or a scale that is not above 0.
 
-    Reference: SPAIR, supplement, D.2, which gives both ends and "the first few thousand updates"; the formula is that
-    of the released code.
+    Reference: SPAIR, supplement, D.2, which states both ends and "the first few thousand updates"; the formula is the
+    released code's.
     """
     if not iteration >= 0:
         raise ValueError(f"the iteration must be 0 or more, got {iteration}")
@@ -52,7 +52,7 @@ def scheduled_s(iteration: float, scale: float = 1.0) -> float:
 
 
 def count_log_prior(cells: int, s: float) -> Float[Tensor, " counts"]:
-    """log p(C = c) for c = 0 .. cells: a geometric distribution, cut off at the number of cells and normalised.
+    """log p(C = c) for c = 0 .. cells: a geometric distribution, truncated at the number of cells and normalised.
 
     Args:
         cells: n, 0 or more.
@@ -70,19 +70,19 @@ def count_log_prior(cells: int, s: float) -> Float[Tensor, " counts"]:
         raise ValueError(f"s, the success probability of the prior over the number of objects, is in (0, 1), got {s}")
     if cells < 0:
         raise ValueError(f"the number of cells must be 0 or more, got {cells}")
-    # s cancels between numerator and denominator; in logarithms neither end of (0, 1) loses digits.
+    # s cancels between numerator and denominator; logarithms keep all digits at both ends of (0, 1).
     return (torch.arange(cells + 1, dtype=torch.float64) * math.log1p(-s)).log_softmax(0)
 
 
 def presence_log_prior(present: Shaped[Tensor, "*batch n"], s: float) -> Float[Tensor, "*batch"]:
-    """log p(z_pres): the count's probability, shared by all vectors with that count.
+    """log p(z_pres): the probability of its count, divided equally among all vectors with that count.
 
     Args:
-        present: z_pres; a value above .5 is a one.
+        present: z_pres; values above .5 are ones.
         s: in (0, 1).
 
     Returns:
-        One value a vector, in float64.
+        One value per vector, in float64.
 
     Raises:
         ValueError: if s is outside (0, 1).
@@ -99,17 +99,17 @@ def presence_log_conditionals(
 ) -> tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch n"]]:
     """log p(z_k = 0) and log p(z_k = 1) given the cells before k, for all k at once.
 
-    Equations B1 and B2 walk over the cells and carry p(C = c | z_1 .. z_k). But all vectors with the same count are
-    equally likely, so what the first k cells say about the next is only how many of them, m, are ones. The probability
-    of one given beginning of k cells with m ones is J(k, m) with
+    Equations B1 and B2 iterate over the cells and update p(C = c | z_1 .. z_k). But since all vectors with the same
+    count are equally likely, the next cell depends on the first k cells only by m, their number of ones. One prefix of
+    k cells with m ones has the probability J(k, m), with
 
         J(n, m) = p(C = m) / binomial(n, m)        J(k, m) = J(k + 1, m) + J(k + 1, m + 1)
 
-    and p(z_k = 1 | beginning) = J(k, m + 1) / J(k - 1, m). One table of (n + 1)^2 numbers thus serves the whole batch.
-    All terms are positive, so nothing cancels, and no clipping is needed (the released code clips at 0 and 1e-6).
+    and p(z_k = 1 | prefix) = J(k, m + 1) / J(k - 1, m). So one table of (n + 1)^2 numbers serves the whole batch. All
+    terms are positive: nothing cancels, and no clipping is needed (the released code clips at 0 and 1e-6).
 
     Args:
-        present: sampled z_pres; a value above .5 is a one. Only counts of it are used, so no gradient goes through.
+        present: sampled z_pres; values above .5 are ones. Only their number is used, so there is no gradient.
         s: in (0, 1).
 
     Returns:
@@ -133,27 +133,27 @@ def presence_log_conditionals(
 def presence_kl(
     logits: Float[Tensor, "*batch n"], present: Shaped[Tensor, "*batch n"], s: float
 ) -> Float[Tensor, "*batch"]:
-    """The KL divergence of z_pres from its prior by one sample: sum_k KL(Bernoulli(beta_k) || p(z_k | before)).
+    """A one-sample estimate of the KL divergence of z_pres: sum_k KL(Bernoulli(beta_k) || p(z_k | cells before k)).
 
-    Its mean over samples of q is the exact divergence. Where every beta is 0 or 1 it is exact: -log p(z_pres).
+    Its mean over samples of q is the exact divergence. If each beta is 0 or 1, it is exact: -log p(z_pres).
 
     Args:
-        logits: logit(beta_k) of every cell; infinite ones are allowed.
-        present: z_pres as sampled, relaxed or not; a value above .5 is a one.
+        logits: logit(beta_k) of each cell; may be infinite.
+        present: sampled z_pres, relaxed or not; values above .5 are ones.
         s: in (0, 1).
 
     Returns:
-        One value a vector, differentiable in ``logits``.
+        One value per vector, differentiable in ``logits``.
 
     Raises:
         ValueError: if the shapes differ, or s is outside (0, 1).
 
-    Reference: SPAIR, supplement, B. The paper takes this KL of Bernoulli variables also where z_pres is relaxed, and so
-    does the released code unless told otherwise; ``relaxed_presence_kl`` is the other choice.
+    Reference: SPAIR, supplement, B. The paper uses this KL of Bernoulli variables for a relaxed z_pres too, and the
+    released code does so by default; ``relaxed_presence_kl`` is its other option.
     """
     _same(logits, present, "present")
     off, on = presence_log_conditionals((present > PRESENT).to(logits.dtype), s)
-    # An infinite logit: 0 log 0 is 0 here, not NaN.
+    # With infinite logits, 0 log 0 must be 0, not NaN.
     largest = torch.finfo(logits.dtype).max
     finite = logits.clamp(-largest, largest)
     there = finite.sigmoid() * (F.logsigmoid(finite) - on)
@@ -164,17 +164,17 @@ def presence_kl(
 def sample_concrete(
     logits: Float[Tensor, "*batch"], temperature: float, generator: torch.Generator | None = None
 ) -> Float[Tensor, "*batch"]:
-    """Relaxed Bernoulli variables before their sigmoid: y = (logits + L) / temperature, with L logistic.
+    """Relaxed Bernoulli variables before their sigmoid: y = (logits + L) / temperature, with logistic noise L.
 
-    Convention: z_pres = sigmoid(y); y > 0, which has the probability sigmoid(logits), is z_pres > .5.
+    Convention: z_pres = sigmoid(y); y > 0 means z_pres > .5, with probability sigmoid(logits).
 
     Args:
         logits: log odds of a one.
-        temperature: above 0; a lower one gives harder values.
+        temperature: above 0; lower values are closer to 0 and 1.
         generator: of the noise, on the device of ``logits``.
 
     Returns:
-        Like ``logits``, differentiable in them; always finite where they are.
+        Like ``logits``, and differentiable in them; finite where they are.
 
     Raises:
         ValueError: if the temperature is not above 0.
@@ -183,7 +183,7 @@ def sample_concrete(
     """
     _above_zero(temperature)
     noise = torch.rand(logits.shape, dtype=logits.dtype, device=logits.device, generator=generator)
-    # rand can be 0 and, once rounded, 1: half a step away from both the logistic noise is finite.
+    # rand can be 0 and, after rounding, 1; half a step away from both, the logistic noise is finite.
     half = torch.finfo(logits.dtype).eps / 2
     return (logits + noise.clamp(half, 1 - half).logit()) / temperature
 
@@ -191,13 +191,13 @@ def sample_concrete(
 def concrete_log_density(
     y: Float[Tensor, "*batch"], logits: Float[Tensor, "*batch"], temperature: float
 ) -> Float[Tensor, "*batch"]:
-    """log density of y = logit(z) for a relaxed Bernoulli variable z.
+    """The log density of y = logit(z) for a relaxed Bernoulli variable z.
 
-    Convention: the density is over y, not z; that of z has 1 / (z (1 - z)) more, which is infinite at 0 and 1 and
-    cancels in every ratio of two densities, hence in a KL divergence.
+    Convention: the density is over y, not z. That of z has the additional factor 1 / (z (1 - z)), which is infinite at
+    0 and 1, and cancels in ratios of densities, hence in KL divergences.
 
     Args:
-        y: where, as from ``sample_concrete``.
+        y: as from ``sample_concrete``.
         logits: log odds of a one.
         temperature: above 0.
 
@@ -208,7 +208,7 @@ def concrete_log_density(
     """
     _same(logits, y, "y")
     _above_zero(temperature)
-    # A logistic variable, whose density is even: written with the absolute value, nothing overflows.
+    # The density of a logistic variable is even; with the absolute value, nothing overflows.
     distance = (temperature * y - logits).abs()
     return math.log(temperature) - distance - 2 * F.softplus(-distance)
 
@@ -220,20 +220,20 @@ def relaxed_presence_kl(
     temperature: float,
     prior_temperature: float | None = None,
 ) -> Float[Tensor, "*batch"]:
-    """log q(y) - log p(y) of a relaxed z_pres, summed over the cells: one sample of the KL of the relaxed variables.
+    """A one-sample estimate of the KL divergence of a relaxed z_pres: log q(y) - log p(y), summed over the cells.
 
-    Under the prior, cell k is a relaxed Bernoulli variable too, with the conditional log odds of equation B1 given the
-    cells before it, of which those with y > 0 count as ones. A single value can be negative; its mean is not.
+    Under the prior, cell k is a relaxed Bernoulli variable with the log odds of equation B1, conditional on the cells
+    before it; those with y > 0 count as ones. Single values can be negative; their mean cannot.
 
     Args:
         y: z_pres before its sigmoid, as from ``sample_concrete``.
         logits: log odds of a one under q.
         s: in (0, 1).
         temperature: of q.
-        prior_temperature: of the prior; that of q if not given.
+        prior_temperature: of the prior; by default that of q.
 
     Returns:
-        One value a vector, differentiable in ``y`` and ``logits``.
+        One value per vector, differentiable in ``y`` and ``logits``.
 
     Raises:
         ValueError: if the shapes differ, s is outside (0, 1), or a temperature is not above 0.
@@ -252,13 +252,13 @@ def normal_kl(
 
     Args:
         mean: of each variable.
-        deviation: its standard deviation, above 0.
-        prior: mean and standard deviation, the same for all of them.
+        deviation: standard deviation of each variable, above 0.
+        prior: mean and standard deviation, shared by all variables.
 
     Raises:
         ValueError: if the shapes differ, or the prior's deviation is not above 0.
 
-    Reference: SPAIR, supplement, D.2, table 1, gives the priors; the formula is the textbook's.
+    Reference: SPAIR, supplement, D.2, table 1, for the priors; the formula is standard.
     """
     _same(mean, deviation, "deviation")
     middle, width = prior
@@ -274,7 +274,7 @@ def _log_binomial(n: int) -> Tensor:
 
 
 def _log_beginnings(cells: int, s: float) -> Tensor:
-    """log J(k, m), (cells + 1, cells + 1) in float64; -inf where m > k, which no beginning has."""
+    """log J(k, m), (cells + 1, cells + 1) in float64; -inf for m > k."""
     row = count_log_prior(cells, s) - _log_binomial(cells)
     rows = [row]
     for _ in range(cells):

@@ -1,7 +1,7 @@
 """The differentiable renderer of SPAIR: objects with transparency and relative depth over a background.
 
-Convention: see ``mistnn.ops.coordinates``. Row i, column j of an object's P x Q map sits at the fraction
-((j + 0.5) / Q, (i + 0.5) / P) of its box. A larger z_depth is further away.
+Convention: see ``mistnn.ops.coordinates``. Row i, column j of an object's P x Q map is at the fraction
+((j + 0.5) / Q, (i + 0.5) / P) of its box. A larger z_depth is farther away.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ Importance = Literal["paper", "released"]
 Edge = Literal["box", "fade"]
 
 DEPTH_GAIN = 4.0
-"""Factor of the depth weight in the released code."""
+"""Factor on the depth weight in the released code."""
 
 IMPORTANCE_FLOOR = 0.01
-"""Least importance in the released code, of an object that is absent or transparent too."""
+"""Smallest importance in the released code, also of absent or transparent objects."""
 
 LEAST_SHARE = 1e8
-"""A sum of importances below so many times the smallest normal number counts as none: its gradients can overflow."""
+"""A sum of importances below this multiple of the smallest normal number counts as 0: its gradients could overflow."""
 
 GROWTH = 1.5
-"""Objects are sampled in groups; within one, the largest window is at most about so much larger than the smallest."""
+"""Objects are sampled in groups of similar size: about the largest ratio of window sides within a group."""
 
 
 def importance_maps(
@@ -38,17 +38,17 @@ def importance_maps(
     depth: Float[Tensor, "batch k"],
     rule: Importance = "paper",
 ) -> Float[Tensor, "batch k 1 rows columns"]:
-    """gamma: the share that each pixel of an object claims among the objects that overlap there.
+    """gamma: the weight of each pixel of an object among overlapping objects.
 
-    Convention: "paper" is alpha z_pres sigmoid(-z_depth); "released", the rule of the released code, is
-    max(4 alpha z_pres sigmoid(-z_depth), 0.01). That code weighs with +z_depth, so its depth grows towards the viewer;
-    here it grows away from the viewer under both rules.
+    Convention: "paper" is alpha z_pres sigmoid(-z_depth); "released" is max(4 alpha z_pres sigmoid(-z_depth), 0.01).
+    The released code has +z_depth, so its depth increases towards the viewer; here, depth increases away from the
+    viewer under both rules.
 
     Args:
-        alpha: transparency maps, 1 is opaque.
+        alpha: transparency maps; 1 is opaque.
         presence: z_pres in [0, 1].
         depth: z_depth.
-        rule: which of the two.
+        rule: "paper" or "released".
 
     Raises:
         ValueError: on an unknown rule.
@@ -73,25 +73,24 @@ def render_objects(
     importance: Importance = "paper",
     edge: Edge = "box",
 ) -> Images:
-    """Algorithm 1: the objects of each image, mixed by importance and laid over its background.
+    """Algorithm 1: the objects of each image, mixed by importance over its background.
 
-    Every object whose box contains a pixel writes to it: o' = alpha' o + (1 - alpha') x_bg. The pixel is the mean of
-    what was written, weighted by gamma'. It is computed as x_bg + sum gamma' alpha' (o - x_bg) / sum gamma', which is
-    the same.
+    Each object whose box contains a pixel contributes o' = alpha' o + (1 - alpha') x_bg, and the pixel is their mean,
+    weighted by gamma'. It is computed in the equivalent form x_bg + sum gamma' alpha' (o - x_bg) / sum gamma'.
 
     Convention:
-        * A box contains a pixel if its centre (x, y) has left <= x < right and top <= y < bottom.
-        * Nobody writes: the background. One object alone: its o' without a division, whatever its gamma'. Several whose
-          gamma' are all 0, where the paper has 0 / 0: the background.
-        * ``edge``: what a pixel reads within half a map pixel of the box's border, where bilinear interpolation lacks
-          neighbours; the paper doesn't say. "box" continues the map by its border values, and the box cuts it off.
-          "fade", as the released code, lets an object reach half a map pixel beyond its box; missing neighbours have
+        * A box contains a pixel if the pixel's centre (x, y) has left <= x < right and top <= y < bottom.
+        * A pixel without objects is background. A pixel with one object is its o' for any gamma', without division. A
+          pixel with several objects whose gamma' are all 0 (0 / 0 in the paper) is background.
+        * ``edge`` defines pixels within half a map pixel of the box's border, where bilinear interpolation lacks
+          neighbours (not stated in the paper). "box" pads the map with its border values and ends at the box. "fade",
+          as in the released code, extends an object half a map pixel beyond its box; missing neighbours have
           alpha = gamma = 0 and the colour of the background.
-        * A box without area, or outside the image, writes nothing. A box that is not finite makes NaN, which the loss
-          then shows.
+        * A box without area or outside the image contributes nothing. A box that is not finite gives NaN, which the
+          loss then shows.
 
-    Only the pixels that boxes reach are computed, never a full canvas for each object; objects of similar size go
-    together. This waits for the device, for the sizes.
+    Only pixels within reach of boxes are computed, for groups of objects of similar size, instead of a full canvas for
+    each object. To know the sizes, this waits for the device.
 
     Args:
         appearance: colour maps o.
@@ -99,13 +98,13 @@ def render_objects(
         boxes: (batch, k, 4) in pixels of the background.
         presence: z_pres in [0, 1].
         depth: z_depth.
-        background: x_bg; its size is the size of the picture.
+        background: x_bg, of the size of the result.
         importance: see ``importance_maps``.
         edge: see above.
 
     Returns:
-        Like ``background``; differentiable in all tensors. Half precision is computed in float32 and returned as it
-        came.
+        Like ``background``; differentiable in all tensors. Half precision is computed in float32 and returned in the
+        input's dtype.
 
     Raises:
         ValueError: on shapes that don't fit, or an unknown ``importance`` or ``edge``.
@@ -135,7 +134,7 @@ def render_objects(
 
 
 def _footprints(boxes: Tensor, size: tuple[int, int] | torch.Size, edge: Edge) -> Tensor:
-    """(objects, 4): left, top, right, bottom of what each object reaches; a point for a box that is not finite."""
+    """(objects, 4): left, top, right, bottom of each object's reach; a point for a box that is not finite."""
     grown = boxes
     if edge == "fade":
         grow = boxes.new_tensor((1 + 1 / size[1], 1 + 1 / size[0]))
@@ -147,18 +146,18 @@ def _footprints(boxes: Tensor, size: tuple[int, int] | torch.Size, edge: Edge) -
 def _groups(
     boxes: Tensor, size: tuple[int, int] | torch.Size, canvas: tuple[int, int], edge: Edge
 ) -> list[tuple[Tensor, tuple[int, int]]]:
-    """Objects in view, grouped by the size of their window: (their indices, the window's rows and columns)."""
+    """Visible objects, grouped by the size of their window: (their indices, the window's rows and columns)."""
     height, width = canvas
     reach = _footprints(boxes.detach(), size, edge)
     limit = reach.new_tensor((width, height))
-    # Columns floor(left) .. floor(right), and rows likewise, as far as they are in the image.
+    # Columns floor(left) .. floor(right), and rows likewise, within the image.
     first, last = reach[:, :2].floor().clamp(min=0), torch.minimum(reach[:, 2:].floor(), limit - 1)
     need = (last - first + 1).clamp(min=0)
     seen = (boxes[:, 2:] > 0).all(1) & (need > 0).all(1) | ~boxes.isfinite().all(1)
     columns, rows = need.clamp(min=1).long().cpu().unbind(1)
     index = seen.cpu().nonzero().squeeze(1)
     if not len(index):
-        return [(index.to(boxes.device), (1, 1))]  # nothing in view: gradients are then zero, not missing
+        return [(index.to(boxes.device), (1, 1))]  # nothing visible: gradients are zero, not missing
     side = torch.maximum(rows, columns)
     groups = []
     while len(index):
@@ -171,13 +170,15 @@ def _groups(
 def _sample(
     maps: Tensor, boxes: Tensor, image: Tensor, window: tuple[int, int], canvas: tuple[int, int], edge: Edge
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The maps at the pixels of a window around each box: values (pixels, channels), inside (pixels,), site (pixels,).
+    """Samples the maps at the pixels of a window around each box.
 
-    A site is the index of a pixel in the whole batch.
+    Returns:
+        values (pixels, channels); inside (pixels,), whether the object reaches them; site (pixels,), their index in the
+        whole batch.
     """
     (height, width), (rows, columns) = canvas, window
     reach = _footprints(boxes.detach(), maps.shape[-2:], edge)
-    # A window always lies in the image: at the border it is moved inwards, and still covers all that is in view.
+    # At the border, windows are moved into the image; they still cover all visible pixels.
     left = reach[:, 0].floor().clamp(0, width - columns)
     top = reach[:, 1].floor().clamp(0, height - rows)
     column = left[:, None] + torch.arange(columns, device=boxes.device, dtype=boxes.dtype)
@@ -199,7 +200,7 @@ def _sample(
 
 
 def _contains(centre: Tensor, boxes: Tensor, axis: int, edge: Edge, size: int) -> Tensor:
-    """Line 1: which pixel centres (objects, pixels) an object reaches along one axis."""
+    """Line 1: whether objects reach pixel centres along one axis, (objects, pixels)."""
     middle, extent = boxes[:, axis, None].detach(), boxes[:, axis + 2, None].detach()
     if edge == "box":
         return (centre >= middle - extent / 2) & (centre < middle + extent / 2)
@@ -207,9 +208,9 @@ def _contains(centre: Tensor, boxes: Tensor, axis: int, edge: Edge, size: int) -
 
 
 def _mix(values: Tensor, inside: Tensor, site: Tensor, channels: int, background: Tensor) -> tuple[Tensor, Tensor]:
-    """sum gamma' alpha' (o - x_bg) and sum gamma' at every pixel of the batch, as pictures."""
+    """sum gamma' alpha' (o - x_bg) and sum gamma' at each pixel, as images."""
     batch, _, height, width = background.shape
-    # Pixels of a window that are outside the box leave the sums here.
+    # Drops pixels of a window outside the box.
     kept = inside.nonzero().squeeze(1)
     values, site = values[kept], site[kept]
     colour, alpha, gamma, whole = values.split((channels, 1, 1, values.shape[1] - channels - 2), dim=1)
@@ -217,7 +218,7 @@ def _mix(values: Tensor, inside: Tensor, site: Tensor, channels: int, background
     writers.index_add_(0, site, torch.ones_like(values[:, 0]).detach())
     gamma = torch.where((writers[site] == 1)[:, None], 1.0, gamma)
     share = gamma * alpha
-    # With faded edges the missing part of the colour is the background's: only the part that is there differs from it.
+    # With faded edges, the missing part of the colour is the background's.
     part = share * whole if whole.shape[1] else share
     terms = torch.cat((share * colour, part, gamma), dim=1)
     sums = terms.new_zeros(batch * height * width, channels + 2).index_add(0, site, terms)

@@ -1,7 +1,7 @@
 """The bilinear patch sampler S and its inverse S^-1.
 
-Convention: see ``mistnn.ops.coordinates``. Patch pixel (row i, column j) of a P x P patch sits at the fraction
-((j + 0.5) / P, (i + 0.5) / P) of its box. Beyond its edge an image is continued by half a pixel and then fades to zero
+Convention: see ``mistnn.ops.coordinates``. Pixel (row i, column j) of a P x P patch is at the fraction
+((j + 0.5) / P, (i + 0.5) / P) of its box. Beyond its border, an image continues for half a pixel and then fades to zero
 within one pixel, so a box that touches the border keeps its last row and column.
 """
 
@@ -16,18 +16,18 @@ from mistnn.records import Boxes, Images, Patches
 
 
 def extract_patches(images: Images, boxes: Boxes, size: int) -> Patches:
-    """S: resamples the boxes of each image to square patches, without repeating the image for each box.
+    """S: resamples boxes to square patches, without copies of the image.
 
     Args:
         images: (batch, channels, height, width).
-        boxes: (batch, k, 4) in pixels; may leave the image, where it reads zeros.
+        boxes: (batch, k, 4) in pixels; zeros are sampled outside the image.
         size: side P of the patches, in patch pixels.
 
     Returns:
         (batch, k, channels, size, size), differentiable in ``images`` and in all four box coordinates.
 
     Raises:
-        ValueError: on a shape that is not as above, or size < 1.
+        ValueError: on another shape, or a size below 1.
 
     Reference: MIST (CVPR 2021), section 4.1, "Patch resampling".
     """
@@ -42,8 +42,8 @@ def extract_patches(images: Images, boxes: Boxes, size: int) -> Patches:
     points = torch.stack(
         (x[:, :, None, :].expand(batch, k, size, size), y[:, :, :, None].expand(batch, k, size, size)), dim=-1
     )
-    # One replicated pixel around the image keeps the border samples of a box whole; the K grids are stacked along
-    # the rows of one grid, so that each image is read in place.
+    # A border of one replicated pixel keeps border samples whole. The K grids are stacked along the rows of one grid,
+    # which avoids copies of the image.
     padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
     grid = normalise(points + 1.0, height + 2, width + 2).reshape(batch, k * size, size, 2)
     sampled = F.grid_sample(padded, grid.to(padded.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
@@ -51,23 +51,23 @@ def extract_patches(images: Images, boxes: Boxes, size: int) -> Patches:
 
 
 def place_patches(patches: Patches, boxes: Boxes, height: int, width: int, window: int | None = None) -> Images:
-    """S^-1: places each patch at its box on zeros by the inverse warp and sums all of them.
+    """S^-1: places each patch in its box on zeros, by the inverse warp, and sums all patches.
 
-    Only the window that a box can touch is computed, never a full canvas for each patch.
+    Computes a window around each box instead of a full canvas for each patch.
 
     Args:
         patches: (batch, k, channels, size, size).
         boxes: (batch, k, 4) in pixels; parts outside the canvas are cut off.
         height: rows of the canvas.
         width: columns of the canvas.
-        window: side in pixels of the square that each patch may touch; taken from the largest box if not given, which
-            waits for the device. A larger box is cut to the window.
+        window: side in pixels of the square that a patch can reach; larger boxes are cut off. By default from the
+            largest box, which waits for the device.
 
     Returns:
         (batch, channels, height, width), differentiable in patches and boxes.
 
     Raises:
-        ValueError: on a shape that is not as above.
+        ValueError: on another shape.
 
     Reference: MIST (CVPR 2021), section 4.2 and equation 8.
     """
@@ -79,7 +79,7 @@ def place_patches(patches: Patches, boxes: Boxes, height: int, width: int, windo
     if patches.numel() == 0:
         return patches.new_zeros(batch, channels, height, width)
     if window is None:
-        # A patch fades within half a patch pixel beyond its box: box / size / 2 on each side, and one for the floor.
+        # A patch fades within half a patch pixel beyond its box: box / size / 2 on each side, plus one for the floor.
         window = int((boxes[..., 2:].detach().nan_to_num(0, 0, 0).max() * (1 + 1 / size)).ceil()) + 1
     top_left = (boxes[..., :2] - boxes[..., 2:] * (0.5 + 0.5 / size)).detach().floor()
     offsets = torch.arange(window, device=boxes.device, dtype=boxes.dtype)
@@ -94,7 +94,7 @@ def place_patches(patches: Patches, boxes: Boxes, height: int, width: int, windo
     )
     inside = ((column >= 0) & (column < width))[:, :, None, :] & ((row >= 0) & (row < height))[:, :, :, None]
     placed = placed.view(batch, k, channels, window, window) * inside[:, :, None].to(placed.dtype)
-    # A box that is not finite spoils its values, which the loss then shows; it must not spoil the index as well.
+    # A box that is not finite makes its values NaN, which the loss shows; the index must stay valid.
     rows, columns = row.nan_to_num(0).clamp(0, height - 1).long(), column.nan_to_num(0).clamp(0, width - 1).long()
     site = rows[:, :, :, None] * width + columns[:, :, None, :]
     canvas = placed.new_zeros(batch, channels, height * width)

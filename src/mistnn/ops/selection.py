@@ -1,14 +1,14 @@
-"""Differentiable choice of the K best of N scores, each usable alone and all with one signature.
+"""Differentiable selection of the K highest of N scores: four functions with one signature.
 
-Convention: ``select(scores (batch, n), k, ...) -> Selection``: the K best and a mask over all N that sums to K. They
-differ in how a gradient comes from the mask to the scores:
+Convention: ``select(scores (batch, n), k, ...) -> Selection``, the K highest and a mask over all N that sums to K. The
+functions differ in the gradient from the mask to the scores:
 
 * ``hard_topk``: none.
-* ``straight_through_topk``: that of K x softmax, though the mask is hard.
-* ``soft_topk``: the mask itself is soft, the solution of an entropic transport problem (Xie et al. 2020).
+* ``straight_through_topk``: that of K x softmax, for a hard mask.
+* ``soft_topk``: that of a soft mask, the solution of an entropic transport problem (Xie et al. 2020).
 * ``perturbed_topk``: that of the mean mask under Gaussian noise (Berthet et al. 2020; Cordonnier et al. 2021).
 
-Lifting, MIST's own way, is no function of scores but a training step: ``mistnn.models.mist.step``.
+MIST's lifting is not a function of scores but a training step, ``mistnn.models.mist.step``.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from torch.autograd.function import once_differentiable
 Scores = Float[Tensor, "batch n"]
 
 LEAST_EPSILON = 1e-30
-"""Below it the gradient at a tie, which is of the size 1 / epsilon, would leave the range of float32."""
+"""Below it, the gradient at a tie, about 1 / epsilon, would overflow float32."""
 
 _TOLERANCE = 1e-12
-"""Of the transport problem's scalar, in units of epsilon."""
+"""Of the transport problem's scalar t, in units of epsilon."""
 _FAR = 1000.0
-"""In units of epsilon: what lies farther from the K-th score has a mask of 0 or 1 to the last digit."""
+"""In units of epsilon: scores farther from the K-th have a mask of exactly 0 or 1."""
 _MAX_ITERATIONS = 200
 _CHUNK = 1 << 24
-"""Most noise values held at once by ``perturbed_topk``: 64 MiB in float32."""
+"""The most noise values held at once by ``perturbed_topk``: 64 MiB in float32."""
 
 
 class Selection(NamedTuple):
-    """What is chosen.
+    """The selected scores.
 
     Attributes:
-        indices: (batch, k), the highest scores, the best first.
-        mask: (batch, n), how much of each score is chosen; from 0 to 1, summing to k.
+        indices: (batch, k), of the highest scores, best first.
+        mask: (batch, n), how far each score is selected, from 0 to 1; sums to k.
     """
 
     indices: Int[Tensor, "batch k"]
@@ -53,8 +53,8 @@ def hard_topk(scores: Scores, k: int, generator: torch.Generator | None = None) 
 
     Args:
         scores: (batch, n), finite.
-        k: how many, from 1 to n - 1.
-        generator: not used; there so that all selections are called alike.
+        k: from 1 to n - 1.
+        generator: not used; for a common signature.
 
     Raises:
         ValueError: if k is below 1 or not below n, or a score is not finite.
@@ -71,12 +71,12 @@ def straight_through_topk(
 
     Args:
         scores: (batch, n), finite.
-        k: how many, from 1 to n - 1.
+        k: from 1 to n - 1.
         generator: not used.
-        temperature: of the softmax, 1e-30 or more.
+        temperature: of the softmax, at least 1e-30.
 
     Raises:
-        ValueError: see ``hard_topk``; and if the temperature is below 1e-30.
+        ValueError: as ``hard_topk``, or if the temperature is below 1e-30.
 
     Reference: Bengio, Leonard, Courville (2013), the straight-through estimator.
     """
@@ -90,24 +90,24 @@ def straight_through_topk(
 def soft_topk(scores: Scores, k: int, generator: torch.Generator | None = None, epsilon: float = 0.1) -> Selection:
     """SOFT top-K: a soft mask from entropic optimal transport of the scores to the anchors 0 and 1.
 
-    The cost of moving score s to anchor a is (s - a)^2, divided by the largest cost of its row (the official code takes
-    that of the batch, so that an image's mask depends on its batch mates); n equal masses go to anchor 0 (n - k of n)
-    and anchor 1 (k of n). With two anchors the transport plan has one free number t: the mask is
-    sigmoid((c_0 - c_1 - t) / epsilon), and t is the root at which it sums to k. So no iteration over plans is needed,
-    no number can overflow however small epsilon is, and the gradient has a closed form.
+    Moving score s to anchor a costs (s - a)^2, divided by the largest cost of its row. (The official code divides by
+    that of the batch, so that the mask of an image depends on the others.) Of n equal masses, k go to anchor 1
+    and n - k to anchor 0. With two anchors, the transport plan has one free number t: the mask is
+    sigmoid((c_0 - c_1 - t) / epsilon), and t is the root at which it sums to k. So there is no iteration over plans,
+    nothing overflows for small epsilon, and the gradient has a closed form.
 
     Args:
-        scores: (batch, n), finite. Anchors lie at 0 and 1: scores far beyond that range are told apart less.
-        k: how many, from 1 to n - 1.
+        scores: (batch, n), finite; scores far outside [0, 1], the range of the anchors, are distinguished less.
+        k: from 1 to n - 1.
         generator: not used.
-        epsilon: strength of the entropy, 1e-30 or more; towards 0 the mask becomes the hard one, and scores that tie
-            at the edge share what is left alike.
+        epsilon: strength of the entropy, at least 1e-30. Towards 0, the mask becomes the hard one; scores tied with the
+            K-th have equal shares.
 
     Returns:
-        The mask, differentiable once in the scores. Computed in float64, given in the type of the scores.
+        The mask is differentiable once; it is computed in float64 and returned in the dtype of the scores.
 
     Raises:
-        ValueError: see ``hard_topk``; if epsilon is below 1e-30; or if a score is so large that its square overflows.
+        ValueError: as ``hard_topk``, if epsilon is below 1e-30, or if the square of a score overflows.
 
     Reference: Xie et al., Differentiable top-k with optimal transport (2020); equation 12 of the MIST supplement.
     """
@@ -117,17 +117,17 @@ def soft_topk(scores: Scores, k: int, generator: torch.Generator | None = None, 
     exact = scores.double()
     largest = torch.maximum(exact.square(), (exact - 1).square()).detach().amax(1, keepdim=True)
     if not bool(largest.isfinite().all()):
-        raise ValueError("the squares of the scores overflow: scale the scores, anchors lie at 0 and 1")
+        raise ValueError("the squares of the scores overflow: scale the scores towards the anchors 0 and 1")
     best = exact.detach().topk(k, dim=1)
-    # c_0 - c_1, what anchor 1 is better than anchor 0, is (2 s - 1) / largest. t takes up whatever all have in common:
-    # the difference from the K-th score loses no digit, however large the scores are.
+    # The gain of anchor 1 over anchor 0, c_0 - c_1, is (2 s - 1) / largest. A term common to all scores only shifts t,
+    # and differences from the K-th score lose no digits for large scores.
     gains = 2 * (exact - best.values[:, -1:]) / largest
     mask: Tensor = _TransportMask.apply(gains, k, epsilon)
     return Selection(best.indices, mask.to(scores.dtype))
 
 
 class _TransportMask(torch.autograd.Function):
-    """sigmoid(gains / epsilon - t) with t such that each row sums to k, and its derivative by the implicit t."""
+    """sigmoid(gains / epsilon - t), with t such that each row sums to k, and its implicit derivative."""
 
     @staticmethod
     def forward(ctx: Any, gains: Tensor, k: int, epsilon: float) -> Tensor:
@@ -141,7 +141,7 @@ class _TransportMask(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         (mask,) = ctx.saved_tensors
-        # dm_i / dg_j = w_i (1[i = j] - w_j / sum w) / epsilon: what one gains, t takes from all.
+        # dm_i / dg_j = w_i (1[i = j] - w_j / sum w) / epsilon: t distributes each gain over all.
         weight = mask * (1 - mask)
         total = weight.sum(1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
         (gradient,) = gradients
@@ -150,17 +150,17 @@ class _TransportMask(torch.autograd.Function):
 
 
 def _threshold(gains: Tensor, k: int) -> Tensor:
-    """(batch, 1), the t at which sigmoid(gains - t) sums to k: Newton's steps, kept in a bracket.
+    """(batch, 1), the t at which sigmoid(gains - t) sums to k, by Newton's method in a bracket.
 
     Args:
-        gains: (batch, n), in units of epsilon, the K-th largest 0.
-        k: what the sigmoids sum to.
+        gains: (batch, n), in units of epsilon; the K-th largest is 0.
+        k: the sum.
     """
     count = gains.shape[1]
     shift = math.log(k / (count - k))
-    # If all gains were like the least (the greatest) one, this would be the root.
+    # The roots if all gains were equal to the smallest or the largest.
     low, high = (gains.amin(1, keepdim=True) - shift, gains.amax(1, keepdim=True) - shift)
-    # Halfway between the k-th and the next gain lies the root for small epsilon.
+    # For small epsilon, the root is halfway between the k-th and the next gain.
     edge = gains.topk(k + 1, dim=1).values
     threshold = ((edge[:, -2:-1] + edge[:, -1:]) / 2).clamp(low, high)
     for _ in range(_MAX_ITERATIONS):
@@ -168,7 +168,7 @@ def _threshold(gains: Tensor, k: int) -> Tensor:
         excess = mask.sum(1, keepdim=True) - k  # falls as t rises
         low, high = torch.where(excess > 0, threshold, low), torch.where(excess > 0, high, threshold)
         newton = threshold + excess / (mask * (1 - mask)).sum(1, keepdim=True)
-        inside = (newton > low) & (newton < high)  # not where the slope is 0
+        inside = (newton > low) & (newton < high)  # false where the slope is 0
         proposed = torch.where(inside, newton, (low + high) / 2)
         done = ((proposed - threshold).abs() <= _TOLERANCE) | (excess == 0)
         threshold = torch.where(excess == 0, threshold, proposed)
@@ -184,24 +184,24 @@ def perturbed_topk(
     sigma: float = 0.05,
     samples: int = 500,
 ) -> Selection:
-    """The mean hard mask under Gaussian noise on the scores, and the gradient of its expectation.
+    """The mean of hard masks under Gaussian noise on the scores, with the gradient of its expectation.
 
-    Only the indices of each sample are kept, k for each, and a seed: noise is drawn again for the gradient. The
-    gradient is the noise, weighted with what each sample's choice is worth less what the other samples' are worth on
-    average, which changes no expectation and lowers the variance.
+    To save memory, only the k indices of each sample and a seed are kept; the backward pass generates the noise again.
+    The gradient weights the noise of each sample by the value of its selection minus the mean value of the other
+    samples, which lowers the variance without bias.
 
     Args:
         scores: (batch, n), finite.
-        k: how many, from 1 to n - 1.
-        generator: gives the seed of the noise; torch's global one if not given.
+        k: from 1 to n - 1.
+        generator: seeds the noise; by default torch's global generator.
         sigma: standard deviation of the noise, in units of the scores, above 0.
-        samples: how many, 2 or more.
+        samples: number of samples, 2 or more.
 
     Returns:
-        The mask: multiples of 1 / samples.
+        The mask has multiples of 1 / samples.
 
     Raises:
-        ValueError: see ``hard_topk``; and if sigma or samples make no sense.
+        ValueError: as ``hard_topk``, or if sigma or samples are out of range.
 
     Reference: Berthet et al., Learning with differentiable perturbed optimizers (2020); Cordonnier et al.,
         Differentiable patch selection (2021).
@@ -249,7 +249,7 @@ class _PerturbedMask(torch.autograd.Function):
 
 
 def _noise(scores: Tensor, samples: int, seed: int) -> Iterator[Tensor]:
-    """Standard normal noise (batch, some samples, n), all samples in turn, the same each time."""
+    """Standard normal noise for all samples, in parts of (batch, some samples, n), reproducible from the seed."""
     generator = torch.Generator(scores.device).manual_seed(seed)
     batch, count = scores.shape
     size = max(1, _CHUNK // max(1, batch * count))
@@ -261,9 +261,9 @@ def _noise(scores: Tensor, samples: int, seed: int) -> Iterator[Tensor]:
 def masked_class_proportions(
     probabilities: Float[Tensor, "batch n classes"], mask: Scores, k: int
 ) -> Float[Tensor, "batch classes"]:
-    """The predicted proportions of equation 12: the classification of every place, weighted with the mask, over K.
+    """The predicted proportions of equation 12: the class probabilities of all positions, weighted by the mask, over K.
 
-    With a hard mask this is the mean over the K chosen places, as in equation 9.
+    For a hard mask this is the mean over the K selected positions, as in equation 9.
 
     Reference: MIST supplement, equation 12.
     """
@@ -278,4 +278,4 @@ def _check(scores: Tensor, k: int) -> None:
     if not 1 <= k < scores.shape[1]:
         raise ValueError(f"k must be from 1 to {scores.shape[1] - 1}, below the number of scores, got {k}")
     if not bool(scores.isfinite().all()):
-        raise ValueError("the scores hold NaN or infinity: look at what made them")
+        raise ValueError("the scores contain NaN or infinity: check the network that computes them")

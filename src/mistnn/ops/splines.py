@@ -1,4 +1,4 @@
-"""Thin plate splines: the smoothest map of the plane that takes given control points to given targets."""
+"""Thin plate splines: the smoothest map of the plane from control points to targets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def control_grid(rows: int, columns: int) -> Float[Tensor, "points 2"]:
-    """Control points (x, y) on a regular grid that reaches from 0 to 1 in both directions, row by row.
+    """Control points (x, y) on a regular grid from 0 to 1 in both directions, row by row.
 
     Raises:
         ValueError: with fewer than 2 rows or columns.
@@ -22,13 +22,13 @@ def control_grid(rows: int, columns: int) -> Float[Tensor, "points 2"]:
 def thin_plate_spline(
     control: Float[Tensor, "points 2"], targets: Float[Tensor, "batch points 2"], at: Float[Tensor, "batch n 2"]
 ) -> Float[Tensor, "batch n 2"]:
-    """Where the spline that takes ``control`` to ``targets`` takes other points.
+    """Maps points by the spline that maps ``control`` to ``targets``.
 
     Convention: the kernel is r^2 log r^2, and the affine part is a^T (1, x, y); differentiable in all arguments.
 
     Args:
-        control: of one set for the whole batch, not all on a line.
-        targets: where each of them goes.
+        control: one set for the whole batch, not collinear.
+        targets: of the control points.
         at: the points to map.
 
     Raises:
@@ -49,11 +49,11 @@ def thin_plate_spline(
 def spline_system(
     control: Float[Tensor, "points 2"], regularisation: float = 0.0
 ) -> Float[Tensor, "points+3 points+3"]:
-    """The symmetric system whose solution for targets, and three zeros, is the weights of a spline.
+    """The symmetric system that gives the weights of a spline; its right side is the targets and three zeros.
 
     Args:
-        control: not all on a line, no two at one place.
-        regularisation: added to the kernel's diagonal; 0 meets the targets exactly, more bends less.
+        control: distinct and not collinear.
+        regularisation: added to the kernel's diagonal; 0 meets the targets exactly, larger values bend less.
 
     Reference: Bookstein (1989); Wahba (1990) for the regularised form.
     """
@@ -68,7 +68,7 @@ def spline_system(
 def spline_basis(
     points: Float[Tensor, "*batch n 2"], control: Float[Tensor, "points 2"]
 ) -> Float[Tensor, "*batch n points+3"]:
-    """What the weights of a spline are multiplied by: r^2 log r^2 to each control point, then 1, x and y."""
+    """The basis of a spline: r^2 log r^2 for each control point, then 1, x and y."""
     squared = (points.unsqueeze(-2) - control).square().sum(-1)
     bent = squared * squared.clamp(min=torch.finfo(squared.dtype).tiny).log()
     return torch.cat((bent, points.new_ones(*points.shape[:-1], 1), points), dim=-1)

@@ -14,7 +14,7 @@ from mistnn.records import Heatmap, Points
 
 
 class TopK(NamedTuple):
-    """What E_K returns, the highest response first.
+    """The result of E_K, highest response first.
 
     Attributes:
         points: (batch, k, 2), x and y in pixels, at pixel centres.
@@ -28,20 +28,19 @@ class TopK(NamedTuple):
 def top_k(heatmap: Heatmap, k: int, window: int = 5, inside: Bool[Tensor, "batch height width"] | None = None) -> TopK:
     """E_K: non-maximum suppression, then the K highest pixels that survive it.
 
-    Where fewer than K pixels survive, the highest suppressed ones fill up, so that K distinct pixels always come back.
+    If fewer than K pixels survive, the highest suppressed ones are added: the result always has K distinct pixels.
 
     Args:
         heatmap: (batch, height, width).
-        k: how many, from 1 to height * width.
+        k: from 1 to height * width.
         window: side of the suppression window in pixels, odd.
-        inside: the pixels that may be chosen, of padded images; all of them if not given. The others suppress none.
+        inside: the pixels of padded images that may be selected; by default all. The others suppress no pixels.
 
     Returns:
-        Points and responses. There is no gradient to the heat map: that is what lifting is for.
+        Points and responses, without gradient to the heat map; lifting replaces it.
 
     Raises:
-        ValueError: on a shape that is not as above, or if k is below 1 or above the number of pixels that may be
-            chosen in any image.
+        ValueError: on another shape, or if k is below 1 or above the number of selectable pixels of any image.
 
     Reference: MIST (CVPR 2021), section 4.1.
     """
@@ -60,7 +59,7 @@ def top_k(heatmap: Heatmap, k: int, window: int = 5, inside: Bool[Tensor, "batch
             raise ValueError(f"k must be from 1 to {least}, the pixels inside the smallest image, got {k}")
         heatmap = torch.where(inside, heatmap, lowest)
     survives = non_maximum_suppression(heatmap, window) & (heatmap > lowest)
-    # Two exact rankings. Pushing the suppressed ones down by a constant would round close values to ties.
+    # Two exact rankings: lowering the suppressed values by a constant would round close values to ties.
     best = torch.where(survives, heatmap, lowest).flatten(1).topk(k, dim=1).indices
     rest = torch.where(survives, lowest, heatmap).flatten(1).topk(k, dim=1).indices
     beyond = torch.arange(k, device=heatmap.device) - survives.flatten(1).sum(1, keepdim=True)

@@ -1,13 +1,13 @@
-"""Grid generators of spatial transformers: where each output pixel reads the input, for given parameters theta.
+"""Grid generators of spatial transformers: the sampling positions of output pixels, for parameters theta; the sampler.
 
 Convention: theta maps the output to the input, both in the normalised frame of ``mistnn.ops.coordinates``: x right, y
 down, the image from -1 to 1 in both directions, pixel centres half a pixel inside (``align_corners=False``). Output
-pixel (row i, column j) of H x W is (u, v) = ((2 j + 1) / W - 1, (2 i + 1) / H - 1), and the grid holds the (x, y) that
-it reads. At the identity (x, y) = (u, v) for every size, one pixel included. A shift of 2 / W is one input pixel to
-the right. A grid lies in memory as (batch, 2, height, width), x and y in planes of their own.
+pixel (row i, column j) of H x W is (u, v) = ((2 j + 1) / W - 1, (2 i + 1) / H - 1); the grid has the (x, y) at which it
+samples the input. For the identity, (x, y) = (u, v) for every size, one pixel included. A shift by 2 / W is one input
+pixel to the right. In memory, a grid is (batch, 2, height, width), with separate planes for x and y.
 
-Reference: Jaderberg et al., Spatial Transformer Networks (NeurIPS 2015), cited as Jaderberg 2015; sections are those of
-its supplement.
+Reference: Jaderberg et al., Spatial Transformer Networks (NeurIPS 2015), cited as Jaderberg 2015; section numbers refer
+to its supplement.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from mistnn.ops.splines import spline_basis, spline_system
 Grid = Float[Tensor, "batch height width 2"]
 
 HORIZON = 1e-3
-"""Smallest denominator of a projective transform (ours): at the horizon it is 0, and behind it below."""
+"""Smallest denominator of a projective transform (ours); it is 0 at the horizon and negative behind it."""
 APART = 1e-4
-"""Smallest distance of two control points, and of all of them from a line, as a share of their spread (ours)."""
+"""Smallest distance between control points, and from a line through them, as a share of their spread (ours)."""
 REGULARISATION = 1e-6
-"""Added to the diagonal of the spline's system (ours): control points are met to about a millionth of the image."""
+"""Added to the diagonal of the spline's system (ours); control points are met to about a millionth of the image."""
 
 
 class ThinPlate(NamedTuple):
-    """What a thin plate spline needs for one output size, whatever its parameters.
+    """A solved thin plate spline for one output size and any parameters.
 
     Attributes:
         control: the control points (x, y), in the frame of the output.
-        influence: how far each output pixel moves when a control point moves by 1.
+        influence: the movement of each output pixel when a control point moves by 1.
     """
 
     control: Float[Tensor, "points 2"]
@@ -60,17 +60,17 @@ def affine_grid(parameters: Float[Tensor, "batch 6"], height: int, width: int) -
     """
     u, v = _axes(parameters, 6, height, width)
     rows = parameters.view(-1, 2, 3)
-    # Sums of what depends on the column and what depends on the row: no matrix product, so no reduced precision.
+    # Separate terms for columns and rows: no matrix product, hence no reduced precision.
     across = rows[..., 0, None] * u
     down = rows[..., 1, None] * v + rows[..., 2, None]
     return (across.unsqueeze(-2) + down.unsqueeze(-1)).permute(0, 2, 3, 1)
 
 
 def attention_grid(parameters: Float[Tensor, "batch 3"], height: int, width: int) -> Grid:
-    """Grids of attention: a window of any size at any place.
+    """Grids of attention: a window of any size at any position.
 
-    Convention: theta = (s, c, f), x = s u + c and y = s v + f; the identity is (1, 0, 0). The window has its centre at
-    (c, f) and s times the sides of the input.
+    Convention: theta = (s, c, f), x = s u + c and y = s v + f; the identity is (1, 0, 0). The window is centred at
+    (c, f), with s times the sides of the input.
 
     Args:
         parameters: theta of each image.
@@ -80,14 +80,14 @@ def attention_grid(parameters: Float[Tensor, "batch 3"], height: int, width: int
     Raises:
         ValueError: on another number of parameters, or an empty output.
 
-    Reference: Jaderberg 2015; supplement, section 1.2 (scale and translation, 3 numbers).
+    Reference: Jaderberg 2015; supplement, section 1.2 (scale and translation, 3 parameters).
     """
     u, v = _axes(parameters, 3, height, width)
     return _window(parameters[:, :1] * u, parameters[:, :1] * v, parameters[:, 1:])
 
 
 def translation_grid(parameters: Float[Tensor, "batch 2"], height: int, width: int, scale: float) -> Grid:
-    """Grids of attention at a fixed scale: a window of one size at any place.
+    """Grids of attention at a fixed scale: a window of fixed size at any position.
 
     Convention: theta = (c, f), x = scale u + c and y = scale v + f; the identity is (0, 0) with scale 1.
 
@@ -95,7 +95,7 @@ def translation_grid(parameters: Float[Tensor, "batch 2"], height: int, width: i
         parameters: theta of each image.
         height: rows of the output.
         width: columns of the output.
-        scale: the window's sides, as a share of the input's.
+        scale: side of the window as a share of the input's.
 
     Raises:
         ValueError: on another number of parameters, an empty output, or a scale that is not above 0.
@@ -109,11 +109,11 @@ def translation_grid(parameters: Float[Tensor, "batch 2"], height: int, width: i
 
 
 def projective_grid(parameters: Float[Tensor, "batch 8"], height: int, width: int) -> Grid:
-    """Grids of projective transforms (plane to plane, as a tilted camera sees it).
+    """Grids of projective transforms, as of a plane seen by a tilted camera.
 
     Convention: theta = (a, b, c, d, e, f, g, h), x = (a u + b v + c) / w and y = (d u + e v + f) / w with
-    w = g u + h v + 1; the identity is (1, 0, 0, 0, 1, 0, 0, 0). Pixels at or behind the horizon, w < ``HORIZON``, get
-    w = ``HORIZON``: they read far away, and nothing is infinite.
+    w = g u + h v + 1; the identity is (1, 0, 0, 0, 1, 0, 0, 0). Pixels near or behind the horizon, w < ``HORIZON``,
+    get w = ``HORIZON``: they sample far away, and nothing is infinite.
 
     Args:
         parameters: theta of each image.
@@ -129,14 +129,14 @@ def projective_grid(parameters: Float[Tensor, "batch 8"], height: int, width: in
     rows = torch.cat((parameters, torch.ones_like(parameters[:, :1])), dim=1).view(-1, 3, 3)
     across = rows[..., 0, None] * u
     down = rows[..., 1, None] * v + rows[..., 2, None]
-    # Plane by plane, not as one tensor: the gradients are then summed over planes, which is faster.
+    # Separate planes make the sums of the gradients faster.
     x, y, depth = (across[:, i].unsqueeze(-2) + down[:, i].unsqueeze(-1) for i in range(3))
     nearness = depth.clamp(min=HORIZON).reciprocal()
     return torch.stack((x * nearness, y * nearness), dim=1).permute(0, 2, 3, 1)
 
 
 def control_lattice(side: int = 4) -> Float[Tensor, "points 2"]:
-    """side x side control points (x, y) from edge to edge of the normalised frame, row by row, in float64.
+    """side x side control points (x, y) over the normalised frame, edges included, row by row, in float64.
 
     Raises:
         ValueError: with a side below 2.
@@ -151,19 +151,19 @@ def control_lattice(side: int = 4) -> Float[Tensor, "points 2"]:
 def thin_plate(
     control: Float[Tensor, "points 2"], height: int, width: int, regularisation: float = REGULARISATION
 ) -> ThinPlate:
-    """Solves the spline's system once, for all parameters: the expensive part, to be kept for an output size.
+    """Solves the spline's system once for an output size and all parameters: the expensive part.
 
-    Convention: the kernel is r^2 log r^2 of distances between points whose spread was brought to 1, and the affine
-    part a^T (1, x, y). Computed in float64; the result has that type.
+    Convention: the kernel is r^2 log r^2 of distances between points normalised to a spread of 1, and the affine part
+    a^T (1, x, y). Computed and returned in float64.
 
     Args:
-        control: three points or more, not on a line, no two at one place.
+        control: three points or more, distinct and not collinear.
         height: rows of the output.
         width: columns of the output.
-        regularisation: 0 meets the control points exactly; more bends less. Affine maps are exact with any.
+        regularisation: 0 meets the control points exactly, larger values bend less; affine maps are always exact.
 
     Raises:
-        ValueError: on control points that no spline goes through, an empty output, or a regularisation below 0.
+        ValueError: on coinciding or collinear control points, an empty output, or a negative regularisation.
 
     Reference: Bookstein (1989); Wahba (1990) for the regularised form.
     """
@@ -184,16 +184,16 @@ def thin_plate(
 def thin_plate_grid(parameters: Float[Tensor, "batch coordinates"], plate: ThinPlate) -> Grid:
     """Grids of thin plate splines: one matrix product.
 
-    Convention: theta = (x_1, y_1, x_2, y_2, ...), where each control point of the output reads the input; the identity
-    is the control points themselves. What is computed is the bending away from the identity, so that the identity is
-    exact in any precision.
+    Convention: theta = (x_1, y_1, x_2, y_2, ...), the position at which each control point of the output samples the
+    input; the identity is the control points themselves. Only the deviation from the identity is computed, so the
+    identity is exact in any precision.
 
     Args:
         parameters: theta of each image.
-        plate: from ``thin_plate``; of the parameters' type and device.
+        plate: from ``thin_plate``, with the dtype and device of the parameters.
 
     Raises:
-        ValueError: if the parameters are not two for each control point.
+        ValueError: if there are not two parameters for each control point.
 
     Reference: Jaderberg 2015; supplement, table 1 (thin plate spline transformer).
     """
@@ -206,28 +206,28 @@ def thin_plate_grid(parameters: Float[Tensor, "batch coordinates"], plate: ThinP
 
 
 def share_outside(grid: Grid) -> Float[Tensor, " batch"]:
-    """The share of each image's sample points that lie outside the input (or are no numbers), without gradient."""
+    """The share of each image's samples outside the input or at NaN, without gradient."""
     places = grid.detach().abs()
     farther = torch.maximum(places[..., 0], places[..., 1])
-    inside = torch.le(farther, 1, out=torch.empty_like(farther))  # numbers, not truths: half the time
+    inside = torch.le(farther, 1, out=torch.empty_like(farther))  # floats instead of booleans: half the time
     return 1 - inside.flatten(1).mean(1, dtype=torch.float32)
 
 
 def sample(features: Float[Tensor, "batch channels rows columns"], grid: Grid) -> Float[Tensor, "batch channels h w"]:
-    """The bilinear sampler: each output pixel reads its point of the input, zeros beyond it.
+    """The bilinear sampler, with zeros outside the input.
 
-    Convention: a pixel counts by max(0, 1 - |distance|) in each direction, as in the paper; so the input fades from the
-    centres of its border pixels outwards. (The patch sampler of ``mistnn.ops.sampling`` keeps its border whole.)
+    Convention: pixels have the weight max(0, 1 - |distance|) in each direction, as in the paper: the input fades
+    from the centres of its border pixels outwards. (``mistnn.ops.sampling`` keeps the border whole.)
 
     Args:
         features: any feature map.
-        grid: from a grid generator; of the features' type.
+        grid: from a grid generator, with the dtype of the features.
 
     Returns:
         (batch, channels, height, width) of the grid; differentiable in both.
 
     Raises:
-        ValueError: on an input without pixels, or a grid of another batch.
+        ValueError: on an empty input, or a grid of another batch size.
 
     Reference: Jaderberg 2015.
     """
@@ -246,7 +246,7 @@ def _centres(like: Tensor, number: int) -> Tensor:
 
 
 def _axes(parameters: Tensor, count: int, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """u of the columns and v of the rows, after a look at the arguments."""
+    """u of the columns and v of the rows, after checks of the arguments."""
     if parameters.dim() != 2 or parameters.shape[1] != count:
         raise ValueError(f"the parameters must be (batch, {count}), got {tuple(parameters.shape)}")
     _check_size(height, width)
@@ -254,7 +254,7 @@ def _axes(parameters: Tensor, count: int, height: int, width: int) -> tuple[Tens
 
 
 def _window(across: Tensor, down: Tensor, centre: Tensor) -> Tensor:
-    """A grid whose x depends on the column only, and y on the row only."""
+    """A grid whose x depends only on the column, and y only on the row."""
     batch, height, width = centre.shape[0], down.shape[1], across.shape[1]
     x = (across + centre[:, :1])[:, None, :].expand(batch, height, width)
     y = (down + centre[:, 1:])[:, :, None].expand(batch, height, width)
@@ -267,7 +267,7 @@ def _check_size(height: int, width: int) -> None:
 
 
 def _check_control(control: Tensor) -> tuple[Tensor, Tensor]:
-    """The middle of the control points and their spread, after a look at where they lie."""
+    """The mean of the control points and their spread, after checks of their positions."""
     if control.dim() != 2 or control.shape[1] != 2 or len(control) < 3:
         raise ValueError(f"control points must be (points, 2), 3 or more, got {tuple(control.shape)}")
     if not bool(control.isfinite().all()):
@@ -277,8 +277,8 @@ def _check_control(control: Tensor) -> tuple[Tensor, Tensor]:
     near = torch.pdist(control)
     if float(near.min()) <= APART * float(spread):
         first, second = torch.triu_indices(len(control), len(control), 1)[:, int(near.argmin())].tolist()
-        raise ValueError(f"control points {first} and {second} lie at one place, {control[first].tolist()}: move one")
+        raise ValueError(f"control points {first} and {second} are both at {control[first].tolist()}: move one")
     values = torch.linalg.svdvals(control - middle)
     if float(values[1]) <= APART * float(values[0]):
-        raise ValueError(f"the {len(control)} control points lie on a line: move one of them off it")
+        raise ValueError(f"the {len(control)} control points are collinear: move one of them off the line")
     return middle, spread

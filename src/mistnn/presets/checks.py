@@ -22,7 +22,7 @@ from mistnn.data.house_numbers.number_list import DIGITS
 from mistnn.errors import MistError
 from mistnn.models.air import AirConfig
 from mistnn.models.conncomp import ConnCompConfig
-from mistnn.models.mist import MistConfig, StepConfig
+from mistnn.models.mist import LiftedStepConfig, MistConfig
 from mistnn.models.rivals import Xie20Config
 from mistnn.models.stn import ColocaliserConfig
 from mistnn.presets import natural_evaluation
@@ -179,7 +179,7 @@ def _check_folder(model: ModelConfig, step: TrainingStepConfig, data: FolderConf
     Raises:
         MistError: naming the fields, their values and the mend.
     """
-    if not isinstance(model, MistConfig) or not isinstance(step, StepConfig):
+    if not isinstance(model, MistConfig) or not isinstance(step, LiftedStepConfig):
         raise MistError("a folder of your own is for MIST: train the preset my-folder")
     if model.preparation != data.preparation or model.channels != data.channels:
         raise MistError(

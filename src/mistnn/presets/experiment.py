@@ -20,7 +20,7 @@ from mistnn.data.folder.content import read_folder
 from mistnn.data.folder.images import known_images
 from mistnn.errors import MistError
 from mistnn.models.air import AirConfig
-from mistnn.models.mist import Mist, MistConfig, NaturalMist, StepConfig
+from mistnn.models.mist import LiftedStepConfig, Mist, MistConfig, NaturalMist
 from mistnn.models.rivals import NaturalXie20
 from mistnn.models.spair import Spair, SpairConfig
 from mistnn.models.stn import BirdClassifier, Colocaliser, count_parameters
@@ -78,7 +78,7 @@ class Experiment:
 
     model: ModelConfig = field(default_factory=MistConfig)
     data: DataConfig = field(default_factory=ScenesConfig)
-    step: TrainingStepConfig = field(default_factory=StepConfig)
+    step: TrainingStepConfig = field(default_factory=LiftedStepConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluation_images: int = 200
     start_from: str | None = None
@@ -127,13 +127,13 @@ def restore(folder_or_name: Path | str) -> Experiment:
         ) from error
 
 
-def mist_parts(experiment: Experiment) -> tuple[MistConfig, StepConfig]:
+def mist_parts(experiment: Experiment) -> tuple[MistConfig, LiftedStepConfig]:
     """Network and step of an experiment that trains MIST by lifting.
 
     Raises:
         MistError: if it trains another system.
     """
-    if not isinstance(experiment.model, MistConfig) or not isinstance(experiment.step, StepConfig):
+    if not isinstance(experiment.model, MistConfig) or not isinstance(experiment.step, LiftedStepConfig):
         raise MistError(
             f"the model is of kind {kind_of(experiment.model)}, or was not trained by lifting, and this works with "
             "MIST's own networks only: give a run of a mist-... preset"

@@ -7,7 +7,7 @@ here is ours. Numbers of no run on one data set stand for the other: see ``mistn
 from __future__ import annotations
 
 from mistnn.data import NumbersConfig, SvhnConfig
-from mistnn.models.mist import MistConfig, StepConfig, SupervisedStepConfig
+from mistnn.models.mist import LiftedStepConfig, MistConfig, SupervisedStepConfig
 from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.presets.experiment import Experiment, Preset
@@ -29,7 +29,7 @@ MODEL = MistConfig(
 )
 # No one can tell a digit's centre to a pixel here: a heat map taught single pixels stays empty, hence the Gaussians.
 HEATMAP_RATE, SPREAD = 1e-3, 3.0
-LIFTED = StepConfig(heatmap_rate=HEATMAP_RATE, spread=SPREAD, decay=0.02, decay_steps=STEPS, precision="auto")
+LIFTED = LiftedStepConfig(heatmap_rate=HEATMAP_RATE, spread=SPREAD, decay=0.02, decay_steps=STEPS, precision="auto")
 SUPERVISED = SupervisedStepConfig(heatmap_rate=HEATMAP_RATE, spread=SPREAD, decay=0.02, decay_steps=STEPS)
 TRAIN = TrainConfig(steps=STEPS, batch_size=16, log_every=50, save_every=250, evaluate_every=500)
 

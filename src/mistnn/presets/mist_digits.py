@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from mistnn.data import ScenesConfig
-from mistnn.models.mist import MistConfig, StepConfig
+from mistnn.models.mist import LiftedStepConfig, MistConfig
 from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.presets.experiment import Experiment, Preset
@@ -30,9 +30,9 @@ RELEASED = MistConfig(k=9, heatmap=HeatmapConfig(network="released"), encoder=En
 """Heat-map network and classifier as in the released code, 32 px patches."""
 
 
-def _step(steps: int) -> StepConfig:
+def _step(steps: int) -> LiftedStepConfig:
     # The heat map's rate of the released code: at 2e-4 its scores grow so that weak objects fade (docs/logbook.md).
-    return StepConfig(heatmap_rate=1e-4, decay=0.02, decay_steps=steps, precision="auto")
+    return LiftedStepConfig(heatmap_rate=1e-4, decay=0.02, decay_steps=steps, precision="auto")
 
 
 DEEP_STEP = dataclasses.replace(_step(1200), task_rate=2e-4)
@@ -53,7 +53,7 @@ DEMO = Experiment(
         decoder=16,
     ),
     dataclasses.replace(EMBEDDED_THREE, warp=0.25),  # 1,200 digits are few: unbent ones are learnt by heart
-    StepConfig(
+    LiftedStepConfig(
         reconstruction=0.5,
         task_rate=2e-3,
         heatmap_warmup=50,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from mistnn.data import GaborConfig, ScenesConfig
-from mistnn.models.mist import MistConfig, StepConfig
+from mistnn.models.mist import LiftedStepConfig, MistConfig
 from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.presets.experiment import Experiment, Preset
@@ -44,8 +44,8 @@ PAPER = MistConfig(class_names=(), k=9, heatmap=HeatmapConfig(), encoder=Encoder
 """Heat-map network and auto-encoder of the paper (supplement, A and C.1), one scale, 32 px patches."""
 
 
-def _step(steps: int, **choices: float) -> StepConfig:
-    plain = StepConfig(
+def _step(steps: int, **choices: float) -> LiftedStepConfig:
+    plain = LiftedStepConfig(
         reconstruction=1.0,
         task_rate=2e-3,
         keypoint_step=62.5,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mistnn.data import FolderConfig
-from mistnn.models.mist import MistConfig, StepConfig
+from mistnn.models.mist import LiftedStepConfig, MistConfig
 from mistnn.presets.experiment import Experiment, Preset
 from mistnn.training import TrainConfig
 
@@ -15,7 +15,7 @@ MY_FOLDER = Preset(
     Experiment(
         MistConfig(class_names=("object",), channels=3, decoder=16),
         FolderConfig(),
-        StepConfig(decay=0.05, decay_steps=STEPS),
+        LiftedStepConfig(decay=0.05, decay_steps=STEPS),
         TrainConfig(steps=STEPS, batch_size=16, log_every=20, save_every=100, evaluate_every=250),
     ),
 )

@@ -23,7 +23,7 @@ from mistnn.data.folder.images import (
 )
 from mistnn.errors import MistError
 from mistnn.inference.counting import above, choose_threshold
-from mistnn.models.mist import Mist, MistConfig, StepConfig
+from mistnn.models.mist import LiftedStepConfig, Mist, MistConfig
 from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.nn.preparation import Ground, PreparationConfig
@@ -56,7 +56,7 @@ class FolderPlan(NamedTuple):
 
     model: MistConfig
     data: FolderConfig
-    step: StepConfig
+    step: LiftedStepConfig
     reasons: tuple[str, ...]
 
 
@@ -103,7 +103,7 @@ def plan_folder(
         decoder=16,
         preparation=preparation,
     )
-    step = StepConfig(
+    step = LiftedStepConfig(
         reconstruction=0.5,
         objects_only=varies,
         heatmap_rate=3e-4,
@@ -148,7 +148,7 @@ def _plan_unlabelled(
         decoder=32,
         preparation=preparation,
     )
-    step = StepConfig(
+    step = LiftedStepConfig(
         reconstruction=1.0,
         task_rate=2e-3,
         keypoint_step=62.5,

@@ -35,13 +35,13 @@ from mistnn.models.air import Air, AirConfig, AirStep, AirStepConfig
 from mistnn.models.conncomp import ConnComp, ConnCompConfig, ConnCompStep, ConnCompStepConfig
 from mistnn.models.mist import (
     LiftedStep,
+    LiftedStepConfig,
     Mist,
     MistConfig,
     NaturalMist,
     NaturalMistConfig,
     NaturalStep,
     NaturalStepConfig,
-    StepConfig,
     SupervisedStep,
     SupervisedStepConfig,
 )
@@ -102,7 +102,7 @@ ModelConfig = SceneModelConfig | ClassifierConfig
 """Any system."""
 
 TrainingStepConfig = (
-    StepConfig
+    LiftedStepConfig
     | SupervisedStepConfig
     | RivalStepConfig
     | Zha18StepConfig
@@ -301,7 +301,7 @@ def build_step(model: AnyModel, config: TrainingStepConfig) -> SceneStep:
         MistError: if the network can't be trained that way.
     """
     if isinstance(model, Mist):
-        if isinstance(config, StepConfig):
+        if isinstance(config, LiftedStepConfig):
             return LiftedStep(model, config)
         if isinstance(config, SupervisedStepConfig):
             return SupervisedStep(model, config)

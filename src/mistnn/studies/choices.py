@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from mistnn.data import ScenesConfig
-from mistnn.models.mist import MistConfig, StepConfig
+from mistnn.models.mist import LiftedStepConfig, MistConfig
 from mistnn.presets import Experiment, find_preset, mist_parts
 from mistnn.presets.mist_discover import SCALES
 from mistnn.studies.ablation import Cell
@@ -32,7 +32,7 @@ def choice_cells() -> Iterator[Cell]:
         evaluation_images=0,
     )
 
-    def cell(name: str, note: str, model: MistConfig, step: StepConfig = step) -> Cell:
+    def cell(name: str, note: str, model: MistConfig, step: LiftedStepConfig = step) -> Cell:
         experiment: Experiment = dataclasses.replace(base, model=model, step=step)
         return Cell(f"choices-{name}", note, experiment)
 

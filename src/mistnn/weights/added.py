@@ -18,7 +18,7 @@ ADDED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "threshold": 0.0,
             "preparation": {"zoom": 1.0, "ground": "black"},
         },
-        "StepConfig": {"scale_step": 1.0, "objects_only": False, "spread": 0.0},
+        "LiftedStepConfig": {"scale_step": 1.0, "objects_only": False, "spread": 0.0},
         "SupervisedStepConfig": {"precision": "float32", "spread": 0.0},
         "ScenesConfig": {"warp": 0.0},
         "BackboneConfig": {"digest": None},

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.step import PlainStep
-from mistnn.models.mist import LiftedStep, StepConfig
+from mistnn.models.mist import LiftedStep, LiftedStepConfig
 from tests.models.mist.toys import JOINT, noise, toy, variant
 
 
@@ -38,7 +38,7 @@ def compare(model, config, batch):
 
 @pytest.mark.parametrize(("heatmap", "encoder"), [("paper", "small"), ("paper", "paper"), ("small", "small")])
 def test_lean_is_plain(heatmap, encoder):
-    compare(variant(heatmap, encoder), StepConfig(), noise(dtype=torch.float64))
+    compare(variant(heatmap, encoder), LiftedStepConfig(), noise(dtype=torch.float64))
 
 
 @pytest.mark.parametrize(
@@ -46,11 +46,11 @@ def test_lean_is_plain(heatmap, encoder):
     [{"reconstruction": 0.4}, {"penalty": 0.001, "inner_steps": 3}, {"keypoint_reach": 0.0, "confidence": 2.5}],
 )
 def test_lean_is_plain_with_options(choices):
-    compare(toy(JOINT), StepConfig(**{"reconstruction": 0.1, **choices}), noise(dtype=torch.float64))
+    compare(toy(JOINT), LiftedStepConfig(**{"reconstruction": 0.1, **choices}), noise(dtype=torch.float64))
 
 
 def test_the_twin_knows_its_limits():
     with pytest.raises(ValueError, match="task-first"):
-        PlainStep(toy(), StepConfig(order="task-first", heatmap_warmup=0))
+        PlainStep(toy(), LiftedStepConfig(order="task-first", heatmap_warmup=0))
     with pytest.raises(ValueError, match="constant rates"):
-        PlainStep(toy(), StepConfig())
+        PlainStep(toy(), LiftedStepConfig())

@@ -158,9 +158,9 @@ def test_patch_window_darkens_the_border():
 
 def test_tileable():
     plain = toy(heatmap=HeatmapConfig(channels=4, blocks=1, normalisation="none"))
-    assert plain.tileable and plain.margin == 3
-    assert not toy(heatmap=HeatmapConfig(channels=4, blocks=1, normalisation="before")).tileable
-    assert not variant("released", "small").tileable
+    assert plain.tiles_are_exact and plain.margin == 3
+    assert not toy(heatmap=HeatmapConfig(channels=4, blocks=1, normalisation="before")).tiles_are_exact
+    assert not variant("released", "small").tiles_are_exact
 
 
 @pytest.mark.parametrize(("heatmap", "encoder"), [("paper", "paper"), ("released", "released"), ("small", "small")])

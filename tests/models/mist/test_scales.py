@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mistnn.errors import MistError
-from mistnn.models.mist import StepConfig
+from mistnn.models.mist import LiftedStepConfig
 from tests.models.mist.toys import JOINT, double_problem, finite_differences, lifted, noise, toy
 
 
@@ -41,6 +41,6 @@ def test_several_scales_learn_together():
 
 
 def test_the_penalty_must_not_throw_the_scale_about():
-    StepConfig(keypoint_step=100.0, scale_step=4.0, penalty=0.0025)
+    LiftedStepConfig(keypoint_step=100.0, scale_step=4.0, penalty=0.0025)
     with pytest.raises(MistError, match="scale_step=4.0.*at most 0.0025"):
-        StepConfig(keypoint_step=100.0, scale_step=4.0, penalty=0.01)
+        LiftedStepConfig(keypoint_step=100.0, scale_step=4.0, penalty=0.01)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mistnn.errors import MistError
-from mistnn.models.mist import LiftedStep, StepConfig
+from mistnn.models.mist import LiftedStep, LiftedStepConfig
 from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.ops.heatmap import ideal_heatmaps
@@ -90,7 +90,7 @@ def test_every_parameter_of_the_joint_objective_gets_a_gradient():
 @pytest.mark.parametrize("order", ["keypoints-first", "task-first"])
 def test_suppression_and_top_k_are_in_the_loop(order):
     """In every iteration the keypoints start at E_K of the heat map that the network gives now."""
-    step = Recording(toy(), StepConfig(order=order, heatmap_rate=0.05, heatmap_warmup=0))
+    step = Recording(toy(), LiftedStepConfig(order=order, heatmap_rate=0.05, heatmap_warmup=0))
     starts = []
     for iteration in range(4):
         batch = noise(seed=5)
@@ -109,14 +109,14 @@ def test_suppression_and_top_k_are_in_the_loop(order):
 
 
 def test_order_of_the_algorithm():
-    released = Recording(toy(), StepConfig())
+    released = Recording(toy(), LiftedStepConfig())
     released(noise(), 0)
     assert [call[0] for call in released.calls] == ["lift", "task", "heatmap"]
     _, anchors, moved = released.calls[0]
     assert not torch.equal(anchors, moved)
     assert torch.equal(released.calls[1][1], moved) and torch.equal(released.calls[2][1], moved)
 
-    paper = Recording(toy(), StepConfig(order="task-first"))
+    paper = Recording(toy(), LiftedStepConfig(order="task-first"))
     paper(noise(), 0)
     assert [call[0] for call in paper.calls] == ["task", "lift", "heatmap"]
     assert torch.equal(paper.calls[0][1], paper.calls[1][1])  # the task learns at E_K's keypoints
@@ -251,7 +251,7 @@ def test_an_unexplained_image_does_not_teach():
 
 
 def test_the_weight_is_of_the_loss_after_lifting():
-    step = Recording(toy(), StepConfig())
+    step = Recording(toy(), LiftedStepConfig())
     batch = noise()
     before = copy.deepcopy(step.model)
     step(batch, 0)
@@ -350,7 +350,7 @@ def learns(seed):
         decoder=8,
     )
     rates = {"heatmap_warmup": 30, "task_rate": 3e-3, "heatmap_rate": 1e-3, "decay": 0.02, "decay_steps": 150}
-    step = LiftedStep(model, StepConfig(reconstruction=2.0, **rates))
+    step = LiftedStep(model, LiftedStepConfig(reconstruction=2.0, **rates))
     first = last = step(batch, 0)
     for iteration in range(1, 150):
         last = step(batch, iteration)

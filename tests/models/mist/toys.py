@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from mistnn.models.mist import LiftedStep, Mist, MistConfig, StepConfig
+from mistnn.models.mist import LiftedStep, LiftedStepConfig, Mist, MistConfig
 from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.records import Batch
@@ -45,7 +45,7 @@ def variant(heatmap, encoder, **changes) -> Mist:
 
 def lifted(model, **choices) -> LiftedStep:
     """A step that learns from the first iteration, and moves keypoints as far as their gradient says."""
-    return LiftedStep(model, StepConfig(**{"heatmap_warmup": 0, "keypoint_reach": 0.0, **choices}))
+    return LiftedStep(model, LiftedStepConfig(**{"heatmap_warmup": 0, "keypoint_reach": 0.0, **choices}))
 
 
 def noise(batch=3, side=20, classes=3, seed=1, dtype=torch.float32) -> Batch:

@@ -1,13 +1,28 @@
-"""MIST: the network, its lifted training step, its configuration (README.md maps the paper to the code)."""
+"""MIST: networks, training steps and their configurations; README.md maps the paper to the code."""
 
-from mistnn.models.mist.natural import NaturalMist, NaturalMistConfig, NaturalOutput
-from mistnn.models.mist.natural_step import NaturalStep, NaturalStepConfig
-from mistnn.models.mist.network import Mist, MistConfig, MistOutput
-from mistnn.models.mist.step import LiftedStep, StepConfig, off_centre_note
-from mistnn.models.mist.supervised import SupervisedStep, SupervisedStepConfig
+from mistnn.interfaces import ModelConfig, TrainingStepConfig
+from mistnn.models.mist.config import (
+    LiftedStepConfig,
+    MistConfig,
+    NaturalMistConfig,
+    NaturalStepConfig,
+    SupervisedStepConfig,
+)
+from mistnn.models.mist.diagnostics import off_centre_note
+from mistnn.models.mist.natural import NaturalMist, NaturalOutput
+from mistnn.models.mist.natural_step import NaturalStep
+from mistnn.models.mist.network import Mist, MistOutput
+from mistnn.models.mist.step import LiftedStep
+from mistnn.models.mist.supervised import SupervisedStep
+
+MODELS: tuple[type[ModelConfig], ...] = (MistConfig, NaturalMistConfig)
+STEPS: tuple[type[TrainingStepConfig], ...] = (LiftedStepConfig, SupervisedStepConfig, NaturalStepConfig)
 
 __all__ = [
+    "MODELS",
+    "STEPS",
     "LiftedStep",
+    "LiftedStepConfig",
     "Mist",
     "MistConfig",
     "MistOutput",
@@ -16,7 +31,6 @@ __all__ = [
     "NaturalOutput",
     "NaturalStep",
     "NaturalStepConfig",
-    "StepConfig",
     "SupervisedStep",
     "SupervisedStepConfig",
     "off_centre_note",
