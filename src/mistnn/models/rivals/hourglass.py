@@ -1,4 +1,4 @@
-"""An hourglass: convolutions down to coarse resolution and up again, with a skip at each resolution."""
+"""An hourglass network: convolutions down to a coarse resolution and up again, with a skip at each resolution."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch.nn import functional as F
 
 
 class Hourglass(nn.Module):
-    """Halves the resolution once for each width after the first, and comes back; what was there is added again.
+    """Halves the resolution once for each width after the first, then restores it, adding the skip at each level.
 
-    Images of any size: the border is continued by the nearest pixel up to a multiple of ``2 ** (levels - 1)``, and cut
-    off at the end.
+    Images may have any size. The border is replicated up to a multiple of ``2 ** (levels - 1)`` pixels, and the result
+    is cropped.
 
     Args:
         inputs: channels of the input.
-        outputs: channels of the output, of a 1x1 convolution without normalisation.
-        widths: channels at each resolution, the finest first.
+        outputs: channels of the output, from a 1x1 convolution without normalisation.
+        widths: channels at each resolution, finest first.
 
     Reference: Newell et al. (2016); layout of the 80 x 80 networks of Zhang et al. (2018).
     """
@@ -36,11 +36,11 @@ class Hourglass(nn.Module):
         height, width = features.shape[-2:]
         padding = (0, -width % self.unit, 0, -height % self.unit)
         hidden = self.entry(F.pad(features, padding, mode="replicate"))
-        passed = []
+        skipped = []
         for down, skip in zip(self.down, self.skips, strict=True):
-            passed.append(skip(hidden))
+            skipped.append(skip(hidden))
             hidden = down(hidden)
-        for up, kept in zip(reversed(self.up), reversed(passed), strict=True):
+        for up, kept in zip(reversed(self.up), reversed(skipped), strict=True):
             hidden = up(F.interpolate(hidden, scale_factor=2.0, mode="nearest")) + kept
         out: Tensor = self.exit(hidden)
         return out[..., :height, :width]
