@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from mistnn.errors import MistError
 from mistnn.nn.schedule import cosine_share, set_rates
 
