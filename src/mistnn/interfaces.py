@@ -15,7 +15,7 @@ import dataclasses
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -42,7 +42,7 @@ class ModelConfig(Config, abc.ABC):
     def build(self) -> nn.Module:
         """The network, with fresh weights from torch's global generator."""
 
-    def portable(self) -> Self:
+    def portable(self) -> ModelConfig:
         """The configuration as it is stored: without paths that only mean something on this machine."""
         return self
 
@@ -112,19 +112,20 @@ class TrainingStepConfig(Config, abc.ABC):
                 f"{', '.join(self.trains)}): use the step of one of the model's presets"
             )
 
-    def for_run(self, steps: int) -> Self:
+    def for_run(self, steps: int) -> TrainingStepConfig:
         """The configuration for a run of so many steps: a ``decay_steps`` of ``None`` becomes that number."""
         return self._with_decay(steps) if getattr(self, "decay_steps", steps) is None else self
 
-    def rescale_schedule(self, share: float) -> Self:
+    def rescale_schedule(self, share: float) -> TrainingStepConfig:
         """The configuration for a run that is longer or shorter by a factor: fixed schedules keep their proportion."""
         decay_steps = getattr(self, "decay_steps", None)
         return self if not decay_steps else self._with_decay(max(1, round(decay_steps * share)))
 
-    def _with_decay(self, steps: int) -> Self:
+    def _with_decay(self, steps: int) -> TrainingStepConfig:
         return dataclasses.replace(self, decay_steps=steps)
 
 
+@runtime_checkable
 class SampleDataset(Protocol):
     """Samples by index: any map-style ``torch.utils.data.Dataset`` of ``Sample``."""
 
@@ -163,7 +164,7 @@ class DataConfig(Config, abc.ABC):
             MistError: if the files are missing or broken.
         """
 
-    def at(self, root: str | None) -> Self:
+    def at(self, root: str | None) -> DataConfig:
         """The same images from files in another folder; unchanged where images need no files."""
         return dataclasses.replace(self, root=root)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -101,6 +102,10 @@ class AirStepConfig(TrainingStepConfig):
         for name in ("scale_prior", "shift_prior", "what_prior"):
             if not getattr(self, name)[1] > 0:
                 raise MistError(f"step.{name}={getattr(self, name)} must be a mean and a standard deviation above 0")
+
+    def rescale_schedule(self, share: float) -> TrainingStepConfig:
+        """See ``TrainingStepConfig.rescale_schedule``."""
+        return dataclasses.replace(self, annealing=self.annealing * share)
 
     def build(self, model: Any) -> Step:
         """See ``TrainingStepConfig.build``."""

@@ -208,8 +208,8 @@ class Air(Finder):
         shape = (config.channels, config.canvas, config.canvas)
         if tuple(images.shape[1:]) != shape:
             raise MistError(
-                f"this model takes images of {config.canvas} x {config.canvas} pixels and {config.channels} channels, got "
-                f"{tuple(images.shape[1:])}: crop or resize them, or train with --model.canvas"
+                f"this model takes images of {config.canvas} x {config.canvas} pixels and {config.channels} channels, "
+                f"got {tuple(images.shape[1:])}: crop or resize them, or train with --model.canvas"
             )
         if config.given and counts is None:
             raise MistError("this model needs the number of objects of each image: give K, or images with counts")
@@ -224,8 +224,8 @@ class Air(Finder):
             )
         if most > config.k:
             raise MistError(
-                f"an image holds {most} objects, and this model finds at most model.k={config.k}: use a model with more "
-                "steps"
+                f"an image holds {most} objects, and this model finds at most model.k={config.k}: use a model "
+                "with more steps"
             )
 
 

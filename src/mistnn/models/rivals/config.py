@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar
 
 from mistnn.config import above, at_least, one_of
 from mistnn.errors import MistError
@@ -178,7 +178,9 @@ class NaturalXie20Config(ModelConfig):
         _check_names(self.class_names)
         along_edge = self.shorter_edge // STRIDE
         if self.cells > along_edge:
-            raise MistError(f"model.cells={self.cells} must be from 1 to {along_edge}, the cells along the shorter edge")
+            raise MistError(
+                f"model.cells={self.cells} must be from 1 to {along_edge}, the cells along the shorter edge"
+            )
         places = (along_edge // self.cells) ** 2
         if self.k >= places:
             raise MistError(
@@ -192,7 +194,7 @@ class NaturalXie20Config(ModelConfig):
 
         return NaturalXie20(self)
 
-    def portable(self) -> Self:
+    def portable(self) -> ModelConfig:
         """See ``ModelConfig.portable``: of a path to weights, only the file name is kept."""
         weights = self.backbone.weights
         name = None if weights is None else PurePath(weights).name

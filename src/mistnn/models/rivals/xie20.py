@@ -1,6 +1,6 @@
 """Xie20: SOFT top-K as a mask on the classification of every place (MIST, section 5.2, and supplement C.2).
 
-The mask only weights the patches, so all places are classified and all stay in memory. The heat map is therefore coarse.
+The mask only weights patches, so all places are classified and all stay in memory. The heat map is therefore coarse.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -173,6 +174,12 @@ class SpairStepConfig(TrainingStepConfig):
         for name in ("place_prior", "size_prior", "depth_prior", "what_prior"):
             if not getattr(self, name)[1] > 0:
                 raise MistError(f"step.{name}={getattr(self, name)} must be a mean and a standard deviation above 0")
+
+    def rescale_schedule(self, share: float) -> TrainingStepConfig:
+        """See ``TrainingStepConfig.rescale_schedule``. The training wheels keep their length: objects need it."""
+        wheels = round(self.wheels / share)
+        scaled = dataclasses.replace(self, schedule_scale=self.schedule_scale * share, wheels=wheels)
+        return TrainingStepConfig.rescale_schedule(scaled, share)
 
     def build(self, model: Any) -> Step:
         """See ``TrainingStepConfig.build``."""

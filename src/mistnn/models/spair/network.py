@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mistnn.errors import MistError
 from mistnn.models.spair.cells import Backbone, Cells, Latents
@@ -94,7 +94,7 @@ class Spair(Finder):
         return images.flatten(2).median(2).values[..., None, None].expand_as(images)
 
     def learn_background(self, images: Tensor) -> None:
-        """Sets the shared background to the median of many images, (n, channels, side, side), at each pixel and channel.
+        """Sets the shared background to the median of many images, (n, channels, side, side), pixel by pixel.
 
         At any one pixel few images show an object, so the median ignores objects (S004, section C: "a fixed image
         calculated from the dataset").
@@ -133,9 +133,8 @@ class Spair(Finder):
         """
         if images.dim() != 4 or images.shape[1] != self.config.channels or not images.is_floating_point():
             raise MistError(
-                f"this model takes images of {self.config.channels} channels in [0, 1], (batch, {self.config.channels}, "
-                f"height, width), and got {images.dtype} of shape {tuple(images.shape)}: convert them, or train with "
-                "--model.channels"
+                f"this model takes images of {self.config.channels} channels in [0, 1], (batch, channels, height, width)"
+                f", and got {images.dtype} of shape {tuple(images.shape)}: convert them, or train with --model.channels"
             )
         if background is None:
             background = self.background_of(images)
