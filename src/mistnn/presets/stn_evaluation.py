@@ -128,18 +128,18 @@ def evaluate_classifier(
     many_views = samples.views if isinstance(samples, CubImages) else None
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
-    mistakes, outside = 0, 0.0
+    mistakes, outside = 0, list[torch.Tensor]()
     step = BATCH if many_views is None else 1
     with torch.inference_mode():
         for start in range(0, images, step):
             some = range(start, min(start + step, images))
             read = samples.batch(some) if isinstance(samples, BatchDataset) else collate([samples[i] for i in some])
             views = None if many_views is None else many_views(start)[None].to(device)
-            measured = model.measure(to_device(read, device), views)
-            mistakes += int(measured.wrong.sum())
-            outside += measured.outside.sum(0).double()
+            misclassified, shares = model.measure(to_device(read, device), views)
+            mistakes += int(misclassified.sum())
+            outside.append(shares.double())
             if progress is not None:
                 progress(some.stop, images)
     model.train(was_training)
-    shares = {f"outside_{number}": float(total) / images for number, total in enumerate(outside, 1)}
-    return {"error": mistakes / images, "images": images, **shares}
+    means = {f"outside_{number}": float(mean) for number, mean in enumerate(torch.cat(outside).mean(0), 1)}
+    return {"error": mistakes / images, "images": images, **means}

@@ -11,20 +11,13 @@ from mistnn.errors import MistError
 from mistnn.models.air.config import AirConfig
 from mistnn.nn.dense import dense_network
 from mistnn.nn.finder import Finder
+from mistnn.nn.latents import Normal, joined, normal
 from mistnn.ops.priors import sample_concrete
 from mistnn.ops.sampling import extract_patches, place_patches
 from mistnn.records import Detections, Explanation
 
 LARGEST_LOGIT = 10.0
 """z_where and z_pres are clamped to plus and minus this before squashing. Not stated; value of SPAIR's code."""
-
-
-class Normal(NamedTuple):
-    """Independent normal variables, with one sample of each: (batch, steps, d)."""
-
-    mean: Tensor
-    deviation: Tensor
-    sample: Tensor
 
 
 class AirOutput(NamedTuple):
@@ -148,7 +141,8 @@ class Air(Finder):
             part = self._look(images, seen, drawn, stopped, counts, step)
             drawn, stopped = part.rebuilt, stopped + (1 - part.presence)
             parts.append(part)
-        return _joined(parts)
+        # The reconstruction is not joined: that of the last step is the whole.
+        return joined([part._replace(rebuilt=part.logits) for part in parts])._replace(rebuilt=drawn)
 
     @torch.no_grad()
     def explain(self, images: Tensor, k: int | Tensor | None = None) -> Explanation:
@@ -200,8 +194,7 @@ class Air(Finder):
     def _normal(self, parameters: Tensor) -> Normal:
         """Mean and log variance to normal variables; in eval mode the sample is the mean."""
         mean, log_variance = parameters.chunk(2, dim=-1)
-        deviation = (log_variance / 2).exp()
-        return Normal(mean, deviation, mean + deviation * torch.randn_like(mean) if self.training else mean)
+        return normal(mean, (log_variance / 2).exp(), self.training)
 
     def _check(self, images: Tensor, counts: Tensor | None) -> None:
         config = self.config
@@ -227,17 +220,3 @@ class Air(Finder):
                 f"an image holds {most} objects, and this model finds at most model.k={config.k}: use a model "
                 "with more steps"
             )
-
-
-def _joined(parts: list[AirOutput]) -> AirOutput:
-    """Joins single steps; the reconstruction is that of the last."""
-
-    def join(name: str) -> Tensor:
-        return torch.cat([getattr(part, name) for part in parts], dim=1)
-
-    def joined(normals: list[Normal]) -> Normal:
-        return Normal(*(torch.cat(list(group), dim=1) for group in zip(*normals, strict=True)))
-
-    names = ("logits", "y", "looked", "alive", "presence", "boxes", "objects")
-    where, what = joined([part.where for part in parts]), joined([part.what for part in parts])
-    return AirOutput(where, what, *(join(name) for name in names), rebuilt=parts[-1].rebuilt)

@@ -10,14 +10,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mistnn.errors import MistError
-from mistnn.models.rivals.common import Rival, best_of, centres
+from mistnn.models.rivals.common import Rival, best_of, centres, counts_of, masked_losses
 from mistnn.models.rivals.config import Xie20Config
 from mistnn.nn.heatmap import PaperHeatmapNetwork
 from mistnn.nn.task import TaskNetwork
 from mistnn.ops.coordinates import boxes_at
 from mistnn.ops.sampling import extract_patches
-from mistnn.ops.selection import masked_class_proportions, soft_topk
+from mistnn.ops.selection import soft_topk
 from mistnn.records import Batch, Explanation
 
 
@@ -48,19 +47,11 @@ class Xie20(Rival):
         return self.heatmap_network.maps(images, self.config.stride).flatten(1).sigmoid()
 
     def losses(self, batch: Batch) -> Mapping[str, Tensor]:
-        """Equation 12 of each image.
-
-        Raises:
-            MistError: if the images have no class counts.
-        """
-        if batch.counts is None:
-            raise MistError("this model has classes: its training images need class counts, and these have none")
-        k = self.config.k
+        """Equation 12 of each image."""
+        counts, k = counts_of(batch), self.config.k
         mask = soft_topk(self.scores(batch.images), k, epsilon=self.config.epsilon).mask
         patches = extract_patches(batch.images, self.places(batch.images), self.config.patch_size)
-        proportions = masked_class_proportions(self.task_network.classify(patches).softmax(-1), mask, k)
-        target = batch.counts / batch.counts.sum(1, keepdim=True).clamp(min=1)
-        return {"task": (target - proportions).square().sum(1), "mask_peak": mask.amax(1)}
+        return masked_losses(self.task_network.classify(patches).softmax(-1), mask, counts, k)
 
     @torch.no_grad()
     def explain(self, images: Tensor, k: int | Tensor | None = None) -> Explanation:

@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mistnn.errors import MistError
-from mistnn.models.rivals.common import Rival, centres
+from mistnn.models.rivals.common import Rival, centres, counts_of, masked_losses
 from mistnn.models.rivals.config import NaturalXie20Config
 from mistnn.nn.backbones import STRIDE, Backbone
 from mistnn.nn.feature_patches import PatchReader, Reading, objects_of, sized, to_shorter_edge
 from mistnn.ops.losses import with_background
-from mistnn.ops.selection import masked_class_proportions, soft_topk
+from mistnn.ops.selection import soft_topk
 from mistnn.records import Batch, Explanation
 
 
@@ -53,20 +52,14 @@ class NaturalXie20(Rival):
         return points.expand(len(features), -1, -1)
 
     def losses(self, batch: Batch) -> Mapping[str, Tensor]:
-        """Equation 12 of each image, with a background class for the places without an object.
-
-        Raises:
-            MistError: if the images have no class counts.
-        """
-        if batch.counts is None:
-            raise MistError("this model has classes: its training images need class counts, and these have none")
-        features = self.backbone(batch.images)
+        """Equation 12 of each image, with a background class for the places without an object."""
+        counts, features = counts_of(batch), self.backbone(batch.images)
         if batch.sizes is None:
-            return self._losses(features, batch.counts)
+            return self._losses(features, counts)
         # The number of places depends on the image's size, so padded images are masked one by one.
         ends = self.backbone.cells_of(batch.sizes).tolist()
         parts = [
-            self._losses(features[[index], :, :rows, :columns], batch.counts[[index]])
+            self._losses(features[[index], :, :rows, :columns], counts[[index]])
             for index, (rows, columns) in enumerate(ends)
         ]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
@@ -75,10 +68,7 @@ class NaturalXie20(Rival):
         k = self.config.k
         mask = soft_topk(self.scores(features), k, epsilon=self.config.epsilon).mask
         probabilities = self.task_network(features, self.places(features)).probabilities
-        wanted = with_background(counts, k).to(probabilities.dtype)
-        target = wanted / wanted.sum(1, keepdim=True)
-        proportions = masked_class_proportions(probabilities, mask, k)
-        return {"task": (target - proportions).square().sum(1), "mask_peak": mask.amax(1)}
+        return masked_losses(probabilities, mask, with_background(counts, k).to(probabilities.dtype), k)
 
     @torch.no_grad()
     def explain(self, images: Tensor, k: int | Tensor | None = None) -> Explanation:

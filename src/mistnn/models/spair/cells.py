@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mistnn.models.spair.config import KERNEL, LARGEST_DEVIATION, SpairConfig
 from mistnn.models.spair.waves import Waves, neighbours_of, waves_of
 from mistnn.nn.dense import dense_network
+from mistnn.nn.latents import Normal, joined, normal
 from mistnn.ops.priors import sample_concrete
 from mistnn.ops.sampling import extract_patches
 
@@ -19,14 +20,6 @@ WHERE = 4
 
 LARGEST_LOGIT = 10.0
 """The logit of z_pres is clamped to plus and minus this. Not stated in the paper; value of the released code."""
-
-
-class Normal(NamedTuple):
-    """Independent normal variables of the cells, with one sample of each: (batch, cells, d)."""
-
-    mean: Tensor
-    deviation: Tensor
-    sample: Tensor
 
 
 class Latents(NamedTuple):
@@ -131,7 +124,8 @@ class Cells(nn.Module):
             latents, element = self.infer(images, own, context, cells, grid[1], held)
             parts.append(latents)
             elements.append(element)
-        return _joined(parts, torch.tensor(waves.reading, device=images.device))
+        reading = torch.tensor(waves.reading, device=images.device)
+        return joined(parts, lambda tensor: tensor.index_select(1, reading))
 
     def infer(
         self, images: Tensor, features: Tensor, context: Tensor, cells: Tensor, columns: int, held: bool = False
@@ -179,9 +173,7 @@ class Cells(nn.Module):
         """Mean and logit to normal variables of deviation 2 sigmoid(logit); in eval mode the sample is the mean."""
         parameters = parameters.detach() if held else parameters
         mean, logit = parameters.chunk(2, dim=-1)
-        deviation = LARGEST_DEVIATION * logit.sigmoid()
-        sample = mean + deviation * torch.randn_like(mean) if self.training else mean
-        return Normal(mean, deviation, sample)
+        return normal(mean, LARGEST_DEVIATION * logit.sigmoid(), self.training)
 
 
 def last_bias(network: nn.Sequential) -> Tensor:
@@ -189,22 +181,3 @@ def last_bias(network: nn.Sequential) -> Tensor:
     last = network[-1]
     assert isinstance(last, nn.Linear)
     return last.bias
-
-
-def _joined(parts: list[Latents], reading: Tensor) -> Latents:
-    """The cells of all waves, in reading order."""
-
-    def join(tensors: list[Tensor]) -> Tensor:
-        return torch.cat(tensors, dim=1).index_select(1, reading)
-
-    def joined(normals: list[Normal]) -> Normal:
-        return Normal(*(join(list(group)) for group in zip(*normals, strict=True)))
-
-    return Latents(
-        where=joined([part.where for part in parts]),
-        what=joined([part.what for part in parts]),
-        depth=joined([part.depth for part in parts]),
-        presence=join([part.presence for part in parts]),
-        presence_logits=join([part.presence_logits for part in parts]),
-        boxes=join([part.boxes for part in parts]),
-    )

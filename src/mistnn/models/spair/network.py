@@ -133,8 +133,9 @@ class Spair(Finder):
         """
         if images.dim() != 4 or images.shape[1] != self.config.channels or not images.is_floating_point():
             raise MistError(
-                f"this model takes images of {self.config.channels} channels in [0, 1], (batch, channels, height, width)"
-                f", and got {images.dtype} of shape {tuple(images.shape)}: convert them, or train with --model.channels"
+                f"this model takes images of {self.config.channels} channels in [0, 1], (batch, channels, height, "
+                f"width), and got {images.dtype} of shape {tuple(images.shape)}: convert them, or train with "
+                "--model.channels"
             )
         if background is None:
             background = self.background_of(images)

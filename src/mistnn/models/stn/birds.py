@@ -15,7 +15,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mistnn.errors import MistError
 from mistnn.models.stn.classifier import Classified, Classifier, initialise
 from mistnn.models.stn.config import STRIDE, BirdsConfig
 from mistnn.models.stn.describers import Describer
@@ -53,12 +52,8 @@ class BirdClassifier(Classifier):
 
     def forward(self, images: Tensor) -> Classified:
         """See ``Classifier.forward``; images in [0, 1], one ``Warp`` for each transformer."""
-        side, number = self.config.side, self.config.number
-        if images.dim() != 4 or images.shape[1:] != (3, side, side):
-            raise MistError(
-                f"this network takes images of (batch, 3, {side}, {side}), got {tuple(images.shape)}: crop them "
-                "(data.side)"
-            )
+        self.check_images(images, 3)
+        number = self.config.number
         warp = self.transformer.warp((images - self.mean) / self.std)
         crops = warp.features.unflatten(1, (number, 3)).unbind(1)
         grids = warp.grid.unflatten(0, (-1, number)).unbind(1)

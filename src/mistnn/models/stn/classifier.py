@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mistnn.errors import MistError
 from mistnn.nn.spatial_transformer import Warp
 from mistnn.records import Batch
 
@@ -24,18 +25,6 @@ class Classified(NamedTuple):
     logits: Tensor
     warps: tuple[Warp, ...]
     hidden: tuple[Tensor, ...] = ()
-
-
-class Measured(NamedTuple):
-    """What an evaluation needs of the images of a batch.
-
-    Attributes:
-        wrong: (batch,), whether an image is misclassified.
-        outside: (batch, transformers), the share of samples that each transformer takes outside the image.
-    """
-
-    wrong: Tensor
-    outside: Tensor
 
 
 class Classifier(nn.Module, abc.ABC):
@@ -55,6 +44,19 @@ class Classifier(nn.Module, abc.ABC):
             MistError: if the images have another size.
         """
 
+    def check_images(self, images: Tensor, channels: int) -> None:
+        """Checks that images are (batch, channels, side, side).
+
+        Raises:
+            MistError: naming both shapes.
+        """
+        side = self.config.side
+        if images.dim() != 4 or images.shape[1:] != (channels, side, side):
+            raise MistError(
+                f"this network takes images of (batch, {channels}, {side}, {side}), got {tuple(images.shape)}: crop or "
+                "pad them"
+            )
+
     @property
     def memory_format(self) -> torch.memory_format:
         """The layout of images and weights in which training is fastest."""
@@ -69,13 +71,17 @@ class Classifier(nn.Module, abc.ABC):
         # Not a matrix product, which CUDA doesn't have for integers.
         return (batch.counts * torch.arange(batch.counts.shape[1], device=batch.counts.device)).sum(1)
 
-    def measure(self, batch: Batch, views: Tensor | None = None) -> Measured:
+    def measure(self, batch: Batch, views: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Compares predictions with the true classes.
 
         Args:
             batch: images with labels.
             views: (batch, views, channels, side, side), several crops of each image, which replace ``batch.images``;
                 their class probabilities are averaged (S003, section 1.5).
+
+        Returns:
+            (batch,), whether an image is misclassified; and (batch, transformers), the share of samples that each
+            transformer takes outside the image.
         """
         done = self(batch.images if views is None else views.flatten(0, 1))
         shares = [warp.outside for warp in done.warps]
@@ -84,7 +90,7 @@ class Classifier(nn.Module, abc.ABC):
         if views is not None:
             scores = scores.float().softmax(-1).unflatten(0, views.shape[:2]).mean(1)
             outside = outside.unflatten(0, views.shape[:2]).mean(1)
-        return Measured(wrong(scores, self.target(batch)), outside)
+        return wrong(scores, self.target(batch)), outside
 
 
 def wrong(scores: Tensor, target: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mistnn.errors import MistError
 from mistnn.models.stn.classifier import Classified, Classifier, initialise
 from mistnn.models.stn.config import FIRST_KERNEL, POOL, SECOND_KERNEL, StnConfig
 from mistnn.models.stn.fourier_convolution import FourierConvolution
@@ -51,12 +50,7 @@ class StnClassifier(Classifier):
 
     def forward(self, images: Tensor) -> Classified:
         """See ``Classifier.forward``."""
-        wanted = (self.config.channels, self.config.side, self.config.side)
-        if images.dim() != 4 or images.shape[1:] != wanted:
-            raise MistError(
-                f"this network takes images of (batch, {wanted[0]}, {wanted[1]}, {wanted[2]}), got "
-                f"{tuple(images.shape)}: crop or pad them"
-            )
+        self.check_images(images, self.config.channels)
         warps, seen = self.look(images)
         first = self.first(seen)
         second = self.second(first)

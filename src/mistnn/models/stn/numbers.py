@@ -24,7 +24,6 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from mistnn.errors import MistError
 from mistnn.models.stn.classifier import Classified, Classifier, initialise
 from mistnn.models.stn.config import CONVOLUTIONS, NumberReaderConfig
 from mistnn.nn.localisation import FullyConnectedLocalisation
@@ -80,12 +79,7 @@ class NumberReader(Classifier):
 
     def forward(self, images: Tensor) -> Classified:
         """See ``Classifier.forward``."""
-        side = self.config.side
-        if images.dim() != 4 or images.shape[1:] != (3, side, side):
-            raise MistError(
-                f"this network takes images of (batch, 3, {side}, {side}), got {tuple(images.shape)}: crop them "
-                "(data.side)"
-            )
+        self.check_images(images, 3)
         features = images - images.mean(dim=(1, 2, 3), keepdim=True)
         warps: list[Warp] = []
         for place, convolution in enumerate(self.convolutions):
