@@ -208,8 +208,13 @@ def test_detect_and_explain() -> None:
     torch.manual_seed(0)
     batch = squares()
     model = Air(TOLD).eval()
-    assert [len(one.boxes) for one in model.detect(batch.images, torch.tensor([0, 1, 2, 3])).detections] == [0, 1, 2, 3]
+    assert model.needs_counts and not model.counts_itself
+    assert [len(one.boxes) for one in model.detect(batch.images, torch.tensor([0, 1, 2, 3]))] == [0, 1, 2, 3]
     assert [len(one.boxes) for one in model.explain(batch.images, 2).detections] == [2] * 4
+    assert [len(one.boxes) for one in model.detect(batch.images)] == [3] * 4
+    for counts in (torch.tensor([2]), torch.tensor([0, 1, -1, 2]), torch.tensor([0, 1, 1.5, 2])):
+        with pytest.raises(ValueError, match="one whole number of 0 or more for each of 4 images"):
+            model.explain(batch.images, counts)
     free = Air(SMALL).eval()
     last = free.head[-1]
     assert isinstance(last, nn.Linear)
@@ -217,7 +222,9 @@ def test_detect_and_explain() -> None:
         last.weight[-1], last.bias[-1] = 0, 2.0
     explained = free.explain(batch.images, 2)
     assert [len(one.boxes) for one in explained.detections] == [2] * 4
-    assert [len(one.boxes) for one in free.detect(batch.images).detections] == [3] * 4
+    assert free.counts_itself and not free.needs_counts
+    assert [len(one.boxes) for one in free.detect(batch.images)] == [3] * 4
+    assert [len(one.boxes) for one in free.detect(batch.images, torch.tensor([0, 1, 2, 9]))] == [0, 1, 2, 3]
     torch.testing.assert_close(explained.detections[0].scores, torch.full((2,), 2.0).sigmoid())
     assert explained.reconstruction is not None and explained.reconstruction.shape == batch.images.shape
 
@@ -247,7 +254,7 @@ def test_refusals() -> None:
     batch = squares()
     with pytest.raises(MistError, match="20 x 20 pixels"):
         Air(SMALL)(torch.zeros(1, 1, 20, 21))
-    with pytest.raises(MistError, match="must be told"):
+    with pytest.raises(MistError, match="needs the number of objects"):
         Air(TOLD)(batch.images)
     with pytest.raises(MistError, match=r"holds 4 objects.*model\.k=3"):
         Air(TOLD)(batch.images, torch.tensor([0, 1, 4, 2]))

@@ -188,7 +188,7 @@ def test_supervised_learns_places_and_classes():
         (lambda: dataclasses.replace(XIE20, epsilon=0.0), "epsilon=0.0"),
         (lambda: dataclasses.replace(XIE20, stride=0), "stride=0"),
         (lambda: RivalStepConfig(rate=0.0), "rate=0.0"),
-        (lambda: RivalStepConfig(decay=0.5), "decay_steps"),
+        (lambda: RivalStep(build(Grid, GRID), RivalStepConfig(decay=0.5)), "step.decay_steps"),
         (lambda: SupervisedStepConfig(task_rate=float("nan")), "task_rate"),
     ],
 )

@@ -174,8 +174,8 @@ def test_a_collapse_is_told(changes: dict[str, float], words: str | None) -> Non
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"s": 0.0}, "step.s=0.0 must lie between 0 and 1"),
-        ({"s": 1.0}, "step.s=1.0 must lie between 0 and 1"),
+        ({"s": 0.0}, "step.s=0.0 must be above 0"),
+        ({"s": 1.0}, "step.s=1.0 must be below 1"),
         ({"s": 1.5}, "step.s=1.5"),
         ({"rate": 0.0}, "step.rate"),
         ({"schedule_scale": 0.0}, "step.schedule_scale"),

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mistnn.errors import MistError
-from mistnn.models.stn import BirdClassifier, BirdsConfig, StnStep, StnStepConfig, tiled
-from mistnn.models.stn.describers import DescriberConfig
+from mistnn.models.stn import BirdClassifier, BirdsConfig, DescriberConfig, StnStep, StnStepConfig
+from mistnn.models.stn.birds import tiled
 from mistnn.nn.spatial_transformer import Kind, TransformConfig
 from mistnn.records import Batch
 
@@ -27,7 +27,7 @@ def test_tiles() -> None:
     assert tiled(TransformConfig("attention"), 2).tolist() == [[0.5, -0.5, 0], [0.5, 0.5, 0]]
     assert tiled(TransformConfig("affine"), 2).tolist() == [[0.5, 0, -0.5, 0, 0.5, 0], [0.5, 0, 0.5, 0, 0.5, 0]]
     for kind in ("projective", "tps"):
-        with pytest.raises(MistError, match="can't begin as tiles"):
+        with pytest.raises(MistError, match="can't start as tiles"):
             BirdsConfig(transform=TransformConfig(kind))
 
 
@@ -104,5 +104,5 @@ def test_impossible_configurations() -> None:
 def test_images_of_another_size() -> None:
     model = build()
     for shape in ((1, 3, 1, 1), (3, 32, 32), (1, 3, 32, 33)):
-        with pytest.raises(MistError, match=r"reads images of \(batch, 3, 32, 32\)"):
+        with pytest.raises(MistError, match=r"takes images of \(batch, 3, 32, 32\)"):
             model(torch.rand(shape))

@@ -11,7 +11,7 @@ from torch import nn
 
 from mistnn.data import DistortedConfig, DistortedDigits
 from mistnn.errors import MistError
-from mistnn.models.stn import StnClassifier, StnConfig, StnStep, StnStepConfig, stepped_share, target_of
+from mistnn.models.stn import StnClassifier, StnConfig, StnStep, StnStepConfig, stepped_share
 from mistnn.nn.spatial_transformer import Kind, SpatialTransformer, TransformConfig
 from mistnn.records import Batch
 
@@ -48,11 +48,12 @@ def test_shapes_and_the_identity_at_birth(config: StnConfig) -> None:
     done = model(images)
     assert done.logits.shape == (3, config.classes) and len(done.warps) == config.transformers
     channels = config.channels * max(1, config.transformers)
-    assert done.seen.shape == (3, channels, config.seen_side, config.seen_side)
+    seen = model.look(images)[1]
+    assert seen.shape == (3, channels, config.seen_side, config.seen_side)
     for warp in done.warps:
         torch.testing.assert_close(warp.features, images, atol=1e-4, rtol=0)
     wanted = nn.functional.avg_pool2d(images, 2) if config.halve else images
-    torch.testing.assert_close(done.seen, wanted.repeat(1, max(1, config.transformers), 1, 1), atol=1e-4, rtol=0)
+    torch.testing.assert_close(seen, wanted.repeat(1, max(1, config.transformers), 1, 1), atol=1e-4, rtol=0)
 
 
 def test_layers_by_hand() -> None:
@@ -122,7 +123,7 @@ def test_half_precision_learns_too() -> None:
 @pytest.mark.parametrize("device", DEVICES)
 def test_the_target_is_the_sum(device: str) -> None:
     counts = torch.tensor([[0, 0, 0, 1] + [0] * 6, [0] * 9 + [2], [1] + [0] * 8 + [1], [0, 0, 0, 0, 2] + [0] * 5])
-    target = target_of(Batch(torch.zeros(4, 2, 3, 3, device=device), counts.to(device)))
+    target = build(FORMS[0]).target(Batch(torch.zeros(4, 2, 3, 3, device=device), counts.to(device)))
     assert target.tolist() == [3, 18, 9, 8] and target.dtype == torch.int64
 
 
@@ -142,8 +143,8 @@ def test_the_step_is_the_descent_of_the_equation() -> None:
     """One step without momentum: each weight less the rate times its gradient."""
     config, batch = FORMS[1], batch_of(FORMS[1])
     twin = build(config)
-    nn.functional.cross_entropy(twin(batch.images).logits, target_of(batch)).backward()
-    step = StnStep(build(config), StnStepConfig(rate=0.3, momentum=0.0))
+    nn.functional.cross_entropy(twin(batch.images).logits, twin.target(batch)).backward()
+    step = StnStep(build(config), StnStepConfig(rate=0.3, momentum=0.0, decay_steps=100))
     step(batch, 0)
     for (name, before), after in zip(twin.named_parameters(), step.model.parameters(), strict=True):
         assert before.grad is not None
@@ -154,7 +155,7 @@ def test_the_step_is_the_descent_of_the_equation() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"network": "mlp"}, "network='mlp' is unknown: use fcn or cnn"),
+        ({"network": "mlp"}, "network='mlp' must be fcn or cnn"),
         ({"width": 0}, "width=0"),
         ({"transformers": -1}, "transformers=-1"),
         ({"classes": 1}, "classes=1"),
@@ -189,7 +190,7 @@ def test_bad_steps(given: dict[str, object], said: str) -> None:
 def test_images_of_another_size_are_refused() -> None:
     model = build(FORMS[0])
     for shape in ((2, 1, 14, 15), (2, 3, 14, 14), (1, 14, 14), (2, 1, 0, 0)):
-        with pytest.raises(MistError, match=r"reads images of \(batch, 1, 14, 14\), got"):
+        with pytest.raises(MistError, match=r"takes images of \(batch, 1, 14, 14\), got"):
             model(torch.zeros(shape))
 
 

@@ -11,7 +11,8 @@ from torch import nn
 from torchvision.models import googlenet, resnet18
 
 from mistnn.errors import MistError
-from mistnn.models.stn.describers import Describer, DescriberConfig
+from mistnn.models.stn import DescriberConfig
+from mistnn.models.stn.describers import Describer
 from tests.nn.test_backbones import as_file, fake_timm
 
 
