@@ -1,14 +1,15 @@
-"""Heat maps, alone and over the time of training."""
+"""Heat maps, alone and below the training curves."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mistnn.viz.curves import ABOVE, BELOW, LEFT, RIGHT, Curve, draw_curve
 from mistnn.viz.style import (
     HEATMAP_COLORS,
     HEATMAP_GAMMA,
@@ -16,9 +17,13 @@ from mistnn.viz.style import (
     LIGHT,
     Picture,
     Theme,
-    Tiles,
+    dark_rim,
+    new_figure,
+    place_axes,
+    require,
     show_picture,
     tiles_for,
+    title_plot,
     title_tile,
 )
 
@@ -34,7 +39,7 @@ HeatmapAtStep = tuple[int, Tensor, Tensor | None]
 
 
 def heatmap_peak(heatmaps: Sequence[Tensor]) -> float:
-    """The brightest value of several heat maps, 1 if nothing in them is above zero: the end of a shared scale."""
+    """The upper end of a shared brightness scale: the largest value of all maps, or 1 if none is above 0."""
     peak = max((float(heatmap.detach().nan_to_num(0.0).max()) for heatmap in heatmaps), default=0.0)
     return peak if peak > 0 else 1.0
 
@@ -48,8 +53,7 @@ def show_heatmap(
     inches: float,
     gamma: float = HEATMAP_GAMMA,
 ) -> AxesImage:
-    """Draws a heat map stretched over an image of ``size`` (width, height), with the keypoints in its pixels."""
-    from matplotlib import patheffects
+    """Draws a heat map stretched over an image of ``size`` (width, height), with keypoints in the image's pixels."""
     from matplotlib.colors import PowerNorm
 
     width, height = size
@@ -68,7 +72,7 @@ def show_heatmap(
             points[:, 0], points[:, 1], s=130 * inches, facecolors="none", edgecolors=KEYPOINT_COLOR, linewidths=1.3
         )
         rings.set_gid("keypoints")
-        rings.set_path_effects([patheffects.withStroke(linewidth=2.4, foreground="#000000", alpha=0.6)])
+        rings.set_path_effects(dark_rim(2.4))
     return drawn
 
 
@@ -81,14 +85,14 @@ def draw_heatmap(
     gamma: float = HEATMAP_GAMMA,
     inches: float = 1.9,
 ) -> Figure:
-    """One heat map that fills the figure to the edge, with a ring around each keypoint.
+    """One heat map that fills the figure, with a ring around each keypoint.
 
     Args:
-        heatmap: dark is low, bright is high, see ``gamma``.
-        keypoints: (x, y) in pixels of the image the map belongs to.
-        size: (width, height) of that image; the map's own if None.
-        peak: the value drawn brightest; the map's own largest if None.
-        gamma: exponent of the brightness; 1 keeps it in proportion to the value, less lifts faint values.
+        heatmap: low values dark, high values bright; see ``gamma``.
+        keypoints: (x, y) in pixels of the map's image.
+        size: (width, height) of that image; ``None`` for the map's own size.
+        peak: the value drawn brightest; ``None`` for the map's largest value.
+        gamma: exponent of the brightness; 1 is proportional to the value, less brightens faint values.
         inches: the longer side.
     """
     tiles = tiles_for([heatmap], 1, inches=inches)
@@ -99,58 +103,53 @@ def draw_heatmap(
     return figure
 
 
-def draw_heatmap_history(
-    image: Picture,
-    history: Sequence[HeatmapAtStep],
+_GAP, _HEADER = 0.08, 0.24
+
+
+def draw_evolution(
+    curves: Mapping[str, Curve],
+    image: Picture | None = None,
+    history: Sequence[HeatmapAtStep] = (),
     *,
-    columns: int | None = None,
-    inches: float = 1.7,
+    width: float = 9.2,
+    height: float = 2.4,
     theme: Theme = LIGHT,
 ) -> Figure:
-    """An image followed by its heat map at several steps of training, all on one brightness scale.
+    """Curves side by side; below them an image and its heat map at several steps, all on one brightness scale.
 
-    Convention: keypoints are (x, y) in pixels of the image; a map smaller than the image is stretched over it.
+    Convention: keypoints are (x, y) in pixels of the image.
 
     Args:
-        image: shown first.
-        history: (step, heat map, keypoints or None), in the order to draw.
-        columns: tiles to a row, the image included; one row if None.
-        inches: the longer side of a tile.
-        theme: colours around the pictures.
+        curves: title -> curve.
+        image: the image of the heat maps.
+        history: (step, heat map, keypoints or None), in drawing order; empty for curves only.
+        width: of the figure, in inches.
+        height: of a curve with its labels, in inches.
 
     Raises:
-        ValueError: if the history is empty.
+        ValueError: if there is no curve, or a history without its image.
 
-    Reference: S001, Figure 7 (c): heat maps of one image during training.
+    Reference: MIST (CVPR 2021), figure 7.
     """
-    if not history:
-        raise ValueError("the history of heat maps is empty: give at least one (step, heatmap, keypoints)")
+    require(curves, "curve")
+    if history and image is None:
+        raise ValueError(f"there are {len(history)} heat maps and no image: give the image they belong to")
     count = len(history) + 1
-    sheet = tiles_for([image] * count, count if columns is None else columns, inches=inches, header=0.24)
-    tiles = Tiles(sheet.rows, sheet.columns, sheet.width, sheet.height, header=0.24, right=0.5)
-    figure = tiles.figure(theme)
-    axes = tiles.axes(figure, 0, 0)
-    show_picture(axes, image)
-    title_tile(axes, "image", theme)
-    size = (image.shape[-1], image.shape[-2])
+    side = (width - (count + 1) * _GAP) / count
+    figure = new_figure(width, height + (side + _HEADER + _GAP if history else 0.0), theme)
+    room = width / len(curves)
+    for index, (title, curve) in enumerate(curves.items()):
+        size = (room - LEFT - RIGHT, height - BELOW - ABOVE)
+        axes = place_axes(figure, index * room + LEFT, ABOVE, *size, bare=False)
+        draw_curve(axes, curve, theme)
+        title_plot(axes, title, theme)
+    if not history or image is None:
+        return figure
+    tiles = [place_axes(figure, _GAP + i * (side + _GAP), height + _HEADER, side, side) for i in range(count)]
+    show_picture(tiles[0], image)
+    title_tile(tiles[0], "image", theme)
     peak = heatmap_peak([heatmap for _, heatmap, _ in history])
-    drawn = None
-    for index, (step, heatmap, keypoints) in enumerate(history, start=1):
-        axes = tiles.axes(figure, *divmod(index, tiles.columns))
-        drawn = show_heatmap(axes, heatmap, keypoints, size, peak, inches)
+    for axes, (step, heatmap, keypoints) in zip(tiles[1:], history, strict=True):
+        show_heatmap(axes, heatmap, keypoints, (image.shape[-1], image.shape[-2]), peak, side)
         title_tile(axes, f"step {step:,}", theme)
-    if drawn is not None:
-        _add_scale(figure, tiles, drawn, peak, theme)
     return figure
-
-
-def _add_scale(figure: Figure, tiles: Tiles, drawn: AxesImage, peak: float, theme: Theme) -> None:
-    """The colour bar of the shared scale, beside the first row."""
-    width, height = figure.get_size_inches()
-    left = width - tiles.margin - tiles.right + 0.06
-    bottom = height - tiles.margin - tiles.header - tiles.height
-    axes = figure.add_axes((left / width, bottom / height, 0.09 / width, tiles.height / height))
-    bar = figure.colorbar(drawn, cax=axes, ticks=[0.0, peak / 4, peak])
-    bar.ax.set_yticklabels([f"{value:.2g}" for value in (0.0, peak / 4, peak)])
-    bar.ax.tick_params(labelsize=7, colors=theme.muted, length=2)
-    bar.outline.set_visible(False)
