@@ -15,7 +15,7 @@ import dataclasses
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -138,6 +138,28 @@ class SampleDataset(Protocol):
         return sys.maxsize
 
 
+class Known(NamedTuple):
+    """What is known about the images of a data set before any file is read.
+
+    Attributes:
+        size: height and width; ``None`` where they differ.
+        channels: 1 for grey, 3 for colour.
+        counts: possible numbers of objects in an image; empty where unknown.
+        class_names: empty where there are no classes, or where only the files name them.
+        has_objects: whether images hold objects to find; ``False`` for the images of a classifier.
+        training_size: height and width of training images if these are crops.
+        background: value of a pixel that no object covers; ``None`` where it varies.
+    """
+
+    size: tuple[int, int] | None = None
+    channels: int = 1
+    counts: tuple[int, ...] = ()
+    class_names: tuple[str, ...] = ()
+    has_objects: bool = True
+    training_size: tuple[int, int] | None = None
+    background: float | None = None
+
+
 @dataclass(frozen=True)
 class DataConfig(Config, abc.ABC):
     """Where images come from, or how they are made.
@@ -169,19 +191,19 @@ class DataConfig(Config, abc.ABC):
         return dataclasses.replace(self, root=root)
 
     @property
+    def known(self) -> Known:
+        """What is known about the images without reading any file."""
+        return Known()
+
+    @property
     def size(self) -> tuple[int, int] | None:
         """Height and width of the images; ``None`` where they differ."""
-        return None
+        return self.known.size
 
     @property
-    def channels_of_images(self) -> int:
-        """Channels of the images: 1 for grey, 3 for colour."""
-        return 1
-
-    @property
-    def object_counts(self) -> tuple[int, ...]:
-        """The numbers of objects that an image may hold; empty where that is not known before the files are read."""
-        return ()
+    def class_names(self) -> tuple[str, ...]:
+        """The classes; empty where there are none, or where only the files name them."""
+        return self.known.class_names
 
     def digest(self) -> str:
         """The SHA-256 of the list of files and their splits; empty where images are made on the fly.

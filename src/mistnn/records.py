@@ -68,6 +68,20 @@ class Detections(NamedTuple):
     scores: Float[Tensor, " found"]
     labels: Int[Tensor, " found"] | None = None
 
+    def cpu(self) -> Detections:
+        """The same on the CPU."""
+        return Detections(self.boxes.cpu(), self.scores.cpu(), None if self.labels is None else self.labels.cpu())
+
+    def first(self, count: int) -> Detections:
+        """The best ``count`` of them."""
+        labels = None if self.labels is None else self.labels[:count]
+        return Detections(self.boxes[:count], self.scores[:count], labels)
+
+    def where(self, kept: Bool[Tensor, " found"]) -> Detections:
+        """Those for which the mask is true."""
+        labels = None if self.labels is None else self.labels[kept]
+        return Detections(self.boxes[kept], self.scores[kept], labels)
+
 
 class Explanation(NamedTuple):
     """A model's detections and reconstruction of a batch of images.

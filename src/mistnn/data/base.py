@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from mistnn.data.random_numbers import Drawn, Rounds, generator, seeded
 from mistnn.errors import MistError
-from mistnn.interfaces import DataConfig, Split
+from mistnn.interfaces import DataConfig, Known, Split
 from mistnn.records import Sample
 
 DIGIT_NAMES = tuple(map(str, range(10)))
@@ -29,59 +29,12 @@ class Truth(NamedTuple):
     labels: tuple[int, ...]
 
 
-class Known(NamedTuple):
-    """What is known of the images of a data set before any file is read.
-
-    Attributes:
-        size: height and width; ``None`` where they differ.
-        channels: 1 for grey, 3 for colour.
-        counts: possible numbers of objects in an image; empty where unknown.
-        class_names: empty where there are no classes, or where only the files name them.
-        has_objects: whether images hold objects to find; ``False`` for the images of a classifier.
-        training_size: height and width of training images if these are crops.
-        background: value of a pixel that no object covers; ``None`` where it varies.
-    """
-
-    size: tuple[int, int] | None = None
-    channels: int = 1
-    counts: tuple[int, ...] = ()
-    class_names: tuple[str, ...] = ()
-    has_objects: bool = True
-    training_size: tuple[int, int] | None = None
-    background: float | None = None
-
-
 @dataclass(frozen=True)
 class ImagesConfig(DataConfig):
     """Base of the data configurations: what a system may ask of its images.
 
     ``read_class_names``, ``smallest_image`` and ``truths`` may read files, and raise ``MistError`` if these are broken.
     """
-
-    @property
-    def known(self) -> Known:
-        """What is known without reading any file."""
-        return Known()
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """Height and width of the images; ``None`` where they differ."""
-        return self.known.size
-
-    @property
-    def channels_of_images(self) -> int:
-        """Channels of the images: 1 for grey, 3 for colour."""
-        return self.known.channels
-
-    @property
-    def object_counts(self) -> tuple[int, ...]:
-        """The possible numbers of objects in an image; empty where unknown."""
-        return self.known.counts
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The classes; empty where there are none, or where only the files name them."""
-        return self.known.class_names
 
     def read_class_names(self) -> tuple[str, ...]:
         """The classes, read from the files where only these name them; empty if no folder is given."""

@@ -1,4 +1,4 @@
-"""How many objects there are, where nobody says: those whose score reaches a threshold learnt from known numbers."""
+"""Counting without a given K: detections whose score reaches a threshold learnt from known counts."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from mistnn.records import Detections
 
 
 def choose_threshold(scores: Sequence[Tensor], counts: Sequence[int]) -> float:
-    """The score above which detections are counted, so that the numbers come nearest to the true ones.
+    """Chooses the score from which detections are counted: the one with the least mean absolute count error.
 
-    It needs how many objects each image holds and no place: choose it on training or validation images. Of all scores
-    between two neighbouring ones, the mean absolute error of the number is least there; of several as good ones the
-    middle one is taken.
+    It needs the number of objects of each image but no position: choose it on training or validation images.
+    Candidates lie halfway between neighbouring scores; of several equally good ones the middle one is taken.
 
     Args:
-        scores: of each image's detections, more of them than there are objects; each (n,), 0 to 1.
-        counts: how many objects each image holds.
+        scores: for each image the scores of its detections, (n,), 0 to 1; more detections than objects.
+        counts: for each image the number of objects.
 
     Raises:
-        ValueError: without an image or a detection, or with another number of counts.
+        ValueError: if there is no image or no detection, or the numbers of images differ.
     """
     if len(scores) != len(counts) or not sum(len(one) for one in scores):
         raise ValueError(f"a threshold needs detections, and a count for each image: {len(scores)} and {len(counts)}")
@@ -39,5 +38,4 @@ def choose_threshold(scores: Sequence[Tensor], counts: Sequence[int]) -> float:
 
 def above(found: Detections, threshold: float) -> Detections:
     """The detections whose score reaches a threshold."""
-    kept = found.scores.double() >= threshold
-    return Detections(found.boxes[kept], found.scores[kept], None if found.labels is None else found.labels[kept])
+    return found.where(found.scores.double() >= threshold)

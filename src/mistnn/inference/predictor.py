@@ -15,17 +15,9 @@ from torch import Tensor, nn
 from mistnn.data.images import UnreadableImage, normalise_mode, open_image, to_tensor
 from mistnn.errors import MistError
 from mistnn.inference.counting import above
-from mistnn.inference.tiles import (
-    MAX_PIXELS,
-    Detector,
-    DrawingModel,
-    PreparingModel,
-    Reconstructor,
-    RefusingModel,
-    WholeImageModel,
-    detect,
-)
+from mistnn.inference.prediction import Prediction
 from mistnn.nn.finder import Finder
+from mistnn.nn.tiles import MAX_PIXELS
 from mistnn.records import Detections
 from mistnn.weights import load_model
 
@@ -33,61 +25,51 @@ from mistnn.weights import load_model
 class Predictor:
     """Finds objects in single images.
 
-    Convention: an image is seen at its own size, never resized: the objects should be as large in pixels as those the
+    Convention: an image is processed at its own size; objects should be about as large in pixels as those that the
     model was trained on. Boxes are in pixels of the image given.
 
     Example:
         >>> predictor = Predictor.from_pretrained("mist-mnist-hard")  # doctest: +SKIP
         >>> found = predictor.predict("scene.png", k=9)  # doctest: +SKIP
-        >>> print(found.boxes, predictor.names(found))  # doctest: +SKIP
+        >>> print(found.boxes, found.names)  # doctest: +SKIP
     """
 
-    def __init__(self, model: Detector | WholeImageModel, max_pixels: int = MAX_PIXELS) -> None:
-        """Wraps a model, which is put in eval mode and stays on its device.
+    def __init__(self, model: Finder, max_pixels: int = MAX_PIXELS) -> None:
+        """Wraps a model. It is put into eval mode and stays on its device.
 
         Args:
-            model: finds objects in images of any size.
-            max_pixels: larger images go through the network in tiles; a model that can't be tiled takes none.
+            model: finds objects.
+            max_pixels: larger images are processed in tiles, or refused by a model that can't do that.
         """
-        self.model = model
+        self.model = model.eval()
         self.max_pixels = max_pixels
-        self.device = torch.device("cpu")
-        if isinstance(model, nn.Module):
-            model.eval()
-            parameter = next(model.parameters(), None)
-            self.device = self.device if parameter is None else parameter.device
+        parameter = next(model.parameters(), None)
+        self.device = torch.device("cpu") if parameter is None else parameter.device
 
     @classmethod
     def from_pretrained(cls, name_or_folder: str | Path, device: str | torch.device = "cpu") -> Predictor:
         """A predictor with the weights of a run folder or of a shipped model.
 
         Raises:
-            MistError: no such folder or name, or a folder that can't be trusted.
+            MistError: if there is no such folder or name, or the folder can't be trusted.
         """
-        model = load_model(name_or_folder).to(device)
-        if not isinstance(model, Detector | WholeImageModel):
-            raise MistError(
-                f"{name_or_folder} holds a {type(model).__name__}, which finds no objects: give a model that does "
-                "(`mist evaluate` measures this one)"
-            )
-        return cls(model)
+        return cls(as_finder(load_model(name_or_folder), name_or_folder).to(device))
 
     def predict(
         self, image: Tensor | NDArray[np.generic] | Image.Image | str | Path, k: int | None = None
-    ) -> Detections:
-        """The K best objects of one image, the best first.
+    ) -> Prediction:
+        """Finds the K best objects of one image, best first.
 
         Args:
-            image: a file; a Pillow image; an array (height, width) or (height, width, channels), red first; or a
-                tensor (channels, height, width). Whole numbers of 8 or 16 bits are scaled to 0-1, floats have to
-                lie there.
-            k: how many; if not given as many as the model counts, up to the K of its training, or that K if it can't
-                count (``MistConfig.threshold``).
+            image: a file; a Pillow image; an array (height, width) or (height, width, channels), RGB; or a tensor
+                (channels, height, width). Integers of 8 or 16 bits are scaled to [0, 1]; floats must lie there.
+            k: how many. If not given: as many as the model counts, at most the K of its training; or that K if the
+                model can't count (``Finder.threshold``).
 
         Raises:
-            MistError: the file can't be read; the model can't find k objects in it; it is too large for a model that
-                takes images in one piece only.
-            ValueError: an array or tensor of another shape, type or range.
+            MistError: if the file can't be read, the image has no room for k objects, or it is too large for a model
+                that can't process images in tiles.
+            ValueError: if an array or tensor has another shape, type or range.
         """
         if isinstance(image, str | Path):
             try:
@@ -100,147 +82,117 @@ class Predictor:
         refusal = self.refusal(tensor.shape[-2], tensor.shape[-1], self.sought(k))
         if refusal is not None:
             raise MistError(f"this image {refusal}")
-        return self.predict_batch(tensor.unsqueeze(0), k)[0]
+        return Prediction(*self.predict_batch(tensor.unsqueeze(0), k)[0], self.model.class_names, tensor)
 
     @torch.inference_mode()
     def predict_batch(
         self, images: Float[Tensor, "batch channels height width"], k: int | None = None
     ) -> list[Detections]:
-        """The K best objects of each of several images of one size, on the CPU.
+        """Finds the K best objects of each of several images of one size; the results are on the CPU.
 
         Args:
             images: values in [0, 1], as many channels as the model has.
             k: how many, as in ``predict``.
         """
-        most = self.sought(k)
-        zoom = 1.0
-        images = images.to(self.device)
-        if isinstance(self.model, PreparingModel):
-            images, zoom = self.model.prepare(images), self.model.zoom
-        if isinstance(self.model, Detector):
-            found = detect(self.model, images, most, self.max_pixels)
-        elif k is None and isinstance(self.model, DrawingModel) and self.model.counts_itself:
-            found = self.model.detect(images).detections
-        else:
-            found = self.model.explain(images, most).detections
-        if zoom != 1:
-            found = [one._replace(boxes=one.boxes / zoom) for one in found]
-        if k is None and isinstance(self.model, PreparingModel) and self.model.threshold:
-            found = [above(one, self.model.threshold) for one in found]
-        return [
-            Detections(one.boxes.cpu(), one.scores.cpu(), None if one.labels is None else one.labels.cpu())
-            for one in found
-        ]
+        model = self.model
+        wanted = None if k is None and model.counts_itself else self.sought(k)
+        found = model.detect(model.prepare(images.to(self.device)), wanted, self.max_pixels)
+        if model.zoom != 1:
+            found = [one._replace(boxes=one.boxes / model.zoom) for one in found]
+        if k is None and model.threshold:
+            found = [above(one, model.threshold) for one in found]
+        return [one.cpu() for one in found]
 
     def sought(self, k: int | None) -> int:
-        """How many objects an image must have room for: K as told, else the model's own, or 1 if it counts itself."""
+        """The number of objects that an image must have room for: K, else the model's own, or 1 if it counts itself."""
         if k is not None:
             return k
-        return 1 if self.counts_itself else self.model.config.k
-
-    def most(self, height: int, width: int) -> int:
-        """How many objects can be found in an image of this size."""
-        if not isinstance(self.model, Detector):
-            return self.model.most(height, width)
-        zoom = self.model.zoom if isinstance(self.model, PreparingModel) else 1.0
-        return max(1, round(height * zoom)) * max(1, round(width * zoom))
+        return 1 if self.model.counts_itself else self.model.config.k
 
     def refusal(self, height: int, width: int, k: int) -> str | None:
-        """Why K objects can't be sought in an image of this size, with the image as the subject; ``None`` if they can.
+        """Why K objects can't be found in an image of this size, as the end of a sentence about the image; or ``None``.
 
-        Images beyond ``max_pixels`` are refused where the model can't be tiled.
+        Images above ``max_pixels`` are refused if the model can't process them in tiles.
         """
-        if isinstance(self.model, RefusingModel):
-            reason = self.model.refusal(height, width)
-            if reason is not None:
-                return reason
-        pixels, most = height * width, self.most(height, width)
-        if not isinstance(self.model, Detector) and pixels > self.max_pixels:
+        reason = self.model.refusal(height, width)
+        if reason is not None:
+            return reason
+        pixels, most = height * width, self.model.most(height, width)
+        if not self.model.in_tiles and pixels > self.max_pixels:
             return f"has {pixels:,} pixels, and this model takes at most {self.max_pixels:,}: crop or shrink it"
         if 1 <= k <= most:
             return None
         if most == 0:
-            return f"is smaller, at {width} x {height} pixels, than a single place that this model looks at"
-        if k >= 1 and not isinstance(self.model, Detector):
+            return f"has {width} x {height} pixels, which is smaller than one position of this model"
+        if k >= 1 and not self.model.in_tiles:
             return f"has room for {most} objects in this model, fewer than K = {k}: give a K of {most} or less"
-        return f"has {pixels} pixels, K must be from 1 to that, and is {k}"
+        return f"has {pixels} pixels, and K = {k} must be from 1 to that"
 
     def is_approximate(self, height: int, width: int) -> bool:
-        """Whether an image of this size is seen in tiles that a network normalises on their own."""
+        """Whether an image of this size is processed in tiles that the network normalises separately."""
         model = self.model
-        return isinstance(model, Detector) and not model.tiles_are_exact and self.most(height, width) > self.max_pixels
-
-    @property
-    def counts_itself(self) -> bool:
-        """Whether it finds objects by drawing the image, and says itself how many there are."""
-        return isinstance(self.model, DrawingModel) and self.model.counts_itself
+        return model.in_tiles and not model.tiles_are_exact and model.most(height, width) > self.max_pixels
 
     @property
     def finds_k(self) -> bool:
-        """Whether it can't tell how many objects an image holds, and so finds K in every one."""
-        if self.counts_itself or self.model.class_names:
-            return False
-        return not (isinstance(self.model, PreparingModel) and self.model.threshold)
-
-    @property
-    def is_told(self) -> bool:
-        """Whether it was told in training how many objects each image holds, and must be told again."""
-        if isinstance(self.model, Finder):
-            return self.model.needs_counts
-        return isinstance(self.model, DrawingModel) and not self.model.counts_itself
+        """Whether the model can't tell how many objects an image holds, and so finds K in every image."""
+        return not (self.model.counts_itself or self.model.class_names or self.model.threshold)
 
     @property
     def reconstructs(self) -> bool:
-        """Whether ``reconstruct`` works with this model: not where images are prepared, whose ground is gone then."""
-        if isinstance(self.model, PreparingModel) and self.model.prepares:
-            return False
-        return isinstance(self.model, Reconstructor | WholeImageModel) and self.model.reconstructs
+        """Whether ``reconstruct`` works: not where images are prepared, since that removes their background."""
+        return self.model.reconstructs and not self.model.prepares
 
     @torch.inference_mode()
     def reconstruct(
         self, images: Float[Tensor, "batch channels height width"], found: Sequence[Detections]
     ) -> Float[Tensor, "batch channels height width"]:
-        """The images as the model explains them: the sum of what it makes of each part found, on black.
+        """The images as the model explains them: the sum of its reconstructions of all parts, on black.
 
-        A model that finds objects by drawing the image gives the picture that it drew.
+        A generative model returns the image that it drew.
 
         Args:
             images: as given to ``predict_batch``.
-            found: its result: as many parts in each image.
+            found: its result, with the same number of parts in each image.
 
         Returns:
-            On the CPU; overlapping parts may add up to more than 1.
+            The images, on the CPU. Overlapping parts may add up to more than 1.
 
         Raises:
-            ValueError: the model has no decoder.
+            ValueError: if the model can't reconstruct.
         """
         if not self.reconstructs:
-            raise ValueError("this model can't reconstruct: it has no decoder, or prepares its images")
-        if isinstance(self.model, DrawingModel) and self.model.counts_itself:
-            rebuilt = self.model.detect(images.to(self.device)).reconstruction
-            assert rebuilt is not None
-            return rebuilt.cpu()
-        if isinstance(self.model, WholeImageModel):
-            rebuilt = self.model.explain(images.to(self.device), len(found[0].boxes)).reconstruction
-            assert rebuilt is not None
-            return rebuilt.cpu()
-        assert isinstance(self.model, Reconstructor)
+            raise ValueError("this model can't reconstruct: it has no decoder, or it prepares its images")
         return self.model.reconstruct_from(images.to(self.device), found).cpu()
 
-    def names(self, found: Detections) -> list[str]:
-        """The class name of each detection; empty texts if the model has no classes."""
+    def names(self, found: Detections | Prediction) -> list[str]:
+        """The class name of each detection; empty strings if the model has no classes."""
         if found.labels is None:
             return [""] * len(found.boxes)
         return [self.model.class_names[index] for index in found.labels.tolist()]
 
 
+def as_finder(model: nn.Module, name: str | Path) -> Finder:
+    """The model, if it finds objects.
+
+    Raises:
+        MistError: if it doesn't.
+    """
+    if not isinstance(model, Finder):
+        raise MistError(
+            f"{name} holds a {type(model).__name__}, which finds no objects: give a model that does "
+            "(`mist evaluate` measures this one)"
+        )
+    return model
+
+
 def as_image_tensor(
     image: Tensor | NDArray[np.generic] | Image.Image, channels: int
 ) -> Float[Tensor, "channels height width"]:
-    """An image in memory as the tensor a model takes; see ``Predictor.predict`` for what is accepted.
+    """Converts an image in memory to the tensor that a model takes; see ``Predictor.predict`` for what is accepted.
 
     Raises:
-        ValueError: another shape, type or range.
+        ValueError: if it has another shape, type or range.
     """
     if isinstance(image, Image.Image):
         try:
@@ -276,7 +228,7 @@ def _unit_range(values: Tensor) -> Tensor:
 
 
 def _with_channels(values: Tensor, channels: int) -> Tensor:
-    """Grey, grey with alpha, RGB or RGBA to the channels of a model, as files are converted: alpha on black."""
+    """Converts grey, grey with alpha, RGB or RGBA to the channels of a model: like files, with alpha on black."""
     found = values.shape[0]
     if found not in (1, 2, 3, 4):
         raise ValueError(f"an image has 1 to 4 channels, got {found} in shape {tuple(values.shape)}")

@@ -1,61 +1,24 @@
-"""Presets: a name for every experiment of the papers, and the one place where model, data, step and metrics meet."""
+"""Presets: a name for every row of a table and every figure of the papers.
+
+``mistnn.presets.<paper>`` holds the presets of a paper as ``PRESETS``.
+"""
 
 from __future__ import annotations
 
 import difflib
 
 from mistnn.errors import MistError
-from mistnn.presets import (
-    air,
-    house_numbers,
-    mist_digits,
-    mist_discover,
-    my_folder,
-    natural,
-    rivals,
-    spair,
-    stn,
-    stn_birds,
-    stn_numbers,
-)
-from mistnn.presets.evaluation import evaluate
-from mistnn.presets.experiment import (
-    Experiment,
-    Preset,
-    build,
-    describe,
-    evaluate_stored,
-    mist_parts,
-    read_log,
-    restore,
-    train,
-)
-from mistnn.presets.systems import open_data
-from mistnn.presets.unknown_k import evaluate_unknown_k
+from mistnn.experiments import Experiment, Preset
+from mistnn.papers import modules
 
-PRESETS: dict[str, Preset] = {
-    preset.name: preset
-    for preset in (
-        *mist_digits.PRESETS,
-        *mist_discover.PRESETS,
-        *rivals.PRESETS,
-        *air.PRESETS,
-        *spair.PRESETS,
-        *house_numbers.PRESETS,
-        *natural.PRESETS,
-        *stn.PRESETS,
-        *stn_numbers.PRESETS,
-        *stn_birds.PRESETS,
-        *my_folder.PRESETS,
-    )
-}
+PRESETS: dict[str, Preset] = {preset.name: preset for module in modules("mistnn.presets") for preset in module.PRESETS}
 
 
 def find_preset(name: str) -> Preset:
-    """The preset of a name.
+    """The preset with a name.
 
     Raises:
-        MistError: if there is none, with the nearest names.
+        MistError: if there is none, with the nearest name.
     """
     if name in PRESETS:
         return PRESETS[name]
@@ -64,19 +27,4 @@ def find_preset(name: str) -> Preset:
     raise MistError(f"no preset is called {name!r}: {hint}")
 
 
-__all__ = [
-    "PRESETS",
-    "Experiment",
-    "Preset",
-    "build",
-    "describe",
-    "evaluate",
-    "evaluate_stored",
-    "evaluate_unknown_k",
-    "find_preset",
-    "mist_parts",
-    "open_data",
-    "read_log",
-    "restore",
-    "train",
-]
+__all__ = ["PRESETS", "Experiment", "Preset", "find_preset"]

@@ -1,6 +1,6 @@
-"""AIR, DAIR and ConnComp: SPAIR's rivals (AAAI 2019), AIR's own setting, and Esl16 of MIST's Table 1.
+"""AIR and DAIR: SPAIR's baselines (AAAI 2019), AIR's own setting, and Esl16 of MIST's Table 1.
 
-Reference: SPAIR, supplement, D.1 and D.3; what these don't state is the released code's (``models/air/README.md``).
+Reference: SPAIR, supplement, D.1; what it doesn't state is from the released code (``models/air/README.md``).
 """
 
 from __future__ import annotations
@@ -8,29 +8,25 @@ from __future__ import annotations
 import dataclasses
 
 from mistnn.data import ScatterConfig, ScenesConfig
+from mistnn.experiments import Experiment, Preset
 from mistnn.models.air import AirConfig, AirStepConfig
-from mistnn.models.conncomp import ConnCompConfig, ConnCompStepConfig
-from mistnn.presets import mist_digits, mist_discover
-from mistnn.presets.experiment import Experiment, Preset
+from mistnn.presets.images import EASY, HARD
+from mistnn.presets.scattered import SCATTERED, digits_in_words
 from mistnn.training import TrainConfig
 
-DIGITS = (1, 3, 5, 7, 9)
-"""Digits an image that SPAIR and its rivals are compared on."""
-
 TWO = ScatterConfig(canvas=50, counts=(0, 1, 2), side=28, overlap=0, tight=True)
-"""AIR's images: no, one or two whole digits of MNIST whose ink doesn't overlap, equally often."""
+"""AIR's images: zero, one or two whole MNIST digits whose ink doesn't overlap, equally often."""
 
-SCATTERED = {count: ScatterConfig(counts=(count,)) for count in DIGITS}
 
 PRIORS = (-1.1, 0.5, 1.0)
-"""Mean and standard deviation of the sides' prior, standard deviation of the centre's: a quarter of the image, about
-as large as a digit's frame of 14 pixels in 48 or of 20 in 80. Our choice."""
+"""Mean and standard deviation of the prior of the sides, and standard deviation of that of the centre (our choice). The
+mean is a quarter of the image, about a digit's frame of 14 pixels in 48 or of 20 in 80."""
 
 RATE = 5e-4
-"""For few steps: five times the paper's."""
+"""Five times the paper's rate, for few steps."""
 
 ORIGINAL = AirStepConfig(rate=3e-4, annealing=0.5, precision="auto")
-"""The AIR code's values but for the rate, 1e-4 there, and a schedule of half the length: in 30,000 iterations theirs
+"""The AIR code's values, except the rate (1e-4 there) and a schedule of half the length: in 30,000 iterations theirs
 leave single digits in two windows (``docs/logbook.md``)."""
 
 AIR_RELEASED = {
@@ -40,8 +36,8 @@ AIR_RELEASED = {
     7: (-1.39, 0.4, 4.0),
     9: (-0.41, 0.2, 1.0),
 }
-"""The priors of SPAIR's released code by the number of digits, which a random search found (D.1). In ours, those of one
-digit shrink its box to 2 pixels before anything is drawn, and there it stays."""
+"""The priors of SPAIR's released code by the number of digits, found by random search (D.1). In our implementation the
+prior for one digit shrinks its box to 2 pixels before anything is drawn, and the box stays there."""
 
 DAIR_RELEASED = {
     1: (-2.94, 0.25, 2.0),
@@ -50,16 +46,16 @@ DAIR_RELEASED = {
     7: (-2.94, 0.75, 1.0),
     9: (-0.41, 0.25, 2.0),
 }
-"""The same of DAIR."""
+"""The same for DAIR."""
 
 
-def told(count: int, canvas: int = 48, window: int = 14) -> AirConfig:
-    """AIR as SPAIR's authors ran it: windows of any shape, no noise in the decoder, the number of objects given."""
+def counted(count: int, canvas: int = 48, window: int = 14) -> AirConfig:
+    """AIR as SPAIR's authors ran it: windows of any aspect ratio, no noise in the decoder, given counts."""
     return AirConfig(canvas=canvas, k=count, given=True, head=(128,), sides=2, window=window, noise=0.0)
 
 
 def feedforward(model: AirConfig) -> AirConfig:
-    """DAIR: four layers instead of the LSTM, which see what is not yet drawn."""
+    """DAIR: four layers in place of the LSTM, applied to what is not drawn yet."""
     return dataclasses.replace(model, recurrence="feedforward", hidden=(256,) * 4)
 
 
@@ -73,39 +69,35 @@ def _loop(steps: int) -> TrainConfig:
 
 
 def _scattered(count: int) -> tuple[Preset, ...]:
-    air, data = told(count), SCATTERED[count]
-    digits = "one digit" if count == 1 else f"{count} digits"
+    air, data = counted(count), SCATTERED[count]
     presets = []
     for name, model, released in (
         ("air", air, AIR_RELEASED[count]),
         ("dair", feedforward(air), DAIR_RELEASED[count]),
     ):
-        summary = f"SPAIR's rival {name.upper()} on {digits} in 48 x 48, their number given"
+        summary = f"SPAIR's baseline {name.upper()} on {digits_in_words(count)} in 48 x 48, their number given"
         for ending, also, step in (
             ("", "", _step(PRIORS, RATE)),
             ("-released", ", priors and rate as released", _step(released, AirStepConfig.rate)),
         ):
             experiment = Experiment(model, data, step, _loop(20_000), evaluation_images=1000)
             presets.append(Preset(f"{name}-{count}{ending}", summary + also, experiment))
-    search = TrainConfig(steps=10, batch_size=64, log_every=1, save_every=0)
-    experiment = Experiment(ConnCompConfig(), data, ConnCompStepConfig(), search, evaluation_images=1000)
-    summary = f"SPAIR's rival ConnComp on {digits} in 48 x 48: tau by grid search"
-    return (*presets, Preset(f"conncomp-{count}", summary, experiment))
+    return tuple(presets)
 
 
 def _esl16(name: str, summary: str, data: ScenesConfig) -> Preset:
     thinned = dataclasses.replace(data, keep=tuple(range(10)))
-    model = told(max(data.counts), canvas=data.canvas, window=20)
+    model = counted(max(data.counts), canvas=data.canvas, window=20)
     return Preset(name, summary, Experiment(model, thinned, _step(PRIORS, RATE), _loop(10_000)))
 
 
 PRESETS = (
     Preset(
         "air-original",
-        "AIR on no, one or two digits, their number inferred",
+        "AIR on zero, one or two digits, their number inferred",
         Experiment(AirConfig(), TWO, ORIGINAL, _loop(30_000), evaluation_images=1000),
     ),
-    _esl16("esl16-mnist-easy", "Table 1, Esl16: AIR of nine steps, trained with 0 to 9 digits", mist_discover.EASY),
-    _esl16("esl16-mnist-hard", "Table 1, Esl16 on MNIST hard", mist_digits.HARD),
-    *(preset for count in DIGITS for preset in _scattered(count)),
+    _esl16("esl16-mnist-easy", "Table 1, Esl16: AIR of nine steps, trained with 0 to 9 digits", EASY),
+    _esl16("esl16-mnist-hard", "Table 1, Esl16 on MNIST hard", HARD),
+    *(preset for count in SCATTERED for preset in _scattered(count)),
 )

@@ -1,25 +1,22 @@
-"""Model folders: configuration beside safetensors, checked before use; and the models shipped in the package."""
+"""Model folders: a configuration beside safetensors, checked before use; and the models shipped with the package."""
 
 from mistnn.weights.provenance import TrainingRecord, commit, hardware, package_version, versions
 from mistnn.weights.shipped import resolve, shipped_folder, shipped_names
 from mistnn.weights.store import (
     FORMAT,
-    KINDS,
-    Kind,
     StoredModel,
     load_model,
     read_config,
     save_model,
     tensor_digest,
 )
-from mistnn.weights.strict import explain, strict_converter
+from mistnn.weights.strict import classes_of, explain, strict_converter, structure_whole
 
 __all__ = [
     "FORMAT",
-    "KINDS",
-    "Kind",
     "StoredModel",
     "TrainingRecord",
+    "classes_of",
     "commit",
     "explain",
     "hardware",
@@ -31,6 +28,7 @@ __all__ = [
     "shipped_folder",
     "shipped_names",
     "strict_converter",
+    "structure_whole",
     "tensor_digest",
     "versions",
 ]

@@ -1,15 +1,14 @@
 """The model folder: ``config.json`` beside ``model.safetensors``.
 
-``config.json`` holds, and nothing else is allowed in it::
+``config.json`` holds these entries and no others::
 
-    {"format": 1, "mistnn": "<package version>", "kind": "mist",
-     "model": {...},         the fields of the network's configuration class
-     "experiment": {...},    whatever the training run wants to remember; never interpreted here
-     "digest": "<sha256>",   of the tensors; null as long as the run has saved none
-     "training": {...}}      what the training took (``TrainingRecord``); null or left out where that is not known
+    {"format": 2, "mistnn": "<package version>",
+     "model": {"kind": "mist", ...},   the configuration of the network
+     "experiment": {...},              what the training run stores; not interpreted here
+     "digest": "<sha256>",             of the tensors; null until the run saves some
+     "training": {...}}                what the training took (``TrainingRecord``); null or absent if unknown
 
-An unknown format, key or kind is an error, never a guess: an upgrade must not silently change an old model. A field
-that a class gained after the folder was written is read as what was done then, see ``mistnn.weights.added``.
+An unknown format, key or kind is an error, never a guess: an upgrade must not silently change an old model.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cattrs
 import torch
@@ -32,29 +31,21 @@ from torch import Tensor, nn
 
 from mistnn.errors import MistError
 from mistnn.files import write_through
+from mistnn.interfaces import ModelConfig
 from mistnn.weights.provenance import TrainingRecord, package_version
 from mistnn.weights.shipped import resolve
-from mistnn.weights.strict import explain, strict_converter, structure_whole
+from mistnn.weights.strict import classes_of, explain, strict_converter, structure_whole
 
-FORMAT = 1
+FORMAT = 2
 """Version of the folder's layout; raised when an old reader would misread a new folder."""
+
+READERS = {1: "0.1.0"}
+"""Format -> the last version of mistnn that reads it."""
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 PART = ".part"
 """Suffix of a file that is still being written."""
-
-
-class Kind(NamedTuple):
-    """How a stored model of one kind is built again.
-
-    Attributes:
-        config: the dataclass that the "model" entry of the configuration is read into.
-        build: makes the network from it.
-    """
-
-    config: type
-    build: Callable[[Any], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -64,130 +55,30 @@ class StoredModel:
     Attributes:
         format: version of the folder's layout.
         mistnn: version of the package that wrote it.
-        kind: key into ``KINDS``.
-        model: fields of the network's configuration class.
-        experiment: what the training run remembers; opaque here.
-        digest: sha256 of the tensors (``tensor_digest``), or ``None`` if the run has saved none yet.
-        training: what the training took, or ``None`` where that is not known.
+        model: the kind and the fields of the network's configuration.
+        experiment: what the training run stores; not interpreted here.
+        digest: sha256 of the tensors (``tensor_digest``), or ``None`` if the run has not saved any yet.
+        training: what the training took, or ``None`` where that is unknown.
     """
 
     format: int
     mistnn: str
-    kind: str
     model: dict[str, Any]
     experiment: dict[str, Any]
     digest: str | None
     training: TrainingRecord | None = None
 
-
-def _mist() -> Kind:
-    from mistnn.models.mist import Mist, MistConfig
-
-    return Kind(MistConfig, Mist)
-
-
-def _grid() -> Kind:
-    from mistnn.models.rivals import Grid, GridConfig
-
-    return Kind(GridConfig, Grid)
-
-
-def _channelwise() -> Kind:
-    from mistnn.models.rivals import Channelwise, ChannelwiseConfig
-
-    return Kind(ChannelwiseConfig, Channelwise)
-
-
-def _xie20() -> Kind:
-    from mistnn.models.rivals import Xie20, Xie20Config
-
-    return Kind(Xie20Config, Xie20)
-
-
-def _zha18() -> Kind:
-    from mistnn.models.rivals import Zha18, Zha18Config
-
-    return Kind(Zha18Config, Zha18)
-
-
-def _natural_mist() -> Kind:
-    from mistnn.models.mist import NaturalMist, NaturalMistConfig
-
-    return Kind(NaturalMistConfig, NaturalMist)
-
-
-def _natural_xie20() -> Kind:
-    from mistnn.models.rivals import NaturalXie20, NaturalXie20Config
-
-    return Kind(NaturalXie20Config, NaturalXie20)
-
-
-def _air() -> Kind:
-    from mistnn.models.air import Air, AirConfig
-
-    return Kind(AirConfig, Air)
-
-
-def _conncomp() -> Kind:
-    from mistnn.models.conncomp import ConnComp, ConnCompConfig
-
-    return Kind(ConnCompConfig, ConnComp)
-
-
-def _spair() -> Kind:
-    from mistnn.models.spair import Spair, SpairConfig
-
-    return Kind(SpairConfig, Spair)
-
-
-def _stn() -> Kind:
-    from mistnn.models.stn import StnClassifier, StnConfig
-
-    return Kind(StnConfig, StnClassifier)
-
-
-def _stn_numbers() -> Kind:
-    from mistnn.models.stn import NumberReader, NumberReaderConfig
-
-    return Kind(NumberReaderConfig, NumberReader)
-
-
-def _stn_birds() -> Kind:
-    from mistnn.models.stn import BirdClassifier, BirdsConfig
-
-    return Kind(BirdsConfig, BirdClassifier)
-
-
-def _colocaliser() -> Kind:
-    from mistnn.models.stn import Colocaliser, ColocaliserConfig
-
-    return Kind(ColocaliserConfig, Colocaliser)
-
-
-KINDS: Mapping[str, Callable[[], Kind]] = {
-    "mist": _mist,
-    "grid": _grid,
-    "channelwise": _channelwise,
-    "xie20": _xie20,
-    "zha18": _zha18,
-    "air": _air,
-    "conncomp": _conncomp,
-    "spair": _spair,
-    "natural-mist": _natural_mist,
-    "natural-xie20": _natural_xie20,
-    "stn": _stn,
-    "stn-numbers": _stn_numbers,
-    "stn-birds": _stn_birds,
-    "colocaliser": _colocaliser,
-}
-"""Every kind of model this package can load. Behind a function, so that reading a configuration builds no network."""
+    @property
+    def kind(self) -> str:
+        """The kind of the model; empty if the entry is missing."""
+        return str(self.model.get("kind", ""))
 
 
 def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
     """The sha256 of a set of named tensors.
 
-    Convention: tensors in the order of their names; of each its name, type and shape, then its bytes. The names are
-    part of it because two swapped tensors of one shape would otherwise go unnoticed.
+    Convention: tensors are sorted by name; each contributes its name, type and shape, then its bytes. Names are
+    included because two swapped tensors of the same shape would otherwise go unnoticed.
     """
     digest = hashlib.sha256()
     for name in sorted(tensors):
@@ -200,24 +91,23 @@ def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
 def save_model(
     folder: Path | str,
     model: nn.Module,
-    kind: str,
-    model_config: dict[str, Any],
+    config: dict[str, Any],
     experiment: dict[str, Any],
     storage: torch.dtype | None = None,
     training: TrainingRecord | None = None,
 ) -> None:
-    """Writes a model folder, so that at every moment either the old or the new model can be read from it.
+    """Writes a model folder. At every moment either the old or the new model can be read from it.
 
-    A new folder is written aside and renamed. In a folder that exists (a run) both files are written aside, then
-    renamed, weights first; ``load_model`` finishes a change that was cut off between the two.
+    A new folder is written under another name and then renamed. In an existing folder (a run) both files are written
+    under other names and then renamed, weights first; ``load_model`` completes a change that was interrupted between
+    the two.
 
     Args:
-        folder: the model folder; other files in it stay.
+        folder: the model folder; its other files stay.
         model: its ``state_dict`` is stored.
-        kind: key into ``KINDS``.
-        model_config: fields of the network's configuration class, as JSON takes them.
-        experiment: anything JSON takes.
-        storage: the type float tensors are stored in, ``torch.bfloat16`` halves the file; ``None`` keeps their own.
+        config: the kind and the fields of the network's configuration, as JSON takes them.
+        experiment: anything that JSON takes.
+        storage: the type in which float tensors are stored; ``torch.bfloat16`` halves the file. ``None`` keeps theirs.
         training: what the training took, where that is known.
 
     Raises:
@@ -227,15 +117,15 @@ def save_model(
     tensors = {}
     for name, tensor in model.state_dict().items():
         wanted = storage if storage is not None and tensor.is_floating_point() else tensor.dtype
-        # A clone each: safetensors refuses two names on one memory, which tied weights are.
+        # Clones, because safetensors refuses two names for the same memory, as tied weights have.
         tensors[name] = tensor.detach().to("cpu", wanted, copy=True).contiguous()
-    stored = StoredModel(FORMAT, package_version(), kind, model_config, experiment, tensor_digest(tensors), training)
-    config, weights = _config_bytes(stored), save(tensors)
+    stored = StoredModel(FORMAT, package_version(), config, experiment, tensor_digest(tensors), training)
+    description, weights = _config_bytes(stored), save(tensors)
     folder = Path(folder)
     with _writing(folder):
         if folder.exists():
             write_through(folder / (WEIGHTS_FILE + PART), weights)
-            write_through(folder / (CONFIG_FILE + PART), config)
+            write_through(folder / (CONFIG_FILE + PART), description)
             os.replace(folder / (WEIGHTS_FILE + PART), folder / WEIGHTS_FILE)
             os.replace(folder / (CONFIG_FILE + PART), folder / CONFIG_FILE)
             return
@@ -243,7 +133,7 @@ def save_model(
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         write_through(aside / WEIGHTS_FILE, weights)
-        write_through(aside / CONFIG_FILE, config)
+        write_through(aside / CONFIG_FILE, description)
         os.replace(aside, folder)
 
 
@@ -256,39 +146,39 @@ def read_config(folder: Path | str) -> StoredModel:
     return _read_stored(_config_paths(resolve(folder))[0])
 
 
-def load_model(folder_or_name: Path | str, kinds: Mapping[str, Callable[[], Kind]] = KINDS) -> nn.Module:
+def load_model(folder_or_name: Path | str, known: Mapping[str, type[ModelConfig]] | None = None) -> nn.Module:
     """Builds the network of a model folder, or of a shipped model, with its weights, in eval mode on the CPU.
 
-    Weights stored in half precision are cast to the type the network computes in. The global random state is left
-    as it was, though building a network draws from it.
+    Weights stored in half precision are cast to the type in which the network computes. The global random state is
+    left unchanged, although building a network draws from it.
 
     Args:
         folder_or_name: a run folder or one of ``shipped_names()``.
-        kinds: what can be built.
+        known: configuration classes by kind; those of all papers if not given.
 
     Raises:
-        MistError: no such folder or name; a configuration or weights that can't be trusted, and why.
+        MistError: if there is no such folder or name, or its configuration or weights can't be trusted.
     """
     folder = resolve(folder_or_name)
     stored = _read_stored(_config_paths(folder)[0])
-    if stored.kind not in kinds:
+    known = classes_of(ModelConfig) if known is None else known
+    if stored.kind not in known:
         raise MistError(
             f"{folder / CONFIG_FILE} holds a model of kind {stored.kind!r}, which this version can't build "
-            f"(it knows {', '.join(sorted(kinds))}): load it with the mistnn version that wrote it ({stored.mistnn})"
+            f"(it knows {', '.join(sorted(known))}): load it with the mistnn version that wrote it ({stored.mistnn})"
         )
     tensors, stored = _read_tensors(folder, stored)
-    kind = kinds[stored.kind]()
     try:
-        config = structure_whole(stored.model, kind.config)
-    except (cattrs.BaseValidationError, ValueError) as error:
+        config = structure_whole(stored.model, known[stored.kind])
+    except (cattrs.BaseValidationError, ValueError, MistError) as error:
         why = explain(error) if isinstance(error, cattrs.BaseValidationError) else str(error)
         raise MistError(
             f"{folder / CONFIG_FILE}: in 'model', {why}; written by mistnn {stored.mistnn}, read by "
-            f"{package_version()}: mend the entry or use that version"
+            f"{package_version()}: fix the entry or use that version"
         ) from error
     with torch.random.fork_rng(devices=[]):
         try:
-            model = kind.build(config)
+            model = config.build()
         except ValueError as error:
             raise MistError(f"{folder / CONFIG_FILE}: 'model' describes no network: {error}") from error
     model.load_state_dict(_fitting(tensors, model.state_dict(), folder))
@@ -296,11 +186,11 @@ def load_model(folder_or_name: Path | str, kinds: Mapping[str, Callable[[], Kind
 
 
 def _config_paths(folder: Path) -> list[Path]:
-    """The configuration, and one left aside by a save that was cut off; raises if there is neither."""
+    """The configuration, and the one that an interrupted save has not renamed yet; raises if there is neither."""
     paths = [path for path in (folder / CONFIG_FILE, folder / (CONFIG_FILE + PART)) if path.is_file()]
     if not paths:
         raise MistError(
-            f"{folder} is no model folder: it has no {CONFIG_FILE}; give the folder that 'mist train' or "
+            f"{folder} is not a model folder, since it has no {CONFIG_FILE}: give a folder that 'mist train' or "
             "'mist demo' wrote, or the name of a shipped model"
         )
     return paths
@@ -315,41 +205,42 @@ def _read_stored(path: Path) -> StoredModel:
         raise MistError(f"{path} is not valid JSON ({error}): restore it from a copy") from error
     if not isinstance(raw, dict):
         raise MistError(f"{path} holds a JSON {type(raw).__name__}, not an object: restore it from a copy")
-    # The format is looked at before any other key: a newer one may have other keys, and that is not their fault.
+    # The format is checked before any other key, because another format may have other keys.
     found = raw.get("format")
     if isinstance(found, bool) or found != FORMAT:
         what = "has no format" if found is None else f"has format {found!r}"
         writer = raw.get("mistnn", "unknown")
+        reader = READERS.get(found, writer) if isinstance(found, int) else writer
         raise MistError(
-            f"{path} {what}, this version ({package_version()}) reads format {FORMAT}: "
-            f"use the mistnn version that wrote it ({writer})"
+            f"{path} {what}, and this version ({package_version()}) reads format {FORMAT}: use mistnn {reader} to read "
+            "it, or train the model again"
         )
     try:
         return strict_converter().structure(raw, StoredModel)
     except cattrs.BaseValidationError as error:
-        raise MistError(f"{path}: {explain(error)}: mend the entry or restore the file from a copy") from error
+        raise MistError(f"{path}: {explain(error)}: fix the entry or restore the file from a copy") from error
 
 
 def _read_tensors(folder: Path, stored: StoredModel) -> tuple[dict[str, Tensor], StoredModel]:
-    """The weights and the configuration whose digest they have."""
+    """The weights and the configuration that has their digest."""
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         raise MistError(
-            f"{folder} has no {WEIGHTS_FILE}: the run has saved no weights yet; "
-            f"go on with 'mist train --resume {folder}'"
+            f"{folder} has no {WEIGHTS_FILE}, because the run has not saved any weights yet: "
+            f"continue it with 'mist train --resume {folder}'"
         )
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise MistError(
-            f"{path} is cut off or is no safetensors file ({path.stat().st_size} bytes; {error}): "
+            f"{path} is truncated or not a safetensors file ({path.stat().st_size} bytes; {error}): "
             "restore it from a copy or train again"
         ) from error
     digest = tensor_digest(tensors)
     if stored.digest == digest:
         return tensors, stored
     for other in _config_paths(folder)[1:]:
-        # A save was cut off between its two renames: the configuration that belongs to the new weights lies aside.
+        # A save was interrupted between its two renames: the configuration of the new weights has its other name yet.
         with contextlib.suppress(MistError):
             aside = _read_stored(other)
             if aside.digest == digest:
@@ -361,24 +252,24 @@ def _read_tensors(folder: Path, stored: StoredModel) -> tuple[dict[str, Tensor],
 
 
 def _fitting(tensors: dict[str, Tensor], wanted: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
-    """The tensors in the types of the network; raises if names, shapes or types differ."""
+    """The tensors in the network's types; raises if names, shapes or types differ."""
     path = folder / WEIGHTS_FILE
-    mend = f"{CONFIG_FILE} and the weights don't belong together: restore both from one copy"
+    fix = f"{CONFIG_FILE} and the weights don't belong together: restore both from one copy"
     for names, what in ((set(wanted) - set(tensors), "lacks"), (set(tensors) - set(wanted), "has unknown")):
         if names:
             shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
-            raise MistError(f"{path} {what} {len(names)} tensor(s) ({shown}): {mend}")
+            raise MistError(f"{path} {what} {len(names)} tensor(s) ({shown}): {fix}")
     fitting = {}
     for name, tensor in tensors.items():
         goal = wanted[name]
         if tensor.shape != goal.shape:
             raise MistError(
                 f"{path}: tensor {name} has shape {tuple(tensor.shape)}, the configuration asks for "
-                f"{tuple(goal.shape)}: {mend}"
+                f"{tuple(goal.shape)}: {fix}"
             )
         half = tensor.dtype in (torch.bfloat16, torch.float16) and goal.is_floating_point()
         if tensor.dtype != goal.dtype and not half:
-            raise MistError(f"{path}: tensor {name} is {tensor.dtype}, the network has {goal.dtype}: {mend}")
+            raise MistError(f"{path}: tensor {name} is {tensor.dtype}, the network has {goal.dtype}: {fix}")
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise MistError(f"{path}: tensor {name} holds NaN or infinity: restore the file from a good copy")
         fitting[name] = tensor.to(goal.dtype)
@@ -396,5 +287,5 @@ def _writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise MistError(
-            f"can't write to {folder} ({error.strerror or error}): give a folder that can be written to"
+            f"can't write to {folder} ({error.strerror or error}): choose a folder that you may write to"
         ) from error

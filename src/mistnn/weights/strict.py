@@ -1,75 +1,75 @@
-"""Configurations on disk, read strictly: no unknown key, no missing key, no silently converted value."""
+"""Configurations as JSON, read strictly: no unknown key, no missing key, no silently converted value.
+
+A model, step or data configuration is stored with its ``kind``, and read by the class of that kind::
+
+    {"kind": "mist", "k": 9, ...}
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, get_args, get_type_hints
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import cattrs
 from cattrs.errors import ForbiddenExtraKeysError
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 from cattrs.v import transform_error
 
-from mistnn.weights.added import ADDED
+from mistnn import data
+from mistnn.interfaces import DataConfig, ModelConfig, TrainingStepConfig
+from mistnn.papers import modules
 
 T = TypeVar("T")
+
+BASES = (ModelConfig, TrainingStepConfig, DataConfig)
+"""The classes whose subclasses are stored with their kind."""
+
+
+@functools.cache
+def classes_of(base: type) -> Mapping[str, type]:
+    """The configuration classes of all papers or data sets by their kind.
+
+    Args:
+        base: one of ``BASES``.
+
+    Raises:
+        ValueError: if two classes have the same kind.
+    """
+    if base is DataConfig:
+        found = list(data.KINDS)
+    else:
+        tuples = (each.MODELS if base is ModelConfig else each.STEPS for each in modules("mistnn.models"))
+        found = [kind for group in tuples for kind in group]
+    by_kind = {each.kind: each for each in found}
+    if len(by_kind) < len(found):
+        raise ValueError(f"two subclasses of {base.__name__} have the same kind: {sorted(each.kind for each in found)}")
+    return by_kind
 
 
 @functools.cache
 def strict_converter() -> cattrs.Converter:
-    """The converter between configuration classes and JSON; do not register hooks on it, it is shared.
+    """The converter between configuration classes and JSON. It is shared: do not register hooks on it.
 
-    Convention: an extra key is an error. A plain value has to be of the very type its field has, except that a whole
-    number may stand for a float: by default cattrs would read the text "false" as the truth value true.
+    Convention: an extra key is an error. A plain value must have exactly the type of its field, except that a whole
+    number may stand for a float. (By default cattrs reads the text "false" as the truth value true.)
     """
     converter = cattrs.Converter(forbid_extra_keys=True)
     for kind in (bool, int, float, str):
         converter.register_structure_hook(kind, functools.partial(_plain, kind))
-    converter.register_structure_hook_factory(_is_choice, functools.partial(_choice_hook, converter))
+    converter.register_structure_hook_factory(_has_kind, functools.partial(_reader, converter))
+    converter.register_unstructure_hook_factory(_has_kind, functools.partial(_writer, converter))
     return converter
 
 
-def _is_choice(kind: Any) -> bool:
-    """Whether a type is one configuration class or another."""
-    parts = get_args(kind)
-    return len(parts) > 1 and all(dataclasses.is_dataclass(part) for part in parts)
-
-
-def _choice_hook(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
-    """Reads one of several configuration classes: the one whose fields differ least from what is stored.
-
-    An unknown or missing key is then complained about as one of that class.
-    """
-    parts = get_args(kind)
-
-    def read(content: Any, _: Any) -> Any:
-        return converter.structure(content, _nearest(content, parts))
-
-    return read
-
-
-def _nearest(content: Any, parts: Sequence[type]) -> type:
-    """Of several configuration classes the one whose fields differ least from what is stored."""
-    keys = set(content) if isinstance(content, dict) else set()
-    return min(parts, key=lambda part: len(keys ^ _names(part)))
-
-
-def _names(kind: type) -> set[str]:
-    return {field.name for field in dataclasses.fields(kind)}
-
-
 def structure_whole(content: Any, kind: type[T]) -> T:
-    """Reads a stored configuration in which every field must be: a default is for people, not for files.
-
-    A field that a class gained later may be missing, see ``mistnn.weights.added``.
+    """Reads a stored configuration in which no field may be missing: defaults are for people, not for files.
 
     Raises:
         cattrs.BaseValidationError: on an unknown key or a value of another type.
-        ValueError: on a missing key, naming it.
+        ValueError: on a missing key, with its name.
     """
     converter = strict_converter()
-    content = completed(content, kind)
     read = converter.structure(content, kind)
     missing = _missing(content, converter.unstructure(read), "")
     if missing:
@@ -77,20 +77,41 @@ def structure_whole(content: Any, kind: type[T]) -> T:
     return read
 
 
-def completed(content: Any, kind: Any) -> Any:
-    """A stored configuration with the fields that its classes have gained since, at the values that change nothing.
+def explain(error: cattrs.BaseValidationError) -> str:
+    """The complaints of a failed ``structure`` in one line, each with the place that it is about."""
+    # cattrs marks the place by "@ $.field"; a reader of JSON needs no "$".
+    found = (message.replace(" @ $.", " at ").removesuffix(" @ $") for message in transform_error(error, "$", _message))
+    return "; ".join(" ".join(message.split()) for message in found)
 
-    Args:
-        content: as JSON has it; anything that is no configuration comes back as it is.
-        kind: its class, or several of which it is one.
-    """
-    if _is_choice(kind):
-        kind = _nearest(content, get_args(kind))
-    if not isinstance(content, dict) or not dataclasses.is_dataclass(kind):
-        return content
-    hints = get_type_hints(kind)
-    whole = {**ADDED.get(getattr(kind, "__name__", ""), {}), **content}
-    return {name: completed(value, hints.get(name)) for name, value in whole.items()}
+
+def _has_kind(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BASES)
+
+
+def _reader(converter: cattrs.Converter, declared: type) -> Callable[[Any, Any], Any]:
+    """Reads a configuration by the class of its kind."""
+
+    def read(content: Any, _: Any) -> Any:
+        if not isinstance(content, Mapping) or "kind" not in content:
+            raise ValueError("missing key 'kind'" if isinstance(content, Mapping) else f"{content!r} is not an object")
+        base = next(base for base in BASES if issubclass(declared, base))
+        known = {declared.kind: declared} if declared not in BASES else classes_of(base)
+        kind = known.get(content["kind"])
+        if kind is None:
+            raise ValueError(f"kind {content['kind']!r} is unknown: this version knows {', '.join(sorted(known))}")
+        fields = {name: value for name, value in content.items() if name != "kind"}
+        return make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True)(fields, kind)
+
+    return read
+
+
+def _writer(converter: cattrs.Converter, declared: type) -> Callable[[Any], dict[str, Any]]:
+    """Writes a configuration with the kind of its own class, which may be a subclass of the declared one."""
+
+    def write(value: Any) -> dict[str, Any]:
+        return {"kind": value.kind, **make_dict_unstructure_fn(type(value), converter)(value)}
+
+    return write
 
 
 def _missing(content: Any, whole: Any, place: str) -> list[str]:
@@ -106,22 +127,15 @@ def _plain(kind: type, value: Any, _: Any) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"{value!r} is no {kind.__name__}")
+        raise ValueError(f"{value!r} is not a {kind.__name__}")
     return value
 
 
-def explain(error: cattrs.BaseValidationError) -> str:
-    """What a failed ``structure`` complains about, in one line, each complaint with the place it is about."""
-    # cattrs marks the place by "@ $.field"; a reader of JSON needs no "$".
-    found = (message.replace(" @ $.", " at ").removesuffix(" @ $") for message in transform_error(error, "$", _say))
-    return "; ".join(" ".join(message.split()) for message in found)
-
-
-def _say(error: BaseException, _: Any) -> str:
+def _message(error: BaseException, _: Any) -> str:
     if isinstance(error, ForbiddenExtraKeysError):
         return f"unknown key {', '.join(repr(name) for name in sorted(error.extra_fields))}"
     if isinstance(error, KeyError):
         return f"missing key {error.args[0]!r}"
-    if isinstance(error, AttributeError):  # cattrs walks an object that is none
-        return f"{error.obj!r} is no object with keys"
+    if isinstance(error, AttributeError):  # cattrs iterates over something that is not an object
+        return f"{error.obj!r} is not an object"
     return str(error)

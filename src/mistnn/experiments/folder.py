@@ -1,0 +1,327 @@
+"""How well a model counts and finds the objects of an image folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from mistnn.data import FolderConfig, FolderImage, FolderImages
+from mistnn.data.folder.content import in_order_of
+from mistnn.data.folder.images import content_of
+from mistnn.experiments.experiment import Experiment
+from mistnn.experiments.measuring import Measurement
+from mistnn.inference.counting import above, choose_threshold
+from mistnn.interfaces import Split
+from mistnn.models.mist import Mist
+from mistnn.records import Detections, Sample
+
+DETECTED_AT_ONCE = 8
+"""Images in a batch."""
+
+
+class FolderView(NamedTuple):
+    """What a model finds in a split of a folder, and what is known about it.
+
+    Attributes:
+        images: of the split, those about which anything is known.
+        samples: the same, prepared, without their pixels: boxes are in pixels of the prepared image.
+        found: for each image the detections above the threshold, in pixels of the prepared image.
+        threshold: the model's own, or one chosen here if it has none.
+        trained: the images of the training split, for comparison.
+    """
+
+    images: tuple[FolderImage, ...]
+    samples: list[Sample]
+    found: list[Detections]
+    threshold: float
+    trained: tuple[FolderImage, ...]
+
+    def counted(self) -> Int[Tensor, "images classes"]:
+        """The number of objects of each class found in each image."""
+        classes = len(self.trained[0].present or ())
+        return torch.stack([torch.bincount(_labels(one), minlength=classes) for one in self.found])
+
+    def true(self) -> Int[Tensor, "images classes"] | None:
+        """The true numbers; ``None`` where they are unknown."""
+        counts = [sample.counts for sample in self.samples if sample.counts is not None]
+        return torch.stack(counts) if len(counts) == len(self.samples) else None
+
+    def mean(self) -> Float[Tensor, " classes"]:
+        """For each class, its mean count in a training image, or the share of training images that hold it."""
+        known = [image.present if image.counts is None else image.counts for image in self.trained]
+        return torch.tensor([one for one in known if one is not None]).double().mean(0)
+
+
+class FolderMeasurement(Measurement):
+    """Counting and detection without a given K: detections that reach the model's threshold are counted.
+
+    A model without a threshold gets one here, chosen by what is known about the validation images.
+
+    Metrics: see ``folder_metrics``.
+    """
+
+    fixed_k = "images of a folder are always measured without K, and `mist evaluate` does so"
+    model: Mist
+    samples: FolderImages
+
+    def __init__(self, model: Mist, data: FolderConfig, split: Split, samples: FolderImages) -> None:
+        super().__init__(model, data, split, samples)
+        self.known: list[Sample] = []
+        self.found: list[Detections] = []
+
+    @classmethod
+    def open(cls, model: Mist, data: FolderConfig, split: Split, images: int | None) -> FolderImages:
+        """The split, with the folder's classes in the model's order.
+
+        Raises:
+            MistError: if the folder has other classes than the model.
+        """
+        folder = in_order_of(content_of(data), model.class_names)
+        return FolderImages(data, split, images or sys.maxsize, folder)
+
+    def batches(self, total: int) -> Iterator[range]:
+        """Neighbours of the same size together, a few at a time."""
+        return neighbours(self.data, self.samples.images[:total])
+
+    def add(self, indices: range) -> None:
+        """Finds all K objects of some images, and keeps what is known about these without their pixels."""
+        samples = self.read(indices)
+        self.known += [sample._replace(image=sample.image.new_empty(0)) for sample in samples]
+        images = torch.stack([sample.image for sample in samples])
+        self.found += [one.cpu() for one in self.model.detect(images.to(self.device))]
+
+    def result(self) -> dict[str, float]:
+        """The metrics."""
+        return folder_metrics(self.view(), self.model.class_names)
+
+    def view(self) -> FolderView:
+        """What was found, and what is known about the images."""
+        threshold = self.model.threshold or (
+            _threshold(self.known, self.found)
+            if self.split == "validation"
+            else threshold_by_counts(self.model, self.data)
+        )
+        folder = in_order_of(content_of(self.data), self.model.class_names)
+        trained = FolderImages(self.data, "train", None, folder).images
+        found = [above(one, threshold) for one in self.found]
+        return FolderView(self.samples.images[: len(self.known)], self.known, found, threshold, trained)
+
+
+def view_folder(model: Mist, data: FolderConfig, split: Split, images: int | None = None) -> FolderView:
+    """Finds the objects of a split, see ``FolderMeasurement``.
+
+    Args:
+        model: left in its mode.
+        data: the folder.
+        split: which images.
+        images: at most so many; all if not given.
+
+    Raises:
+        MistError: if the folder has other classes than the model.
+    """
+    measurement = _collected(model, data, split, images)
+    return measurement.view()
+
+
+def folder_metrics(view: FolderView, class_names: Sequence[str]) -> dict[str, float]:
+    """The metrics of what was found in a folder.
+
+    Args:
+        view: what was found and what is known.
+        class_names: of the model.
+
+    Returns:
+        ``count_error``: the mean absolute error of an image's number of objects; ``count_error_mean``: that of always
+        guessing the mean of the training images. Both also for each class, with its name after a colon. Where only the
+        classes present are known, ``presence`` instead: the share of (image, class) pairs for which the presence of
+        the class is predicted correctly; ``presence_guess``: that of always predicting what is true of most training
+        images. Where boxes are known, ``precision``, ``recall`` and ``f1`` by the centre of a box, for each class and
+        overall. ``threshold``, ``images``, and ``objects`` where counts are known.
+    """
+    counted, true, mean = view.counted(), view.true(), view.mean()
+    result = {"threshold": view.threshold, "images": float(len(view.images))}
+    groups = [("", list(range(len(class_names)))), *((f":{name}", [index]) for index, name in enumerate(class_names))]
+    for name, chosen in groups:
+        if true is None:
+            present = torch.stack([_presence(sample) for sample in view.samples])[:, chosen]
+            result[f"presence{name}"] = float(((counted[:, chosen] > 0) == present).double().mean())
+            result[f"presence_guess{name}"] = float(((mean[chosen] > 0.5) == present).double().mean())
+        else:
+            of_image = true[:, chosen].sum(1)
+            result[f"count_error{name}"] = _error(counted[:, chosen].sum(1), of_image)
+            result[f"count_error_mean{name}"] = _error(mean[chosen].sum().expand(len(true)), of_image)
+    if true is not None:
+        result["objects"] = float(true.sum())
+    return result | _centre_metrics(view, class_names)
+
+
+def _centre_metrics(view: FolderView, class_names: Sequence[str]) -> dict[str, float]:
+    """Precision, recall and F1 on the images with known boxes."""
+    from mistnn.metrics import CentreMetrics
+
+    result: dict[str, float] = {}
+    boxed = [place for place, sample in enumerate(view.samples) if sample.boxes is not None]
+    for name, index in (("", None), *((f":{name}", index) for index, name in enumerate(class_names))):
+        if not boxed:
+            continue
+        metric = CentreMetrics()
+        chosen = [_of_class(view.found[place], view.samples[place], index) for place in boxed]
+        metric.update([one for one, _, _ in chosen], [boxes for _, boxes, _ in chosen], [own for _, _, own in chosen])
+        result |= {f"{key}{name}": value for key, value in metric.compute().items()}
+    return result
+
+
+def threshold_by_counts(model: Mist, data: FolderConfig) -> float:
+    """The score that counts the objects of the validation images best, or of the training images if there are none.
+
+    Where only the classes present are known, it is the score that predicts best which are.
+
+    Args:
+        model: left in its mode.
+        data: the folder.
+    """
+    known = {image.split for image in content_of(data).images if image.present is not None}
+    measurement = _collected(model, data, "validation" if "validation" in known else "train", None)
+    return _threshold(measurement.known, measurement.found)
+
+
+def store_threshold(out: Path, experiment: Experiment) -> None:
+    """Writes the model of a run again, with the threshold that counts the validation images best."""
+    from mistnn.experiments.run import save_again
+    from mistnn.weights import load_model
+
+    model: Any = load_model(out)
+    chosen = dataclasses.replace(model.config, threshold=round(threshold_by_counts(model, experiment.data), 6))
+    save_again(out, out, model, dataclasses.replace(experiment, model=chosen))
+
+
+class DiscoveryMeasurement(Measurement):
+    """Reconstruction by a model without classes; the K of the model is used in every image.
+
+    Metrics: ``rmse``, ``rmse_black``, ``rmse_mean`` and ``r2`` of the prepared images, padded to one size, see
+    ``mistnn.metrics.ReconstructionMetrics``; ``images``. For images with known boxes ``precision``, ``recall`` and
+    ``f1``, where a detection is right if its centre lies in the box of an object of any class; ``objects``.
+    """
+
+    fixed_k = FolderMeasurement.fixed_k
+    model: Mist
+    samples: FolderImages
+
+    def __init__(self, model: Mist, data: FolderConfig, split: Split, samples: FolderImages) -> None:
+        from mistnn.metrics import CentreMetrics, ReconstructionMetrics
+
+        super().__init__(model, data, split, samples)
+        self.errors, self.centres = (
+            ReconstructionMetrics((data.channels, samples.height, samples.width)),
+            CentreMetrics(),
+        )
+        self.images = self.objects = self.boxed = 0
+
+    @classmethod
+    def open(cls, model: Mist, data: FolderConfig, split: Split, images: int | None) -> FolderImages:
+        """The split; classes, if the folder has any, don't matter."""
+        return FolderImages(data, split, images or sys.maxsize)
+
+    def batches(self, total: int) -> Iterator[range]:
+        """Neighbours of the same size together, a few at a time."""
+        return neighbours(self.data, self.samples.images[:total])
+
+    def add(self, indices: range) -> None:
+        """Runs the model on some images."""
+        samples = self.read(indices)
+        batch = torch.stack([sample.image for sample in samples])
+        explained = self.model.explain(batch.to(self.device), self.model.config.k)
+        if explained.reconstruction is not None:
+            down, right = self.samples.height - batch.shape[-2], self.samples.width - batch.shape[-1]
+            padded = (F.pad(some, (0, right, 0, down)) for some in (explained.reconstruction.cpu(), batch))
+            self.errors.update(*padded)
+        self.images += len(samples)
+        for sample, found in zip(samples, explained.detections, strict=True):
+            if sample.boxes is not None:
+                self.centres.update([_unnamed(found)], [sample.boxes], [_one_class(sample.boxes)])
+                self.objects, self.boxed = self.objects + len(sample.boxes), self.boxed + 1
+
+    def result(self) -> dict[str, float]:
+        """The metrics."""
+        result = {"images": float(self.images), **(self.errors.compute() if self.model.reconstructs else {})}
+        return result | ({**self.centres.compute(), "objects": float(self.objects)} if self.boxed else {})
+
+
+def neighbours(data: FolderConfig, images: Sequence[FolderImage]) -> Iterator[range]:
+    """The indices of all images in their order, neighbours of the same prepared size together, a few at a time."""
+    start = 0
+    sizes = [data.preparation.size(image.height, image.width) for image in images]
+    for index in range(1, len(sizes) + 1):
+        if index == len(sizes) or index - start == DETECTED_AT_ONCE or sizes[index] != sizes[start]:
+            yield range(start, index)
+            start = index
+
+
+def _collected(model: Mist, data: FolderConfig, split: Split, images: int | None) -> FolderMeasurement:
+    """A measurement that has seen its images."""
+    measurement = FolderMeasurement(model, data, split, FolderMeasurement.open(model, data, split, images))
+    measurement.collect()
+    return measurement
+
+
+def _threshold(samples: Sequence[Sample], found: Sequence[Detections]) -> float:
+    """The score that counts the objects of some images best, or predicts best which classes are present."""
+    scores = [one.scores for one in found]
+    if all(sample.counts is not None for sample in samples):
+        return choose_threshold(scores, [int(_counts(sample).sum()) for sample in samples])
+    # Each class of each image is a bag of detections: at least one of them should count, or none.
+    present = [_presence(sample).tolist() for sample in samples]
+    pairs = zip(found, present, strict=True)
+    best = [_best(one, index) for one, classes in pairs for index in range(len(classes))]
+    return choose_threshold(best, [int(there) for classes in present for there in classes])
+
+
+def _of_class(found: Detections, sample: Sample, index: int | None) -> tuple[Detections, Tensor, Tensor]:
+    """Detections, true boxes and true labels of one class, or of all."""
+    assert sample.boxes is not None and sample.labels is not None
+    labels = _labels(found)
+    if index is None:
+        return found, sample.boxes, sample.labels
+    kept, true = labels == index, sample.labels == index
+    return found.where(kept), sample.boxes[true], sample.labels[true]
+
+
+def _labels(found: Detections) -> Tensor:
+    assert found.labels is not None
+    return found.labels
+
+
+def _counts(sample: Sample) -> Tensor:
+    assert sample.counts is not None
+    return sample.counts
+
+
+def _presence(sample: Sample) -> Tensor:
+    assert sample.presence is not None
+    return sample.presence
+
+
+def _best(found: Detections, index: int) -> Tensor:
+    """The best score of a class; empty where it has no detection."""
+    return found.scores[_labels(found) == index][:1]
+
+
+def _error(predicted: Tensor, true: Tensor) -> float:
+    return float((predicted.double() - true.double()).abs().mean())
+
+
+def _unnamed(found: Detections) -> Detections:
+    """On the CPU, all of one class."""
+    return Detections(found.boxes.cpu(), found.scores.cpu(), _one_class(found.boxes))
+
+
+def _one_class(boxes: Tensor) -> Tensor:
+    return torch.zeros(len(boxes), dtype=torch.int64)

@@ -1,0 +1,184 @@
+"""MIST (CVPR 2021): how its systems are checked, watched and measured."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mistnn.data import (
+    FolderConfig,
+    GaborConfig,
+    NumbersConfig,
+    ScatterConfig,
+    ScenesConfig,
+    SvhnConfig,
+    read_folder,
+)
+from mistnn.data.folder.images import known_images
+from mistnn.errors import MistError
+from mistnn.experiments.checks import check_channels, check_classes, check_k
+from mistnn.experiments.experiment import Experiment
+from mistnn.experiments.folder import DiscoveryMeasurement, FolderMeasurement, store_threshold
+from mistnn.experiments.measuring import ImpulseMeasurement, Measurement, NumberMeasurement, SceneMeasurement
+from mistnn.experiments.photographs import PhotographSystem
+from mistnn.experiments.system import Say, System
+from mistnn.experiments.watch import Watch
+from mistnn.interfaces import DataConfig, ModelConfig
+from mistnn.models.mist import LiftedStepConfig, MistConfig, NaturalMistConfig, off_centre_note
+
+NUMBERS_PER_INPUT = 5
+"""Values that a training step keeps for each pixel and channel of a patch at the first level (measured with the small
+auto-encoder: 4.6)."""
+MEMORY_SHARE = 0.8
+"""The share of the computer's memory that the patches of a step may take (our choice)."""
+WATCHED_AFTER = 200
+"""Iterations before the first off-centre warning (our choice): earlier, keypoints still move, and often come back."""
+LINES = 5
+"""Consecutive lines of the log for which an offset must hold (our choice)."""
+
+
+class OffCentreWatch(Watch):
+    """Warns once that the keypoints have settled beside the objects.
+
+    Args:
+        box_size: in pixels.
+        say: is called with the warning.
+    """
+
+    def __init__(self, box_size: float, say: Callable[[str], None]) -> None:
+        super().__init__("offset_x", WATCHED_AFTER, LINES, say)
+        self.box_size = box_size
+
+    def note(self, values: Mapping[str, float]) -> str | None:
+        """See ``mistnn.models.mist.off_centre_note``."""
+        return off_centre_note(values, self.box_size)
+
+
+class MistSystem(System):
+    """MIST on digits, textures, house numbers and image folders."""
+
+    measured_on: ClassVar = {
+        ScenesConfig: SceneMeasurement,
+        ScatterConfig: SceneMeasurement,
+        GaborConfig: ImpulseMeasurement,
+        SvhnConfig: NumberMeasurement,
+        NumbersConfig: NumberMeasurement,
+        FolderConfig: FolderMeasurement,
+    }
+    images = "digits, Gabor noise, house numbers or an image folder"
+
+    def measurement_class(self, model: ModelConfig, data: DataConfig) -> type[Measurement]:
+        """On a folder, a model without classes is measured by its reconstructions."""
+        found = super().measurement_class(model, data)
+        assert isinstance(model, MistConfig)
+        return DiscoveryMeasurement if found is FolderMeasurement and not model.class_names else found
+
+    def check(self, experiment: Experiment) -> None:
+        """Also compares classes, channels, sizes and K."""
+        super().check(experiment)
+        model: Any = experiment.model
+        data: Any = experiment.data
+        if data.kind == FolderConfig.kind:
+            _check_folder(experiment, model, data)
+            return
+        check_channels(model, data)
+        check_k(model, data)
+        check_classes(model, data)
+        if data.size is not None and model.preparation.changes:
+            raise MistError("model.preparation must leave these images unchanged: their size is set by data.*")
+        if model.decoder and data.known.background:
+            raise MistError(
+                f"the decoder reconstructs images as a sum of patches on black, and these have a background of "
+                f"{data.known.background:g}: give data.ground that makes it black"
+            )
+
+    def can_validate(self, experiment: Experiment) -> bool:
+        """A folder may have no validation images."""
+        data: Any = experiment.data
+        return data.kind != FolderConfig.kind or bool(known_images(read_folder(data.root), "validation"))
+
+    def notes(self, experiment: Experiment, model: Any) -> list[str]:
+        """Says on which images the threshold will be chosen."""
+        if not learns_counts(experiment) or self.can_validate(experiment):
+            return []
+        return ["there are no validation images, so the threshold will be chosen on training images"]
+
+    def watch(self, experiment: Experiment, say: Say) -> Watch:
+        """Warns of keypoints beside the objects. Only pure classification has such an optimum."""
+        model: Any = experiment.model
+        return OffCentreWatch(model.box_size if model.class_names else math.inf, say)
+
+    def finish(self, out: Path, experiment: Experiment) -> None:
+        """Chooses the threshold of a model that counts in a folder."""
+        if learns_counts(experiment):
+            store_threshold(out, experiment)
+
+
+def learns_counts(experiment: Experiment) -> bool:
+    """Whether it learns the classes of an image folder; without classes there is no threshold to choose."""
+    return experiment.data.kind == FolderConfig.kind and bool(getattr(experiment.model, "class_names", ()))
+
+
+def lifted_parts(experiment: Experiment) -> tuple[MistConfig, LiftedStepConfig]:
+    """Network and step of an experiment that trains MIST by lifting.
+
+    Raises:
+        MistError: if it trains another system.
+    """
+    if not isinstance(experiment.model, MistConfig) or not isinstance(experiment.step, LiftedStepConfig):
+        raise MistError(
+            f"the model is of kind {experiment.model.kind!r}, trained by a step of kind {experiment.step.kind!r}, and "
+            "this works only with MIST's own networks trained by lifting: give a run of a mist-... preset"
+        )
+    return experiment.model, experiment.step
+
+
+def _check_folder(experiment: Experiment, model: MistConfig, data: FolderConfig) -> None:
+    """Checks that a model fits an image folder.
+
+    Raises:
+        MistError: naming the fields, their values and the fix.
+    """
+    if experiment.step.kind != LiftedStepConfig.kind:
+        raise MistError("an image folder is for MIST trained by lifting: train the preset my-folder")
+    if model.preparation != data.preparation or model.channels != data.channels:
+        raise MistError(
+            "data.preparation and data.channels must be those of the model: give --model.preparation.zoom (or .ground) "
+            "and --data.preparation.zoom the same value"
+        )
+    if data.root is None:
+        return
+    folder = read_folder(data.root)
+    if model.class_names and folder.class_names != model.class_names:
+        raise MistError(f"model.class_names={model.class_names}, but {data.root} has the classes {folder.class_names}")
+    room, smallest = min((math.prod(data.preparation.size(one.height, one.width)), one.name) for one in folder.images)
+    if model.k > room:
+        raise MistError(
+            f"K = {model.k} is more than the {room} pixels of the smallest image after resizing ({smallest}): "
+            "remove it from the folder, fix counts.csv, or give a smaller --k"
+        )
+    needed, there = patch_bytes(model) * model.k * experiment.train.batch_size, _memory()
+    if there and needed > MEMORY_SHARE * there:
+        raise MistError(
+            f"K = {model.k} patches of {experiment.train.batch_size} images at once take about {needed / 2**30:.0f} "
+            f"GiB, and this computer has {there / 2**30:.0f}: lower --train.batch-size or --k, or fix counts.csv"
+        )
+
+
+def patch_bytes(model: MistConfig) -> int:
+    """The approximate memory in bytes that a training step needs for each patch."""
+    return NUMBERS_PER_INPUT * model.patch_size**2 * model.encoder.width * 4
+
+
+def _memory() -> int:
+    """Bytes of this computer's memory; 0 where the system doesn't say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return 0
+
+
+SYSTEMS = {MistConfig: MistSystem(), NaturalMistConfig: PhotographSystem()}

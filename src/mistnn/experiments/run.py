@@ -1,0 +1,296 @@
+"""Running an experiment: build, train, resume, store, restore, evaluate."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import cattrs
+import torch
+from torch import nn
+
+from mistnn.errors import MistError
+from mistnn.experiments.experiment import Experiment
+from mistnn.experiments.measuring import Progress
+from mistnn.experiments.system import Say, system_of
+from mistnn.experiments.unknown_k import evaluate_unknown_k
+from mistnn.experiments.watch import Watch
+from mistnn.interfaces import DataConfig, SampleDataset, Split, Step
+from mistnn.training import FitResult, fit, prepare_run_folder
+from mistnn.training.checkpoint import Progress as RunProgress
+from mistnn.training.runfolder import CHECKPOINT, CONFIG, METRICS
+from mistnn.weights import (
+    StoredModel,
+    TrainingRecord,
+    commit,
+    explain,
+    hardware,
+    load_model,
+    package_version,
+    read_config,
+    save_model,
+    strict_converter,
+    structure_whole,
+    versions,
+)
+from mistnn.weights.store import FORMAT
+
+
+def check(experiment: Experiment) -> None:
+    """Checks that the parts of an experiment fit together.
+
+    Raises:
+        MistError: naming the fields, their values and the fix.
+    """
+    system_of(experiment.model).check(experiment)
+
+
+def build(experiment: Experiment, resuming: bool = False) -> Step:
+    """The training step of an experiment, with its network, seeded by ``train.seed``.
+
+    Args:
+        experiment: what to train.
+        resuming: the weights will be read from a checkpoint.
+
+    Raises:
+        MistError: if pretrained weights, or the model to start from, are missing or belong to a different network.
+    """
+    experiment = experiment.resolved()
+    experiment.step.check_model(experiment.model)
+    torch.manual_seed(experiment.train.seed)
+    model = experiment.model.build()
+    system_of(experiment.model).initialise(model, experiment, resuming)
+    return experiment.step.build(model)
+
+
+def train(
+    experiment: Experiment,
+    out: Path,
+    *,
+    samples: SampleDataset | None = None,
+    resume: bool = False,
+    force: bool = False,
+    on_log: Callable[[int, dict[str, float]], None] | None = None,
+    observe: Callable[[int, nn.Module], None] | None = None,
+    on_note: Say | None = None,
+) -> FitResult:
+    """Trains an experiment into a run folder.
+
+    Args:
+        experiment: what to train.
+        out: the run folder.
+        samples: the training images; the training split of ``experiment.data`` if not given.
+        resume: continue from the folder's checkpoint.
+        force: remove an existing run first.
+        on_log: called with each line of the log.
+        observe: called with the model at each line of the log, and before the first step.
+        on_note: called with each line for the user: facts about the network, and warnings during training.
+
+    Raises:
+        MistError: if the data don't fit the model; else see ``mistnn.training.fit``.
+    """
+    say = on_note if on_note is not None else _silent
+    system = system_of(experiment.model)
+    experiment = experiment.resolved()
+    system.check(experiment)
+    samples = experiment.data.open("train") if samples is None else samples
+    resuming = resume and (out / CHECKPOINT).exists()  # a run that was stopped before its first save starts again
+    if resume and (out / CONFIG).is_file():
+        experiment = system.resume(experiment, restore(out))
+    step = build(experiment, resuming)
+    if not resuming:
+        system.begin(step.model, experiment, samples)
+    experiment = system.note_weights(experiment, step.model)
+    save = _saver(experiment, _record_before(experiment, out, resuming))
+    prepare_run_folder(out, force=force, resume=resume)
+    if observe is not None and not resume:
+        observe(0, step.model)
+    for note in () if resuming else system.notes(experiment, step.model):
+        say(note)
+    watch = system.watch(experiment, say)
+    result = fit(
+        step,
+        samples,
+        experiment.train,
+        out,
+        describe=describe(experiment),
+        evaluate=_validation(experiment),
+        on_log=_listeners(step.model, watch, on_log, observe),
+        resume=resume,
+        save_model=save,
+        save_start=system.saves_start,
+    )
+    if watch is not None:
+        watch.end()
+    if not result.interrupted:
+        system.finish(out, experiment)
+    return result
+
+
+def evaluate(
+    model: Any, data: DataConfig, split: Split, images: int, progress: Progress | None = None
+) -> dict[str, float]:
+    """The metrics of a model on one split.
+
+    What is measured depends on the system and the data: see the ``Measurement`` classes of
+    ``mistnn.experiments`` that the system names in ``measured_on``.
+
+    Args:
+        model: in any mode, which it keeps.
+        data: the images.
+        split: "validation" during training, "test" for numbers that are reported.
+        images: how many, at most as many as there are.
+        progress: called with (done, of how many).
+
+    Raises:
+        MistError: if the model is not for such images, or they can't be opened.
+    """
+    return system_of(model.config).measurement(model, data, split, images).run(images, progress)
+
+
+def evaluate_stored(
+    folder_or_name: Path | str,
+    images: int,
+    seed: int | None = None,
+    root: str | None = None,
+    split: Split = "test",
+    progress: Progress | None = None,
+    unknown_k: bool = False,
+) -> dict[str, float]:
+    """The metrics of a run folder or a shipped model on images of its own experiment.
+
+    Args:
+        folder_or_name: the model.
+        images: how many.
+        seed: of another set of images than the experiment's.
+        root: the folder with the images' files, if they are not where the configuration expects them.
+        split: of the data.
+        progress: called with (done, of how many).
+        unknown_k: also measure without a given K, see ``evaluate_unknown_k``.
+    """
+    data = restore(folder_or_name).data
+    data = data if root is None else data.at(root)
+    data = data if seed is None else dataclasses.replace(data, seed=seed)
+    model = load_model(folder_or_name)
+    metrics = evaluate(model, data, split, images, progress)
+    return metrics | evaluate_unknown_k(model, data, split, images) if unknown_k else metrics
+
+
+def describe(experiment: Experiment) -> dict[str, Any]:
+    """The content of a run's ``config.json``, before any weights are saved."""
+    # Where files are is a fact about this machine, not the experiment: moving a folder must not stop a run.
+    experiment = experiment.resolved()
+    experiment = dataclasses.replace(experiment, data=experiment.data.at(None), model=experiment.model.portable())
+    plain = strict_converter().unstructure(experiment)
+    model = plain.pop("model")
+    return dataclasses.asdict(StoredModel(FORMAT, package_version(), model, plain, None))
+
+
+def restore(folder_or_name: Path | str) -> Experiment:
+    """The experiment of a run folder or a shipped model.
+
+    Raises:
+        MistError: if there is no such model, or this version can't read its configuration.
+    """
+    stored = read_config(folder_or_name)
+    try:
+        return structure_whole({"model": stored.model, **stored.experiment}, Experiment)
+    except (cattrs.BaseValidationError, ValueError) as error:
+        why = explain(error) if isinstance(error, cattrs.BaseValidationError) else str(error)
+        raise MistError(
+            f"{folder_or_name}: config.json can't be read: {why}; written by mistnn {stored.mistnn}, read by "
+            f"{package_version()}: fix the entry or use that version"
+        ) from error
+
+
+def save_again(folder: Path, out: Path, model: nn.Module, experiment: Experiment) -> None:
+    """Writes a model with a changed configuration; the record of its training stays.
+
+    Args:
+        folder: where the record is read.
+        out: the model folder to write.
+        model: the weights.
+        experiment: with the changed configuration of the model.
+    """
+    described = describe(experiment)
+    save_model(out, model, described["model"], described["experiment"], training=read_config(folder).training)
+
+
+def read_log(folder: Path) -> list[dict[str, float]]:
+    """The lines of a run's ``metrics.jsonl``, oldest first.
+
+    Raises:
+        MistError: if the file is missing or unreadable.
+    """
+    path = folder / METRICS
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise MistError(f"{path}: can't be read ({error}); is {folder} a run folder?") from error
+
+
+def _silent(_: str) -> None:
+    """Says nothing."""
+
+
+def _validation(experiment: Experiment) -> Callable[[nn.Module], dict[str, float]] | None:
+    """What measures the model on validation images during training, if there are any."""
+    if not experiment.evaluation_images or not system_of(experiment.model).can_validate(experiment):
+        return None
+    return lambda model: evaluate(model, experiment.data, "validation", experiment.evaluation_images)
+
+
+def _listeners(
+    model: nn.Module,
+    watch: Watch | None,
+    on_log: Callable[[int, dict[str, float]], None] | None,
+    observe: Callable[[int, nn.Module], None] | None,
+) -> Callable[[int, dict[str, float]], None]:
+    """Passes each line of the log to all that want it."""
+
+    def log(iteration: int, values: dict[str, float]) -> None:
+        if watch is not None:
+            watch.line(iteration, values)
+        if on_log is not None:
+            on_log(iteration, values)
+        if observe is not None:
+            observe(iteration, model)
+
+    return log
+
+
+def _saver(experiment: Experiment, before: TrainingRecord | None) -> Callable[[nn.Module, Path, RunProgress], None]:
+    """What writes the model during training, with the record of what the training took until then."""
+    described, source = describe(experiment), commit()
+
+    def save(model: nn.Module, folder: Path, progress: RunProgress) -> None:
+        record = TrainingRecord(
+            steps=progress.iteration,
+            seconds=round(progress.seconds, 3),
+            peak_memory_mib=round(progress.peak_memory_mib, 1),
+            hardware=hardware(next(model.parameters()).device),
+            versions=versions(),
+            commit=source,
+            start_from=experiment.start_from,
+            before=before,
+        )
+        save_model(folder, model, described["model"], described["experiment"], training=record)
+
+    return save
+
+
+def _record_before(experiment: Experiment, out: Path, resuming: bool) -> TrainingRecord | None:
+    """The record of the model that a run started from, if that has one.
+
+    A resumed run reads it from its own record, since the model that it started from may be gone.
+    """
+    with suppress(MistError):
+        own = read_config(out).training if resuming else None
+        if own is not None:
+            return own.before
+        return None if experiment.start_from is None else read_config(experiment.start_from).training
+    return None

@@ -1,0 +1,78 @@
+"""SPAIR (AAAI 2019): how it is checked, initialised and watched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mistnn.errors import MistError
+from mistnn.experiments.experiment import Experiment
+from mistnn.experiments.generative import GenerativeSystem, most_objects
+from mistnn.experiments.system import Say
+from mistnn.experiments.watch import Watch
+from mistnn.interfaces import SampleDataset
+from mistnn.models.spair import SpairConfig, collapse_note
+from mistnn.records import collate
+
+BACKGROUND_IMAGES = 100
+"""Training images whose median is the shared background (our choice)."""
+LINES = 5
+"""Consecutive lines of the log for which a collapse must hold (our choice)."""
+
+
+class CollapseWatch(Watch):
+    """Warns once that all objects are off, that none is, or that z_what says nothing about them.
+
+    Args:
+        say: is called with the warning.
+    """
+
+    def __init__(self, say: Say) -> None:
+        super().__init__("kl_presence", 0, LINES, say)
+
+    def note(self, values: Mapping[str, float]) -> str | None:
+        """See ``mistnn.models.spair.collapse_note``."""
+        return collapse_note(values)
+
+
+class SpairSystem(GenerativeSystem):
+    """SPAIR, which processes images made of whole cells."""
+
+    def check(self, experiment: Experiment) -> None:
+        """Also checks that images consist of whole cells, and that these are enough for the objects."""
+        super().check(experiment)
+        model: Any = experiment.model
+        data: Any = experiment.data
+        whole = data.size[0]
+        seen = whole if data.known.training_size is None else data.known.training_size[0]
+        for name, side in (("canvas", whole), ("crop", seen)):
+            if side % model.cell:
+                raise MistError(
+                    f"data.{name}={side}: SPAIR needs images made of cells of {model.cell} x {model.cell} pixels, and "
+                    f"{side} is not a multiple of {model.cell}: give a multiple"
+                )
+        if model.background_side not in (0, seen) or (model.background_side and seen != whole):
+            raise MistError(
+                f"model.background_side={model.background_side}, but training uses {seen} of {whole} px: a background "
+                "is shared by whole images of one size; give that size and no data.crop"
+            )
+        rows, columns = model.grid(seen, seen)
+        smaller = "crop" if seen < whole else "canvas"
+        most_objects(
+            data,
+            rows * columns,
+            f"SPAIR finds at most one per cell, {rows * columns} in the {seen} x {seen} pixels of a training image",
+            f"give fewer objects or a larger data.{smaller}",
+        )
+
+    def begin(self, model: Any, experiment: Experiment, samples: SampleDataset) -> None:
+        """Computes the background that all images share, where the model has one."""
+        if model.config.background == "shared":
+            model.learn_background(collate([samples[index] for index in range(BACKGROUND_IMAGES)]).images)
+
+    def watch(self, experiment: Experiment, say: Say) -> Watch:
+        """Warns of a collapse."""
+        return CollapseWatch(say)
+
+
+SYSTEMS = {SpairConfig: SpairSystem()}

@@ -1,0 +1,162 @@
+"""How the systems of a paper are checked, initialised, watched and measured: a base class with the defaults.
+
+``mistnn.experiments.<paper>`` holds a dictionary ``SYSTEMS`` from the configuration classes of its models to their
+``System``. Training and evaluation ask the system, and know no paper.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import nn
+
+from mistnn.errors import MistError
+from mistnn.experiments.experiment import Experiment
+from mistnn.experiments.measuring import Measurement
+from mistnn.experiments.watch import Watch
+from mistnn.interfaces import DataConfig, ModelConfig, SampleDataset, Split
+from mistnn.papers import modules
+from mistnn.weights import load_model
+
+Say = Callable[[str], None]
+"""Prints one line for the user."""
+
+
+class System:
+    """Defaults for a system; a paper overrides what differs.
+
+    Attributes:
+        measured_on: the data that the system can be trained and measured on, and how it is measured there.
+        images: those data in words, for messages.
+        shown: metrics that are printed at the end of a training, in this order.
+        is_classifier: the system classifies whole images instead of finding objects.
+        saves_start: whether a checkpoint is written before the first step, because the initial weights can't be
+            computed again from the seed.
+    """
+
+    measured_on: ClassVar[Mapping[type[DataConfig], type[Measurement]]] = {}
+    images: ClassVar[str] = "images of its presets"
+    shown: ClassVar[tuple[str, ...]] = ("iou50", "classified", "both", "f1", "count_accuracy", "error")
+    is_classifier: ClassVar[bool] = False
+    saves_start: ClassVar[bool] = False
+
+    # Before training.
+
+    def check(self, experiment: Experiment) -> None:
+        """Checks that the parts of an experiment fit together. Subclasses extend it.
+
+        Raises:
+            MistError: naming the fields, their values and the fix.
+        """
+        self.measurement_class(experiment.model, experiment.data)
+        experiment.step.check_model(experiment.model)
+
+    def initialise(self, model: Any, experiment: Experiment, resuming: bool) -> None:
+        """Gives a network its initial weights: those of ``start_from``, where one is named.
+
+        Args:
+            model: with fresh weights.
+            experiment: names what to start from.
+            resuming: the weights will be read from a checkpoint, so that there is nothing to do.
+
+        Raises:
+            MistError: if the model to start from is missing, or is a different network.
+        """
+        if experiment.start_from is None or resuming:
+            return
+        wanted, found = model.state_dict(), load_model(experiment.start_from).state_dict()
+        if _shapes(wanted) != _shapes(found):
+            raise MistError(
+                f"--start-from {experiment.start_from} holds a different network: choose the preset that it was "
+                "trained with, or the same model.* settings"
+            )
+        model.load_state_dict(found)
+
+    def begin(self, model: Any, experiment: Experiment, samples: SampleDataset) -> None:
+        """Computes what a network takes from the training images before the first step; not called on a resume."""
+
+    def note_weights(self, experiment: Experiment, model: Any) -> Experiment:
+        """The experiment with what it must remember about the weights just loaded."""
+        return experiment
+
+    def resume(self, experiment: Experiment, stored: Experiment) -> Experiment:
+        """The experiment with what a run that goes on takes over from its stored configuration."""
+        return experiment
+
+    def notes(self, experiment: Experiment, model: Any) -> list[str]:
+        """Lines to print before the first step."""
+        return []
+
+    def can_validate(self, experiment: Experiment) -> bool:
+        """Whether there are validation images to evaluate on during training."""
+        return True
+
+    # During and after training.
+
+    def weights_used(self, model: Any) -> str:
+        """The pretrained weights that a configuration names, with their hash; empty where there are none."""
+        return ""
+
+    def watch(self, experiment: Experiment, say: Say) -> Watch | None:
+        """What warns the user during training, if anything."""
+        return None
+
+    def finish(self, out: Path, experiment: Experiment) -> None:
+        """Completes the model of a run after its last step."""
+
+    # Measuring.
+
+    def measurement_class(self, model: ModelConfig, data: DataConfig) -> type[Measurement]:
+        """How a model is measured on a kind of images.
+
+        Raises:
+            MistError: if the model is not for such images.
+        """
+        found = self.measured_on.get(type(data))
+        if found is None:
+            raise MistError(
+                f"a model of kind {model.kind!r} is for {self.images}, not for data of kind {data.kind!r}: use one of "
+                "the model's presets"
+            )
+        return found
+
+    def measurement(self, model: Any, data: DataConfig, split: Split, images: int | None) -> Measurement:
+        """Opens a split and prepares to measure a model on it.
+
+        Raises:
+            MistError: if the model is not for such images, or they can't be opened.
+        """
+        kind = self.measurement_class(model.config, data)
+        return kind(model, data, split, kind.open(model, data, split, images))
+
+
+@functools.cache
+def _systems() -> Mapping[type[ModelConfig], System]:
+    return {config: system for module in modules("mistnn.experiments") for config, system in module.SYSTEMS.items()}
+
+
+def system_of(model: ModelConfig) -> System:
+    """The system that a model belongs to.
+
+    Raises:
+        MistError: if no paper in ``mistnn.papers.PAPERS`` has one for it.
+    """
+    system = _systems().get(type(model))
+    if system is None:
+        raise MistError(
+            f"no file mistnn.experiments.<paper> has a system for {type(model).__name__}: add it to its SYSTEMS, and "
+            "the paper to mistnn.papers.PAPERS"
+        )
+    return system
+
+
+def _shapes(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.shape for name, value in state.items()}
+
+
+def device_of(model: nn.Module) -> Any:
+    """The device of a network's parameters."""
+    return next(model.parameters()).device

@@ -1,0 +1,106 @@
+"""What ``Predictor.predict`` returns: the detections of one image, with their class names and ways to use them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from mistnn.records import Detections
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The objects found in one image, best first.
+
+    Attributes:
+        boxes: (found, 4), centre x, centre y, width and height in pixels of the image.
+        scores: (found,), in [0, 1].
+        labels: (found,), indices into ``class_names``, or ``None`` for a model without classes.
+        class_names: one name for each class of the model.
+        image: (channels, height, width), the image as the model received it, values in [0, 1].
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor | None
+    class_names: tuple[str, ...]
+    image: Tensor
+
+    def __len__(self) -> int:
+        """The number of objects found."""
+        return len(self.boxes)
+
+    @property
+    def detections(self) -> Detections:
+        """Boxes, scores and labels as the record that metrics and figures take."""
+        return Detections(self.boxes, self.scores, self.labels)
+
+    @property
+    def names(self) -> list[str]:
+        """The class name of each object; empty strings for a model without classes."""
+        if self.labels is None:
+            return [""] * len(self.boxes)
+        return [self.class_names[index] for index in self.labels.tolist()]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of objects of each class, zeros included; for a model without classes, of ``"object"``."""
+        if self.labels is None:
+            return {"object": len(self.boxes)}
+        found = Counter(self.names)
+        return {name: found[name] for name in self.class_names}
+
+    def to_dataframe(self) -> DataFrame:
+        """A pandas table, one row per object, with the columns x, y, w, h, label and score of ``detections.csv``.
+
+        Raises:
+            ImportError: if pandas is not installed.
+        """
+        try:
+            from pandas import DataFrame
+        except ImportError as error:
+            raise ImportError("to_dataframe needs pandas: pip install pandas") from error
+
+        table = DataFrame(self.boxes.numpy(), columns=["x", "y", "w", "h"])
+        return table.assign(label=self.names, score=self.scores.numpy())
+
+    def to_coco(self, file_name: str = "image") -> dict[str, Any]:
+        """The objects as a COCO dictionary of one image, which ``json.dump`` takes.
+
+        Convention: as in COCO, a bbox is (left, top, width, height); ids count from 1; the category of a model without
+        classes is "object".
+
+        Args:
+            file_name: the entry of that name.
+        """
+        height, width = self.image.shape[-2:]
+        categories = [{"id": index, "name": name} for index, name in enumerate(self.class_names or ("object",), 1)]
+        labels = [0] * len(self) if self.labels is None else self.labels.tolist()
+        objects = zip(self.boxes.tolist(), self.scores.tolist(), labels, strict=True)
+        annotations = [
+            {
+                "id": number,
+                "image_id": 1,
+                "category_id": label + 1,
+                "bbox": [x - w / 2, y - h / 2, w, h],
+                "area": w * h,
+                "iscrowd": 0,
+                "score": score,
+            }
+            for number, ((x, y, w, h), score, label) in enumerate(objects, 1)
+        ]
+        image = {"id": 1, "file_name": file_name, "width": width, "height": height}
+        return {"images": [image], "categories": categories, "annotations": annotations}
+
+    def plot(self) -> Figure:
+        """The image with its boxes and class names, as a matplotlib figure."""
+        from mistnn.viz import draw_scenes
+
+        return draw_scenes(self.image[None], [self.detections], class_names=self.class_names)
