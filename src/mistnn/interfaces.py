@@ -121,6 +121,14 @@ class TrainingStepConfig(Config, abc.ABC):
         decay_steps = getattr(self, "decay_steps", None)
         return self if not decay_steps else self._with_decay(max(1, round(decay_steps * share)))
 
+    @property
+    def rates_end(self) -> int | None:
+        """The iteration from which the learning rates keep their last value; ``None`` if they never stop changing.
+
+        Constant rates give ``None``, too.
+        """
+        return getattr(self, "decay_steps", None) if getattr(self, "decay", 1.0) < 1 else None
+
     def _with_decay(self, steps: int) -> TrainingStepConfig:
         return dataclasses.replace(self, decay_steps=steps)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from mistnn.cli.evaluate import MEANINGS
 from mistnn.cli.main import main
-from mistnn.presets import evaluate_stored
+from mistnn.experiments import evaluate_stored
+from mistnn.metrics.meanings import MEANINGS
 from tests.cli.runs import only_line, read_config, write_config
 
 Captured = pytest.CaptureFixture[str]
@@ -45,12 +45,12 @@ def test_seed_and_split_choose_other_scenes(trained: Path, tmp_path: Path) -> No
 def test_json_that_cannot_be_written(trained: Path, tmp_path: Path, capsys: Captured) -> None:
     for path in (tmp_path, tmp_path / "gone" / "metrics.json"):
         assert main(["evaluate", str(trained), "--images", "1", "--json", str(path)]) == 2
-        only_line(capsys.readouterr().err, f"--json {path}")
+        only_line(capsys.readouterr().err, f"--json={path}")
     assert not list(tmp_path.iterdir())
 
 
 def _other_format(config: dict[str, Any]) -> None:
-    config["format"] = 2
+    config["format"] = 3
 
 
 def _unknown_key(config: dict[str, Any]) -> None:
@@ -68,7 +68,7 @@ def _bad_value(config: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (_other_format, ["format 2", "reads format 1"]),
+        (_other_format, ["format 3", "reads format 2"]),
         (_unknown_key, ["'depth'"]),
         (_other_shape, ["shape"]),
         (_bad_value, ["model.k=0"]),
@@ -88,7 +88,7 @@ def test_weights_cut_in_half(copy: Path, capsys: Captured) -> None:
     path = copy / "model.safetensors"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert main(["evaluate", str(copy)]) == 2
-    only_line(capsys.readouterr().err, str(path), "cut off")
+    only_line(capsys.readouterr().err, str(path), "truncated")
 
 
 def test_missing_mnist_names_the_option(copy: Path, tmp_path: Path, capsys: Captured) -> None:

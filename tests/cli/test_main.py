@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -12,7 +13,7 @@ from PIL import Image
 import mistnn
 from mistnn.cli import main as main_module
 from mistnn.cli.main import COMMANDS, main
-from mistnn.cli.parsing import parse, renamed, takes
+from mistnn.cli.parsing import Folder, Model, options_of, parse, places_of_words, renamed, takes
 from mistnn.errors import MistError
 from tests.cli.runs import only_line
 
@@ -67,9 +68,15 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(Path(mistnn.__file__).parents[1])}
 
 
+def test_the_package_can_be_run() -> None:
+    command = [sys.executable, "-m", "mistnn", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=_environment())
+    assert done.stdout == f"mist {mistnn.__version__}\n"
+
+
 def test_closed_pipe_is_quiet() -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "mistnn.cli.main", "--help"],
+        [sys.executable, "-m", "mistnn", "--help"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=_environment(),
@@ -88,7 +95,7 @@ FULL = Path("/dev/full")
 def test_full_output_is_one_line(arguments: list[str]) -> None:
     with FULL.open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "mistnn.cli.main", *arguments],
+            [sys.executable, "-m", "mistnn", *arguments],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -156,20 +163,20 @@ def test_other_errors_of_the_system_are_shown_in_full(monkeypatch: pytest.Monkey
         (["presets", "--al"], ["'--al'", "--help"]),
         (["demo", "--sed", "3"], ["'--sed'", "--seed"]),
         (["demo", "more"], ["'more'"]),
-        (["demo", "--out"], ["--out needs a value"]),
+        (["demo", "--out"], ["missing value", "--out"]),
         (["demo", "--seed", "x"], ["--seed", "'x'", "whole number"]),
         (["demo", "--steps", "x"], ["--steps", "'x'", "whole number"]),
-        (["demo", "--seed", "-1"], ["--seed -1", "0 or more"]),
-        (["demo", "--steps", "0"], ["--steps 0", "1 or more"]),
+        (["demo", "--seed", "-1"], ["--seed=-1", "0 or more"]),
+        (["demo", "--steps", "0"], ["--steps=0", "1 or more"]),
         (["evaluate"], ["MODEL must be given"]),
         (["evaluate", "x", "--split", "train"], ["--split", "'train'", "'validation'"]),
-        (["evaluate", "x", "--images", "0"], ["--images 0"]),
+        (["evaluate", "x", "--images", "0"], ["--images=0", "1 or more"]),
         (["evaluate", "no-such-model"], ["'no-such-model'", "shipped models"]),
-        (["predict", "x", "y"], ["--out DIR must be given"]),
+        (["predict", "x", "y"], ["--out must be given"]),
         (["predict", "no-such-model", "y", "--out", "z"], ["'no-such-model'"]),
         (["figure", "fig9"], ["'fig9'", "fig8"]),
         (["figure", "fig5", "--model", "no-such-model"], ["'no-such-model'"]),
-        (["figure", "fig5", "--seed", "-2"], ["--seed -2"]),
+        (["figure", "fig5", "--seed", "-2"], ["--seed=-2"]),
     ],
 )
 def test_mistakes_are_one_line(
@@ -185,11 +192,11 @@ def test_mistakes_are_one_line(
 
 def test_a_message_of_several_lines_becomes_one(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(arguments: list[str]) -> int:
-        raise MistError("first\nsecond: mend it")
+        raise MistError("first\nsecond: fix it")
 
     monkeypatch.setattr(main_module, "_run", fail)
     assert main(["demo"]) == 2
-    assert capsys.readouterr().err == "mist: first second: mend it\n"
+    assert capsys.readouterr().err == "mist: first second: fix it\n"
 
 
 def test_interrupt(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,15 +237,94 @@ def test_demo(capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert main(["demo", "--out", str(tmp_path / "d"), "--seed", "3", "--steps", "5", "--force"]) == 0
     assert calls == [(Path("demo"), 0, None, False, "classify"), (tmp_path / "d", 3, 5, True, "classify")]
     text = capsys.readouterr().out
-    assert "0.912" in text and str(tmp_path / "d" / "report.html") in text
+    assert (
+        "91.2% of the objects in test images detected and classified" in text
+        and str(tmp_path / "d" / "report.html") in text
+    )
     assert main(["demo", "--task", "discover"]) == 0
     assert calls[-1] == (Path("demo-discover"), 0, None, False, "discover")
-    assert "Found on test images: a share of 0.750" in capsys.readouterr().out
+    assert "75.0% of the objects in test images detected" in capsys.readouterr().out
     assert main(["demo", "--task", "read"]) == 2 and len(calls) == 3
+
+
+@dataclass(frozen=True)
+class Inner:
+    flag: bool = False
+    some_number: int | None = None
+    numbers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outer:
+    model: Model
+    folder: Folder
+    share: float = 0.5
+
+
+@dataclass(frozen=True)
+class Nested:
+    inner: Inner
+    folder: Folder
+
+
+NESTED = Nested(Inner(), Path())
+OPTIONS = {
+    "--inner.flag": True, "--inner.no-flag": True, "--inner.some-number": False, "--inner.numbers": False,
+    "--folder": False,
+}  # fmt: skip
+
+
+def test_options_and_words() -> None:
+    assert options_of(Nested, NESTED) == OPTIONS
+    assert options_of(Outer) == {"--folder": False, "--share": False}
+    assert options_of(Inner) == {name.replace("inner.", ""): OPTIONS[name] for name in OPTIONS if "inner" in name}
+    given = ["a", "--inner.flag", "b", "--inner.some_number", "c", "--folder=1", "d", "--unknown", "e"]
+    assert [given[place] for place in places_of_words(given, OPTIONS)] == ["a", "b", "d"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("m --folder f --share x", "error parsing --share: 'x' is not a number; see `mist x --help`"),
+        ("m --folder", "missing value for argument '--folder'"),
+        ("", "^MODEL and --folder must be given; see `mist x --help`$"),
+        ("m", "^--folder must be given; see `mist x --help`$"),
+        ("--folder f", "^MODEL must be given; see `mist x --help`$"),
+        ("m --folder f n", "^unexpected argument 'n'"),
+        ("m --folder f --shore 3", "^unknown option '--shore': did you mean --share"),
+        ("m --folder f --xyzzy 3", "^unknown option '--xyzzy': `mist x --help` lists the options"),
+    ],
+)
+def test_messages_of_the_parser(given: str, message: str) -> None:
+    with pytest.raises(MistError, match=message):
+        parse(Outer, given.split(), "mist x", "")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("--inner.some-number x", "error parsing --inner.some-number: 'x' is not a whole number; see"),
+        ("--inner.some-number=1.5", "'1.5' is not a whole number"),
+        ("--inner.numbers 1 x", r"--inner.numbers: .*\['1', 'x'\]"),
+        ("--flag", "^unknown option '--flag': did you mean --inner.flag"),
+    ],
+)
+def test_messages_about_nested_options(given: str, message: str) -> None:
+    with pytest.raises(MistError, match=message):
+        parse(Nested, given.split(), "mist x", "", NESTED)
+
+
+def test_numbers_are_read() -> None:
+    given = "--inner.some-number 3 --inner.numbers 1 2 --folder f".split()
+    assert parse(Nested, given, "mist x", "", NESTED) == Nested(Inner(False, 3, (1, 2)), Path("f"))
+    before = Nested(Inner(some_number=3), Path())
+    assert parse(Nested, ["--inner.some-number=None", "--inner.flag"], "mist x", "", before).inner == Inner(True)
+    assert parse(Outer, ["m", "--folder", "f", "--share", "1e-3"], "mist x", "") == Outer("m", Path("f"), 1e-3)
 
 
 def test_option_names() -> None:
     assert takes(["--a.b_c=3"], "--a.b-c")
+    assert takes(["x", "--b"], "--a", "--b") and not takes([], "--a")
     assert not takes(["a.b-c", "--a.b-cd"], "--a.b-c")
     assert renamed(["--data_root=x", "--data-root", "y", "z"], "--data-root", "--data.root") == [
         "--data.root=x",

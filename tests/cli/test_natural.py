@@ -68,7 +68,7 @@ def test_build_says_what_it_did(sources, tmp_path, capsys):
 def test_train_keeps_the_backbone_and_no_path(trained, backbone):
     assert [line["step"] for line in logged(trained) if "task" in line] == [1, 2]
     config = read_config(trained)
-    assert config["kind"] == "natural-mist"
+    assert config["model"]["kind"] == "natural-mist"
     assert config["model"]["backbone"]["weights"] == "resnet34.pth"
     assert config["experiment"]["data"]["root"] is None
     kept = load_file(trained / "model.safetensors")["backbone.body.layer3.5.conv2.weight"]

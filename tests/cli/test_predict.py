@@ -84,7 +84,7 @@ def test_bad_images_are_skipped_and_named(trained: Path, pictures: Path, tmp_pat
     [
         (["--k", "0"], ["--k", "at least 1", "0"]),
         (["--k", "-3"], ["--k", "-3"]),
-        (["--k", "721"], ["--k is 721", "720"]),
+        (["--k", "721"], ["--k 721", "720"]),
         (["--k", "x"], ["--k", "'x'"]),
         (["--kk", "3"], ["'--kk'", "--k"]),
     ],

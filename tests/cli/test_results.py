@@ -65,11 +65,11 @@ def test_a_record_that_cannot_be_written_is_told_first(
         raise AssertionError("minutes of work, and then no record")
 
     monkeypatch.setattr(demo, "run_demo", never)
-    monkeypatch.setattr("mistnn.presets.evaluate", never)
+    monkeypatch.setattr("mistnn.experiments.evaluate_stored", never)
     for record in (tmp_path, tmp_path / "gone" / "entry.json"):
         for command in (["demo"], ["evaluate", str(trained)]):
             assert main([*command, "--record", str(record)]) == 2
-            only_line(capsys.readouterr().err, f"--record {record}", "folder that exists")
+            only_line(capsys.readouterr().err, f"--record={record}", "folder that exists")
     assert not list(tmp_path.iterdir())
 
 

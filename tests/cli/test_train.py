@@ -14,17 +14,6 @@ from safetensors.torch import save_file
 
 import mistnn
 from mistnn.cli.main import main
-from mistnn.data import (
-    CommonObjectConfig,
-    CubConfig,
-    DistortedConfig,
-    NaturalConfig,
-    NumberCropsConfig,
-    NumbersConfig,
-    ScatterConfig,
-    ScenesConfig,
-    SvhnConfig,
-)
 from mistnn.presets import PRESETS
 from tests.cli.runs import TINY, logged, only_line, read_config, train_tiny
 from tests.data.folders import make_folder
@@ -33,18 +22,16 @@ Captured = pytest.CaptureFixture[str]
 CHECKPOINT = Path("checkpoint") / "state.safetensors"
 
 
-ON_FILES = SvhnConfig | NumbersConfig | NaturalConfig | CommonObjectConfig | NumberCropsConfig | CubConfig
-"""Presets on these are trained in tests/presets/test_house_numbers.py, test_stn_numbers.py, test_stn_birds.py,
-tests/cli/test_natural.py and tests/studies/test_stn.py."""
+ON_FILES = {"svhn", "numbers", "natural", "common-object", "number-crops", "birds"}
+"""Presets on these data are trained in tests/presets/test_house_numbers.py, test_stn_numbers.py, test_stn_birds.py,
+tests/cli/test_natural.py and the tests of the figures of spatial transformers."""
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, one in PRESETS.items() if not isinstance(one.experiment.data, ON_FILES)]
-)
+@pytest.mark.parametrize("name", [name for name, one in PRESETS.items() if one.experiment.data.kind not in ON_FILES])
 def test_every_preset_trains(name: str, tmp_path: Path) -> None:
     """Each preset as it is, but for the number of steps, the batch and the digits, which need no files."""
     short = "--train.steps 2 --train.batch-size 2 --train.threads 1 --evaluation-images 1"
-    of_digits = isinstance(PRESETS[name].experiment.data, ScenesConfig | ScatterConfig | DistortedConfig)
+    of_digits = PRESETS[name].experiment.data.kind in ("scenes", "scatter", "distorted")
     short += " --data.source embedded" if of_digits else ""
     short += f" --data-root {make_folder(tmp_path / 'own')}" if name == "my-folder" else ""
     out = tmp_path / "run"
@@ -77,25 +64,43 @@ def test_a_folder_may_have_the_name_of_a_preset(tmp_path: Path, monkeypatch: pyt
     assert steps == {"mist-mnist-hard": 3, "mist-mnist-3": 2, "demo": 2}
 
 
+@pytest.mark.parametrize("flag", ["--step.objects-only", "--train.no-tensorboard", "--force", "--model.background"])
+def test_a_preset_may_follow_a_flag(flag: str, tmp_path: Path, capsys: Captured) -> None:
+    out = tmp_path / "run"
+    assert main(["train", flag, "mist-mnist-3", "--out", str(out), *TINY, "--train.stepz", "3"]) == 2
+    only_line(capsys.readouterr().err, "'--train.stepz'", "--train.steps")
+
+
+@pytest.mark.parametrize("option", ["--out", "--start-from", "--data-root", "--train.device", "--unknown"])
+def test_the_value_of_an_option_names_no_preset(option: str, capsys: Captured) -> None:
+    assert main(["train", option, "mist-mnist-3"]) == 2
+    only_line(capsys.readouterr().err, "no preset was named")
+
+
+@pytest.mark.parametrize("name", ["spair-9", "conncomp-9", "stn-fcn-affine-rts"])
+def test_k_where_the_model_has_none(name: str, capsys: Captured) -> None:
+    assert main(["train", name, "--k", "3"]) == 2
+    only_line(capsys.readouterr().err, name, "no --k")
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [([], 2), (["--step.decay-steps", "7"], 7), (["--step.decay_steps=9"], 9)],
     ids=["follows", "given", "given with underscores"],
 )
-def test_decay_follows_the_steps(given: list[str], expected: int, tmp_path: Path) -> None:
-    preset = PRESETS["mist-mnist-3"].experiment
-    assert preset.step.decay_steps == preset.train.steps
+def test_decay_takes_the_whole_run_unless_given(given: list[str], expected: int, tmp_path: Path) -> None:
+    assert getattr(PRESETS["mist-mnist-3"].experiment.step, "decay_steps", 0) is None, "the whole run"
     assert train_tiny(tmp_path / "run", *given) == 0
     assert read_config(tmp_path / "run")["experiment"]["step"]["decay_steps"] == expected
 
 
-def test_resume_goes_on_with_the_runs_settings(copy: Path, capsys: Captured) -> None:
+def test_resume_keeps_the_settings_of_the_run(copy: Path, capsys: Captured) -> None:
     assert main(["train", "--resume", str(copy), "--train.steps", "4"]) == 0
     assert [line["step"] for line in logged(copy) if "heatmap" in line] == [1, 2, 3, 4]
     config = read_config(copy)["experiment"]
     assert config["train"]["steps"] == 4 and config["data"]["canvas"] == 32
     assert config["step"]["decay_steps"] == 2, "the fall that was begun goes on"
-    only_line(capsys.readouterr().err, "fall until step 2", "step.decay_steps", "0.02", "train.steps=4", "--start-from")
+    only_line(capsys.readouterr().err, "decay until step 2", "step.decay_steps", "train.steps=4", "--start-from")
     assert main(["train", f"--resume={copy}", "--train.steps=5"]) == 0
     assert logged(copy)[-1]["step"] == 5
 
@@ -112,7 +117,7 @@ def test_resume_is_silent_where_the_rates_do_not_stay_at_the_bottom(
 
 def test_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "mistnn.cli.main", "train", "mist-mnist-3", "--out", str(out), *TINY]
+    command = [sys.executable, "-m", "mistnn", "train", "mist-mnist-3", "--out", str(out), *TINY]
     environment = {**os.environ, "PYTHONPATH": str(Path(mistnn.__file__).parents[1])}
     process = subprocess.Popen(
         [*command, "--train.steps", "1000000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
@@ -176,7 +181,7 @@ def logged_bytes(out: Path) -> int:
         (["--resume"], ["--resume needs the folder"]),
         (["--resume", "nowhere"], ["'nowhere'"]),
         (["--resume", "nowhere", "--force"], ["--force"]),
-        (["mist-mnist-3", "--resume", "nowhere"], ["leave the preset mist-mnist-3 away"]),
+        (["mist-mnist-3", "--resume", "nowhere"], ["leave out the preset mist-mnist-3"]),
     ],
     ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else None,
 )
@@ -284,9 +289,9 @@ def test_a_checkpoint_of_another_format(copy: Path, capsys: Captured) -> None:
     path = copy / CHECKPOINT
     with safe_open(path, framework="pt") as file:
         tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
-    save_file(tensors, path, {**metadata, "format": "3"})
+    save_file(tensors, path, {**metadata, "format": "2"})
     assert main(["train", "--resume", str(copy), "--train.steps", "3"]) == 2
-    only_line(capsys.readouterr().err, str(path), "format 3", "upgrade")
+    only_line(capsys.readouterr().err, str(path), "format 2", "upgrade")
 
 
 @pytest.mark.parametrize(

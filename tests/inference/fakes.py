@@ -1,32 +1,40 @@
-"""A detector that needs no training: it finds the brightest spots."""
+"""A finder that needs no training: it finds the brightest spots."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mistnn.records import Detections
+from mistnn.interfaces import ModelConfig
+from mistnn.nn.finder import TiledFinder
+from mistnn.records import Detections, Explanation
 
 
 @dataclass(frozen=True)
-class FakeConfig:
+class FakeConfig(ModelConfig):
+    kind: ClassVar[str] = "fake"
     channels: int = 1
     k: int = 2
+    class_names: tuple[str, ...] = ("even", "odd")
+
+    def build(self) -> FakeDetector:
+        return FakeDetector(self.channels, self.k, self.class_names)
 
 
-class FakeDetector(nn.Module):
+class FakeDetector(TiledFinder):
     """The K brightest pixels after two 3x3 convolutions; class 1 where the pixel's column is odd."""
+
+    margin = 2
+    tiles_are_exact = True
 
     def __init__(self, channels: int = 1, k: int = 2, class_names: tuple[str, ...] = ("even", "odd")) -> None:
         super().__init__()
-        self.config = FakeConfig(channels, k)
-        self.class_names = class_names
-        self.margin = 2
-        self.tiles_are_exact = True
+        self.config = FakeConfig(channels, k, class_names)
         self.first = nn.Conv2d(channels, 3, 3, padding=1)
         self.second = nn.Conv2d(3, 1, 3, padding=1)
         generator = torch.Generator().manual_seed(0)
@@ -43,8 +51,8 @@ class FakeDetector(nn.Module):
         scores = (self.score_map if score_map is None else score_map)(images)
         return (scores - scores.amax(dim=(1, 2), keepdim=True)).exp()[:, None]
 
-    def detect(self, images: Tensor, k: int | None = None) -> list[Detections]:
-        return self.detect_from_heatmaps(images, self.heatmaps(images), k)
+    def explain(self, images: Tensor, k: int | Tensor | None = None) -> Explanation:
+        return Explanation(self.detect(images, k), None)
 
     def detect_from_heatmaps(self, images: Tensor, heatmaps: Tensor, k: int | None = None) -> list[Detections]:
         scores, site = heatmaps.flatten(1).topk(self.config.k if k is None else k)

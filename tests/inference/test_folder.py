@@ -70,7 +70,7 @@ def test_bad_images_among_good_ones_are_skipped_and_named(tmp_path: Path) -> Non
     assert summary.images == 3 and summary.detections == 15
     assert [skipped.file for skipped in summary.skipped] == ["b.png", "d.png", "f.png"]
     assert "can't be read" in summary.skipped[0].reason
-    assert summary.skipped[2].reason == "has 4 pixels, K must be from 1 to that, and is 5"
+    assert summary.skipped[2].reason == "has 4 pixels, and K = 5 must be from 1 to that"
     assert {row["file"] for row in _rows(tmp_path / "out" / "counts.csv")} == {"a.png", "c.png", "e.png"}
     assert _tree(tmp_path / "out" / "overlays") == ["a.png", "c.png", "e.png"]
     assert steps[-1] == (6, 6)
@@ -174,7 +174,7 @@ def test_neighbours_of_one_size_share_a_batch(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("size", [(10_000, 100), (1000, 1500)])
-def test_large_images_go_in_tiles(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_large_images_go_in_tiles(tmp_path: Path, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     spot = (size[0] - 3, size[1] - 4)
     model = FakeDetector()
     predict_folder(Predictor(model), [_image(tmp_path / "a.png", spot, size)], tmp_path / "whole", 1, overlays=False)
@@ -184,7 +184,7 @@ def test_large_images_go_in_tiles(tmp_path: Path, size: tuple[int, int]) -> None
     rows = _rows(tmp_path / "tiled" / "detections.csv")
     assert rows == _rows(tmp_path / "whole" / "detections.csv")
     assert (float(rows[0]["x"]), float(rows[0]["y"])) == (spot[0] + 0.5, spot[1] + 0.5)
-    model.tiles_are_exact = False
+    monkeypatch.setattr(FakeDetector, "tiles_are_exact", False)
     again = predict_folder(Predictor(model, 1 << 16), [tmp_path / "a.png"], tmp_path / "again", 1, overlays=False)
     assert again.approximate == 1
 
@@ -211,7 +211,7 @@ def test_memory_is_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(
-    ("k", "word"), [(0, "--k must be at least 1, got 0"), (-3, "got -3"), (193, "--k is 193.*at most 192")]
+    ("k", "word"), [(0, "--k must be at least 1, got 0"), (-3, "got -3"), (193, "--k 193 is too large.*at most 192")]
 )
 def test_bad_k_leaves_nothing(tmp_path: Path, k: int, word: str) -> None:
     _image(tmp_path / "in" / "a.png")
@@ -254,10 +254,10 @@ def test_force_replaces_old_overlays(tmp_path: Path) -> None:
 class _Breaks(FakeDetector):
     error: BaseException = KeyboardInterrupt()
 
-    def detect(self, images, k=None):
+    def detect(self, images, k=None, max_pixels=None):
         if len(self.seen) == 2:
             raise self.error
-        return super().detect(images, k)
+        return super().detect(images, k, max_pixels)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("out of memory")])

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,13 +14,9 @@ from torch import nn
 from mistnn.errors import MistError
 from mistnn.inference import Predictor, predictor
 from mistnn.inference.predictor import as_image_tensor
-from mistnn.weights import Kind, load_model, save_model
-from tests.inference.fakes import FakeDetector
-
-
-@dataclass(frozen=True)
-class StoredConfig:
-    k: int = 3
+from mistnn.interfaces import ModelConfig
+from mistnn.weights import load_model, save_model, strict_converter
+from tests.inference.fakes import FakeConfig, FakeDetector
 
 
 def _spot(x: int, y: int, size: tuple[int, int] = (20, 30)) -> np.ndarray:
@@ -77,7 +74,7 @@ def test_names_without_classes() -> None:
 
 @pytest.mark.parametrize("k", [0, -1, 601])
 def test_bad_k(k: int) -> None:
-    with pytest.raises(MistError, match=f"K must be from 1 to.*is {k}"):
+    with pytest.raises(MistError, match=f"K = {k} must be from 1 to"):
         Predictor(FakeDetector()).predict(_spot(1, 1), k)
 
 
@@ -105,15 +102,21 @@ def test_unreadable_file_is_named(tmp_path: Path) -> None:
         Predictor(FakeDetector()).predict(tmp_path / "gone.png")
 
 
+@dataclass(frozen=True)
+class LayerConfig(ModelConfig):
+    kind: ClassVar[str] = "layer"
+    k: int = 3
+
+    def build(self) -> nn.Module:
+        return nn.Linear(1, self.k)
+
+
 def test_from_pretrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kinds = {
-        "spots": lambda: Kind(StoredConfig, lambda config: FakeDetector(k=config.k)),
-        "layer": lambda: Kind(StoredConfig, lambda config: nn.Linear(1, config.k)),
-    }
-    monkeypatch.setattr(predictor, "load_model", functools.partial(load_model, kinds=kinds))
-    save_model(tmp_path / "a", FakeDetector(), "spots", asdict(StoredConfig()), {})
+    known = {"fake": FakeConfig, "layer": LayerConfig}
+    monkeypatch.setattr(predictor, "load_model", functools.partial(load_model, known=known))
+    for name, config in (("a", FakeConfig(k=3)), ("b", LayerConfig())):
+        save_model(tmp_path / name, config.build(), strict_converter().unstructure(config), {})
     assert len(Predictor.from_pretrained(tmp_path / "a").predict(_spot(1, 1)).boxes) == 3
-    save_model(tmp_path / "b", nn.Linear(1, 3), "layer", asdict(StoredConfig()), {})
     with pytest.raises(MistError, match="Linear, which finds no objects"):
         Predictor.from_pretrained(str(tmp_path / "b"))
     with pytest.raises(MistError, match="no model"):

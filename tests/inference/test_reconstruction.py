@@ -1,4 +1,4 @@
-"""Prediction with a model that draws images again from their parts."""
+"""Prediction with a model that reconstructs images."""
 
 from __future__ import annotations
 

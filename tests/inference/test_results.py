@@ -52,7 +52,7 @@ def test_stopped_at_the_page(tmp_path: Path, error: BaseException) -> None:
     with pytest.raises(MistError if isinstance(error, OSError) else type(error)):
         predict_folder(Predictor(FakeDetector()), [root], out, 2, coco=True, report=stopped)
     assert [path.name for path in out.iterdir()] == [".predict.part"]
-    with pytest.raises(MistError, match="--report was on when it was begun and is off now"):
+    with pytest.raises(MistError, match="--report was on at the start and is off now"):
         predict_folder(Predictor(FakeDetector()), [root], out, 2, coco=True, resume=True)
     model = FakeDetector()
     summary = predict_folder(Predictor(model), [root], out, 2, coco=True, resume=True, report=page)

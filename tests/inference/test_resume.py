@@ -27,15 +27,15 @@ PICTURES = 11
 
 
 class _Stops(FakeDetector):
-    """Stops at the image whose brightest column is told."""
+    """Stops at the image with its brightest pixel in column ``stop``."""
 
     stop: int | None = None
     error: BaseException = KeyboardInterrupt()
 
-    def detect(self, images, k=None):
+    def detect(self, images, k=None, max_pixels=None):
         if self.stop is not None and (images[:, 0].amax(1).argmax(1) == self.stop).any():
             raise self.error
-        return super().detect(images, k)
+        return super().detect(images, k, max_pixels)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_as_if_never_stopped(pictures: Path, tmp_path: Path, stops: list[int], e
         model.stop, model.error = column, error
         with pytest.raises(type(wanted)) as caught:
             predict_folder(Predictor(model), [pictures], out, 2, coco=True, resume=number > 0)
-        assert not isinstance(error, OSError) or "--resume goes on" in str(caught.value)
+        assert not isinstance(error, OSError) or "and --resume" in str(caught.value)
         assert [path.name for path in out.iterdir()] == [HIDDEN], "nothing under its final name"
         assert 0 < (stopped_after(out) or 0) < PICTURES + 3
     model = _Stops()
@@ -138,7 +138,7 @@ def test_what_differs_is_refused_and_kept(pictures: Path, tmp_path: Path) -> Non
         other.first.weight[0, 0, 0, 0] += 1e-3
     same = Predictor(_Stops())
     for predictor, more, words in (
-        (same, {"k": 3}, "--k was 2 when it was begun and is 3 now: give the same, or leave --resume away"),
+        (same, {"k": 3}, "--k was 2 at the start and is 3 now: give the same, or leave out --resume"),
         (same, {"k": None}, "--k was 2 .* is not given now"),
         (same, {"coco": False}, "--coco was on .* off now"),
         (same, {"overlays": False}, "--overlays was on .* off now"),
@@ -154,7 +154,7 @@ def test_what_differs_is_refused_and_kept(pictures: Path, tmp_path: Path) -> Non
         predict_folder(same, [pictures], out, 2, coco=True, resume=True)
     (pictures / "00b.png").unlink()
     name.write_bytes(data + b" ")
-    with pytest.raises(MistError, match="images have changed since it was begun: put them back, or leave --resume"):
+    with pytest.raises(MistError, match="images have changed since the start: restore them, or leave out --resume"):
         predict_folder(same, [pictures], out, 2, coco=True, resume=True)
     name.write_bytes(data)
     os.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -200,7 +200,7 @@ def test_without_resume_it_starts_again(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_a_mistake_leaves_nothing(pictures: Path, tmp_path: Path) -> None:
-    with pytest.raises(MistError, match="--k is 700"):
+    with pytest.raises(MistError, match="--k 700 is too large"):
         predict_folder(Predictor(_Stops()), [pictures], tmp_path / "out", 700)
     assert not (tmp_path / "out").exists()
 
@@ -238,10 +238,10 @@ def test_killed_and_resumed_by_the_command(tmp_path: Path, capsys: pytest.Captur
     assert stopped_by(signal.SIGKILL).returncode == -signal.SIGKILL
     done = stopped_by(signal.SIGINT, "--resume")
     assert done.returncode == 130
-    only_line(done.stderr, "stopped after", "images", "--resume goes on")
+    only_line(done.stderr, "stopped after", "images", "--resume continues")
     assert [path.name for path in out.iterdir()] == [HIDDEN]
     assert main([*arguments, "--resume", "--k", "1"]) == 2
-    only_line(capsys.readouterr().err, "--k was not given when it was begun and is 1 now", "--resume")
+    only_line(capsys.readouterr().err, "--k was not given at the start and is 1 now", "--resume")
     assert main([*arguments, "--resume"]) == 0
     assert main([*arguments[:-1], str(tmp_path / "whole")]) == 0
     assert _files(out) == _files(tmp_path / "whole")

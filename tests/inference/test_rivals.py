@@ -1,4 +1,4 @@
-"""The systems that MIST is measured against predict folders too: in one piece, with as many objects as places."""
+"""The systems that MIST is compared with predict folders too: without tiles, limited by their number of positions."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_predicts_a_folder(name: str, images: Path, tmp_path: Path) -> None:
 
 
 def test_more_objects_than_places(images: Path, tmp_path: Path) -> None:
-    with pytest.raises(MistError, match=r"--k is 5, and this model finds at most 4 objects"):
+    with pytest.raises(MistError, match="--k 5 is too large, since this model finds at most 4 objects"):
         predict_folder(Predictor(MODELS["grid"]()), [images], tmp_path / "out", k=5)
     assert not (tmp_path / "out").exists()
     with pytest.raises(MistError, match="room for 4 objects in this model, fewer than K = 5: give a K of 4 or less"):
@@ -78,9 +78,9 @@ def test_too_large_for_one_piece(images: Path, tmp_path: Path) -> None:
     assert summary.skipped[0].reason == "has 384 pixels, and this model takes at most 300: crop or shrink it"
 
 
-def test_refusals_name_the_mend() -> None:
+def test_refusals_name_the_fix() -> None:
     xie20, grid = Predictor(MODELS["xie20"]()), Predictor(MODELS["grid"]())
     assert xie20.refusal(3, 200, 2) == "is smaller, at 200 x 3 pixels, than a single place that this model looks at"
     assert grid.refusal(1, 1, 4) is None, "cells may be smaller than a pixel"
     assert "give a K of 4 or less" in str(grid.refusal(1, 1, 10))
-    assert "K must be from 1" in str(grid.refusal(5, 5, 0))
+    assert "K = 0 must be from 1" in str(grid.refusal(5, 5, 0))

@@ -1,4 +1,4 @@
-"""``mist demo``: from nothing to a network that finds digits, and a report of how."""
+"""``mist demo``: trains a network that finds digits, and writes a report about it."""
 
 from __future__ import annotations
 
@@ -8,50 +8,40 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mistnn.cli.parsing import Number, OptionalFile, OptionalNumber, OptionalPath, parse
-from mistnn.errors import MistError
+from mistnn.cli.parsing import NewFile, OptionalPath, OptionalSteps, Request, Seed, parse
 
 DESCRIPTION = (
-    "Trains a small network on scenes of three handwritten digits. It is told how many of each digit a scene holds, "
-    "never where they are; afterwards it finds and reads them. With --task discover it is told nothing but that there "
-    "are three; afterwards it finds and redraws them. Needs no data and no network, and takes minutes on a laptop. "
-    "Open report.html in the output folder when it is done."
+    "Trains a small network on images of three handwritten digits. It is supervised by how many of each digit an image "
+    "holds, never by where they are; afterwards it detects and classifies them. With --task discover, all it knows is "
+    "that there are three objects; afterwards it detects and reconstructs them. Needs neither data nor internet "
+    "access, and takes minutes on a laptop. When it is done, open report.html in the output folder."
 )
 
 
 @dataclass(frozen=True)
-class Demo:
+class Demo(Request):
     """The arguments.
 
     Attributes:
-        task: classify (learn from counts of each digit) or discover (learn from the number of parts alone).
-        out: folder for report.html and metrics.json, made if it is missing; if not given, demo, and demo-discover for
-            that task.
-        seed: of the starting weights and of training; another seed is another run.
-        steps: of training; fewer are faster and worse. The preset's number if not given.
-        force: replace what an earlier demo left in the folder.
-        record: a file for an entry of the ledger, see `mist evaluate`.
+        task: classify (learn from the count of each digit) or discover (learn from the number of objects alone).
+        out: folder for report.html and metrics.json, created if it is missing; demo, or demo-discover for that task, if
+            not given.
+        seed: of the initial weights and of training.
+        steps: of training; fewer are faster and less accurate. The preset's number if not given.
+        force: replace the files of an earlier demo in the folder.
+        record: write an entry of the ledger to this file, see `mist evaluate`.
     """
 
     task: Literal["classify", "discover"] = "classify"
     out: OptionalPath = None
-    seed: Number = 0
-    steps: OptionalNumber = None
+    seed: Seed = 0
+    steps: OptionalSteps = None
     force: bool = False
-    record: OptionalFile = None
-
-    def __post_init__(self) -> None:
-        """Refuses impossible numbers."""
-        if self.seed < 0:
-            raise MistError(f"--seed {self.seed} is negative: give 0 or more")
-        if self.steps is not None and self.steps < 1:
-            raise MistError(f"--steps {self.steps} trains nothing: give 1 or more")
-        if self.record is not None and (self.record.is_dir() or not self.record.absolute().parent.is_dir()):
-            raise MistError(f"--record {self.record} can't be written: give a file in a folder that exists")
+    record: NewFile = None
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs the demo and says where its report is."""
+    """Runs the demo and prints where its report is."""
     start = time.monotonic()
     demo = parse(Demo, arguments, "mist demo", DESCRIPTION)
     from mistnn.studies.demo import STORIES, run_demo
@@ -68,8 +58,7 @@ def run(arguments: Sequence[str]) -> int:
         command += "" if demo.steps is None else f" --steps {demo.steps}"
         entry = make_entry(out, measured, int(metrics["images"]), demo.seed, command, story.preset)
         write_entry(entry, demo.record)
-    found = "Found and read right" if "both" in metrics else "Found"
-    share = metrics["both"] if "both" in metrics else metrics["iou50"]
-    print(f"{found} on test images: a share of {share:.3f}, after {metrics['seconds']:.0f} s.")
+    what, metric = ("detected and classified", "both") if "both" in metrics else ("detected", "iou50")
+    print(f"{metrics[metric]:.1%} of the objects in test images {what}, after {metrics['seconds']:.0f} s.")
     print(f"Open {out / 'report.html'} to see them.")
     return 0

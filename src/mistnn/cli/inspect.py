@@ -1,4 +1,4 @@
-"""``mist inspect``: what a folder of your own holds, before anything is trained."""
+"""``mist inspect``: what an image folder holds, before anything is trained."""
 
 from __future__ import annotations
 
@@ -9,49 +9,45 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from mistnn.cli.parsing import OptionalFile, OptionalModel, OptionalNumber, parse
+from mistnn.cli.parsing import OptionalFile, OptionalModel, OptionalNumber, Request, parse
 from mistnn.cli.screen import progress_bar
+from mistnn.config import at_least
 from mistnn.errors import MistError
 
 if TYPE_CHECKING:
     from mistnn.studies.inspection import Inspection
 
 DESCRIPTION = """\
-Reads a folder of images and what is known of them, says what it found and what looks wrong, and draws some of them.
+Reads an image folder and its labels, reports what it holds and what looks wrong, and draws a sample of its images.
 
   DIR/images/          the images; or in JPEGImages/, or in DIR itself
-  DIR/counts.csv       file,class,count; or file and a column a class
+  DIR/counts.csv       file,class,count; or file and one column per class
   DIR/labels.csv       instead: file,class; only which classes are present
   DIR/Annotations/     PASCAL VOC; or COCO JSON, or boxes.json: boxes, for evaluation only
   DIR/ImageSets/Main/  train.txt, val.txt, test.txt; or a column split in the table
 
-Only the images must be there. Nothing is ever written into DIR. A few steps of training tell how long it would take \
-here; --no-estimate leaves them out."""
+Only the images are required. Nothing is ever written into DIR. A few training steps are run to estimate how long \
+training would take on this computer; --no-estimate skips them."""
 
 
 @dataclass(frozen=True)
-class Inspect:
+class Inspect(Request):
     """The arguments.
 
     Attributes:
-        folder: of the images.
+        folder: the image folder.
         out: the contact sheet, a PNG file; NAME-contact-sheet.png in the current folder if not given.
-        k: how many objects an image holds, where the folder doesn't tell: for the size of the objects and the estimate.
-        model: a run folder, or the name of a shipped model: which images it can't take, and where it has fewer slots
-            than there are objects.
-        estimate: take a few steps of `mist train my-folder` to tell how long it would take, and how much memory.
+        k: how many objects an image holds, if the folder has no counts: for the size of the objects and the estimate.
+        model: a run folder, or the name of a shipped model: also report which images it can't process, and where it has
+            fewer slots than there are objects.
+        estimate: run a few steps of `mist train my-folder` to estimate its time and memory.
     """
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
     out: OptionalFile = None
-    k: OptionalNumber = None
+    k: Annotated[OptionalNumber, at_least(1)] = None
     model: OptionalModel = None
     estimate: bool = True
-
-    def __post_init__(self) -> None:
-        """Refuses an impossible value."""
-        if self.k is not None and self.k < 1:
-            raise MistError(f"--k {self.k} is no number of objects: give 1 or more")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -62,24 +58,22 @@ def run(arguments: Sequence[str]) -> int:
 
     predictor = None if request.model is None else Predictor.from_pretrained(request.model)
     path = sheet_path(request.folder, request.out)
-    with progress_bar("looking") as progress:
+    with progress_bar("reading") as progress:
         found = inspect_folder(request.folder, progress, request.k)
     if path is not None:
         write_sheet(found, path)
     print("\n".join(describe(found)))
     if predictor is not None:
-        print()
-        print("\n".join(describe_fit(found, predictor)))
+        print("\n".join(("", *describe_fit(found, predictor))))
     if request.estimate:
-        print()
-        print("\n".join(_estimate(found)))
+        print("\n".join(("", *_estimate(found))))
     where = "not drawn: the current folder lies in DIR; name a file elsewhere with --out" if path is None else path
     print(f"\ncontact sheet  {where}")
     return 0
 
 
 def _estimate(found: Inspection) -> list[str]:
-    """What a training would take, or why nothing can be said of it."""
+    """What a training would take, or why that can't be estimated."""
     from mistnn.studies.estimate import describe_estimate, estimate_training
 
     try:

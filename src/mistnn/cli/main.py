@@ -1,7 +1,7 @@
-"""The command ``mist``: picks the subcommand, and says every mistake in one line.
+"""The command ``mist``: runs a subcommand, and reports every mistake in one line.
 
-Exit codes: 0 done; 1 done in part (some images were skipped); 2 a mistake in what was given, or output that can't be
-written; 130 interrupted.
+Exit codes: 0 success; 1 partial success (some images were skipped); 2 invalid input, or output that can't be written;
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, TextIO
+from typing import Any
 
 from mistnn import __version__
 from mistnn.errors import MistError, MistWarning
@@ -23,44 +23,31 @@ from mistnn.errors import MistError, MistWarning
 MISTAKE, INTERRUPTED = 2, 130
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""Errors of a write for which there is no room, or no longer a device."""
-
-
-class Command(NamedTuple):
-    """A subcommand.
-
-    Attributes:
-        module: where its function ``run(arguments) -> exit code`` is; loaded when the command is used.
-        usage: its arguments, in short.
-        summary: one line for the overview.
-    """
-
-    module: str
-    usage: str
-    summary: str
+"""Errors of a write to a full or missing device."""
 
 
 COMMANDS = {
-    "demo": Command("mistnn.cli.demo", "[--out DIR]", "learn to find and read digits from nothing, and write a report"),
-    "presets": Command("mistnn.cli.presets", "", "list the experiments that can be trained"),
-    "inspect": Command("mistnn.cli.inspect", "DIR [--out FILE.png]", "see what a folder of your own images holds"),
-    "build": Command("mistnn.cli.build", "NAME --out DIR", "make the photographs of PASCAL+COCO or VOC07 from copies"),
-    "train": Command("mistnn.cli.train", "PRESET [--out DIR]", "train a preset; --resume DIR goes on with a run"),
-    "evaluate": Command("mistnn.cli.evaluate", "MODEL", "measure a trained model on test scenes"),
-    "report": Command("mistnn.cli.report", "MODEL --data-root DIR", "show on a page how well a model counts a folder"),
-    "tune": Command("mistnn.cli.tune", "MODEL --out DIR", "choose how a heat map is read, on validation scenes"),
-    "predict": Command("mistnn.cli.predict", "MODEL PATH... --out DIR", "find objects in your images"),
-    "figure": Command("mistnn.cli.figure", "NAME", "draw a figure of the papers with a trained model"),
-    "reproduce": Command("mistnn.cli.reproduce", "NAME", "fill a table of a paper, or run a study"),
-    "results": Command("mistnn.cli.results", "", "make the page of all measured results"),
+    "demo": ("[--out DIR]", "learn to find digits without boxes, and write a report"),
+    "presets": ("", "list the experiments that can be trained"),
+    "inspect": ("DIR [--out FILE.png]", "see what an image folder holds"),
+    "build": ("NAME --out DIR", "make the photographs of PASCAL+COCO or VOC07"),
+    "train": ("PRESET [--out DIR]", "train a preset; --resume DIR continues a run"),
+    "evaluate": ("MODEL", "measure a trained model on test images"),
+    "report": ("MODEL --data-root DIR", "write a page about a model's counts in a folder"),
+    "tune": ("MODEL --out DIR", "choose how a heat map is read, on validation images"),
+    "predict": ("MODEL PATH... --out DIR", "find objects in your images"),
+    "figure": ("NAME", "draw a figure of the papers with a trained model"),
+    "reproduce": ("NAME", "fill a table of a paper"),
+    "results": ("", "make the page of all measured results"),
 }
+"""Subcommands with their main arguments and a summary. ``mistnn.cli.<name>.run(arguments)`` returns the exit code."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
     Args:
-        arguments: without the program's name; those of the process if not given.
+        arguments: without the program's name; the process's own if not given.
 
     Returns:
         The exit code.
@@ -77,20 +64,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         code = 0
     except OSError as error:
-        code = _refuse(_mend(error))
+        code = _refuse(_fix(error))
     return _flushed(code)
 
 
 def _flushed(code: int) -> int:
-    """Writes out what was printed, which may fail only now; returns the exit code."""
+    """Flushes stdout, which may fail only now; returns the exit code."""
     try:
         sys.stdout.flush()
     except OSError as error:
-        # Python flushes again at exit, and would complain.
+        # Python flushes again at exit, and would print a second error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        # A reader that has gone, as in `mist presets | head -1`, is no mistake.
+        # A reader that closes the pipe, as in `mist presets | head -1`, is not an error.
         if not isinstance(error, BrokenPipeError) and code != MISTAKE:
-            return _refuse(_mend(error))
+            return _refuse(_fix(error))
     return code
 
 
@@ -101,21 +88,14 @@ def _refuse(message: str) -> int:
 
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Prints our own warnings as one line; Python would add a place in the sources and what stands there."""
+    """Prints our own warnings in one line, without the place in the sources that Python adds."""
     usual = warnings.showwarning
 
-    def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
         if issubclass(category, MistWarning):
             print(f"mist: {_one_line(str(message))}", file=sys.stderr)
         else:
-            usual(message, category, filename, lineno, file, line)
+            usual(message, category, *place)
 
     warnings.showwarning = show
     try:
@@ -124,16 +104,16 @@ def _plain_warnings() -> Iterator[None]:
         warnings.showwarning = usual
 
 
-def _mend(error: OSError) -> str:
-    """What to say of the system's errors that no command foresees: a path too long anywhere, output that is full.
+def _fix(error: OSError) -> str:
+    """The message for system errors that can occur in any command: a path that is too long, a full device.
 
     Raises:
-        OSError: the error itself, if it is another: a defect of ours is shown in full.
+        OSError: any other error unchanged, since it is a defect of ours and needs its traceback.
     """
     if error.errno == errno.ENAMETOOLONG:
         return f"{error.filename}: {error.strerror}; give a path with shorter names"
     if error.errno in FULL:
-        return f"what there is to say or keep can't be written ({error.strerror}); make room, or write it elsewhere"
+        return f"output can't be written ({error.strerror}); make room, or write it elsewhere"
     raise error
 
 
@@ -152,35 +132,30 @@ def _run(arguments: list[str]) -> int:
     logging.basicConfig(format="mist: %(message)s")
     logging.getLogger("mistnn").setLevel(logging.INFO)
     try:
-        return importlib.import_module(COMMANDS[name].module).run(arguments[1:])
-    except SystemExit as stop:  # the command-line library leaves this way once it has printed a help page
+        return importlib.import_module(f"mistnn.cli.{name}").run(arguments[1:])
+    except SystemExit as stop:  # after a help page
         return stop.code if isinstance(stop.code, int) else 0
 
 
 def overview() -> str:
-    """The page of ``mist --help``."""
-    usages = {f"mist {name} {command.usage}".rstrip(): command.summary for name, command in COMMANDS.items()}
-    width = max(map(len, usages))
+    """The text of ``mist --help``."""
+    rows = {f"mist {name} {usage}".rstrip(): summary for name, (usage, summary) in COMMANDS.items()}
+    rows[""] = ""
+    rows |= {"mist COMMAND --help": "show the arguments of a command", "mist --version": "show the version"}
+    width = max(map(len, rows))
     lines = [
-        "Find, count and read the objects in an image without boxes.",
+        "Find, count and classify the objects in images, trained without boxes.",
         "",
         "usage: mist COMMAND [ARGUMENTS]",
         "",
-        *(f"  {usage:<{width}}  {summary}" for usage, summary in usages.items()),
+        *(f"  {usage:<{width}}  {summary}".rstrip() for usage, summary in rows.items()),
         "",
-        "  mist COMMAND --help" + " " * (width - len("mist COMMAND --help")) + "  say what a command takes",
-        "  mist --version" + " " * (width - len("mist --version")) + "  say which version this is",
-        "",
-        "New here? `mist demo` takes minutes, needs no data, and shows in demo/report.html what it learnt.",
+        "New here? `mist demo` takes minutes, needs no data, and writes demo/report.html about what it learned.",
         "MODEL is the folder of a run, as `mist train` writes it, or the name of a model that ships with the package.",
     ]
     return "\n".join(lines)
 
 
 def _one_line(message: str) -> str:
-    """The message without line breaks; library messages name fields, the command line also offers a short option."""
+    """The message without line breaks, with the short option in place of the field."""
     return " ".join(message.split()).replace("--data.root", "--data-root")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

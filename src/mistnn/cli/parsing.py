@@ -1,25 +1,31 @@
-"""Arguments into frozen dataclasses, by tyro; what it has to complain about is said again in one line."""
+"""Command-line arguments as frozen dataclasses, parsed by tyro; every mistake is reported in one line."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 import io
-import re
+import itertools
 import shutil
 import textwrap
-from collections.abc import Sequence
+import types
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from mistnn.config import Config, Rule, at_least
 from mistnn.errors import MistError
 
 Arguments = TypeVar("Arguments")
 
-# What a help page shows for a value, and nothing where "(default: None)" would stand.
+# The name of a value on the help page, and nothing where tyro would print "(default: None)".
 Model = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
 Number = Annotated[int, tyro.conf.arg(metavar="N")]
 OptionalNumber = Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")]
@@ -28,59 +34,91 @@ OptionalFolder = Annotated[str | None, tyro.conf.arg(metavar="DIR", help_behavio
 OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")]
 OptionalFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
 
+Images = Annotated[Number, at_least(1)]
+OptionalSteps = Annotated[OptionalNumber, at_least(1)]
+Seed = Annotated[Number, at_least(0)]
+OptionalSeed = Annotated[OptionalNumber, at_least(0)]
+
+
+def _has_folder(path: Path) -> bool:
+    return not path.is_dir() and path.absolute().parent.is_dir()
+
+
+WRITABLE = Rule(_has_folder, "a file in a folder that exists")
+PAGE = Rule(
+    lambda path: path.suffix.lower() in (".html", ".htm") and _has_folder(path),
+    "a file that ends in .html, in a folder that exists",
+)
+NewFile = Annotated[OptionalFile, WRITABLE]
+
+INLINE = tyro.conf.arg(name="")
+"""Marks a field whose own fields are the options, without a prefix."""
+
 MAX_WIDTH = 100
 """Columns of a description; longer lines are hard to read."""
 
-_MARK = "[what the command does]"
-_OPTION = re.compile(r"--[a-z][\w.-]*")
-# tyro's words (1.0) and ours; what matches none is passed on as it is.
-_IN_OUR_WORDS = (
-    (r"^Error parsing (\S+): invalid literal for int\(\) with base 10: (.*)$", r"\1: \2 is no whole number"),
-    (r"^Error parsing (\S+): no type matching \{None\}\|INT .* from \[(.*)\]$", r"\1: \2 is no whole number"),
-    (r"^Error parsing (\S+): could not convert string to float: (.*)$", r"\1: \2 is no number"),
-    (r"^Error parsing (\S+): Could not find valid parse for arguments: \[(.*)\]$", r"\1 can't be read from \2"),
-    (r"^invalid choice (.*) for argument '(\S+)'\. Expected one of \((.*)\)$", r"\2: \1 is not one of \3"),
-    (r"^Missing value for argument '(\S+)'.*$", r"\1 needs a value"),
-)
+_MARK = "[description]"
+_NUMBERS = {int: "a whole number", float: "a number"}
+
+
+@dataclass(frozen=True)
+class Request(Config):
+    """Base of the arguments of a subcommand. Rules are declared on the fields; errors name the options."""
+
+    def name_of(self, field: str) -> str:
+        """The option of a field."""
+        return f"--{field.replace('_', '-')}"
 
 
 def parse(
     kind: type[Arguments], arguments: Sequence[str], prog: str, description: str, default: Arguments | None = None
 ) -> Arguments:
-    """Reads a subcommand's arguments.
+    """Parses the arguments of a subcommand.
 
     Args:
-        kind: a frozen dataclass; its docstring's ``Attributes`` are the help of its options.
-        arguments: what was given after the subcommand's name.
-        prog: the command up to there, for the help and the errors.
-        description: the first lines of the help, a paragraph a line; indented lines stay as they are.
-        default: values of what isn't given.
+        kind: a frozen dataclass; the ``Attributes`` of its docstring are the help texts of its options.
+        arguments: what follows the subcommand's name.
+        prog: the command up to there, for help and errors.
+        description: the first lines of the help page, one paragraph per line; indented lines stay unchanged.
+        default: values of options that are not given.
 
     Raises:
-        MistError: an unknown option, a missing or impossible value.
+        MistError: for an unknown option, or a missing or invalid value.
         SystemExit: after ``--help``.
     """
     page, complaint = io.StringIO(), io.StringIO()
+    registry = ConstructorRegistry()
+    registry.primitive_rule(_number_or_none)
     try:
         with contextlib.redirect_stdout(page), contextlib.redirect_stderr(complaint):
-            value, unknown = _cli(kind, arguments, prog, default)
+            value, unknown = tyro.cli(
+                kind,
+                prog=prog,
+                description=_MARK,
+                args=arguments,
+                default=tyro.MISSING_NONPROP if default is None else default,
+                return_unknown_args=True,
+                registry=registry,
+            )
     except SystemExit as stop:
         if stop.code in (0, None):
-            print(_tidied(page.getvalue(), description), end="")
+            print(_tidy(page.getvalue(), description), end="")
             raise
-        raise MistError(f"{_said_again(complaint.getvalue())}; see `{prog} --help`") from None
+        missing = _missing(kind, arguments) if default is None else []
+        reason = f"{' and '.join(missing)} must be given" if missing else _without_frame(complaint.getvalue())
+        raise MistError(f"{reason.rstrip('.')}; see `{prog} --help`") from None
     if unknown:
-        raise MistError(_unknown(unknown[0], _options(kind, prog, default), prog))
+        raise MistError(_unknown(unknown[0], options_of(kind, default), prog))
     return value
 
 
-def takes(arguments: Sequence[str], option: str) -> bool:
-    """Whether an option is among the arguments, with hyphens or underscores."""
-    return any(argument.partition("=")[0].replace("_", "-") == option for argument in arguments)
+def takes(arguments: Sequence[str], *options: str) -> bool:
+    """Whether one of some options is among the arguments, written with hyphens or underscores."""
+    return any(argument.partition("=")[0].replace("_", "-") in options for argument in arguments)
 
 
 def renamed(arguments: Sequence[str], alias: str, option: str) -> list[str]:
-    """The arguments with one option's other name replaced by its own."""
+    """The arguments with another name of an option replaced by its own."""
     result = []
     for argument in arguments:
         name, equals, value = argument.partition("=")
@@ -88,62 +126,107 @@ def renamed(arguments: Sequence[str], alias: str, option: str) -> list[str]:
     return result
 
 
-def _cli(
-    kind: type[Arguments], arguments: Sequence[str], prog: str, default: Arguments | None
-) -> tuple[Arguments, list[str]]:
-    if default is None:
-        return tyro.cli(kind, prog=prog, description=_MARK, args=arguments, return_unknown_args=True)
-    return tyro.cli(kind, prog=prog, description=_MARK, args=arguments, default=default, return_unknown_args=True)
+def options_of(kind: type, default: Any = None, prefix: str = "") -> dict[str, bool]:
+    """The options of a dataclass, those of nested dataclasses included: name -> whether it is a flag without a value.
+
+    Args:
+        kind: the dataclass.
+        default: its values; the defaults of its fields if not given.
+        prefix: of the names, such as "train.".
+    """
+    found: dict[str, bool] = {}
+    hints = get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(kind):
+        extras = getattr(hints[field.name], "__metadata__", ())
+        value = field.default if default is None else getattr(default, field.name)
+        name = field.name.replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            found |= options_of(type(value), value, prefix if INLINE in extras else f"{prefix}{name}.")
+        elif isinstance(value, bool):
+            found |= {f"--{prefix}{name}": True, f"--{prefix}no-{name}": True}
+        elif tyro.conf.Positional not in extras:
+            found[f"--{prefix}{name}"] = False
+    return found
 
 
-def _tidied(page: str, description: str) -> str:
+def places_of_words(arguments: Sequence[str], options: dict[str, bool]) -> list[int]:
+    """The places of arguments that are neither options nor the value after one."""
+    return [
+        place
+        for place, (before, argument) in enumerate(itertools.pairwise(("", *arguments)))
+        if not argument.startswith("-")
+        and ("=" in before or not before.startswith("--") or options.get(before.replace("_", "-"), False))
+    ]
+
+
+def _number_or_none(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """How numbers and optional numbers are read, with our messages; ``None`` for other types."""
+    parts = set(get_args(info.type) or (info.type,))
+    kind = next(iter(parts & _NUMBERS.keys()), None)
+    if kind is None or parts - {kind, types.NoneType} or get_origin(info.type) is tuple:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=kind.__name__.upper(),
+        instance_from_str=lambda texts: _number(kind, texts[0], types.NoneType in parts),
+        is_instance=lambda value: value is None or isinstance(value, int | float),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _number(kind: type[int | float], text: str, optional: bool) -> int | float | None:
+    if optional and text == "None":
+        return None
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not {_NUMBERS[kind]}") from None
+
+
+def _missing(kind: type, arguments: Sequence[str]) -> list[str]:
+    """The required arguments that are not given."""
+    missing = []
+    words = len(places_of_words(arguments, options_of(kind)))
+    hints = get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(kind):
+        if field.default is not dataclasses.MISSING:
+            continue
+        option = f"--{field.name.replace('_', '-')}"
+        if tyro.conf.Positional in hints[field.name].__metadata__:
+            words -= 1
+            if words < 0:
+                missing.append(field.name.upper())
+        elif not takes(arguments, option):
+            missing.append(option)
+    return missing
+
+
+def _tidy(page: str, description: str) -> str:
     """The help page with the description, wrapped between words, and without the markup of docstrings."""
     width = min(shutil.get_terminal_size().columns, MAX_WIDTH)
     wrapped = [line if line.startswith(" ") else textwrap.fill(line, width) for line in description.splitlines()]
     text = page.replace(_MARK, "\n".join(wrapped)).replace("``", "")
-    # "Not given" is what an option is anyway.
+    # An option without a default is optional in any case.
     text = text.replace(" (default: None)", "").replace("(default: None)", "").replace("{None}|", "")
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
-def _options(kind: type[Arguments], prog: str, default: Arguments | None) -> list[str]:
-    """Every option there is, read off the help page."""
-    page = io.StringIO()
-    with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):
-        _cli(kind, ["--help"], prog, default)
-    return sorted(set(_OPTION.findall(page.getvalue())))
+def _without_frame(text: str) -> str:
+    """What tyro complains about, in one line: the paragraph below the title of its page."""
+    lines = [line.strip() for line in text.splitlines()]
+    groups = itertools.groupby(lines, key=lambda line: bool(line.strip("-")))
+    paragraphs = [" ".join(group) for is_text, group in groups if is_text]
+    said = paragraphs[min(1, len(paragraphs) - 1)]
+    return said[:1].lower() + said[1:]
 
 
-def _unknown(argument: str, options: Sequence[str], prog: str) -> str:
-    """What to say of an argument nobody asked for, with the nearest option."""
+def _unknown(argument: str, options: Collection[str], prog: str) -> str:
+    """The error about an unexpected argument, with the nearest option."""
     if not argument.startswith("-"):
-        return f"unexpected argument {argument!r}: `{prog} --help` says what the command takes"
+        return f"unexpected argument {argument!r}: `{prog} --help` lists what the command takes"
     name = argument.partition("=")[0].replace("_", "-")
-    # --steps for --train.steps: the last part of a name is what people remember.
+    # --steps for --train.steps: users remember the last part of a name.
     near = [option for option in options if option.endswith(f".{name.lstrip('-')}")]
     near = near or difflib.get_close_matches(name, options, n=1)
     hint = f"did you mean {near[0]}?" if near else f"`{prog} --help` lists the options"
     return f"unknown option {argument!r}: {hint}"
-
-
-def _said_again(text: str) -> str:
-    """What tyro complains about, in our words and one line: the paragraph below the title of its page."""
-    sections: list[list[str]] = [[]]
-    for line in text.splitlines():
-        row = line.strip("│").rstrip()
-        if row.startswith("╭"):
-            sections[-1].append(row.strip("╭─╮ "))
-        if not row.strip("╭╰╮╯─- ") or row.startswith("╭"):
-            sections.append([])
-        else:
-            sections[-1].append(row)
-    paragraphs = [section for section in sections if section]
-    body = paragraphs[1] if len(paragraphs) > 1 else paragraphs[0]
-    if body[0].lstrip().startswith("Missing from"):
-        indents = [len(row) - len(row.lstrip()) for row in body[1:]]
-        needed = [row.strip() for row, indent in zip(body[1:], indents, strict=True) if indent == min(indents)]
-        return f"{' and '.join(needed)} must be given"
-    said = " ".join(" ".join(body).split()).rstrip(".")
-    for pattern, ours in _IN_OUR_WORDS:
-        said = re.sub(pattern, ours, said)
-    return said

@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 SOME_SKIPPED = 1
 
 DESCRIPTION = """\
-Finds the objects in your images. PATH... are image files, or folders that are searched for images to the bottom.
+Finds the objects in your images. PATH... are image files, or folders that are searched recursively.
 
 Writes into the output folder
-  detections.csv  file,x,y,w,h,label,score: a row for each object; centre and size in pixels of the image
-  counts.csv      file,class,count: how many objects of each class each image holds
-  overlays/       the images with the boxes drawn in
+  detections.csv  file,x,y,w,h,label,score: one row per object; centre and size in pixels of the image
+  counts.csv      file,class,count: the number of objects of each class in each image
+  overlays/       the images with the boxes drawn on them
   predicted.html  with --report: a page with histograms, examples and heat maps
   detections.json with --coco: images, boxes and classes as COCO JSON
-  reconstructions/, residuals/    by a model that reconstructs: the images as the sum of the parts found, and what
-                  that leaves over (middle grey: nothing)
+  reconstructions/, residuals/    for a model that reconstructs: the images as the sum of the objects found, and
+                  what is left unexplained (middle grey: nothing)
 
 MODEL is a run folder or the name of a model that ships with the package, such as mist-mnist-hard. Objects should \
-be about as large, in pixels, as those it was trained on. Images that can't be read are skipped and named, and the \
-exit code is then 1. Nothing is there before all is done; Ctrl-C keeps what was predicted aside, and the same command \
-with --resume goes on."""
+be about as large, in pixels, as those that it was trained on. Images that can't be read are skipped and named; the \
+exit code is then 1. Results appear when all images are done; Ctrl-C keeps the finished part aside, and the same \
+command with --resume continues from it."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class Predict:
     Attributes:
         model: a run folder, or the name of a shipped model.
         paths: images, or folders of images.
-        out: folder for the results, made if it is missing.
+        out: folder for the results, created if it is missing.
         k: how many objects to find in each image.
         force: replace the results that the folder holds.
-        resume: go on with a prediction that was stopped or killed, with the same images, model and settings.
-        coco: write the detections as COCO JSON too, detections.json.
-        report: write predicted.html too: how many there are in how many images, examples with boxes, heat maps.
-        overlays: draw the boxes into copies of the images; without it no picture is written, redrawn ones neither.
+        resume: continue a prediction that was stopped or killed, with the same images, model and settings.
+        coco: also write the detections as COCO JSON, detections.json.
+        report: also write predicted.html: histograms of the counts, examples with boxes, heat maps.
+        overlays: draw the boxes on copies of the images; without it no image is written, reconstructions included.
     """
 
     model: Model
@@ -61,9 +61,7 @@ class Predict:
     out: Folder
     k: Annotated[
         int | None,
-        tyro.conf.arg(
-            metavar="N", help_behavior_hint="(default: as many as the model counts, or as it was trained with)"
-        ),
+        tyro.conf.arg(metavar="N", help_behavior_hint="(default: as many as the model counts, or its own K)"),
     ] = None
     force: bool = False
     resume: bool = False
@@ -73,7 +71,7 @@ class Predict:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Predicts, and says what was done and what was skipped."""
+    """Predicts, and prints what was done and what was skipped."""
     request = parse(Predict, arguments, "mist predict", DESCRIPTION)
     from mistnn.inference import Predictor, predict_folder
     from mistnn.inference.stage import stopped_after
@@ -97,20 +95,20 @@ def run(arguments: Sequence[str]) -> int:
         done = stopped_after(request.out)
         if done is None:
             raise
-        print(f"mist: stopped after {_count(done, 'image')}; the same command with --resume goes on", file=sys.stderr)
+        print(f"mist: stopped after {_count(done, 'image')}; the same command with --resume continues", file=sys.stderr)
         return INTERRUPTED
     if predictor.finds_k and request.k is None:
-        why = "must be told how many objects an image holds" if predictor.is_told else "was trained without counts"
+        why = "needs the number of objects as input" if predictor.model.needs_counts else "was trained without counts"
         print(
-            f"mist: this model {why}, so it finds K = {predictor.model.config.k} in every image: "
-            "the numbers say nothing, the places do; --k sets another K",
+            f"mist: this model {why}, so it finds K = {predictor.model.config.k} objects in every image: their "
+            "positions mean something, their number doesn't; --k sets another K",
             file=sys.stderr,
         )
     print(f"{_count(summary.detections, 'object')} in {_count(summary.images, 'image')}; results in {request.out}")
     if summary.approximate:
         print(
-            f"{_count(summary.approximate, 'image')} too large for one pass went through this model in tiles: scores "
-            "near the seams are approximate"
+            f"{_count(summary.approximate, 'image')} too large for one pass: this model processed them in tiles, and "
+            "scores near tile borders are approximate"
         )
     for file, reason in summary.skipped:
         print(f"mist: skipped {file}: {reason}", file=sys.stderr)
@@ -123,7 +121,7 @@ def run(arguments: Sequence[str]) -> int:
 def _page_of(
     predictor: Predictor, request: Predict, arguments: Sequence[str]
 ) -> Callable[[Path, PredictSummary], bytes]:
-    """Makes the page about a prediction, of the folder that holds its results and its summary."""
+    """The function that makes the page about a prediction from the folder of its results and its summary."""
     from mistnn.studies.count_page import render_counts
     from mistnn.studies.prediction_report import report_on_prediction
 

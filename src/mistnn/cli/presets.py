@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from mistnn.cli.parsing import parse
 from mistnn.cli.screen import show_table
 
-DESCRIPTION = "Lists the experiments that `mist train` knows, with their steps and the images of each step."
+DESCRIPTION = "Lists the presets of `mist train`, with their number of steps and the images per step."
 
 
 @dataclass(frozen=True)
 class Presets:
-    """Takes nothing."""
+    """Takes no arguments."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -21,9 +21,7 @@ def run(arguments: Sequence[str]) -> int:
     parse(Presets, arguments, "mist presets", DESCRIPTION)
     from mistnn.presets import PRESETS
 
-    rows = [
-        (name, f"{preset.experiment.train.steps:,}", str(preset.experiment.train.batch_size), preset.summary)
-        for name, preset in PRESETS.items()
-    ]
-    show_table(("preset", "steps", "images a step", "what it is"), rows, numbers=("steps", "images a step"))
+    loops = {name: preset.experiment.train for name, preset in PRESETS.items()}
+    rows = [(name, f"{loop.steps:,}", str(loop.batch_size), PRESETS[name].summary) for name, loop in loops.items()]
+    show_table(("preset", "steps", "images per step", "summary"), rows, numbers=("steps", "images per step"))
     return 0

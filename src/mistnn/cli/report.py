@@ -1,4 +1,4 @@
-"""``mist report``: a page that shows how well a model counts in a folder of your own."""
+"""``mist report``: a page that shows how well a model counts in an image folder."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Annotated, Literal
 
 import tyro
 
-from mistnn.cli.parsing import Model, parse, renamed
-from mistnn.errors import MistError
+from mistnn.cli.parsing import PAGE, Folder, Model, Request, parse, renamed
 
 DESCRIPTION = """\
-Compares what a model counts in a folder of your own with the counts you know, and writes one HTML page: counted \
-against true numbers, the best and the worst images with their boxes, heat maps, the measures and every image's \
-counts. It needs no network to be read, and can be sent as it is.
+Compares the counts of a model with the known counts of an image folder, and writes one HTML page: predicted against \
+true counts, the best and the worst images with their boxes, heat maps, the metrics and the counts of every image. \
+The page loads nothing from the internet, so it can be shared as one file.
 
   mist report runs/my-folder --data-root my-folder --out report.html
 
@@ -23,38 +22,24 @@ MODEL is a run of `mist train my-folder`. For images without counts see `mist pr
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Request):
     """The arguments.
 
     Attributes:
         model: a run folder.
         data_root: the folder of images with their counts.
         out: the page.
-        split: which images; others where the folder has none of these, and the page says so.
+        split: which images; if the folder has none of these, others are used, and the page says so.
     """
 
     model: Model
-    data_root: Annotated[Path, tyro.conf.arg(metavar="DIR")]
-    out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("report.html")
+    data_root: Folder
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE"), PAGE] = Path("report.html")
     split: Literal["test", "validation"] = "test"
-
-    def __post_init__(self) -> None:
-        """Refuses a page that can't be written."""
-        check_page("--out", self.out)
-
-
-def check_page(option: str, path: Path) -> None:
-    """Refuses a file that can't be a page.
-
-    Raises:
-        MistError: naming the option.
-    """
-    if path.suffix.lower() not in (".html", ".htm") or path.is_dir() or not path.absolute().parent.is_dir():
-        raise MistError(f"{option} {path} can't be written: give a file that ends in .html, in a folder that exists")
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Writes the page, and says where it is and what it says."""
+    """Writes the page, and prints where it is and its summary."""
     request = parse(Report, renamed(arguments, "--data.root", "--data-root"), "mist report", DESCRIPTION)
     from mistnn.studies.folder_report import report_on_folder, write_page
 

@@ -13,9 +13,9 @@ from mistnn.cli.parsing import Folder, parse
 from mistnn.errors import MistError
 
 DESCRIPTION = (
-    "Makes the page of results from the ledger: one table for each table of the papers, theirs beside ours, then every "
-    "measured run with its seed, steps, time, hardware, versions and commit. `--record` of `mist evaluate` and "
-    "`mist demo` writes the ledger's entries."
+    "Makes the page of results from the ledger: a table for each table of the papers, with the paper's numbers beside "
+    "ours, then every measured run with its seed, steps, time, hardware, versions and commit. `mist evaluate --record` "
+    "and `mist demo --record` write entries of the ledger."
 )
 
 
@@ -39,7 +39,7 @@ def run(arguments: Sequence[str]) -> int:
     from mistnn.training.runfolder import write_atomically
 
     if not request.ledger.is_dir():
-        raise MistError(f"--ledger {request.ledger} is no folder: give the one that holds the entries")
+        raise MistError(f"--ledger {request.ledger} is not a folder: give the one that holds the entries")
     entries = read_ledger(request.ledger)
     write_atomically(request.out, results_page(entries).encode())
     print(f"{request.out}: {len(entries)} entries")

@@ -1,4 +1,4 @@
-"""What the commands show: tables, and a progress bar where somebody is watching."""
+"""What the commands print: tables, and a progress bar on a terminal."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 PIPED_WIDTH = 160
-"""Columns of a table that goes into a file or another program, which has no width of its own."""
+"""Columns of a table that is written to a file or a pipe, which has no width."""
 
 
 def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[str] = ()) -> None:
-    """Prints a plain table; only its last column may run over several lines.
+    """Prints a plain table; only its last column may wrap.
 
     Args:
-        headings: one a column.
+        headings: of the columns.
         rows: of texts.
         numbers: headings of the columns to align at the right.
     """
@@ -36,7 +36,7 @@ def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: 
 
 @contextlib.contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Yields a function of (done, of how many) that moves a bar, or ``None`` where stderr is no terminal."""
+    """Yields a function of (done, total) that moves a bar; ``None`` where stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield None
         return

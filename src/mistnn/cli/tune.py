@@ -4,54 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
 
-import tyro
-
-from mistnn.cli.parsing import Model, Number, OptionalFolder, parse, renamed
-from mistnn.errors import MistError
+from mistnn.cli.parsing import Folder, Images, Model, OptionalFolder, Request, parse, renamed
 
 DESCRIPTION = (
-    "Chooses how the heat map of a trained model is read: the strength of its softmax and the window in which only the "
-    "largest response survives. Every combination is measured on validation scenes, by what the training was told and "
-    "no box: the share counted in the right class or, without classes, the error of the redrawn images. The model is "
-    "written again with the best one. The weights stay as they are."
+    "Chooses how the heat map of a trained model is read: the strength of its softmax, and the window in which only "
+    "the largest response is kept. Every combination is measured on validation images by the labels of the training, "
+    "never by boxes: the share of objects counted in the right class or, without classes, the reconstruction error. "
+    "The model is written with the best combination; its weights stay unchanged."
 )
 
 
 @dataclass(frozen=True)
-class Tune:
+class Tune(Request):
     """The arguments.
 
     Attributes:
         model: a run folder, or the name of a shipped model.
-        out: folder for the model that is read best.
-        images: how many validation scenes.
-        strengths: of the softmax, to try.
-        windows: sides of the suppression window in pixels, odd, to try.
-        data_root: the folder that holds MNIST, if the model was trained on it; the environment variable MIST_DATA says
-            the same.
+        out: folder for the tuned model.
+        images: how many validation images.
+        strengths: strengths of the softmax to try.
+        windows: sides of the suppression window to try, in pixels, odd.
+        data_root: the folder that holds the images' files. For MNIST, the environment variable MIST_DATA also names it.
     """
 
     model: Model
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
-    images: Number = 300
+    out: Folder
+    images: Images = 300
     strengths: tuple[float, ...] = (10.0, 3.0, 1.0, 0.5, 0.2, 0.1)
     windows: tuple[int, ...] = (5, 11)
     data_root: OptionalFolder = None
 
-    def __post_init__(self) -> None:
-        """Refuses impossible values."""
-        if self.images < 1:
-            raise MistError(f"--images {self.images} measures nothing: give 1 or more")
-
 
 def run(arguments: Sequence[str]) -> int:
-    """Measures, chooses and writes."""
+    """Tries all combinations and writes the best."""
     request = parse(Tune, renamed(arguments, "--data.root", "--data-root"), "mist tune", DESCRIPTION)
-    from mistnn.presets.readout import tune_readout
+    from mistnn.experiments.readout import tune_readout
 
     tune_readout(request.model, request.out, request.images, request.strengths, request.windows, root=request.data_root)
-    print(f"The best is in {request.out}.")
+    print(f"The best combination is in {request.out}.")
     return 0

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from mistnn.data.random_numbers import Drawn, Rounds, generator, seeded
 from mistnn.errors import MistError
-from mistnn.interfaces import DataConfig, Known, Split
+from mistnn.interfaces import DataConfig, Split
 from mistnn.records import Sample
 
 DIGIT_NAMES = tuple(map(str, range(10)))

@@ -32,9 +32,9 @@ import torch
 from jaxtyping import Float, Float64
 
 from mistnn.config import above, at_least
-from mistnn.data.base import GeneratedImages, ImagesConfig, Known
+from mistnn.data.base import GeneratedImages, ImagesConfig
 from mistnn.errors import MistError
-from mistnn.interfaces import Split
+from mistnn.interfaces import Known, Split
 from mistnn.records import Sample
 
 Ground = Literal["black", "grey"]

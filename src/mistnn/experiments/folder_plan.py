@@ -88,7 +88,14 @@ def plan_folder(
             f"K = {most}, as given by --k: that many objects are found in every image, whatever it holds",
             subtracted,
         )
-    return Planned(dataclasses.replace(experiment, model=model, data=data, step=step), reasons)
+    planned = dataclasses.replace(experiment, model=model, data=data, step=step)
+    return Planned(planned, (*reasons, *_looks_wrong(folder)))
+
+
+def _looks_wrong(folder: OwnFolder) -> list[str]:
+    """The first note about the folder, for users who haven't inspected it."""
+    more = f"; {len(folder.notes) - 1} more" if len(folder.notes) > 1 else ""
+    return [f"{note}{more}: see `mist inspect {folder.root}`" for note in folder.notes[:1]]
 
 
 def _counting(folder: OwnFolder, k: int, varies: bool) -> tuple[MistConfig, LiftedStepConfig]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from mistnn.data import CommonObjectConfig, CubConfig, DistortedConfig, NumberCropsConfig
 from mistnn.data.digits.distorted import CLASSES
@@ -22,7 +23,6 @@ from mistnn.models.stn import (
     NumberReaderConfig,
     StnConfig,
     count_parameters,
-    wrong,
 )
 from mistnn.records import collate
 from mistnn.training.batches import BatchDataset, batches, to_device
@@ -45,22 +45,23 @@ class ClassifierMeasurement(Measurement):
     def __init__(self, model: Any, data: DataConfig, split: Split, samples: Any) -> None:
         super().__init__(model, data, split, samples)
         self.images = self.mistakes = 0
-        self.outside: dict[int, float] = {}
+        self.outside = torch.zeros(0)
 
     def add(self, indices: range) -> None:
         """Classifies some images."""
         samples = self.samples
-        read = samples.batch(indices) if isinstance(samples, BatchDataset) else collate(self.read(indices))
-        batch = to_device(read, self.device)
-        output = self.model(batch.images)
-        self.mistakes += int(wrong(output.logits, self.model.target(batch)).sum())
-        self.images += len(indices)
-        for number, warp in enumerate(output.warps, 1):
-            self.outside[number] = self.outside.get(number, 0.0) + float(warp.outside.sum())
+        batch = samples.batch(indices) if isinstance(samples, BatchDataset) else collate(self.read(indices))
+        self.note(*self.model.measure(to_device(batch, self.device)))
+
+    def note(self, wrong: Tensor, outside: Tensor) -> None:
+        """Adds the mistakes, (batch,), and the shares sampled outside, (batch, transformers)."""
+        self.images, self.mistakes = self.images + len(wrong), self.mistakes + int(wrong.sum())
+        total = outside.sum(0).cpu()
+        self.outside = self.outside + total if len(self.outside) else total
 
     def result(self) -> dict[str, float]:
         """The metrics."""
-        shares = {f"outside_{number}": total / self.images for number, total in self.outside.items()}
+        shares = {f"outside_{number}": float(total) / self.images for number, total in enumerate(self.outside, 1)}
         return {"error": self.mistakes / self.images, "images": self.images, **shares}
 
 
@@ -74,13 +75,8 @@ class BirdMeasurement(ClassifierMeasurement):
 
     def add(self, indices: range) -> None:
         """Classifies one bird."""
-        index = indices.start
-        output = self.model(self.samples.views(index).to(self.device))
-        best = output.logits.float().softmax(-1).mean(0).argmax()
-        self.mistakes += int(best) != self.samples.birds[index].label
-        self.images += 1
-        for number, warp in enumerate(output.warps, 1):
-            self.outside[number] = self.outside.get(number, 0.0) + float(warp.outside.mean())
+        batch = to_device(collate(self.read(indices)), self.device)
+        self.note(*self.model.measure(batch, self.samples.views(indices.start)[None].to(self.device)))
 
 
 class ClassifierSystem(System):
@@ -177,10 +173,7 @@ class ColocaliserSystem(System):
                 f"co-localisation needs an encoder that classifies digits: `mist train {ENCODER}`, then give "
                 f"--start-from runs/{ENCODER}"
             )
-        found: Any = load_model(experiment.start_from)
-        if found.config != model.config.encoder:
-            raise MistError(f"{experiment.start_from} is not the encoder of model.encoder.*: give a run of {ENCODER}")
-        model.encoder.load_state_dict(found.state_dict())
+        model.load_encoder(load_model(experiment.start_from), experiment.start_from)
 
     def begin(self, model: Any, experiment: Experiment, samples: SampleDataset) -> None:
         """Scales the units of the localiser over the first batch."""

@@ -1,4 +1,4 @@
-"""Classical blobs, the baseline of the blood cells: threshold, distance transform, watershed; nothing is learnt."""
+"""Classical blob detection, a baseline without learning: threshold, distance transform, watershed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mistnn.nn.preparation import Ground, PreparationConfig, prepare
 from mistnn.records import Detections
 
 SIDE = 30.0
-"""Pixels that an object is brought to before it is sought."""
+"""Width in pixels to which objects are resized first."""
 FACTORS, APARTS, LEASTS = (0.6, 0.8, 1.0, 1.2), (0.5, 0.75, 1.0), (0.1, 0.25, 0.5)
 """The values that ``choose_blobs`` tries."""
 
@@ -29,9 +29,9 @@ class BlobConfig:
 
     Attributes:
         size: width of an object, in pixels of the image.
-        ground: how the ground is taken away, see ``PreparationConfig``.
-        factor: of Otsu's threshold, above which a pixel belongs to a blob.
-        apart: no two blobs' middles are nearer than this share of the size.
+        ground: how the background is subtracted, see ``PreparationConfig``.
+        factor: a pixel above this multiple of Otsu's threshold belongs to a blob.
+        apart: least distance between the centres of two blobs, in sizes.
         least: smallest area, as a share of a disc of that size.
     """
 
@@ -45,8 +45,8 @@ class BlobConfig:
 def find_blobs(image: Float[Tensor, "channels height width"], config: BlobConfig) -> Detections:
     """The blobs of an image: one class, all scores 1, boxes in pixels of the image.
 
-    What differs from the ground by more than the threshold is filled and split along the valleys of its distance to the
-    nearest edge.
+    Regions that differ from the background by more than the threshold are filled, then split along the valleys of
+    the distance to the nearest edge.
 
     Args:
         image: in [0, 1].
@@ -61,7 +61,7 @@ def find_blobs(image: Float[Tensor, "channels height width"], config: BlobConfig
     tops = mask & (depth == ndimage.maximum_filter(depth, size=window))
     seeds = np.zeros(ink.shape, dtype=np.int32)
     count = ndimage.label(tops, structure=np.ones((3, 3)), output=seeds)
-    scale = np.array(image.shape[:0:-1]) / np.array(ink.shape[::-1])  # (x, y), pixels of the image to one of the copy
+    scale = np.array(image.shape[:0:-1]) / np.array(ink.shape[::-1])  # (x, y), image pixels per copy pixel
     boxes = []
     if count:
         regions = watershed(depth, seeds, mask)
@@ -80,12 +80,12 @@ def watershed(
     seeds: Int[np.ndarray, "height width"],
     mask: Bool[np.ndarray, "height width"],
 ) -> Int[np.ndarray, "height width"]:
-    """Grows seeds over a mask, the deepest pixel first, so that they meet in the valleys between them.
+    """Grows seeds over a mask, deepest pixel first, so that they meet in the valleys between them.
 
     Args:
-        depth: how deep inside a blob a pixel is.
-        seeds: the number of a seed at its pixels, 0 elsewhere.
-        mask: where the seeds may grow; from a pixel to its four neighbours.
+        depth: of each pixel inside its blob.
+        seeds: the number of each seed at its pixels, 0 elsewhere.
+        mask: where seeds may grow, from a pixel to its four neighbours.
 
     Returns:
         The number of the seed that reached each pixel; 0 where none did.
@@ -111,20 +111,22 @@ def choose_blobs(
     ground: Ground,
     progress: Callable[[int, int], None] | None = None,
 ) -> BlobConfig:
-    """The settings whose number of blobs is nearest to the counts of some images: all that is tuned, without a box.
+    """The settings with the least mean absolute count error on some images; no boxes are used.
 
     Args:
         images: of the training split, (channels, height, width) in [0, 1].
-        counts: how many objects each holds.
+        counts: the number of objects in each.
         size: width of an object in pixels.
         ground: see ``BlobConfig``.
-        progress: called with (done, of how many).
+        progress: called with (done, total).
 
     Raises:
         ValueError: if there is no image, or not one count for each.
     """
     if not images or len(images) != len(counts):
-        raise ValueError(f"{len(images)} images and {len(counts)} counts: give one count for each, and at least one")
+        raise ValueError(
+            f"got {len(images)} images and {len(counts)} counts: give one count for each, and at least one"
+        )
     tries = list(_tries(size, ground))
     errors = []
     for done, config in enumerate(tries, 1):

@@ -1,4 +1,4 @@
-"""Detections as one COCO JSON file, written image by image in flat memory."""
+"""Detections as one COCO JSON file, written image by image with constant memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mistnn.records import Detections
 
 
 class CocoCounts(NamedTuple):
-    """How many entries a COCO file has so far."""
+    """The number of entries in a COCO file."""
 
     images: int = 0
     objects: int = 0
@@ -22,10 +22,10 @@ NOTHING_YET = CocoCounts()
 
 
 class CocoWriter:
-    """Collects images and detections; see ``coco_file``.
+    """Writes images and detections; see ``coco_file``.
 
     Attributes:
-        files: the two parts by name, while they are written.
+        files: the open files of both parts, by name.
     """
 
     def __init__(self, images: TextIO, annotations: TextIO, begun: CocoCounts, files: Mapping[str, TextIO]) -> None:
@@ -35,17 +35,17 @@ class CocoWriter:
 
     @property
     def counts(self) -> CocoCounts:
-        """What was added so far."""
+        """The number of entries so far."""
         return CocoCounts(self._count, self._objects)
 
     def add(self, name: str, width: int, height: int, found: Detections) -> None:
-        """One image and what was found in it.
+        """Adds one image and its detections.
 
         Args:
             name: of the file, as in the tables.
             width: in pixels.
             height: in pixels.
-            found: in pixels of the image.
+            found: boxes in pixels of the image.
         """
         self._count += 1
         entry = {"id": self._count, "file_name": name, "width": width, "height": height}
@@ -74,9 +74,9 @@ def coco_file(path: Path, class_names: Sequence[str], begun: CocoCounts = NOTHIN
     without classes is "object".
 
     Args:
-        path: the file, made when all is added, in a folder that the caller removes: two hidden parts beside it stay.
+        path: the file, written when the block ends. Two hidden files beside it remain; the caller removes the folder.
         class_names: of the labels.
-        begun: what the two parts hold already, to go on with them.
+        begun: the number of entries that the two hidden files already hold, to continue them.
     """
     parts = [path.with_name(f".{path.name}.{name}") for name in ("images", "annotations")]
     categories = [{"id": number, "name": name} for number, name in enumerate(class_names or ("object",), start=1)]

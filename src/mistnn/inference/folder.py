@@ -1,8 +1,9 @@
-"""Prediction over files and folders: two tables and drawings, written in one pass and in flat memory."""
+"""Prediction over files and folders: two tables and overlays, written in one pass with constant memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,20 +18,19 @@ from mistnn.inference.pictures import overlay_names, write_overlay, write_tensor
 from mistnn.inference.predictor import Predictor
 from mistnn.inference.stage import REPORT_FILE, Stage, Tally, settings_of, staged
 from mistnn.inference.tables import Tables, open_tables
-from mistnn.records import Detections
 
 OVERLAYS_FOLDER, RECONSTRUCTIONS_FOLDER, RESIDUALS_FOLDER = PICTURE_FOLDERS
 
 BATCH_SIZE = 32
-"""Most images at once; large images go in smaller batches, see ``Predictor.max_pixels``."""
+"""Largest number of images in a batch; fewer if they are large, see ``Predictor.max_pixels``."""
 
 
 class Skipped(NamedTuple):
-    """An image that was passed over.
+    """An image that was skipped.
 
     Attributes:
         file: its name in the results.
-        reason: why, in a few words.
+        reason: why, as the end of a sentence about the image.
     """
 
     file: str
@@ -38,14 +38,14 @@ class Skipped(NamedTuple):
 
 
 class PredictSummary(NamedTuple):
-    """What became of the images.
+    """The outcome of a prediction.
 
     Attributes:
-        images: how many were predicted.
-        detections: how many objects were found in them.
-        skipped: those passed over; the command ends with exit code 1 if there are any.
-        approximate: how many were too large for a network that normalises over the whole image, and went through it
-            in tiles that were normalised on their own.
+        images: number of predicted images.
+        detections: number of objects found in them.
+        skipped: the other images; the command then exits with code 1.
+        approximate: number of large images that were processed in tiles, each normalised on its own, by a network that
+            normalises over the whole image.
     """
 
     images: int
@@ -77,41 +77,41 @@ def predict_folder(
 
     Writes, in UTF-8:
 
-    - ``detections.csv``: ``file,x,y,w,h,label,score``; a row a detection, the best of an image first; centre and size
-      in pixels of the upright original, pixel 0 spans 0 to 1; label empty if the model has no classes; score 0-1.
-    - ``counts.csv``: ``file,class,count``; a row for each class of each image, zeros included; one row with an empty
-      class if the model has none.
-    - ``overlays/`` (empty if ``overlays`` is off): a drawing for each image under its own relative path and in its own
-      file format; a file whose suffix is not that of an image gets ".png" appended, or "-2.png" and so on where another
-      image has that name.
+    - ``detections.csv``: ``file,x,y,w,h,label,score``; one row per detection, the best of an image first; centre and
+      size in pixels of the upright original, where pixel 0 spans 0 to 1; label empty for a model without classes;
+      score 0-1.
+    - ``counts.csv``: ``file,class,count``; one row per image and class, zeros included; for a model without classes,
+      one row per image with an empty class.
+    - ``overlays/`` (empty without ``overlays``): each image with its boxes, under its own relative path and in its own
+      file format. If the suffix is not that of an image, ".png" is appended, or "-2.png" and so on if that is the name
+      of another image.
+    - ``reconstructions/`` and ``residuals/``, for a model that reconstructs, with ``overlays``: PNG files named like
+      the overlays (".png" is appended to other suffixes) with the image as the sum of the objects found, and with
+      the residual: half of (image - reconstruction) above and below middle grey.
 
-    - ``reconstructions/`` and ``residuals/``, of a model that reconstructs, unless ``overlays`` is off: PNG files named
-      like the drawings (".png" appended where they are not PNG) with the image as the sum of the parts found, and with
-      what that leaves unexplained: half of (image - reconstruction) above and below a middle grey.
+    Convention: images keep their size, see ``Predictor``. Consecutive images of one size share a batch.
 
-    Convention: images keep their size, see ``Predictor``. Images of one size that follow each other share a batch.
-
-    Nothing appears under its final name before all is done; an error or Ctrl-C leaves what ``out`` holds as it was. If
-    it has worked for more than ``stage.RECORD_SECONDS`` by then, a hidden folder in ``out`` keeps what it has, and with
-    ``resume`` it goes on; the results are those of an uninterrupted run, byte for byte, on the same number of threads.
-    Without ``resume`` it starts again.
+    Results get their final names only when all is done; an error or Ctrl-C leaves the content of ``out`` unchanged.
+    After ``stage.RECORD_SECONDS``, a hidden folder in ``out`` keeps the finished part, and ``resume`` continues from
+    it. The results then equal those of an uninterrupted run byte for byte, on the same number of threads. Without
+    ``resume`` the prediction starts again.
 
     Args:
         predictor: the model.
         paths: files or folders, see ``find_images``.
-        out: folder for the results, made if missing. It may lie in a folder of images: it is not searched.
-        k: how many objects an image; if not given as many as the model counts, see ``Predictor.predict``.
-        force: replaces results that ``out`` holds; its other files stay in any case.
-        overlays: whether to draw.
-        progress: called with (done, of how many) after each batch.
+        out: folder for the results, created if missing. It may lie in a folder of images: it is not searched.
+        k: objects per image; if not given, as many as the model counts, see ``Predictor.predict``.
+        force: replaces results in ``out``; other files there always stay.
+        overlays: whether to write images.
+        progress: called with (done, total) after each batch.
         coco: whether to write ``detections.json`` too, see ``coco_file``.
-        resume: go on with a stopped or killed prediction of the same images with the same model and settings.
-        report: makes the page about the results, ``REPORT_FILE``, of the folder that holds them by then and the
-            summary; none is written if not given.
+        resume: continue a stopped or killed prediction of the same images with the same model and settings.
+        report: makes the page ``REPORT_FILE`` from the folder of the results and the summary; no page if not given.
 
     Raises:
-        MistError: k below 1 or more than the model can find in any image; no images; ``out`` is no folder, can't be
-            written to, or holds results or a run; there is nothing to resume, or model, images or settings are others.
+        MistError: if k is below 1 or above what the model can find in any image; there are no images; ``out`` is not a
+            folder, can't be written to, or holds results or a run; there is nothing to resume, or it has another model,
+            images or settings.
     """
     if k is not None and k < 1:
         raise MistError(f"--k must be at least 1, got {k}")
@@ -119,107 +119,95 @@ def predict_folder(
     files = find_images(paths, exclude=out)
     settings = settings_of(predictor, files, k, overlays, coco, BATCH_SIZE, report is not None)
     with staged(out, force, settings, resume) as stage:
-        tally = stage.record.tally
-        if not stage.record.made:  # else it was stopped when only its results had to be moved
-            _predict_into(stage, tally, predictor, files, k, overlays, progress, coco, keeps=report is not None)
-            most = predictor.sought(k)
-            if tally.images == 0 and tally.room:
+        job = _Job(predictor, files, k, overlays, stage, stage.record.tally)
+        if not stage.record.made:  # else it was stopped while its results were moved
+            job.run(coco, progress, keep=report is not None)
+            if job.tally.images == 0 and job.tally.room:
                 raise MistError(
-                    f"--k is {most}, and this model finds at most {tally.room} objects in these images: give fewer"
+                    f"--k {predictor.sought(k)} is too large, since this model finds at most {job.tally.room} objects "
+                    "in these images: give fewer"
                 )
             if report is not None:
-                (stage.folder / REPORT_FILE).write_bytes(report(stage.folder, _summary(tally)))
-            stage.complete(tally)
-    return _summary(tally)
+                (stage.folder / REPORT_FILE).write_bytes(report(stage.folder, job.summary))
+            stage.complete(job.tally)
+    return job.summary
 
 
-def _summary(tally: Tally) -> PredictSummary:
-    skipped = tuple(Skipped(name, reason) for _, name, reason in tally.skipped)
-    return PredictSummary(tally.images, tally.detections, skipped, tally.approximate)
+@dataclass(frozen=True)
+class _Job:
+    """A prediction in progress: its model and images, and where it stands."""
 
+    predictor: Predictor
+    files: Sequence[ImageFile]
+    k: int | None
+    overlays: bool
+    stage: Stage
+    tally: Tally
 
-def _predict_into(
-    stage: Stage,
-    tally: Tally,
-    predictor: Predictor,
-    files: Sequence[ImageFile],
-    k: int | None,
-    overlays: bool,
-    progress: Callable[[int, int], None] | None,
-    coco: bool,
-    keeps: bool,
-) -> None:
-    record, classes = stage.record, predictor.model.class_names
-    most = predictor.sought(k)
-    names = [file.name for file in files] if overlays else []
-    drawings = overlay_names(names)
-    rebuilds = overlay_names(names, (".png",)) if predictor.reconstructs else {}
-    with open_tables(stage.folder, classes, coco, record.lengths, CocoCounts(*record.coco)) as tables:
-        for batch in _batches(_usable(files, predictor, most, tally), predictor.max_pixels):
-            _predict_batch(stage.folder, tables, predictor, batch, k, drawings, rebuilds, tally)
-            tally.done = batch[-1].place + 1
-            if stage.due:
-                stage.keep(tally, tables.lengths(), CocoCounts() if tables.coco is None else tables.coco.counts)
-            if progress is not None:
-                progress(tally.images + len(tally.skipped), len(files))
-        tally.done = len(files)
-        if keeps:
-            stage.keep(tally, tables.lengths(), CocoCounts() if tables.coco is None else tables.coco.counts)
+    @property
+    def summary(self) -> PredictSummary:
+        skipped = tuple(Skipped(name, reason) for _, name, reason in self.tally.skipped)
+        return PredictSummary(self.tally.images, self.tally.detections, skipped, self.tally.approximate)
 
+    def run(self, coco: bool, progress: Callable[[int, int], None] | None, keep: bool) -> None:
+        """Predicts the remaining images; at the end records the progress if ``keep``."""
+        record, classes, tally = self.stage.record, self.predictor.model.class_names, self.tally
+        names = [file.name for file in self.files] if self.overlays else []
+        overlays = overlay_names(names)
+        rebuilds = overlay_names(names, (".png",)) if self.predictor.reconstructs else {}
+        with open_tables(self.stage.folder, classes, coco, record.lengths, CocoCounts(*record.coco)) as tables:
+            for batch in _batches(self.usable(), self.predictor.max_pixels):
+                self.predict(batch, tables, overlays, rebuilds)
+                tally.done = batch[-1].place + 1
+                if self.stage.due:
+                    self.stage.keep(tally, tables.lengths(), tables.coco_counts)
+                if progress is not None:
+                    progress(tally.images + len(tally.skipped), len(self.files))
+            tally.done = len(self.files)
+            if keep:
+                self.stage.keep(tally, tables.lengths(), tables.coco_counts)
 
-def _predict_batch(
-    folder: Path,
-    tables: Tables,
-    predictor: Predictor,
-    batch: Sequence[_Opened],
-    k: int | None,
-    drawings: dict[str, str],
-    rebuilds: dict[str, str],
-    tally: Tally,
-) -> None:
-    """Predicts images of one size and writes all that there is to write of them."""
-    images = torch.stack([one.tensor for one in batch])
-    found = predictor.predict_batch(images, k)
-    if rebuilds:
-        for one, image, rebuilt in zip(batch, images, predictor.reconstruct(images, found), strict=True):
-            write_tensor(folder / RECONSTRUCTIONS_FOLDER / rebuilds[one.name], rebuilt)
-            write_tensor(folder / RESIDUALS_FOLDER / rebuilds[one.name], 0.5 + (image - rebuilt) / 2)
-    for one, objects in zip(batch, found, strict=True):
-        _write(folder, tables, predictor, one, objects, drawings)
-        tally.images += 1
-        tally.detections += len(objects.boxes)
-        tally.approximate += predictor.is_approximate(one.picture.height, one.picture.width)
+    def predict(
+        self, batch: Sequence[_Opened], tables: Tables, overlays: dict[str, str], rebuilds: dict[str, str]
+    ) -> None:
+        """Predicts images of one size and writes all of their results."""
+        predictor, folder, tally = self.predictor, self.stage.folder, self.tally
+        images = torch.stack([one.tensor for one in batch])
+        found = predictor.predict_batch(images, self.k)
+        if rebuilds:
+            for one, image, rebuilt in zip(batch, images, predictor.reconstruct(images, found), strict=True):
+                write_tensor(folder / RECONSTRUCTIONS_FOLDER / rebuilds[one.name], rebuilt)
+                write_tensor(folder / RESIDUALS_FOLDER / rebuilds[one.name], 0.5 + (image - rebuilt) / 2)
+        for one, objects in zip(batch, found, strict=True):
+            names = predictor.names(objects)
+            tables.add(one.name, one.picture.size, objects, names)
+            if overlays:
+                write_overlay(folder / OVERLAYS_FOLDER / overlays[one.name], one.picture, objects, names)
+            tally.images += 1
+            tally.detections += len(objects.boxes)
+            tally.approximate += predictor.is_approximate(one.picture.height, one.picture.width)
 
-
-def _write(
-    folder: Path, tables: Tables, predictor: Predictor, one: _Opened, found: Detections, drawings: dict[str, str]
-) -> None:
-    names = predictor.names(found)
-    tables.add(one.name, one.picture.size, found, names)
-    if drawings:
-        write_overlay(folder / OVERLAYS_FOLDER / drawings[one.name], one.picture, found, names)
-
-
-def _usable(files: Sequence[ImageFile], predictor: Predictor, k: int, tally: Tally) -> Iterator[_Opened]:
-    """Opens one image after the other, from where the tally stands; those that can't be used go to it."""
-    for place in range(tally.done, len(files)):
-        file = files[place]
-        try:
-            picture = open_image(file.path)
-        except UnreadableImage as error:
-            tally.skipped.append((place, file.name, f"can't be read: {error}"))
-            continue
-        refusal = predictor.refusal(picture.height, picture.width, k)
-        if refusal is not None:
-            tally.skipped.append((place, file.name, refusal))
-            most = predictor.most(picture.height, picture.width)
-            tally.room = max(tally.room, most if most < k else 0)
-            continue
-        yield _Opened(place, file.name, picture, to_tensor(picture, predictor.model.config.channels))
+    def usable(self) -> Iterator[_Opened]:
+        """Opens the images one by one, from where the tally stands; adds those that can't be used to it."""
+        k, tally = self.predictor.sought(self.k), self.tally
+        for place in range(tally.done, len(self.files)):
+            file = self.files[place]
+            try:
+                picture = open_image(file.path)
+            except UnreadableImage as error:
+                tally.skipped.append((place, file.name, f"can't be read: {error}"))
+                continue
+            refusal = self.predictor.refusal(picture.height, picture.width, k)
+            if refusal is None:
+                yield _Opened(place, file.name, picture, to_tensor(picture, self.predictor.model.config.channels))
+            else:
+                tally.skipped.append((place, file.name, refusal))
+                most = self.predictor.model.most(picture.height, picture.width)
+                tally.room = max(tally.room, most if most < k else 0)
 
 
 def _batches(images: Iterable[_Opened], max_pixels: int) -> Iterator[list[_Opened]]:
-    """Neighbours of one size together, at most ``BATCH_SIZE`` of them and ``max_pixels`` pixels, but at least one."""
+    """Consecutive images of one size, at most ``BATCH_SIZE`` of them and ``max_pixels`` pixels, but at least one."""
     batch: list[_Opened] = []
     for image in images:
         size = image.picture.size

@@ -1,4 +1,4 @@
-"""The pictures that a prediction writes: drawings of what was found, and images redrawn."""
+"""The images that a prediction writes: overlays and reconstructions."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ _WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def overlay_names(names: Sequence[str], suffixes: Iterable[str] = tuple(_WRITERS)) -> dict[str, str]:
-    """The path of each image's drawing below the folder of drawings; no two are the same.
+    """A unique path for each image's overlay, relative to the folder of overlays.
 
-    Convention: an image's own name, with ".png" appended if its suffix is none of those that are written. Where that is
-    the name of another image, or of a folder of images, "-2.png" is appended, "-3.png" and so on.
+    Convention: the image's own name, with ".png" appended if its suffix is not in ``suffixes``. If that is the name of
+    another image, or of a folder of images, "-2.png" is appended instead, or "-3.png" and so on.
     """
     folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
     drawable = {name for name in names if PurePosixPath(name).suffix.lower() in suffixes and name not in folders}
-    taken, drawings = drawable | folders, {name: name for name in drawable}
+    taken, overlays = drawable | folders, {name: name for name in drawable}
     for name in names:
         if name not in drawable:
             endings = itertools.chain((".png",), (f"-{number}.png" for number in itertools.count(2)))
-            drawings[name] = next(name + ending for ending in endings if name + ending not in taken)
-            taken.add(drawings[name])
-    return drawings
+            overlays[name] = next(name + ending for ending in endings if name + ending not in taken)
+            taken.add(overlays[name])
+    return overlays
 
 
 def write_overlay(path: Path, picture: Image.Image, found: Detections, names: Sequence[str]) -> None:
-    """An image with its boxes, in the format that the path's suffix names."""
+    """Writes an image with its boxes, in the format of the path's suffix."""
     if found.labels is None:
-        # A model without classes has nothing to write on a box but how sure it is.
+        # Without classes, a box is labelled with its score.
         drawn = draw_detections(displayed(picture), found.boxes.tolist(), [f"{s:.2f}" for s in found.scores.tolist()])
     else:
         colours = [class_colour(index) for index in found.labels.tolist()]
@@ -64,14 +64,14 @@ def write_overlay(path: Path, picture: Image.Image, found: Detections, names: Se
 
 
 def write_tensor(path: Path, image: Float[Tensor, "channels height width"]) -> None:
-    """An image in [0, 1], beyond that clipped, as a PNG file."""
+    """Writes an image, clipped to [0, 1], as a PNG file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     values = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     Image.fromarray(values[..., 0] if values.shape[2] == 1 else values).save(path, format="PNG", compress_level=3)
 
 
 def displayed(picture: Image.Image) -> Image.Image:
-    """8 bits for the eye: 16-bit images are brightened to their maximum, many cameras fill only 12 bits."""
+    """The image with 8 bits; 16-bit images are scaled to their maximum, since many cameras use only 12 bits."""
     if picture.mode not in ("I", "F"):
         return picture
     values = np.asarray(picture, dtype=np.float32)

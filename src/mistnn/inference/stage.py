@@ -1,4 +1,4 @@
-"""The folder in which a prediction grows until it is done, and from which a stopped one goes on."""
+"""The hidden folder that collects results until a prediction is done, and from which a stopped one continues."""
 
 from __future__ import annotations
 
@@ -11,44 +11,46 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+import cattrs
 import torch
-from torch import nn
 
 from mistnn.data.images import DETECTIONS_FILE, PICTURE_FOLDERS, ImageFile, holds_results
 from mistnn.errors import MistError
 from mistnn.files import replace_file
+from mistnn.inference.coco import NOTHING_YET
 from mistnn.inference.predictor import Predictor
 from mistnn.inference.tables import COCO_FILE, COUNTS_FILE
-from mistnn.weights.store import package_version
+from mistnn.weights import package_version, strict_converter
 
 REPORT_FILE = "predicted.html"
 """The page about a prediction."""
 RESULTS = (DETECTIONS_FILE, COUNTS_FILE, COCO_FILE, REPORT_FILE, *PICTURE_FOLDERS)
 
 RECORD_SECONDS = 5.0
-"""So often it is written down how far a prediction is: what a stop costs at most."""
+"""Interval between two records of a prediction's progress: the most that a stop can cost."""
 
 _STAGE, _RECORD = ".predict.part", "record.json"
 _FORMAT = 1
-# A training run lives here: results are not mixed into it unasked.
+# Files of a training run; results are not mixed into its folder unasked.
 _RUN = ("config.json", "model.safetensors", "metrics.jsonl", "metrics.json", "checkpoint", "report.html")
 
-Settings = Mapping[str, str | int | bool | None]
-"""What must be the same for a prediction to go on; see ``settings_of``."""
+Settings = Mapping[str, Any]
+"""What must be unchanged for a prediction to continue; see ``settings_of``."""
 
 
 @dataclass
 class Tally:
-    """How far a prediction is.
+    """The progress of a prediction.
 
     Attributes:
-        done: files passed, in their order.
-        images: of them predicted.
-        detections: objects found.
-        approximate: images that went through in tiles normalised on their own.
-        room: most objects that fit into an image that has room for fewer than K; 0 if there is no such image.
-        skipped: (place in the order, name, reason) of files passed over.
+        done: number of files processed, in their order.
+        images: number of images predicted.
+        detections: number of objects found.
+        approximate: number of images processed in tiles that are normalised separately.
+        room: the most objects that can be found in any image with room for fewer than K; 0 if there is none.
+        skipped: (index, name, reason) of skipped files.
     """
 
     done: int = 0
@@ -61,29 +63,29 @@ class Tally:
 
 @dataclass
 class Record:
-    """What is written down.
+    """The stored state of a prediction.
 
     Attributes:
         settings: of the prediction.
-        tally: how far it is.
-        lengths: bytes of the tables up to there.
-        coco: entries of the COCO file up to there: images, objects.
+        tally: its progress.
+        lengths: of the tables at that time, in bytes.
+        coco: entries of the COCO file at that time: images, objects.
         made: the names of all results once they are complete; empty before.
     """
 
     settings: Settings
     tally: Tally = field(default_factory=Tally)
     lengths: dict[str, int] = field(default_factory=dict)
-    coco: tuple[int, int] = (0, 0)
+    coco: tuple[int, int] = NOTHING_YET
     made: list[str] = field(default_factory=list)
 
 
 class Stage:
-    """A prediction's own folder.
+    """The hidden folder of a prediction.
 
     Attributes:
         folder: where it writes.
-        record: where it stands; from an earlier run if it goes on.
+        record: its state; that of an earlier run if it continues one.
     """
 
     def __init__(self, folder: Path, record: Record) -> None:
@@ -93,19 +95,19 @@ class Stage:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to write down how far it is."""
+        """Whether it is time to record the progress."""
         return time.monotonic() - self._last >= RECORD_SECONDS
 
     def keep(self, tally: Tally, lengths: dict[str, int], coco: tuple[int, int]) -> None:
-        """Writes down how far it is; what the tables hold up to there is on the disk already."""
-        # Images that were opened ahead are not done yet: those skipped among them will be met again.
+        """Records the progress; the tables must be on disk up to ``lengths``."""
+        # Images that were opened ahead are not done: those skipped among them will be opened again.
         done = [one for one in tally.skipped if one[0] < tally.done]
         self.record = Record(self.record.settings, Tally(**{**asdict(tally), "skipped": done}), lengths, coco)
         self._write()
         self._last = time.monotonic()
 
     def complete(self, tally: Tally) -> None:
-        """Writes down that all results are there."""
+        """Records that all results are complete."""
         self.record.tally = tally
         self.record.made = [name for name in RESULTS if (self.folder / name).exists()]
         self._write()
@@ -118,13 +120,13 @@ class Stage:
 
 @contextlib.contextmanager
 def staged(out: Path, force: bool, settings: Settings, resume: bool) -> Iterator[Stage]:
-    """A folder inside ``out`` whose results move up when the block ends well.
+    """A folder inside ``out`` whose results move into ``out`` when the block ends without an error.
 
-    It vanishes when the block doesn't, unless it has been written down how far it is: then it stays, for ``resume``.
+    After an error it is removed, unless its progress has been recorded: then it stays, for ``resume``.
 
     Raises:
-        MistError: ``out`` is no folder, can't be written to, or holds results or a run; there is nothing to go on with,
-            or it was begun otherwise.
+        MistError: if ``out`` is not a folder, can't be written to, or holds results or a run; or there is nothing to
+            resume, or it has other settings.
     """
     if out.exists() and not out.is_dir():
         raise MistError(f"--out {out} is a file: give a folder")
@@ -153,10 +155,9 @@ def staged(out: Path, force: bool, settings: Settings, resume: bool) -> Iterator
         raise
     except OSError as error:
         keeps = stage.recorded
-        more = "; the same command with --resume goes on then" if keeps else ""
+        more = "; then continue with the same command and --resume" if keeps else ""
         raise MistError(
-            f"can't write to --out {out} ({error.strerror or error}): give a folder that can be written to, with room"
-            + more
+            f"can't write to --out {out} ({error.strerror or error}): give a writable folder with enough space" + more
         ) from error
     except BaseException:
         keeps = stage.recorded
@@ -170,7 +171,7 @@ def staged(out: Path, force: bool, settings: Settings, resume: bool) -> Iterator
 
 
 def stopped_after(out: Path) -> int | None:
-    """How many files a stopped prediction in ``out`` has passed; ``None`` if there is none to go on with."""
+    """The number of files that a stopped prediction in ``out`` has processed; ``None`` if there is none to resume."""
     try:
         return int(json.loads((out / _STAGE / _RECORD).read_text(encoding="utf-8"))["tally"]["done"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -186,7 +187,7 @@ def settings_of(
     batch: int,
     report: bool = False,
 ) -> Settings:
-    """What a prediction depends on, its model and its images by their hashes."""
+    """What a prediction depends on; its model and its images by their hashes."""
     return {
         "mistnn": package_version(),
         "torch": torch.__version__,
@@ -204,21 +205,21 @@ def settings_of(
 
 
 def _hash_of_model(predictor: Predictor) -> str:
-    """Of the configuration and of every weight."""
+    """A hash of the configuration and all weights."""
     model = predictor.model
     found = hashlib.sha256(repr((type(model).__name__, model.config, model.class_names)).encode())
-    for name, value in sorted(model.state_dict().items()) if isinstance(model, nn.Module) else ():
+    for name, value in sorted(model.state_dict().items()):
         found.update(repr((name, value.dtype, tuple(value.shape))).encode())
         found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 
 def _hash_of_files(files: Sequence[ImageFile]) -> str:
-    """Of names, sizes in bytes and times of change: reading every image for this would take as long as predicting."""
+    """A hash of names, sizes and modification times: reading every image would take as long as predicting."""
     found = hashlib.sha256()
     for file in files:
         about = (-1, 0)
-        with contextlib.suppress(OSError):  # a link to nothing is skipped and named later
+        with contextlib.suppress(OSError):  # a broken link is skipped and named later
             status = file.path.stat()
             about = (status.st_size, status.st_mtime_ns)
         found.update(os.fsencode(file.name) + b"\0" + repr(about).encode())
@@ -229,51 +230,44 @@ def _read(folder: Path, out: Path, settings: Settings) -> Record:
     """The record of a stopped prediction.
 
     Raises:
-        MistError: there is none, it is damaged, or it was begun otherwise.
+        MistError: if there is none, it is damaged, or it has other settings.
     """
-    again = "leave --resume away to start again"
+    again = "leave out --resume to start again"
     path = folder / _RECORD
     if not path.is_file():
-        raise MistError(f"--resume: {out} holds no stopped prediction to go on with: leave --resume away")
+        raise MistError(f"--resume: {out} holds no stopped prediction: leave out --resume")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("format") != _FORMAT:
             raise MistError(f"--resume: {path} was written by another version: {again}")
-        skipped = [(int(place), str(name), str(reason)) for place, name, reason in content["tally"].pop("skipped")]
-        tally = Tally(**{name: int(value) for name, value in content["tally"].items()}, skipped=skipped)
-        record = Record(
-            content["settings"], tally, content["lengths"], (content["coco"][0], content["coco"][1]), content["made"]
-        )
-        for name, length in () if record.made else record.lengths.items():
-            if not (folder / name).is_file() or (folder / name).stat().st_size < length:
-                raise MistError(f"--resume: {folder / name} is shorter than it was, or gone: {again}")
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        record = strict_converter().structure(content, Record)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, cattrs.BaseValidationError) as error:
         raise MistError(f"--resume: {path} is damaged ({type(error).__name__}): {again}") from error
+    for name, length in () if record.made else record.lengths.items():
+        if not (folder / name).is_file() or (folder / name).stat().st_size < length:
+            raise MistError(f"--resume: {folder / name} is shorter than it was, or gone: {again}")
     for name, value in settings.items():
         before = record.settings.get(name)
         if before == value:
             continue
         if name == "images":
-            raise MistError(f"--resume: images have changed since it was begun: put them back, or {again}")
+            raise MistError(f"--resume: images have changed since the start: restore them, or {again}")
         if name == "model":
-            raise MistError(
-                f"--resume: this is another model than the prediction was begun with: give that, or {again}"
-            )
+            raise MistError(f"--resume: the prediction was started with another model: give that one, or {again}")
         raise MistError(
-            f"--resume: {name} was {_said(before)} when it was begun and is {_said(value)} now: give the same, or "
-            + again
+            f"--resume: {name} was {_shown(before)} at the start and is {_shown(value)} now: give the same, or {again}"
         )
     return record
 
 
-def _said(value: str | int | bool | None) -> str:
+def _shown(value: Any) -> str:
     if value is None:
         return "not given"
     return str(value) if not isinstance(value, bool) else "on" if value else "off"
 
 
 def _publish(stage: Stage, out: Path) -> None:
-    """Moves the results up; an earlier run's go. Can be interrupted and done again."""
+    """Moves the results into ``out`` and removes earlier ones. Can be interrupted and repeated."""
     old = stage.folder / "old"
     old.mkdir(exist_ok=True)
     for name in RESULTS:

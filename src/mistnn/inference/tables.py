@@ -1,4 +1,4 @@
-"""The tables that a prediction writes, so that they can be cut back to a known length and gone on with."""
+"""The tables that a prediction writes; they can be truncated to a recorded length and continued."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mistnn.data.images import DETECTION_COLUMNS, DETECTIONS_FILE
-from mistnn.inference.coco import CocoCounts, CocoWriter, coco_file
+from mistnn.inference.coco import NOTHING_YET, CocoCounts, CocoWriter, coco_file
 from mistnn.records import Detections
 
 COUNTS_FILE, COCO_FILE = "counts.csv", "detections.json"
@@ -25,12 +25,12 @@ class Tables:
         self._detections, self._counts = (_writer(files[name]) for name in (DETECTIONS_FILE, COUNTS_FILE))
 
     def head(self) -> None:
-        """Writes the names of the columns."""
+        """Writes the column names."""
         self._detections.writerow(DETECTION_COLUMNS)
         self._counts.writerow(("file", "class", "count"))
 
     def add(self, name: str, size: tuple[int, int], found: Detections, labels: Sequence[str]) -> None:
-        """One image: its name in the results, its width and height, what was found in it, and the names of that."""
+        """Adds one image: its name in the results, (width, height), its detections and their class names."""
         for box, score, label in zip(found.boxes.tolist(), found.scores.tolist(), labels, strict=True):
             self._detections.writerow((name, *(f"{value:.4f}" for value in box), label, f"{score:.6f}"))
         counts = Counter(labels)
@@ -38,8 +38,13 @@ class Tables:
         if self.coco is not None:
             self.coco.add(name, *size, found)
 
+    @property
+    def coco_counts(self) -> CocoCounts:
+        """The entries of the COCO file so far."""
+        return NOTHING_YET if self.coco is None else self.coco.counts
+
     def lengths(self) -> dict[str, int]:
-        """Bytes of each file by name, all of them on the disk."""
+        """The length of each file in bytes, after writing them to disk."""
         files = self._files if self.coco is None else {**self._files, **self.coco.files}
         lengths = {}
         for name, file in files.items():
@@ -53,14 +58,14 @@ class Tables:
 def open_tables(
     folder: Path, classes: Sequence[str], coco: bool, lengths: Mapping[str, int], counts: CocoCounts
 ) -> Iterator[Tables]:
-    """The tables of a prediction, from the beginning or from where they stood.
+    """Opens the tables of a prediction, new or to continue.
 
     Args:
         folder: where they are.
-        classes: of the model.
-        coco: whether there is a COCO file too, made when the block ends well.
-        lengths: of the files as ``Tables.lengths`` told them, which cuts off what was written later; empty to begin.
-        counts: of the COCO file's entries up to there.
+        classes: names of the model's classes.
+        coco: whether to write a COCO file too, which is completed when the block ends without an error.
+        lengths: what ``Tables.lengths`` returned; later rows are cut off. Empty for new tables.
+        counts: the entries of the COCO file at that time.
     """
     for name, length in lengths.items():
         os.truncate(folder / name, length)
@@ -68,7 +73,7 @@ def open_tables(
     with contextlib.ExitStack() as stack:
         writer = stack.enter_context(coco_file(folder / COCO_FILE, classes, counts)) if coco else None
         files = {
-            # surrogateescape: a file name need not be valid UTF-8 on Linux, and is written as the bytes it is.
+            # surrogateescape: on Linux a file name may be invalid UTF-8; its bytes are written unchanged.
             name: stack.enter_context(
                 (folder / name).open(mode, encoding="utf-8", errors="surrogateescape", newline="")
             )
@@ -81,9 +86,9 @@ def open_tables(
 
 
 class _UnixRows:
-    r"""A file for the csv writer, whose rows end in "\n".
+    r"""A file for the csv writer that ends rows with "\n".
 
-    The writer itself ends them with "\r\n": with anything else, Python before 3.13 leaves a lone "\r" unquoted.
+    The writer itself must end them with "\r\n": otherwise Python before 3.13 leaves a lone "\r" unquoted.
     """
 
     def __init__(self, file: TextIO) -> None:

@@ -20,11 +20,11 @@ import numpy as np
 import torch
 
 from mistnn.config import at_least, between
-from mistnn.data.base import GeneratedImages, ImagesConfig, Known
+from mistnn.data.base import GeneratedImages, ImagesConfig
 from mistnn.data.digits.cluttered import check_room, compose, draw_clutter, draw_places
 from mistnn.data.digits.source import DigitSource, SourceName, load_source
 from mistnn.data.random_numbers import CounterRandom
-from mistnn.interfaces import Split
+from mistnn.interfaces import Known, Split
 from mistnn.records import Batch, Sample
 
 _STREAM = 3  # of the random numbers: 0 to 2 are the splits of ``mistnn.data.digits.distorted``

@@ -45,11 +45,11 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from mistnn.config import at_least, one_of
-from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig, Known
+from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig
 from mistnn.data.digits.cluttered import DIGIT_SIDE, Clutter, check_room, compose, draw_clutter, draw_places
 from mistnn.data.digits.source import DigitSource, SourceName, load_source
 from mistnn.data.random_numbers import CounterRandom
-from mistnn.interfaces import Split
+from mistnn.interfaces import Known, Split
 from mistnn.ops import transforms
 from mistnn.records import Batch, Sample
 

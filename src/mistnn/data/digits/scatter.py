@@ -26,11 +26,11 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 
 from mistnn.config import at_least, below
-from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig, Known
+from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig
 from mistnn.data.digits.scenes import resizer
 from mistnn.data.digits.source import DigitSource, SourceName, load_source
 from mistnn.errors import MistError
-from mistnn.interfaces import Split
+from mistnn.interfaces import Known, Split
 from mistnn.records import Sample
 
 CLASSES = 10

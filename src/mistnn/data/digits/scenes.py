@@ -19,10 +19,10 @@ import torch
 from jaxtyping import Float32, Float64, Int64
 
 from mistnn.config import at_least, below, between
-from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig, Known
+from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig
 from mistnn.data.digits.source import DigitSource, SourceName, load_source
 from mistnn.errors import MistError
-from mistnn.interfaces import Split
+from mistnn.interfaces import Known, Split
 from mistnn.records import Sample
 
 Layout = Literal["easy", "hard", "uneven"]

@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mistnn.config import one_of
-from mistnn.data.base import ImagesConfig, Known, StoredImages
+from mistnn.data.base import ImagesConfig, StoredImages
 from mistnn.data.folder.content import FolderImage, OwnFolder, read_folder
 from mistnn.data.folder.object_size import SizeSuggestion, suggest_object_size
 from mistnn.data.images import read_image, to_tensor
 from mistnn.errors import MistError
-from mistnn.interfaces import Split
+from mistnn.interfaces import Known, Split
 from mistnn.nn.preparation import Ground, PreparationConfig, prepare
 from mistnn.records import Sample
 

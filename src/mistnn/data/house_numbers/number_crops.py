@@ -23,12 +23,12 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from mistnn.config import at_least, between
-from mistnn.data.base import DIGIT_NAMES, ImagesConfig, Known, StoredImages, data_folder
+from mistnn.data.base import DIGIT_NAMES, ImagesConfig, StoredImages, data_folder
 from mistnn.data.house_numbers.number_list import LIST, NumberImage, number_sample, read_number_list
 from mistnn.data.house_numbers.svhn_convert import NO_FOLDER, prepare_part
 from mistnn.data.images import read_image, read_window
 from mistnn.errors import MistError
-from mistnn.interfaces import Split
+from mistnn.interfaces import Known, Split
 from mistnn.records import Sample
 
 MOST_DIGITS = 5

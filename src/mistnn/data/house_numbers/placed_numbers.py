@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from mistnn.config import above, at_least
-from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig, Known, Truth, data_folder
+from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig, Truth, data_folder
 from mistnn.data.house_numbers.number_list import (
     LIST,
     NumberImage,
@@ -40,7 +40,7 @@ from mistnn.data.house_numbers.number_list import (
 )
 from mistnn.data.random_numbers import Rounds
 from mistnn.errors import MistError
-from mistnn.interfaces import Split
+from mistnn.interfaces import Known, Split
 from mistnn.records import Sample
 
 NAME = "SVHN (re-assembled test crops)"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from mistnn.config import at_least
-from mistnn.data.base import DIGIT_NAMES, ImagesConfig, Known, StoredImages, Truth, data_folder
+from mistnn.data.base import DIGIT_NAMES, ImagesConfig, StoredImages, Truth, data_folder
 from mistnn.data.house_numbers.number_list import (
     NumberImage,
     number_sample,
@@ -24,7 +24,7 @@ from mistnn.data.house_numbers.number_list import (
 )
 from mistnn.data.house_numbers.svhn_convert import NO_FOLDER, prepare_part
 from mistnn.errors import MistError
-from mistnn.interfaces import Split
+from mistnn.interfaces import Known, Split
 from mistnn.records import Sample
 
 

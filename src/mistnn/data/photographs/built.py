@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mistnn.data.base import ImagesConfig, Known, StoredImages
+from mistnn.data.base import ImagesConfig, StoredImages
 from mistnn.data.corners import centred
 from mistnn.data.images import read_image, to_tensor
 from mistnn.data.photographs.build import BOXES, DATASET, FORMAT, SPLIT, SPLITS
 from mistnn.data.text_files import BoxesEntry, read_boxes, read_json
 from mistnn.errors import MistError
-from mistnn.interfaces import Split
+from mistnn.interfaces import Known, Split
 from mistnn.records import Sample
 
 BUILD = "`mist build pascal-coco` or `mist build voc07` makes such a folder"

@@ -36,10 +36,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mistnn.config import at_least, below
-from mistnn.data.base import ImagesConfig, Known, StoredImages, data_folder
+from mistnn.data.base import ImagesConfig, StoredImages, data_folder
 from mistnn.data.images import read_image, read_window
 from mistnn.errors import MistError
-from mistnn.interfaces import Split
+from mistnn.interfaces import Known, Split
 from mistnn.records import Sample
 
 ADDRESS = "https://data.caltech.edu/records/65de6-vp158"

@@ -36,7 +36,7 @@ def keypoint_diagnostics(model: Mist, images: Tensor, anchors: Tensor, keypoints
         "offset_y": offset[1],
         "offset_spread": offsets.std(0, correction=0).norm(),
     }
-    if len(model.config.scales) > 1:
+    if model.finds_sizes:
         values |= {"scale": scales.mean(), "scale_spread": scales.std(correction=0)}
     return values
 

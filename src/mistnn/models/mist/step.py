@@ -60,7 +60,7 @@ class LiftedStep:
         """Line 4: gradient steps on (x, y, half the side of the box), all in pixels (equation 6)."""
         config, (low, high) = self.config, self.model.limits(anchors, batch)
         unit = anchors.new_tensor((1.0, 1.0, self.model.config.box_size / 2))  # of a keypoint, in pixels
-        scale_step = config.scale_step if len(self.model.config.scales) > 1 else 0.0
+        scale_step = config.scale_step if self.model.finds_sizes else 0.0
         keypoints = lift(
             anchors * unit,
             lambda moved: self.objective(batch, images, moved / unit)["task"],

@@ -14,7 +14,7 @@ from mistnn.data.digits.distorted import Distortion
 from mistnn.experiments import Experiment, Preset
 from mistnn.experiments.stn import ENCODER
 from mistnn.models.stn import ColocaliserConfig, ColocaliseStepConfig, StnConfig, StnStepConfig
-from mistnn.models.stn.network import Family
+from mistnn.models.stn.config import Family
 from mistnn.nn.spatial_transformer import Kind, TransformConfig
 from mistnn.training import TrainConfig
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from mistnn.data import NumberCropsConfig
 from mistnn.experiments import Experiment, Preset
 from mistnn.models.stn import NumberReaderConfig, StnStepConfig
-from mistnn.models.stn.numbers import Where
+from mistnn.models.stn.config import Where
 from mistnn.training import TrainConfig
 
 STEPS, BATCH, DROPS = 400_000, 128, 4
