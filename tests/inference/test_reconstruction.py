@@ -13,8 +13,8 @@ from PIL import Image
 
 from mistnn.inference import Predictor, predict_folder
 from mistnn.models.mist import Mist
+from tests.experiments.tiny import TINY
 from tests.inference.fakes import FakeDetector
-from tests.presets.tiny import TINY
 
 PARTS = dataclasses.replace(TINY.model, class_names=(), scales=(0.8, 1.2))
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from mistnn.models.mist import LiftedStep, Mist, NaturalStep, NaturalStepConfig
 from mistnn.models.mist.natural import NaturalMaps
 from mistnn.records import Batch
+from tests.experiments.tiny import TINY
 from tests.models.natural import EDGE, MIST, XIE20, build, photographs
-from tests.presets.tiny import TINY
 
 SIZES = torch.tensor([[EDGE, 80], [40, 70], [EDGE, 33]])
 

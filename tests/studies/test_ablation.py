@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from mistnn.presets import Experiment, build, find_preset
-from mistnn.presets.checks import check
-from mistnn.presets.mist_digits import EMBEDDED_THREE
+from mistnn.experiments import Experiment, build, check
+from mistnn.presets import find_preset
+from mistnn.presets.mist.digits import EMBEDDED_THREE
 from mistnn.studies import ablation, choices, off_centre
 from mistnn.studies.ablation import Cell, at, run_cells
 from mistnn.studies.choices import choice_cells
 from mistnn.studies.ledger import read_ledger
 from mistnn.studies.off_centre import off_centre_cells
 from mistnn.studies.precision import precision_cells
-from tests.presets.tiny import TINY
+from tests.experiments.tiny import TINY
 
 CELLS = [*off_centre_cells(), *choice_cells(), *precision_cells()]
 TINY_CELL = Cell("off-centre-tiny", "tiny", TINY)

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from mistnn.errors import MistError
+from mistnn.experiments import train
 from mistnn.models.mist import LiftedStepConfig
 from mistnn.models.rivals import GridConfig, RivalStepConfig, Zha18Config, Zha18StepConfig
-from mistnn.presets import train
 from mistnn.studies import comparison
 from mistnn.studies.comparison import EXAMPLES, figure_2, stored_run
 from mistnn.studies.figures import draw_figure
-from tests.presets.tiny import TINY
+from tests.experiments.tiny import TINY
 
 MIST = dataclasses.replace(
     TINY,

@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from mistnn.errors import MistError
+from mistnn.experiments import evaluate, restore
 from mistnn.models.mist import Mist
-from mistnn.presets import evaluate, find_preset, restore
+from mistnn.presets import find_preset
 from mistnn.studies import demo
 from mistnn.studies.demo import demo_experiment, run_demo
 from mistnn.training import FitResult

@@ -14,13 +14,14 @@ from PIL import Image
 from mistnn.cli.main import main
 from mistnn.data import GaborConfig, ScenesConfig
 from mistnn.errors import MistError
+from mistnn.experiments import Experiment, train
 from mistnn.ops.matching import UNMATCHED
-from mistnn.presets import Experiment, Preset, train
+from mistnn.presets import Preset
 from mistnn.studies import discovery
 from mistnn.studies.discovery import figure_3, figure_4, figure_7, figure_8, match_places
 from mistnn.studies.figures import FIGURES, draw_figure
 from tests.cli.runs import only_line
-from tests.presets.tiny import TINY
+from tests.experiments.tiny import TINY
 
 WITHOUT_CLASSES = dataclasses.replace(TINY, model=dataclasses.replace(TINY.model, class_names=()))
 NOISE = dataclasses.replace(

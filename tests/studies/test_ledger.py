@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mistnn.errors import MistError
-from mistnn.presets import PRESETS, describe
+from mistnn.experiments import describe
+from mistnn.presets import PRESETS
 from mistnn.studies.ledger import (
     TABLES,
     Entry,
@@ -23,7 +24,7 @@ from mistnn.studies.ledger import (
 )
 from mistnn.studies.tables import find_table
 from mistnn.weights import TrainingRecord, commit, hardware, versions
-from tests.presets.tiny import TINY
+from tests.experiments.tiny import TINY
 
 ENTRY = Entry(
     name="mist-mnist-3",

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from mistnn.presets.natural_evaluation import evaluate_natural
 
 from mistnn.data import NaturalConfig
 from mistnn.data.photographs.build import PASCAL_COCO, build_photographs
 from mistnn.errors import MistError
+from mistnn.experiments import Experiment
 from mistnn.metrics import centre_scores
 from mistnn.models.mist import NaturalStepConfig
-from mistnn.presets import PRESETS, Experiment, Preset
-from mistnn.presets.natural_evaluation import evaluate_natural
+from mistnn.presets import PRESETS, Preset
 from mistnn.records import Detections, Sample
 from mistnn.studies import ledger, tables
 from mistnn.studies.count_examples import right_by_centre

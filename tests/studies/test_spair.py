@@ -9,8 +9,8 @@ import torch
 
 from mistnn.data import ScatterConfig
 from mistnn.errors import MistError
+from mistnn.experiments import Experiment, evaluate, restore, train
 from mistnn.models.spair import Spair, SpairConfig, SpairStepConfig
-from mistnn.presets import Experiment, evaluate, restore, train
 from mistnn.records import Sample
 from mistnn.studies.spair_figure import drawn_objects, figure_objects
 from mistnn.studies.spair_transfer import draw_transfer, figure_transfer, is_transfer, transfer_curve

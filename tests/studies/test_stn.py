@@ -14,11 +14,12 @@ from torch import nn
 
 from mistnn.data import CommonObjectConfig, CommonObjects, DistortedConfig
 from mistnn.errors import MistError
+from mistnn.experiments import Experiment, build, train
+from mistnn.experiments.stn import ENCODER
 from mistnn.models.stn import Colocaliser, ColocaliserConfig, ColocaliseStepConfig, StnConfig, StnStepConfig
 from mistnn.nn.spatial_transformer import TransformConfig
 from mistnn.ops.transforms import translation_grid
-from mistnn.presets import PRESETS, Experiment, Preset, build, train
-from mistnn.presets.stn_evaluation import ENCODER
+from mistnn.presets import PRESETS, Preset
 from mistnn.studies import ledger, stn_colocalise, stn_figures, stn_tables, tables
 from mistnn.studies.figures import draw_figure
 from mistnn.studies.ledger import QUICK, read_ledger, table_lines

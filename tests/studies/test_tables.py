@@ -12,12 +12,12 @@ import pytest
 from mistnn.cli import reproduce
 from mistnn.cli.main import main
 from mistnn.errors import MistError
+from mistnn.experiments import Experiment, check
 from mistnn.models.air import AirStepConfig
 from mistnn.models.conncomp import ConnCompStepConfig
 from mistnn.models.rivals import GridConfig, RivalStepConfig
 from mistnn.models.spair import SpairStepConfig
-from mistnn.presets import PRESETS, Experiment, Preset
-from mistnn.presets.checks import check
+from mistnn.presets import PRESETS, Preset
 from mistnn.studies import ledger, tables
 from mistnn.studies.ledger import (
     QUICK,
@@ -31,7 +31,7 @@ from mistnn.studies.ledger import (
     write_entry,
 )
 from mistnn.studies.tables import experiment_of, find_table, rows_of, run_table
-from tests.presets.tiny import TINY
+from tests.experiments.tiny import TINY
 
 GRID = dataclasses.replace(
     TINY,

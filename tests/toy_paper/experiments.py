@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from mistnn.models.toy import BrightestConfig
+
 from mistnn.data import ScenesConfig
 from mistnn.experiments.measuring import SceneMeasurement
 from mistnn.experiments.system import System
-from mistnn.models.toy import BrightestConfig
 
 
 class BrightestSystem(System):

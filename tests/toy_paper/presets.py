@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from mistnn.experiments import Experiment, Preset
 from mistnn.models.toy import BrightestConfig, BrightestStepConfig
+
+from mistnn.experiments import Experiment, Preset
 from mistnn.presets.images import EMBEDDED_THREE
 from mistnn.training import TrainConfig
 

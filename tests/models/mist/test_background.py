@@ -15,7 +15,7 @@ from mistnn.nn.preparation import PreparationConfig
 from mistnn.nn.task import counted_loss
 from mistnn.ops.losses import with_background
 from mistnn.records import Batch
-from tests.presets.tiny import TINY
+from tests.experiments.tiny import TINY
 
 CONFIG = dataclasses.replace(TINY.model, class_names=("a", "b"), background=True, k=4, decoder=0)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mistnn.models.mist import Mist, network
-from tests.presets.tiny import TINY
+from tests.experiments.tiny import TINY
 
 
 def test_patches_are_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
+from mistnn.models.toy.config import BrightestConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mistnn.models.toy.config import BrightestConfig
 from mistnn.nn.finder import Finder
 from mistnn.ops.coordinates import boxes_at
 from mistnn.ops.topk import top_k

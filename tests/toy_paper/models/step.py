@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-
 from mistnn.models.toy.config import BrightestStepConfig
 from mistnn.models.toy.network import Brightest
+from torch import Tensor
+
 from mistnn.records import Batch
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mistnn.presets import off_centre, train
-from tests.presets.tiny import changed
+from mistnn.experiments import mist as off_centre
+from mistnn.experiments import train
+from tests.experiments.tiny import changed
 
 
 def hears(lines: list[tuple[int, float]]) -> list[str]:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from mistnn.presets.folder_discovery import evaluate_discovery
 
 from mistnn.cli.main import main
 from mistnn.data import FolderImages
 from mistnn.errors import MistError
+from mistnn.experiments import evaluate_stored, restore
+from mistnn.experiments.folder_plan import plan_folder
 from mistnn.models.mist import Mist
-from mistnn.presets import evaluate_stored, restore
-from mistnn.presets.folder_discovery import evaluate_discovery
-from mistnn.presets.own_folder import plan_folder
 from mistnn.records import collate
 from mistnn.weights import load_model
 from tests.cli.runs import only_line

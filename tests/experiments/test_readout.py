@@ -7,12 +7,11 @@ import torch
 
 from mistnn.cli.main import main
 from mistnn.errors import MistError
+from mistnn.experiments import evaluate, restore, train
+from mistnn.experiments.readout import tune_readout
 from mistnn.models.mist import Mist
-from mistnn.presets import restore, train
-from mistnn.presets.evaluation import evaluate
-from mistnn.presets.readout import tune_readout
 from mistnn.weights import load_model, read_config
-from tests.presets.tiny import TINY
+from tests.experiments.tiny import TINY
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ from mistnn.cli.main import main
 from mistnn.data import NumbersConfig, PlacedNumbers, SvhnConfig
 from mistnn.data.house_numbers.svhn import Truth
 from mistnn.errors import MistError
+from mistnn.experiments import build, check, evaluate, evaluate_stored, evaluate_unknown_k, restore
+from mistnn.experiments.fixed_box import THRESHOLDS, fixed_box_metrics, fixed_boxes, precision_metrics
 from mistnn.metrics import AveragePrecision, iou50
 from mistnn.models.mist import Mist, SupervisedStep, SupervisedStepConfig
-from mistnn.presets import build, evaluate, evaluate_stored, evaluate_unknown_k, find_preset, restore
-from mistnn.presets.checks import check
-from mistnn.presets.fixed_box import THRESHOLDS, fixed_box_metrics, fixed_boxes, precision_metrics
+from mistnn.presets import find_preset
 from mistnn.records import Detections, collate
 from mistnn.studies.house_numbers import HOUSE_NUMBERS
 from mistnn.studies.tables import find_table, rows_of, served

@@ -11,9 +11,9 @@ import torch
 from mistnn.cli.main import main
 from mistnn.data import DistortedConfig, NumberCropsConfig, ScenesConfig
 from mistnn.errors import MistError
+from mistnn.experiments import Experiment, check, evaluate, evaluate_stored, restore, train
 from mistnn.models.stn import NumberReader, NumberReaderConfig, StnStepConfig
-from mistnn.presets import PRESETS, Experiment, evaluate, evaluate_stored, find_preset, restore, train
-from mistnn.presets.checks import check
+from mistnn.presets import PRESETS, find_preset
 from mistnn.training import TrainConfig
 from mistnn.training.loop import EVALUATION
 from mistnn.weights import load_model

@@ -11,14 +11,14 @@ import torch
 from mistnn.cli.main import main
 from mistnn.data import FolderImages
 from mistnn.errors import MistError
+from mistnn.experiments import evaluate_stored
+from mistnn.experiments.folder_plan import plan_folder
 from mistnn.models.mist import LiftedStep, Mist, MistConfig
 from mistnn.nn.task import count_or_presence_loss
-from mistnn.presets import evaluate_stored
-from mistnn.presets.own_folder import plan_folder
 from mistnn.records import Batch, collate
 from tests.cli.runs import only_line
 from tests.data.shapes import SHAPES, make_labelled
-from tests.presets.tiny import TINY
+from tests.experiments.tiny import TINY
 
 SMALL = (
     "--train.batch-size", "8", "--train.evaluate-every", "0", "--train.threads", "1", "--model.heatmap.channels", "8",

@@ -14,11 +14,10 @@ from PIL import Image
 from mistnn.cli.main import main
 from mistnn.data import ScatterConfig
 from mistnn.errors import MistError
+from mistnn.experiments import Experiment, check, evaluate_stored, restore, train
+from mistnn.experiments.spair import LINES, CollapseWatch
 from mistnn.inference import Predictor, predict_folder
 from mistnn.models.spair import Spair, SpairConfig, SpairStepConfig
-from mistnn.presets import Experiment, evaluate_stored, restore, train
-from mistnn.presets.checks import check
-from mistnn.presets.collapse import LINES, CollapseWatch
 from mistnn.studies.figures import draw_figure
 from mistnn.training import TrainConfig
 from mistnn.weights import load_model

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mistnn.presets.object_evaluation import evaluate_objects
 from PIL import Image
 from torch import Tensor, nn
 
@@ -17,13 +18,13 @@ from mistnn.cli.evaluate import MEANINGS
 from mistnn.cli.main import main
 from mistnn.data import GaborConfig, ScatterConfig, ScenesConfig
 from mistnn.errors import MistError
+from mistnn.experiments import Experiment, evaluate_stored, restore, train
 from mistnn.inference import Predictor
 from mistnn.metrics import average_precision
 from mistnn.models.air import AirConfig, AirStepConfig
 from mistnn.models.conncomp import ConnComp, ConnCompConfig, ConnCompStepConfig
-from mistnn.presets import PRESETS, Experiment, evaluate_stored, open_data, restore, train
+from mistnn.presets import PRESETS
 from mistnn.presets.air import DIGITS
-from mistnn.presets.object_evaluation import evaluate_objects
 from mistnn.training import TrainConfig
 from mistnn.weights import load_model
 
@@ -46,7 +47,7 @@ def test_trained_stored_measured_and_predicted_with(experiment: Experiment, tmp_
     assert ("count_accuracy" in measured) == (not told) and measured["images"] == 6
     assert ("rmse" in measured) == isinstance(experiment.model, AirConfig)
     predictor = Predictor.from_pretrained(tmp_path / "run")
-    image = open_data(DATA, "test", 1)[0].image
+    image = DATA.open("test", 1)[0].image
     found = predictor.predict(image, k=1)
     assert found.boxes.shape[1:] == (4,) and len(found.boxes) <= 1
     if told:
@@ -65,7 +66,7 @@ def test_what_predict_says_and_writes(
     train(experiment, tmp_path / "run")
     folder, out = tmp_path / "images", tmp_path / "out"
     folder.mkdir()
-    samples = open_data(DATA, "test", 3)
+    samples = DATA.open("test", 3)
     for index in range(3):
         pixels = (samples[index].image[0].numpy() * 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{index}.png")
@@ -115,7 +116,7 @@ def test_measures_by_hand() -> None:
     model = ConnComp(ConnCompConfig())
     model.tau.fill_(0.05)
     measured = evaluate_objects(model, data, "test", 40)
-    samples = open_data(data, "test", 40)
+    samples = data.open("test", 40)
     found, boxes = [], []
     for index in range(40):
         sample = samples[index]

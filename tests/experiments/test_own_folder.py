@@ -16,10 +16,10 @@ from mistnn.cli.main import main
 from mistnn.data import FolderConfig, FolderImages
 from mistnn.data.folder.content import in_order_of, read_folder
 from mistnn.errors import MistError
+from mistnn.experiments import check, evaluate_stored, restore
+from mistnn.experiments.folder_plan import plan_folder
 from mistnn.models.mist import Mist
-from mistnn.presets import evaluate_stored, find_preset, restore
-from mistnn.presets.checks import check
-from mistnn.presets.own_folder import plan_folder
+from mistnn.presets import find_preset
 from mistnn.weights import load_model
 from tests.data.folders import make_folder
 

@@ -12,11 +12,11 @@ from torchvision.models import mobilenet_v3_small
 from mistnn.cli.main import main
 from mistnn.data import CubConfig, CubImages, ScenesConfig
 from mistnn.errors import MistError
+from mistnn.experiments import Experiment, check, evaluate, evaluate_stored, restore, train
 from mistnn.models.stn import BirdClassifier, BirdsConfig, StnStepConfig
 from mistnn.models.stn.birds import Told
 from mistnn.models.stn.describers import DescriberConfig
-from mistnn.presets import PRESETS, Experiment, evaluate, evaluate_stored, find_preset, restore, train
-from mistnn.presets.checks import check
+from mistnn.presets import PRESETS, find_preset
 from mistnn.training import TrainConfig
 from mistnn.weights import load_model
 from tests.cli.runs import logged, only_line

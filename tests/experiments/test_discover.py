@@ -11,12 +11,12 @@ import torch
 
 from mistnn.data import GaborConfig, ScenesConfig
 from mistnn.errors import MistError
+from mistnn.experiments import Experiment, check, describe, evaluate, restore, train
 from mistnn.models.mist import Mist
-from mistnn.presets import PRESETS, Experiment, describe, evaluate, restore, train
-from mistnn.presets.checks import check
+from mistnn.presets import PRESETS
 from mistnn.weights import load_model
 from mistnn.weights.strict import structure_whole
-from tests.presets.tiny import TINY
+from tests.experiments.tiny import TINY
 
 GABOR = GaborConfig(canvas=32, counts=(4,), margin=8.0, box_size=12.0, bandwidth=0.16, min_distance=5.0)
 PLAIN = dataclasses.replace(TINY, model=dataclasses.replace(TINY.model, class_names=()))

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 from mistnn.data import ScenesConfig
+from mistnn.experiments import Experiment, train
 from mistnn.models.mist import LiftedStepConfig, MistConfig
 from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
-from mistnn.presets import Experiment, train
 from mistnn.training import TrainConfig
 
 TINY = Experiment(

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mistnn.presets import train
-from tests.presets import tiny
+from mistnn.experiments import train
+from tests.experiments import tiny
 
 
 @pytest.mark.slow

@@ -12,12 +12,12 @@ import torch
 from mistnn.cli.main import main
 from mistnn.data import DistortedConfig, ScenesConfig
 from mistnn.errors import MistError
+from mistnn.experiments import Experiment, check, evaluate_stored, restore, train
 from mistnn.inference import Predictor
 from mistnn.models.stn import StnClassifier, StnConfig, StnStepConfig, count_parameters
 from mistnn.nn.spatial_transformer import TransformConfig
-from mistnn.presets import PRESETS, Experiment, evaluate_stored, find_preset, restore, train
-from mistnn.presets.checks import check
-from mistnn.presets.stn import CANVAS
+from mistnn.presets import PRESETS, find_preset
+from mistnn.presets.stn.digits import CANVAS
 from mistnn.training import TrainConfig
 from mistnn.weights import load_model
 

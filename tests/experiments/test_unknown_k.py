@@ -7,10 +7,10 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from mistnn.experiments import evaluate_unknown_k
 from mistnn.models.rivals import Grid, GridConfig
-from mistnn.presets import evaluate_unknown_k, open_data
 from mistnn.records import Detections, Explanation
-from tests.presets.tiny import TINY
+from tests.experiments.tiny import TINY
 
 VARYING = dataclasses.replace(TINY.data, canvas=48, counts=(1, 2, 3))
 
@@ -25,7 +25,7 @@ class Oracle(Grid):
         self.asked: list[int] = []
         self.known = {}
         for split in ("train", "test"):
-            for sample in (open_data(VARYING, split, 30)[index] for index in range(30)):
+            for sample in (VARYING.open(split, 30)[index] for index in range(30)):
                 self.known[sample.image.numpy().tobytes()] = sample
 
     def explain(self, images: Tensor, k: int) -> Explanation:
@@ -51,7 +51,7 @@ def test_a_detector_that_separates_needs_no_k() -> None:
 
 
 def test_tiny_model() -> None:
-    from mistnn.presets import build
+    from mistnn.experiments import build
 
     result = evaluate_unknown_k(build(TINY).model, TINY.data, "test", 5)
     assert result.keys() == {"threshold", "ap50_fixed_k", "ap50_free_k", "count_error_free_k"}

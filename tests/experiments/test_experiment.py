@@ -15,25 +15,14 @@ from safetensors.torch import load_file
 
 from mistnn.data import Scenes
 from mistnn.errors import MistError
+from mistnn.experiments import Experiment, build, check, describe, evaluate, evaluate_stored, read_log, restore, train
+from mistnn.experiments import evaluation as evaluation_module
+from mistnn.experiments import mist as off_centre
 from mistnn.metrics import DetectionMetrics
 from mistnn.models.mist import Mist, off_centre_note
-from mistnn.presets import (
-    PRESETS,
-    Experiment,
-    build,
-    describe,
-    evaluate,
-    evaluate_stored,
-    find_preset,
-    off_centre,
-    read_log,
-    restore,
-    train,
-)
-from mistnn.presets import evaluation as evaluation_module
-from mistnn.presets.checks import check
+from mistnn.presets import PRESETS, find_preset
 from mistnn.weights import commit, read_config, versions
-from tests.presets.tiny import TINY, changed, with_counts
+from tests.experiments.tiny import TINY, changed, with_counts
 
 
 def write_config(folder: Path, content: dict[str, Any]) -> Path:
