@@ -18,8 +18,7 @@ from jaxtyping import Float64, Int64, UInt64
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)  # the golden ratio in 64 bits: an odd number whose multiples spread evenly
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_BITS = 53
-"""Random bits per number: the precision of a float64."""
+_BITS = 53  #: Random bits per number: the precision of a float64.
 
 
 class CounterRandom:

@@ -34,8 +34,7 @@ from mistnn.interfaces import Split
 from mistnn.records import Sample
 
 CLASSES = 10
-SHOWN = 0.5
-"""A box that a crop cuts is kept if at least this share of it is in the crop (not stated; our choice)."""
+SHOWN = 0.5  #: A box that a crop cuts is kept if at least this share of it is in the crop (not stated; our choice).
 
 _TRIES = 100  # Random positions tried for one digit before the image is started again.
 _RESTARTS = 1000
@@ -119,8 +118,6 @@ class Scatter(GeneratedImages[ScatterConfig]):
     Each sample has an image (1, side, side) in [0, 1], the counts (10,), the boxes (n, 4) and the labels (n,).
 
     Args:
-        config: the images.
-        length: number of images; ``None`` for no end.
         digits: other digits instead of ``config.source``.
     """
 
@@ -130,7 +127,8 @@ class Scatter(GeneratedImages[ScatterConfig]):
         super().__init__(config, split, length)
         self._digits = load_source(config.source, split, config.root) if digits is None else digits
         self._frames = resized(self._digits.images, config.side)
-        self._boxes = ink_boxes(self._frames) if config.tight else _whole(len(self._frames), config.side)
+        whole = np.broadcast_to(np.array([0, 0, config.side, config.side]), (len(self._frames), 4))
+        self._boxes = ink_boxes(self._frames) if config.tight else whole
         self._ground = config.ground if config.picture is None else read_ground(config.picture, config.canvas)
         random = np.random.default_rng(config.seed)
         for _ in range(_PROBES):
@@ -260,10 +258,6 @@ def read_ground(path: str, canvas: int) -> Float32[torch.Tensor, "height width"]
     if (height, width) != (canvas, canvas):
         raise MistError(f"data.picture={path} has {width} x {height} pixels, but data.canvas={canvas}: make them equal")
     return torch.from_numpy(pixels)
-
-
-def _whole(count: int, side: int) -> np.ndarray:
-    return np.broadcast_to(np.array([0, 0, side, side]), (count, 4))
 
 
 def _attempt(

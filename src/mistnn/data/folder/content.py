@@ -45,8 +45,7 @@ from mistnn.interfaces import Split
 CountsFrom = Literal["counts.csv", "labels.csv", "boxes", "nothing"]
 
 LISTS: Mapping[str, Split] = {"train.txt": "train", "val.txt": "validation", "test.txt": "test"}
-TRAIN_SHARE, VALIDATION_SHARE = 0.70, 0.15
-"""Shares of the splits by hash; the rest is for testing (our choice)."""
+TRAIN_SHARE, VALIDATION_SHARE = 0.70, 0.15  #: Shares of the splits by hash; the rest is for testing (our choice).
 OUTLIER_FACTOR, OUTLIER_LEAST = 5, 10
 """A count above 10 and above 5 x the median over images that hold the class is noted as suspicious (our choice)."""
 
@@ -131,7 +130,10 @@ def read_folder(root: Path | str) -> OwnFolder:
         _image(header, table, drawn.get(header.name), counts_from, splits.get(header.name)) for header in files.headers
     )
     notes += [*_file_notes(files), *table.notes, *(() if annotations is None else annotations.notes)]
-    notes += [*_class_notes(table, drawn, counts_from), *split_notes, *_count_notes(images, table, counts_from)]
+    other = sorted({label for one in drawn.values() for label in one.labels} - set(table.class_names))
+    if other and counts_from != "nothing":
+        notes.append(f"boxes of {listed(other)} are ignored: {counts_from} does not have this class")
+    notes += [*split_notes, *_count_notes(images, table, counts_from)]
     return OwnFolder(root, images, table.class_names, counts_from, tuple(notes))
 
 
@@ -273,13 +275,6 @@ def _file_notes(files: ImageFiles) -> list[str]:
         parts = ", ".join(f"{many} {kind}" for kind, many in kinds.most_common())
         notes.append(f"images are of several kinds ({parts}): all are converted to one kind")
     return notes
-
-
-def _class_notes(table: Table, drawn: Mapping[str, Annotation], counts_from: CountsFrom) -> list[str]:
-    if counts_from == "nothing":
-        return []
-    other = sorted({label for one in drawn.values() for label in one.labels} - set(table.class_names))
-    return [f"boxes of {listed(other)} are ignored: {counts_from} does not have this class"] if other else []
 
 
 def _count_notes(images: Sequence[FolderImage], table: Table, counts_from: CountsFrom) -> list[str]:

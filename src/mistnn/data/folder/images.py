@@ -22,12 +22,10 @@ from mistnn.interfaces import Split
 from mistnn.nn.preparation import Ground, PreparationConfig, prepare
 from mistnn.records import Sample
 
-MEASURED_IMAGES = 24
-"""Number of images on which the size of objects is estimated, evenly spaced."""
+MEASURED_IMAGES = 24  #: Number of images on which the size of objects is estimated, evenly spaced.
 TAIL, AGREEMENT = 0.005, 0.8
 """For the type of background: the share of pixels at either end of the brightness, and of images that must agree."""
-KEPT_BYTES = 1 << 30
-"""Prepared images are cached in memory if all of them take at most this much."""
+KEPT_BYTES = 1 << 30  #: Prepared images are cached in memory if all of them take at most this much.
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,6 @@ class FolderImages(StoredImages[FolderConfig]):
     is known of any image, all images are used.
 
     Args:
-        length: number of samples, at most the number of images; ``None`` for endless training.
         folder: its content, if it was read before.
 
     Attributes:

@@ -27,8 +27,7 @@ SPLIT_WORDS: Mapping[str, Split] = {
     "val": "validation", "valid": "validation", "validation": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
-ONLY_CLASS = "object"
-"""The class where a file has counts or boxes but no classes."""
+ONLY_CLASS = "object"  #: The class where a file has counts or boxes but no classes.
 
 _NUMBER = re.compile(r"([+-]?[0-9]+)(?:[.,]([0-9]*))?")
 

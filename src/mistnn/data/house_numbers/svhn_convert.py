@@ -53,8 +53,7 @@ for extra.tar.gz. Archives that were packed differently are also read."""
 OTHERS = "it belongs to other images, unpack the archive again"
 NO_FOLDER = "SVHN is not part of the package: give the folder of its files with --data-root"
 MAT, MADE_OF = "digitStruct.mat", "boxes.sha256"
-ZERO = 10
-"""The label of the digit 0."""
+ZERO = 10  #: The label of the digit 0.
 FIELDS = ("left", "top", "width", "height", "label")
 
 _log = logging.getLogger(__name__)
