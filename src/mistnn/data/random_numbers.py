@@ -9,6 +9,7 @@ Box and Muller, 1958.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -93,6 +94,11 @@ class Rounds:
             self._turn = turn
         first, second = self._coins[place].tolist()
         return Drawn(int(self._order[place]), (first, second))
+
+
+def hash_share(name: bytes) -> float:
+    """A number in [0, 1) from a hash of a name, which never changes."""
+    return int.from_bytes(hashlib.sha256(name).digest()[:8], "big") / 2**64
 
 
 def generator(seed: int, *key: int) -> np.random.Generator:

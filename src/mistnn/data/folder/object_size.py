@@ -8,7 +8,7 @@ the estimate. The procedure is deterministic and learns nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -47,7 +47,7 @@ class SizeSuggestion(NamedTuple):
 
 
 def suggest_object_size(
-    images: Sequence[Float[Tensor, "channels _ _"]], counts: Sequence[int] | None = None
+    images: Collection[Float[Tensor, "channels _ _"]], counts: Sequence[int] | None = None
 ) -> SizeSuggestion:
     """Estimates the typical diameter of the objects.
 

@@ -21,6 +21,7 @@ from PIL import Image
 from mistnn.data.base import DIGIT_NAMES
 from mistnn.data.corners import centred
 from mistnn.data.images import read_image, rgb_tensor
+from mistnn.data.random_numbers import hash_share
 from mistnn.data.text_files import BoxesEntry, read_boxes
 from mistnn.errors import MistError
 from mistnn.interfaces import Split
@@ -120,8 +121,7 @@ def number_sample(pixels: np.ndarray, corners: np.ndarray, labels: tuple[int, ..
 
 def split_of(name: str) -> Split:
     """The split of a file, by the hash of its name alone, so that it never changes."""
-    share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
-    return next(split for split, end in SHARES if share < end)
+    return next(split for split, end in SHARES if hash_share(name.encode()) < end)
 
 
 def with_digits(numbers: Sequence[NumberImage], digits: int, what: str) -> list[NumberImage]:
