@@ -18,8 +18,7 @@ from mistnn.errors import MistError
 from mistnn.interfaces import DataConfig, Split
 from mistnn.records import Sample
 
-DIGIT_NAMES = tuple(map(str, range(10)))
-"""The classes of every data set of digits."""
+DIGIT_NAMES = tuple(map(str, range(10)))  #: The classes of every data set of digits.
 
 
 class Truth(NamedTuple):
@@ -147,14 +146,10 @@ def check_split(split: str) -> None:
 
 
 def data_folder(root: str | None, missing: str) -> Path:
-    """The folder of a data set.
-
-    Args:
-        root: the folder as the user gave it; "~" is the home folder.
-        missing: the error message if it is ``None``.
+    """The folder that the user gave, with "~" expanded.
 
     Raises:
-        MistError: if no folder is given.
+        MistError: with the message ``missing``, if there is none.
     """
     if root is None:
         raise MistError(missing)

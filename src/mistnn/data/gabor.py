@@ -40,10 +40,8 @@ from mistnn.records import Sample
 Ground = Literal["black", "grey"]
 Weights = Literal["positive", "signs"]
 
-GREY_LEVEL = 0.5
-"""Value of the grey background (not stated; the middle of the range)."""
-NYQUIST = 0.5
-"""The highest frequency that pixels can represent, in cycles per pixel."""
+GREY_LEVEL = 0.5  #: Value of the grey background (not stated; the middle of the range).
+NYQUIST = 0.5  #: The highest frequency that pixels can represent, in cycles per pixel.
 
 _TRIES = 100  # Random positions tried for one impulse before the image is started again.
 _RESTARTS = 500

@@ -186,8 +186,9 @@ def normalise_mode(image: Image.Image) -> Image.Image:
     """
     if image.mode in _SIXTEEN_BIT_MODES:
         wide = image.convert("I")
-        low, high = wide.getextrema()
-        if not 0 <= _number(low) <= _number(high) <= _SIXTEEN_BIT:
+        values = np.asarray(wide)
+        low, high = int(values.min()), int(values.max())
+        if not 0 <= low <= high <= _SIXTEEN_BIT:
             raise UnreadableImage(f"its values run from {low} to {high}, beyond 16 bits: convert it to 8 or 16 bits")
         return wide
     if image.mode == "F":
@@ -206,15 +207,16 @@ def normalise_mode(image: Image.Image) -> Image.Image:
         raise UnreadableImage(f"its colours can't be read ({error}): convert it to RGB") from error
 
 
+def rgb_tensor(pixels: np.ndarray) -> Float[Tensor, "3 height width"]:
+    """Pixels (height, width, 3) from 0 to 255 as a tensor in [0, 1]."""
+    return torch.from_numpy(np.array(pixels, dtype=np.float32)).permute(2, 0, 1).contiguous() / 255
+
+
 def to_tensor(image: Image.Image, channels: int) -> Float[Tensor, "channels height width"]:
     """An image from ``open_image`` as a tensor in [0, 1].
 
     Convention: 8-bit values are divided by 255 and 16-bit values by 65535, never stretched, so that values are
     comparable between images. RGB becomes grey by the luma of ITU-R BT.601; grey becomes RGB by repetition.
-
-    Args:
-        image: of mode "L", "RGB", "I" or "F".
-        channels: 1 or 3.
 
     Raises:
         ValueError: if channels is neither 1 nor 3.
@@ -234,11 +236,8 @@ def to_tensor(image: Image.Image, channels: int) -> Float[Tensor, "channels heig
 def read_image(path: Path, fix: str) -> Image.Image:
     """An image of a data set, as ``open_image`` returns it.
 
-    Args:
-        fix: the last part of the error message.
-
     Raises:
-        MistError: if it can't be read.
+        MistError: if it can't be read; it names the ``fix``.
     """
     try:
         return open_image(path)
@@ -261,9 +260,3 @@ def read_window(
     wide = np.pad(image, ((top, bottom), (left, right), (0, 0)), mode="edge")
     x1, y1, x2, y2 = (window + np.array((left, top, left, top))).tolist()
     return np.asarray(Image.fromarray(wide).resize((side, side), Image.Resampling.BILINEAR, box=(x1, y1, x2, y2)))
-
-
-def _number(value: object) -> int | float:
-    """A bound that Pillow reports; its types also allow one bound per band."""
-    assert isinstance(value, int | float)
-    return value

@@ -9,6 +9,7 @@ Box and Muller, 1958.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -18,8 +19,7 @@ from jaxtyping import Float64, Int64, UInt64
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)  # the golden ratio in 64 bits: an odd number whose multiples spread evenly
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_BITS = 53
-"""Random bits per number: the precision of a float64."""
+_BITS = 53  #: Random bits per number: the precision of a float64.
 
 
 class CounterRandom:
@@ -94,6 +94,11 @@ class Rounds:
             self._turn = turn
         first, second = self._coins[place].tolist()
         return Drawn(int(self._order[place]), (first, second))
+
+
+def hash_share(name: bytes) -> float:
+    """A number in [0, 1) from a hash of a name, which never changes."""
+    return int.from_bytes(hashlib.sha256(name).digest()[:8], "big") / 2**64
 
 
 def generator(seed: int, *key: int) -> np.random.Generator:

@@ -15,10 +15,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from mistnn.data.random_numbers import CounterRandom
 from mistnn.errors import MistError
 
-PIECE = 6
-"""Side of a piece of clutter, in pixels of MNIST's frame of 28 (S003, sections 1.2 and 1.3)."""
-DIGIT_SIDE = 28
-"""Side of MNIST's frame, to which the paper's sizes in pixels refer."""
+PIECE = 6  #: Side of a piece of clutter, in pixels of MNIST's frame of 28 (S003, sections 1.2 and 1.3).
+DIGIT_SIDE = 28  #: Side of MNIST's frame, to which the paper's sizes in pixels refer.
 
 
 class Clutter(NamedTuple):
@@ -70,11 +68,9 @@ def draw_clutter(
     """Pieces of other digits at random places, all equally likely; uses five draws per piece.
 
     Args:
-        indices: of the images.
         own: the digit of each image, from which no piece is cut; ``None`` if the pieces come from another source.
         first: the first draw to use.
         pieces: number per image.
-        canvas: side of the images.
         side: side of a digit's frame.
         digits: number of digits in the source, two or more.
     """
@@ -101,7 +97,6 @@ def compose(
         digits: the source.
         rows: the digit of each image.
         places: the place of each digit.
-        canvas: side of the images.
         clutter: the pieces; ``None`` for none.
         cut_from: the digits from which pieces are cut; ``digits`` if not given.
     """

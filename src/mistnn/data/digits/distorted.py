@@ -55,24 +55,16 @@ from mistnn.records import Batch, Sample
 
 Distortion = Literal["r", "rts", "p", "e", "t", "tc", "z"]
 
-ROTATION = {"r": math.pi / 2, "rts": math.pi / 4}
-"""Largest angle."""
-SCALE = {"rts": (0.7, 1.2), "p": (0.75, 1.0), "e": (0.75, 1.0)}
-"""Smallest and largest factor."""
-CORNER_NOISE = 5.0
-"""P: standard deviation of a corner's coordinates, in pixels."""
-STEEPEST = 8.0
-"""P: largest ratio of the depths of two corners, which are inverse to the local scale (our choice)."""
-CONTROL_NOISE = 1.5
-"""E: standard deviation of a control point's coordinates, in pixels."""
-CONTROL_SIDE = 4
-"""E: control points along a side."""
-PIECES = 6
-"""TC: pieces of clutter."""
+ROTATION = {"r": math.pi / 2, "rts": math.pi / 4}  #: Largest angle.
+SCALE = {"rts": (0.7, 1.2), "p": (0.75, 1.0), "e": (0.75, 1.0)}  #: Smallest and largest factor.
+CORNER_NOISE = 5.0  #: P: standard deviation of a corner's coordinates, in pixels.
+STEEPEST = 8.0  #: P: largest ratio of the depths of two corners, which are inverse to the local scale (our choice).
+CONTROL_NOISE = 1.5  #: E: standard deviation of a control point's coordinates, in pixels.
+CONTROL_SIDE = 4  #: E: control points along a side.
+PIECES = 6  #: TC: pieces of clutter.
 ZOOMED_SIDE, ZOOMED_PIECES = 84, 16
 """Z: side of the image from which a window is read, in pixels, and pieces of clutter in half of these images."""
-CUT_OFF = 3.0
-"""Z: largest part of a digit's frame that a window cuts off, in pixels."""
+CUT_OFF = 3.0  #: Z: largest part of a digit's frame that a window cuts off, in pixels.
 CLASSES = 10
 
 _CORNERS = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], dtype=np.float64)

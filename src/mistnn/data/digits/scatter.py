@@ -34,8 +34,7 @@ from mistnn.interfaces import Known, Split
 from mistnn.records import Sample
 
 CLASSES = 10
-SHOWN = 0.5
-"""A box that a crop cuts is kept if at least this share of it is in the crop (not stated; our choice)."""
+SHOWN = 0.5  #: A box that a crop cuts is kept if at least this share of it is in the crop (not stated; our choice).
 
 _TRIES = 100  # Random positions tried for one digit before the image is started again.
 _RESTARTS = 1000
@@ -119,8 +118,6 @@ class Scatter(GeneratedImages[ScatterConfig]):
     Each sample has an image (1, side, side) in [0, 1], the counts (10,), the boxes (n, 4) and the labels (n,).
 
     Args:
-        config: the images.
-        length: number of images; ``None`` for no end.
         digits: other digits instead of ``config.source``.
     """
 
@@ -128,9 +125,12 @@ class Scatter(GeneratedImages[ScatterConfig]):
         self, config: ScatterConfig, split: Split, length: int | None, digits: DigitSource | None = None
     ) -> None:
         super().__init__(config, split, length)
+        self._crop = config.crop if split == "train" else None
+        self.side = config.canvas if self._crop is None else self._crop  # of the images of this split
         self._digits = load_source(config.source, split, config.root) if digits is None else digits
         self._frames = resized(self._digits.images, config.side)
-        self._boxes = ink_boxes(self._frames) if config.tight else _whole(len(self._frames), config.side)
+        whole = np.broadcast_to(np.array([0, 0, config.side, config.side]), (len(self._frames), 4))
+        self._boxes = ink_boxes(self._frames) if config.tight else whole
         self._ground = config.ground if config.picture is None else read_ground(config.picture, config.canvas)
         random = np.random.default_rng(config.seed)
         for _ in range(_PROBES):
@@ -153,7 +153,7 @@ class Scatter(GeneratedImages[ScatterConfig]):
         if config.picture is not None or config.ground:
             image = self._ground + (1 - self._ground) * image
         labels = self._digits.labels[scattering.rows]
-        if self._crops:
+        if self._crop is not None:
             image, places, labels = self._cut(image, places, labels, scattering.shown)
         return Sample(
             image=image[None],
@@ -167,7 +167,7 @@ class Scatter(GeneratedImages[ScatterConfig]):
         config, random = self.config, self._generator(self.check_index(index))
         rows = self._choose(config.counts[int(random.integers(len(config.counts)))], random)
         corners = self._place(rows, random, _RESTARTS)
-        if not self._crops:
+        if self._crop is None:
             return Scattering(rows, corners, (0, 0))
         x, y = random.integers(config.canvas - self.side + 1, size=2).tolist()
         return Scattering(rows, corners, (x, y))
@@ -178,15 +178,6 @@ class Scatter(GeneratedImages[ScatterConfig]):
         ink = ink_boxes(self._frames[rows]) if len(rows) else np.zeros((0, 4), dtype=np.int64)
         left_top = corners + ink[:, :2] - self._boxes[rows, :2]
         return torch.from_numpy(np.concatenate([left_top + ink[:, 2:] / 2, ink[:, 2:]], axis=1).astype(np.float32))
-
-    @property
-    def side(self) -> int:
-        """Side of the images of this split."""
-        return self.config.crop if self._crops and self.config.crop is not None else self.config.canvas
-
-    @property
-    def _crops(self) -> bool:
-        return self.config.crop is not None and self.split == "train"
 
     def _choose(self, count: int, random: np.random.Generator) -> np.ndarray:
         return (random.random(count) * len(self._frames)).astype(np.int64)
@@ -260,10 +251,6 @@ def read_ground(path: str, canvas: int) -> Float32[torch.Tensor, "height width"]
     if (height, width) != (canvas, canvas):
         raise MistError(f"data.picture={path} has {width} x {height} pixels, but data.canvas={canvas}: make them equal")
     return torch.from_numpy(pixels)
-
-
-def _whole(count: int, side: int) -> np.ndarray:
-    return np.broadcast_to(np.array([0, 0, side, side]), (count, 4))
 
 
 def _attempt(

@@ -27,12 +27,9 @@ from mistnn.records import Sample
 
 Layout = Literal["easy", "hard", "uneven"]
 
-GRID = 3
-"""Rows and columns of the easy layout (S002 section 5.1)."""
-JITTER = 1 / 8
-"""Standard deviation of the easy layout's offsets, in cells (S002 section 5.1)."""
-NEW_CLUSTER = 0.1
-"""Uneven layout: probability that a digit starts a new cluster (not stated; our choice)."""
+GRID = 3  #: Rows and columns of the easy layout (S002 section 5.1).
+JITTER = 1 / 8  #: Standard deviation of the easy layout's offsets, in cells (S002 section 5.1).
+NEW_CLUSTER = 0.1  #: Uneven layout: probability that a digit starts a new cluster (not stated; our choice).
 RING = 0.15
 """Uneven layout: width of the ring around a neighbour, in sides of the largest frame (not stated; our choice)."""
 
@@ -140,8 +137,6 @@ class Scenes(GeneratedImages[ScenesConfig]):
     (n,) in the order of the boxes.
 
     Args:
-        config: the scenes.
-        length: number of scenes; ``None`` for no end.
         digits: other digits instead of ``config.source``.
     """
 
@@ -218,14 +213,10 @@ class Scenes(GeneratedImages[ScenesConfig]):
 
 
 def resizer(size: int, side: int) -> Float32[np.ndarray, "side size"]:
-    """The matrix that resizes a row of pixels with a triangle filter, antialiased when it shrinks.
+    """The (side, size) matrix that resizes ``size`` pixels to ``side`` by a triangle filter, antialiased.
 
     Convention: pixel centres at +0.5, ``align_corners=False``; weights outside the image are dropped and the rest is
     rescaled, so every row sums to 1. Rows and columns are resized alike: ``R @ image @ R.T``.
-
-    Args:
-        size: pixels before.
-        side: pixels after.
     """
     scale = size / side
     reach = max(scale, 1.0)

@@ -55,13 +55,11 @@ MNIST_SHA256: Mapping[str, str] = MappingProxyType(
 MNIST_VALIDATION = 5000
 """Size of the validation split, the end of MNIST's training file (our choice; the papers name none)."""
 
-MNIST_TEST_ID = 60_000
-"""The id of the test file's first digit; the ids of the training file come first."""
+MNIST_TEST_ID = 60_000  #: The id of the test file's first digit; the ids of the training file come first.
 
 EMBEDDED_TRAIN = 1200
 EMBEDDED_VALIDATION = 297
-EMBEDDED_MAXIMUM = 16
-"""The largest grey value of scikit-learn's digits."""
+EMBEDDED_MAXIMUM = 16  #: The largest grey value of scikit-learn's digits.
 
 _IDX_UINT8 = 0x08
 _log = logging.getLogger(__name__)
@@ -83,9 +81,6 @@ class DigitSource(NamedTuple):
 
 def load_source(name: SourceName, split: Split, root: str | Path | None = None) -> DigitSource:
     """Loads one split of a source by its name.
-
-    Args:
-        root: the folder of MNIST; not used for the embedded digits.
 
     Raises:
         MistError: if the name or split is unknown, or MNIST is missing or corrupt.
@@ -130,9 +125,7 @@ def load_mnist(
     Train is the training file without its last 5,000 digits, validation those 5,000, test the test file.
 
     Args:
-        root: the folder that holds the files; see the module's docstring.
         digests: file name -> SHA-256 of the decompressed bytes.
-        validation: size of the validation split, taken from the end of the training file.
 
     Raises:
         MistError: if the split is unknown, or a file is missing, unreadable or not the expected one.
@@ -204,9 +197,6 @@ def download_mnist(
         mirrors: URLs of folders that hold them, tried in turn.
         digests: file name -> SHA-256 of the decompressed bytes.
         timeout: seconds without an answer before the next mirror is tried.
-
-    Returns:
-        The folder.
 
     Raises:
         MistError: if no mirror has a file, or the folder can't be written.

@@ -21,7 +21,6 @@ not name is in no split.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import statistics
 import unicodedata
@@ -38,6 +37,7 @@ from mistnn.data.folder.annotations import Annotation, Annotations, read_annotat
 from mistnn.data.folder.files import ImageFiles, ImageHeader, NameMatcher, read_image_files
 from mistnn.data.folder.tables import SPLIT_WORDS, Table, read_table
 from mistnn.data.images import DETECTIONS_FILE, holds_results
+from mistnn.data.random_numbers import hash_share
 from mistnn.data.text_files import check_file, listed, read_text
 from mistnn.errors import MistError
 from mistnn.interfaces import Split
@@ -45,8 +45,7 @@ from mistnn.interfaces import Split
 CountsFrom = Literal["counts.csv", "labels.csv", "boxes", "nothing"]
 
 LISTS: Mapping[str, Split] = {"train.txt": "train", "val.txt": "validation", "test.txt": "test"}
-TRAIN_SHARE, VALIDATION_SHARE = 0.70, 0.15
-"""Shares of the splits by hash; the rest is for testing (our choice)."""
+TRAIN_SHARE, VALIDATION_SHARE = 0.70, 0.15  #: Shares of the splits by hash; the rest is for testing (our choice).
 OUTLIER_FACTOR, OUTLIER_LEAST = 5, 10
 """A count above 10 and above 5 x the median over images that hold the class is noted as suspicious (our choice)."""
 
@@ -95,11 +94,9 @@ def in_order_of(folder: OwnFolder, class_names: Sequence[str]) -> OwnFolder:
         MistError: if the classes differ.
     """
     if set(folder.class_names) != set(class_names) or len(folder.class_names) != len(class_names):
-        own = ", ".join(folder.class_names)
-        raise MistError(
-            f"{folder.root} {f'has the classes {own}' if own else 'has no counts and no boxes'}, and the model was "
-            f"trained on {', '.join(class_names)}: give the training folder, or one with the same classes"
-        )
+        own = f"has the classes {', '.join(folder.class_names)}" if folder.class_names else "has no counts and no boxes"
+        trained = f"the model was trained on {', '.join(class_names)}"
+        raise MistError(f"{folder.root} {own}, and {trained}: give a folder with the same classes")
     order = [folder.class_names.index(name) for name in class_names]
     place = np.argsort(order)
     images = tuple(
@@ -131,7 +128,10 @@ def read_folder(root: Path | str) -> OwnFolder:
         _image(header, table, drawn.get(header.name), counts_from, splits.get(header.name)) for header in files.headers
     )
     notes += [*_file_notes(files), *table.notes, *(() if annotations is None else annotations.notes)]
-    notes += [*_class_notes(table, drawn, counts_from), *split_notes, *_count_notes(images, table, counts_from)]
+    other = sorted({label for one in drawn.values() for label in one.labels} - set(table.class_names))
+    if other and counts_from != "nothing":
+        notes.append(f"boxes of {listed(other)} are ignored: {counts_from} does not have this class")
+    notes += [*split_notes, *_count_notes(images, table, counts_from)]
     return OwnFolder(root, images, table.class_names, counts_from, tuple(notes))
 
 
@@ -219,10 +219,8 @@ def _folder_splits(names: Sequence[str]) -> dict[str, Split]:
 
 
 def _hashed_splits(names: Sequence[str]) -> dict[str, Split]:
-    stems = {
-        name: unicodedata.normalize("NFC", name.rpartition(".")[0]).encode("utf-8", "surrogatepass") for name in names
-    }
-    shares = {name: int.from_bytes(hashlib.sha256(stem).digest()[:8], "big") / 2**64 for name, stem in stems.items()}
+    stems = {name: unicodedata.normalize("NFC", name.rpartition(".")[0]) for name in names}
+    shares = {name: hash_share(stem.encode("utf-8", "surrogatepass")) for name, stem in stems.items()}
     first, second = TRAIN_SHARE, TRAIN_SHARE + VALIDATION_SHARE
     splits: dict[str, Split] = {
         name: "train" if share < first else "validation" if share < second else "test" for name, share in shares.items()
@@ -238,7 +236,7 @@ def _hashed_splits(names: Sequence[str]) -> dict[str, Split]:
 
 def _listed_splits(root: Path, matcher: NameMatcher, notes: list[str]) -> dict[str, Split]:
     splits: dict[str, Split] = {}
-    strange: list[str] = []
+    unknown: list[str] = []
     for file, split in LISTS.items():
         path = root / "ImageSets" / "Main" / file
         for number, line in enumerate(read_text(path).splitlines() if os.path.lexists(path) else (), start=1):
@@ -246,14 +244,14 @@ def _listed_splits(root: Path, matcher: NameMatcher, notes: list[str]) -> dict[s
             if written and not matcher.match(written):
                 written = written.split()[0]  # "000012 -1": a list of VOC for one class
             if written and not matcher.match(written):
-                strange.append(written)
+                unknown.append(written)
             elif written:
-                name = matcher.find(written, f"ImageSets/Main/{file}, row {number}")
+                place = f"ImageSets/Main/{file}, row {number}"
+                name = matcher.find(written, place)
                 if splits.setdefault(name, split) != split:
-                    place = f"ImageSets/Main/{file}, row {number}"
                     raise MistError(f"{place}: {name} is also for {splits[name]}: remove it from one list")
-    if strange:
-        notes.append(f"ImageSets/Main names {len(strange)} images that are not there ({listed(strange)})")
+    if unknown:
+        notes.append(f"ImageSets/Main names {len(unknown)} images that are not there ({listed(unknown)})")
     return splits
 
 
@@ -273,13 +271,6 @@ def _file_notes(files: ImageFiles) -> list[str]:
         parts = ", ".join(f"{many} {kind}" for kind, many in kinds.most_common())
         notes.append(f"images are of several kinds ({parts}): all are converted to one kind")
     return notes
-
-
-def _class_notes(table: Table, drawn: Mapping[str, Annotation], counts_from: CountsFrom) -> list[str]:
-    if counts_from == "nothing":
-        return []
-    other = sorted({label for one in drawn.values() for label in one.labels} - set(table.class_names))
-    return [f"boxes of {listed(other)} are ignored: {counts_from} does not have this class"] if other else []
 
 
 def _count_notes(images: Sequence[FolderImage], table: Table, counts_from: CountsFrom) -> list[str]:

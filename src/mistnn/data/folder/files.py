@@ -13,10 +13,8 @@ from PIL import ExifTags, Image
 from mistnn.data.images import MAX_PIXELS, ImageFile, UnreadableImage, find_images, open_header
 from mistnn.errors import MistError
 
-IMAGE_FOLDERS = ("images", "JPEGImages")
-"""Folders that are searched for images before the folder itself."""
-MAX_SIDE = 20_000
-"""Longest side of an image that is used, in pixels."""
+IMAGE_FOLDERS = ("images", "JPEGImages")  #: Folders that are searched for images before the folder itself.
+MAX_SIDE = 20_000  #: Longest side of an image that is used, in pixels.
 
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height.
 
@@ -97,13 +95,10 @@ class NameMatcher:
     Convention: a name matches an image if one of the two paths ends with the other, in whole parts, with or without the
     image's suffix; "\" is "/". So "a.png", "a", "images/a.png" and "C:\x\images\a.png" all match images/a.png.
     Of several matches, the image with the longest path inside the name is meant.
-
-    Args:
-        names: of all images, including unusable ones.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        """Sorts the names by their last part."""
+        """Takes the names of all images, including unusable ones."""
         self.names = tuple(names)
         self._exact = {"/".join(_parts(name)): name for name in self.names}
         self._by_last: dict[str, list[tuple[tuple[str, ...], str]]] = {}
@@ -133,12 +128,8 @@ class NameMatcher:
     def find(self, written: str, place: str) -> str:
         """The one image that a name refers to.
 
-        Args:
-            written: the name.
-            place: where it is written, for errors.
-
         Raises:
-            MistError: if there is no match, or several.
+            MistError: if there is no match, or several; it names ``place``.
         """
         found = self.match(written)
         if len(found) == 1:

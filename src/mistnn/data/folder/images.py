@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, overload
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -22,12 +22,10 @@ from mistnn.interfaces import Known, Split
 from mistnn.nn.preparation import Ground, PreparationConfig, prepare
 from mistnn.records import Sample
 
-MEASURED_IMAGES = 24
-"""Number of images on which the size of objects is estimated, evenly spaced."""
+MEASURED_IMAGES = 24  #: Number of images on which the size of objects is estimated, evenly spaced.
 TAIL, AGREEMENT = 0.005, 0.8
 """For the type of background: the share of pixels at either end of the brightness, and of images that must agree."""
-KEPT_BYTES = 1 << 30
-"""Prepared images are cached in memory if all of them take at most this much."""
+KEPT_BYTES = 1 << 30  #: Prepared images are cached in memory if all of them take at most this much.
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,6 @@ class FolderImages(StoredImages[FolderConfig]):
     is known of any image, all images are used.
 
     Args:
-        length: number of samples, at most the number of images; ``None`` for endless training.
         folder: its content, if it was read before.
 
     Attributes:
@@ -215,8 +212,8 @@ def ground_of(images: Sequence[FolderImage]) -> Ground:
     return "light" if share >= AGREEMENT else "dark" if share <= 1 - AGREEMENT else "median"
 
 
-class _Decoded(Sequence[Tensor]):
-    """Images that are decoded on access, so that only one at a time takes memory."""
+class _Decoded(Collection[Tensor]):
+    """Images that are decoded one at a time, to save memory."""
 
     def __init__(self, images: Sequence[FolderImage]) -> None:
         self.images = images
@@ -224,12 +221,11 @@ class _Decoded(Sequence[Tensor]):
     def __len__(self) -> int:
         return len(self.images)
 
-    @overload
-    def __getitem__(self, index: int) -> Tensor: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Tensor]: ...
-    def __getitem__(self, index: int | slice) -> Tensor | Sequence[Tensor]:
-        return _Decoded(self.images[index]) if isinstance(index, slice) else load_image(self.images[index], 3)
+    def __iter__(self) -> Iterator[Tensor]:
+        return (load_image(image, 3) for image in self.images)
+
+    def __contains__(self, image: object) -> bool:
+        return any(image is one for one in self)
 
 
 def _mirrored(boxes: Tensor, axis: int, side: int) -> Tensor:

@@ -27,8 +27,7 @@ SPLIT_WORDS: Mapping[str, Split] = {
     "val": "validation", "valid": "validation", "validation": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
-ONLY_CLASS = "object"
-"""The class where a file has counts or boxes but no classes."""
+ONLY_CLASS = "object"  #: The class where a file has counts or boxes but no classes.
 
 _NUMBER = re.compile(r"([+-]?[0-9]+)(?:[.,]([0-9]*))?")
 
@@ -136,10 +135,11 @@ def _columns(place: str, header: Sequence[str], kind: Literal["counts", "labels"
         return _Columns(file, split, label, count, {})
     if label >= 0:
         raise MistError(f"{place}: a class but no count in {found}: add a column count, or name it labels.csv")
-    classes = {name: index for index, name in enumerate(header) if name and index not in (file, split)}
+    named = [(name, index) for index, name in enumerate(header) if name and index not in (file, split)]
+    classes = dict(named)
     if not classes:
         raise MistError(f"{place}: no class in {found}: begin with a line such as {example}")
-    if len(classes) < len([name for index, name in enumerate(header) if name and index not in (file, split)]):
+    if len(classes) < len(named):
         twice = next(name for name in classes if list(header).count(name) > 1)
         raise MistError(f"{place}: two columns are called {twice!r}: give each class one column")
     if kind == "counts" and list(classes.values()) == [count]:

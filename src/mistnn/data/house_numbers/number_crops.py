@@ -31,8 +31,7 @@ from mistnn.errors import MistError
 from mistnn.interfaces import Known, Split
 from mistnn.records import Sample
 
-MOST_DIGITS = 5
-"""Digits of a number that the five softmax outputs can read; the few longer numbers are left out."""
+MOST_DIGITS = 5  #: Digits of a number that the five softmax outputs can read; the few longer numbers are left out.
 
 
 @dataclass(frozen=True)
@@ -84,12 +83,9 @@ class NumberCrops(StoredImages[NumberCropsConfig]):
 
 
 def window_around(boxes: Float[np.ndarray, "n 4"], times: float) -> Float[np.ndarray, " 4"]:
-    """The smallest box around some boxes, enlarged about its centre.
+    """The smallest box around some boxes, enlarged about its centre to ``times`` its width and height.
 
     Convention: corners x1, y1, x2, y2 in pixels, the first pixel from 0 to 1; the result may exceed the image.
-
-    Args:
-        times: width and height of the result, as multiples of the smallest box.
     """
     low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
     middle, half = (low + high) / 2, (high - low) / 2 * times

@@ -20,7 +20,8 @@ from PIL import Image
 
 from mistnn.data.base import DIGIT_NAMES
 from mistnn.data.corners import centred
-from mistnn.data.images import read_image
+from mistnn.data.images import read_image, rgb_tensor
+from mistnn.data.random_numbers import hash_share
 from mistnn.data.text_files import BoxesEntry, read_boxes
 from mistnn.errors import MistError
 from mistnn.interfaces import Split
@@ -29,8 +30,7 @@ from mistnn.records import Sample
 LIST = "boxes.json"
 DIGITS = 10
 OTHERS = "the list belongs to other images, get both from one source"
-MOST_PIXELS = 100_000
-"""Largest side of an image, more than any photograph has."""
+MOST_PIXELS = 100_000  #: Largest side of an image, more than any photograph has.
 SHARES: tuple[tuple[Split, float], ...] = (("train", 0.8), ("validation", 0.9), ("test", 1.0))
 """Upper ends of the splits by the hash of a file's name: 80 %, 10 % and 10 % (our choice)."""
 
@@ -112,7 +112,7 @@ def read_rgb(number: NumberImage, width: int, height: int) -> UInt8[np.ndarray, 
 def number_sample(pixels: np.ndarray, corners: np.ndarray, labels: tuple[int, ...]) -> Sample:
     """A sample of pixels (height, width, 3) from 0 to 255, boxes x1, y1, x2, y2 and digits."""
     return Sample(
-        torch.from_numpy(np.array(pixels, dtype=np.float32)).permute(2, 0, 1).contiguous() / 255,
+        rgb_tensor(pixels),
         torch.from_numpy(np.bincount(labels, minlength=DIGITS)),
         torch.from_numpy(centred(corners)).float(),
         torch.tensor(labels, dtype=torch.int64),
@@ -121,8 +121,7 @@ def number_sample(pixels: np.ndarray, corners: np.ndarray, labels: tuple[int, ..
 
 def split_of(name: str) -> Split:
     """The split of a file, by the hash of its name alone, so that it never changes."""
-    share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
-    return next(split for split, end in SHARES if share < end)
+    return next(split for split, end in SHARES if hash_share(name.encode()) < end)
 
 
 def with_digits(numbers: Sequence[NumberImage], digits: int, what: str) -> list[NumberImage]:
@@ -142,14 +141,10 @@ def with_digits(numbers: Sequence[NumberImage], digits: int, what: str) -> list[
 
 
 def split_digest(numbers: Callable[[Split], Sequence[NumberImage]]) -> str:
-    """The SHA-256 of the sorted lines "split,folder/file"; empty if there is no image.
-
-    Args:
-        numbers: the images of a split; a ``MistError`` counts as an empty split, which small folders may have.
-    """
+    """The SHA-256 of the sorted lines "split,folder/file" of the images of each split; empty if there is no image."""
     lines: list[str] = []
     for split in get_args(Split):
-        with contextlib.suppress(MistError):
+        with contextlib.suppress(MistError):  # in a small folder, a split may be empty
             # With the folder, since the file names of each part of SVHN start from 1.
             lines += [f"{split},{one.path.parent.name}/{one.path.name}\n" for one in numbers(split)]
     return hashlib.sha256("".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest() if lines else ""

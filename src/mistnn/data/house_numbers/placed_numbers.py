@@ -48,14 +48,10 @@ BACKGROUNDS = ("plain", "gradient", "noise")
 """All equally likely: one colour; a gradient of brightness in a random direction; a gradient with smooth noise. The
 colour is that of the border of the view, like a wall that continues around a number: otherwise the edge of a view would
 be the strongest edge of the image (our choice)."""
-TINT = 0.05
-"""Standard deviation of the offset of each colour channel."""
-SLOPE = 0.15
-"""Standard deviation of the change of brightness from the middle to the edge."""
-GRAINS = (2, 4, 8, 16)
-"""Sizes in pixels of the spots of noise; one is chosen at random."""
-NOISE = 0.1
-"""Largest standard deviation of the noise."""
+TINT = 0.05  #: Standard deviation of the offset of each colour channel.
+SLOPE = 0.15  #: Standard deviation of the change of brightness from the middle to the edge.
+GRAINS = (2, 4, 8, 16)  #: Sizes in pixels of the spots of noise; one is chosen at random.
+NOISE = 0.1  #: Largest standard deviation of the noise.
 
 
 @dataclass(frozen=True)
@@ -132,9 +128,8 @@ class PlacedNumbers(GeneratedImages[NumbersConfig]):
 
     def __init__(self, config: NumbersConfig, split: Split, length: int | None) -> None:
         super().__init__(config, split, length)
-        folder = data_folder(
-            config.root, "house numbers are not part of the package: give their folder with --data-root"
-        )
+        missing = "house numbers are not part of the package: give their folder with --data-root"
+        folder = data_folder(config.root, missing)
         numbers = with_digits(read_number_list(folder), config.digits, str(folder))
         self.numbers = [number for number in numbers if split_of(number.path.name) == split]
         if not self.numbers:
@@ -189,9 +184,7 @@ def background(
 ) -> Float32[np.ndarray, "height width 3"]:
     """A generated wall: plain, a gradient, or a gradient with noise; values in [0, 1].
 
-    Args:
-        colour: of the middle, to which a random tint is added.
-        random: draws everything else.
+    A random tint is added to ``colour``, that of the middle.
     """
     kind = BACKGROUNDS[int(random.integers(len(BACKGROUNDS)))]
     middle = colour + TINT * random.standard_normal(3)
@@ -217,8 +210,7 @@ def put(
     1 - d / (feather + 1) of the view.
     """
     height, width = wall.shape[:2]
-    beyond = []
-    nearest = []
+    beyond, nearest = [], []
     for size, start, length in ((height, placed.top, placed.height), (width, placed.left, placed.width)):
         place = np.arange(size) - start
         inside = place.clip(0, length - 1)

@@ -53,8 +53,7 @@ for extra.tar.gz. Archives that were packed differently are also read."""
 OTHERS = "it belongs to other images, unpack the archive again"
 NO_FOLDER = "SVHN is not part of the package: give the folder of its files with --data-root"
 MAT, MADE_OF = "digitStruct.mat", "boxes.sha256"
-ZERO = 10
-"""The label of the digit 0."""
+ZERO = 10  #: The label of the digit 0.
 FIELDS = ("left", "top", "width", "height", "label")
 
 _log = logging.getLogger(__name__)
@@ -87,7 +86,8 @@ def prepare_part(root: Path, part: Part) -> Path:
         if kept.is_file():
             return folder  # converted elsewhere
         raise MistError(f"{folder} has no {MAT}, which holds the labels: unpack {part}.tar.gz again")
-    digest = _digest(mat)
+    with mat.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     if kept.is_file() and made.is_file() and made.read_text(encoding="ascii", errors="replace").strip() == digest:
         return folder
     entries = list(_entries(folder, read_digit_struct(mat)))
@@ -103,7 +103,10 @@ def read_digit_struct(path: Path) -> list[Described]:
     Raises:
         MistError: if h5py is missing, or the file is broken or of another kind.
     """
-    h5py = _h5py()
+    try:
+        h5py = importlib.import_module("h5py")
+    except ImportError as error:
+        raise MistError(f'{MAT} is read with h5py, which is not installed: pip install "mistnn[svhn]"') from error
     try:
         with h5py.File(path, "r") as file:
             struct = file["digitStruct"]
@@ -136,9 +139,8 @@ def _entries(folder: Path, described: list[Described]) -> Iterator[dict[str, Any
     names = {one.name for one in described}
     unnamed = [path.name for path in sorted(folder.glob("*.png")) if path.name not in names and path.name[0] != "."]
     if unnamed:
-        raise MistError(
-            f"{folder / MAT} does not describe {len(unnamed)} images of its folder, such as {unnamed[0]}: {OTHERS}"
-        )
+        some = f"{len(unnamed)} images of its folder, such as {unnamed[0]}"
+        raise MistError(f"{folder / MAT} does not describe {some}: {OTHERS}")
     outside = 0
     for one in described:
         width, height = image_size(folder / one.name)
@@ -147,24 +149,12 @@ def _entries(folder: Path, described: list[Described]) -> Iterator[dict[str, Any
         if not np.all(corners[:, 2:] > corners[:, :2]):
             outside += 1
             continue
-        yield {
-            "file": one.name,
-            "width": width,
-            "height": height,
-            "boxes": corners.tolist(),
-            "labels": [str(label) for label in one.labels],
-        }
+        boxes, labels = corners.tolist(), [str(label) for label in one.labels]
+        yield {"file": one.name, "width": width, "height": height, "boxes": boxes, "labels": labels}
     if outside == len(described):
         raise MistError(f"{folder / MAT} puts every box outside its image: {OTHERS}")
     if outside:
         _log.warning("%s: %d images are left out because a box lies outside the image", folder / MAT, outside)
-
-
-def _h5py() -> Any:
-    try:
-        return importlib.import_module("h5py")
-    except ImportError as error:
-        raise MistError(f'{MAT} is read with h5py, which is not installed: pip install "mistnn[svhn]"') from error
 
 
 def _unpack(archive: Path, folder: Path) -> None:
@@ -174,21 +164,13 @@ def _unpack(archive: Path, folder: Path) -> None:
             with tarfile.open(archive, "r:gz") as packed:
                 packed.extractall(aside, filter="data")
         except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise MistError(f"{archive} can't be unpacked ({error}): {_whole(archive)}") from error
+            digest = ARCHIVE_SHA256.get(archive.name)
+            fix = "download it again" + (f"; the published file has the sha256 {digest}" if digest else "")
+            raise MistError(f"{archive} can't be unpacked ({error}): {fix}") from error
         inner = Path(aside) / folder.name
         if not inner.is_dir():
             raise MistError(f"{archive} holds no folder {folder.name}/: it is not an archive of SVHN's full numbers")
         shutil.move(inner, folder)
-
-
-def _whole(archive: Path) -> str:
-    digest = ARCHIVE_SHA256.get(archive.name)
-    return "download it again" + ("" if digest is None else f"; the published file has the sha256 {digest}")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _help(part: Part) -> str:

@@ -48,7 +48,7 @@ class BuildConfig(Config):
     """All choices of the builder.
 
     Attributes:
-        classes: images with an object of these classes are used; objects of other classes are ignored.
+        classes: images with objects of these classes are used; other objects are ignored.
         largest_share: images with an object that covers a larger share are dropped (paper: .3); 1 keeps all.
         aspect_ratio: images with an object whose sides differ by a larger factor are dropped (paper: 2); 0 keeps all.
         difficult: objects that VOC marks as difficult: "ignore" (released code), "keep", or "drop" the image.
@@ -132,10 +132,6 @@ def build_photographs(
 ) -> Built:
     """Filters, crops, resizes and splits photographs into a new folder.
 
-    Args:
-        voc: a VOC 2007 folder, or ``None``.
-        coco: a COCO folder, or ``None``.
-
     Raises:
         MistError: if there is no source or it can't be used, no image is left, a split or a class is empty, an image
             can't be read, or ``out`` is not empty or can't be written.
@@ -152,9 +148,8 @@ def build_photographs(
         dropped["beyond most_images"] = len(chosen) - config.most_images
         chosen = [chosen[place] for place in sorted(random.permutation(len(chosen))[: config.most_images])]
     splits = _splits(chosen, config, random, dropped)
-    used: list[tuple[_Chosen, Split]] = [
-        (one, split) for one, split in zip(chosen, splits, strict=True) if split is not None
-    ]
+    used: list[tuple[_Chosen, Split]]
+    used = [(one, split) for one, split in zip(chosen, splits, strict=True) if split is not None]
     trained = {item.label for one, split in used if split == "train" for item in one.objects}
     if empty := [label for label in config.classes if label not in trained]:
         raise MistError(f"no training image holds {', '.join(empty)}: add images, or exclude the class with --classes")
@@ -284,14 +279,8 @@ def _write_image(one: _Chosen, split: Split, config: BuildConfig, out: Path) -> 
     image.save(out / file, quality=config.quality, subsampling=0)
     scale = np.array((width / wide, height / high) * 2)
     corners = (np.array([item.corners for item in one.objects]) - np.array((left, top) * 2)) * scale
-    return {
-        "file": file,
-        "width": width,
-        "height": height,
-        "boxes": corners.round(3).tolist(),
-        "labels": [item.label for item in one.objects],
-        "split": split,
-    }
+    boxes, labels = corners.round(3).tolist(), [item.label for item in one.objects]
+    return {"file": file, "width": width, "height": height, "boxes": boxes, "labels": labels, "split": split}
 
 
 def _write_lists(

@@ -156,7 +156,6 @@ class NaturalImages(StoredImages[NaturalConfig]):
     and test images keep their own size.
 
     Args:
-        length: number of samples, at most the number of images; ``None`` for endless training.
         folder: its content, if it was read before.
     """
 
@@ -203,8 +202,7 @@ class NaturalImages(StoredImages[NaturalConfig]):
         return F.pad(image - colour, (0, right, 0, down)) + colour
 
 
-PADDING = (0.485, 0.456, 0.406)
-"""The mean colour of ImageNet."""
+PADDING = (0.485, 0.456, 0.406)  #: The mean colour of ImageNet.
 
 
 def mirrored(sample: Sample) -> Sample:
@@ -218,9 +216,7 @@ def mirrored(sample: Sample) -> Sample:
 def masked(image: Tensor, sizes: tuple[float, float], random: np.random.Generator) -> Tensor:
     """An image with a square at a random place, filled with the mean colour of the pixels that it hides.
 
-    Args:
-        sizes: smallest and largest side, as shares of the shorter edge.
-        random: draws side and place.
+    ``sizes`` are the smallest and the largest side, as shares of the shorter edge.
 
     Reference: MIST (CVPR 2021), section 5.2. The released code draws height and width separately.
     """

@@ -32,12 +32,12 @@ from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from mistnn.config import at_least, below
 from mistnn.data.base import ImagesConfig, StoredImages, data_folder
-from mistnn.data.images import read_image, read_window
+from mistnn.data.images import read_image, read_window, rgb_tensor
 from mistnn.errors import MistError
 from mistnn.interfaces import Known, Split
 from mistnn.records import Sample
@@ -122,7 +122,7 @@ def read_cub(root: str | None) -> CubFolder:
     labels = _table(folder / "image_class_labels.txt")
     parts = _table(folder / "train_test_split.txt")
     for path, table in (("image_class_labels.txt", labels), ("train_test_split.txt", parts)):
-        if odd := sorted(table.keys() ^ files.keys(), key=_by_number):
+        if odd := sorted(table.keys() ^ files.keys(), key=lambda number: (len(number), number)):
             what = "does not list" if odd[0] in files else "lists"
             raise MistError(f"{folder / path} {what} image {odd[0]} (in all: {len(odd)}), unlike images.txt: {UNPACK}")
     order = {number: place for place, number in enumerate(names)}
@@ -175,7 +175,7 @@ class CubImages(StoredImages[CubConfig]):
         extent = min(height, width) / EDGE
         left, top = x * (width - extent), y * (height - extent)
         window = np.array((left, top, left + extent, top + extent))
-        return _tensor(read_window(pixels, window, self.config.side))
+        return rgb_tensor(read_window(pixels, window, self.config.side))
 
     def _sample(self, bird: Bird, crop: Tensor) -> Sample:
         counts = torch.zeros(len(self.class_names), dtype=torch.int64)
@@ -183,13 +183,9 @@ class CubImages(StoredImages[CubConfig]):
         return Sample(crop, counts)
 
 
-def _tensor(pixels: UInt8[np.ndarray, "height width 3"]) -> Float[Tensor, "3 height width"]:
-    return torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1).contiguous() / 255
-
-
 def _birds(birds: tuple[Bird, ...], config: CubConfig, split: Split) -> list[Bird]:
     # Sorted by hash, so that the first images of a split are of many species: the lists are sorted by species.
-    chosen = sorted((bird for bird in birds if bird.train == (split != "test")), key=lambda bird: _hash(bird.name))
+    chosen = sorted((bird for bird in birds if bird.train == (split != "test")), key=_hash)
     if split != "test":
         kept = round(config.validation * len(chosen))
         chosen = chosen[:kept] if split == "validation" else chosen[kept:]
@@ -199,12 +195,8 @@ def _birds(birds: tuple[Bird, ...], config: CubConfig, split: Split) -> list[Bir
     return chosen
 
 
-def _hash(name: str) -> bytes:
-    return hashlib.sha256(name.encode()).digest()
-
-
-def _by_number(text: str) -> tuple[int, str]:
-    return len(text), text
+def _hash(bird: Bird) -> bytes:
+    return hashlib.sha256(bird.name.encode()).digest()
 
 
 def _pixels(bird: Bird) -> UInt8[np.ndarray, "height width 3"]:
