@@ -125,6 +125,7 @@ class TrainingStepConfig(Config, abc.ABC):
         return dataclasses.replace(self, decay_steps=steps)
 
 
+@runtime_checkable
 class SampleDataset(Protocol):
     """Samples by index: any map-style ``torch.utils.data.Dataset`` of ``Sample``."""
 
