@@ -37,7 +37,7 @@ def test_configurations_build_their_systems(model, step, network, trainer):
 
 def test_a_step_refuses_the_other_network():
     with pytest.raises(MistError, match="'natural-mist' can't be trained by a step of kind 'lifted'"):
-        LiftedStepConfig().build(NATURAL.build())
+        LiftedStepConfig().check_model(NATURAL)
 
 
 @pytest.mark.parametrize("kind", [LiftedStepConfig, SupervisedStepConfig, NaturalStepConfig])
