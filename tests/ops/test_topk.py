@@ -6,11 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mistnn.ops.coordinates import centre_of, inside_of, pixel_of
-from mistnn.ops.heatmap import ideal_heatmap, non_maximum_suppression
+from mistnn.ops.heatmap import ideal_heatmaps, non_maximum_suppression
 from mistnn.ops.topk import top_k
 from tests.reference import heatmap as reference
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+def ideal_heatmap(points, height, width):
+    """G with the single scale 1, (batch, height, width)."""
+    keypoints = torch.cat((points, torch.ones_like(points[..., :1])), dim=-1)
+    return ideal_heatmaps(keypoints, (1.0,), height, width)[:, 0]
 
 
 @st.composite

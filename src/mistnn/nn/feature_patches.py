@@ -41,11 +41,7 @@ class ReaderConfig(Config):
     width: Annotated[int, at_least(1)] = 256
 
     def check(self) -> None:
-        """Checks the anchors.
-
-        Raises:
-            MistError: if there is none, or a side is not a finite number above 0.
-        """
+        """See ``Config.check``."""
         if not self.anchors or not all(0 < side < math.inf for anchor in self.anchors for side in anchor):
             raise MistError(f"model.reader.anchors={self.anchors} must be widths and heights in pixels, above 0")
 

@@ -57,12 +57,7 @@ class PaperHeatmapNetwork(nn.Module):
     def __init__(self, channels: int, config: HeatmapConfig, outputs: int = 1) -> None:
         super().__init__()
         self.entry = nn.Conv2d(channels, config.channels, 3, padding=1, padding_mode="replicate")
-        self.blocks = nn.Sequential(
-            *(
-                ResidualBlock(config.channels, config.channels, config.normalisation, padding="replicate")
-                for _ in range(config.blocks)
-            )
-        )
+        self.blocks = _residual_blocks(config)
         self.score = nn.Conv2d(config.channels, outputs, 1)
         self.margin = 1 + 2 * config.blocks
 
@@ -121,12 +116,7 @@ class SmallHeatmapNetwork(nn.Module):
     def __init__(self, channels: int, config: HeatmapConfig) -> None:
         super().__init__()
         self.entry = nn.Conv2d(channels, config.channels, 4, stride=2, padding=1, padding_mode="replicate")
-        self.blocks = nn.Sequential(
-            *(
-                ResidualBlock(config.channels, config.channels, config.normalisation, padding="replicate")
-                for _ in range(config.blocks)
-            )
-        )
+        self.blocks = _residual_blocks(config)
         self.score = nn.Conv2d(config.channels, 4, 1)
         self.margin = 4 + 4 * config.blocks
 
@@ -136,6 +126,11 @@ class SmallHeatmapNetwork(nn.Module):
         padded = F.pad(images, (0, width % 2, 0, height % 2), mode="replicate")
         scores = _score(self.score, self.blocks(F.relu(self.entry(padded))))
         return F.pixel_shuffle(scores, 2)[:, 0, :height, :width]
+
+
+def _residual_blocks(config: HeatmapConfig) -> nn.Sequential:
+    width, style = config.channels, config.normalisation
+    return nn.Sequential(*(ResidualBlock(width, width, style, padding="replicate") for _ in range(config.blocks)))
 
 
 def _score(layer: nn.Conv2d, features: Tensor) -> Tensor:

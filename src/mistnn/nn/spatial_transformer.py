@@ -9,7 +9,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,9 @@ class TransformConfig(Config):
             "projective": (1, 0, 0, 0, 1, 0, 0, 0),
         }
         return torch.tensor(identity[self.kind], dtype=torch.float64)
+
+
+_GRIDS = {"affine": ops.affine_grid, "attention": ops.attention_grid, "projective": ops.projective_grid}
 
 
 class Warp(NamedTuple):
@@ -188,14 +191,10 @@ class SpatialTransformer(nn.Module):
         return predicted
 
     def _grid(self, parameters: Tensor) -> Tensor:
-        if self.transform.kind == "affine":
-            return ops.affine_grid(parameters, *self.size)
-        if self.transform.kind == "attention":
-            return ops.attention_grid(parameters, *self.size)
         if self.transform.kind == "translation":
             return ops.translation_grid(parameters, *self.size, self.transform.scale)
-        if self.transform.kind == "projective":
-            return ops.projective_grid(parameters, *self.size)
+        if self.transform.kind != "tps":
+            return _GRIDS[self.transform.kind](parameters, *self.size)
         plate = ops.ThinPlate(self.control.to(parameters.dtype), self.influence.to(parameters.dtype))
         return ops.thin_plate_grid(parameters, plate)
 
@@ -279,11 +278,7 @@ class ParallelTransformers(nn.Module):
 
     def warps(self, features: Tensor) -> tuple[Warp, ...]:
         """The result of each, with its parameters and grid."""
-        done = []
-        for transformer in self.transformers:
-            assert isinstance(transformer, SpatialTransformer)
-            done.append(transformer.warp(features))
-        return tuple(done)
+        return tuple(cast(SpatialTransformer, transformer).warp(features) for transformer in self.transformers)
 
 
 def parameter_groups(model: nn.Module, rate: float, share: float) -> list[dict[str, Any]]:

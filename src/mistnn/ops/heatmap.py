@@ -92,31 +92,6 @@ def non_maximum_suppression(heatmap: Heatmap, window: int = 5) -> Bool[Tensor, "
     return first.squeeze(1) == site
 
 
-def ideal_heatmap(keypoints: Points, height: int, width: int) -> Float[Tensor, "batch {height} {width}"]:
-    """G: 1 at the pixel of each keypoint, else 0.
-
-    Args:
-        keypoints: (batch, k, 2), x and y in pixels; a keypoint outside the image marks the nearest border pixel.
-        height: rows of the heat map.
-        width: columns of the heat map.
-
-    Returns:
-        (batch, height, width) of zeros and ones. Its ``top_k`` are the keypoints, rounded to pixel centres, if they are
-        farther apart than the suppression reaches.
-
-    Raises:
-        ValueError: on another shape.
-
-    Reference: MIST supplement, section B, "Standard architecture".
-    """
-    if keypoints.dim() != 3 or keypoints.shape[-1] != 2:
-        raise ValueError(f"keypoints must be (batch, k, 2), got {tuple(keypoints.shape)}")
-    pixel = pixel_of(keypoints.detach(), height, width)
-    site = pixel[..., 1] * width + pixel[..., 0]
-    heatmap = keypoints.new_zeros(keypoints.shape[0], height * width)
-    return heatmap.scatter(1, site, 1.0).view(-1, height, width)
-
-
 def pool_scales(heatmaps: Heatmaps, epsilon: float = SCALE_EPSILON) -> Heatmaps:
     """The "softmax pooling" over scales: each heat map, weighted by its share of the pixel's sum.
 
@@ -149,7 +124,7 @@ def ideal_heatmaps(
     presence: Float[Tensor, "batch k"] | None = None,
     spread: float = 0.0,
 ) -> Heatmaps:
-    """G with scales: the 1 at a keypoint's pixel is split over its two nearest scales.
+    """G: 0 except at the pixels of keypoints, where the 1 is split over the two nearest scales.
 
     Args:
         keypoints: (batch, k, 3), x and y in pixels and the scale.

@@ -3,6 +3,9 @@
 Convention: points are in cells, in the frame of ``mistnn.ops.coordinates``: cell (column j, row i) is centred at
 (j + 0.5, i + 0.5). The papers' "rounded" keypoint is the cell that contains it, ``floor`` in this frame. Offsets are
 relative to the centre of the cell, in [-0.5, 0.5]. (In the released code, to its upper left corner, in [0, 1].)
+
+Points are (batch, k, 2) and offset maps (batch, 2, height, width), x and y; all functions raise ``ValueError`` on other
+shapes.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ def ideal_response(points: Points, height: int, width: int, variance: float) -> 
     """G of the response channel: the sum over keypoints of a Gaussian around the keypoint's cell.
 
     Args:
-        points: (batch, k, 2), x and y in cells; outside the map, the nearest border cell is used.
+        points: in cells; outside the map, the nearest border cell is used.
         height: rows of the map.
         width: columns of the map.
         variance: of the Gaussian, in cells^2, for a patch of P cells: P / 8 in the paper ("as the values of the
@@ -33,7 +36,7 @@ def ideal_response(points: Points, height: int, width: int, variance: float) -> 
         (batch, height, width); at least 1 at the keypoints, since overlapping Gaussians add up, as in the paper.
 
     Raises:
-        ValueError: on another shape, or a variance that is not above 0.
+        ValueError: if the variance is not above 0.
 
     Reference: MIST supplement, section B, "Backbone-based heatmap network".
     """
@@ -52,16 +55,8 @@ def ideal_response(points: Points, height: int, width: int, variance: float) -> 
 def offset_targets(points: Points, height: int, width: int) -> Points:
     """Equation 10: the offset of each keypoint from the centre of its cell.
 
-    Args:
-        points: (batch, k, 2), x and y in cells.
-        height: rows of the map.
-        width: columns of the map.
-
     Returns:
-        (batch, k, 2), x and y; in [-0.5, 0.5] for points on the map.
-
-    Raises:
-        ValueError: on another shape.
+        (batch, k, 2); in [-0.5, 0.5] for points on the map of ``height`` x ``width`` cells.
 
     Reference: MIST supplement, equation 10.
     """
@@ -71,18 +66,7 @@ def offset_targets(points: Points, height: int, width: int) -> Points:
 
 
 def read_offsets(offsets: OffsetMaps, points: Points) -> Points:
-    """The offset channels at the cells that contain the points.
-
-    Args:
-        offsets: (batch, 2, height, width), x and y.
-        points: (batch, k, 2), x and y in cells.
-
-    Returns:
-        (batch, k, 2), x and y.
-
-    Raises:
-        ValueError: on another shape.
-    """
+    """The offsets, (batch, k, 2), at the cells that contain the points."""
     _check_points(points)
     if offsets.dim() != 4 or offsets.shape[1] != 2:
         raise ValueError(f"offsets must be (batch, 2, height, width), got {tuple(offsets.shape)}")

@@ -1,4 +1,7 @@
-"""The losses of the papers, with one value per image; training steps reduce them."""
+"""The losses of the papers: one value per image, (batch,), which training steps reduce.
+
+All functions raise ``ValueError`` if shapes don't fit.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,6 @@ def reconstruction_loss(images: Images, reconstructions: Images) -> Float[Tensor
     Returns:
         (batch,), summed over channels and pixels.
 
-    Raises:
-        ValueError: if the shapes differ.
-
     Reference: MIST (CVPR 2021), equation 8.
     """
     if images.shape != reconstructions.shape:
@@ -40,9 +40,6 @@ def class_proportion_loss(
 
     Returns:
         (batch,), summed over classes, from 0 to 2.
-
-    Raises:
-        ValueError: if the shapes don't fit.
 
     Reference: MIST (CVPR 2021), equation 9, with (1/L) sum_l y_l written as counts / L.
     """
@@ -75,9 +72,6 @@ def presence_loss(
 
     Returns:
         (batch,), summed over classes; from 0 to the number of known classes.
-
-    Raises:
-        ValueError: if the shapes don't fit.
 
     Reference: not in the papers; the maximum over a bag is standard in multiple-instance learning.
     """
@@ -120,12 +114,6 @@ def heatmap_loss(
     Args:
         heatmap: (batch, height, width) or (batch, scales, height, width), H_eta(I).
         ideal: the same shape, G of the optimised keypoints, without gradient.
-
-    Returns:
-        (batch,).
-
-    Raises:
-        ValueError: if the shapes differ.
     """
     if heatmap.shape != ideal.shape:
         raise ValueError(f"heat map {tuple(heatmap.shape)} and ideal heat map {tuple(ideal.shape)} differ")
@@ -142,12 +130,6 @@ def lifting_penalty(
     Args:
         keypoints: (batch, k, coordinates), all in one unit of length.
         anchors: the same shape, E_K(H_eta(I)).
-
-    Returns:
-        (batch,).
-
-    Raises:
-        ValueError: if the shapes differ.
     """
     if keypoints.shape != anchors.shape:
         raise ValueError(f"keypoints {tuple(keypoints.shape)} and anchors {tuple(anchors.shape)} differ")
@@ -165,9 +147,6 @@ def mass_offset(patches: Patches) -> Points:
 
     Returns:
         (batch, k, 2), x and y in [-0.5, 0.5]; 0 for a constant patch.
-
-    Raises:
-        ValueError: on another shape.
     """
     if patches.dim() != 5 or patches.shape[-1] != patches.shape[-2]:
         raise ValueError(f"patches must be (batch, k, channels, size, size), got {tuple(patches.shape)}")
@@ -194,7 +173,7 @@ def common_object_loss(
         (batch,), for image n the mean over all others m of max(0, |e_n - e_m|^2 - |e_n - e_n^random|^2 + margin).
 
     Raises:
-        ValueError: if the shapes differ, or there is only one image.
+        ValueError: also if there is only one image.
 
     Reference: S003 (supplement of Jaderberg et al., 2015), equation 1, with means in place of sums.
     """

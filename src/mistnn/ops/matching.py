@@ -108,15 +108,7 @@ def optimal_match(
 
     ``greedy_match`` can match fewer pairs; the difference measures the influence of the matching rule on a result.
 
-    Convention: as ``greedy_match``, but affinities of pairs that may be matched must be in [0, 1]. Runs on the CPU.
-
-    Args:
-        affinity: as in ``greedy_match``.
-        threshold: as in ``greedy_match``.
-        eligible: as in ``greedy_match``.
-
-    Returns:
-        For each detection the index of its object, or ``UNMATCHED``.
+    Convention: arguments and result are those of ``greedy_match``. Runs on the CPU.
 
     Raises:
         ValueError: if a shape is wrong, or the affinity of a pair that may be matched is outside [0, 1].

@@ -4,6 +4,9 @@ Convention: z_pres is a vector of n cells on the last axis, in the order of infe
 number of ones, and s in (0, 1) the success probability of the geometric distribution over C; a high s favours few
 objects. A relaxed (Concrete) z_pres is given before its sigmoid, as y = logit(z_pres): as a floating-point number, a
 value close to 1 is not distinct from 1, but its y is.
+
+All functions raise ``ValueError`` if s is outside (0, 1), a temperature is not above 0, or shapes differ. A ``present``
+is a z_pres as sampled, relaxed or not; its values above .5 are ones. ``logits`` are the log odds of a one under q.
 """
 
 from __future__ import annotations
@@ -54,15 +57,8 @@ def scheduled_s(iteration: float, scale: float = 1.0) -> float:
 def count_log_prior(cells: int, s: float) -> Float[Tensor, " counts"]:
     """log p(C = c) for c = 0 .. cells: a geometric distribution, truncated at the number of cells and normalised.
 
-    Args:
-        cells: n, 0 or more.
-        s: in (0, 1).
-
     Returns:
         (cells + 1,) in float64, on the CPU.
-
-    Raises:
-        ValueError: if s is outside (0, 1), or cells below 0.
 
     Reference: SPAIR, supplement, A: p(C = c) = s (1 - s)^c / (1 - (1 - s)^(HW + 1)).
     """
@@ -77,15 +73,8 @@ def count_log_prior(cells: int, s: float) -> Float[Tensor, " counts"]:
 def presence_log_prior(present: Shaped[Tensor, "*batch n"], s: float) -> Float[Tensor, "*batch"]:
     """log p(z_pres): the probability of its count, divided equally among all vectors with that count.
 
-    Args:
-        present: z_pres; values above .5 are ones.
-        s: in (0, 1).
-
     Returns:
         One value per vector, in float64.
-
-    Raises:
-        ValueError: if s is outside (0, 1).
 
     Reference: SPAIR, supplement, A, last equation.
     """
@@ -108,15 +97,8 @@ def presence_log_conditionals(
     and p(z_k = 1 | prefix) = J(k, m + 1) / J(k - 1, m). So one table of (n + 1)^2 numbers serves the whole batch. All
     terms are positive: nothing cancels, and no clipping is needed (the released code clips at 0 and 1e-6).
 
-    Args:
-        present: sampled z_pres; values above .5 are ones. Only their number is used, so there is no gradient.
-        s: in (0, 1).
-
     Returns:
-        Two tensors like ``present``, in its dtype (float32 for integers and booleans); always finite.
-
-    Raises:
-        ValueError: if s is outside (0, 1).
+        Two tensors like ``present``, in its dtype (float32 for integers and booleans); always finite, without gradient.
 
     Reference: SPAIR, supplement, equations B1 and B2.
     """
@@ -135,18 +117,11 @@ def presence_kl(
 ) -> Float[Tensor, "*batch"]:
     """A one-sample estimate of the KL divergence of z_pres: sum_k KL(Bernoulli(beta_k) || p(z_k | cells before k)).
 
-    Its mean over samples of q is the exact divergence. If each beta is 0 or 1, it is exact: -log p(z_pres).
-
-    Args:
-        logits: logit(beta_k) of each cell; may be infinite.
-        present: sampled z_pres, relaxed or not; values above .5 are ones.
-        s: in (0, 1).
+    ``logits`` are logit(beta_k), and may be infinite. The mean over samples of q is the exact divergence. If each beta
+    is 0 or 1, a single sample is exact: -log p(z_pres).
 
     Returns:
         One value per vector, differentiable in ``logits``.
-
-    Raises:
-        ValueError: if the shapes differ, or s is outside (0, 1).
 
     Reference: SPAIR, supplement, B. The paper uses this KL of Bernoulli variables for a relaxed z_pres too, and the
     released code does so by default; ``relaxed_presence_kl`` is its other option.
@@ -166,18 +141,11 @@ def sample_concrete(
 ) -> Float[Tensor, "*batch"]:
     """Relaxed Bernoulli variables before their sigmoid: y = (logits + L) / temperature, with logistic noise L.
 
-    Convention: z_pres = sigmoid(y); y > 0 means z_pres > .5, with probability sigmoid(logits).
-
-    Args:
-        logits: log odds of a one.
-        temperature: above 0; lower values are closer to 0 and 1.
-        generator: of the noise, on the device of ``logits``.
+    Convention: z_pres = sigmoid(y); y > 0 means z_pres > .5, with probability sigmoid(logits). At lower temperatures,
+    z_pres is closer to 0 or 1. The generator of the noise must be on the device of ``logits``.
 
     Returns:
         Like ``logits``, and differentiable in them; finite where they are.
-
-    Raises:
-        ValueError: if the temperature is not above 0.
 
     Reference: SPAIR, section 4.3; Maddison, Mnih and Teh (2017), the binary Concrete distribution.
     """
@@ -195,14 +163,6 @@ def concrete_log_density(
 
     Convention: the density is over y, not z. That of z has the additional factor 1 / (z (1 - z)), which is infinite at
     0 and 1, and cancels in ratios of densities, hence in KL divergences.
-
-    Args:
-        y: as from ``sample_concrete``.
-        logits: log odds of a one.
-        temperature: above 0.
-
-    Raises:
-        ValueError: if the shapes differ, or the temperature is not above 0.
 
     Reference: Maddison, Mnih and Teh (2017), the log density of a binary Concrete variable before its sigmoid.
     """
@@ -227,16 +187,13 @@ def relaxed_presence_kl(
 
     Args:
         y: z_pres before its sigmoid, as from ``sample_concrete``.
-        logits: log odds of a one under q.
-        s: in (0, 1).
+        logits: (batch, n), of q.
+        s: of the prior.
         temperature: of q.
         prior_temperature: of the prior; by default that of q.
 
     Returns:
         One value per vector, differentiable in ``y`` and ``logits``.
-
-    Raises:
-        ValueError: if the shapes differ, s is outside (0, 1), or a temperature is not above 0.
 
     Reference: an option of the released code; the paper's own is ``presence_kl``.
     """

@@ -8,6 +8,9 @@ functions differ in the gradient from the mask to the scores:
 * ``soft_topk``: that of a soft mask, the solution of an entropic transport problem (Xie et al. 2020).
 * ``perturbed_topk``: that of the mean mask under Gaussian noise (Berthet et al. 2020; Cordonnier et al. 2021).
 
+Scores must be finite and k from 1 to n - 1; else all functions raise ``ValueError``. Only ``perturbed_topk`` uses the
+generator.
+
 MIST's lifting is not a function of scores but a training step, ``mistnn.models.mist.step``.
 """
 
@@ -49,16 +52,7 @@ class Selection(NamedTuple):
 
 
 def hard_topk(scores: Scores, k: int, generator: torch.Generator | None = None) -> Selection:
-    """The K highest scores; a mask of zeros and ones without gradient.
-
-    Args:
-        scores: (batch, n), finite.
-        k: from 1 to n - 1.
-        generator: not used; for a common signature.
-
-    Raises:
-        ValueError: if k is below 1 or not below n, or a score is not finite.
-    """
+    """The K highest scores; a mask of zeros and ones without gradient."""
     _check(scores, k)
     indices = scores.detach().topk(k, dim=1).indices
     return Selection(indices, torch.zeros_like(scores, requires_grad=False).scatter(1, indices, 1.0))
@@ -69,14 +63,8 @@ def straight_through_topk(
 ) -> Selection:
     """The hard mask with the gradient of k x softmax(scores / temperature).
 
-    Args:
-        scores: (batch, n), finite.
-        k: from 1 to n - 1.
-        generator: not used.
-        temperature: of the softmax, at least 1e-30.
-
     Raises:
-        ValueError: as ``hard_topk``, or if the temperature is below 1e-30.
+        ValueError: also if the temperature is below 1e-30.
 
     Reference: Bengio, Leonard, Courville (2013), the straight-through estimator.
     """
@@ -96,18 +84,14 @@ def soft_topk(scores: Scores, k: int, generator: torch.Generator | None = None, 
     sigmoid((c_0 - c_1 - t) / epsilon), and t is the root at which it sums to k. So there is no iteration over plans,
     nothing overflows for small epsilon, and the gradient has a closed form.
 
-    Args:
-        scores: (batch, n), finite; scores far outside [0, 1], the range of the anchors, are distinguished less.
-        k: from 1 to n - 1.
-        generator: not used.
-        epsilon: strength of the entropy, at least 1e-30. Towards 0, the mask becomes the hard one; scores tied with the
-            K-th have equal shares.
+    Scores far outside [0, 1], the range of the anchors, are distinguished less. As epsilon, the strength of the
+    entropy, goes to 0, the mask becomes the hard one; scores tied with the K-th have equal shares.
 
     Returns:
         The mask is differentiable once; it is computed in float64 and returned in the dtype of the scores.
 
     Raises:
-        ValueError: as ``hard_topk``, if epsilon is below 1e-30, or if the square of a score overflows.
+        ValueError: also if epsilon is below 1e-30, or the square of a score overflows.
 
     Reference: Xie et al., Differentiable top-k with optimal transport (2020); equation 12 of the MIST supplement.
     """
@@ -191,8 +175,8 @@ def perturbed_topk(
     samples, which lowers the variance without bias.
 
     Args:
-        scores: (batch, n), finite.
-        k: from 1 to n - 1.
+        scores: (batch, n).
+        k: how many to select.
         generator: seeds the noise; by default torch's global generator.
         sigma: standard deviation of the noise, in units of the scores, above 0.
         samples: number of samples, 2 or more.
@@ -201,7 +185,7 @@ def perturbed_topk(
         The mask has multiples of 1 / samples.
 
     Raises:
-        ValueError: as ``hard_topk``, or if sigma or samples are out of range.
+        ValueError: also if sigma or samples are out of range.
 
     Reference: Berthet et al., Learning with differentiable perturbed optimizers (2020); Cordonnier et al.,
         Differentiable patch selection (2021).

@@ -6,6 +6,9 @@ pixel (row i, column j) of H x W is (u, v) = ((2 j + 1) / W - 1, (2 i + 1) / H -
 samples the input. For the identity, (x, y) = (u, v) for every size, one pixel included. A shift by 2 / W is one input
 pixel to the right. In memory, a grid is (batch, 2, height, width), with separate planes for x and y.
 
+Every generator takes theta of each image and the rows (``height``) and columns (``width``) of the output, and raises
+``ValueError`` on another number of parameters or an empty output.
+
 Reference: Jaderberg et al., Spatial Transformer Networks (NeurIPS 2015), cited as Jaderberg 2015; section numbers refer
 to its supplement.
 """
@@ -48,14 +51,6 @@ def affine_grid(parameters: Float[Tensor, "batch 6"], height: int, width: int) -
 
     Convention: theta = (a, b, c, d, e, f), x = a u + b v + c and y = d u + e v + f; the identity is (1, 0, 0, 0, 1, 0).
 
-    Args:
-        parameters: theta of each image.
-        height: rows of the output.
-        width: columns of the output.
-
-    Raises:
-        ValueError: on another number of parameters, or an empty output.
-
     Reference: Jaderberg 2015.
     """
     u, v = _axes(parameters, 6, height, width)
@@ -72,14 +67,6 @@ def attention_grid(parameters: Float[Tensor, "batch 3"], height: int, width: int
     Convention: theta = (s, c, f), x = s u + c and y = s v + f; the identity is (1, 0, 0). The window is centred at
     (c, f), with s times the sides of the input.
 
-    Args:
-        parameters: theta of each image.
-        height: rows of the output.
-        width: columns of the output.
-
-    Raises:
-        ValueError: on another number of parameters, or an empty output.
-
     Reference: Jaderberg 2015; supplement, section 1.2 (scale and translation, 3 parameters).
     """
     u, v = _axes(parameters, 3, height, width)
@@ -89,16 +76,11 @@ def attention_grid(parameters: Float[Tensor, "batch 3"], height: int, width: int
 def translation_grid(parameters: Float[Tensor, "batch 2"], height: int, width: int, scale: float) -> Grid:
     """Grids of attention at a fixed scale: a window of fixed size at any position.
 
-    Convention: theta = (c, f), x = scale u + c and y = scale v + f; the identity is (0, 0) with scale 1.
-
-    Args:
-        parameters: theta of each image.
-        height: rows of the output.
-        width: columns of the output.
-        scale: side of the window as a share of the input's.
+    Convention: theta = (c, f), x = scale u + c and y = scale v + f, where ``scale`` is the window's side as a share of
+    the input's; the identity is (0, 0) with scale 1.
 
     Raises:
-        ValueError: on another number of parameters, an empty output, or a scale that is not above 0.
+        ValueError: as for all generators, or on a scale that is not above 0.
 
     Reference: supplement, section 1.5.
     """
@@ -114,14 +96,6 @@ def projective_grid(parameters: Float[Tensor, "batch 8"], height: int, width: in
     Convention: theta = (a, b, c, d, e, f, g, h), x = (a u + b v + c) / w and y = (d u + e v + f) / w with
     w = g u + h v + 1; the identity is (1, 0, 0, 0, 1, 0, 0, 0). Pixels near or behind the horizon, w < ``HORIZON``,
     get w = ``HORIZON``: they sample far away, and nothing is infinite.
-
-    Args:
-        parameters: theta of each image.
-        height: rows of the output.
-        width: columns of the output.
-
-    Raises:
-        ValueError: on another number of parameters, or an empty output.
 
     Reference: Jaderberg 2015.
     """

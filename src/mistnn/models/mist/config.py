@@ -73,11 +73,7 @@ class MistConfig(ModelConfig):
     preparation: PreparationConfig = field(default_factory=PreparationConfig)
 
     def check(self) -> None:
-        """Checks class names, scales and the size of patches.
-
-        Raises:
-            MistError: naming the fields, their values and the fix.
-        """
+        """See ``Config.check``."""
         check_class_names(self.class_names)
         if self.background and not self.class_names:
             raise MistError("model.background needs classes: name them in model.class_names, or turn it off")
@@ -123,11 +119,7 @@ class NaturalMistConfig(ModelConfig):
     reader: ReaderConfig = field(default_factory=ReaderConfig)
 
     def check(self) -> None:
-        """Checks the class names.
-
-        Raises:
-            MistError: if there is none, or two are equal.
-        """
+        """See ``Config.check``."""
         check_class_names(self.class_names, least=1)
 
     def portable(self) -> NaturalMistConfig:
@@ -199,11 +191,7 @@ class LiftedStepConfig(TrainingStepConfig):
     precision: Precision = "float32"
 
     def check(self) -> None:
-        """Checks that the penalty does not make the keypoints diverge.
-
-        Raises:
-            MistError: naming the fields, their values and the fix.
-        """
+        """See ``Config.check``."""
         fastest = self.keypoint_step * max(1.0, self.scale_step)
         if self.penalty * fastest > 1:
             raise MistError(
@@ -212,11 +200,7 @@ class LiftedStepConfig(TrainingStepConfig):
             )
 
     def check_model(self, model: ModelConfig) -> None:
-        """Checks that the network has what the objective needs.
-
-        Raises:
-            MistError: naming the fields of both and the fix.
-        """
+        """See ``TrainingStepConfig.check_model``; the network must have what the objective needs."""
         super().check_model(model)
         assert isinstance(model, MistConfig)
         if self.reconstruction and not model.decoder:
@@ -307,11 +291,7 @@ class NaturalStepConfig(TrainingStepConfig):
     decay_steps: DecaySteps = None
 
     def check(self) -> None:
-        """Checks that the penalty does not make the keypoints diverge.
-
-        Raises:
-            MistError: naming the fields, their values and the fix.
-        """
+        """See ``Config.check``."""
         if self.penalty * self.cell_step > 1:
             raise MistError(
                 f"step.penalty={self.penalty} diverges at step.cell_step={self.cell_step}: give at most "
