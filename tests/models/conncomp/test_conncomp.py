@@ -56,7 +56,7 @@ def dim_and_bright() -> Batch:
 
 
 def test_grid_search_reference() -> None:
-    """Each tau is measured anew with the metric itself; the smallest of the best is taken."""
+    """Every tau is evaluated with the metric itself; the smallest of the best values is chosen."""
     torch.manual_seed(0)
     batch = dim_and_bright()
     batch = batch._replace(images=(batch.images + 0.1 * torch.rand(4, 1, 20, 20)).clamp(max=1))

@@ -235,10 +235,10 @@ def test_state_round_trip_and_gradients() -> None:
     for name, weight in model.named_parameters():
         assert weight.grad is not None and bool(weight.grad.isfinite().all()), name
         assert bool((weight.grad != 0).any()), name
-    twin = Spair(TINY)
-    twin.load_state_dict(model.state_dict())
+    copy = Spair(TINY)
+    copy.load_state_dict(model.state_dict())
     images = pictures(2, 8, 8)
-    torch.testing.assert_close(model.eval()(images).rebuilt, twin.eval()(images).rebuilt)
+    torch.testing.assert_close(model.eval()(images).rebuilt, copy.eval()(images).rebuilt)
 
 
 def test_the_paper_s_network() -> None:

@@ -66,7 +66,7 @@ def test_the_papers_localisation_network() -> None:
     assert shapes == [(8, 1, 9, 9), (8, 8 * 42 * 42), (8, 8), (3, 8)]
 
 
-def test_windows_are_of_one_size_at_birth_and_have_bounds() -> None:
+def test_initial_windows_have_one_size_and_all_have_bounds() -> None:
     model = build()
     born = model(images(40)).parameters[:, 0]
     torch.testing.assert_close(born[:, 0], torch.full((40,), 0.83), atol=1e-5, rtol=0)
@@ -88,8 +88,8 @@ def test_places_are_spread_as_those_of_random_crops() -> None:
         places = model(images(40)).parameters[:, 0, 1:]
     room = 1 - 0.83
     assert places.mean(0).abs().max() < 0.2 * room, "but for what the border stops"
-    said = model.window.layers(images(40))[:, 1:]
-    torch.testing.assert_close(model.window._normalised(said).std(0), torch.ones(2), atol=1e-3, rtol=0)
+    message = model.window.layers(images(40))[:, 1:]
+    torch.testing.assert_close(model.window._normalised(message).std(0), torch.ones(2), atol=1e-3, rtol=0)
     assert ((places.std(0) - room / 3**0.5).abs() < 0.25 * room).all(), "but for what the border stops"
     model.eval()
     torch.testing.assert_close(model(images(40)).parameters[:, 0, 1:], places, atol=0.05 * room, rtol=0)
@@ -120,11 +120,11 @@ def test_waking_scales_what_each_hidden_unit_says() -> None:
             torch.testing.assert_close(spread, torch.ones_like(spread), atol=0.02, rtol=0)
             looked += 1
     assert looked == 3
-    assert torch.equal(window.layers[-1].weight, before[-1]), "what it says of places is as it was"
+    assert torch.equal(window.layers[-1].weight, before[-1]), "the output layer is unchanged"
 
 
 def test_windows_are_moved_together_to_what_they_share() -> None:
-    """All frame a bright square 4 px of 30 too far up; by and by they have it in their middle."""
+    """All frame a bright square 4 of 30 px too far up; after a while it is in their middle."""
     torch.manual_seed(0)
     pictures, model = torch.zeros(8, 1, 30, 30), build().eval()
     pictures[:, :, 15:23, 11:19] = 1.0
@@ -211,7 +211,7 @@ def test_only_the_localiser_learns(openness: tuple[tuple[float, float], ...]) ->
 
 
 def test_it_finds_squares_that_all_images_share() -> None:
-    """The whole, small: bright squares of one size on black, told by an encoder that nobody trained."""
+    """End to end, small: bright squares of one size on black, with an untrained encoder."""
     generator = torch.Generator().manual_seed(0)
     places = torch.randint(0, 19, (40, 2), generator=generator)
     pictures = torch.zeros(40, 1, 30, 30)
@@ -238,7 +238,7 @@ def test_windows_close_in_three_times_and_end_closed() -> None:
 
 @pytest.mark.plain
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"side": 8}, "side=8 must be 9 or more"),
         ({"least": 0.5}, "in increasing order"),
@@ -246,14 +246,14 @@ def test_windows_close_in_three_times_and_end_closed() -> None:
         ({"encoder": StnConfig("fcn", side=28)}, "must be a plain CNN"),
     ],
 )
-def test_bad_localisers(given: dict[str, object], said: str) -> None:
-    with pytest.raises(MistError, match=said):
+def test_bad_localisers(given: dict[str, object], message: str) -> None:
+    with pytest.raises(MistError, match=message):
         ColocaliserConfig(**given)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.plain
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"rate": 0.0}, "rate=0.0"),
         ({"margin": 0.0}, "margin=0.0"),
@@ -264,8 +264,8 @@ def test_bad_localisers(given: dict[str, object], said: str) -> None:
         ({"openness": ((0.5, 1.5),)}, "must be pairs of 0 to 1"),
     ],
 )
-def test_bad_steps(given: dict[str, object], said: str) -> None:
-    with pytest.raises(MistError, match=said):
+def test_bad_steps(given: dict[str, object], message: str) -> None:
+    with pytest.raises(MistError, match=message):
         ColocaliseStepConfig(**given)  # pyright: ignore[reportArgumentType]
 
 

@@ -188,11 +188,11 @@ def test_the_rate_falls_every_80000_iterations() -> None:
 def test_wrong_sizes() -> None:
     with pytest.raises(MistError, match=r"model.side=1 must be 32 or more"):
         NumberReaderConfig(side=1)
-    for given, said in (
+    for given, message in (
         ({"units": 0}, "model.units=0"),
         ({"dropout": 1.0}, "model.dropout=1.0"),
     ):
-        with pytest.raises(MistError, match=said):
+        with pytest.raises(MistError, match=message):
             NumberReaderConfig(**given)
     with pytest.raises(MistError, match="step.drops=0"):
         StnStepConfig(drops=0)
@@ -201,8 +201,8 @@ def test_wrong_sizes() -> None:
 
 @pytest.mark.plain
 def test_unknown_names() -> None:
-    for given, said in (({"where": "twice"}, "model.where='twice'"), ({"layers": "nine"}, "model.layers='nine'")):
-        with pytest.raises(MistError, match=said):
+    for given, message in (({"where": "twice"}, "model.where='twice'"), ({"layers": "nine"}, "model.layers='nine'")):
+        with pytest.raises(MistError, match=message):
             NumberReaderConfig(**given)  # pyright: ignore[reportArgumentType]
 
 

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-FEW = 0.1
-"""Objects per image below which nothing counts as drawn (our choice)."""
-
-MOST = 0.95
-"""Share of the steps that draw an object above which all count as drawing one (our choice)."""
-
-INFORMATIVE = 0.5
-"""Nats of z_what per object below which all objects look alike (our choice)."""
-
-RARE = -2.3
-"""Prior log odds of one more object (0.1 to 1) below which the prior favours few objects (our choice)."""
+FEW, MOST, INFORMATIVE, RARE = 0.1, 0.95, 0.5, -2.3
+"""Our limits: objects per image below which nothing counts as drawn; share of the steps above which all count as
+drawing an object; nats of z_what per object below which objects look alike; prior log odds of one more object (0.1 to
+1) below which the prior favours few."""
 
 
 def collapse_note(values: Mapping[str, float]) -> str | None:
     """Checks whether a training of AIR has collapsed.
 
     Args:
-        values: logged scalars: objects, the number of objects drawn per image; steps_made, the share of the steps that
-            draw one; kl_what, in nats per image; for a model that infers the number of objects also prior_log_odds.
+        values: logged scalars: objects drawn per image; steps_made, the share of the steps that draw one; kl_what, in
+            nats per image; for a model that infers the number of objects also prior_log_odds.
 
     Returns:
         One line about the first problem found: nothing is drawn; nearly every step draws an object although the prior

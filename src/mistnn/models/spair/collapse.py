@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-SPARSE = 0.5
-"""The s above which the prior favours few objects; below it, all cells may be on (our choice)."""
-
-FEW = 0.1
-"""Objects per image below which all cells count as off (our choice)."""
-
-MOST = 0.95
-"""Share of cells on above which all count as on (our choice)."""
-
-INFORMATIVE = 0.5
-"""Nats of z_what per object below which all objects look alike (our choice)."""
+SPARSE, FEW, MOST, INFORMATIVE = 0.5, 0.1, 0.95, 0.5
+"""Our limits: the s above which the prior favours few objects (below it, all cells may be on); objects per image below
+which all cells count as off; share of cells on above which all count as on; nats of z_what per object below which
+objects look alike."""
 
 
 def collapse_note(values: Mapping[str, float]) -> str | None:

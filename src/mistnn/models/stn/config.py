@@ -316,13 +316,11 @@ class StnStepConfig(TrainingStepConfig):
 class ColocaliseStepConfig(TrainingStepConfig):
     """Training of a localiser. The paper states only the margin, 1, and no length of the descriptors.
 
-    Equation 1 is smallest where the digits are, but far from there, windows on the background are closer to each other,
-    as are windows that all lie in one corner. A large window contains the digit wherever it lies, and moving towards
-    the digit lowers the loss at once, provided that the encoder knows digits of that size. So all windows start large
-    and of one size, and close in slowly. Until they are small, their places keep the spread of random crops
-    (``BoundedWindow``). A few in a hundred windows then lie beside their digit, where the loss of small windows is flat
-    but that of larger ones is not: so all windows open twice more, half as far. A random crop has the size of the
-    window that it is compared with, and its gradient reaches that size.
+    Equation 1 is smallest on the digits, but small windows that start elsewhere end on the background or in one corner,
+    where they are also close to each other. So all windows start large, contain the digit wherever it lies, and close
+    in slowly, with the spread of random crops (``BoundedWindow``). A few in a hundred then lie beside their digit,
+    where the loss of small windows is flat but that of larger ones is not: so all windows open twice more, half as far.
+    A random crop has the size of the window that it is compared with, and its gradient reaches that size.
 
     Attributes:
         rate: initial learning rate; momentum 0.9, gradients clipped to norm 1.

@@ -1,10 +1,9 @@
 """The networks that read house numbers: CNN, ST-CNN Single and ST-CNN Multi, five softmaxes on one descriptor.
 
-The CNN printed in the supplement has five convolutions. The main paper, and [2], which it follows, count eleven hidden
-layers. The convolutions of [2] have 48, 64, 128, 160 and four times 192 filters, with a pooling after every second one:
-exactly the printed ones, if two parts of the line were lost. So the default is "eleven": eight convolutions and three
-dense layers. At 64 px it ends in 4 x 4 x 192 = 3072 values, the width of the dense layers. "printed" has the layers as
-printed.
+The supplement prints a CNN of five convolutions ("printed"). The main paper, and [2], which it follows, count eleven
+hidden layers. The convolutions of [2] have 48, 64, 128, 160 and four times 192 filters, with a pooling after every
+second one: exactly the printed ones, if two parts of the line were lost. So the default is "eleven": eight convolutions
+and three dense layers. At 64 px it ends in 4 x 4 x 192 = 3072 values, the width of the dense layers.
 
 Not stated, and chosen here: the mean of an image is subtracted first, as in [2], so that a transformer samples the mean
 colour outside the image; dropout follows the pooling; initial weights are those of He et al. (2015), scaled down by the
