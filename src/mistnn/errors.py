@@ -1,18 +1,18 @@
-"""The error and the warning that say in one line what a user can mend."""
+"""The one-line error and warning for mistakes that the user can fix."""
 
 from __future__ import annotations
 
 
 class MistError(Exception):
-    """A mistake in what the user gave: a file, a folder, a field, a value.
+    """A mistake in the user's input: a file, a folder, a field or a value.
 
-    The message is one line: what is wrong, the value found, and how to mend it. The command line prints it without a
-    traceback and exits with code 2.
+    The message is one line: the problem, the value found, and the fix. The command line prints it without a traceback
+    and exits with code 2.
     """
 
 
 class MistWarning(UserWarning):
-    """Something that goes on, but not as the user will want it; one line, like ``MistError``.
+    """A problem that does not stop the program; one line, like ``MistError``.
 
-    The command line prints it without the place in the sources where it arose.
+    The command line prints it without the source location.
     """

@@ -1,4 +1,4 @@
-"""Files that are there in full or not at all."""
+"""Atomic replacement of files."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def write_through(path: Path, data: bytes) -> None:
-    """Writes a file through to the disk, so that a rename that follows never points to an empty file.
+    """Writes a file and flushes it to the disk, so that a later rename never exposes an empty file.
 
     Raises:
-        OSError: if it can't be written.
+        OSError: if the file can't be written.
     """
     with path.open("wb") as file:
         file.write(data)
@@ -20,15 +20,15 @@ def write_through(path: Path, data: bytes) -> None:
 
 
 def replace_file(path: Path, data: bytes, aside: str = ".tmp") -> None:
-    """Replaces a file such that, whenever the process dies, either the old or the new content is there in full.
+    """Replaces a file atomically: if the process dies, the file holds either the old or the new content in full.
 
     Args:
-        path: in a folder that exists.
+        path: the file, in an existing folder.
         data: the whole new content.
-        aside: appended to the name while the file is being written; one of each process where several may write it.
+        aside: suffix of the temporary file. Processes that may write the same file need different suffixes.
 
     Raises:
-        OSError: if it can't be written; the old file stays.
+        OSError: if the file can't be written; the old file stays.
     """
     part = path.with_name(path.name + aside)
     try:
@@ -36,12 +36,12 @@ def replace_file(path: Path, data: bytes, aside: str = ".tmp") -> None:
         os.replace(part, path)
         _sync_folder(path.parent)
     finally:
-        with contextlib.suppress(OSError):  # it is gone already if all went well
+        with contextlib.suppress(OSError):  # already renamed on success
             part.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":  # elsewhere a folder cannot be opened
+    if os.name == "posix":  # other systems can't open a folder
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

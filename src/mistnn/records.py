@@ -1,6 +1,6 @@
-"""The records every layer shares: array shapes, samples, batches and detections.
+"""The records that all layers share: array shapes, samples, batches and detections.
 
-This is the leaf of the package: it imports nothing of it.
+A leaf of the package: it imports nothing from it.
 
 Convention (see ``mistnn.ops.coordinates``): x points right and y down, the centre of the first pixel is at
 (0.5, 0.5), and a box is (centre x, centre y, width, height) in pixels of the image it belongs to.
@@ -25,15 +25,15 @@ Patches = Float[Tensor, "batch k channels size size"]
 
 
 class Sample(NamedTuple):
-    """One image with whatever is known about it. A missing annotation is ``None``, never a fake zero.
+    """One image and its annotations. A missing annotation is ``None``, never a fake zero.
 
     Attributes:
         image: (channels, height, width), values in [0, 1].
-        counts: (classes,), how many objects of each class the image holds. This is all that MIST trains on.
-        boxes: (objects, 4), used to evaluate, never to train MIST.
+        counts: (classes,), the number of objects of each class. MIST trains on nothing else.
+        boxes: (objects, 4), used to evaluate MIST, never to train it.
         labels: (objects,), the class of each box, in the order of ``boxes``.
-        presence: (classes,), whether each class is there, where that is known and the counts are not.
-        size: height and width of what is seen, where the image is padded at the right and at the bottom.
+        presence: (classes,), whether the image shows each class, for data without counts.
+        size: height and width of the visible part, for an image that is padded on the right and at the bottom.
     """
 
     image: Float[Tensor, "channels height width"]
@@ -45,7 +45,7 @@ class Sample(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Several samples of one size. Boxes and labels stay lists: images may hold different numbers of objects."""
+    """Several samples of one size. Boxes and labels stay lists, because the numbers of objects differ."""
 
     images: Float[Tensor, "batch channels height width"]
     counts: Int[Tensor, "batch classes"] | None = None
@@ -56,12 +56,12 @@ class Batch(NamedTuple):
 
 
 class Detections(NamedTuple):
-    """What was found in one image, the best first.
+    """The objects detected in one image, in order of decreasing score.
 
     Attributes:
         boxes: (found, 4), centre x, centre y, width, height in pixels.
         scores: (found,), in [0, 1].
-        labels: (found,), or ``None`` where the model has no classes.
+        labels: (found,), or ``None`` for a model without classes.
     """
 
     boxes: Float[Tensor, "found 4"]
@@ -70,11 +70,11 @@ class Detections(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """What a model makes of images.
+    """A model's detections and reconstruction of a batch of images.
 
     Attributes:
-        detections: one an image.
-        reconstruction: (batch, channels, height, width), or ``None`` where the model doesn't reconstruct.
+        detections: one record per image.
+        reconstruction: (batch, channels, height, width), or ``None`` for a model that does not reconstruct.
     """
 
     detections: list[Detections]
@@ -85,32 +85,23 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """Joins samples of one size into a batch.
 
     Args:
-        samples: at least one; an annotation must be present in all of them or in none.
+        samples: at least one. An annotation must be present in all of them or in none.
 
     Raises:
-        ValueError: if there is no sample, if the image shapes differ, or if only some carry an annotation.
+        ValueError: if there is no sample, if the image shapes differ, or if only some samples have an annotation.
     """
     if not samples:
         raise ValueError("collate needs at least one sample, got none")
     shapes = {tuple(sample.image.shape) for sample in samples}
     if len(shapes) > 1:
         raise ValueError(f"the images of a batch must have one shape, got {sorted(shapes)}")
-    for name in ("counts", "boxes", "labels", "presence", "size"):
-        present = [getattr(sample, name) is not None for sample in samples]
-        if any(present) and not all(present):
-            raise ValueError(f"{sum(present)} of {len(samples)} samples carry {name}: all of them must, or none")
-    first = samples[0]
-    return Batch(
-        images=torch.stack([sample.image for sample in samples]),
-        counts=None
-        if first.counts is None
-        else torch.stack([sample.counts for sample in samples if sample.counts is not None]),
-        boxes=None if first.boxes is None else [sample.boxes for sample in samples if sample.boxes is not None],
-        labels=None if first.labels is None else [sample.labels for sample in samples if sample.labels is not None],
-        presence=None
-        if first.presence is None
-        else torch.stack([sample.presence for sample in samples if sample.presence is not None]),
-        sizes=None
-        if first.size is None
-        else torch.stack([sample.size for sample in samples if sample.size is not None]),
-    )
+    fields: list[list[Tensor] | None] = []
+    for name, values in zip(Sample._fields, zip(*samples, strict=True), strict=True):
+        present = [value for value in values if value is not None]
+        if present and len(present) < len(samples):
+            raise ValueError(f"{len(present)} of {len(samples)} samples carry {name}: all of them must, or none")
+        fields.append(present or None)
+    images, counts, boxes, labels, presence, sizes = fields
+    assert images is not None
+    counts, presence, sizes = (None if part is None else torch.stack(part) for part in (counts, presence, sizes))
+    return Batch(torch.stack(images), counts, boxes, labels, presence, sizes)

@@ -1,7 +1,8 @@
-"""Metrics: each is a pure function of detections and truth, and beside it a thin class that sums over batches.
+"""Metrics: pure functions of detections and ground truth, and thin classes that accumulate them over batches.
 
-The functions cost nothing to import. The classes stand on torchmetrics, whose import is slow and loads pyplot, so they
-are resolved on first use: ``from mistnn.metrics import DetectionMetrics`` loads it, ``import mistnn.metrics`` doesn't.
+The functions are cheap to import. The classes are torchmetrics classes, and torchmetrics is slow to import and loads
+pyplot. They are therefore imported on first use: ``from mistnn.metrics import DetectionMetrics`` loads torchmetrics,
+``import mistnn.metrics`` does not.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from mistnn.metrics.centre import CentreScores, centre_scores
 from mistnn.metrics.classification import class_histogram, classified, classified_paper
 from mistnn.metrics.counts import CountErrors, count_errors
 from mistnn.metrics.detection import both, greedy_optimal_gap, iou50
-from mistnn.metrics.impulses import ImpulseScores, SizeScores, impulse_scores, size_scores
+from mistnn.metrics.distance import ImpulseScores, SizeScores, impulse_scores, size_scores
 from mistnn.metrics.reconstruction import ReconstructionErrors, own_mean_r2, reconstruction_errors
 
 if TYPE_CHECKING:

@@ -17,13 +17,13 @@ COCO_THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 
 
 class Ranking(NamedTuple):
-    """All that average precision needs of any number of images. Joining images is joining these arrays.
+    """All that average precision needs to know of a set of images. Concatenating these arrays joins two sets.
 
     Attributes:
-        scores: of every detection.
-        labels: class of every detection, 0 where classes are ignored.
-        hits: whether the detection is right at each threshold.
-        true_labels: class of every object, 0 where classes are ignored.
+        scores: the score of each detection.
+        labels: the class of each detection, 0 if classes are ignored.
+        hits: whether each detection is correct at each threshold.
+        true_labels: the class of each object, 0 if classes are ignored.
     """
 
     scores: Float[Tensor, " found"]
@@ -32,25 +32,27 @@ class Ranking(NamedTuple):
     true_labels: Int[Tensor, " objects"]
 
 
-def check_thresholds(thresholds: Sequence[float]) -> tuple[float, ...]:
-    """The thresholds, if each is in [0, 1] and there is at least one.
+def check_parameters(thresholds: Sequence[float], points: int | None) -> tuple[float, ...]:
+    """Checks the parameters of ``average_precision`` and returns the thresholds.
 
     Raises:
-        ValueError: otherwise.
+        ValueError: if there is no threshold, a threshold is outside [0, 1], or ``points`` is below 2.
     """
     if not thresholds or not all(0 <= threshold <= 1 for threshold in thresholds):
         raise ValueError(f"IoU thresholds must be in [0, 1] and at least one, got {tuple(thresholds)}")
+    if points is not None and points < 2:
+        raise ValueError(f"points must be 2 or more, or None for all points of the curve, got {points}")
     return tuple(thresholds)
 
 
 def rank(scenes: Scenes, thresholds: Sequence[float], class_aware: bool = True, strict: bool = False) -> Ranking:
-    """Decides of every detection whether it is right at each threshold.
+    """Decides for each detection whether it is correct at each threshold.
 
-    The detections of an image choose in the order of their scores (equal scores: as they are stored). Each takes, of
-    the objects not yet taken, the one of highest IoU, if that is at least the threshold; above it if ``strict``.
+    The detections of an image choose in order of decreasing score (equal scores: in their stored order). Each takes
+    the free object with the highest IoU if that IoU is at least the threshold, or above it if ``strict``.
 
     Raises:
-        ValueError: if classes are asked for and not known.
+        ValueError: if ``class_aware`` and the classes are unknown.
     """
     order = scenes.scores.argsort(dim=-1, descending=True, stable=True)  # padding, at -inf, comes last
     iou = scenes.iou
@@ -80,8 +82,8 @@ def rank(scenes: Scenes, thresholds: Sequence[float], class_aware: bool = True, 
     )
 
 
-def precision_of(ranking: Ranking, points: int | None = None) -> Float[Tensor, " thresholds"]:
-    """Average precision at each threshold, the mean over the classes that have objects; NaN if none has."""
+def mean_area(ranking: Ranking, points: int | None = None) -> Float[Tensor, " thresholds"]:
+    """Average precision at each threshold: the mean over the classes that have objects, NaN if none has."""
     parts = []
     for label in ranking.true_labels.unique():
         own = ranking.labels == label
@@ -93,11 +95,11 @@ def precision_of(ranking: Ranking, points: int | None = None) -> Float[Tensor, "
 
 
 def _area(scores: Tensor, hits: Tensor, objects: int, points: int | None) -> Tensor:
-    """Area under the envelope of the precision-recall curve of one class, for each threshold."""
+    """Area under the envelope of one class's precision-recall curve, for each threshold."""
     if not len(scores):
         return torch.zeros(hits.shape[1], dtype=torch.float64, device=hits.device)
     scores, order = scores.sort(descending=True)
-    # Detections of one score enter together, so the result doesn't depend on their order or on that of the images.
+    # Detections of equal score enter together, so the result depends neither on their order nor on the images'.
     last = torch.cat([scores[1:] != scores[:-1], scores.new_ones(1, dtype=torch.bool)])
     right = hits[order].double().cumsum(0)[last]
     found = torch.arange(1, len(scores) + 1, dtype=torch.float64, device=hits.device)[last].unsqueeze(1)
@@ -105,7 +107,7 @@ def _area(scores: Tensor, hits: Tensor, objects: int, points: int | None) -> Ten
     envelope = (right / found).flip(0).cummax(0).values.flip(0)
     if points is None:
         return (recall.diff(dim=0, prepend=torch.zeros_like(recall[:1])) * envelope).sum(0)
-    # The grid is built as pycocotools builds it, so that a recall on a grid point falls on the same side.
+    # Built like the grid of pycocotools, so that a recall on a grid point falls on the same side.
     grid = torch.arange(points, dtype=torch.float64, device=hits.device) * (1 / (points - 1))
     grid[-1] = 1
     index = torch.searchsorted(recall.T.contiguous(), grid.expand(hits.shape[1], -1).contiguous())
@@ -122,39 +124,31 @@ def average_precision(
     points: int | None = None,
     strict: bool = False,
 ) -> tuple[float, ...]:
-    """Average precision at each IoU threshold: the area under the precision-recall curve.
+    """Average precision (AP) at each IoU threshold: the area under the precision-recall curve.
 
-    Convention: precision at a recall is the best precision at that recall or a higher one. Detections of equal score
-    enter the curve together. A detection is right at an IoU of *at least* the threshold, as in COCO (``iou50`` wants
-    more than 0.5). At threshold 0 every pair of one image is allowed, whether or not it overlaps, so that class-aware
-    AP at 0 judges the classes alone.
+    Convention: the precision at a recall is the best precision at that recall or a higher one. Detections of equal
+    score enter the curve together. A detection is correct at an IoU of *at least* the threshold, as in COCO
+    (``iou50`` requires more than 0.5). At threshold 0 all pairs in an image are allowed, overlapping or not, so
+    class-aware AP at 0 measures classification alone.
 
     Args:
-        detections: one an image; with labels if ``class_aware``.
+        detections: one record per image; with labels if ``class_aware``.
         boxes: the true boxes of each image.
-        labels: the true classes of each image; needed if ``class_aware``.
+        labels: the true classes of each image; required if ``class_aware``.
         thresholds: IoU thresholds in [0, 1].
-        class_aware: mean of the classes' AP over the classes that have objects; otherwise one AP, classes ignored.
-        points: ``None`` sums over all points of the curve; 101 is the mean over 101 evenly spaced recalls, as in COCO.
-        strict: a detection is right at an IoU *above* the threshold only.
+        class_aware: averages AP over the classes that have objects; otherwise classes are ignored.
+        points: ``None`` sums over all points of the curve; 101 averages over 101 evenly spaced recalls, as in COCO.
+        strict: a detection is correct only at an IoU *above* the threshold.
 
     Returns:
-        AP of each threshold, 0-1; NaN if there are no objects.
+        AP at each threshold, 0-1; NaN if there are no objects.
 
     Raises:
-        ValueError: if a threshold is outside [0, 1], if ``points`` is below 2, or if labels are missing in class-aware
-            mode; see also ``pad_scenes``.
+        ValueError: if a threshold is outside [0, 1], if ``points`` is below 2, or if ``class_aware`` and labels are
+            missing; see also ``pad_scenes``.
 
     Reference:
         Earlier MIST version (arXiv), Table 4, where IoU = 0 is "pure" classification; neither paper defines its AP.
     """
-    limits = check_thresholds(thresholds)
-    check_points(points)
-    ranking = rank(pad_scenes(detections, boxes, labels), limits, class_aware, strict)
-    return tuple(precision_of(ranking, points).tolist())
-
-
-def check_points(points: int | None) -> None:
-    """Raises ``ValueError`` unless there are at least two recall points, or ``None``."""
-    if points is not None and points < 2:
-        raise ValueError(f"points must be 2 or more, or None for all points of the curve, got {points}")
+    limits = check_parameters(thresholds, points)
+    return tuple(mean_area(rank(pad_scenes(detections, boxes, labels), limits, class_aware, strict), points).tolist())

@@ -1,4 +1,4 @@
-"""Precision, recall and F1 by the centre of the detections, for images whose boxes have no fixed size."""
+"""Precision, recall and F1 by the centres of detections, for images whose boxes have no fixed size."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mistnn.metrics.detection import share
+from mistnn.metrics.detection import ratio
 from mistnn.metrics.scenes import Scenes, pad_scenes
 from mistnn.ops.matching import UNMATCHED, greedy_match
 from mistnn.records import Detections
 
 
 class CentreScores(NamedTuple):
-    """Each 0-1; NaN where its denominator is 0 (no detections, no objects, neither)."""
+    """Scores from 0 to 1; NaN where the denominator is 0 (no detections, no objects, neither)."""
 
     precision: float
     recall: float
@@ -23,7 +23,7 @@ class CentreScores(NamedTuple):
 
 
 class CentreTally(NamedTuple):
-    """Sums over images from which the scores follow: right detections, detections, objects."""
+    """Numbers of correct detections, detections and objects, summed over images."""
 
     hits: int
     found: int
@@ -32,14 +32,14 @@ class CentreTally(NamedTuple):
     def scores(self) -> CentreScores:
         """Precision, recall and F1 of all images together."""
         return CentreScores(
-            precision=share(self.hits, self.found),
-            recall=share(self.hits, self.objects),
-            f1=share(2 * self.hits, self.found + self.objects),
+            precision=ratio(self.hits, self.found),
+            recall=ratio(self.hits, self.objects),
+            f1=ratio(2 * self.hits, self.found + self.objects),
         )
 
 
 def centre_tally(scenes: Scenes, background: int | None = None) -> CentreTally:
-    """Counts right detections, detections and objects; see ``centre_scores``."""
+    """Counts correct detections, detections and objects; see ``centre_scores``."""
     found_labels, true_labels = scenes.labels()
     is_found, is_true = scenes.is_found, scenes.is_true
     if background is not None:
@@ -54,23 +54,23 @@ def centre_tally(scenes: Scenes, background: int | None = None) -> CentreTally:
 def centre_scores(
     detections: Sequence[Detections], boxes: Sequence[Tensor], labels: Sequence[Tensor], background: int | None = None
 ) -> CentreScores:
-    """Precision, recall and F1, where a detection is right if its centre lies in an object's box and the class agrees.
+    """Precision, recall and F1; a detection is correct if its centre lies in a box of the same class.
 
     Convention: the distance of a detection (x, y) from a box (cx, cy, w, h) is max(abs(x - cx) / (w / 2),
-    abs(y - cy) / (h / 2)), and the centre is inside where it is at most 1, the border included. Matching is greedy
-    one-to-one by that distance, nearest first.
+    abs(y - cy) / (h / 2)). A centre is inside at a distance of at most 1, border included. Matching is greedy and
+    one-to-one, nearest pairs first.
 
     Args:
-        detections: one an image, with labels.
+        detections: one record per image, with labels.
         boxes: the true boxes of each image.
         labels: the true classes of each image.
-        background: a class that stands for "no object": its detections and boxes are left out. ``None``: there is none.
+        background: a class that means "no object"; its detections and boxes are ignored. ``None`` if there is none.
 
     Raises:
-        ValueError: if the detections carry no labels; see also ``pad_scenes``.
+        ValueError: if the detections have no labels; see also ``pad_scenes``.
 
     Reference:
-        MIST (CVPR 2021), Table 4. The released code gives each object, in their stored order, the nearest detection
-        left; nearest first doesn't depend on that order. Its background is class 0.
+        MIST (CVPR 2021), Table 4. The released code assigns to each object, in stored order, the nearest detection
+        left; nearest pairs first do not depend on that order. Its background is class 0.
     """
     return centre_tally(pad_scenes(detections, boxes, labels), background).scores()

@@ -1,4 +1,4 @@
-"""Was the right number of objects found."""
+"""Errors of object counts."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 class CountErrors(NamedTuple):
-    """Errors of counts over several images.
+    """Count errors over several images.
 
     Attributes:
-        total: mean over images of abs(predicted - true number of objects), in objects.
+        total: mean absolute error of the number of objects in an image.
         per_class: the same for each class.
-        accuracy: share of the images whose number of objects is exactly right, 0-1.
+        accuracy: share of images whose number of objects is exactly right, 0-1.
     """
 
     total: float
@@ -23,13 +23,13 @@ class CountErrors(NamedTuple):
 
 
 def count_errors(predicted: Int[Tensor, "batch classes"], true: Int[Tensor, "batch classes"]) -> CountErrors:
-    """Compares the counts of several images.
+    """Compares predicted with true counts.
 
-    Convention: one column a class. For counts without classes give one column, (images, 1).
+    Convention: one column per class; (images, 1) for counts without classes.
 
     Args:
-        predicted: how many objects of each class were found in every image.
-        true: how many it holds.
+        predicted: detected objects of each class in each image.
+        true: objects of each class in each image.
 
     Raises:
         ValueError: if there is no image, or if the shapes differ or are not (images, classes).
@@ -39,9 +39,9 @@ def count_errors(predicted: Int[Tensor, "batch classes"], true: Int[Tensor, "bat
             f"counts must both be (images, classes) with at least one image, got {tuple(predicted.shape)} and "
             f"{tuple(true.shape)}"
         )
-    off = (predicted.sum(1) - true.sum(1)).abs().double()
+    error = (predicted.sum(1) - true.sum(1)).abs().double()
     return CountErrors(
-        total=float(off.mean()),
+        total=float(error.mean()),
         per_class=(predicted - true).abs().double().mean(0),
-        accuracy=float((off == 0).double().mean()),
+        accuracy=float((error == 0).double().mean()),
     )

@@ -1,4 +1,4 @@
-"""How well images are reconstructed, beside what a black image and the mean image reach."""
+"""Reconstruction errors, compared with those of a black image and of the mean image."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mistnn.metrics.detection import share
+from mistnn.metrics.detection import ratio
 
 _RANGE_SLACK = 1e-4
-"""How far beyond [0, 1] rounding, for example of a resize, may carry a pixel."""
+"""How far rounding, for example in a resize, may carry a pixel beyond [0, 1]."""
+
+_Images = Float[Tensor, "batch channels height width"]
 
 
 class ReconstructionErrors(NamedTuple):
-    """Root mean square errors per pixel, on values 0-1.
+    """Root mean square errors per pixel, for values in [0, 1].
 
     Attributes:
         rmse: of the reconstructions.
-        rmse_black: of an all-black image, for comparison.
-        rmse_mean: of the mean of all the images, for comparison.
-        r2: 1 - (rmse / rmse_mean)^2, the share of the variance explained; NaN if the images don't vary.
+        rmse_black: of a black image, for comparison.
+        rmse_mean: of the mean of all images, for comparison.
+        r2: 1 - (rmse / rmse_mean)^2, the share of the variance explained; NaN if the images do not vary.
     """
 
     rmse: float
@@ -32,7 +34,7 @@ class ReconstructionErrors(NamedTuple):
 
 
 class ReconstructionSums(NamedTuple):
-    """Sums over images from which the errors follow. The sums of two sets of images are added field by field."""
+    """Sums over images that determine the errors. Adding field by field joins two sets of images."""
 
     squared_error: Float[Tensor, ""]
     squared: Float[Tensor, ""]
@@ -44,7 +46,7 @@ class ReconstructionSums(NamedTuple):
         pixels = self.images * self.image.numel()
         if not pixels:
             return ReconstructionErrors(math.nan, math.nan, math.nan, math.nan)
-        # Spread around the mean image. Rounding may leave a tiny negative number where all images are equal.
+        # Deviation from the mean image. Rounding may make it slightly negative if all images are equal.
         spread = max(float(self.squared - self.image.square().sum() / self.images), 0.0)
         error, squared = float(self.squared_error), float(self.squared)
         varies = spread > 1e-12 * max(squared, 1.0)
@@ -52,19 +54,19 @@ class ReconstructionSums(NamedTuple):
             rmse=math.sqrt(error / pixels),
             rmse_black=math.sqrt(squared / pixels),
             rmse_mean=math.sqrt(spread / pixels),
-            r2=1 - share(error, spread if varies else 0.0),
+            r2=1 - ratio(error, spread if varies else 0.0),
         )
 
 
-def reconstruction_sums(
-    reconstructions: Float[Tensor, "batch channels height width"], images: Float[Tensor, "batch channels height width"]
-) -> ReconstructionSums:
+def empty_sums(shape: tuple[int, int, int]) -> ReconstructionSums:
+    """The sums of no image."""
+    zero = torch.zeros((), dtype=torch.float64)
+    return ReconstructionSums(zero, zero.clone(), torch.zeros(shape, dtype=torch.float64), 0)
+
+
+def reconstruction_sums(reconstructions: _Images, images: _Images) -> ReconstructionSums:
     """Sums of one batch, in float64; see ``reconstruction_errors``."""
-    if reconstructions.shape != images.shape or images.ndim != 4:
-        raise ValueError(
-            f"reconstructions and images must both be (batch, channels, height, width), got "
-            f"{tuple(reconstructions.shape)} and {tuple(images.shape)}"
-        )
+    _check_shapes(reconstructions, images)
     if images.numel() and (images.min() < -_RANGE_SLACK or images.max() > 1 + _RANGE_SLACK):
         raise ValueError(
             f"images must have values in [0, 1], got {images.min().item():.4g} to {images.max().item():.4g}"
@@ -78,16 +80,14 @@ def reconstruction_sums(
     )
 
 
-def reconstruction_errors(
-    reconstructions: Float[Tensor, "batch channels height width"], images: Float[Tensor, "batch channels height width"]
-) -> ReconstructionErrors:
+def reconstruction_errors(reconstructions: _Images, images: _Images) -> ReconstructionErrors:
     """Compares reconstructions with their images.
 
-    Convention: values in [0, 1]; the mean of the squares is over images, channels and pixels, its root is taken last.
+    Convention: values in [0, 1]; squares are averaged over images, channels and pixels before the root is taken.
 
     Args:
-        reconstructions: what the model made of the images; may leave [0, 1].
-        images: what they should be.
+        reconstructions: the model's output; may leave [0, 1].
+        images: the targets.
 
     Raises:
         ValueError: if the shapes differ or an image leaves [0, 1].
@@ -98,32 +98,26 @@ def reconstruction_errors(
     return reconstruction_sums(reconstructions, images).errors()
 
 
-def own_mean_r2(
-    reconstructions: Float[Tensor, "batch channels height width"], images: Float[Tensor, "batch channels height width"]
-) -> Float[Tensor, " batch"]:
-    """How much of each image's own variation its reconstruction explains.
+def own_mean_r2(reconstructions: _Images, images: _Images) -> Float[Tensor, " batch"]:
+    """Share of each image's own variance that its reconstruction explains.
 
-    ``ReconstructionErrors.r2`` compares with the mean of all the images, so it needs many and says one number for all;
-    this compares with one even grey, the image's own.
+    ``ReconstructionErrors.r2`` compares with the mean of all images and gives one number for all of them. This
+    function compares with a uniform image, the image's own mean.
 
-    Convention: 1 - squared error / squared deviation from the image's mean over channels and pixels together. 1 is
-    perfect, 0 as good as the even grey, and below 0 worse.
+    Convention: 1 - squared error / squared deviation from the image's mean over all channels and pixels. 1 is perfect,
+    0 as good as the uniform image, negative worse.
 
     Args:
-        reconstructions: what the model made of the images; may leave [0, 1].
-        images: what they should be.
+        reconstructions: the model's output; may leave [0, 1].
+        images: the targets.
 
     Returns:
-        A value an image, in float64; NaN for an image of one value.
+        One value per image, in float64; NaN for a uniform image.
 
     Raises:
         ValueError: if the shapes differ.
     """
-    if reconstructions.shape != images.shape or images.ndim != 4:
-        raise ValueError(
-            f"reconstructions and images must both be (batch, channels, height, width), got "
-            f"{tuple(reconstructions.shape)} and {tuple(images.shape)}"
-        )
+    _check_shapes(reconstructions, images)
     target = images.detach().double().flatten(1)
     error = (reconstructions.detach().double().flatten(1) - target).square().sum(1)
     spread = (target - target.mean(1, keepdim=True)).square().sum(1)
@@ -131,7 +125,9 @@ def own_mean_r2(
     return torch.where(varies, 1 - error / torch.where(varies, spread, 1), math.nan)
 
 
-def empty_sums(shape: tuple[int, int, int]) -> ReconstructionSums:
-    """The sums of no image."""
-    zero = torch.zeros((), dtype=torch.float64)
-    return ReconstructionSums(zero, zero.clone(), torch.zeros(shape, dtype=torch.float64), 0)
+def _check_shapes(reconstructions: Tensor, images: Tensor) -> None:
+    if reconstructions.shape != images.shape or images.ndim != 4:
+        raise ValueError(
+            f"reconstructions and images must both be (batch, channels, height, width), got "
+            f"{tuple(reconstructions.shape)} and {tuple(images.shape)}"
+        )

@@ -1,9 +1,9 @@
-"""The metrics as torchmetrics classes: they sum over batches and, under torch.distributed, over processes.
+"""The metrics as torchmetrics classes: they accumulate over batches and, under torch.distributed, over processes.
 
 Imported on first use only (see ``mistnn.metrics``): torchmetrics is slow to import and loads pyplot.
 
-Every state is a sum or a list that is joined, and no result depends on the order of the images, so several processes
-give the result of one. A key whose denominator is 0, or whose annotation is missing, is absent from the result.
+All states are sums or concatenated lists, and no result depends on the order of the images, so several processes give
+the result of one. A key whose denominator is 0, or whose annotation is missing, is absent from the result.
 """
 
 from __future__ import annotations
@@ -15,31 +15,33 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from mistnn.metrics.average_precision import (
-    COCO_THRESHOLDS,
-    Ranking,
-    check_points,
-    check_thresholds,
-    precision_of,
-    rank,
-)
+from mistnn.metrics.average_precision import COCO_THRESHOLDS, Ranking, check_parameters, mean_area, rank
 from mistnn.metrics.centre import CentreTally, centre_tally
-from mistnn.metrics.classification import agreeing, missed_paper
-from mistnn.metrics.detection import matched_objects, share
+from mistnn.metrics.classification import accounted_for, missed_paper
+from mistnn.metrics.detection import matched_objects, ratio
 from mistnn.metrics.reconstruction import ReconstructionSums, empty_sums, reconstruction_sums
 from mistnn.metrics.scenes import Scenes, pad_scenes
 from mistnn.records import Detections
 
 
+class _SumMetric(Metric):
+    """Base of all metrics: states that are summed over batches and processes."""
+
+    full_state_update = False
+
+    def _add_sums(self, **defaults: int | Tensor) -> None:
+        for name, default in defaults.items():
+            self.add_state(name, default=torch.as_tensor(default), dist_reduce_fx="sum")
+
+
 def _known(results: dict[str, float]) -> dict[str, float]:
-    """The results that exist."""
+    """The results that are defined."""
     return {name: value for name, value in results.items() if not math.isnan(value)}
 
 
-class _RankingMetric(Metric):
+class _RankingMetric(_SumMetric):
     """Base of the metrics that need average precision: keeps the ranking of all images."""
 
-    full_state_update = False
     ranked_scores: list[Tensor]
     ranked_labels: list[Tensor]
     ranked_hits: list[Tensor]
@@ -53,15 +55,15 @@ class _RankingMetric(Metric):
         self._begin()
 
     def reset(self) -> None:
-        """Forgets all images."""
+        """Discards all images."""
         super().reset()
         self._begin()
 
     def _begin(self) -> None:
-        """Puts the ranking of no image into the lists.
+        """Puts the ranking of zero images into the lists.
 
-        A process that saw no image would otherwise join the gathering of the others with arrays of another type and
-        number of axes, which ends in a failed collective.
+        Without it, a process that saw no image would gather arrays of another type and rank than the others, and the
+        collective would fail.
         """
         self._append(
             Ranking(
@@ -75,10 +77,10 @@ class _RankingMetric(Metric):
     def _append(self, ranking: Ranking) -> None:
         self.ranked_scores.append(ranking.scores.to(self.device))
         self.ranked_labels.append(ranking.labels.to(self.device))
-        self.ranked_hits.append(ranking.hits.to(self.device, torch.uint8))  # not every backend gathers bool
+        self.ranked_hits.append(ranking.hits.to(self.device, torch.uint8))  # not all backends gather bool
         self.ranked_true_labels.append(ranking.true_labels.to(self.device))
 
-    def _add(self, scenes: Scenes, class_aware: bool, strict: bool = False) -> None:
+    def _rank(self, scenes: Scenes, class_aware: bool, strict: bool = False) -> None:
         self._append(rank(scenes, self._thresholds, class_aware, strict))
 
     def _ranking(self) -> Ranking:
@@ -91,27 +93,27 @@ class _RankingMetric(Metric):
 
 
 def _joined(parts: list[Tensor] | Tensor) -> Tensor:
-    """A joined list state. torchmetrics leaves a tensor instead of the list once it has gathered the processes."""
+    """A list state as one tensor. After gathering the processes, torchmetrics has replaced the list by a tensor."""
     return parts.cpu() if isinstance(parts, Tensor) else torch.cat([part.cpu() for part in parts])
 
 
 class DetectionMetrics(_RankingMetric):
-    """All the numbers of a detector in one pass over the images.
+    """All metrics of a detector in one pass over the images.
 
-    ``compute`` returns a dict of floats, shares 0-1:
+    ``compute`` returns a dict of floats, shares from 0 to 1:
 
     ======================= ===========================================================================================
-    iou50                   objects found, see ``iou50``
-    both                    objects found with the right class, see ``both``; needs labels
+    iou50                   objects detected, see ``iou50``
+    both                    objects detected and correctly classified, see ``both``; needs labels
     classified              objects whose class was counted, see ``classified``; needs labels
     classified_paper        the released code's rule, for comparison only, see ``classified_paper``; needs labels
     ap50, ap                class-aware average precision at IoU 0.5, and its mean over 0.5, 0.55 ... 0.95; need labels
     count_error             mean over images of abs(number of detections - number of objects), in objects
-    images, objects         how many were seen
-    greedy_optimal_gap      share of the objects that ``iou50`` would gain by optimal instead of greedy matching
+    images, objects         numbers of images and of objects
+    greedy_optimal_gap      how much ``iou50`` would gain from optimal instead of greedy matching
     ======================= ===========================================================================================
 
-    Where labels are missing the keys that need them are absent; where there is no object all shares are.
+    Without labels, the keys that need them are absent; without objects, all shares are.
 
     Example::
 
@@ -127,24 +129,14 @@ class DetectionMetrics(_RankingMetric):
     found: Tensor
     found_optimal: Tensor
     found_as_labelled: Tensor
-    agreeing: Tensor
+    accounted_for: Tensor
     missed_paper: Tensor
     miscounted: Tensor
 
     def __init__(self) -> None:
         super().__init__(COCO_THRESHOLDS)
-        for name in (
-            "images",
-            "labelled_images",
-            "objects",
-            "found",
-            "found_optimal",
-            "found_as_labelled",
-            "agreeing",
-            "missed_paper",
-            "miscounted",
-        ):
-            self.add_state(name, default=torch.tensor(0), dist_reduce_fx="sum")
+        self._add_sums(images=0, labelled_images=0, objects=0, found=0, found_optimal=0, found_as_labelled=0)
+        self._add_sums(accounted_for=0, missed_paper=0, miscounted=0)
 
     def update(
         self, detections: Sequence[Detections], boxes: Sequence[Tensor], labels: Sequence[Tensor] | None = None
@@ -152,9 +144,9 @@ class DetectionMetrics(_RankingMetric):
         """Adds images.
 
         Args:
-            detections: one an image.
+            detections: one record per image.
             boxes: the true boxes of each image.
-            labels: the true classes of each image, or ``None`` where they are not known.
+            labels: the true classes of each image, or ``None`` if unknown.
 
         Raises:
             ValueError: see ``pad_scenes``.
@@ -170,9 +162,9 @@ class DetectionMetrics(_RankingMetric):
         predicted, true = scenes.histograms()
         self.labelled_images += len(detections)
         self.found_as_labelled += matched_objects(scenes, same_label=True).sum().to(self.device)
-        self.agreeing += agreeing(predicted, true).sum().to(self.device)
+        self.accounted_for += accounted_for(predicted, true).sum().to(self.device)
         self.missed_paper += missed_paper(predicted, true).sum().to(self.device)
-        self._add(scenes, class_aware=True)
+        self._rank(scenes, class_aware=True)
 
     def compute(self) -> dict[str, float]:
         """The results over all images.
@@ -184,18 +176,18 @@ class DetectionMetrics(_RankingMetric):
         if labelled not in (0, images):
             raise ValueError(f"{labelled} of {images} images carry labels: evaluate them apart from the others")
         results = {
-            "iou50": share(int(self.found), objects),
-            "count_error": share(int(self.miscounted), images),
+            "iou50": ratio(int(self.found), objects),
+            "count_error": ratio(int(self.miscounted), images),
             "images": float(images),
             "objects": float(objects),
-            "greedy_optimal_gap": share(int(self.found_optimal) - int(self.found), objects),
+            "greedy_optimal_gap": ratio(int(self.found_optimal) - int(self.found), objects),
         }
         if labelled:
-            precision = precision_of(self._ranking())
+            precision = mean_area(self._ranking())
             results |= {
-                "both": share(int(self.found_as_labelled), objects),
-                "classified": share(int(self.agreeing), objects),
-                "classified_paper": share(objects - int(self.missed_paper), objects),
+                "both": ratio(int(self.found_as_labelled), objects),
+                "classified": ratio(int(self.accounted_for), objects),
+                "classified_paper": ratio(objects - int(self.missed_paper), objects),
                 "ap50": float(precision[COCO_THRESHOLDS.index(0.5)]),
                 "ap": float(precision.mean()),
             }
@@ -203,9 +195,9 @@ class DetectionMetrics(_RankingMetric):
 
 
 class AveragePrecision(_RankingMetric):
-    """Average precision at chosen IoU thresholds; see ``average_precision``.
+    """Average precision at the given IoU thresholds; see ``average_precision``.
 
-    ``compute`` returns one key a threshold, named by its percentage: ``ap00``, ``ap50``.
+    ``compute`` returns one key per threshold, named by its percentage: ``ap00``, ``ap50``.
     """
 
     def __init__(
@@ -215,8 +207,7 @@ class AveragePrecision(_RankingMetric):
         points: int | None = None,
         strict: bool = False,
     ) -> None:
-        check_points(points)
-        super().__init__(check_thresholds(thresholds))
+        super().__init__(check_parameters(thresholds, points))
         self._strict = strict
         self._class_aware = class_aware
         self._points = points
@@ -224,27 +215,26 @@ class AveragePrecision(_RankingMetric):
     def update(
         self, detections: Sequence[Detections], boxes: Sequence[Tensor], labels: Sequence[Tensor] | None = None
     ) -> None:
-        """Adds images. Labels are needed if the metric is class-aware.
+        """Adds images. A class-aware metric needs labels.
 
         Raises:
             ValueError: if labels are needed and missing; see also ``pad_scenes``.
         """
-        self._add(pad_scenes(detections, boxes, labels), self._class_aware, self._strict)
+        self._rank(pad_scenes(detections, boxes, labels), self._class_aware, self._strict)
 
     def compute(self) -> dict[str, float]:
         """The average precision at each threshold."""
-        precision = precision_of(self._ranking(), self._points).tolist()
+        precision = mean_area(self._ranking(), self._points).tolist()
         names = [f"ap{100 * threshold:04.1f}".removesuffix(".0") for threshold in self._thresholds]
         return _known(dict(zip(names, precision, strict=True)))
 
 
-class CentreMetrics(Metric):
-    """Precision, recall and F1 by the centre of the detections; see ``centre_scores``.
+class CentreMetrics(_SumMetric):
+    """Precision, recall and F1 by the centres of detections; see ``centre_scores``.
 
     ``compute`` returns the keys ``precision``, ``recall``, ``f1``.
     """
 
-    full_state_update = False
     hits: Tensor
     found: Tensor
     objects: Tensor
@@ -252,14 +242,13 @@ class CentreMetrics(Metric):
     def __init__(self, background: int | None = None) -> None:
         super().__init__()
         self._background = background
-        for name in ("hits", "found", "objects"):
-            self.add_state(name, default=torch.tensor(0), dist_reduce_fx="sum")
+        self._add_sums(hits=0, found=0, objects=0)
 
     def update(self, detections: Sequence[Detections], boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> None:
         """Adds images.
 
         Raises:
-            ValueError: if the detections carry no labels; see also ``pad_scenes``.
+            ValueError: if the detections have no labels; see also ``pad_scenes``.
         """
         tally = centre_tally(pad_scenes(detections, boxes, labels), self._background)
         self.hits += tally.hits
@@ -271,26 +260,21 @@ class CentreMetrics(Metric):
         return _known(CentreTally(int(self.hits), int(self.found), int(self.objects)).scores()._asdict())
 
 
-class ReconstructionMetrics(Metric):
+class ReconstructionMetrics(_SumMetric):
     """Reconstruction errors over images of one shape; see ``reconstruction_errors``.
 
     ``compute`` returns the keys ``rmse``, ``rmse_black``, ``rmse_mean``, ``r2``.
     """
 
-    full_state_update = False
     squared_error: Tensor
     squared: Tensor
     image: Tensor
     images: Tensor
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
-        """Takes the (channels, height, width) of the images: their sum is kept to know the mean image."""
+        """Takes the (channels, height, width) of the images, because the metric keeps their sum."""
         super().__init__()
-        sums = empty_sums(shape)
-        self.add_state("squared_error", default=sums.squared_error, dist_reduce_fx="sum")
-        self.add_state("squared", default=sums.squared, dist_reduce_fx="sum")
-        self.add_state("image", default=sums.image, dist_reduce_fx="sum")
-        self.add_state("images", default=torch.tensor(sums.images), dist_reduce_fx="sum")
+        self._add_sums(**empty_sums(shape)._asdict())
 
     def update(self, reconstructions: Tensor, images: Tensor) -> None:
         """Adds images.

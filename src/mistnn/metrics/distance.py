@@ -1,4 +1,4 @@
-"""Were places found: precision and recall by distance, without classes and without overlap; and were sizes told."""
+"""Scores of detections matched by the distance of their centres: precision and recall of places, errors of sizes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mistnn.metrics.detection import share
+from mistnn.metrics.detection import ratio
 from mistnn.metrics.scenes import Scenes, pad_scenes
 from mistnn.ops.matching import UNMATCHED, greedy_match
 from mistnn.records import Detections
 
 
 class ImpulseScores(NamedTuple):
-    """Scores over several images; each NaN where its denominator is 0.
+    """Scores over several images; each is NaN where its denominator is 0.
 
     Attributes:
-        precision: share of the detections that have an impulse of their own, 0-1.
-        recall: share of the impulses that have a detection of their own, 0-1.
-        distance: mean distance of these pairs, in pixels.
+        precision: share of detections that are matched with an impulse, 0-1.
+        recall: share of impulses that are matched with a detection, 0-1.
+        distance: mean distance of the matched pairs, in pixels.
     """
 
     precision: float
@@ -32,25 +32,25 @@ class ImpulseScores(NamedTuple):
 def impulse_scores(
     detections: Sequence[Detections], boxes: Sequence[Tensor], radius: float | None = None
 ) -> ImpulseScores:
-    """Matches detections with impulses one-to-one by the distance of their centres, nearest first.
+    """Matches detections with impulses one-to-one by the distance of their centres, nearest pairs first.
 
-    Convention: Euclidean distance in pixels; a pair counts at a distance of ``radius`` or less. Precision and recall
-    are of all images together (micro), not means over images. Labels and sizes of detections are not looked at.
+    Convention: Euclidean distance in pixels; a pair matches at a distance of ``radius`` or less. Precision and recall
+    pool all images (micro average). Labels and sizes of detections are ignored.
 
-    Where impulses are dense, half a kernel reaches several of them, and places drawn at random score high too: give
-    what chance reaches beside the result, or a radius of at most half the least distance between impulses, within
-    which no place fits two.
+    Where impulses are dense, half a kernel reaches several of them, and random places score high too. Then report the
+    score of random places next to the result, or use a radius of at most half the smallest distance between impulses,
+    within which no place matches two.
 
     Args:
-        detections: one an image.
+        detections: one record per image.
         boxes: the boxes around the true impulses of each image.
-        radius: in pixels; half the width of the impulse's own box if not given.
+        radius: in pixels; ``None`` for half the width of the impulse's own box.
 
     Raises:
-        ValueError: if the radius is not a number of 0 or more; see also ``pad_scenes``.
+        ValueError: if the radius is negative or not finite; see also ``pad_scenes``.
 
     Reference:
-        MIST (CVPR 2021), figure 4 marks correct and erroneous places; its rule is not stated. Half a kernel is ours.
+        MIST (CVPR 2021), figure 4 marks correct and wrong places; its rule is not stated. Half a kernel is ours.
     """
     if radius is not None and not 0 <= radius < math.inf:
         raise ValueError(f"radius must be a finite distance of 0 pixels or more, got {radius}")
@@ -58,19 +58,19 @@ def impulse_scores(
     reach = scenes.true[..., 2] / 2 if radius is None else torch.full_like(scenes.true[..., 2], radius)
     *_, distances = _nearest_pairs(scenes, reach)
     return ImpulseScores(
-        precision=share(len(distances), int(scenes.is_found.sum())),
-        recall=share(len(distances), scenes.objects),
-        distance=share(float(distances.sum()), len(distances)),
+        precision=ratio(len(distances), int(scenes.is_found.sum())),
+        recall=ratio(len(distances), scenes.objects),
+        distance=ratio(float(distances.sum()), len(distances)),
     )
 
 
 class SizeScores(NamedTuple):
-    """How well sizes are told, of detections near an object of their own; NaN where there are too few.
+    """Accuracy of the widths of matched detections; NaN if fewer than two are matched.
 
     Attributes:
-        correlation: of predicted and true widths, Pearson's, -1 to 1.
-        error: mean absolute difference of the widths, in pixels.
-        constant_error: the same of the best constant width (the median of the true ones), for comparison.
+        correlation: Pearson correlation of predicted and true widths, -1 to 1.
+        error: mean absolute error of the widths, in pixels.
+        constant_error: the same for the best constant width (the median of the true ones), for comparison.
     """
 
     correlation: float
@@ -79,9 +79,16 @@ class SizeScores(NamedTuple):
 
 
 def size_scores(detections: Sequence[Detections], boxes: Sequence[Tensor]) -> SizeScores:
-    """Compares widths of detections and objects whose centres are nearest, within half the object's width, one-to-one.
+    """Compares the widths of detections and objects, matched one-to-one within half the object's width.
 
-    An overlap above .5 says little of a size: centred boxes pass it up to a factor of 1.41.
+    An IoU above 0.5 says little about a size: centred boxes pass it up to a factor of 1.41.
+
+    Args:
+        detections: one record per image.
+        boxes: the true boxes of each image.
+
+    Raises:
+        ValueError: see ``pad_scenes``.
     """
     scenes = pad_scenes(detections, boxes)
     image, row, column, _ = _nearest_pairs(scenes, scenes.true[..., 2] / 2)
@@ -98,7 +105,7 @@ def size_scores(detections: Sequence[Detections], boxes: Sequence[Tensor]) -> Si
 
 
 def _nearest_pairs(scenes: Scenes, reach: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Pairs of detections and objects, nearest first and one-to-one: image, detection, object, distance."""
+    """One-to-one pairs of detections and objects, nearest first: image, detection, object, distance."""
     squared = (scenes.found[..., None, :2] - scenes.true[..., None, :, :2]).square().sum(-1)
     real = scenes.is_found.unsqueeze(-1) & scenes.is_true.unsqueeze(-2)
     match = greedy_match(-squared, -torch.inf, real & (squared <= reach.square().unsqueeze(-2)))
