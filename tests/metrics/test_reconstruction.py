@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mistnn.metrics import own_mean_r2, reconstruction_errors
+from mistnn.metrics import reconstruction_errors
 from tests.metrics.scenes import random_pictures
 from tests.reference import metrics as reference
 
@@ -41,27 +41,7 @@ def test_range_of_the_images():
         reconstruction_errors(truth, torch.full_like(truth, 255))
 
 
-@pytest.mark.parametrize(("number", "shape"), [(1, (1, 1, 1)), (3, (1, 4, 5)), (4, (3, 2, 2))])
-def test_own_mean_r2_reference(number, shape):
-    made, truth = random_pictures(number, seed=4, shape=shape)
-    expected = reference.own_mean_r2(made.flatten(1).tolist(), truth.flatten(1).tolist())
-    assert own_mean_r2(made, truth).tolist() == pytest.approx(expected, rel=1e-6, nan_ok=True)
-
-
-def test_what_own_mean_r2_means():
-    _, truth = random_pictures(5, seed=5)
-    assert own_mean_r2(truth, truth).tolist() == [1.0] * 5
-    grey = truth.double().mean((1, 2, 3), keepdim=True).expand_as(truth)
-    assert own_mean_r2(grey, truth).tolist() == pytest.approx([0.0] * 5, abs=1e-9)
-    assert (own_mean_r2(1 - truth, truth) < 0).all()
-    even = torch.full((2, 1, 3, 3), 0.3)
-    assert own_mean_r2(even, even).isnan().all()
-    assert own_mean_r2(torch.rand(0, 1, 3, 3), torch.rand(0, 1, 3, 3)).shape == (0,)
-
-
 @pytest.mark.plain
 def test_bad_shapes_are_named():
     with pytest.raises(ValueError, match=r"\(2, 1, 3, 3\) and \(2, 1, 3, 4\)"):
         reconstruction_errors(torch.rand(2, 1, 3, 3), torch.rand(2, 1, 3, 4))
-    with pytest.raises(ValueError, match=r"\(2, 1, 3, 3\) and \(1, 1, 3, 3\)"):
-        own_mean_r2(torch.rand(2, 1, 3, 3), torch.rand(1, 1, 3, 3))

@@ -213,14 +213,3 @@ def reconstruction_errors(made, images):
     size = count * pixels
     r2 = 1 - error / spread if spread else math.nan
     return math.sqrt(error / size), math.sqrt(black / size), math.sqrt(spread / size), r2
-
-
-def own_mean_r2(made, images):
-    """One value for each of the lists of flat lists of pixels."""
-    values = []
-    for one, image in zip(made, images, strict=True):
-        mean = sum(image) / len(image)
-        error = sum((a - b) ** 2 for a, b in zip(one, image, strict=True))
-        spread = sum((pixel - mean) ** 2 for pixel in image)
-        values.append(1 - error / spread if spread else math.nan)
-    return values

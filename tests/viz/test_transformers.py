@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mistnn.viz import Looked, draw_transformers
+from mistnn.viz import TransformerExample, draw_transformers
 
 SQUARE = torch.tensor([[1.0, 2.0], [5.0, 2.0], [5.0, 6.0], [1.0, 6.0]])
 
 
-def example(channels: int = 2, transformers: int = 2, right: bool = True) -> Looked:
+def example(channels: int = 2, transformers: int = 2, right: bool = True) -> TransformerExample:
     read = [torch.rand(channels, 6, 6) for _ in range(transformers)]
-    return Looked(torch.rand(channels, 8, 8), [SQUARE + n for n in range(transformers)], read, "sum 9", "says 8", right)
+    return TransformerExample(
+        torch.rand(channels, 8, 8), [SQUARE + n for n in range(transformers)], read, "sum 9", "says 8", right
+    )
 
 
 def test_tiles_and_borders() -> None:
@@ -41,6 +43,6 @@ def test_verdicts() -> None:
 
 
 @pytest.mark.parametrize("examples", [[], [example(1, 1), example(2, 1)], [example(1, 1), example(1, 2)]])
-def test_examples_are_alike(examples: list[Looked]) -> None:
+def test_examples_are_alike(examples: list[TransformerExample]) -> None:
     with pytest.raises(ValueError, match="as many channels and transformers each"):
         draw_transformers(examples)

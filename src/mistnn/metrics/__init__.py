@@ -15,7 +15,7 @@ from mistnn.metrics.classification import class_histogram, classified, classifie
 from mistnn.metrics.counts import CountErrors, count_errors
 from mistnn.metrics.detection import both, greedy_optimal_gap, iou50
 from mistnn.metrics.distance import ImpulseScores, SizeScores, impulse_scores, size_scores
-from mistnn.metrics.reconstruction import ReconstructionErrors, own_mean_r2, reconstruction_errors
+from mistnn.metrics.reconstruction import ReconstructionErrors, reconstruction_errors
 
 if TYPE_CHECKING:
     from mistnn.metrics.stateful import AveragePrecision, CentreMetrics, DetectionMetrics, ReconstructionMetrics
@@ -43,7 +43,6 @@ __all__ = [
     "greedy_optimal_gap",
     "impulse_scores",
     "iou50",
-    "own_mean_r2",
     "reconstruction_errors",
     "size_scores",
 ]

@@ -66,7 +66,11 @@ def empty_sums(shape: tuple[int, int, int]) -> ReconstructionSums:
 
 def reconstruction_sums(reconstructions: _Images, images: _Images) -> ReconstructionSums:
     """Sums of one batch, in float64; see ``reconstruction_errors``."""
-    _check_shapes(reconstructions, images)
+    if reconstructions.shape != images.shape or images.ndim != 4:
+        raise ValueError(
+            f"reconstructions and images must both be (batch, channels, height, width), got "
+            f"{tuple(reconstructions.shape)} and {tuple(images.shape)}"
+        )
     if images.numel() and (images.min() < -_RANGE_SLACK or images.max() > 1 + _RANGE_SLACK):
         raise ValueError(
             f"images must have values in [0, 1], got {images.min().item():.4g} to {images.max().item():.4g}"
@@ -96,38 +100,3 @@ def reconstruction_errors(reconstructions: _Images, images: _Images) -> Reconstr
         MIST (CVPR 2021), Table 1, the root mean square error.
     """
     return reconstruction_sums(reconstructions, images).errors()
-
-
-def own_mean_r2(reconstructions: _Images, images: _Images) -> Float[Tensor, " batch"]:
-    """Share of each image's own variance that its reconstruction explains.
-
-    ``ReconstructionErrors.r2`` compares with the mean of all images and gives one number for all of them. This
-    function compares with a uniform image, the image's own mean.
-
-    Convention: 1 - squared error / squared deviation from the image's mean over all channels and pixels. 1 is perfect,
-    0 as good as the uniform image, negative worse.
-
-    Args:
-        reconstructions: the model's output; may leave [0, 1].
-        images: the targets.
-
-    Returns:
-        One value per image, in float64; NaN for a uniform image.
-
-    Raises:
-        ValueError: if the shapes differ.
-    """
-    _check_shapes(reconstructions, images)
-    target = images.detach().double().flatten(1)
-    error = (reconstructions.detach().double().flatten(1) - target).square().sum(1)
-    spread = (target - target.mean(1, keepdim=True)).square().sum(1)
-    varies = spread > 1e-12 * target.square().sum(1).clamp(min=1.0)
-    return torch.where(varies, 1 - error / torch.where(varies, spread, 1), math.nan)
-
-
-def _check_shapes(reconstructions: Tensor, images: Tensor) -> None:
-    if reconstructions.shape != images.shape or images.ndim != 4:
-        raise ValueError(
-            f"reconstructions and images must both be (batch, channels, height, width), got "
-            f"{tuple(reconstructions.shape)} and {tuple(images.shape)}"
-        )

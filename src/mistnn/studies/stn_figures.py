@@ -19,7 +19,7 @@ from mistnn.presets.stn import CANVAS
 from mistnn.presets.stn_evaluation import ENCODER
 from mistnn.records import Detections
 from mistnn.studies.demo import right_detections
-from mistnn.viz import Looked, draw_samples, draw_scenes, draw_transformers
+from mistnn.viz import TransformerExample, draw_samples, draw_scenes, draw_transformers
 from mistnn.weights import load_model
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def figure_addition(model: str | Path | None = None, seed: int | None = None, ro
     what = "sum" if data.digits > 1 else "digit"
     return draw_transformers(
         [
-            Looked(
+            TransformerExample(
                 image,
                 [outline_of(warp.grid[index], data.canvas) for warp in done.warps],
                 [warp.features[index] for warp in done.warps],

@@ -1,4 +1,4 @@
-"""Figures one after the other: a GIF, and its frames as PNG."""
+"""Animations: a sequence of figures as a GIF and as PNG frames."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MILLISECONDS = 200
-"""How long a frame stays."""
+"""Duration of a frame."""
 LAST_MILLISECONDS = 2000
-"""How long the last one stays before the first comes again."""
+"""Duration of the last frame, before the animation repeats."""
 
 
 def save_animation(figures: Sequence[Figure], path_stem: Path) -> tuple[Path, Path]:
-    """Writes the figures as ``path_stem.gif`` and, each as a PNG, in the folder ``path_stem-frames``.
+    """Writes the figures as ``path_stem.gif``, and each as a PNG in the folder ``path_stem-frames``.
 
     Args:
         figures: of one size.
-        path_stem: the path without an ending.
+        path_stem: the path without extension.
 
     Returns:
         The file and the folder.

@@ -1,4 +1,4 @@
-"""What several systems make of the same images, side by side."""
+"""Pictures compared: several systems side by side, and the error of a reconstruction."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ def draw_comparison(
     inches: float = 1.35,
     theme: Theme = LIGHT,
 ) -> Figure:
-    """A sheet with a row for each image and a column for each system.
+    """A sheet with one row per image and one column per system.
 
     Args:
-        rows: title of the tile -> picture in [0, 1], beyond that clipped; as many in each row.
+        rows: title of the tile -> picture, clipped to [0, 1]; equally many in each row.
         inches: the longer side of a picture.
-        theme: colours around the pictures.
 
     Raises:
         ValueError: if there is no row, or the rows differ in length.
@@ -40,3 +39,8 @@ def draw_comparison(
             show_picture(axes, picture.clamp(0, 1))
             title_tile(axes, title, theme, bold=number == 0)
     return figure
+
+
+def residual(image: Tensor, reconstruction: Tensor) -> Tensor:
+    """The absolute error of a reconstruction, averaged over the channels: (height, width)."""
+    return (image - reconstruction).abs().mean(dim=0)

@@ -1,4 +1,4 @@
-"""Counts: predicted against true, and how often each number comes."""
+"""Counts: predicted against true, and their histogram."""
 
 from __future__ import annotations
 
@@ -7,30 +7,29 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mistnn.viz.style import LIGHT, Theme, new_figure
+from mistnn.viz.style import LIGHT, Theme, dress_plot, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST_BARS = 24
-"""Bars of a histogram; wider ranges are put into bins of several numbers."""
+"""Maximum number of bars in a histogram; wider ranges are binned."""
 
 
 def draw_counts(
     true: Sequence[int], counted: Sequence[int], mean: float | None = None, *, side: float = 2.3, theme: Theme = LIGHT
 ) -> Figure:
-    """Counted against true numbers, a dot an image; where several fall together the dot is larger.
+    """Predicted against true counts, one dot per image; coinciding dots are drawn larger.
 
     Args:
-        true: of each image.
-        counted: of each image.
-        mean: of the training images, the number that guessing without looking would give: a dotted line.
+        true: count of each image.
+        counted: predicted count of each image.
+        mean: mean count of the training images, the best guess without looking; drawn as a dotted line.
         side: of the figure in inches.
-        theme: colours.
 
     Raises:
-        ValueError: without an image, or if the lists differ in length.
+        ValueError: if there is no image, or the lists differ in length.
     """
     if not true or len(true) != len(counted):
         raise ValueError(f"as many true as predicted numbers are needed, at least one: {len(true)} and {len(counted)}")
@@ -38,68 +37,55 @@ def draw_counts(
     axes = figure.add_axes((0.19, 0.18, 0.78, 0.79))
     top = max(*true, *counted, mean or 0, 1) * 1.06 + 0.5
     low = -0.04 * top
-    _dress(axes, theme)
+    _dress(axes, theme, "true number in an image", "counted")
     axes.set(xlim=(low, top), ylim=(low, top), aspect="equal")
     (ideal,) = axes.plot((0, top), (0, top), color=theme.muted, linewidth=1.0)
     ideal.set_gid("right")
     if mean is not None:
         guess = axes.axhline(mean, color=theme.muted, linewidth=1.2, linestyle=(0.0, (1.0, 1.8)))
         guess.set_gid("mean")
-        # Beside the end of the line, where few dots are.
+        # At the end of the line, where few dots are.
         axes.text(top, mean, "the mean ", ha="right", va="bottom", fontsize=7, color=theme.muted)
     places = Counter(zip(true, counted, strict=True))
-    drawn = axes.scatter(
-        [x for x, _ in places], [y for _, y in places], s=[16 * math.sqrt(many) for many in places.values()],
-        color=theme.line, alpha=0.65, linewidths=0, zorder=3,
-    )  # fmt: skip
+    x, y = zip(*places, strict=True)
+    sizes = [16 * math.sqrt(number) for number in places.values()]
+    drawn = axes.scatter(x, y, s=sizes, color=theme.line, alpha=0.65, linewidths=0, zorder=3)
     drawn.set_gid("images")
-    axes.set_xlabel("true number in an image", fontsize=8, color=theme.muted)
-    axes.set_ylabel("counted", fontsize=8, color=theme.muted)
     return figure
 
 
 def draw_histogram(
     images: Mapping[int, int], *, width: float = 2.3, height: float = 1.7, theme: Theme = LIGHT
 ) -> Figure:
-    """How many images hold how many objects.
+    """Histogram of the number of objects in an image.
 
     Args:
-        images: number of objects -> how many images.
+        images: number of objects -> number of images.
         width: of the figure in inches.
         height: of the figure in inches.
-        theme: colours.
 
     Raises:
-        ValueError: without an image.
+        ValueError: if there is no image.
     """
     if not any(images.values()):
         raise ValueError("there is nothing to draw: give at least one image")
     low, high = min(images), max(images)
     step = math.ceil((high - low + 1) / MOST_BARS)
     bars: Counter[int] = Counter()
-    for number, many in images.items():
-        bars[(number - low) // step] += many
+    for objects, number in images.items():
+        bars[(objects - low) // step] += number
     figure = new_figure(width, height, theme)
     axes = figure.add_axes((0.2, 0.25, 0.78, 0.72))
-    _dress(axes, theme)
+    _dress(axes, theme, "objects counted in an image", "images")
     middles = [low + place * step + (step - 1) / 2 for place in bars]
     axes.bar(middles, list(bars.values()), width=0.86 * step, color=theme.line, linewidth=0)
     axes.set_xlim(low - 0.7 * step, max(high, low + 2) + 0.7 * step)
-    axes.set_xlabel("objects counted in an image", fontsize=8, color=theme.muted)
-    axes.set_ylabel("images", fontsize=8, color=theme.muted)
     return figure
 
 
-def _dress(axes: Axes, theme: Theme) -> None:
+def _dress(axes: Axes, theme: Theme, xlabel: str, ylabel: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.set_facecolor(theme.paper)
-    axes.grid(True, color=theme.grid, linewidth=0.7)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(theme.grid)
-    axes.tick_params(colors=theme.muted, labelsize=7.5, length=0, which="both")
+    dress_plot(axes, theme, xlabel, ylabel)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5, integer=True))

@@ -1,4 +1,4 @@
-"""Heat maps, alone and over the time of training."""
+"""Heat maps."""
 
 from __future__ import annotations
 
@@ -9,18 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mistnn.viz.style import (
-    HEATMAP_COLORS,
-    HEATMAP_GAMMA,
-    KEYPOINT_COLOR,
-    LIGHT,
-    Picture,
-    Theme,
-    Tiles,
-    show_picture,
-    tiles_for,
-    title_tile,
-)
+from mistnn.viz.style import HEATMAP_COLORS, HEATMAP_GAMMA, KEYPOINT_COLOR, dark_rim, tiles_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +23,7 @@ HeatmapAtStep = tuple[int, Tensor, Tensor | None]
 
 
 def heatmap_peak(heatmaps: Sequence[Tensor]) -> float:
-    """The brightest value of several heat maps, 1 if nothing in them is above zero: the end of a shared scale."""
+    """The upper end of a shared brightness scale: the largest value of all maps, or 1 if none is above 0."""
     peak = max((float(heatmap.detach().nan_to_num(0.0).max()) for heatmap in heatmaps), default=0.0)
     return peak if peak > 0 else 1.0
 
@@ -48,8 +37,7 @@ def show_heatmap(
     inches: float,
     gamma: float = HEATMAP_GAMMA,
 ) -> AxesImage:
-    """Draws a heat map stretched over an image of ``size`` (width, height), with the keypoints in its pixels."""
-    from matplotlib import patheffects
+    """Draws a heat map stretched over an image of ``size`` (width, height), with keypoints in the image's pixels."""
     from matplotlib.colors import PowerNorm
 
     width, height = size
@@ -68,7 +56,7 @@ def show_heatmap(
             points[:, 0], points[:, 1], s=130 * inches, facecolors="none", edgecolors=KEYPOINT_COLOR, linewidths=1.3
         )
         rings.set_gid("keypoints")
-        rings.set_path_effects([patheffects.withStroke(linewidth=2.4, foreground="#000000", alpha=0.6)])
+        rings.set_path_effects(dark_rim(2.4))
     return drawn
 
 
@@ -81,14 +69,14 @@ def draw_heatmap(
     gamma: float = HEATMAP_GAMMA,
     inches: float = 1.9,
 ) -> Figure:
-    """One heat map that fills the figure to the edge, with a ring around each keypoint.
+    """One heat map that fills the figure, with a ring around each keypoint.
 
     Args:
-        heatmap: dark is low, bright is high, see ``gamma``.
-        keypoints: (x, y) in pixels of the image the map belongs to.
-        size: (width, height) of that image; the map's own if None.
-        peak: the value drawn brightest; the map's own largest if None.
-        gamma: exponent of the brightness; 1 keeps it in proportion to the value, less lifts faint values.
+        heatmap: low values dark, high values bright; see ``gamma``.
+        keypoints: (x, y) in pixels of the map's image.
+        size: (width, height) of that image; ``None`` for the map's own size.
+        peak: the value drawn brightest; ``None`` for the map's largest value.
+        gamma: exponent of the brightness; 1 is proportional to the value, less brightens faint values.
         inches: the longer side.
     """
     tiles = tiles_for([heatmap], 1, inches=inches)
@@ -97,60 +85,3 @@ def draw_heatmap(
     highest = heatmap_peak([heatmap]) if peak is None else peak
     show_heatmap(tiles.axes(figure, 0, 0), heatmap, keypoints, used, highest, inches, gamma)
     return figure
-
-
-def draw_heatmap_history(
-    image: Picture,
-    history: Sequence[HeatmapAtStep],
-    *,
-    columns: int | None = None,
-    inches: float = 1.7,
-    theme: Theme = LIGHT,
-) -> Figure:
-    """An image followed by its heat map at several steps of training, all on one brightness scale.
-
-    Convention: keypoints are (x, y) in pixels of the image; a map smaller than the image is stretched over it.
-
-    Args:
-        image: shown first.
-        history: (step, heat map, keypoints or None), in the order to draw.
-        columns: tiles to a row, the image included; one row if None.
-        inches: the longer side of a tile.
-        theme: colours around the pictures.
-
-    Raises:
-        ValueError: if the history is empty.
-
-    Reference: S001, Figure 7 (c): heat maps of one image during training.
-    """
-    if not history:
-        raise ValueError("the history of heat maps is empty: give at least one (step, heatmap, keypoints)")
-    count = len(history) + 1
-    sheet = tiles_for([image] * count, count if columns is None else columns, inches=inches, header=0.24)
-    tiles = Tiles(sheet.rows, sheet.columns, sheet.width, sheet.height, header=0.24, right=0.5)
-    figure = tiles.figure(theme)
-    axes = tiles.axes(figure, 0, 0)
-    show_picture(axes, image)
-    title_tile(axes, "image", theme)
-    size = (image.shape[-1], image.shape[-2])
-    peak = heatmap_peak([heatmap for _, heatmap, _ in history])
-    drawn = None
-    for index, (step, heatmap, keypoints) in enumerate(history, start=1):
-        axes = tiles.axes(figure, *divmod(index, tiles.columns))
-        drawn = show_heatmap(axes, heatmap, keypoints, size, peak, inches)
-        title_tile(axes, f"step {step:,}", theme)
-    if drawn is not None:
-        _add_scale(figure, tiles, drawn, peak, theme)
-    return figure
-
-
-def _add_scale(figure: Figure, tiles: Tiles, drawn: AxesImage, peak: float, theme: Theme) -> None:
-    """The colour bar of the shared scale, beside the first row."""
-    width, height = figure.get_size_inches()
-    left = width - tiles.margin - tiles.right + 0.06
-    bottom = height - tiles.margin - tiles.header - tiles.height
-    axes = figure.add_axes((left / width, bottom / height, 0.09 / width, tiles.height / height))
-    bar = figure.colorbar(drawn, cax=axes, ticks=[0.0, peak / 4, peak])
-    bar.ax.set_yticklabels([f"{value:.2g}" for value in (0.0, peak / 4, peak)])
-    bar.ax.tick_params(labelsize=7, colors=theme.muted, length=2)
-    bar.outline.set_visible(False)

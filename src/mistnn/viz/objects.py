@@ -1,4 +1,4 @@
-"""Images drawn from their objects: boxes with depth order, the picture, and each object by itself."""
+"""Images explained by objects: boxes with depth order, the reconstruction, and each object separately."""
 
 from __future__ import annotations
 
@@ -10,36 +10,46 @@ from typing import TYPE_CHECKING, NamedTuple
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mistnn.viz.style import LIGHT, MISSED, RIGHT, WRONG, Theme, Tiles, add_box, show_picture, title_tile
+from mistnn.viz.style import (
+    LIGHT,
+    MISSED,
+    RIGHT,
+    WRONG,
+    Theme,
+    Tiles,
+    add_box,
+    fit_size,
+    place_axes,
+    require,
+    show_picture,
+    title_tile,
+)
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST_OBJECTS = 20
-"""Objects shown by themselves, the nearest first; the most in the paper's scenes. How many more there are is told."""
-
-SIDE_BY_SIDE = 3
-"""The image, its boxes, the picture."""
+"""Maximum number of objects shown separately, nearest first: the most in the paper's scenes. A title says how many are
+left out."""
 
 TITLE = 0.24
-"""Room above a picture, in inches."""
+"""Space above a picture, in inches."""
 
 
 class DrawnObjects(NamedTuple):
-    """An image, and the objects that a model drew it from, the nearest first.
+    """An image and the objects from which a model reconstructed it, nearest first.
 
     Attributes:
         image: in [0, 1].
-        rebuilt: the picture of all objects.
+        reconstruction: the picture of all objects.
         boxes: of the objects, in pixels.
-        right: which of them stand for a true one.
-        missed: true boxes that none stands for.
-        objects: each object by itself, on black.
+        right: whether each object matches a true one.
+        missed: true boxes without a match.
+        objects: each object separately, on black.
     """
 
     image: Float[Tensor, "channels height width"]
-    rebuilt: Float[Tensor, "channels height width"]
+    reconstruction: Float[Tensor, "channels height width"]
     boxes: Float[Tensor, "n 4"]
     right: Bool[Tensor, " n"]
     missed: Float[Tensor, "missed 4"]
@@ -47,41 +57,39 @@ class DrawnObjects(NamedTuple):
 
 
 def draw_objects(examples: Sequence[DrawnObjects], *, inches: float = 2.4, theme: Theme = LIGHT) -> Figure:
-    """A row for each image: input, boxes numbered by depth (1 is nearest), the picture, and beside it each object.
+    """One row per image: input, boxes numbered by depth (1 is nearest), reconstruction, and each object separately.
 
-    Right boxes are green, wrong ones red, missed ones grey. The objects are half as large, in two rows.
+    Right boxes are green, wrong ones red, missed ones grey. The objects are shown at half size, in two rows.
 
     Args:
         examples: all with images of one shape.
         inches: the longer side of an image.
-        theme: colours around the pictures.
 
     Raises:
         ValueError: if there is no example.
     """
-    if not examples:
-        raise ValueError("there is nothing to draw: give at least one example")
-    rows, columns = examples[0].image.shape[-2:]
-    width, height = inches * columns / max(rows, columns), inches * rows / max(rows, columns)
+    require(examples, "example")
+    width, height = fit_size(examples[0].image, inches)
     most = min(MOST_OBJECTS, max(len(example.objects) for example in examples))
-    sheet = Tiles(len(examples), SIDE_BY_SIDE, width, height, header=TITLE)
+    sheet = Tiles(len(examples), 3, width, height, header=TITLE)
     small = (height - sheet.gap - TITLE) / 2
     sheet = dataclasses.replace(sheet, right=math.ceil(most / 2) * (small + sheet.gap))
     figure = sheet.figure(theme)
     for row, example in enumerate(examples):
         _draw_scene(figure, sheet, row, example, inches, theme)
         shown = example.objects[:MOST_OBJECTS]
-        across = math.ceil(len(shown) / 2)
         for index, picture in enumerate(shown):
-            tile = _object_axes(figure, sheet, row, divmod(index, across), small)
-            show_picture(tile, picture)
-            title_tile(tile, _title(index, len(example.objects)), theme)
+            line, place = divmod(index, math.ceil(len(shown) / 2))
+            left = sheet.margin + sheet.columns * (sheet.width + sheet.gap) + place * (small + sheet.gap)
+            axes = place_axes(figure, left, sheet.top(row) + line * (small + sheet.gap + TITLE), small, small)
+            show_picture(axes, picture)
+            title_tile(axes, _title(index, len(example.objects)), theme)
     return figure
 
 
 def _draw_scene(figure: Figure, sheet: Tiles, row: int, example: DrawnObjects, inches: float, theme: Theme) -> None:
     """The three pictures of one image."""
-    pictures = {"input": example.image, "objects": example.image, "drawn": example.rebuilt}
+    pictures = {"input": example.image, "objects": example.image, "drawn": example.reconstruction}
     axes = {}
     for column, (title, picture) in enumerate(pictures.items()):
         axes[title] = sheet.axes(figure, row, column)
@@ -89,24 +97,13 @@ def _draw_scene(figure: Figure, sheet: Tiles, row: int, example: DrawnObjects, i
         title_tile(axes[title], title, theme)
     for box in example.missed:
         add_box(axes["objects"], box, MISSED, inches=inches)
-    for index in reversed(range(len(example.boxes))):  # the nearest last, so that it lies on top
+    for index in reversed(range(len(example.boxes))):  # nearest last, so that it is on top
         mark = RIGHT if bool(example.right[index]) else WRONG
         add_box(axes["objects"], example.boxes[index], mark, str(index + 1), inches)
 
 
-def _object_axes(figure: Figure, sheet: Tiles, row: int, place: tuple[int, int], side: float) -> Axes:
-    """Bare axes for an object at (line, column) right of an image's pictures."""
-    width, height = figure.get_size_inches()
-    left = sheet.margin + sheet.columns * (sheet.width + sheet.gap) + place[1] * (side + sheet.gap)
-    top = sheet.margin + row * (sheet.height + sheet.header + sheet.gap) + sheet.header
-    top += place[0] * (side + sheet.gap + TITLE)
-    axes = figure.add_axes((left / width, 1 - (top + side) / height, side / width, side / height))
-    axes.set_axis_off()
-    return axes
-
-
 def _title(index: int, objects: int) -> str:
-    """The number of an object; of the last that is shown, also how many are not."""
+    """The number of an object; for the last one shown, also how many are left out."""
     if index == 0:
         return "1, nearest" if objects > 1 else "1"
     left_out = objects - MOST_OBJECTS

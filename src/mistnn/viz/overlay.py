@@ -1,4 +1,4 @@
-"""Boxes and labels drawn on an image, with Pillow alone."""
+"""Boxes and labels drawn on an image with Pillow, without matplotlib."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ PALETTE: tuple[Colour, ...] = (
     (240, 228, 66), (86, 180, 233), (230, 159, 0), (0, 200, 140), (255, 120, 90), (204, 121, 167), (160, 220, 60),
     (150, 150, 255), (255, 255, 255), (0, 220, 220),
 )  # fmt: skip
-"""Ten light colours that stay apart for colour-blind readers, after Okabe and Ito; one a class, then over again."""
+"""Ten light colours that colour-blind readers can distinguish, after Okabe and Ito; one per class, then repeated."""
 
 SMALL_SIDE = 320
-"""An image whose longer side is below this many pixels is drawn enlarged."""
+"""An image whose longer side is below this many pixels is enlarged."""
 
 MAX_PIXELS = 4096 * 4096
-"""A larger image is drawn reduced: the drawing is there to be looked at."""
+"""An image with more pixels is reduced: the drawing is for viewing."""
 
 _TEXT_SIDE = 13
-"""Least height of a label's text in pixels of the drawing."""
+"""Minimum height of a label's text, in pixels of the drawing."""
 
 
 def overlay_scale(width: int, height: int) -> float:
-    """By how much an image is enlarged (a whole number) or reduced (below 1) to be drawn on."""
+    """The scale of the drawing: a whole number above 1 for small images, below 1 for huge ones."""
     longer = max(width, height)
     if longer < SMALL_SIDE:
         return float(min(8, math.ceil(SMALL_SIDE / longer)))
@@ -45,32 +45,31 @@ def draw_detections(
     labels: Sequence[str] | None = None,
     colours: Sequence[Colour] | None = None,
 ) -> Image.Image:
-    """Draws boxes, each with a tag that holds its label, on a copy of the image.
+    """Draws boxes with labels on a copy of the image.
 
-    The drawing may have another size than the image, see ``overlay_scale``: small images are enlarged with hard pixel
-    edges until a label can be read, huge ones are reduced. The first box is drawn last, on top.
+    The size of the drawing may differ from the image's, see ``overlay_scale``: small images are enlarged with hard
+    pixel edges until a label is readable, huge ones are reduced. The first box is drawn last, on top.
 
-    Convention: a box is (centre x, centre y, width, height) in pixels of ``image``, pixel 0 spans 0 to 1.
+    Convention: a box is (centre x, centre y, width, height) in pixels of ``image``; pixel 0 spans 0 to 1.
 
     Args:
-        image: anything Pillow converts to RGB.
-        boxes: the best first.
-        labels: a text for each box; no tag where it is empty.
-        colours: one for each box; the first of ``PALETTE`` if not given.
+        image: any image that Pillow converts to RGB.
+        boxes: in order of decreasing score.
+        labels: one text per box; an empty one is not drawn.
+        colours: one per box; ``None`` for the first of ``PALETTE``.
 
     Returns:
         A new RGB image.
 
     Raises:
-        ValueError: if there are not as many labels or colours as boxes.
+        ValueError: if the numbers of labels or colours and boxes differ.
     """
     for name, values in (("labels", labels), ("colours", colours)):
         if values is not None and len(values) != len(boxes):
             raise ValueError(f"{len(boxes)} boxes need as many {name}, got {len(values)}")
     scale = overlay_scale(image.width, image.height)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    enlarged = scale >= 1
-    canvas = image.convert("RGB").resize(size, Image.Resampling.NEAREST if enlarged else Image.Resampling.BOX)
+    canvas = image.convert("RGB").resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX)
     # The mean side, not the longer one: a line on a 10,000 x 100 strip must not fill the strip.
     side = math.sqrt(size[0] * size[1])
     line = max(1, round(side / 200))
@@ -81,12 +80,12 @@ def draw_detections(
         corners = _corners(boxes[index], scale)
         _draw_frame(draw, corners, colour, line)
         if labels is not None and labels[index]:
-            _draw_tag(draw, corners, labels[index], colour, font, size)
+            _draw_label(draw, corners, labels[index], colour, font, size)
     return canvas
 
 
 def _corners(box: Sequence[int | float], scale: float) -> Corners:
-    """First and last column and row of a box on the canvas; Pillow counts the last one in."""
+    """First and last column and row of a box on the canvas; Pillow includes the last one."""
     x, y, width, height = (value * scale for value in box)
     left, top = x - width / 2, y - height / 2
     return left, top, max(left, left + width - 1), max(top, top + height - 1)
@@ -99,7 +98,7 @@ def _draw_frame(draw: ImageDraw.ImageDraw, corners: Corners, colour: Colour, lin
     draw.rectangle(corners, outline=colour, width=line)
 
 
-def _draw_tag(
+def _draw_label(
     draw: ImageDraw.ImageDraw,
     corners: Corners,
     label: str,
@@ -107,7 +106,7 @@ def _draw_tag(
     font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
     size: tuple[int, int],
 ) -> None:
-    """A filled tag above the box; inside its upper edge where there is no room above."""
+    """A filled label above the box, or inside its upper edge if there is no space above."""
     text = label.replace("\n", " ")
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     pad = 2

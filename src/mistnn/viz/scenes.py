@@ -1,4 +1,4 @@
-"""Pictures of whole images: what was found in them, what was missed, and sheets of training samples."""
+"""Whole images: detections and missed objects, and sheets of training samples."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from mistnn.viz.style import (
     Theme,
     Tiles,
     add_box,
+    check_lengths,
     show_picture,
     tiles_for,
     title_tile,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def class_label(label: int, class_names: Sequence[str]) -> str:
-    """The name of a class, or its number where no name is known."""
+    """The name of a class, or its number if it has no name."""
     return class_names[label] if 0 <= label < len(class_names) else str(label)
 
 
@@ -43,16 +44,16 @@ def missed_truth(
     boxes: Float[Tensor, "objects 4"],
     labels: Int[Tensor, " objects"] | None,
 ) -> Bool[Tensor, " objects"]:
-    """Which true objects no right detection stands for.
+    """Whether each true object lacks a correct detection.
 
-    Each right detection stands for one object: the one it overlaps most among those of its label that are left. This
-    only undoes a matching that was made elsewhere, to know which boxes to draw; it is not a metric.
+    Each correct detection accounts for one object: among the free objects of its class, the one it overlaps most. This
+    recovers the matching behind ``correct``, to know which boxes to draw; it is not a metric.
 
     Args:
         detections: of one image.
-        correct: which of them are right.
+        correct: whether each detection is correct.
         boxes: of the true objects, in pixels.
-        labels: of the true objects; None where nothing has a class.
+        labels: of the true objects; ``None`` without classes.
     """
     if len(boxes) == 0 or len(detections.boxes) == 0:
         return torch.ones(len(boxes), dtype=torch.bool)
@@ -60,7 +61,7 @@ def missed_truth(
     eligible = correct.cpu()[:, None].expand(-1, len(truth))
     if labels is not None and detections.labels is not None:
         eligible = eligible & (detections.labels.cpu()[:, None] == labels.cpu()[None])
-    # Any overlap counts: how much is enough was decided by whoever called a detection right.
+    # Any overlap is enough: the caller has already applied its own threshold.
     partner = greedy_match(box_iou(found, truth), 0.0, eligible)
     missed = torch.ones(len(boxes), dtype=torch.bool)
     missed[partner[partner != UNMATCHED]] = False
@@ -80,43 +81,33 @@ def draw_scenes(
     inches: float = 1.9,
     theme: Theme = LIGHT,
 ) -> Figure:
-    """Images with what was found in them: right ones green and solid, wrong ones red and dashed, missed ones grey.
+    """Images with their detections: right ones green and solid, wrong ones red and dashed, missed objects grey.
 
     Convention: boxes are (centre x, centre y, width, height) in pixels of their image.
 
     Args:
         images: (channels, height, width) each, in [0, 1].
-        detections: one record an image.
-        boxes: the true boxes of every image. With ``correct``, those no right detection stands for are drawn dotted
-            and grey; without it, all of them.
+        detections: one record per image.
+        boxes: the true boxes of each image, dotted and grey. With ``correct``, only those without a correct detection
+            are drawn.
         labels: the classes of ``boxes``.
-        class_names: the names of the labels; numbers are written where there is none.
-        columns: pictures to a row.
-        correct: (found,) booleans for every image, made by the caller's matching; without it nothing is judged and
-            every detection is blue.
+        class_names: names of the labels; a number is written for a label without name.
+        columns: pictures per row.
+        correct: (found,) booleans for each image, from the caller's matching; without it all detections are blue.
         titles: one above each picture.
         inches: the longer side of a picture.
-        theme: colours around the pictures.
 
     Returns:
-        The figure; with one image and no title the picture fills it to the edge. Every box carries its kind (right,
-        wrong, missed, found) as ``gid``.
+        The figure; a single image without title fills it. Each box has its kind (right, wrong, missed, found) as
+        ``gid``.
 
     Raises:
-        ValueError: if there is no image, or a list is not as long as the images.
+        ValueError: if there is no image, or a list does not have one entry per image.
 
     Reference: S002, Figure 5 (boxes on MNIST-hard) and Figure 6 (right green, wrong red).
     """
     pictures = list(images)
-    for name, entries in (
-        ("detections", detections),
-        ("boxes", boxes),
-        ("labels", labels),
-        ("correct", correct),
-        ("titles", titles),
-    ):
-        if entries is not None and len(entries) != len(pictures):
-            raise ValueError(f"{name} has {len(entries)} entries for {len(pictures)} images: give one for each")
+    check_lengths(pictures, "images", detections=detections, boxes=boxes, labels=labels, correct=correct, titles=titles)
     tiles = tiles_for(pictures, columns, inches=inches, header=0.24 if titles else 0.0)
     figure = tiles.figure(theme)
     for index, picture in enumerate(pictures):
@@ -139,9 +130,8 @@ def draw_scenes(
 def _add_detections(
     axes: Axes, found: Detections, right: Tensor | None, class_names: Sequence[str], inches: float
 ) -> None:
-    """Draws the detections of one image; the best last, so that they lie on top."""
-    if right is not None and len(right) != len(found.boxes):
-        raise ValueError(f"correct has {len(right)} entries for {len(found.boxes)} detections: give one for each")
+    """Draws the detections of one image, best last, so that they are on top."""
+    check_lengths(found.boxes, "detections", correct=right)
     for index in reversed(range(len(found.boxes))):
         mark = FOUND if right is None else (RIGHT if bool(right[index]) else WRONG)
         label = "" if found.labels is None else class_label(int(found.labels[index]), class_names)
@@ -156,14 +146,13 @@ def draw_samples(
     inches: float = 1.5,
     theme: Theme = LIGHT,
 ) -> Figure:
-    """A sheet of samples: one row for each layout of the data, with the true boxes that training never sees.
+    """A sheet of samples: one row per layout of the data, with the true boxes that training never sees.
 
     Args:
-        layouts: name of the layout -> its samples, which may differ in size between layouts.
+        layouts: name of the layout -> its samples; sizes may differ between layouts.
         class_names: written on the boxes of labelled samples.
         boxes: False draws the bare images.
-        inches: the longer side of a picture; all rows have the same, whatever the canvas in pixels.
-        theme: colours around the pictures.
+        inches: the longer side of a picture, independent of its size in pixels.
 
     Raises:
         ValueError: if there is no layout or a layout has no sample.
@@ -184,6 +173,6 @@ def draw_samples(
             if column == 0:
                 height, width = sample.image.shape[-2:]
                 title_tile(axes, f"{name} ({width} x {height} px)", theme, bold=True)
-                # Row titles start at the sheet's left edge and may run over the next tile.
+                # Row titles start at the sheet's left edge and may extend over the next tile.
                 axes.title.set(ha="left", position=(0.0, 1.0))
     return figure

@@ -1,16 +1,16 @@
-"""One place for how every picture looks: colours, line styles, tiles, and how a figure becomes a file.
+"""The appearance of all figures: colours, line styles, tiles, axes; and how a figure becomes a file.
 
-Nothing here touches ``pyplot``: figures are made through the object interface, so drawing has no global state.
+Figures are made through matplotlib's object interface, never through ``pyplot``, so drawing has no global state.
 
-Convention: pictures are drawn in the package's frame, x right and y down, the first pixel spanning 0 to 1 on both
-axes, so a box or keypoint in pixels is drawn where it stands without a half-pixel shift.
+Convention: pictures are drawn in the package's frame, x right and y down, with the first pixel spanning 0 to 1 on both
+axes. A box or keypoint in pixels is therefore drawn in place, without a half-pixel shift.
 """
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import AbstractPathEffect
 
 Picture = Float[Tensor, "channels height width"]
 Pictures = Float[Tensor, "n channels height width"] | Sequence[Tensor]
 
 HEATMAP_COLORS = "inferno"
-"""Perceptually even: equal steps of the value look equally far apart, also in grey print."""
+"""Perceptually uniform: equal steps of the value look equally large, also in greyscale print."""
 HEATMAP_GAMMA = 0.5
-"""Exponent of the heat-map brightness: below 1 so that the faint maps of an untrained network can be seen."""
+"""Exponent of the heat map's brightness: below 1, so that the faint maps of an untrained network are visible."""
 KEYPOINT_COLOR = "#56c8ff"
 DOTS_PER_INCH = 160
 
@@ -41,13 +42,13 @@ DOTS_PER_INCH = 160
 class Mark:
     """How one kind of box is drawn.
 
-    Kinds differ by colour and by line, so that colour-blind readers and grey prints tell them apart too.
+    Kinds differ in colour and in line style, for colour-blind readers and greyscale print.
 
     Attributes:
-        name: written to the artist's ``gid``: right, wrong, missed, found or truth.
-        color: of the line and of the label's chip.
+        name: right, wrong, missed, found or truth; stored as the artist's ``gid``.
+        color: of the line and of the label's background.
         line: matplotlib's line style.
-        ink: colour of the text on the chip.
+        ink: colour of the label's text.
         sign: put before the label.
     """
 
@@ -58,7 +59,7 @@ class Mark:
     sign: str = ""
 
 
-# Colours near Okabe and Ito's bluish green and vermillion: far apart for every common kind of colour blindness.
+# Close to Okabe and Ito's bluish green and vermillion: distinct for all common kinds of colour blindness.
 RIGHT = Mark("right", "#1fc98b", "solid", ink="#04251a")
 WRONG = Mark("wrong", "#ff5a36", (0.0, (3.0, 1.6)), ink="#2b0a02", sign="✗ ")
 MISSED = Mark("missed", "#a9adb5", (0.0, (1.0, 1.4)), ink="#111111")
@@ -68,7 +69,7 @@ TRUTH = Mark("truth", "#f0c840", "solid", ink="#2a2000")
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of what surrounds the data: paper, text, grid, and the line of a curve."""
+    """Colours of everything around the data: paper, text, grid, and the line of a curve."""
 
     paper: str
     text: str
@@ -81,6 +82,27 @@ LIGHT = Theme(paper="#ffffff", text="#1d232b", muted="#5d6672", grid="#dfe3e8", 
 DARK = Theme(paper="#1b2027", text="#e8ebef", muted="#a0a9b5", grid="#353d48", line="#6cc0ff")
 
 
+def require(items: Sized, name: str) -> None:
+    """Checks that there is something to draw.
+
+    Raises:
+        ValueError: naming what is missing.
+    """
+    if not len(items):
+        raise ValueError(f"there is nothing to draw: give at least one {name}")
+
+
+def check_lengths(items: Sized, name: str, **others: Sized | None) -> None:
+    """Checks that optional lists have one entry for each item.
+
+    Raises:
+        ValueError: naming the list and both lengths.
+    """
+    for other, entries in others.items():
+        if entries is not None and len(entries) != len(items):
+            raise ValueError(f"{other} has {len(entries)} entries for {len(items)} {name}: give one for each")
+
+
 def new_figure(width: float, height: float, theme: Theme = LIGHT) -> Figure:
     """An empty figure of ``width`` x ``height`` inches with its own canvas."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -91,19 +113,55 @@ def new_figure(width: float, height: float, theme: Theme = LIGHT) -> Figure:
     return figure
 
 
+def place_axes(figure: Figure, left: float, top: float, width: float, height: float, *, bare: bool = True) -> Axes:
+    """New axes at a place in inches from the figure's upper left corner, without ticks and spines if ``bare``."""
+    across, down = figure.get_size_inches()
+    axes = figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
+    if bare:
+        axes.set_axis_off()
+    return axes
+
+
+def place_text(figure: Figure, text: str, right: float, middle: float, theme: Theme, *, upwards: bool = False) -> None:
+    """A row title that ends at ``right``, with its middle at ``middle``, in inches from the upper left corner."""
+    across, down = figure.get_size_inches()
+    figure.text(
+        right / across, 1 - middle / down, text, rotation=90 if upwards else 0, ha="right", va="center", fontsize=8.5,
+        color=theme.text,
+    )  # fmt: skip
+
+
+def dress_plot(axes: Axes, theme: Theme, xlabel: str = "", ylabel: str = "") -> None:
+    """Gives the axes of a plot their common look: grid, two spines, small muted labels."""
+    axes.set_facecolor(theme.paper)
+    axes.grid(True, color=theme.grid, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(theme.grid)
+    axes.tick_params(colors=theme.muted, labelsize=7.5, length=0, which="both")
+    for label in (axes.set_xlabel(xlabel), axes.set_ylabel(ylabel)):
+        label.set(fontsize=8, color=theme.muted, parse_math=False)
+
+
+def title_plot(axes: Axes, text: str, theme: Theme) -> None:
+    """Writes a title above a plot, literally: a dollar sign starts no formula."""
+    title = axes.set_title(text, fontsize=9, color=theme.text, loc="left", fontweight="bold")
+    title.set_parse_math(False)
+
+
 @dataclass(frozen=True)
 class Tiles:
-    """Measures of a sheet of equal tiles, in inches.
+    """A sheet of equal tiles, in inches.
 
     Attributes:
-        rows: of tiles.
-        columns: of tiles.
+        rows: number of rows.
+        columns: number of columns.
         width: of a tile.
         height: of a tile.
-        gap: between tiles and, if there is more than one tile or a header, around the sheet.
-        header: room above every tile for its title.
-        left: room left of the first column for row titles.
-        right: room right of the last column, for a colour bar.
+        gap: between tiles, and around the sheet unless it is a single tile without header.
+        header: space above each tile for its title.
+        left: space left of the first column for row titles.
+        right: space right of the last column, for a colour bar.
     """
 
     rows: int
@@ -117,24 +175,34 @@ class Tiles:
 
     @property
     def margin(self) -> float:
-        """Room around the sheet: none around a single bare picture, so that it fills the figure."""
+        """Space around the sheet; 0 for a single bare picture, which fills the figure."""
         return 0.0 if self.rows * self.columns == 1 and not self.header else self.gap
 
     def figure(self, theme: Theme = LIGHT) -> Figure:
-        """An empty figure that holds the sheet exactly."""
+        """An empty figure that holds exactly the sheet."""
         width = self.columns * self.width + (self.columns - 1) * self.gap + 2 * self.margin + self.left + self.right
         height = self.rows * (self.height + self.header) + (self.rows - 1) * self.gap + 2 * self.margin
         return new_figure(width, height, theme)
 
+    def top(self, row: int) -> float:
+        """The upper edge of a row's tiles, below their titles."""
+        return self.margin + row * (self.height + self.header + self.gap) + self.header
+
     def axes(self, figure: Figure, row: int, column: int) -> Axes:
         """The bare axes of one tile."""
-        width, height = figure.get_size_inches()
         left = self.margin + self.left + column * (self.width + self.gap)
-        top = self.margin + row * (self.height + self.header + self.gap) + self.header
-        bounds = (left / width, 1 - (top + self.height) / height, self.width / width, self.height / height)
-        axes = figure.add_axes(bounds)
-        axes.set_axis_off()
-        return axes
+        return place_axes(figure, left, self.top(row), self.width, self.height)
+
+    def title_rows(self, figure: Figure, names: Sequence[str], right: float, theme: Theme, **style: bool) -> None:
+        """Writes a title left of each row; see ``place_text``."""
+        for row, name in enumerate(names):
+            place_text(figure, name, right, self.top(row) + self.height / 2, theme, **style)
+
+
+def fit_size(picture: Tensor, inches: float) -> tuple[float, float]:
+    """Width and height of a tile with the shape of a picture, ``inches`` on its longer side."""
+    height, width = picture.shape[-2:]
+    return inches * width / max(height, width), inches * height / max(height, width)
 
 
 def tiles_for(
@@ -144,35 +212,27 @@ def tiles_for(
 
     Args:
         pictures: (channels, height, width) or (height, width) each.
-        columns: at most so many tiles to a row; fewer pictures make a narrower sheet.
-        rows: as many as the pictures need if None.
+        columns: tiles per row at most; fewer pictures make a narrower sheet.
+        rows: number of rows; ``None`` for as many as the pictures need.
         inches: the longer side of a tile.
-        header: room above every tile, in inches.
+        header: space above each tile, in inches.
 
     Raises:
         ValueError: if there is no picture or ``columns`` is below 1.
     """
-    if not pictures:
-        raise ValueError("there is nothing to draw: give at least one picture")
+    require(pictures, "picture")
     if columns < 1:
         raise ValueError(f"columns must be at least 1, got {columns}")
-    height, width = pictures[0].shape[-2:]
-    longest = max(height, width)
     used = min(columns, len(pictures))
-    return Tiles(
-        rows=math.ceil(len(pictures) / used) if rows is None else rows,
-        columns=used,
-        width=inches * width / longest,
-        height=inches * height / longest,
-        header=header,
-    )
+    width, height = fit_size(pictures[0], inches)
+    return Tiles(math.ceil(len(pictures) / used) if rows is None else rows, used, width, height, header=header)
 
 
 def to_array(picture: Tensor) -> np.ndarray:
-    """(channels, height, width) in [0, 1] as (height, width, 3), or (height, width) where there is one channel.
+    """Converts (channels, height, width) to (height, width, 3), or to (height, width) for one channel.
 
     Raises:
-        ValueError: if the picture has not 1 or 3 channels.
+        ValueError: if the picture does not have 1 or 3 channels.
     """
     if picture.ndim != 3 or picture.shape[0] not in (1, 3):
         raise ValueError(f"a picture must be (1 or 3, height, width), got {tuple(picture.shape)}")
@@ -181,30 +241,37 @@ def to_array(picture: Tensor) -> np.ndarray:
 
 
 def show_picture(axes: Axes, picture: Tensor) -> None:
-    """Draws a (channels, height, width) picture in the package's frame, pixels as squares."""
+    """Draws a (channels, height, width) picture in the package's frame, each pixel as a square."""
     height, width = picture.shape[-2:]
     axes.imshow(to_array(picture), cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0), interpolation="nearest")
     axes.set(xlim=(0, width), ylim=(height, 0))
 
 
 def title_tile(axes: Axes, text: str, theme: Theme = LIGHT, *, bold: bool = False) -> None:
-    """Writes a title above a tile. The text is taken literally: a dollar sign starts no formula."""
+    """Writes a title above a tile, literally: a dollar sign starts no formula."""
     weight = "bold" if bold else "normal"
     title = axes.set_title(text, fontsize=8.5, color=theme.text, pad=3, fontweight=weight)
     title.set_parse_math(False)
 
 
+def dark_rim(width: float, alpha: float = 0.6) -> list[AbstractPathEffect]:
+    """A dark outline that keeps lines and marks visible on bright pixels."""
+    from matplotlib import patheffects
+
+    return [patheffects.withStroke(linewidth=width, foreground="#000000", alpha=alpha)]
+
+
 def add_box(axes: Axes, box: Float[Tensor, " 4"], mark: Mark, label: str = "", inches: float = 1.9) -> Rectangle:
-    """Draws one box, with its label on a chip at the box's upper left corner.
+    """Draws one box, with its label at the upper left corner.
 
     Args:
-        axes: of a picture drawn by ``show_picture``.
+        axes: axes of a picture drawn by ``show_picture``.
         box: (centre x, centre y, width, height) in pixels.
-        mark: what kind of box it is.
-        label: no chip if empty.
+        mark: the kind of box.
+        label: empty for none.
         inches: the size of the tile, which scales lines and text.
     """
-    from matplotlib import patches, patheffects
+    from matplotlib import patches
 
     x, y, width, height = (float(value) for value in box)
     left, top = x - width / 2, y - height / 2
@@ -213,22 +280,21 @@ def add_box(axes: Axes, box: Float[Tensor, " 4"], mark: Mark, label: str = "", i
         (left, top), width, height, fill=False, edgecolor=mark.color, linestyle=mark.line, linewidth=1.7 * scale
     )
     rectangle.set_gid(mark.name)
-    # A dark rim keeps the line visible on bright strokes.
-    rectangle.set_path_effects([patheffects.withStroke(linewidth=3.0 * scale, foreground="#000000", alpha=0.55)])
+    rectangle.set_path_effects(dark_rim(3.0 * scale, 0.55))
     axes.add_patch(rectangle)
     if label:
-        _add_chip(axes, (left, top, left + width), mark, label, scale)
+        _add_label(axes, (left, top, left + width), mark, label, scale)
     return rectangle
 
 
-def _add_chip(axes: Axes, span: tuple[float, float, float], mark: Mark, label: str, scale: float) -> None:
-    """The label of a box, kept inside the picture: above the box, or below its upper edge where there is no room."""
+def _add_label(axes: Axes, span: tuple[float, float, float], mark: Mark, label: str, scale: float) -> None:
+    """The label of a box, kept inside the picture: above the box, or below its upper edge if there is no space."""
     left, top, right = span
     picture_width = axes.get_xlim()[1]
     picture_height = axes.get_ylim()[0]
     at_right = left > 0.7 * picture_width
     inside = top < 0.11 * picture_height
-    chip = axes.text(
+    text = axes.text(
         min(right, picture_width) if at_right else max(left, 0.0),
         max(top, 0.0),
         mark.sign + label,
@@ -241,14 +307,14 @@ def _add_chip(axes: Axes, span: tuple[float, float, float], mark: Mark, label: s
         clip_on=True,
         parse_math=False,
     )
-    chip.set_gid(f"{mark.name}-label")
+    text.set_gid(f"{mark.name}-label")
 
 
 def picture_to_png(picture: Picture, scale: int = 1) -> bytes:
-    """A bare picture as PNG, every pixel a square of ``scale`` x ``scale``.
+    """A bare picture as PNG, with each pixel as a square of ``scale`` x ``scale``.
 
     Raises:
-        ValueError: if ``scale`` is below 1 or the picture has not 1 or 3 channels.
+        ValueError: if ``scale`` is below 1 or the picture does not have 1 or 3 channels.
     """
     from PIL import Image
 
@@ -264,7 +330,7 @@ def picture_to_png(picture: Picture, scale: int = 1) -> bytes:
 
 @contextmanager
 def _saving() -> Iterator[None]:
-    """Settings that only count while a figure is written: real letters in a PDF instead of outlines."""
+    """Settings for writing a figure: text in a PDF as text instead of outlines."""
     import matplotlib
 
     with matplotlib.rc_context({"pdf.fonttype": 42, "savefig.bbox": None, "savefig.dpi": "figure"}):
@@ -272,7 +338,7 @@ def _saving() -> Iterator[None]:
 
 
 def figure_to_png(figure: Figure) -> bytes:
-    """The figure as PNG. The same figure gives the same bytes: no date and no program version is written."""
+    """The figure as PNG, without date and program version, so that equal figures give equal bytes."""
     buffer = io.BytesIO()
     with _saving():
         figure.savefig(buffer, format="png", metadata={"Software": None}, facecolor=figure.get_facecolor())
@@ -280,11 +346,11 @@ def figure_to_png(figure: Figure) -> bytes:
 
 
 def save_figure(figure: Figure, path_stem: Path) -> tuple[Path, Path]:
-    """Writes the figure as ``path_stem.png`` and ``path_stem.pdf``; folders that are missing are made.
+    """Writes the figure as ``path_stem.png`` and ``path_stem.pdf``, and creates missing folders.
 
     Args:
         figure: any figure.
-        path_stem: the path without an ending; a dot in the name stays part of the name.
+        path_stem: the path without extension; a dot in the name is kept.
 
     Returns:
         The two paths, PNG first.
@@ -294,7 +360,7 @@ def save_figure(figure: Figure, path_stem: Path) -> tuple[Path, Path]:
     pdf = path_stem.with_name(path_stem.name + ".pdf")
     png.write_bytes(figure_to_png(figure))
     with _saving():
-        # matplotlib would write the time and its own version: equal figures would be unequal files.
+        # By default matplotlib writes the time and its version, and equal figures would give different files.
         metadata = {"CreationDate": None, "Producer": None, "Creator": None}
         figure.savefig(pdf, format="pdf", metadata=metadata, facecolor=figure.get_facecolor())
     return png, pdf
