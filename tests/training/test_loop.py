@@ -316,10 +316,28 @@ def test_resume_refuses_another_seed_and_takes_more_steps(tmp_path: Path) -> Non
     assert result.steps == 3
 
 
-@pytest.mark.parametrize(("name", "value"), [("steps", 0), ("batch_size", 0), ("workers", -1), ("threads", 0)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", 0),
+        ("batch_size", 0),
+        ("seed", -1),
+        ("log_every", 0),
+        ("save_every", -1),
+        ("workers", -1),
+        ("threads", 0),
+    ],
+)
 def test_impossible_settings_are_refused(name: str, value: int) -> None:
-    with pytest.raises(MistError, match=rf"train\.{name}={value} is too small"):
+    with pytest.raises(MistError, match=rf"train\.{name}={value} must be [01] or more"):
         TrainConfig(**{name: value})
+    with pytest.raises(MistError, match=rf"train\.{name}={2**63} must be below"):
+        TrainConfig(**{name: 2**63})
+
+
+def test_an_unknown_device_is_refused() -> None:
+    with pytest.raises(MistError, match="train.device='tpu' must be auto or cpu or cuda"):
+        TrainConfig(device="tpu")  # type: ignore[arg-type]
 
 
 def test_run_folder(tmp_path: Path) -> None:

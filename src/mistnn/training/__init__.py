@@ -1,8 +1,9 @@
-"""Training: one loop, the protocol of the steps it runs, and checkpoints that resume bit for bit."""
+"""Training: the one loop over the steps of a ``Step``, and checkpoints from which it resumes bit for bit."""
 
+from mistnn.interfaces import Step
+from mistnn.training.batches import MapDataset
 from mistnn.training.config import TrainConfig
 from mistnn.training.loop import FitResult, fit
-from mistnn.training.protocol import Step
 from mistnn.training.runfolder import prepare_run_folder
 
-__all__ = ["FitResult", "Step", "TrainConfig", "fit", "prepare_run_folder"]
+__all__ = ["FitResult", "MapDataset", "Step", "TrainConfig", "fit", "prepare_run_folder"]

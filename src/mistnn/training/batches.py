@@ -1,7 +1,7 @@
-"""Which samples make batch number t, and the batches themselves.
+"""The batches of a data set, and the order of its samples.
 
-Batch t is a pure function of t, so a resumed run sees the batches that the uninterrupted one would have seen, and
-several processes share a batch without speaking to each other.
+Batch number t is a pure function of t. A resumed run therefore sees the batches that the uninterrupted run would have
+seen, and several processes share a batch without communicating.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from mistnn.errors import MistError
 from mistnn.records import Batch, Sample, collate
@@ -24,7 +24,10 @@ from mistnn.records import Batch, Sample, collate
 
 @runtime_checkable
 class MapDataset(Protocol):
-    """Samples by index; unlimited without ``__len__`` or of length ``sys.maxsize``: any index from 0 on is one."""
+    """Samples by index: any map-style ``torch.utils.data.Dataset`` of ``Sample``.
+
+    A data set without ``__len__``, or of length ``sys.maxsize``, is unlimited: it has a sample for any index from 0.
+    """
 
     def __getitem__(self, index: int, /) -> Sample:
         """The sample of an index, the same each time."""
@@ -33,19 +36,24 @@ class MapDataset(Protocol):
 
 @runtime_checkable
 class BatchDataset(MapDataset, Protocol):
-    """Samples that are made faster many at once than one by one."""
+    """A data set that makes many samples at once faster than one by one."""
 
     def batch(self, indices: Sequence[int], /) -> Batch:
-        """The samples of some indices, as collating them one by one would join them."""
+        """The samples of several indices, equal to collating them one by one."""
         ...
 
 
 def dataset_length(dataset: MapDataset) -> int | None:
-    """Number of samples, or ``None`` for an unlimited data set: one without ``__len__``, or of length ``sys.maxsize``.
+    """The number of samples, or ``None`` for an unlimited data set.
 
     Raises:
-        MistError: if the data set is empty.
+        MistError: if the data set is empty or has no samples by index.
     """
+    if isinstance(dataset, IterableDataset):
+        raise MistError(
+            f"{type(dataset).__name__} is an IterableDataset, and training needs samples by index: give a map-style "
+            "torch.utils.data.Dataset, with __getitem__"
+        )
     length = len(dataset) if isinstance(dataset, Sized) else None
     if length == 0:
         raise MistError("the training data set holds 0 samples: give at least one image")
@@ -56,7 +64,7 @@ def share_of_batch(batch_size: int, rank: int, processes: int) -> slice:
     """The contiguous part of the joined batch that one process works on.
 
     Raises:
-        MistError: if the batch cannot be cut into equal parts; with unequal ones the mean of the processes'
+        MistError: if the batch can't be split into equal parts. With unequal parts, the mean of the processes'
             gradients would not be the gradient of the joined batch.
     """
     if batch_size % processes:
@@ -73,15 +81,15 @@ def batch_indices(iteration: int, batch_size: int, length: int | None, seed: int
     """Indices of the samples in the joined batch of one iteration.
 
     Convention:
-        Unlimited data count on: t B, t B + 1, ... Finite data are permuted anew for each epoch and the epochs are
-        strung together, so each epoch holds every index exactly once, and a batch is always full: it may begin in
+        Unlimited data are counted: t B, t B + 1, ... Finite data are permuted in each epoch, and the epochs are
+        concatenated. So each epoch holds each index exactly once, and batches are always full: a batch may start in
         one epoch and end in the next.
 
     Args:
         iteration: t, from 0.
         batch_size: B, over all processes.
         length: number of samples, or ``None`` for unlimited data.
-        seed: of the permutations; unlimited data are seeded by the data set itself.
+        seed: of the permutations; unlimited data have their own seed.
     """
     positions = range(iteration * batch_size, (iteration + 1) * batch_size)
     if length is None:
@@ -89,7 +97,7 @@ def batch_indices(iteration: int, batch_size: int, length: int | None, seed: int
     return [int(_permutation(length, seed, position // length)[position % length]) for position in positions]
 
 
-@lru_cache(maxsize=2)  # two, since a batch may straddle two epochs
+@lru_cache(maxsize=2)  # a batch may span two epochs
 def _permutation(length: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(length)
 
@@ -108,17 +116,17 @@ def batches(
     """Yields (iteration, this process's part of the batch) for the iterations from ``start`` to ``stop`` - 1.
 
     Args:
-        dataset: finite where it has a length, else unlimited.
+        dataset: finite or unlimited.
         start: first iteration.
         stop: one past the last iteration.
         batch_size: of the joined batch.
         seed: of the order of finite data.
         rank: this process's number, from 0.
-        processes: how many processes share the batch.
-        workers: extra processes that prepare the next batches meanwhile; they change no value.
+        processes: number of processes that share the batch.
+        workers: extra processes that prepare the next batches; they change no value.
 
     Raises:
-        MistError: if the data set is empty or the batch cannot be shared equally.
+        MistError: if the data set is empty, gives something else than ``Sample``, or the batch can't be split equally.
     """
     length = dataset_length(dataset)
     indices = _Indices(range(start, stop), batch_size, length, seed, share_of_batch(batch_size, rank, processes))
@@ -131,10 +139,13 @@ def batches(
             batch_size=None,
             sampler=indices,
             num_workers=workers,
-            worker_init_fn=_leave_interrupts_to_the_parent,
-            generator=torch.Generator(),  # else it draws from the global generator, whose state a checkpoint keeps
+            worker_init_fn=_ignore_interrupts,
+            generator=torch.Generator(),  # not the global one, whose state is in the checkpoint
         )
-    yield from zip(range(start, stop), prepared, strict=True)
+    for iteration, batch in zip(range(start, stop), prepared, strict=True):
+        if isinstance(batch, MistError):
+            raise batch
+        yield iteration, batch
 
 
 @dataclass(frozen=True)
@@ -143,15 +154,25 @@ class _Joined:
 
     dataset: MapDataset
 
-    def __getitem__(self, indices: Sequence[int]) -> Batch:
+    def __getitem__(self, indices: Sequence[int]) -> Batch | MistError:
+        try:
+            return self._join(indices)
+        except MistError as error:
+            return error  # raised by a worker, its one line would come with a traceback of many
+
+    def _join(self, indices: Sequence[int]) -> Batch:
         if isinstance(self.dataset, BatchDataset):
             return self.dataset.batch(indices)
-        return collate([self.dataset[index] for index in indices])
+        samples = [self.dataset[index] for index in indices]
+        wrong = next((type(sample).__name__ for sample in samples if not isinstance(sample, Sample)), None)
+        if wrong is not None:
+            raise MistError(f"the training data set gives a {wrong} for an index: it must give a mistnn.Sample")
+        return collate(samples)
 
 
 @dataclass(frozen=True)
 class _Indices:
-    """The lists of indices of one process, an iteration each; computed as they are asked for."""
+    """The indices of one process for each iteration, computed lazily."""
 
     iterations: range
     batch_size: int
@@ -178,6 +199,6 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return Batch(*map(move, batch))  # pyright: ignore[reportArgumentType]
 
 
-def _leave_interrupts_to_the_parent(worker: int) -> None:
-    # A terminal sends Ctrl-C to every process of the group; the parent still needs its workers for the last batch.
+def _ignore_interrupts(worker: int) -> None:
+    # A terminal sends Ctrl-C to all processes of the group; the parent still needs its workers for the last batch.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

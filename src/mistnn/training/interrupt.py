@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to stop, so that training stops between two iterations and never within one."""
+"""Ctrl-C and SIGTERM as requests to stop, so that training stops between two iterations, never within one."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from contextlib import contextmanager
 from types import FrameType
 
 GRACE_SECONDS = 2.0
-"""A launcher passes Ctrl-C on to processes that already had it from the terminal: that echo is no second wish."""
+"""Signals within this time count as one: a launcher repeats the Ctrl-C that the terminal has already sent."""
 
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Yields a function that says whether Ctrl-C or SIGTERM came since the context was entered.
+    """Yields a function that returns whether Ctrl-C or SIGTERM was received inside the context.
 
-    The first signal only sets the flag. One that comes more than ``GRACE_SECONDS`` later acts as it would without this
-    context, so an impatient user still gets out at once. Outside the main thread Python takes no signal handlers, and
-    the answer is always no.
+    The first signal only sets the flag. A signal more than ``GRACE_SECONDS`` later has its normal effect, so an
+    impatient user can still stop at once. Outside the main thread Python allows no signal handlers, and the function
+    always returns False.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    came: list[float] = []
+    received: list[float] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def restore() -> None:
@@ -32,14 +32,14 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not installed by Python
 
     def note(number: int, frame: FrameType | None) -> None:
-        came.append(time.monotonic())
-        if came[-1] - came[0] > GRACE_SECONDS:
+        received.append(time.monotonic())
+        if received[-1] - received[0] > GRACE_SECONDS:
             restore()
             signal.raise_signal(number)
 
     for number in before:
         signal.signal(number, note)
     try:
-        yield lambda: bool(came)
+        yield lambda: bool(received)
     finally:
         restore()

@@ -14,36 +14,35 @@ import torch
 from torch import nn
 
 from mistnn.errors import MistError
-from mistnn.records import Batch
+from mistnn.interfaces import Step
 from mistnn.training.batches import MapDataset, batches, dataset_length, share_of_batch, to_device
 from mistnn.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from mistnn.training.config import MUST_NOT_CHANGE_ON_RESUME, TrainConfig
 from mistnn.training.interrupt import stop_requests
 from mistnn.training.memory import keep_freed_memory
 from mistnn.training.processes import Processes, join_processes, shared_gradients
-from mistnn.training.protocol import Step
 from mistnn.training.runfolder import CHECKPOINT, CONFIG, prepare_run_folder, write_atomically
 from mistnn.training.runlog import EVALUATION, RecentScalars, RunLog, check_finite_weights, peak_memory_mib
 
 Evaluate = Callable[[nn.Module], dict[str, float]]
-"""Metrics of a model."""
+"""Computes metrics of a model."""
 
 OnLog = Callable[[int, dict[str, float]], None]
-"""Is told the iterations done and the values of a line of the log."""
+"""Receives the number of iterations done and the values of a line of the log."""
 
 SaveModel = Callable[[nn.Module, Path, Progress], None]
-"""Writes a model into a run folder; is told how far the run is and what it took."""
+"""Writes a model to a run folder, given the progress of the run."""
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """How a run ended.
+    """The outcome of a run.
 
     Attributes:
-        steps: iterations done, those before a resume included.
-        seconds: time they took, evaluations and saving included.
-        metrics: of the last evaluation; empty if there was none, and in all processes but the main one.
-        interrupted: whether Ctrl-C or SIGTERM ended it early; then the checkpoint is of this very iteration.
+        steps: iterations done, including those before a resume.
+        seconds: time they took, including evaluation and saving.
+        metrics: of the last evaluation; empty if there was none, and in processes other than the main one.
+        interrupted: whether Ctrl-C or SIGTERM ended the run early; the checkpoint is of the last iteration.
     """
 
     steps: int
@@ -65,33 +64,33 @@ def fit(
     save_model: SaveModel | None = None,
     save_start: bool = False,
 ) -> FitResult:
-    """Trains, and keeps a run folder from which the training can go on.
+    """Trains, and writes a run folder from which training can resume.
 
-    The callbacks run in the main process only. Whatever they draw from torch's global generators and whichever mode
-    they leave the model in, training goes on as if they had not been called. On a CPU the process keeps what it frees
-    from now on, see ``keep_freed_memory``.
+    The callbacks run in the main process only. They may draw from torch's global generators and change the model's
+    mode: training continues as if they had not been called. On a CPU, the process keeps freed memory from now on, see
+    ``keep_freed_memory``.
 
     Args:
-        step: what one iteration does, with its model and optimizers. This function seeds the global generator with
-            ``config.seed`` only now, so whoever builds the model seeds its initialisation.
-        dataset: samples by index; unlimited if it has no length.
-        config: how long and how often.
-        out: the run folder, made where it is missing.
-        describe: written to ``config.json``; a run resumes only with the same, the package's version and the harmless
-            fields of a ``train`` part excepted.
-        evaluate: gives metrics of the model, which it finds in eval mode and without gradients.
+        step: one iteration of the algorithm, with its model and optimizers. This function seeds the global generator
+            with ``config.seed``; the caller seeds the initialisation of the model.
+        dataset: any map-style ``torch.utils.data.Dataset`` of ``Sample``; unlimited if it has no length.
+        config: the settings of the loop.
+        out: the run folder, created if missing.
+        describe: the content of ``config.json``. A run resumes only with the same content, except for the version of
+            the package and the harmless fields of a ``train`` part.
+        evaluate: computes metrics of the model, which is in eval mode, without gradients.
         on_log: called with each line of the log: the iterations done, and the values by name.
-        resume: go on from the folder's checkpoint; from the beginning if the run ended before its first one.
-        save_model: writes the model into the run folder; called with each checkpoint.
-        save_start: write a checkpoint before the first iteration too, for weights that can't be made again from a seed.
+        resume: continue from the folder's checkpoint; from the start if the run ended before its first checkpoint.
+        save_model: writes the model to the run folder; called with each checkpoint.
+        save_start: also write a checkpoint before the first iteration, for weights that a seed does not reproduce.
 
     Raises:
-        MistError: if the folder, the checkpoint or the configuration cannot be used, or if a loss term or a weight is
-            no longer finite (the last good checkpoint stays).
+        MistError: if the folder, the data set, the checkpoint or the configuration can't be used, or if a loss term or
+            a weight is no longer finite (the last good checkpoint stays).
     """
     prepare_run_folder(out, force=False, resume=resume)
     processes = join_processes(config.device)
-    dataset_length(dataset)  # this and the next refuse before anything is written
+    dataset_length(dataset)  # like the next line, refuses bad input before anything is written
     share_of_batch(config.batch_size, processes.rank, processes.count)
     if processes.device.type == "cpu":
         keep_freed_memory()
@@ -106,94 +105,91 @@ def fit(
         stored = {"config": describe, "train": asdict(config)}
         begun = _resume(path, step, stored, config.steps) if resume and path.exists() else Progress()
         processes.same_model(step.model)
-        processes.wait()  # all have looked at the folder before one writes into it
-        # A resumed run keeps the file, which describes the weights that lie beside it until the next are saved.
+        processes.wait()  # all have read the folder before one writes to it
+        # A resumed run keeps config.json, which describes the saved weights, until it saves the next ones.
         if processes.main and not resume:
             write_atomically(out / CONFIG, (json.dumps(describe, indent=2) + "\n").encode())
         if processes.main and save_start and not path.exists():
             save_checkpoint(path, step, begun, stored)
         with RunLog(out, begun.iteration, config.steps, config.tensorboard, processes.main) as log:
-            run = _Run(step, config, out, stored, processes, log, evaluate, on_log, save_model, begun)
+            run = _Run(step, config, out, stored, processes, log, begun, evaluate, on_log, save_model)
             result = run.train(dataset, stop_requested)
             processes.wait()
         return result
 
 
+@dataclass
 class _Run:
-    """A run that is set up: the loop, and what it does now and then."""
+    """A prepared run: the loop, and its periodic work (log, save, evaluate)."""
 
-    def __init__(
-        self,
-        step: Step,
-        config: TrainConfig,
-        out: Path,
-        stored: dict[str, Any],
-        processes: Processes,
-        log: RunLog,
-        evaluate: Evaluate | None,
-        on_log: OnLog | None,
-        save_model: SaveModel | None,
-        begun: Progress,
-    ) -> None:
-        self.step, self.config, self.out, self.stored = step, config, out, stored
-        self.processes, self.log = processes, log
-        self.evaluate, self.on_log, self.save_model = evaluate, on_log, save_model
-        self.done = begun.iteration
-        self.memory_before = begun.peak_memory_mib
-        self.clock = _Clock(begun.seconds)
-        self.recent = RecentScalars()
+    step: Step
+    config: TrainConfig
+    out: Path
+    stored: dict[str, Any]
+    processes: Processes
+    log: RunLog
+    begun: Progress
+    evaluate: Evaluate | None
+    on_log: OnLog | None
+    save_model: SaveModel | None
+    recent: RecentScalars = field(default_factory=RecentScalars)
+    start: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.done = self.begun.iteration
 
     def train(self, dataset: MapDataset, stop_requested: Callable[[], bool]) -> FitResult:
-        """Iterates to the end, or until a stop is asked for."""
-        config, device = self.config, self.processes.device
+        """Iterates to the end, or until a stop is requested."""
+        config, processes = self.config, self.processes
         metrics: dict[str, float] = {}
         if self.done and self.due(config.evaluate_every):
-            # The run ended after this iteration was saved and perhaps before it was evaluated.
+            # The run ended after saving this iteration, and perhaps before evaluating it.
             metrics = self.log.evaluation_at(self.done) or self.evaluate_model()
-        for iteration, batch in self.batches(dataset):
-            scalars = self.step(to_device(batch, device), iteration)
+        for iteration, batch in batches(
+            dataset,
+            start=self.done,
+            stop=config.steps,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            rank=processes.rank,
+            processes=processes.count,
+            workers=config.workers,
+        ):
+            scalars = self.step(to_device(batch, processes.device), iteration)
             self.done = iteration + 1
             self.recent.add(iteration, scalars)
-            self.log.advance(self.done, self.clock.since_start)
-            stop = self.processes.any(stop_requested()) and self.done < config.steps
+            self.log.advance(self.done)
+            stop = processes.any(stop_requested()) and self.done < config.steps
             if self.due(config.log_every):
                 self.log_means()
             if stop or self.due(config.save_every):
                 self.save()
             if stop:
-                return FitResult(self.done, self.clock.seconds, metrics, interrupted=True)
+                return FitResult(self.done, self.seconds, metrics, interrupted=True)
             if self.due(config.evaluate_every):
                 metrics = self.evaluate_model()
-        return FitResult(self.done, self.clock.seconds, metrics)
+        return FitResult(self.done, self.seconds, metrics)
+
+    @property
+    def seconds(self) -> float:
+        """Time of the run, including the earlier parts of a resumed one."""
+        return self.begun.seconds + time.monotonic() - self.start
 
     def due(self, every: int) -> bool:
-        """Whether something done every so many iterations, and at the end, is to be done now."""
+        """Whether periodic work is due: every so many iterations (never for 0), and at the end."""
         return self.done == self.config.steps or (every > 0 and self.done % every == 0)
 
-    def batches(self, dataset: MapDataset) -> Iterator[tuple[int, Batch]]:
-        """This process's share of the batches still to come, with their iterations."""
-        return batches(
-            dataset,
-            start=self.done,
-            stop=self.config.steps,
-            batch_size=self.config.batch_size,
-            seed=self.config.seed,
-            rank=self.processes.rank,
-            processes=self.processes.count,
-            workers=self.config.workers,
-        )
-
     def log_means(self) -> None:
-        """Logs the means since the last line; every process helps, the main one writes."""
+        """Logs the means since the last line. All processes contribute, the main one writes."""
         means = self.recent.means(self.processes, self.out / CHECKPOINT)
         self.recent = RecentScalars()
         self.write_line(means)
 
     def write_line(self, values: dict[str, float]) -> None:
-        """Writes a line of the log and tells the caller of ``fit``."""
+        """Writes a line of the log and passes it to ``on_log``."""
         if not self.processes.main:
             return
-        written = self.log.write(self.done, self.clock.seconds, values)
+        written = self.log.write(self.done, self.seconds, values)
         if self.on_log is not None:
             with self.undisturbed():
                 self.on_log(self.done, written)
@@ -205,8 +201,8 @@ class _Run:
         check_finite_weights(self.step.model, self.done - 1, path)
         if self.processes.main:
             self.log.flush()
-            memory = max(self.memory_before, peak_memory_mib())
-            progress = Progress(self.done, self.clock.seconds, memory)
+            memory = max(self.begun.peak_memory_mib, peak_memory_mib())
+            progress = Progress(self.done, self.seconds, memory)
             save_checkpoint(path, self.step, progress, self.stored)
             if self.save_model is not None:
                 with self.undisturbed():
@@ -223,7 +219,7 @@ class _Run:
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Whatever happens inside, the generators and the modules' modes are afterwards as training had them."""
+        """Restores the random generators and the modules' modes on exit."""
         device = self.processes.device
         modes = [(module, module.training) for module in self.step.model.modules()]
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -240,22 +236,6 @@ def _resume(path: Path, step: Step, stored: dict[str, Any], steps: int) -> Progr
     if progress.iteration > steps:
         raise MistError(f"{path}: already holds iteration {progress.iteration}; give train.steps above {steps}")
     return progress
-
-
-class _Clock:
-    """Time of a run; a resumed one counts on from its earlier parts."""
-
-    def __init__(self, before: float) -> None:
-        self._before = before
-        self._start = time.monotonic()
-
-    @property
-    def since_start(self) -> float:
-        return time.monotonic() - self._start
-
-    @property
-    def seconds(self) -> float:
-        return self._before + self.since_start
 
 
 @contextmanager

@@ -1,10 +1,10 @@
-"""The processes that train one model together.
+"""Training one model with several processes.
 
 Accelerate finds devices and starts the process group. It is imported only in a run that was launched with it (or with
-torchrun): the import takes about two seconds, a fifth of a short run, and a process alone needs none of it.
+torchrun): the import takes about two seconds, a fifth of a short run, and a single process does not need it.
 
-The model is not wrapped in ``DistributedDataParallel``: that counts on one forward and one backward an iteration, and
-the steps here make several of each. Instead the gradients are averaged just before each optimizer uses them.
+The model is not wrapped in ``DistributedDataParallel``, which expects one forward and one backward pass per iteration:
+the steps here make several. Instead, the gradients are averaged just before each optimizer uses them.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Processes:
     """This process among those that train together.
 
     Attributes:
-        rank: its number; 0 is the main one, which alone writes files and evaluates.
-        count: how many there are.
-        device: where this one computes.
-        accelerator: ``None`` for a process alone.
+        rank: its number; only number 0, the main process, writes files and evaluates.
+        count: number of processes.
+        device: the device of this process.
+        accelerator: ``None`` for a single process.
     """
 
     rank: int
@@ -48,7 +48,7 @@ class Processes:
         return self.rank == 0
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over the processes of a tensor that has one shape in all of them."""
+        """The mean over the processes of a tensor with the same shape in all of them."""
         if self.accelerator is None or self.count == 1:
             return values
         reduced = self.accelerator.reduce(values.to(self.device), reduction="mean")
@@ -56,11 +56,11 @@ class Processes:
         return reduced
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process: they must all stop at the same iteration."""
+        """Whether the flag is set in any process; used to stop all of them at the same iteration."""
         return flag if self.count == 1 else bool(self.mean(torch.tensor(float(flag))) > 0)
 
     def same_model(self, model: nn.Module) -> None:
-        """Gives every process the main one's parameters and buffers."""
+        """Copies the main process's parameters and buffers to all processes."""
         if self.count > 1:
             for tensor in (*model.parameters(), *model.buffers()):
                 data = tensor.detach().contiguous()
@@ -68,19 +68,19 @@ class Processes:
                 tensor.detach().copy_(data)
 
     def wait(self) -> None:
-        """Returns once all processes came here."""
+        """Returns when all processes have called it."""
         if self.accelerator is not None:
             self.accelerator.wait_for_everyone()
 
 
 def join_processes(device: str) -> Processes:
-    """Joins the processes that a launcher started, or stands alone.
+    """Joins the processes that a launcher started; without a launcher there is a single process.
 
     Args:
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        MistError: if "cuda" is asked for and there is none, or if the launcher asks for mixed precision.
+        MistError: if "cuda" is requested and there is no GPU, or if the launcher requests mixed precision.
     """
     gpu = torch.cuda.is_available()
     if device == "cuda" and not gpu:
@@ -89,7 +89,7 @@ def join_processes(device: str) -> Processes:
     if "WORLD_SIZE" not in os.environ:
         if "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ:
             warnings.warn(
-                "accelerate launch started one process only; for several on CPU call it with --multi_gpu "
+                "accelerate launch started only one process; for several on CPU, call it with --multi_gpu "
                 "--num_processes N (its name for several processes on one machine) and without --cpu",
                 stacklevel=2,
             )
@@ -108,9 +108,9 @@ def join_processes(device: str) -> Processes:
 
 @contextmanager
 def shared_gradients(optimizers: Mapping[str, Optimizer], processes: Processes) -> Iterator[None]:
-    """While open, every step of these optimizers uses the gradients' mean over the processes.
+    """Inside the context, each step of these optimizers uses the mean of the gradients over the processes.
 
-    With losses that are means over equal parts of the joined batch, that is the joined batch's gradient.
+    If losses are means over equal parts of the joined batch, this is the gradient of the joined batch.
     """
 
     def average(optimizer: Optimizer, args: object, kwargs: object) -> None:
@@ -129,9 +129,9 @@ def shared_gradients(optimizers: Mapping[str, Optimizer], processes: Processes) 
 def average_gradients(optimizer: Optimizer, processes: Processes) -> None:
     """Replaces the gradients of an optimizer's parameters by their means over the processes.
 
-    One message carries them all. It always has the same length, with zeros for a parameter without a gradient and a
-    flag for each that has one: so processes whose graphs differ can't wait for each other for ever, and a parameter
-    without a gradient everywhere stays without.
+    One message carries all gradients. Its length is constant: a parameter without a gradient contributes zeros, and
+    each parameter a flag. So processes with different graphs can't deadlock, and a parameter that has no gradient in
+    any process keeps none.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]

@@ -1,4 +1,4 @@
-"""The folder of a run: which files it holds, and whether a run may write there."""
+"""The files of a run folder, and the checks before a run writes to it."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ _RUN_ENTRIES = (CONFIG, MODEL, METRICS, CHECKPOINT.parts[0], TENSORBOARD)
 
 
 def prepare_run_folder(out: Path, force: bool, resume: bool) -> None:
-    """Makes sure that a run can write into a folder, and makes the folder where it is missing.
+    """Checks that a run can write to a folder, and creates the folder if it is missing.
 
     Args:
         out: the run folder.
-        force: remove an earlier run's files from it first (only a run's own files, nothing else that lies there).
-        resume: go on with the run that the folder holds.
+        force: first remove the files of an earlier run, and no others.
+        resume: continue the run in the folder.
 
     Raises:
         MistError: if the folder holds a run and neither ``force`` nor ``resume`` is given, if there is no run to
-            resume, if both are given, or if the folder cannot be written.
+            resume, if both are given, or if the folder can't be written to.
     """
     if force and resume:
-        raise MistError(f"{out}: --force starts again and --resume goes on; give one of them")
+        raise MistError(f"{out}: --force starts again and --resume continues; give one of them")
     if resume and not (out / CONFIG).is_file():
         raise MistError(f"{out}: no run to resume here ({CONFIG} is missing); start one without --resume")
     if not resume and not force:
         found = [entry for entry in _RUN_ENTRIES if (out / entry).exists()]
         if found:
             raise MistError(
-                f"{out}: already holds a run ({found[0]}); --force starts again, `mist train --resume {out}` goes on"
+                f"{out}: already holds a run ({found[0]}); --force starts again, `mist train --resume {out}` continues"
             )
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -51,22 +51,22 @@ def prepare_run_folder(out: Path, force: bool, resume: bool) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replaces a file such that, whenever the process dies, either the old or the new content is there in full.
+    """Replaces a file atomically: if the process dies, the file holds either the old or the new content in full.
 
     Args:
-        path: its folder is made where it is missing.
+        path: the file; a missing folder is created.
         data: the whole new content.
 
     Raises:
-        MistError: if the file cannot be written (a full disk, for instance); the old file stays.
+        MistError: if the file can't be written (a full disk, for instance); the old file stays.
     """
     if path.exists() and not path.is_file():
-        raise MistError(f"{path}: is no regular file, so it can't be replaced; give another name")
+        raise MistError(f"{path}: is not a regular file, so it can't be replaced; give another name")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, data)
     except OSError as error:
-        raise MistError(f"{path}: cannot be written ({error.strerror}); free space or mend the permissions") from error
+        raise MistError(f"{path}: cannot be written ({error.strerror}); free space or fix the permissions") from error
 
 
 def _remove_run(out: Path) -> None:

@@ -1,14 +1,15 @@
-"""What a run tells while it trains: ``metrics.jsonl``, a progress bar, TensorBoard."""
+"""The log of a run: ``metrics.jsonl``, a progress bar, TensorBoard."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,14 +20,15 @@ from mistnn.training.processes import Processes
 from mistnn.training.runfolder import METRICS, TENSORBOARD, write_atomically
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress as ProgressBar
     from torch.utils.tensorboard import SummaryWriter
 
 EVALUATION = "evaluate/"
-"""Beginning of the names of an evaluation's values, which have lines of their own."""
+"""Prefix of the names of an evaluation's values, which are written to separate lines."""
 
 Line = dict[str, Any]
-"""One line of ``metrics.jsonl``: an integer ``step``, and numbers, null where one was not finite."""
+"""One line of ``metrics.jsonl``: an integer ``step``, and numbers, null for values that were not finite."""
 
 RESERVED = ("step", "seconds", "peak_memory_mib")
 
@@ -38,21 +40,21 @@ class RecentScalars:
         self.rows: list[tuple[int, dict[str, float | int | Tensor]]] = []
 
     def add(self, iteration: int, scalars: Mapping[str, float | int | Tensor]) -> None:
-        """Keeps one iteration's scalars, without their graphs and without waiting for the device."""
+        """Stores the scalars of one iteration, without their graphs and without waiting for the device."""
         row: dict[str, float | int | Tensor] = {
             name: value.detach() if isinstance(value, Tensor) else value for name, value in scalars.items()
         }
         self.rows.append((iteration, row))
 
     def means(self, processes: Processes, checkpoint: Path) -> dict[str, float]:
-        """Means over the iterations kept and over the processes; waits for the device.
+        """Means over the stored iterations and over the processes; waits for the device.
 
         Args:
             processes: all of them call this at the same iteration.
-            checkpoint: the file that the error message points to.
+            checkpoint: named in the error message.
 
         Raises:
-            MistError: if a value is NaN or infinite, naming it and the first iteration it was so.
+            MistError: if a value is NaN or infinite, naming it and its iteration.
         """
         if not self.rows:
             return {}
@@ -73,7 +75,7 @@ class RecentScalars:
 
 
 def check_finite_weights(model: torch.nn.Module, iteration: int, checkpoint: Path) -> None:
-    """Refuses to go on with a broken model: a finite loss may still have had a NaN gradient.
+    """Checks the weights before they are saved: a finite loss may have had a NaN gradient.
 
     Raises:
         MistError: naming the first parameter that holds NaN or infinity.
@@ -90,66 +92,54 @@ def _last_good(checkpoint: Path) -> str:
     return f"the last good checkpoint stays: {checkpoint}" if checkpoint.exists() else "there was no checkpoint yet"
 
 
-class RunLog:
-    """The open log of a run; a context manager. In all processes but the main one it does nothing.
+class RunLog(contextlib.ExitStack):
+    """The open log of a run; a context manager. It does nothing in processes other than the main one.
 
     Args:
         out: run folder.
-        start: iterations done so far. Lines of later ones, written after the checkpoint that the run resumes from, are
-            removed: they will be written again.
-        steps: iterations in all, for the progress bar.
+        start: iterations done so far. Lines of later iterations, written after the checkpoint from which the run
+            resumes, are removed, because the run will write them again.
+        steps: total number of iterations, for the progress bar.
         tensorboard: also write event files.
         active: whether this process logs.
 
     Raises:
-        MistError: if TensorBoard is asked for and not installed.
+        MistError: if TensorBoard is requested and not installed.
     """
 
     def __init__(self, out: Path, start: int, steps: int, tensorboard: bool, active: bool) -> None:
-        self._active = active
+        super().__init__()
         self._events = _open_events(out / TENSORBOARD, start) if tensorboard and active else None
         path = out / METRICS
         self.kept = cut_back(path, start) if active else []
-        self._file = path.open("a", encoding="utf-8", buffering=1) if active else None  # a line is written at once
-        self._start = start
-        self._bar = _open_bar(steps, start) if active and sys.stderr.isatty() else None
-        self._bar_task = self._bar.task_ids[0] if self._bar else None
+        self._file = path.open("a", encoding="utf-8", buffering=1) if active else None  # flushed after each line
+        console = progress_console() if active else None
+        self._bar = None if console is None else _make_bar(console, steps, start)
+        self._start, self._began = start, time.monotonic()
 
     def __enter__(self) -> RunLog:
         """Shows the progress bar."""
+        if self._events is not None:
+            self.callback(self._events.close)
+        if self._file is not None:
+            self.enter_context(self._file)
         if self._bar is not None:
-            self._bar.start()
+            self.enter_context(self._bar)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Closes everything."""
+    def advance(self, done: int) -> None:
+        """Moves the progress bar to the number of iterations done."""
         if self._bar is not None:
-            self._bar.stop()
-        if self._events is not None:
-            self._events.close()
-        if self._file is not None:
-            self._file.close()
-
-    def advance(self, done: int, seconds: float) -> None:
-        """Moves the progress bar.
-
-        Args:
-            done: iterations done.
-            seconds: since this process began to train.
-        """
-        if self._bar is not None and self._bar_task is not None:
-            rate = (done - self._start) / max(seconds, 1e-9)
-            self._bar.update(self._bar_task, completed=done, rate=f"{rate:.2f} it/s")
+            rate = (done - self._start) / max(time.monotonic() - self._began, 1e-9)
+            self._bar.update(self._bar.task_ids[0], completed=done, rate=f"{rate:.2f} it/s")
 
     def write(self, done: int, seconds: float, values: Mapping[str, float]) -> dict[str, float]:
-        """Writes one line, and returns what was written besides ``step``.
+        """Writes one line, and returns its content except ``step``.
 
         Args:
             done: iterations done.
             seconds: time they took, over all parts of a resumed run.
-            values: by name; one that is not finite is written as null, since JSON has no NaN.
+            values: by name; a value that is not finite is written as null, because JSON has no NaN.
         """
         taken = [name for name in values if name in RESERVED]
         if taken:
@@ -164,26 +154,26 @@ class RunLog:
         return scalars
 
     def flush(self) -> None:
-        """Makes sure that the lines written so far are on the disk, as a checkpoint of the same iteration will be."""
+        """Flushes the lines to the disk, so that the log is never behind a checkpoint."""
         if self._file is not None:
             os.fsync(self._file.fileno())
         if self._events is not None:
             self._events.flush()
 
     def evaluation_at(self, done: int) -> dict[str, float] | None:
-        """An evaluation that the log already held for this iteration when it was opened."""
+        """The evaluation of this iteration, if the log already held one when it was opened."""
         for line in self.kept:
-            if line["step"] == done and any(name.startswith(EVALUATION) for name in line):
-                found = {k.removeprefix(EVALUATION): v for k, v in line.items() if k.startswith(EVALUATION)}
+            found = {name.removeprefix(EVALUATION): v for name, v in line.items() if name.startswith(EVALUATION)}
+            if line["step"] == done and found:
                 return {name: math.nan if value is None else float(value) for name, value in found.items()}
         return None
 
 
 def cut_back(path: Path, done: int) -> list[Line]:
-    """Removes from ``metrics.jsonl`` the lines of later iterations, and a last one that was cut as it was written.
+    """Removes the lines of later iterations from ``metrics.jsonl``, and an incomplete last line.
 
     Returns:
-        The lines that stay.
+        The remaining lines.
     """
     if not path.exists():
         return []
@@ -200,13 +190,13 @@ def cut_back(path: Path, done: int) -> list[Line]:
 
 
 def peak_memory_mib() -> float:
-    """Most memory this process ever held, in MiB; 0 on Windows, which doesn't count it."""
+    """The peak memory of this process in MiB; 0 on Windows, which does not record it."""
     if sys.platform == "win32":
         return 0.0
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB on Linux
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes on macOS, KiB on Linux
 
 
 def _open_events(folder: Path, start: int) -> SummaryWriter:
@@ -217,9 +207,26 @@ def _open_events(folder: Path, start: int) -> SummaryWriter:
     return SummaryWriter(str(folder), purge_step=start + 1)
 
 
-def _open_bar(steps: int, start: int) -> ProgressBar:
-    from rich import progress
+def progress_console() -> Console | None:
+    """The console for the progress bar: a terminal or a notebook; ``None`` if the output goes elsewhere."""
+    terminal = sys.stderr.isatty()
+    if not terminal and "IPython" not in sys.modules:  # most runs: rich need not be imported
+        return None
     from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_jupyter:
+        return console if terminal else None
+    try:
+        import ipywidgets  # pyright: ignore[reportMissingImports]  # noqa: F401
+    except ImportError:
+        # rich would warn at each refresh; a notebook also understands the carriage returns of a terminal.
+        return Console(force_jupyter=False, force_terminal=True, width=100)
+    return console
+
+
+def _make_bar(console: Console, steps: int, start: int) -> ProgressBar:
+    from rich import progress
 
     bar = progress.Progress(
         "training",
@@ -229,7 +236,7 @@ def _open_bar(steps: int, start: int) -> ProgressBar:
         progress.TimeElapsedColumn(),
         progress.TimeRemainingColumn(),
         "left",
-        console=Console(stderr=True),
+        console=console,
     )
     bar.add_task("training", total=steps, completed=start, rate="")
     return bar
