@@ -335,6 +335,7 @@ def test_impossible_settings_are_refused(name: str, value: int) -> None:
         TrainConfig(**{name: 2**63})
 
 
+@pytest.mark.plain
 def test_an_unknown_device_is_refused() -> None:
     with pytest.raises(MistError, match="train.device='tpu' must be auto or cpu or cuda"):
         TrainConfig(device="tpu")  # type: ignore[arg-type]
