@@ -10,11 +10,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mistnn.metrics.average_precision import COCO_THRESHOLDS, average_precision
-from mistnn.metrics.centre import CentreScores, centre_scores
+from mistnn.metrics.centre import (
+    CentreScores,
+    ImpulseScores,
+    SizeScores,
+    centre_scores,
+    impulse_scores,
+    size_scores,
+)
 from mistnn.metrics.classification import class_histogram, classified, classified_paper
 from mistnn.metrics.counts import CountErrors, count_errors
 from mistnn.metrics.detection import both, greedy_optimal_gap, iou50
-from mistnn.metrics.distance import ImpulseScores, SizeScores, impulse_scores, size_scores
 from mistnn.metrics.reconstruction import ReconstructionErrors, reconstruction_errors
 
 if TYPE_CHECKING:

@@ -1,16 +1,13 @@
 """Figures: functions that take records and return a matplotlib ``Figure``. Matplotlib loads on first use."""
 
-from mistnn.viz.animation import save_animation
-from mistnn.viz.comparison import draw_comparison, residual
 from mistnn.viz.cost import CandidatePoint, CostPoint, draw_candidates, draw_cost
 from mistnn.viz.counts import draw_counts, draw_histogram
 from mistnn.viz.curves import Curve, draw_curves
-from mistnn.viz.evolution import draw_evolution
-from mistnn.viz.heatmaps import draw_heatmap, heatmap_peak
-from mistnn.viz.objects import DrawnObjects, draw_objects
-from mistnn.viz.parts import Explained, draw_parts, draw_syntheses
-from mistnn.viz.scenes import class_label, draw_samples, draw_scenes, missed_truth
-from mistnn.viz.style import DARK, LIGHT, Theme, figure_to_png, picture_to_png, save_figure
+from mistnn.viz.explanations import DrawnObjects, Explained, draw_objects, draw_parts, draw_syntheses
+from mistnn.viz.heatmaps import draw_evolution, draw_heatmap, heatmap_peak
+from mistnn.viz.saving import figure_to_png, picture_to_png, save_animation, save_figure
+from mistnn.viz.scenes import class_label, draw_comparison, draw_samples, draw_scenes, missed_truth, residual
+from mistnn.viz.style import DARK, LIGHT, Theme
 from mistnn.viz.transformers import TransformerExample, draw_transformers
 
 __all__ = [

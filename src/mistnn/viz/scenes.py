@@ -1,4 +1,4 @@
-"""Whole images: detections and missed objects, and sheets of training samples."""
+"""Whole images: detections, training samples, and the outputs of several systems side by side."""
 
 from __future__ import annotations
 
@@ -12,16 +12,13 @@ from torch import Tensor
 from mistnn.ops.matching import UNMATCHED, box_iou, greedy_match
 from mistnn.records import Detections, Sample
 from mistnn.viz.style import (
-    FOUND,
     LIGHT,
-    MISSED,
-    RIGHT,
     TRUTH,
-    WRONG,
     Pictures,
     Theme,
     Tiles,
     add_box,
+    add_judged_boxes,
     check_lengths,
     show_picture,
     tiles_for,
@@ -29,7 +26,6 @@ from mistnn.viz.style import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -110,32 +106,20 @@ def draw_scenes(
     check_lengths(pictures, "images", detections=detections, boxes=boxes, labels=labels, correct=correct, titles=titles)
     tiles = tiles_for(pictures, columns, inches=inches, header=0.24 if titles else 0.0)
     figure = tiles.figure(theme)
-    for index, picture in enumerate(pictures):
+    for index, (picture, found) in enumerate(zip(pictures, detections, strict=True)):
         axes = tiles.axes(figure, *divmod(index, tiles.columns))
         show_picture(axes, picture)
         right = None if correct is None else correct[index]
-        if boxes is not None:
+        check_lengths(found.boxes, "detections", correct=right)
+        missed = None if boxes is None else boxes[index]
+        if missed is not None and right is not None:
             true_labels = None if labels is None else labels[index]
-            hidden = torch.ones(len(boxes[index]), dtype=torch.bool)
-            if right is not None:
-                hidden = missed_truth(detections[index], right, boxes[index], true_labels)
-            for box in boxes[index][hidden.to(boxes[index].device)]:
-                add_box(axes, box, MISSED, inches=inches)
-        _add_detections(axes, detections[index], right, class_names, inches)
+            missed = missed[missed_truth(found, right, missed, true_labels).to(missed.device)]
+        names = () if found.labels is None else [class_label(label, class_names) for label in found.labels.tolist()]
+        add_judged_boxes(axes, found.boxes, right, missed, names, inches)
         if titles is not None:
             title_tile(axes, titles[index], theme)
     return figure
-
-
-def _add_detections(
-    axes: Axes, found: Detections, right: Tensor | None, class_names: Sequence[str], inches: float
-) -> None:
-    """Draws the detections of one image, best last, so that they are on top."""
-    check_lengths(found.boxes, "detections", correct=right)
-    for index in reversed(range(len(found.boxes))):
-        mark = FOUND if right is None else (RIGHT if bool(right[index]) else WRONG)
-        label = "" if found.labels is None else class_label(int(found.labels[index]), class_names)
-        add_box(axes, found.boxes[index], mark, label, inches)
 
 
 def draw_samples(
@@ -176,3 +160,35 @@ def draw_samples(
                 # Row titles start at the sheet's left edge and may extend over the next tile.
                 axes.title.set(ha="left", position=(0.0, 1.0))
     return figure
+
+
+def draw_comparison(
+    rows: Sequence[Mapping[str, Float[Tensor, "channels _ _"]]],
+    *,
+    inches: float = 1.35,
+    theme: Theme = LIGHT,
+) -> Figure:
+    """A sheet with one row per image and one column per system.
+
+    Args:
+        rows: title of the tile -> picture, clipped to [0, 1]; equally many in each row.
+        inches: the longer side of a picture.
+
+    Raises:
+        ValueError: if there is no row, or the rows differ in length.
+    """
+    if not rows or len({len(row) for row in rows}) > 1 or not rows[0]:
+        raise ValueError(f"give rows of as many pictures each, got {[len(row) for row in rows]}")
+    tiles = Tiles(rows=len(rows), columns=len(rows[0]), width=inches, height=inches, header=0.24)
+    figure = tiles.figure(theme)
+    for number, row in enumerate(rows):
+        for column, (title, picture) in enumerate(row.items()):
+            axes = tiles.axes(figure, number, column)
+            show_picture(axes, picture.clamp(0, 1))
+            title_tile(axes, title, theme, bold=number == 0)
+    return figure
+
+
+def residual(image: Tensor, reconstruction: Tensor) -> Tensor:
+    """The absolute error of a reconstruction, averaged over the channels: (height, width)."""
+    return (image - reconstruction).abs().mean(dim=0)

@@ -1,4 +1,4 @@
-"""The appearance of all figures: colours, line styles, tiles, axes; and how a figure becomes a file.
+"""The appearance of all figures: colours, line styles, tiles and axes.
 
 Figures are made through matplotlib's object interface, never through ``pyplot``, so drawing has no global state.
 
@@ -8,12 +8,9 @@ axes. A box or keypoint in pixels is therefore drawn in place, without a half-pi
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Iterator, Sequence, Sized
-from contextlib import contextmanager
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -287,6 +284,31 @@ def add_box(axes: Axes, box: Float[Tensor, " 4"], mark: Mark, label: str = "", i
     return rectangle
 
 
+def add_judged_boxes(
+    axes: Axes,
+    boxes: Float[Tensor, "n 4"],
+    right: Tensor | None,
+    missed: Float[Tensor, "missed 4"] | None,
+    labels: Sequence[str],
+    inches: float,
+) -> None:
+    """Draws detections, right or wrong, and missed objects; the first detection is drawn last, on top.
+
+    Args:
+        axes: axes of a picture drawn by ``show_picture``.
+        boxes: of the detections, in pixels.
+        right: whether each detection is right; ``None`` for no judgement.
+        missed: boxes of the missed objects; ``None`` for none.
+        labels: one per detection; empty for none.
+        inches: the size of the tile.
+    """
+    for box in () if missed is None else missed:
+        add_box(axes, box, MISSED, inches=inches)
+    for index in reversed(range(len(boxes))):
+        mark = FOUND if right is None else RIGHT if bool(right[index]) else WRONG
+        add_box(axes, boxes[index], mark, labels[index] if labels else "", inches)
+
+
 def _add_label(axes: Axes, span: tuple[float, float, float], mark: Mark, label: str, scale: float) -> None:
     """The label of a box, kept inside the picture: above the box, or below its upper edge if there is no space."""
     left, top, right = span
@@ -308,59 +330,3 @@ def _add_label(axes: Axes, span: tuple[float, float, float], mark: Mark, label: 
         parse_math=False,
     )
     text.set_gid(f"{mark.name}-label")
-
-
-def picture_to_png(picture: Picture, scale: int = 1) -> bytes:
-    """A bare picture as PNG, with each pixel as a square of ``scale`` x ``scale``.
-
-    Raises:
-        ValueError: if ``scale`` is below 1 or the picture does not have 1 or 3 channels.
-    """
-    from PIL import Image
-
-    if scale < 1:
-        raise ValueError(f"scale must be at least 1, got {scale}")
-    values = np.rint(to_array(picture) * 255).astype(np.uint8)
-    image = Image.fromarray(values)
-    image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
-
-
-@contextmanager
-def _saving() -> Iterator[None]:
-    """Settings for writing a figure: text in a PDF as text instead of outlines."""
-    import matplotlib
-
-    with matplotlib.rc_context({"pdf.fonttype": 42, "savefig.bbox": None, "savefig.dpi": "figure"}):
-        yield
-
-
-def figure_to_png(figure: Figure) -> bytes:
-    """The figure as PNG, without date and program version, so that equal figures give equal bytes."""
-    buffer = io.BytesIO()
-    with _saving():
-        figure.savefig(buffer, format="png", metadata={"Software": None}, facecolor=figure.get_facecolor())
-    return buffer.getvalue()
-
-
-def save_figure(figure: Figure, path_stem: Path) -> tuple[Path, Path]:
-    """Writes the figure as ``path_stem.png`` and ``path_stem.pdf``, and creates missing folders.
-
-    Args:
-        figure: any figure.
-        path_stem: the path without extension; a dot in the name is kept.
-
-    Returns:
-        The two paths, PNG first.
-    """
-    path_stem.parent.mkdir(parents=True, exist_ok=True)
-    png = path_stem.with_name(path_stem.name + ".png")
-    pdf = path_stem.with_name(path_stem.name + ".pdf")
-    png.write_bytes(figure_to_png(figure))
-    with _saving():
-        # By default matplotlib writes the time and its version, and equal figures would give different files.
-        metadata = {"CreationDate": None, "Producer": None, "Creator": None}
-        figure.savefig(pdf, format="pdf", metadata=metadata, facecolor=figure.get_facecolor())
-    return png, pdf

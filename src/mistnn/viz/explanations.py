@@ -1,7 +1,9 @@
-"""Images explained by their parts: the detections, the reconstruction, and each patch before and after decoding."""
+"""Images explained by a model: detections, reconstruction, and each part or object separately."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -18,7 +20,7 @@ from mistnn.viz.style import (
     Mark,
     Theme,
     Tiles,
-    add_box,
+    add_judged_boxes,
     dark_rim,
     fit_size,
     new_figure,
@@ -67,11 +69,16 @@ class Explained(NamedTuple):
     names: tuple[str, ...] = ()
 
     @property
-    def missed(self) -> Bool[Tensor, " objects"]:
-        """Whether each true box lacks a detected one."""
+    def right(self) -> Bool[Tensor, " k"]:
+        """Whether each detected box is matched."""
+        return self.match != UNMATCHED
+
+    @property
+    def missed(self) -> Float[Tensor, "missed 4"]:
+        """The true boxes without a match."""
         missed = torch.ones(len(self.truth), dtype=torch.bool)
-        missed[self.match[self.match != UNMATCHED]] = False
-        return missed
+        missed[self.match[self.right]] = False
+        return self.truth[missed]
 
 
 def draw_parts(
@@ -120,7 +127,8 @@ def draw_parts(
             if marks == "boxes" or axes is not tiles[1]:
                 title_tile(axes, title, theme)
         if marks == "boxes":
-            _add_boxes(tiles[1], example, inches, numbered=True)
+            numbers = [str(number) for number in range(1, len(example.found) + 1)]
+            add_judged_boxes(tiles[1], example.found, example.right, example.missed, numbers, inches)
         else:
             _add_points(tiles[1], example, inches, theme)
         for index in range(min(count, len(example.upper))):
@@ -156,26 +164,17 @@ def draw_syntheses(examples: Sequence[Explained], *, inches: float = 1.7, theme:
         upper, lower = tiles.axes(figure, 0, column), tiles.axes(figure, 1, column)
         show_picture(upper, example.image)
         show_picture(lower, example.reconstruction)
-        _add_boxes(upper, example, inches, numbered=False)
+        add_judged_boxes(upper, example.found, example.right, example.missed, (), inches)
     tiles.title_rows(figure, ("detections", "synthesis"), tiles.margin + _LEFT - 0.05, theme, upwards=True)
     return figure
 
 
-def _add_boxes(axes: Axes, example: Explained, inches: float, *, numbered: bool) -> None:
-    for box in example.truth[example.missed]:
-        add_box(axes, box, MISSED, inches=inches)
-    for index in reversed(range(len(example.found))):  # best last, so that they are on top
-        mark = WRONG if int(example.match[index]) == UNMATCHED else RIGHT
-        add_box(axes, example.found[index], mark, str(index + 1) if numbered else "", inches)
-
-
 def _add_points(axes: Axes, example: Explained, inches: float, theme: Theme) -> None:
-    right = example.match != UNMATCHED
-    found, truth = example.found[:, :2], example.truth[:, :2]
-    partners = truth[example.match[right]]
-    _scatter(axes, truth[example.missed], MISSED, inches)
+    found, right, missed = example.found, example.right, example.missed
+    partners = example.truth[example.match[right]]
+    _scatter(axes, missed, MISSED, inches)
     rim = dark_rim(2.6)
-    for start, end in zip(found[right].tolist(), partners.tolist(), strict=True):
+    for start, end in zip(found[right, :2].tolist(), partners[:, :2].tolist(), strict=True):
         (line,) = axes.plot(*zip(start, end, strict=True), color=RIGHT.color, linewidth=1.0)
         line.set_path_effects(rim)
     _scatter(axes, found[~right], WRONG, inches)
@@ -183,7 +182,7 @@ def _add_points(axes: Axes, example: Explained, inches: float, theme: Theme) -> 
     height, width = example.image.shape[-2:]
     axes.set(xlim=(0, width), ylim=(height, 0))
     # The title is the legend: each entry in its own colour.
-    entries = ((RIGHT, int(right.sum())), (WRONG, int((~right).sum())), (MISSED, int(example.missed.sum())))
+    entries = ((RIGHT, int(right.sum())), (WRONG, int((~right).sum())), (MISSED, len(missed)))
     for (mark, number), (place, side) in zip(entries, ((0.0, "left"), (0.5, "center"), (1.0, "right")), strict=True):
         colour = theme.muted if mark is MISSED else mark.color
         axes.text(
@@ -201,3 +200,82 @@ def _scatter(axes: Axes, points: Tensor, mark: Mark, inches: float) -> None:
         drawn = axes.scatter(x, y, s=size, marker=shape, facecolors="none", edgecolors=mark.color, linewidths=line)
     drawn.set_gid(mark.name)
     drawn.set_path_effects(dark_rim(1.8 if mark is MISSED else 2.6))
+
+
+MOST_OBJECTS = 20
+"""Maximum number of objects shown separately, nearest first: the most in the paper's scenes. A title says how many are
+left out."""
+
+TITLE = 0.24
+"""Space above a picture, in inches."""
+
+
+class DrawnObjects(NamedTuple):
+    """An image and the objects from which a model reconstructed it, nearest first.
+
+    Attributes:
+        image: in [0, 1].
+        reconstruction: the picture of all objects.
+        boxes: of the objects, in pixels.
+        right: whether each object matches a true one.
+        missed: true boxes without a match.
+        objects: each object separately, on black.
+    """
+
+    image: Float[Tensor, "channels height width"]
+    reconstruction: Float[Tensor, "channels height width"]
+    boxes: Float[Tensor, "n 4"]
+    right: Bool[Tensor, " n"]
+    missed: Float[Tensor, "missed 4"]
+    objects: Float[Tensor, "n channels size size"]
+
+
+def draw_objects(examples: Sequence[DrawnObjects], *, inches: float = 2.4, theme: Theme = LIGHT) -> Figure:
+    """One row per image: input, boxes numbered by depth (1 is nearest), reconstruction, and each object separately.
+
+    Right boxes are green, wrong ones red, missed ones grey. The objects are shown at half size, in two rows.
+
+    Args:
+        examples: all with images of one shape.
+        inches: the longer side of an image.
+
+    Raises:
+        ValueError: if there is no example.
+    """
+    require(examples, "example")
+    width, height = fit_size(examples[0].image, inches)
+    most = min(MOST_OBJECTS, max(len(example.objects) for example in examples))
+    sheet = Tiles(len(examples), 3, width, height, header=TITLE)
+    small = (height - sheet.gap - TITLE) / 2
+    sheet = dataclasses.replace(sheet, right=math.ceil(most / 2) * (small + sheet.gap))
+    figure = sheet.figure(theme)
+    for row, example in enumerate(examples):
+        _draw_scene(figure, sheet, row, example, inches, theme)
+        shown = example.objects[:MOST_OBJECTS]
+        for index, picture in enumerate(shown):
+            line, place = divmod(index, math.ceil(len(shown) / 2))
+            left = sheet.margin + sheet.columns * (sheet.width + sheet.gap) + place * (small + sheet.gap)
+            axes = place_axes(figure, left, sheet.top(row) + line * (small + sheet.gap + TITLE), small, small)
+            show_picture(axes, picture)
+            title_tile(axes, _title(index, len(example.objects)), theme)
+    return figure
+
+
+def _draw_scene(figure: Figure, sheet: Tiles, row: int, example: DrawnObjects, inches: float, theme: Theme) -> None:
+    """The three pictures of one image."""
+    pictures = {"input": example.image, "objects": example.image, "drawn": example.reconstruction}
+    axes = {}
+    for column, (title, picture) in enumerate(pictures.items()):
+        axes[title] = sheet.axes(figure, row, column)
+        show_picture(axes[title], picture)
+        title_tile(axes[title], title, theme)
+    numbers = [str(number) for number in range(1, len(example.boxes) + 1)]
+    add_judged_boxes(axes["objects"], example.boxes, example.right, example.missed, numbers, inches)
+
+
+def _title(index: int, objects: int) -> str:
+    """The number of an object; for the last one shown, also how many are left out."""
+    if index == 0:
+        return "1, nearest" if objects > 1 else "1"
+    left_out = objects - MOST_OBJECTS
+    return f"{index + 1}, {left_out} more" if index == MOST_OBJECTS - 1 and left_out > 0 else str(index + 1)
