@@ -289,9 +289,9 @@ def test_a_checkpoint_of_another_format(copy: Path, capsys: Captured) -> None:
     path = copy / CHECKPOINT
     with safe_open(path, framework="pt") as file:
         tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
-    save_file(tensors, path, {**metadata, "format": "2"})
+    save_file(tensors, path, {**metadata, "format": "3"})
     assert main(["train", "--resume", str(copy), "--train.steps", "3"]) == 2
-    only_line(capsys.readouterr().err, str(path), "format 2", "upgrade")
+    only_line(capsys.readouterr().err, str(path), "format 3", "upgrade")
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,7 @@ from mistnn.metrics.centre import (
     impulse_scores,
     size_scores,
 )
-from mistnn.metrics.classification import class_histogram, classified, classified_paper
-from mistnn.metrics.counts import CountErrors, count_errors
+from mistnn.metrics.counts import CountErrors, class_histogram, classified, classified_paper, count_errors
 from mistnn.metrics.detection import both, greedy_optimal_gap, iou50
 from mistnn.metrics.reconstruction import ReconstructionErrors, reconstruction_errors
 

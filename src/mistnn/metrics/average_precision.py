@@ -132,11 +132,8 @@ def average_precision(
     class-aware AP at 0 measures classification alone.
 
     Args:
-        detections: one record per image; with labels if ``class_aware``.
-        boxes: the true boxes of each image.
-        labels: the true classes of each image; required if ``class_aware``.
         thresholds: IoU thresholds in [0, 1].
-        class_aware: averages AP over the classes that have objects; otherwise classes are ignored.
+        class_aware: averages AP over the classes that have objects, and needs labels; otherwise classes are ignored.
         points: ``None`` sums over all points of the curve; 101 averages over 101 evenly spaced recalls, as in COCO.
         strict: a detection is correct only at an IoU *above* the threshold.
 
@@ -145,7 +142,7 @@ def average_precision(
 
     Raises:
         ValueError: if a threshold is outside [0, 1], if ``points`` is below 2, or if ``class_aware`` and labels are
-            missing; see also ``pad_scenes``.
+            missing; see also ``pad_scenes``, which describes the other arguments.
 
     Reference:
         Earlier MIST version (arXiv), Table 4, where IoU = 0 is "pure" classification; neither paper defines its AP.

@@ -62,13 +62,10 @@ def centre_scores(
     one-to-one, nearest pairs first.
 
     Args:
-        detections: one record per image, with labels.
-        boxes: the true boxes of each image.
-        labels: the true classes of each image.
         background: a class that means "no object"; its detections and boxes are ignored. ``None`` if there is none.
 
     Raises:
-        ValueError: if the detections have no labels; see also ``pad_scenes``.
+        ValueError: if the detections have no labels; see also ``pad_scenes``, which describes the other arguments.
 
     Reference:
         MIST (CVPR 2021), Table 4. The released code assigns to each object, in stored order, the nearest detection
@@ -104,8 +101,7 @@ def impulse_scores(
     within which no place matches two.
 
     Args:
-        detections: one record per image.
-        boxes: the boxes around the true impulses of each image.
+        detections, boxes: see ``pad_scenes``.
         radius: in pixels; ``None`` for half the width of the impulse's own box.
 
     Raises:
@@ -145,12 +141,8 @@ def size_scores(detections: Sequence[Detections], boxes: Sequence[Tensor]) -> Si
 
     An IoU above 0.5 says little about a size: centred boxes pass it up to a factor of 1.41.
 
-    Args:
-        detections: one record per image.
-        boxes: the true boxes of each image.
-
     Raises:
-        ValueError: see ``pad_scenes``.
+        ValueError: see ``pad_scenes``, which also describes the arguments.
     """
     scenes = pad_scenes(detections, boxes)
     image, row, column, _ = _nearest_pairs(scenes, scenes.true[..., 2] / 2)

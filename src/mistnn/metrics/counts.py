@@ -1,11 +1,14 @@
-"""Errors of object counts."""
+"""Metrics of counts: count errors, and classification independent of location ("Classif." in the MIST tables)."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from mistnn.metrics.detection import ratio
 
 
 class CountErrors(NamedTuple):
@@ -45,3 +48,90 @@ def count_errors(predicted: Int[Tensor, "batch classes"], true: Int[Tensor, "bat
         per_class=(predicted - true).abs().double().mean(0),
         accuracy=float((error == 0).double().mean()),
     )
+
+
+def class_histogram(labels: Int[Tensor, "*batch n"], classes: int) -> Int[Tensor, "*batch {classes}"]:
+    """Counts the occurrences of each class.
+
+    Args:
+        labels: classes from 0 to ``classes - 1``.
+        classes: the length of the histogram.
+
+    Raises:
+        ValueError: if a label is outside this range.
+    """
+    outside = labels[(labels < 0) | (labels >= classes)]
+    if outside.numel():
+        raise ValueError(f"labels must be 0 to {classes - 1}, got {int(outside[0])}")
+    zeros = torch.zeros(*labels.shape[:-1], classes, dtype=torch.int64, device=labels.device)
+    return zeros.scatter_add(-1, labels.long(), torch.ones_like(labels, dtype=torch.int64))
+
+
+def accounted_for(
+    predicted: Int[Tensor, "*batch classes"], true: Int[Tensor, "*batch classes"]
+) -> Int[Tensor, "*batch"]:
+    """Number of objects per image that the predicted histogram accounts for: sum over classes of the smaller count.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    _check_shapes(predicted, true)
+    return torch.minimum(predicted, true).sum(-1)
+
+
+def missed_paper(
+    predicted: Int[Tensor, "*batch classes"], true: Int[Tensor, "*batch classes"]
+) -> Int[Tensor, "*batch"]:
+    """Number of objects per image that the released code counts as missed: the deficit per class, class 0 ignored.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    _check_shapes(predicted, true)
+    return (true - predicted).clamp(min=0)[..., 1:].sum(-1)
+
+
+def _check_shapes(predicted: Tensor, true: Tensor) -> None:
+    if predicted.shape != true.shape:
+        raise ValueError(f"histograms must have one shape, got {tuple(predicted.shape)} and {tuple(true.shape)}")
+
+
+def classified(predicted: Int[Tensor, "*batch classes"], true: Int[Tensor, "*batch classes"]) -> float:
+    """Share of objects whose class was counted: sum over classes of min(true, predicted), divided by all objects.
+
+    Args:
+        predicted: detections per class in each image.
+        true: objects per class in each image.
+
+    Returns:
+        0-1. Surplus detections do not lower it. NaN if there are no objects.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Reference:
+        MIST (CVPR 2021), Table 2, row "Classif."; the paper does not state its rule. This is the strict reading: nine
+        zeros classified as ones score 0.
+    """
+    return ratio(int(accounted_for(predicted, true).sum()), int(true.sum()))
+
+
+def classified_paper(predicted: Int[Tensor, "*batch classes"], true: Int[Tensor, "*batch classes"]) -> float:
+    """The rule of the released code, for comparison only: use ``classified``.
+
+    It is 1 - (objects lacking per class) / (all objects). Class 0 is left out of the numerator but not of the
+    denominator, although no class stands for the background. Missed zeros therefore cost nothing: nine zeros
+    classified as ones score 1.
+
+    Returns:
+        0-1, never below ``classified``. NaN if there are no objects.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Reference:
+        Released code of MIST, evaluation of the digits. It divides by the number of detections, which equals the
+        number of objects there; this function divides by the number of objects.
+    """
+    objects = int(true.sum())
+    return ratio(objects - int(missed_paper(predicted, true).sum()), objects)

@@ -38,15 +38,11 @@ def iou50(detections: Sequence[Detections], boxes: Sequence[Tensor]) -> float:
 
     Convention: greedy one-to-one matching by IoU, strictly above 0.5; each detection and each object is used once.
 
-    Args:
-        detections: one record per image.
-        boxes: the true boxes of each image.
-
     Returns:
         Matched objects divided by all objects, 0-1; NaN if there are no objects.
 
     Raises:
-        ValueError: see ``pad_scenes``.
+        ValueError: see ``pad_scenes``, which also describes the arguments.
 
     Reference:
         MIST (CVPR 2021), Table 2, row "IOU 50%". The released code counts each object that any detection covers, so
@@ -63,16 +59,11 @@ def both(detections: Sequence[Detections], boxes: Sequence[Tensor], labels: Sequ
     is independent of ``iou50``: a detection of the wrong class does not block the correct one. So ``both`` counts the
     objects that have their own correct detection, and never exceeds ``classified``.
 
-    Args:
-        detections: one record per image, with labels.
-        boxes: the true boxes of each image.
-        labels: the true classes of each image.
-
     Returns:
         Matched objects divided by all objects, 0-1; NaN if there are no objects.
 
     Raises:
-        ValueError: if the detections have no labels; see also ``pad_scenes``.
+        ValueError: if the detections have no labels; see also ``pad_scenes``, which describes the arguments.
 
     Reference:
         MIST (CVPR 2021), Table 2, row "Both". The released code has the same rule except that it visits the objects in

@@ -17,7 +17,7 @@ from torchmetrics import Metric
 
 from mistnn.metrics.average_precision import COCO_THRESHOLDS, Ranking, check_parameters, mean_area, rank
 from mistnn.metrics.centre import CentreTally, centre_tally
-from mistnn.metrics.classification import accounted_for, missed_paper
+from mistnn.metrics.counts import accounted_for, missed_paper
 from mistnn.metrics.detection import matched_objects, ratio
 from mistnn.metrics.reconstruction import ReconstructionSums, empty_sums, reconstruction_sums
 from mistnn.metrics.scenes import Scenes, pad_scenes
@@ -42,16 +42,11 @@ def _known(results: dict[str, float]) -> dict[str, float]:
 class _RankingMetric(_SumMetric):
     """Base of the metrics that need average precision: keeps the ranking of all images."""
 
-    ranked_scores: list[Tensor]
-    ranked_labels: list[Tensor]
-    ranked_hits: list[Tensor]
-    ranked_true_labels: list[Tensor]
-
     def __init__(self, thresholds: tuple[float, ...]) -> None:
         super().__init__()
         self._thresholds = thresholds
-        for name in ("ranked_scores", "ranked_labels", "ranked_hits", "ranked_true_labels"):
-            self.add_state(name, default=[], dist_reduce_fx="cat")
+        for name in Ranking._fields:
+            self.add_state(f"ranked_{name}", default=[], dist_reduce_fx="cat")
         self._begin()
 
     def reset(self) -> None:
@@ -75,21 +70,16 @@ class _RankingMetric(_SumMetric):
         )
 
     def _append(self, ranking: Ranking) -> None:
-        self.ranked_scores.append(ranking.scores.to(self.device))
-        self.ranked_labels.append(ranking.labels.to(self.device))
-        self.ranked_hits.append(ranking.hits.to(self.device, torch.uint8))  # not all backends gather bool
-        self.ranked_true_labels.append(ranking.true_labels.to(self.device))
+        for name, part in ranking._asdict().items():
+            kind = torch.uint8 if part.dtype == torch.bool else part.dtype  # not all backends gather bool
+            getattr(self, f"ranked_{name}").append(part.to(self.device, kind))
 
     def _rank(self, scenes: Scenes, class_aware: bool, strict: bool = False) -> None:
         self._append(rank(scenes, self._thresholds, class_aware, strict))
 
     def _ranking(self) -> Ranking:
-        return Ranking(
-            scores=_joined(self.ranked_scores),
-            labels=_joined(self.ranked_labels),
-            hits=_joined(self.ranked_hits).bool(),
-            true_labels=_joined(self.ranked_true_labels),
-        )
+        ranking = Ranking(*(_joined(getattr(self, f"ranked_{name}")) for name in Ranking._fields))
+        return ranking._replace(hits=ranking.hits.bool())
 
 
 def _joined(parts: list[Tensor] | Tensor) -> Tensor:
@@ -143,13 +133,8 @@ class DetectionMetrics(_RankingMetric):
     ) -> None:
         """Adds images.
 
-        Args:
-            detections: one record per image.
-            boxes: the true boxes of each image.
-            labels: the true classes of each image, or ``None`` if unknown.
-
         Raises:
-            ValueError: see ``pad_scenes``.
+            ValueError: see ``pad_scenes``, which also describes the arguments.
         """
         scenes = pad_scenes(detections, boxes, labels)
         self.images += len(detections)

@@ -2,8 +2,7 @@
 
 from mistnn.interfaces import Step
 from mistnn.training.batches import MapDataset
-from mistnn.training.config import TrainConfig
-from mistnn.training.loop import FitResult, fit
+from mistnn.training.loop import FitResult, TrainConfig, fit
 from mistnn.training.runfolder import prepare_run_folder
 
 __all__ = ["FitResult", "MapDataset", "Step", "TrainConfig", "fit", "prepare_run_folder"]

@@ -116,9 +116,6 @@ def batches(
     """Yields (iteration, this process's part of the batch) for the iterations from ``start`` to ``stop`` - 1.
 
     Args:
-        dataset: finite or unlimited.
-        start: first iteration.
-        stop: one past the last iteration.
         batch_size: of the joined batch.
         seed: of the order of finite data.
         rank: this process's number, from 0.
@@ -129,7 +126,8 @@ def batches(
         MistError: if the data set is empty, gives something else than ``Sample``, or the batch can't be split equally.
     """
     length = dataset_length(dataset)
-    indices = _Indices(range(start, stop), batch_size, length, seed, share_of_batch(batch_size, rank, processes))
+    share = share_of_batch(batch_size, rank, processes)
+    indices = (batch_indices(iteration, batch_size, length, seed)[share] for iteration in range(start, stop))
     joined = _Joined(dataset)
     if workers == 0:
         prepared = (joined[batch] for batch in indices)
@@ -168,24 +166,6 @@ class _Joined:
         if wrong is not None:
             raise MistError(f"the training data set gives a {wrong} for an index: it must give a mistnn.Sample")
         return collate(samples)
-
-
-@dataclass(frozen=True)
-class _Indices:
-    """The indices of one process for each iteration, computed lazily."""
-
-    iterations: range
-    batch_size: int
-    length: int | None
-    seed: int
-    share: slice
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for iteration in self.iterations:
-            yield batch_indices(iteration, self.batch_size, self.length, self.seed)[self.share]
-
-    def __len__(self) -> int:
-        return len(self.iterations)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -80,7 +80,6 @@ def save_checkpoint(path: Path, step: Step, progress: Progress, config: Json) ->
     """Writes the state of a run atomically.
 
     Args:
-        path: of the file.
         step: the step whose model and optimizers are saved.
         progress: the iterations done.
         config: the configuration of the run, JSON-able; see ``load_checkpoint``.
@@ -110,7 +109,6 @@ def load_checkpoint(path: Path, step: Step, config: Json, free: tuple[str, ...] 
     Everything is checked first: after an error the step and the random generators are unchanged.
 
     Args:
-        path: of the file.
         step: receives the state.
         config: the configuration of this run; must equal that of the checkpoint's run.
         free: dotted paths in ``config`` that may differ; ``*`` matches any beginning.
@@ -195,8 +193,6 @@ def first_difference(old: object, new: object, free: tuple[str, ...] = (), path:
     """Describes the first difference between two JSON values, or returns ``None``.
 
     Args:
-        old: one value.
-        new: the other one.
         free: dotted paths that are not compared; ``*`` matches any beginning.
         path: of these values in the whole.
     """

@@ -22,7 +22,6 @@ def prepare_run_folder(out: Path, force: bool, resume: bool) -> None:
     """Checks that a run can write to a folder, and creates the folder if it is missing.
 
     Args:
-        out: the run folder.
         force: first remove the files of an earlier run, and no others.
         resume: continue the run in the folder.
 

@@ -30,6 +30,9 @@ EVALUATION = "evaluate/"
 Line = dict[str, Any]
 """One line of ``metrics.jsonl``: an integer ``step``, and numbers, null for values that were not finite."""
 
+Row = dict[str, float | int | Tensor]
+"""The scalars of one iteration by name."""
+
 RESERVED = ("step", "seconds", "peak_memory_mib")
 
 
@@ -37,13 +40,11 @@ class RecentScalars:
     """The scalars of the iterations since the last line of the log, not yet read from the device."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[int, dict[str, float | int | Tensor]]] = []
+        self.rows: list[tuple[int, Row]] = []
 
     def add(self, iteration: int, scalars: Mapping[str, float | int | Tensor]) -> None:
         """Stores the scalars of one iteration, without their graphs and without waiting for the device."""
-        row: dict[str, float | int | Tensor] = {
-            name: value.detach() if isinstance(value, Tensor) else value for name, value in scalars.items()
-        }
+        row = {name: value.detach() if isinstance(value, Tensor) else value for name, value in scalars.items()}
         self.rows.append((iteration, row))
 
     def means(self, processes: Processes, checkpoint: Path) -> dict[str, float]:
@@ -59,19 +60,14 @@ class RecentScalars:
         if not self.rows:
             return {}
         names = sorted(self.rows[0][1])
-        values = processes.mean(
-            torch.stack([torch.stack([self._number(row[name]) for name in names]) for _, row in self.rows])
-        )
+        numbers = [[torch.as_tensor(row[name], dtype=torch.float64).cpu() for name in names] for _, row in self.rows]
+        values = processes.mean(torch.stack([torch.stack(row) for row in numbers]))
         for row, column in (~values.isfinite()).nonzero().tolist()[:1]:
             raise MistError(
                 f"loss term {names[column]!r} is {values[row, column].item()} at iteration {self.rows[row][0]}; "
                 f"{_last_good(checkpoint)}; lower the step's learning rates"
             )
         return dict(zip(names, values.mean(dim=0).tolist(), strict=True))
-
-    @staticmethod
-    def _number(value: float | int | Tensor) -> Tensor:
-        return torch.as_tensor(value, dtype=torch.float64).cpu()
 
 
 def check_finite_weights(model: torch.nn.Module, iteration: int, checkpoint: Path) -> None:

@@ -60,7 +60,6 @@ def save_figure(figure: Figure, path_stem: Path) -> tuple[Path, Path]:
     """Writes the figure as ``path_stem.png`` and ``path_stem.pdf``, and creates missing folders.
 
     Args:
-        figure: any figure.
         path_stem: the path without extension; a dot in the name is kept.
 
     Returns:

@@ -151,8 +151,6 @@ class Tiles:
     """A sheet of equal tiles, in inches.
 
     Attributes:
-        rows: number of rows.
-        columns: number of columns.
         width: of a tile.
         height: of a tile.
         gap: between tiles, and around the sheet unless it is a single tile without header.
