@@ -35,7 +35,7 @@ CHECKPOINT = Path("checkpoint") / "state.safetensors"
 
 ON_FILES = SvhnConfig | NumbersConfig | NaturalConfig | CommonObjectConfig | NumberCropsConfig | CubConfig
 """Presets on these are trained in tests/presets/test_house_numbers.py, test_stn_numbers.py, test_stn_birds.py,
-tests/cli/test_natural.py and tests/studies/test_stn.py."""
+tests/cli/test_natural.py and tests/reproduce/test_stn.py."""
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from mistnn.models.spair import Spair, SpairConfig, SpairStepConfig
 from mistnn.presets import Experiment, evaluate_stored, restore, train
 from mistnn.presets.checks import check
 from mistnn.presets.collapse import LINES, CollapseWatch
-from mistnn.studies.figures import draw_figure
+from mistnn.reproduce.figures import draw_figure
 from mistnn.training import TrainConfig
 from mistnn.weights import load_model
 

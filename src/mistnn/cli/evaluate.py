@@ -119,7 +119,7 @@ def run(arguments: Sequence[str]) -> int:
         numbers = {name: int(value) if name in WHOLE else value for name, value in metrics.items()}
         _write_json(request.json, {"model": request.model, "split": request.split, "seed": seed, **numbers})
     if request.record is not None:
-        from mistnn.studies.ledger import entry_name, make_entry, write_entry
+        from mistnn.reproduce.ledger import entry_name, make_entry, write_entry
 
         command = f"mist evaluate {request.model} --images {request.images}" + (
             "" if request.seed is None else f" --seed {request.seed}"

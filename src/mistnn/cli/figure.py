@@ -78,7 +78,7 @@ def run(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(given) and given[0] not in ("-h", "--help"):
         given = ["--help"]  # `mist figure fig5 --help` asks for this page too
     request = parse(Figure, given, "mist figure", DESCRIPTION)
-    from mistnn.studies.figures import draw_figure
+    from mistnn.reproduce.figures import draw_figure
 
     for path in draw_figure(request.name, request.model, request.out, request.seed, request.data_root, request.steps):
         print(path)

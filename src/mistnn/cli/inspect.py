@@ -14,7 +14,7 @@ from mistnn.cli.screen import progress_bar
 from mistnn.errors import MistError
 
 if TYPE_CHECKING:
-    from mistnn.studies.inspection import Inspection
+    from mistnn.reports.inspection import Inspection
 
 DESCRIPTION = """\
 Reads a folder of images and what is known of them, says what it found and what looks wrong, and draws some of them.
@@ -58,7 +58,7 @@ def run(arguments: Sequence[str]) -> int:
     """Prints what was found, and draws the contact sheet."""
     request = parse(Inspect, arguments, "mist inspect", DESCRIPTION)
     from mistnn.inference import Predictor
-    from mistnn.studies.inspection import describe, describe_fit, inspect_folder, sheet_path, write_sheet
+    from mistnn.reports.inspection import describe, describe_fit, inspect_folder, sheet_path, write_sheet
 
     predictor = None if request.model is None else Predictor.from_pretrained(request.model)
     path = sheet_path(request.folder, request.out)
@@ -80,7 +80,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _estimate(found: Inspection) -> list[str]:
     """What a training would take, or why nothing can be said of it."""
-    from mistnn.studies.estimate import describe_estimate, estimate_training
+    from mistnn.reports.estimate import describe_estimate, estimate_training
 
     try:
         with progress_bar("trying a few steps") as progress:

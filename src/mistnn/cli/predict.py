@@ -124,8 +124,8 @@ def _page_of(
     predictor: Predictor, request: Predict, arguments: Sequence[str]
 ) -> Callable[[Path, PredictSummary], bytes]:
     """Makes the page about a prediction, of the folder that holds its results and its summary."""
-    from mistnn.studies.count_page import render_counts
-    from mistnn.studies.prediction_report import report_on_prediction
+    from mistnn.reports.count_page import render_counts
+    from mistnn.reports.prediction_report import report_on_prediction
 
     command = shlex.join(["mist", "predict", *(argument for argument in arguments if argument != "--resume")])
 

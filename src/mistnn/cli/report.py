@@ -56,10 +56,12 @@ def check_page(option: str, path: Path) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Writes the page, and says where it is and what it says."""
     request = parse(Report, renamed(arguments, "--data.root", "--data-root"), "mist report", DESCRIPTION)
-    from mistnn.studies.folder_report import report_on_folder, write_page
+    from mistnn.reports.count_page import render_counts
+    from mistnn.reports.folder_report import report_on_folder
+    from mistnn.reports.page import write_page
 
     page = report_on_folder(request.model, request.data_root, request.split)
-    write_page(page, request.out, "--out")
+    write_page(render_counts(page), request.out, "--out")
     for note in page.notes:
         print(f"mist: {note}")
     print(page.summary)

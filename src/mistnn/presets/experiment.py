@@ -19,10 +19,11 @@ from mistnn.data import FolderConfig, ScenesConfig, Split
 from mistnn.data.folder.content import read_folder
 from mistnn.data.folder.images import known_images
 from mistnn.errors import MistError
-from mistnn.models.air import AirConfig
+from mistnn.models.air import AirConfig, AirStepConfig
+from mistnn.models.conncomp import ConnCompStepConfig
 from mistnn.models.mist import Mist, MistConfig, NaturalMist, StepConfig
 from mistnn.models.rivals import NaturalXie20
-from mistnn.models.spair import Spair, SpairConfig
+from mistnn.models.spair import Spair, SpairConfig, SpairStepConfig
 from mistnn.models.stn import BirdClassifier, Colocaliser, count_parameters
 from mistnn.presets import natural_evaluation
 from mistnn.presets.checks import check
@@ -82,6 +83,38 @@ class Experiment:
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluation_images: int = 200
     start_from: str | None = None
+
+    def with_steps(self, steps: int) -> Experiment:
+        """The experiment with another number of training steps; the step's schedule is rescaled in proportion."""
+        step = _rescaled(self.step, self.train.steps, steps)
+        return dataclasses.replace(self, step=step, train=dataclasses.replace(self.train, steps=steps))
+
+    def with_seed_and_steps(self, seed: int, steps: int) -> Experiment:
+        """As ``with_steps``, with a seed for data and weights."""
+        changed = self.with_steps(steps)
+        return dataclasses.replace(
+            changed,
+            data=dataclasses.replace(self.data, seed=seed),
+            train=dataclasses.replace(changed.train, seed=seed),
+        )
+
+
+def _rescaled(step: TrainingStepConfig, before: int, steps: int) -> TrainingStepConfig:
+    """A step's configuration for a run of another length.
+
+    SPAIR's training wheels keep their number of iterations: without them no objects are drawn.
+    """
+    match step:
+        case AirStepConfig():
+            return dataclasses.replace(step, annealing=step.annealing * steps / before)
+        case SpairStepConfig():
+            scale, wheels = step.schedule_scale * steps / before, round(step.wheels * before / steps)
+            return dataclasses.replace(step, schedule_scale=scale, decay_steps=steps, wheels=wheels)
+        case ConnCompStepConfig():
+            return step
+        case _:
+            rescaled = step.decay_steps and round(step.decay_steps * steps / before)
+            return dataclasses.replace(step, decay_steps=rescaled)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """MIST without labels: Table 1 of the paper (CVPR 2021), figures 3, 4, 7 and 8, and the unlabelled demo.
 
 All that is told is K. What the papers leave open (number and values of the scales, widths, code size, every number of
-the Gabor noise) is chosen here; ``mist reproduce choices`` shows the effect of some of it.
+the Gabor noise) is chosen here; ``benchmarks.choices`` shows the effect of some of it.
 """
 
 from __future__ import annotations
