@@ -4,25 +4,27 @@
                                              [--preset NAME ...]
 
 Contract:
-    * Forward, backward and descent of a preset's step in float32 on its own batch of 256 random images; both ways start
-      from the same weights and give the same loss, which is checked before anything is timed.
-    * "plain" is the same network with ``nn.Conv2d`` for its second convolution.
-    * Rounds alternate; the first is dropped. What is reported is the median of a round and its interquartile range.
-      ``--clock cpu`` counts processor time instead, for one thread on a machine that is busy.
+    * Forward, backward and update of a preset's step in float32 on a batch of random images of the preset's size; both
+      ways start from the same weights and give the same loss, which is checked before the timing.
+    * "plain" is the same network with ``nn.Conv2d`` as its second convolution.
+    * Rounds alternate; the first is dropped. Reported are the median of a round and its interquartile range.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 
-from benchmarks.measuring import CLOCKS, alternate, milliseconds, write
+if not __package__:  # run as a file: import from the repository's root, as `python -m` does
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks.measuring import CLOCKS, Options, alternate, milliseconds, print_and_write
 from mistnn.models.stn import StnClassifier, StnConfig, StnStep, StnStepConfig
 from mistnn.models.stn.fourier_convolution import FourierConvolution
 from mistnn.presets import find_preset
@@ -32,7 +34,7 @@ PRESETS = ("stn-cnn-rts", "stn-cnn-affine-rts", "stn-cnn-tc", "stn-cnn-affine-tc
 
 
 class Plain(FourierConvolution):
-    """The plain convolution, whatever the input."""
+    """The plain convolution for every input."""
 
     def pays(self, input: torch.Tensor) -> bool:
         """Never."""
@@ -49,38 +51,34 @@ def make_step(model: StnConfig, config: StnStepConfig, plain: bool) -> StnStep:
     return StnStep(network, dataclasses.replace(config, precision="float32", rate=1e-6))
 
 
-def measure(preset: str, repeats: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Both ways on one preset."""
+def measure(preset: str, repeats: int, clock: Callable[[], float], batch: int | None = None) -> dict[str, float]:
+    """Both ways on one preset; ``batch`` is the preset's if not given."""
     experiment = find_preset(preset).experiment
-    assert isinstance(experiment.model, StnConfig) and isinstance(experiment.step, StnStepConfig)
-    model, size = experiment.model, experiment.train.batch_size
+    model, step_config = cast(StnConfig, experiment.model), cast(StnStepConfig, experiment.step)
+    size = experiment.train.batch_size if batch is None else batch
     random = torch.Generator().manual_seed(1)
     counts = torch.nn.functional.one_hot(torch.randint(model.classes, (size,), generator=random), model.classes)
-    batch = Batch(torch.rand(size, model.channels, model.side, model.side, generator=random), counts)
-    steps = {name: make_step(model, experiment.step, name == "plain") for name in ("plain", "fourier")}
-    losses = [step(batch, 0)["loss"] for step in steps.values()]
+    images = Batch(torch.rand(size, model.channels, model.side, model.side, generator=random), counts)
+    steps = {name: make_step(model, step_config, name == "plain") for name in ("plain", "fourier")}
+    losses = [step(images, 0)["loss"] for step in steps.values()]
     torch.testing.assert_close(*losses, atol=1e-4, rtol=1e-4)
     found = milliseconds(
-        alternate({name: partial(step, batch, 0) for name, step in steps.items()}, repeats, clock=clock)
+        alternate({name: partial(step, images, 0) for name, step in steps.items()}, repeats, clock=clock)
     )
     return {"ratio": found["plain_ms"] / found["fourier_ms"]} | found
 
 
 def main() -> None:
     """Measures every preset and prints how many times faster Fourier transforms are."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--preset", nargs="+", default=PRESETS)
-    for name, value in (("repeats", 5), ("threads", 1)):
-        parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--clock", choices=CLOCKS, default="wall")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    result = {preset: measure(preset, given.repeats, CLOCKS[given.clock]) for preset in given.preset} | {
-        "settings": {name: getattr(given, name) for name in ("repeats", "threads", "clock")},
-    }
-    print(json.dumps(result, indent=2))
-    write(result, given.json)
+    options = Options(__doc__)
+    options.size("preset", PRESETS, PRESETS[3:4], "presets to measure")
+    options.size("repeats", 5, 1, "measured rounds")
+    options.clock()
+    given = options.parse()
+    batch = 2 if given.smoke else None
+    result = {preset: measure(preset, given.repeats, CLOCKS[given.clock], batch) for preset in given.preset}
+    settings = {name: getattr(given, name) for name in ("repeats", "threads", "clock")}
+    print_and_write(result | {"settings": settings}, given.json)
 
 
 if __name__ == "__main__":

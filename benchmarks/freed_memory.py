@@ -3,27 +3,26 @@
     python -m benchmarks.freed_memory [--json FILE] [--preset NAME ...] [--steps N] [--rounds N] [--threads N]
 
 Contract:
-    * Forward, backward and descent of a preset's step on a batch of scenes of embedded digits that is made once; a
-      process of its own each time, since what it keeps can't be undone. The first step of a process is dropped.
-    * Rounds alternate between the two. What is reported is the median processor time of a step, of which the system's
-      part is what keeping memory saves, and the largest peak of resident memory.
+    * Forward, backward and update of a preset's step on one fixed batch of scenes of embedded digits; each measurement
+      has its own process, since ``keep_freed_memory`` can't be undone. The first step of a process is dropped.
+    * Rounds alternate between the two ways. Reported are the median processor time of a step, the part of it that the
+      system takes (this is what keeping memory saves), and the largest peak of resident memory.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import resource
 import statistics
+import sys
 from pathlib import Path
 
-import torch
+if not __package__:  # run as a file: import from the repository's root, as `python -m` does
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks.measuring import in_own_process, write
+from benchmarks.measuring import Options, in_own_process, print_and_write
+from mistnn.experiments import build
 from mistnn.presets import find_preset
-from mistnn.presets.experiment import build
-from mistnn.presets.systems import open_data
 from mistnn.records import collate
 from mistnn.training.memory import keep_freed_memory
 
@@ -31,13 +30,12 @@ PRESETS = ("demo", "mist-mnist-hard", "spair-5", "stn-fcn-affine-rts", "stn-cnn-
 WAYS = ("returned", "kept")
 
 
-def run_steps(preset: str, way: str, steps: int, threads: int) -> dict[str, float]:
+def run_steps(preset: str, way: str, steps: int) -> dict[str, float]:
     """Steps of a preset in this process."""
-    torch.set_num_threads(threads)
     if way == "kept" and not keep_freed_memory():
-        raise SystemExit("this machine's C library can't be asked to keep freed memory, or a MALLOC_ variable is set")
+        raise SystemExit("the C library of this machine can't keep freed memory, or a MALLOC_ variable is set")
     experiment = find_preset(preset).experiment
-    scenes = open_data(dataclasses.replace(experiment.data, source="embedded"), "train", None)
+    scenes = dataclasses.replace(experiment.data, source="embedded").open("train", None)
     step = build(experiment)
     batch = collate([scenes[index] for index in range(experiment.train.batch_size)])
     step(batch, 0)
@@ -53,13 +51,12 @@ def run_steps(preset: str, way: str, steps: int, threads: int) -> dict[str, floa
     }
 
 
-def measure(preset: str, steps: int, rounds: int, threads: int) -> dict[str, float]:
-    """Both ways, each round in a process of its own."""
+def measure(preset: str, steps: int, rounds: int) -> dict[str, float]:
+    """Both ways, each round in its own process."""
     found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     for number in range(rounds):
         for way in WAYS if number % 2 else WAYS[::-1]:
-            settings = ("--steps", steps, "--threads", threads)
-            found[way].append(in_own_process("benchmarks.freed_memory", "--child", preset, way, *settings))
+            found[way].append(in_own_process(run_steps, preset, way, steps))
     result = {}
     for way, runs in found.items():
         for name in ("step_ms", "system_ms"):
@@ -70,21 +67,14 @@ def measure(preset: str, steps: int, rounds: int, threads: int) -> dict[str, flo
 
 def main() -> None:
     """Measures every preset and prints how many times faster steps are that keep memory."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--preset", nargs="+", default=PRESETS)
-    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
-    for name, value in (("steps", 5), ("rounds", 3), ("threads", 1)):
-        parser.add_argument(f"--{name}", type=int, default=value)
-    given = parser.parse_args()
-    if given.child:
-        print(json.dumps(run_steps(given.child[0], given.child[1], given.steps, given.threads)))
-        return
-    result = {preset: measure(preset, given.steps, given.rounds, given.threads) for preset in given.preset} | {
-        "settings": {name: getattr(given, name) for name in ("steps", "rounds", "threads")},
-    }
-    print(json.dumps(result, indent=2))
-    write(result, given.json)
+    options = Options(__doc__)
+    options.size("preset", PRESETS, ("stn-fcn-affine-rts",), "presets to measure")
+    options.size("steps", 5, 1, "measured steps of a process")
+    options.size("rounds", 3, 1, "processes of each way")
+    given = options.parse()
+    result = {preset: measure(preset, given.steps, given.rounds) for preset in given.preset}
+    settings = {name: getattr(given, name) for name in ("steps", "rounds", "threads")}
+    print_and_write(result | {"settings": settings}, given.json)
 
 
 if __name__ == "__main__":

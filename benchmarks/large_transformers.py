@@ -3,17 +3,16 @@
     python -m benchmarks.large_transformers [--json FILE] [--presets NAME ...] [--repeats N]
 
 Contract:
-    * The networks, steps and precisions of the presets; noise as images, random weights: neither changes the cost.
-    * Multiplications with addition (MACs) of one image, forwards, as torch's counter counts them: convolutions and
-      dense layers, not the sampling.
-    * A step of ``--images`` images with one thread, in seconds of processor time of this process, so that others on the
-      machine disturb it less; the best of ``--repeats`` after one warm-up. The preset's batch is that many times as
-      long, but for the update of the weights, which is then counted too often: an upper bound.
+    * Network, step and precision are those of the presets; images are noise, weights random: neither changes the cost.
+    * Multiply-accumulate operations (MACs) of one image in the forward pass, as torch's counter counts them:
+      convolutions and dense layers, not the sampling.
+    * A step of ``--images`` images, in seconds of processor time of this process: the best of ``--repeats`` after one
+      warm-up. It is scaled up to the preset's batch, which counts the update of the weights too often: an upper bound.
 """
 
 from __future__ import annotations
 
-import argparse
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,36 +20,34 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measuring import write
-from mistnn.models.stn import BirdClassifier, NumberReader, count_parameters
+if not __package__:  # run as a file: import from the repository's root, as `python -m` does
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks.measuring import Options, alternate, write
+from mistnn.experiments import build
+from mistnn.models.stn import count_parameters
 from mistnn.presets import PRESETS, find_preset
-from mistnn.presets.systems import build_model, build_step
 from mistnn.records import Batch
 
-NAMES = [name for name in PRESETS if name.startswith(("stn-svhn-", "stn-birds-"))]
+BIRDS = "stn-birds-"
+NAMES = [name for name in PRESETS if name.startswith(("stn-svhn-", BIRDS))]
 
 
 def measure(name: str, images: int, repeats: int) -> dict[str, Any]:
     """One preset."""
     experiment = find_preset(name).experiment
-    torch.manual_seed(0)
-    model = build_model(experiment.model)
-    assert isinstance(model, NumberReader | BirdClassifier)
+    step: Any = build(experiment, resume=True)  # a run that resumes loads no pretrained weights
+    model, loop = step.model, experiment.train
     side = model.config.side
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(torch.rand(1, 3, side, side))
-    step = build_step(model.train(), experiment.step)
+    model.train()
     random = torch.Generator().manual_seed(0)
-    classes = model.config.classes if isinstance(model, BirdClassifier) else 10
+    classes = model.config.classes if name.startswith(BIRDS) else 10
     labels = [torch.randint(0, classes, (1,), generator=random) for _ in range(images)]
     counts = torch.nn.functional.one_hot(torch.cat(labels), classes)
     batch = Batch(torch.rand(images, 3, side, side, generator=random), counts, labels=labels)
-    seconds = []
-    for turn in range(repeats + 1):
-        start = time.process_time()
-        step(batch, turn)
-        seconds.append(time.process_time() - start)
-    best, loop = min(seconds[1:]), experiment.train
+    best = min(alternate({name: lambda: step(batch, 0)}, repeats, clock=time.process_time)[name])
     return {
         "preset": name,
         "parameters": count_parameters(model),
@@ -64,19 +61,17 @@ def measure(name: str, images: int, repeats: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measures, prints and writes."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--presets", nargs="+", default=NAMES, choices=NAMES)
-    parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--images", type=int, default=4)
-    given = parser.parse_args()
-    torch.set_num_threads(1)
+    options = Options(__doc__)
+    options.size("presets", NAMES, NAMES[:1], "presets to measure")
+    options.size("repeats", 2, 1, "measured steps")
+    options.size("images", 4, 1, "images per measured step")
+    given = options.parse()
     rows = []
     for name in given.presets:
         row = measure(name, given.images, given.repeats)
         print(
-            f"{name:22} {row['parameters'] / 1e6:6.1f} M parameters {row['macs_per_image'] / 1e9:6.2f} GMAC an image "
-            f"{row['preset_step_seconds']:7.1f} s a step of the preset, {row['preset_days']:7.0f} days in all",
+            f"{name:22} {row['parameters'] / 1e6:6.1f} M parameters {row['macs_per_image'] / 1e9:6.2f} GMAC per image "
+            f"{row['preset_step_seconds']:7.1f} s per step of the preset, {row['preset_days']:7.0f} days in total",
             flush=True,
         )
         rows.append(row)

@@ -1,22 +1,72 @@
-"""What the benchmarks share: rounds that alternate, spread, processes of their own, where a result is from."""
+"""Shared by all benchmarks: options, alternating rounds, spread, separate processes, and the origin of a result.
+
+Run any benchmark with ``python -m benchmarks.NAME`` or ``python benchmarks/NAME.py``, from any folder of the
+repository's source; ``--smoke`` runs it at its smallest size.
+"""
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import json
 import mmap
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from mistnn.training.runlog import peak_memory_mib
 from mistnn.weights import commit, hardware, versions
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-"""The processor's time is for one thread on a machine that is busy."""
+"""Processor time suits one thread on a busy machine."""
+GIB = 2**30
+
+
+class Options(argparse.ArgumentParser):
+    """The command line of a benchmark: ``--json``, ``--smoke``, ``--threads`` and the sizes that it adds."""
+
+    def __init__(self, description: str | None, threads: int = 1) -> None:
+        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+        self.sizes: dict[str, tuple[Any, Any, int]] = {}
+        self.add_argument("--json", type=Path, help="write the result to this file")
+        self.add_argument("--smoke", action="store_true", help="run the smallest size; its numbers mean nothing")
+        self.size("threads", threads, 1, "CPU threads")
+
+    def size(self, name: str, usual: Any, smallest: Any, help: str, least: int = 1) -> None:
+        """Adds an option whose default depends on ``--smoke``: a number, a word, or a sequence of either."""
+        several = not isinstance(usual, int | str)
+        kind = type(usual[0] if several else usual)
+        shown = " ".join(map(str, usual)) if several else usual
+        nargs = "+" if several else None
+        self.add_argument(f"--{name}", type=kind, nargs=nargs, help=f"{help}; default: {shown}")
+        self.sizes[name.replace("-", "_")] = usual, smallest, least
+
+    def clock(self) -> None:
+        """Adds ``--clock``."""
+        self.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu suits one thread on a busy machine")
+
+    def parse(self) -> argparse.Namespace:
+        """The options, checked; also sets the number of threads."""
+        given = self.parse_args()
+        for name, (usual, smallest, least) in self.sizes.items():
+            if getattr(given, name) is None:
+                setattr(given, name, smallest if given.smoke else usual)
+            value = getattr(given, name)
+            numbers = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+            if any(isinstance(number, int) and number < least for number in numbers):
+                self.error(f"--{name.replace('_', '-')} must be {least} or more")
+        torch.set_num_threads(given.threads)
+        return given
+
+    def settings(self, given: argparse.Namespace) -> dict[str, object]:
+        """The sizes that were used, for the result."""
+        return {name: getattr(given, name) for name in self.sizes}
 
 
 def alternate(
@@ -25,15 +75,15 @@ def alternate(
     warm_up: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Seconds of every way in every round that counts.
+    """Seconds of each way in each measured round.
 
     Each round begins with another way, so that a machine that slows down slows all of them.
 
     Args:
-        ways: what is timed.
-        rounds: how many count.
-        warm_up: how many before them don't.
-        clock: seconds since some moment.
+        ways: functions to time.
+        rounds: measured rounds.
+        warm_up: rounds before them.
+        clock: returns seconds.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     names = list(ways)
@@ -48,14 +98,25 @@ def alternate(
     return seconds
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    """Median, quartiles, their distance and the least."""
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+def repeat(step: Callable[[int], object], repeats: int, warm_up: int = 1) -> list[float]:
+    """Seconds of each measured call of ``step(turn)``."""
+    seconds = []
+    for turn in range(repeats + warm_up):
+        begun = time.perf_counter()
+        step(turn)
+        seconds.append(time.perf_counter() - begun)
+    return seconds[warm_up:]
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, quartiles, interquartile range and minimum."""
+    quartiles = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
+    low, middle, high = quartiles
     return {"median": middle, "quartile_1": low, "quartile_3": high, "iqr": high - low, "best": min(values)}
 
 
-def milliseconds(seconds: Mapping[str, list[float]]) -> dict[str, float]:
-    """Median and interquartile range of every way, as ``NAME_ms`` and ``NAME_iqr_ms``."""
+def milliseconds(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Median and interquartile range of each way, as ``NAME_ms`` and ``NAME_iqr_ms``."""
     found = {}
     for name, values in seconds.items():
         measured = spread(values)
@@ -64,14 +125,14 @@ def milliseconds(seconds: Mapping[str, list[float]]) -> dict[str, float]:
 
 
 def peak_bytes() -> int:
-    """Most memory this process ever held."""
+    """Peak resident memory of this process."""
     return round(peak_memory_mib() * 2**20)
 
 
 def resident_bytes() -> int:
-    """Memory this process holds now, where the system tells it, else the most it ever held.
+    """Current resident memory of this process; its peak where the system does not report it.
 
-    The system counts this more exactly than the peak, which may be some pages less.
+    The system counts this more exactly than the peak, which may be a few pages lower.
     """
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -80,22 +141,31 @@ def resident_bytes() -> int:
     return pages * mmap.PAGESIZE
 
 
-def in_own_process(benchmark: str, *arguments: object, timeout: float | None = None) -> Any:
-    """What a benchmark prints as JSON in its last line, run by itself, so that peaks of memory don't mix.
+def in_own_process(function: Callable[..., Any], *arguments: Any, timeout: float | None = None) -> Any:
+    """Calls a benchmark's function in a new process, so that peaks of memory are separate.
 
     Args:
-        benchmark: its module, as ``benchmarks.cost``.
-        arguments: of its command line.
-        timeout: seconds it may take.
+        function: of a module in ``benchmarks``; its result must be JSON.
+        arguments: JSON values; paths become text.
+        timeout: in seconds.
 
     Raises:
         subprocess.TimeoutExpired: if it takes longer.
-        subprocess.CalledProcessError: if it fails, for example for want of memory.
+        subprocess.CalledProcessError: if it fails, for example for lack of memory.
     """
-    command = [sys.executable, "-m", benchmark, *map(str, arguments)]
+    module = f"benchmarks.{Path(function.__code__.co_filename).stem}"
+    call = json.dumps([module, function.__name__, torch.get_num_threads(), arguments], default=str)
+    command = [sys.executable, "-c", "from benchmarks.measuring import answer; answer()", call]
     root = Path(__file__).resolve().parents[1]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=timeout, cwd=root)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def answer() -> None:
+    """The other side of ``in_own_process``."""
+    module, function, threads, arguments = json.loads(sys.argv[1])
+    torch.set_num_threads(threads)
+    print(json.dumps(getattr(importlib.import_module(module), function)(*arguments)))
 
 
 def origin() -> dict[str, object]:
@@ -104,6 +174,12 @@ def origin() -> dict[str, object]:
 
 
 def write(result: Mapping[str, object], path: Path | None) -> None:
-    """The result and its origin, as JSON; nowhere without a path."""
+    """Writes the result and its origin as JSON; does nothing without a path."""
     if path is not None:
         path.write_text(json.dumps({**result, **origin()}, indent=2) + "\n", encoding="utf-8")
+
+
+def print_and_write(result: Mapping[str, object], path: Path | None) -> None:
+    """Prints the result as JSON, and writes it if there is a path."""
+    print(json.dumps(result, indent=2))
+    write(result, path)

@@ -1,22 +1,21 @@
-"""The renderer of SPAIR by windows, against the plain way: a full canvas for each object.
+"""SPAIR's renderer, which draws in windows, against the plain way with a full canvas for each object.
 
     python -m benchmarks.render [--json FILE] [--threads N] [--repeats N] [--batch 32]
 
 Contract:
-    * Forward and backward of one sum over the picture, in float32, on the same objects: 14 x 14 maps, a cell of 12 x 12
-      each, so 4 x 4 objects at 48 x 48 and 7 x 7 at 84 x 84. Both sides give the same picture and gradients, which
-      is checked before anything is timed.
+    * Forward and backward of one sum over the picture, in float32, on the same objects: 14 x 14 maps, one for each cell
+      of 12 x 12 pixels, so 4 x 4 objects at 48 x 48 and 7 x 7 at 84 x 84. Both ways give the same picture and
+      gradients, which is checked before the timing.
     * Sides of boxes: "digits", 14 pixels as the digits of the paper's scenes; "prior", 48 sigmoid(N(-2.2, 0.5)), the
-      paper's prior, a few pixels mostly; "start", 48 sigmoid(N(0, 1)), as of a network without training.
-    * The plain way is Algorithm 1 with its loop over pixels turned into tensors, and its loop over objects kept.
-    * Rounds alternate; the first is dropped. What is reported is the median of a round and its interquartile range.
+      paper's prior, mostly a few pixels; "start", 48 sigmoid(N(0, 1)), as of an untrained network.
+    * The plain way is Algorithm 1 with its loop over pixels vectorised and its loop over objects kept.
+    * Rounds alternate; the first is dropped. Reported are the median of a round and its interquartile range.
       ``memory_ratio`` compares the bytes that autograd keeps for the backward pass.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,18 +24,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.measuring import alternate, milliseconds, write
+if not __package__:  # run as a file: import from the repository's root, as `python -m` does
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks.measuring import Options, alternate, milliseconds, print_and_write
 from mistnn.ops.coordinates import corners_of
 from mistnn.ops.render import importance_maps, render_objects
 
 CELL, BASE, OBJECT = 12, 48, 14
-"""Pixels of a cell, of the base box and of an object's map: SPAIR, supplement, table 1."""
+"""Sides in pixels of a cell, of the base box and of an object's map: SPAIR, supplement, table 1."""
 
 SIDES = ("digits", "prior", "start")
 
 
 def objects(canvas: int, sides: str, batch: int) -> list[Tensor]:
-    """The arguments of both renderers, gradients on."""
+    """The arguments of both renderers, with gradients."""
     random = torch.Generator().manual_seed(0)
     cells = canvas // CELL
     corner = torch.cartesian_prod(torch.arange(cells), torch.arange(cells)).flip(1) * float(CELL)
@@ -62,7 +64,7 @@ def objects(canvas: int, sides: str, batch: int) -> list[Tensor]:
 def plain(
     appearance: Tensor, alpha: Tensor, boxes: Tensor, presence: Tensor, depth: Tensor, background: Tensor
 ) -> Tensor:
-    """Algorithm 1, every object on a canvas of its own."""
+    """Algorithm 1, each object on its own canvas."""
     height, width = background.shape[2:]
     gamma = importance_maps(alpha, presence, depth)
     maps = torch.cat((appearance, alpha * presence[..., None, None, None], gamma), dim=2)
@@ -88,7 +90,7 @@ def plain(
 
 
 def measure(canvas: int, sides: str, batch: int, repeats: int) -> dict[str, float]:
-    """Both ways on one size of canvas and one kind of boxes."""
+    """Both ways at one size of canvas and one kind of boxes."""
     given = objects(canvas, sides, batch)
     weight = torch.rand(batch, 1, canvas, canvas, generator=torch.Generator().manual_seed(1))
     ways = {"plain": plain, "windows": render_objects}
@@ -119,20 +121,17 @@ def measure(canvas: int, sides: str, batch: int, repeats: int) -> dict[str, floa
 
 def main() -> None:
     """Measures every size of canvas and kind of boxes, and prints how many times faster windows are."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path)
-    for name, value in (("batch", 32), ("repeats", 7), ("threads", 1)):
-        parser.add_argument(f"--{name}", type=int, default=value)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
+    options = Options(__doc__)
+    options.size("canvas", (48, 84), (24,), "sides of the images in pixels")
+    options.size("batch", 32, 2, "images per round")
+    options.size("repeats", 7, 1, "measured rounds")
+    given = options.parse()
     result = {
         str(canvas): {sides: measure(canvas, sides, given.batch, given.repeats) for sides in SIDES}
-        for canvas in (48, 84)
-    } | {
-        "settings": {"batch": given.batch, "repeats": given.repeats, "threads": given.threads},
+        for canvas in given.canvas
     }
-    print(json.dumps(result, indent=2))
-    write(result, given.json)
+    settings = {name: getattr(given, name) for name in ("batch", "repeats", "threads")}
+    print_and_write(result | {"settings": settings}, given.json)
 
 
 if __name__ == "__main__":

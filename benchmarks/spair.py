@@ -1,27 +1,24 @@
-"""A training step of SPAIR in waves, against the plain way: cell by cell, each object on a canvas of its own.
+"""A training step of SPAIR in waves, against the plain way: cell by cell, each object on its own canvas.
 
     python -m benchmarks.spair [--json FILE] [--threads N] [--repeats N] [--batch 32] [--width 128] [--canvas 48 84]
                                [--clock wall|cpu]
 
 Contract:
     * Forward and backward of the objective and one step of Adam, in float32, after the training wheels, at the paper's
-      size unless ``--width`` says otherwise, on the same random images: 4 x 4 cells at 48 x 48, 7 x 7 at 84 x 84.
-    * The plain way walks over the cells in reading order, decodes and draws them one by one on the whole image, and
-      walks over them once more for equations B1 and B2. Backbone, networks of a cell and optimiser are the same code.
-    * Where nothing is sampled (eval mode) both ways give the same terms of the loss, which is checked before anything
-      is timed.
-    * Boxes: "start", as of a network without training, half the base box on average; and "digits", of 14 pixels. The
-      plain renderer doesn't care; windows do.
-    * Rounds alternate; the first is dropped. What is reported is the median of a round and its interquartile range, and
-      as "backbone" the time that both spend there. ``--clock cpu`` counts processor time instead, for one thread on a
-      machine that is busy.
+      size unless ``--width`` differs, on the same random images: 4 x 4 cells at 48 x 48, 7 x 7 at 84 x 84.
+    * The plain way visits the cells in reading order, decodes and draws their objects one by one on the whole image,
+      and visits them again for equations B1 and B2. Backbone, cell networks and optimiser are the same code.
+    * Where nothing is sampled (eval mode) both ways give the same terms of the loss: checked before the timing.
+    * Boxes: "start", as of an untrained network, half the base box on average; "digits", 14 pixels. The cost of the
+      plain renderer does not depend on them, that of the windows does.
+    * Rounds alternate; the first is dropped. Reported are the median of a round, its interquartile range, and as
+      "backbone" the time that both ways spend there.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +27,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.measuring import CLOCKS, alternate, milliseconds, write
+if not __package__:  # run as a file: import from the repository's root, as `python -m` does
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks.measuring import CLOCKS, Options, alternate, milliseconds, print_and_write
 from mistnn.models.spair import Spair, SpairConfig, SpairStep, SpairStepConfig
 from mistnn.models.spair.cells import WHERE, Latents, Normal, last_bias
 from mistnn.models.spair.step import cross_entropy
@@ -42,7 +42,7 @@ DIGIT = 14.0
 """Side of a digit in the paper's scenes, in pixels."""
 
 S = 0.9
-"""Of the prior; any value takes as long."""
+"""Parameter of the prior; it does not change the time."""
 
 
 def cell_by_cell(model: Spair, images: Tensor) -> Latents:
@@ -81,7 +81,7 @@ def cell_by_cell(model: Spair, images: Tensor) -> Latents:
 
 
 def draw_each(model: Spair, z: Latents, background: Tensor) -> Tensor:
-    """Algorithm 1 with fading borders, every object decoded by itself and drawn on a canvas of its own."""
+    """Algorithm 1 with fading borders; each object is decoded by itself and drawn on its own canvas."""
     height, width = background.shape[2:]
     x, y = torch.arange(width) + 0.5, torch.arange(height) + 0.5
     writes, total, normaliser, last = 0.0, 0.0, 0.0, background
@@ -108,7 +108,7 @@ def draw_each(model: Spair, z: Latents, background: Tensor) -> Tensor:
 
 
 def walked_kl(logits: Tensor, present: Tensor, s: float) -> Tensor:
-    """Equations B1 and B2 as a walk over the cells, with p(C = c | before) of every image."""
+    """Equations B1 and B2 cell by cell, with p(C = c | previous cells) of each image."""
     cells = logits.shape[1]
     numbers = torch.arange(cells + 1.0)
     prior = count_log_prior(cells, s).exp().float().expand(len(logits), -1)
@@ -128,7 +128,7 @@ def walked_kl(logits: Tensor, present: Tensor, s: float) -> Tensor:
 
 
 def plain_terms(step: SpairStep, images: Tensor) -> dict[str, Tensor]:
-    """The terms of the loss in the plain way."""
+    """The terms of the loss, computed the plain way."""
     model = step.model
     z = cell_by_cell(model, images)
     rebuilt = draw_each(model, z, model.background_of(images))
@@ -137,7 +137,7 @@ def plain_terms(step: SpairStep, images: Tensor) -> dict[str, Tensor]:
 
 
 def wave_terms(step: SpairStep, images: Tensor) -> dict[str, Tensor]:
-    """The terms of the loss as ``SpairStep`` has them."""
+    """The terms of the loss, as ``SpairStep`` computes them."""
     drawn = step.model(images)
     return {
         "reconstruction": cross_entropy(drawn.rebuilt, images, step.config.floor),
@@ -146,7 +146,7 @@ def wave_terms(step: SpairStep, images: Tensor) -> dict[str, Tensor]:
 
 
 def make_step(width: int, digits: bool) -> SpairStep:
-    """A step on a network that makes boxes of one kind."""
+    """A step on a network that predicts one kind of boxes."""
     torch.manual_seed(0)
     model = Spair(SpairConfig(width=width))
     if digits:
@@ -162,7 +162,7 @@ def make_step(width: int, digits: bool) -> SpairStep:
 def measure(
     canvas: int, digits: bool, width: int, batch: int, repeats: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
-    """Both ways on one size of canvas and one kind of boxes."""
+    """Both ways at one size of canvas and one kind of boxes."""
     images = torch.rand(batch, 1, canvas, canvas, generator=torch.Generator().manual_seed(1))
     step = make_step(width, digits)
     check(step, images[:4])
@@ -182,7 +182,7 @@ def measure(
 
 
 def check(step: SpairStep, images: Tensor) -> None:
-    """Both ways give the same terms where nothing is sampled."""
+    """Checks that both ways give the same terms where nothing is sampled."""
     step.model.eval()
     with torch.no_grad():
         # Some objects on, some off.
@@ -196,25 +196,22 @@ def check(step: SpairStep, images: Tensor) -> None:
 
 def main() -> None:
     """Measures every size of canvas and kind of boxes, and prints how many times faster waves are."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--canvas", type=int, nargs="+", default=(48, 84))
-    for name, value in (("batch", 32), ("repeats", 7), ("threads", 1), ("width", SpairConfig().width)):
-        parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--clock", choices=CLOCKS, default="wall")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
+    options = Options(__doc__)
+    options.size("canvas", (48, 84), (24,), "sides of the images in pixels")
+    options.size("batch", 32, 2, "images per step")
+    options.size("repeats", 7, 1, "measured rounds")
+    options.size("width", SpairConfig().width, 4, "channels of the backbone")
+    options.clock()
+    given = options.parse()
     result = {
         str(canvas): {
             name: measure(canvas, digits, given.width, given.batch, given.repeats, CLOCKS[given.clock])
             for name, digits in (("start", False), ("digits", True))
         }
         for canvas in given.canvas
-    } | {
-        "settings": {name: getattr(given, name) for name in ("batch", "repeats", "threads", "width", "clock")},
     }
-    print(json.dumps(result, indent=2))
-    write(result, given.json)
+    settings = {name: getattr(given, name) for name in ("batch", "repeats", "threads", "width", "clock")}
+    print_and_write(result | {"settings": settings}, given.json)
 
 
 if __name__ == "__main__":

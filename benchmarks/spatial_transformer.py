@@ -1,27 +1,27 @@
-"""Times the spatial transformer's grid generator and sampler beside the usual way to write them.
+"""The spatial transformer's grid generator and sampler against the usual ways to write them.
 
     python -m benchmarks.spatial_transformer [--json FILE] [--threads N] [--rounds N] [--batch 256] [--size 42]
 
 Contract:
-    * Forward and backward from parameters and images to both gradients, in float32: 256 images of 42 x 42 unless told.
-      The localisation network is left out, for it is the same on all sides; a whole model gains less than these ratios.
-    * Affine, attention: against ``torch.nn.functional.affine_grid`` and ``grid_sample``. Projective: against
-      homogeneous points times a 3 x 3 matrix. Thin plate spline: against the plain form, which solves the system for
-      every image and evaluates the kernel at each pixel; torch and torchvision have none.
-    * Where kornia is installed (``pip install kornia``) its ``homography_warp`` and ``warp_image_tps`` are timed too.
-    * Both sides get the same parameters and images, and their outputs are compared (1e-3) before the timing; not
-      that of kornia's spline, which goes through the same points and is another one between them.
-    * Rounds alternate between the ways, each round begins with another one; the first ``--warm-up`` rounds are dropped.
-      Reported are medians and interquartile ranges; ``ratios`` = the other way / ours.
+    * Forward and backward, from parameters and images to both gradients, in float32, on 256 images of 42 x 42 by
+      default. The localisation network is left out, since it is the same everywhere; a whole model gains less than
+      these ratios.
+    * Affine and attention are compared with ``torch.nn.functional.affine_grid`` and ``grid_sample``; projective with
+      homogeneous points times a 3 x 3 matrix; thin plate spline with the plain form, which solves the system for each
+      image and evaluates the kernel at each pixel (torch and torchvision have none).
+    * If kornia is installed (``pip install kornia``), its ``homography_warp`` and ``warp_image_tps`` are timed too.
+    * All ways get the same parameters and images, and their outputs are compared (1e-3) before the timing; not that of
+      kornia's spline, which passes through the same points but differs between them.
+    * Rounds alternate and begin with another way each; the first ``--warm-up`` rounds are dropped. Reported are medians
+      and interquartile ranges; ``ratios`` = other way / ours.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import importlib.util
-import json
 import os
+import sys
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
@@ -31,12 +31,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.measuring import alternate, spread, write
+if not __package__:  # run as a file: import from the repository's root, as `python -m` does
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks.measuring import Options, alternate, print_and_write, spread
 from mistnn.nn.spatial_transformer import Kind, SpatialTransformer, TransformConfig
 from mistnn.ops.transforms import REGULARISATION, control_lattice
 
 Way = Callable[[Tensor, Tensor], Tensor]
-"""Images and parameters, less those of the identity, to what is read."""
+"""From images and parameters (minus those of the identity) to the sampled output."""
 KINDS: tuple[Kind, ...] = ("affine", "attention", "projective", "tps")
 SPREAD = 0.05
 """Standard deviation of the parameters around the identity."""
@@ -44,7 +47,7 @@ TOLERANCE = 1e-3
 
 
 class Given(nn.Module):
-    """A localisation network that says what it is told."""
+    """A localisation network that returns given parameters."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -56,7 +59,7 @@ class Given(nn.Module):
 
 
 def ours(kind: Kind, size: int) -> Way:
-    """The module of the package."""
+    """The package's module."""
     config = TransformConfig(kind)
     given = Given(config.parameters)
     transformer = SpatialTransformer(given, config, (size, size))
@@ -69,7 +72,7 @@ def ours(kind: Kind, size: int) -> Way:
 
 
 def usual(kind: Kind, size: int) -> Way:
-    """As tutorials and libraries write it."""
+    """The way of tutorials and libraries."""
     start = TransformConfig(kind).start().float()
 
     def affine(images: Tensor, offsets: Tensor) -> Tensor:
@@ -96,7 +99,7 @@ def usual(kind: Kind, size: int) -> Way:
 
 
 def kornia(kind: Kind, size: int) -> Way:
-    """As kornia has it, with -1 and 1 at the centres of the outermost pixels: its frame in all its versions."""
+    """Kornia's way; its frame has -1 and 1 at the centres of the outermost pixels in all versions."""
     warps = importlib.import_module("kornia.geometry.transform")
     start = TransformConfig(kind).start().float()
     wider = size / (size - 1)  # from the frame of the parameters to kornia's
@@ -119,7 +122,7 @@ def kornia(kind: Kind, size: int) -> Way:
 
 
 def rows_of(kind: Kind, theta: Tensor) -> Tensor:
-    """The matrix's numbers, row by row; those of attention are (s, x, y)."""
+    """The elements of the affine matrix, row by row; attention has the parameters (s, x, y)."""
     if kind != "attention":
         return theta
     zero = torch.zeros_like(theta[:, 0])
@@ -148,7 +151,7 @@ def system(control: Tensor) -> Tensor:
 
 
 def measure(kind: Kind, batch: int, size: int, rounds: int, warm_up: int) -> dict[str, object]:
-    """Seconds of every way for one transform, and the ratios."""
+    """Seconds of each way for one transform, and the ratios."""
     random = torch.Generator().manual_seed(0)
     images = torch.rand(batch, 1, size, size, generator=random)
     count = TransformConfig(kind).parameters
@@ -162,7 +165,7 @@ def measure(kind: Kind, batch: int, size: int, rounds: int, warm_up: int) -> dic
         difference = float((way(images, offsets) - expected).detach().abs().max())
         other_spline = kind == "tps" and name == "kornia"  # its kernels lie at the targets
         if difference > TOLERANCE and not other_spline:
-            raise SystemExit(f"{kind}: {name} reads something else than ours, by up to {difference:.3g}")
+            raise SystemExit(f"{kind}: {name} differs from ours by up to {difference:.3g}")
     weight = torch.rand(expected.shape, generator=random)
 
     def both(way: Way) -> None:
@@ -176,24 +179,19 @@ def measure(kind: Kind, batch: int, size: int, rounds: int, warm_up: int) -> dic
 
 def main() -> None:
     """Measures all transforms and prints the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write the result to this file")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
-    settings = (("batch", 256), ("size", 42), ("rounds", 30), ("warm-up", 5))
-    for name, value in settings:
-        parser.add_argument(f"--{name}", type=int, default=value)
-    asked = parser.parse_args()
-    if min(asked.threads, asked.batch, asked.size - 1, asked.rounds) < 1 or asked.warm_up < 0:
-        parser.error("--threads, --batch and --rounds must be 1 or more, --size 2 or more, --warm-up 0 or more")
-    torch.set_num_threads(asked.threads)
-    runs = [measure(kind, asked.batch, asked.size, asked.rounds, asked.warm_up) for kind in KINDS]
+    options = Options(__doc__, os.cpu_count() or 1)
+    options.size("batch", 256, 2, "images per round")
+    options.size("size", 42, 7, "side of the images in pixels", least=2)
+    options.size("rounds", 30, 1, "measured rounds")
+    options.size("warm-up", 5, 0, "rounds before them", least=0)
+    given = options.parse()
+    runs = [measure(kind, given.batch, given.size, given.rounds, given.warm_up) for kind in KINDS]
     result = {
         "runs": runs,
-        "settings": {"batch": asked.batch, "size": asked.size, "rounds": asked.rounds, "threads": asked.threads},
+        "settings": {name: getattr(given, name) for name in ("batch", "size", "rounds", "threads")},
         "kornia": version("kornia") if importlib.util.find_spec("kornia") else None,
     }
-    print(json.dumps(result, indent=2))
-    write(result, asked.json)
+    print_and_write(result, given.json)
 
 
 if __name__ == "__main__":

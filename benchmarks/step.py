@@ -1,28 +1,27 @@
-"""Times the lifted step of MIST beside a plain twin that does the arithmetic as published.
+"""The lifted step of MIST against a plain step with the arithmetic as published.
 
     python -m benchmarks.step [--json FILE] [--threads N] [--rounds N] [--preset NAME ...]
 
 Contract:
-    * Both sides have the same networks, sizes, start weights and batches, in one process on one machine. Rounds
-      alternate between the variants, and each round starts with another one, so that a machine that slows down slows
-      all of them.
-    * The first ``--warm-up`` rounds are dropped. What is reported is the median of a step and its interquartile range.
-    * The twin differs in five things, no more: it classifies the patches at E_K for labels in every step, it
-      differentiates the weights in the keypoint steps (``loss.backward()``), its Adam walks over single tensors, its
-      tensors are packed channel by channel (NCHW), and it doesn't log. Samplers, softmax and networks are the same on
-      both sides, so what they gained over the released code is not counted.
-    * ``ratio`` = plain / lean in the preset's own precision; ``ratio_float32`` = plain / lean in float32.
-    * Peak resident memory is of a process of its own for each variant.
-    * The scenes show embedded digits, so that no data is needed; what they show doesn't change the time.
+    * Both have the same networks, sizes, initial weights and batches, in one process. Rounds alternate between the
+      variants and begin with another one each, so that a machine that slows down slows all of them.
+    * The first ``--warm-up`` rounds are dropped. Reported are the median of a step and its interquartile range.
+    * The plain step differs in exactly five things: it classifies the patches at E_K for labels in every step; it
+      differentiates the weights in the keypoint steps (``loss.backward()``); its Adam loops over single tensors; its
+      tensors are in NCHW layout; it does not log. Samplers, softmax and networks are the same, so that their gain over
+      the released code is not counted.
+    * ``ratio`` = plain / lean in the preset's precision; ``ratio_float32`` = plain / lean in float32.
+    * Peak resident memory is measured in a separate process for each variant.
+    * The scenes show embedded digits, so that no data is needed; their content does not change the time.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
 import dataclasses
 import itertools
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,7 +29,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.measuring import alternate, in_own_process, peak_bytes, spread, write
+if not __package__:  # run as a file: import from the repository's root, as `python -m` does
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks.measuring import Options, alternate, in_own_process, peak_bytes, spread, write
+from mistnn.data import Scenes, ScenesConfig
 from mistnn.models.mist import LiftedStep, LiftedStepConfig, Mist, MistConfig
 from mistnn.nn.mixed_precision import computed_in
 from mistnn.ops.heatmap import ideal_heatmaps
@@ -43,7 +46,7 @@ PRESETS = ["mist-mnist-hard", "mist-mnist-hard-paper"]
 
 
 class PlainStep:
-    """Algorithm 1 with the arithmetic of the released code; weights and keypoints end where ``LiftedStep`` brings them.
+    """Algorithm 1 with the arithmetic of the released code, to the same weights and keypoints as ``LiftedStep``.
 
     Convention: float32, the order keypoints, task, heat map; constant rates, so ``decay`` 1 and no ``heatmap_warmup``.
     """
@@ -64,11 +67,11 @@ class PlainStep:
         height, width = images.shape[-2:]
         heatmaps = model.heatmaps(images)
         anchors = model.keypoints(heatmaps).keypoints
-        # The labels of the detections, wanted only by the log; like there, the graph is kept to the end of the step.
+        # Labels of the detections, for the log only; as in the released code, the graph lives to the end of the step.
         labels = model.task_network(model.cut(images, anchors))
 
         keypoints = anchors.clone().requires_grad_()
-        # One loss for the batch, so the mean over images is undone in the rate.
+        # The loss is a mean over the images, which the rate undoes.
         mover = torch.optim.SGD([keypoints], lr=config.keypoint_step * len(images), foreach=False, fused=False)
         for _ in range(config.inner_steps):
             mover.zero_grad(set_to_none=False)
@@ -97,9 +100,9 @@ class PlainStep:
         return keypoints
 
     def cap(self, keypoints: Tensor, rate: float) -> None:
-        """Shortens gradients that would move a keypoint beyond its reach (not in the released code)."""
+        """Limits gradients that would move a keypoint beyond its reach (not in the released code)."""
         assert keypoints.grad is not None
-        keypoints.grad[..., 2] = 0  # width and height are fixed, there and here
+        keypoints.grad[..., 2] = 0  # the scale is fixed in both
         if self.config.keypoint_reach:
             length = (rate * keypoints.grad).norm(dim=-1, keepdim=True).clamp(min=1e-12)
             keypoints.grad *= (self.config.keypoint_reach / length).clamp(max=1)
@@ -127,7 +130,7 @@ def build(variant: str, model: Mist, config: LiftedStepConfig) -> Callable[[Batc
 
 
 def settings_of(name: str) -> tuple[MistConfig, LiftedStepConfig, int, int, tuple[int, ...]]:
-    """Model, step, canvas, batch size and objects an image of a preset."""
+    """Model, step, canvas, batch size and objects per image of a preset."""
     experiment = find_preset(name).experiment
     return (
         experiment.model,
@@ -140,14 +143,12 @@ def settings_of(name: str) -> tuple[MistConfig, LiftedStepConfig, int, int, tupl
 
 def make_batches(canvas: int, size: int, counts: tuple[int, ...], number: int) -> list[Batch]:
     """Batches of scenes with embedded digits."""
-    from mistnn.data import Scenes, ScenesConfig
-
     scenes = Scenes(ScenesConfig(source="embedded", canvas=canvas, counts=counts), "train", None)
     return [collate([scenes[batch * size + index] for index in range(size)]) for batch in range(number)]
 
 
 def time_variants(name: str, rounds: int, warm_up: int) -> dict[str, list[float]]:
-    """Seconds of every step by variant, the warm-up left out."""
+    """Seconds of each measured step, by variant."""
     model_config, step_config, canvas, size, counts = settings_of(name)
     torch.manual_seed(0)
     model = Mist(model_config)
@@ -155,7 +156,7 @@ def time_variants(name: str, rounds: int, warm_up: int) -> dict[str, list[float]
     batches = make_batches(canvas, size, counts, min(4, rounds + warm_up))
 
     def turns(step: Callable[[Batch, int], object]) -> Callable[[], object]:
-        """One step a call, each on the next batch."""
+        """One step per call, each on the next batch."""
         count = itertools.count()
 
         def call() -> object:
@@ -167,27 +168,22 @@ def time_variants(name: str, rounds: int, warm_up: int) -> dict[str, list[float]
     return alternate({variant: turns(step) for variant, step in steps.items()}, rounds, warm_up)
 
 
-def peak_memory(name: str, variant: str, threads: int) -> int:
-    """Peak resident bytes of three steps in a process of their own."""
-    return in_own_process("benchmarks.step", "--threads", threads, "--preset", name, "--peak-of", variant)
-
-
-def print_peak(name: str, variant: str) -> None:
-    """What ``peak_memory`` starts."""
+def peak_memory(name: str, variant: str) -> int:
+    """Peak resident bytes of three steps in this process."""
     model_config, step_config, canvas, size, counts = settings_of(name)
     step = build(variant, Mist(model_config), step_config)
     for turn, batch in enumerate(make_batches(canvas, size, counts, 3)):
         step(batch, turn)
-    print(peak_bytes())
+    return peak_bytes()
 
 
-def measure(name: str, threads: int, rounds: int, warm_up: int, memory: bool) -> dict[str, object]:
-    """Everything about one preset."""
+def measure(name: str, rounds: int, warm_up: int, memory: bool) -> dict[str, object]:
+    """All measurements of one preset."""
     model_config, step_config, canvas, size, counts = settings_of(name)
     results = {variant: {"seconds": spread(times)} for variant, times in time_variants(name, rounds, warm_up).items()}
     if memory:
         for variant in VARIANTS:
-            results[variant]["peak_bytes"] = peak_memory(name, variant, threads)
+            results[variant]["peak_bytes"] = in_own_process(peak_memory, name, variant)
     medians = {variant: result["seconds"]["median"] for variant, result in results.items()}
     return {
         "preset": name,
@@ -202,39 +198,22 @@ def measure(name: str, threads: int, rounds: int, warm_up: int, memory: bool) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time the lifted step beside its plain twin.")
-    parser.add_argument("--json", type=Path, help="write the result to this file")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
-    parser.add_argument("--rounds", type=int, default=15, help="steps of each variant that count")
-    parser.add_argument("--warm-up", type=int, default=3, help="steps of each variant that don't")
-    parser.add_argument("--preset", nargs="+", default=PRESETS, help="the first gives the ratio")
-    parser.add_argument("--no-memory", action="store_true", help="skip the peak memory")
-    parser.add_argument("--peak-of", choices=VARIANTS, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.rounds < 1 or asked.threads < 1 or asked.warm_up < 0:
-        parser.error("--rounds and --threads must be 1 or more, --warm-up 0 or more")
-    torch.set_num_threads(asked.threads)
-    if asked.peak_of:
-        print_peak(asked.preset[0], asked.peak_of)
-        return
-    runs = [measure(name, asked.threads, asked.rounds, asked.warm_up, not asked.no_memory) for name in asked.preset]
+    options = Options(__doc__, os.cpu_count() or 1)
+    options.size("preset", PRESETS, ["mist-mnist-3"], "presets; the first gives the ratio")
+    options.size("rounds", 15, 1, "measured steps of each variant")
+    options.size("warm-up", 3, 0, "steps before them", least=0)
+    options.add_argument("--no-memory", action="store_true", help="skip the peak memory")
+    given = options.parse()
+    runs = [measure(name, given.rounds, given.warm_up, not given.no_memory) for name in given.preset]
     for run in runs:
         print(f"{run['preset']}: ratio {run['ratio']:.2f} ({run['precision']}), {run['ratio_float32']:.2f} (float32)")
         for variant, result in run["variants"].items():
             second = result["seconds"]
             peak = f", peak {result['peak_bytes'] / 1e9:.2f} GB" if "peak_bytes" in result else ""
             print(f"  {variant:14} median {second['median']:.3f} s, IQR {second['iqr']:.3f} s{peak}")
-    if asked.json:
-        result = {
-            "ratio": runs[0]["ratio"],
-            "ratio_float32": runs[0]["ratio_float32"],
-            "runs": runs,
-            "rounds": asked.rounds,
-            "warm_up": asked.warm_up,
-            "threads": asked.threads,
-            "cores": os.cpu_count(),
-        }
-        write(result, asked.json)
+    result = {"ratio": runs[0]["ratio"], "ratio_float32": runs[0]["ratio_float32"], "runs": runs}
+    settings = {name: getattr(given, name) for name in ("rounds", "warm_up", "threads")}
+    write({**result, **settings, "cores": os.cpu_count()}, given.json)
 
 
 if __name__ == "__main__":

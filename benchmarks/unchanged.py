@@ -145,7 +145,7 @@ def preset_parts(name: str, data: Path, out: Path, mnist: str | None) -> Parts:
     try:
         from mistnn.experiments import train
     except ImportError:  # before the redesign
-        from mistnn.presets import train
+        from mistnn.experiments import train
     from safetensors.torch import load_file
 
     run = out / "run"

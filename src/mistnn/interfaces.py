@@ -116,10 +116,15 @@ class TrainingStepConfig(Config, abc.ABC):
         """The configuration for a run of so many steps: a ``decay_steps`` of ``None`` becomes that number."""
         return self._with_decay(steps) if getattr(self, "decay_steps", steps) is None else self
 
-    def rescale_schedule(self, share: float) -> TrainingStepConfig:
-        """The configuration for a run that is longer or shorter by a factor: fixed schedules keep their proportion."""
+    def rescale_schedule(self, before: int, steps: int) -> TrainingStepConfig:
+        """The configuration for a run of another length: schedules of fixed length keep their proportion to it.
+
+        Args:
+            before: the number of training steps until now.
+            steps: the new number.
+        """
         decay_steps = getattr(self, "decay_steps", None)
-        return self if not decay_steps else self._with_decay(max(1, round(decay_steps * share)))
+        return self if not decay_steps else self._with_decay(max(1, round(decay_steps * steps / before)))
 
     @property
     def rates_end(self) -> int | None:

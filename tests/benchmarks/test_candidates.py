@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.candidates import candidates, formula, measure, run_point
+from benchmarks.candidates import candidates, formula, run_point
+from benchmarks.measuring import in_own_process
 
 
 def test_formula() -> None:
@@ -21,4 +22,4 @@ def test_a_step_runs(system: str) -> None:
 
 
 def test_a_point_has_its_own_process() -> None:
-    assert measure("MIST", 40, 1, 1, 1)["bytes"] > 2**20
+    assert in_own_process(run_point, "MIST", 40, 1, 1, 1)["bytes"] > 2**20

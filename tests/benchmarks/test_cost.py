@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.cost import GIB, Limits, Plan, curve, expected, measure_point, measure_row
+from benchmarks.cost import Limits, curve, expected, measure_row, run_point
+from benchmarks.measuring import GIB, in_own_process
 from mistnn.viz import CostPoint, draw_cost, figure_to_png
 
 
@@ -59,7 +60,7 @@ def test_points_that_fail_are_told() -> None:
 
 @pytest.mark.slow
 def test_a_point_has_a_process_of_its_own(tmp_path: Path) -> None:
-    measured = measure_point(2, 32, Plan(repeats=2, warm_up=0, threads=1), limit=240)
+    measured = in_own_process(run_point, 2, 32, 2, 0, timeout=240)
     assert (measured["k"], measured["canvas"]) == (2, 32)
     assert 0 < measured["seconds"]["best"] <= measured["seconds"]["median"] <= measured["total_seconds"]
     assert 0 < measured["peak_bytes_before"] <= measured["peak_bytes"]

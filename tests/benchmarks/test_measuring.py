@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import cost
 from benchmarks.measuring import alternate, in_own_process, milliseconds, spread, write
 
 
@@ -37,8 +38,8 @@ def test_spread() -> None:
 
 def test_a_process_that_fails_is_told() -> None:
     with pytest.raises(subprocess.CalledProcessError) as failed:
-        in_own_process("benchmarks.predict_memory", "--images", 0)
-    assert "--images must be 1 or more" in failed.value.stderr
+        in_own_process(cost.run_point, 0, 32, 1, 0)
+    assert "model.k" in failed.value.stderr
 
 
 def test_what_is_written_says_where_it_is_from(tmp_path: Path) -> None:

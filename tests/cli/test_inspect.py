@@ -12,8 +12,8 @@ from mistnn.cli.main import main
 from mistnn.inference import Predictor
 from mistnn.models.air import Air, AirConfig
 from mistnn.models.spair import Spair, SpairConfig
-from mistnn.studies import estimate
-from mistnn.studies.inspection import describe_fit, inspect_folder
+from mistnn.reports import estimate
+from mistnn.reports.inspection import describe_fit, inspect_folder
 from tests.cli.runs import only_line
 from tests.data.folders import make_folder
 
@@ -65,9 +65,9 @@ def test_a_model_and_its_slots(folder: Path, capsys: Captured) -> None:
         return describe_fit(found, Predictor(model))
 
     small = SpairConfig(width=4, hidden=(4,), encoder=(4,), decoder=(4,), features=4, attributes=2)
-    assert said(Spair(small)) == ["model        can take all 20 images, and has slots for all objects known"]
+    assert said(Spair(small)) == ["model        can process all 20 images, and has slots for all known objects"]
     line, *misfits, more = said(Spair(dataclasses.replace(small, strides=(4, 4, 4))))
-    assert line.endswith("can't take 20 of 20 images:") and len(misfits) == 12 and more == "  and 8 more"
+    assert line.endswith("can't process 20 of 20 images:") and len(misfits) == 12 and more == "  and 8 more"
     assert "000.png has 96 x 96 pixels and is not made of cells of 64 x 64" in misfits[0]
     line, *fullest = said(Air(AirConfig(canvas=96, k=2)))
     assert f"more objects than slots in {counts.count(3)} of 20 images" in line and counts.count(3) > 0
@@ -85,7 +85,7 @@ def test_a_model_is_asked_with_the_number_that_is_told(
     found = inspect_folder(root, k=3)
     assert "holds 3, slots" in describe_fit(found, Predictor(Air(AirConfig(canvas=96, k=2))))[1]
     assert main(["inspect", str(root), "--no-estimate", "--k", "3", "--model", "mist-mnist-3"]) == 0
-    assert "model        can take all 2 images" in capsys.readouterr().out
+    assert "model        can process all 2 images" in capsys.readouterr().out
 
 
 def test_only_images(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +171,7 @@ def test_the_estimate(folder: Path, tmp_path: Path, capsys: Captured) -> None:
     lines = capsys.readouterr().out.splitlines()
     (place,) = (index for index, line in enumerate(lines) if line.startswith("training     about "))
     assert "on this computer" in lines[place] and "GiB of memory" in lines[place]
-    assert "1,500 steps of 16 images" in lines[place + 1] and "2 steps taken just now" in lines[place + 1]
+    assert "1,500 steps of 16 images" in lines[place + 1] and "2 measured steps" in lines[place + 1]
     assert main(["inspect", str(folder), "--no-estimate", *out]) == 0
     assert "training   " not in capsys.readouterr().out
 

@@ -229,10 +229,10 @@ def test_demo(capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         calls.append((out, seed, steps, force, task))
         return {"iou50": 0.5, "seconds": 3.0} | ({"both": 0.9125} if task == "classify" else {"iou50": 0.75})
 
-    stand_in = ModuleType("mistnn.studies.demo")
+    stand_in = ModuleType("mistnn.reports.demo")
     monkeypatch.setattr(stand_in, "run_demo", run_demo, raising=False)
     monkeypatch.setattr(stand_in, "STORIES", {"classify": None, "discover": None}, raising=False)
-    monkeypatch.setitem(sys.modules, "mistnn.studies.demo", stand_in)
+    monkeypatch.setitem(sys.modules, "mistnn.reports.demo", stand_in)
     assert main(["demo"]) == 0
     assert main(["demo", "--out", str(tmp_path / "d"), "--seed", "3", "--steps", "5", "--force"]) == 0
     assert calls == [(Path("demo"), 0, None, False, "classify"), (tmp_path / "d", 3, 5, True, "classify")]

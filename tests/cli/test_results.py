@@ -8,8 +8,10 @@ import pytest
 from PIL import Image
 
 from mistnn.cli.main import main
-from mistnn.studies import demo, figures
-from mistnn.studies.ledger import read_ledger, results_page
+from mistnn.reports import demo
+from mistnn.reproduce.figures import scenes as figures
+from mistnn.reproduce.ledger import read_ledger
+from mistnn.reproduce.results_page import results_page
 from tests.cli.runs import only_line
 
 Captured = pytest.CaptureFixture[str]

@@ -20,8 +20,8 @@ from mistnn.metrics import AveragePrecision, iou50
 from mistnn.models.mist import Mist, SupervisedStep, SupervisedStepConfig
 from mistnn.presets import find_preset
 from mistnn.records import Detections, collate
-from mistnn.studies.house_numbers import HOUSE_NUMBERS
-from mistnn.studies.tables import find_table, rows_of, served
+from mistnn.reproduce.fill import rows_with_data
+from mistnn.reproduce.tables import HOUSE_NUMBERS, find_table, rows_of
 from mistnn.training.loop import EVALUATION
 from tests.cli.runs import only_line
 from tests.data.house_numbers import list_part, make_numbers
@@ -216,14 +216,17 @@ def test_rows_follow_the_folder(roots: dict[str, Path], tmp_path: Path) -> None:
     rows = rows_of(HOUSE_NUMBERS, None)
     for kind, root in roots.items():
         said: list[str] = []
-        assert [row.name for row in served(rows, str(root), said.append)] == [f"mist-{kind}", f"supervised-{kind}"]
+        assert [row.name for row in rows_with_data(rows, str(root), said.append)] == [
+            f"mist-{kind}",
+            f"supervised-{kind}",
+        ]
         assert len(said) == 2 and all("left out" in line for line in said)
     assert [row.name for row in rows_of(HOUSE_NUMBERS, "numbers")] == ["mist-numbers", "supervised-numbers"]
     for root in (None, str(tmp_path)):
         with pytest.raises(MistError, match="need house numbers.*--data-root"):
-            served(rows, root, print)
+            rows_with_data(rows, root, print)
     others = rows_of(find_table("table3"), None)
-    assert served(others, None, print) == others
+    assert rows_with_data(others, None, print) == others
 
 
 def test_the_figure_judges_every_digit(

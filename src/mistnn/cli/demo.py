@@ -44,13 +44,13 @@ def run(arguments: Sequence[str]) -> int:
     """Runs the demo and prints where its report is."""
     start = time.monotonic()
     demo = parse(Demo, arguments, "mist demo", DESCRIPTION)
-    from mistnn.studies.demo import STORIES, run_demo
+    from mistnn.reports.demo import STORIES, run_demo
 
     story = STORIES[demo.task]
     out = Path("demo" if demo.task == "classify" else "demo-discover") if demo.out is None else demo.out
     metrics = run_demo(out, demo.seed, demo.steps, demo.force, start, demo.task)
     if demo.record is not None:
-        from mistnn.studies.ledger import make_entry, write_entry
+        from mistnn.reproduce.ledger import make_entry, write_entry
 
         measured = {name: metrics[name] for name in (*story.metrics, "seconds")}
         task = "" if demo.task == "classify" else f" --task {demo.task}"

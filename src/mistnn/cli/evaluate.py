@@ -69,7 +69,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _record(request: Evaluate, path: Path, seed: int, metrics: dict[str, float]) -> None:
-    from mistnn.studies.ledger import entry_name, make_entry, write_entry
+    from mistnn.reproduce.ledger import entry_name, make_entry, write_entry
 
     command = f"mist evaluate {request.model} --images {request.images}"
     command += "" if request.seed is None else f" --seed {request.seed}"

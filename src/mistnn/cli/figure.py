@@ -74,7 +74,7 @@ def run(arguments: Sequence[str]) -> int:
     """Draws the figure and prints where its files are."""
     given = ["--help"] if takes(arguments, "-h", "--help") else renamed(arguments, "--data.root", "--data-root")
     request = parse(Figure, given, "mist figure", DESCRIPTION)
-    from mistnn.studies.figures import draw_figure
+    from mistnn.reproduce.figures import draw_figure
 
     for path in draw_figure(request.name, request.model, request.out, request.seed, request.data_root, request.steps):
         print(path)

@@ -15,7 +15,7 @@ from mistnn.config import at_least
 from mistnn.errors import MistError
 
 if TYPE_CHECKING:
-    from mistnn.studies.inspection import Inspection
+    from mistnn.reports.inspection import Inspection
 
 DESCRIPTION = """\
 Reads an image folder and its labels, reports what it holds and what looks wrong, and draws a sample of its images.
@@ -54,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
     """Prints what was found, and draws the contact sheet."""
     request = parse(Inspect, arguments, "mist inspect", DESCRIPTION)
     from mistnn.inference import Predictor
-    from mistnn.studies.inspection import describe, describe_fit, inspect_folder, sheet_path, write_sheet
+    from mistnn.reports.inspection import describe, describe_fit, inspect_folder, sheet_path, write_sheet
 
     predictor = None if request.model is None else Predictor.from_pretrained(request.model)
     path = sheet_path(request.folder, request.out)
@@ -74,7 +74,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _estimate(found: Inspection) -> list[str]:
     """What a training would take, or why that can't be estimated."""
-    from mistnn.studies.estimate import describe_estimate, estimate_training
+    from mistnn.reports.estimate import describe_estimate, estimate_training
 
     try:
         with progress_bar("trying a few steps") as progress:

@@ -122,8 +122,8 @@ def _page_of(
     predictor: Predictor, request: Predict, arguments: Sequence[str]
 ) -> Callable[[Path, PredictSummary], bytes]:
     """The function that makes the page about a prediction from the folder of its results and its summary."""
-    from mistnn.studies.count_page import render_counts
-    from mistnn.studies.prediction_report import report_on_prediction
+    from mistnn.reports.count_page import render_counts
+    from mistnn.reports.prediction_report import report_on_prediction
 
     command = shlex.join(["mist", "predict", *(argument for argument in arguments if argument != "--resume")])
 

@@ -41,10 +41,12 @@ class Report(Request):
 def run(arguments: Sequence[str]) -> int:
     """Writes the page, and prints where it is and its summary."""
     request = parse(Report, renamed(arguments, "--data.root", "--data-root"), "mist report", DESCRIPTION)
-    from mistnn.studies.folder_report import report_on_folder, write_page
+    from mistnn.reports.count_page import render_counts
+    from mistnn.reports.folder_report import report_on_folder
+    from mistnn.reports.page import write_page
 
     page = report_on_folder(request.model, request.data_root, request.split)
-    write_page(page, request.out, "--out")
+    write_page(render_counts(page), request.out, "--out")
     for note in page.notes:
         print(f"mist: {note}")
     print(page.summary)

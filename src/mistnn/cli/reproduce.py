@@ -1,4 +1,4 @@
-"""``mist reproduce``: fills a table of a paper, or runs a study of several trainings, and writes it to the ledger."""
+"""``mist reproduce``: trains and measures what a table of a paper lacks, and writes it to the ledger."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from mistnn.cli.parsing import Folder, OptionalFolder, OptionalNumber, parse, re
 from mistnn.errors import MistError
 
 DESCRIPTION = """\
-Trains and measures what a table of the paper or a study lacks, skips what the ledger already holds, goes on where it \
-was stopped, and writes an entry for each run.
+Trains and measures what a table of the paper lacks, skips what the ledger already holds, resumes runs that were \
+stopped, and writes an entry for each run.
 
   table1      reconstruction without labels: MIST, Grid, Channel-wise, Esl16, Zha18
   table2      detection and classification: MIST, Channel-wise, Supervised
@@ -34,13 +34,6 @@ was stopped, and writes an entry for each run.
   stn-addition        MNIST addition: FCN, CNN, ST-FCN, 2xST-FCN; the same
   stn-colocalisation  co-localisation of each digit without labels, T and TC: twenty trainings of some minutes on a
                       core; quick is 1,200 steps of 20 images, full 2,400
-  off-centre  how often classification alone settles beside the objects, and what helps:
-              objective x start of the heat map x window on the patch, on the demo's scenes
-  choices     what the papers leave open in the unlabelled case (scales, code size, width, step of the scale), one at a
-              time, on three digits of 14 to 28 px
-  precision   the demo with the heat-map network's convolutions in float32 and in bfloat16
-  blood-cells red cells of the BCCD blood smears from counts alone, beside the mean count and classical blobs; \
-the folder (VOC layout) is --data-root
 
 `--budget quick` trains a table's rows for 300 steps of 8 images each, with one seed half an hour or less a table of \
 digits on two cores; full is the presets' own size. At quick size the learning rates of every system that reads are \
@@ -51,7 +44,13 @@ LEDGER, PAGE = Path("results"), Path("docs/results.md")
 MOST_JOBS = 4
 """Trainings at a time unless told otherwise: each takes up to 2 GiB."""
 MOST_SEEDS = 1000
-STUDIES = ("off-centre", "choices", "precision", "blood-cells")
+MOVED = {
+    "off-centre": "benchmarks.off_centre",
+    "choices": "benchmarks.choices",
+    "precision": "benchmarks.precision",
+    "blood-cells": "benchmarks.blood_cells --data-root BCCD",
+}
+"""Studies that are no table of a paper -> the module that runs them, in the source repository."""
 STN = ("stn-distorted", "stn-addition", "stn-colocalisation")
 TABLE_NAMES = ("table1", "table2", "table3", "table4", "table5", "voc07", "svhn", "air", "spair", *STN)
 
@@ -61,18 +60,17 @@ class Reproduce:
     """The arguments.
 
     Attributes:
-        name: which table or study: table1, table2, table3, table4, table5, voc07, svhn, air, spair, stn-distorted,
-            stn-addition, stn-colocalisation, off-centre, choices, precision or blood-cells.
-        budget: of a table: quick (stated smaller size) or full (the presets as they are; hours).
-        only: of a table: a word that the rows' presets must contain: grid, channelwise, esl16, zha18, xie20,
+        name: which table: table1, table2, table3, table4, table5, voc07, svhn, air, spair, stn-distorted,
+            stn-addition or stn-colocalisation.
+        budget: quick (stated smaller size) or full (the presets as they are; hours).
+        only: a word that the rows' presets must contain: grid, channelwise, esl16, zha18, xie20,
             supervised, numbers; a distortion or a family of networks, such as rts or fcn.
         ledger: folder of the entries, made if it is missing.
-        runs: of a table or the blood cells: folder of the run folders.
-        seeds: how many runs of each row or combination; 1 of a table, 5 of air, 3 of a study if not given.
-        steps: of a study's runs; the study's own number if not given.
-        jobs: of a table: trainings at a time, each with its share of the cores; one a core if not given, at most 4.
+        runs: folder of the run folders.
+        seeds: how many runs of each row; 1 if not given, 5 of air.
+        jobs: trainings at a time, each with its share of the cores; one a core if not given, at most 4.
         data_root: the folder that holds MNIST, for which the environment variable MIST_DATA stands too; or that of the
-            photographs that `mist build` made, of the house numbers or of the blood smears.
+            photographs that `mist build` made, or of the house numbers.
         backbone: of photographs: weights of ResNet34, a file; or hub, to fetch them.
     """
 
@@ -82,44 +80,29 @@ class Reproduce:
     ledger: Folder = LEDGER
     runs: Folder = Path("runs/tables")
     seeds: OptionalNumber = None
-    steps: OptionalNumber = None
     jobs: OptionalNumber = None
     data_root: OptionalFolder = None
     backbone: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
 
     def __post_init__(self) -> None:
         """Refuses impossible values."""
-        known = (*TABLE_NAMES, *STUDIES)
-        if self.name not in known:
-            raise MistError(f"no table or study is called {self.name!r}: choose one of {', '.join(known)}")
+        if self.name not in TABLE_NAMES:
+            raise MistError(f"no table is called {self.name!r}: choose one of {', '.join(TABLE_NAMES)}")
         if self.seeds is not None and not 1 <= self.seeds <= MOST_SEEDS:
             raise MistError(f"--seeds {self.seeds} must be from 1 to {MOST_SEEDS}: how many runs of each row")
-        if self.steps is not None and self.steps < 1:
-            raise MistError(f"--steps {self.steps} trains nothing: give 1 or more")
-        if self.steps is not None and self.name in TABLE_NAMES:
-            raise MistError(f"--steps {self.steps}: a table's length is its --budget, quick or full")
         if self.jobs is not None and not 1 <= self.jobs <= most_jobs():
             raise MistError(f"--jobs {self.jobs} must be from 1 to {most_jobs()}: trainings at a time, a core each")
-        if self.jobs is not None and self.name in STUDIES:
-            raise MistError(f"--jobs {self.jobs}: the study {self.name} trains one after the other")
-        if self.name == "blood-cells" and self.data_root is None:
-            raise MistError(
-                "blood-cells needs the folder of the BCCD data set, with JPEGImages, Annotations and ImageSets: "
-                "give it with --data-root DIR"
-            )
         if self.only is not None and not self.only.strip():
             raise MistError("--only is empty: give a word of the rows that are wanted, or leave it away for all")
-        if self.only is not None and self.name in STUDIES:
-            raise MistError(f"--only {self.only}: the study {self.name} is run whole")
 
     @property
     def runs_each(self) -> int:
-        """How many runs of each row or combination."""
-        from mistnn.studies.generative_tables import AIR_RUNS
+        """How many runs of each row."""
+        from mistnn.reproduce.tables.generative import AIR_RUNS
 
         if self.seeds is not None:
             return self.seeds
-        return 3 if self.name in STUDIES else AIR_RUNS if self.name == "air" else 1
+        return AIR_RUNS if self.name == "air" else 1
 
 
 def most_jobs() -> int:
@@ -128,49 +111,23 @@ def most_jobs() -> int:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Fills the table or runs the study."""
+    """Fills the table and makes the page of results anew."""
+    for study in MOVED.keys() & set(arguments):
+        raise MistError(f"{study} is no table of a paper: in the source repository run `python -m {MOVED[study]}`")
     request = parse(Reproduce, renamed(arguments, "--data.root", "--data-root"), "mist reproduce", DESCRIPTION)
-    if request.name in TABLE_NAMES:
-        return _table(request)
-    if request.name == "blood-cells":
-        return _blood_cells(request)
-    from mistnn.studies import choices, off_centre, precision
-    from mistnn.studies.ablation import run_cells
-
-    if request.name == "off-centre":
-        cells, metrics, steps = off_centre.off_centre_cells(), off_centre.METRICS, off_centre.STEPS
-    elif request.name == "precision":
-        cells, metrics, steps = precision.precision_cells(), precision.METRICS, precision.STEPS
-    else:
-        cells, metrics, steps = choices.choice_cells(), choices.METRICS, choices.STEPS
-    steps = steps if request.steps is None else request.steps
-    command = f"mist reproduce {request.name}"
-    done = run_cells(cells, request.ledger, command, metrics, request.runs_each, steps)
-    print(f"{len(done)} new entries in {request.ledger}")
-    return 0
-
-
-def _blood_cells(request: Reproduce) -> int:
-    from mistnn.studies.blood_cells import run_blood_cells
-
-    assert request.data_root is not None
-    new = run_blood_cells(str(request.data_root), request.ledger, request.runs, request.runs_each, request.steps)
-    print(f"{new} new entries in {request.ledger}")
-    return 0
-
-
-def _table(request: Reproduce) -> int:
-    from mistnn.studies.ledger import QUICK, read_ledger, results_page, table_lines
-    from mistnn.studies.tables import cores, find_table, run_table
+    from mistnn.reproduce.fill import cores, fill_table
+    from mistnn.reproduce.ledger import QUICK, read_ledger
+    from mistnn.reproduce.results_page import results_page, table_lines
+    from mistnn.reproduce.tables import find_table
     from mistnn.training.runfolder import write_atomically
 
     table = find_table(request.name)
     if request.ledger.exists() and not request.ledger.is_dir():
         raise MistError(f"--ledger {request.ledger} is no folder: give the one that holds the entries")
     if request.ledger.is_dir():
-        read_ledger(request.ledger)  # a broken entry is told before hours of work
+        read_ledger(request.ledger)  # a broken entry is reported before hours of work
     jobs = min(cores(), MOST_JOBS) if request.jobs is None else request.jobs
-    new = run_table(
+    new = fill_table(
         table,
         request.budget,
         request.runs_each,

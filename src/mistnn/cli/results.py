@@ -35,7 +35,8 @@ class Results:
 def run(arguments: Sequence[str]) -> int:
     """Writes the page."""
     request = parse(Results, arguments, "mist results", DESCRIPTION)
-    from mistnn.studies.ledger import read_ledger, results_page
+    from mistnn.reproduce.ledger import read_ledger
+    from mistnn.reproduce.results_page import results_page
     from mistnn.training.runfolder import write_atomically
 
     if not request.ledger.is_dir():

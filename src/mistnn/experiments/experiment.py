@@ -34,14 +34,15 @@ class Experiment(Config):
     start_from: str | None = None
 
     def with_steps(self, steps: int) -> Experiment:
-        """The same experiment with another length: schedules that are fixed keep their proportion to it."""
-        step = self.step.rescale_schedule(steps / self.train.steps)
+        """The same experiment with another length: schedules of fixed length keep their proportion to it."""
+        step = self.step.rescale_schedule(self.train.steps, steps)
         return dataclasses.replace(self, step=step, train=dataclasses.replace(self.train, steps=steps))
 
-    def with_seed_and_steps(self, seed: int, steps: int | None = None) -> Experiment:
-        """The same experiment with another training seed and, where given, another length."""
-        seeded = dataclasses.replace(self, train=dataclasses.replace(self.train, seed=seed))
-        return seeded if steps is None else seeded.with_steps(steps)
+    def with_seed_and_steps(self, seed: int, steps: int) -> Experiment:
+        """As ``with_steps``, with another seed for data and training."""
+        changed = self.with_steps(steps)
+        data, train = dataclasses.replace(self.data, seed=seed), dataclasses.replace(changed.train, seed=seed)
+        return dataclasses.replace(changed, data=data, train=train)
 
     def at(self, root: str | None) -> Experiment:
         """The same experiment with its images in another folder; unchanged if ``root`` is ``None``."""

@@ -103,9 +103,9 @@ class AirStepConfig(TrainingStepConfig):
             if not getattr(self, name)[1] > 0:
                 raise MistError(f"step.{name}={getattr(self, name)} must be a mean and a standard deviation above 0")
 
-    def rescale_schedule(self, share: float) -> TrainingStepConfig:
+    def rescale_schedule(self, before: int, steps: int) -> TrainingStepConfig:
         """See ``TrainingStepConfig.rescale_schedule``."""
-        return dataclasses.replace(self, annealing=self.annealing * share)
+        return dataclasses.replace(self, annealing=self.annealing * steps / before)
 
     def build(self, model: Any) -> Step:
         """See ``TrainingStepConfig.build``."""

@@ -175,11 +175,12 @@ class SpairStepConfig(TrainingStepConfig):
             if not getattr(self, name)[1] > 0:
                 raise MistError(f"step.{name}={getattr(self, name)} must be a mean and a standard deviation above 0")
 
-    def rescale_schedule(self, share: float) -> TrainingStepConfig:
+    def rescale_schedule(self, before: int, steps: int) -> TrainingStepConfig:
         """See ``TrainingStepConfig.rescale_schedule``. The training wheels keep their length: objects need it."""
-        wheels = round(self.wheels / share)
-        scaled = dataclasses.replace(self, schedule_scale=self.schedule_scale * share, wheels=wheels)
-        return TrainingStepConfig.rescale_schedule(scaled, share)
+        scale, wheels = self.schedule_scale * steps / before, round(self.wheels * before / steps)
+        return super(SpairStepConfig, dataclasses.replace(self, schedule_scale=scale, wheels=wheels)).rescale_schedule(
+            before, steps
+        )
 
     def build(self, model: Any) -> Step:
         """See ``TrainingStepConfig.build``."""

@@ -1,0 +1,1 @@
+"""Pages for people: the demo's report, reports on counting, and the inspection of an image folder."""

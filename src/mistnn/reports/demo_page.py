@@ -1,0 +1,327 @@
+"""The demo's report: one self-contained page, pictures first, numbers second.
+
+``DemoReport`` holds the content; sections without content are left out, so that runs with and without labels share the
+page.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mistnn.metrics.judged import JudgedScene
+from mistnn.reports.page import Picture, Tile, in_both_themes, render
+from mistnn.viz import (
+    Curve,
+    class_label,
+    draw_curves,
+    draw_heatmap,
+    draw_scenes,
+    figure_to_png,
+    heatmap_peak,
+    missed_truth,
+    picture_to_png,
+    residual,
+)
+
+MAX_FRAMES = 16
+"""More frames than this are thinned to keep the page small."""
+
+METRIC_MEANINGS = {
+    "iou50": "Localisation: the share of objects whose box overlaps the true box by more than half (IoU above 0.5).",
+    "classified": "Classification: the share of objects that were counted under the right class, wherever their box.",
+    "both": "Both: the share of objects whose box overlaps the true box by more than half and has the right class.",
+    "rmse": "Reconstruction: root mean square error of a pixel, on a scale from 0 (black) to 1 (white).",
+    "rmse_black": "The same error of an all-black image, for comparison.",
+    "rmse_mean": "The same error of the mean of all test images, for comparison.",
+    "r2": "The share of the images' variance that the reconstruction explains: 1 - (rmse / rmse_mean) squared.",
+    "images": "The number of test images; none of them was used in training.",
+    "seconds": "The duration of the whole command, in seconds.",
+    "seed": "The seed of the random numbers: the same seed repeats the run.",
+    "steps": "The number of training steps.",
+}
+
+_FRACTIONS = ("iou50", "classified", "both")
+_NUMBERS = "no one two three four five six seven eight nine ten eleven twelve".split()
+
+
+@dataclass(frozen=True)
+class TrainingExample:
+    """One training image with its label.
+
+    Attributes:
+        image: (channels, height, width), in [0, 1].
+        counts: the number of objects of each class; the page shows them in words.
+        words: the label in words, for a run without counts.
+    """
+
+    image: Float[Tensor, "channels height width"]
+    counts: Int[Tensor, " classes"] | None = None
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class HeatmapHistory:
+    """The heat map of one image over the training.
+
+    Attributes:
+        image: (channels, height, width), in [0, 1].
+        frames: (step, heat map (rows, columns), keypoints (k, 2) in pixels of the image or None), by rising step.
+    """
+
+    image: Float[Tensor, "channels height width"]
+    frames: tuple[tuple[int, Tensor, Tensor | None], ...]
+
+
+@dataclass(frozen=True)
+class PatchView:
+    """A patch that the network cut out of an image.
+
+    Attributes:
+        patch: (channels, size, size), in [0, 1].
+        label: the predicted class, in words.
+        correct: whether the class is right; ``None`` if not judged.
+        rebuilt: the network's reconstruction of the patch.
+    """
+
+    patch: Float[Tensor, "channels size size"]
+    label: str = ""
+    correct: bool | None = None
+    rebuilt: Float[Tensor, "channels size size"] | None = None
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """The content of the page, as plain text.
+
+    Attributes:
+        title: of the page.
+        summary: one sentence: what happened.
+        intro: paragraphs below it.
+        scenes: test images, in the order of the page.
+        class_names: names of the labels.
+        example: a training image with its label.
+        given: what the network was given, one line each.
+        withheld: what it was not given, one line each.
+        histories: heat maps over the training, all at the same steps.
+        patches: patches that the network cut out.
+        curves: title -> curve.
+        curve_notes: title -> a line below the curve.
+        metrics: name -> number, as in ``metrics.json``; ``None`` is shown as a dash.
+        meanings: name -> explanation; overrides and extends ``METRIC_MEANINGS``.
+        settings: name -> value.
+        repeat: the command that repeats the run.
+        notes: problems and warnings, one line each.
+    """
+
+    title: str
+    summary: str
+    intro: str = ""
+    scenes: tuple[JudgedScene, ...] = ()
+    class_names: tuple[str, ...] = ()
+    example: TrainingExample | None = None
+    given: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
+    histories: tuple[HeatmapHistory, ...] = ()
+    patches: tuple[PatchView, ...] = ()
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    curve_notes: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float | int | None] = field(default_factory=dict)
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    repeat: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Checks that all histories can share one scrub bar.
+
+        Raises:
+            ValueError: if a history is empty, or two were recorded at different steps.
+        """
+        steps = [tuple(frame[0] for frame in history.frames) for history in self.histories]
+        if steps and (not steps[0] or any(other != steps[0] for other in steps)):
+            raise ValueError(f"heat-map histories must share the same steps and have at least one, got {steps}")
+
+
+def render_report(report: DemoReport) -> str:
+    """The page as one string of HTML."""
+    meanings = {**METRIC_MEANINGS, **report.meanings}
+    return render(
+        "demo.html.j2",
+        title=report.title,
+        report=report,
+        scenes=[_scene(number, scene, report.class_names) for number, scene in enumerate(report.scenes, start=1)],
+        legend=_legend(report.scenes),
+        example=None if report.example is None else _example(report.example, report.class_names),
+        images=[
+            Picture(_enlarged(history.image), f"Test image {number}.", pixels=True)
+            for number, history in enumerate(report.histories, start=1)
+        ],
+        film=_film(report.histories),
+        patches=[_patch(view) for view in report.patches],
+        rebuilt=[_rebuilt(number, scene) for number, scene in enumerate(_with_rebuilt(report.scenes), start=1)],
+        curves=[_curve(name, curve, report.curve_notes.get(name, "")) for name, curve in report.curves.items()],
+        metrics=[(name, metric_text(name, value), meanings.get(name, "")) for name, value in report.metrics.items()],
+    )
+
+
+def number_word(number: int) -> str:
+    """A whole number as a word up to twelve, larger ones as digits."""
+    return _NUMBERS[number] if 0 <= number < len(_NUMBERS) else str(number)
+
+
+def counts_in_words(counts: Tensor, class_names: Sequence[str]) -> str:
+    """Counts in words, such as ``two 3s, one 7``; ``nothing`` if all are zero."""
+    words = [
+        f"{number_word(number)} {class_label(index, class_names)}{'s' if number > 1 else ''}"
+        for index, number in enumerate(counts.tolist())
+        if number > 0
+    ]
+    return ", ".join(words) or "nothing"
+
+
+def metric_text(name: str, value: float | int | None) -> str:
+    """A number as the table shows it: fractions with three digits, seconds rounded, a dash if it is missing."""
+    if value is None:
+        return "–"
+    if name == "seed":
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if not math.isfinite(value):
+        return "not a number"
+    if name == "seconds":
+        return f"{value:.0f}"
+    return f"{value:.3f}" if name in _FRACTIONS or abs(value) < 1 else f"{value:.4g}"
+
+
+def thinned(frames: int, limit: int = MAX_FRAMES) -> list[int]:
+    """Evenly spaced indices of at most ``limit`` frames, including the first and the last."""
+    if frames <= limit:
+        return list(range(frames))
+    return [round(index * (frames - 1) / (limit - 1)) for index in range(limit)]
+
+
+def _enlarged(picture: Tensor, side: int = 192) -> bytes:
+    """A picture enlarged by a whole number, so that its pixels stay square in every viewer."""
+    return picture_to_png(picture, max(1, side // max(picture.shape[-2:])))
+
+
+def _scene(number: int, scene: JudgedScene, class_names: Sequence[str]) -> Tile:
+    figure = draw_scenes(
+        [scene.image],
+        [scene.detections],
+        None if scene.boxes is None else [scene.boxes],
+        None if scene.labels is None else [scene.labels],
+        class_names,
+        1,
+        correct=None if scene.correct is None else [scene.correct],
+    )
+    words, verdict, good = _outcome(scene, class_names)
+    picture = Picture(figure_to_png(figure), f"Test image {number} with the predicted boxes: {words}; {verdict}.")
+    return Tile((picture,), caption=words, verdict=verdict, good=good)
+
+
+def _outcome(scene: JudgedScene, class_names: Sequence[str]) -> tuple[str, str, bool | None]:
+    """What was detected in a scene, the verdict, and whether it is good."""
+    found = scene.detections
+    number = len(found.boxes)
+    if found.labels is None:
+        words = f"{number} found"
+    else:
+        left_to_right = found.boxes[:, 0].argsort().tolist() if number else []
+        words = ", ".join(class_label(int(found.labels[index]), class_names) for index in left_to_right)
+        words = words or "nothing found"
+    if scene.correct is None:
+        return words, "not judged", None
+    right, missed = int(scene.correct.sum()), _missed(scene)
+    if right == number and not missed:
+        return words, "all correct", True
+    return words, f"{right} of {max(number, right + missed)} correct", False
+
+
+def _missed(scene: JudgedScene) -> int:
+    if scene.correct is None or scene.boxes is None:
+        return 0
+    return int(missed_truth(scene.detections, scene.correct, scene.boxes, scene.labels).sum())
+
+
+def _legend(scenes: Sequence[JudgedScene]) -> list[tuple[str, str]]:
+    """Class and text of each entry of the legend."""
+    if all(scene.correct is None for scene in scenes):
+        return [("found", "found")]
+    named = any(scene.detections.labels is not None for scene in scenes)
+    legend = [
+        ("right", "detected and classified correctly" if named else "detected"),
+        ("wrong", "wrong place or wrong class" if named else "nothing there"),
+    ]
+    if any(_missed(scene) for scene in scenes):
+        legend.append(("missed", "missed or misclassified" if named else "missed"))
+    return legend
+
+
+def _example(example: TrainingExample, class_names: Sequence[str]) -> Tile:
+    words = example.words
+    if not words and example.counts is not None:
+        words = counts_in_words(example.counts, class_names)
+        # A line may break between two classes, not between a number and its class.
+        words = words.replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
+    picture = Picture(_enlarged(example.image), "A training image without any marks.", pixels=True)
+    return Tile((picture,), caption=words)
+
+
+def _film(histories: Sequence[HeatmapHistory]) -> list[Tile]:
+    """A tile for each step, with the heat map of every image; each image has one brightness scale for all steps."""
+    if not histories:
+        return []
+    tiles = []
+    for index in thinned(len(histories[0].frames)):
+        step = histories[0].frames[index][0]
+        maps = []
+        for number, history in enumerate(histories, start=1):
+            _, heatmap, keypoints = history.frames[index]
+            figure = draw_heatmap(
+                heatmap,
+                keypoints,
+                size=(history.image.shape[-1], history.image.shape[-2]),
+                peak=heatmap_peak([frame[1] for frame in history.frames]),
+                inches=1.5,
+            )
+            maps.append(Picture(figure_to_png(figure), f"Heat map of test image {number} at step {step}."))
+        tiles.append(Tile(tuple(maps), title="before training" if step == 0 else f"step {step:,}"))
+    return tiles
+
+
+def _patch(view: PatchView) -> Tile:
+    about = f", classified as {view.label}" if view.label else ""
+    pictures = [Picture(_enlarged(view.patch, 96), f"A patch{about}.", pixels=True)]
+    if view.rebuilt is not None:
+        pictures.append(Picture(_enlarged(view.rebuilt, 96), "The reconstruction of the patch.", pixels=True))
+    return Tile(tuple(pictures), caption=f"✗ {view.label}" if view.correct is False else view.label, good=view.correct)
+
+
+def _with_rebuilt(scenes: Sequence[JudgedScene]) -> list[JudgedScene]:
+    return [scene for scene in scenes if scene.rebuilt is not None]
+
+
+def _rebuilt(number: int, scene: JudgedScene) -> tuple[Picture, ...]:
+    assert scene.rebuilt is not None  # selected by _with_rebuilt
+    difference = draw_heatmap(residual(scene.image, scene.rebuilt), peak=1.0, gamma=1.0, inches=1.2)
+    return (
+        Picture(_enlarged(scene.image), f"Image {number}.", pixels=True),
+        Picture(_enlarged(scene.rebuilt), f"Image {number}, reconstructed from its patches.", pixels=True),
+        Picture(figure_to_png(difference), "The difference: bright where the reconstruction is wrong."),
+    )
+
+
+def _curve(name: str, curve: Curve, note: str) -> Tile:
+    finite = [value for value in curve.values if math.isfinite(value)]
+    ends = f" From {finite[0]:.3g} to {finite[-1]:.3g}." if finite else ""
+    picture = in_both_themes(
+        lambda theme: draw_curves({name: curve}, 1, title=False, theme=theme), f"{name} over the training steps.{ends}"
+    )
+    return Tile((picture,), title=name, caption=note)

@@ -1,0 +1,114 @@
+"""The time and memory that training on a folder will take, estimated from a few steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+
+from mistnn.data import FolderImages
+from mistnn.data.folder.content import OwnFolder
+from mistnn.data.folder.images import known_images
+from mistnn.experiments import Experiment, build, check, reads_folder
+from mistnn.experiments.folder import DETECTED_AT_ONCE, plan_folder
+from mistnn.presets.mist.my_folder import MY_FOLDER
+from mistnn.records import collate
+from mistnn.reports.inspection import Inspection
+from mistnn.training.runlog import peak_memory_mib
+
+WARM_UP, STEPS = 1, 2
+"""Steps before the measurement, which are slower, and measured steps."""
+
+
+class Estimate(NamedTuple):
+    """What ``mist train my-folder`` will take on this computer.
+
+    Attributes:
+        seconds: of the whole training, including reading images and periodic evaluation.
+        mib: peak memory: that of this process after the steps, plus the images kept in memory; 0 if unknown.
+        steps: of the training.
+        step_seconds: duration of one step.
+        batch: images per step.
+    """
+
+    seconds: float
+    mib: float
+    steps: int
+    step_seconds: float
+    batch: int
+
+
+def estimate_training(found: Inspection, progress: Callable[[int, int], None] | None = None) -> Estimate:
+    """Runs a few steps of the planned training and extrapolates.
+
+    The time is that of all steps, of reading each training image once (or at each use, if they are too many to keep in
+    memory), and of each evaluation on validation images, with one more for the threshold.
+
+    Args:
+        found: the folder.
+        progress: called with (steps done, total).
+
+    Raises:
+        MistError: if no training can be planned for the folder.
+    """
+    preset = MY_FOLDER.experiment
+    plan = plan_folder(str(found.folder.root), preset.train.steps, found.given_k, folder=found.folder, size=found.size)
+    experiment = dataclasses.replace(preset, model=plan.model, data=plan.data, step=plan.step)
+    check(experiment)
+    data = plan.data
+    images = FolderImages(data, "train", None, found.folder)
+    batch_size, steps = preset.train.batch_size, preset.train.steps
+    begun = time.perf_counter()
+    samples = [images[index] for index in range(batch_size)]
+    reading = (time.perf_counter() - begun) / min(batch_size, len(images.images))
+    with torch.random.fork_rng():
+        step = build(experiment)
+        model: Any = step.model
+    batch, seconds = collate(samples), []
+    for turn in range(WARM_UP + STEPS):
+        begun = time.perf_counter()
+        step(batch, turn)
+        seconds.append(time.perf_counter() - begun)
+        if progress is not None:
+            progress(turn + 1, WARM_UP + STEPS + 1)
+    one = min(seconds[WARM_UP:])
+    begun = time.perf_counter()
+    few = batch.images[:DETECTED_AT_ONCE]
+    model.eval().detect(few)
+    measured = _validation_images(experiment, found.folder) * ((time.perf_counter() - begun) / len(few) + reading)
+    if progress is not None:
+        progress(WARM_UP + STEPS + 1, WARM_UP + STEPS + 1)
+    reads = len(images.images) if images.keeps else steps * batch_size
+    kept = images.room if images.keeps else 0
+    memory = peak_memory_mib()
+    return Estimate(steps * one + reads * reading + measured, memory and memory + kept / 2**20, steps, one, batch_size)
+
+
+def _validation_images(experiment: Experiment, folder: OwnFolder) -> int:
+    """The number of validation images that a training processes in total; once more for the threshold."""
+    known = len(known_images(folder, "validation"))
+    times = -(-experiment.train.steps // experiment.train.evaluate_every)
+    return times * min(known, experiment.evaluation_images) + (known if reads_folder(experiment) else 0)
+
+
+def describe_estimate(estimate: Estimate) -> list[str]:
+    """The estimate as lines of text."""
+    memory = f", {estimate.mib / 1024:.1f} GiB of memory" if estimate.mib else ""
+    return [
+        f"training     about {duration(estimate.seconds)} on this computer at its current load{memory}:",
+        f"             {estimate.steps:,} steps of {estimate.batch} images, {estimate.step_seconds:.2g} s each by "
+        f"{STEPS} measured steps",
+    ]
+
+
+def duration(seconds: float) -> str:
+    """A time in words, with the precision of an estimate."""
+    if seconds < 90:
+        return f"{max(1, round(seconds)):d} s"
+    minutes = seconds / 60
+    if minutes < 90:
+        return f"{minutes:.0f} min"
+    return f"{minutes / 60:.1f} h" if minutes < 48 * 60 else f"{minutes / 1440:.1f} days"

@@ -1,0 +1,213 @@
+"""``mist report``: how well a trained model counts in an image folder, on one page."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+
+from mistnn.data import Split
+from mistnn.data.folder.content import in_order_of, read_folder
+from mistnn.data.folder.images import load_image
+from mistnn.errors import MistError
+from mistnn.experiments import reads_folder, restore
+from mistnn.experiments.folder import FolderView, folder_metrics, view_folder
+from mistnn.inference import Predictor
+from mistnn.metrics.judged import right_by_centre
+from mistnn.models.mist import Mist
+from mistnn.reports.count_page import Compared, CountPage, Table, signed
+from mistnn.reports.examples import Example, commonest, compared_in_words, heatmap_of, in_words, shrunk
+from mistnn.weights import load_model, package_version, read_config
+
+Requested = Literal["test", "validation"]
+EXAMPLES = 4
+"""Best and worst images shown, of each."""
+HEATMAPS = 2
+
+
+def report_on_folder(run: str, root: Path, split: Requested = "test") -> CountPage:
+    """Counts the objects in the images of a split and compares with the true counts.
+
+    Args:
+        run: a run folder of a model that was trained on an image folder.
+        root: the folder of images with their counts.
+        split: which images; if the folder has no such images with counts, another split is used and a note says so.
+
+    Raises:
+        MistError: if the model was not trained on a folder, or does not count; if no image of the folder has counts.
+    """
+    experiment = restore(run)
+    data: Any = experiment.data
+    if not reads_folder(experiment):
+        raise MistError(
+            f"{run} was not trained on a folder of images with counts and can't count: `mist evaluate {run}` measures "
+            "it, and `mist predict ... --report` shows what it finds"
+        )
+    model = cast(Mist, load_model(run))
+    folder = in_order_of(read_folder(root), model.class_names)
+    known = {image.split for image in folder.images if image.counts is not None}
+    order: tuple[Split, ...] = (split, "validation" if split == "test" else "test", "train")
+    used: Split | None = next((one for one in order if one in known), None)
+    if used is None:
+        raise MistError(
+            f"{root}: no image has counts to compare with; `mist evaluate` measures classes that are present, and "
+            "`mist predict ... --report` makes a page without true counts"
+        )
+    view = view_folder(model, dataclasses.replace(data, root=str(root)), used)
+    return _page(run, root, model, view, _notes(split, used, root))
+
+
+def _notes(requested: Requested, used: Split, root: Path) -> tuple[str, ...]:
+    warnings = {
+        "train": "The model was trained on these very images: its numbers here say little.",
+        "validation": "The threshold was chosen on these images: the numbers may be slightly optimistic.",
+    }
+    missing = f"{root} has no {requested} images with counts, so its {used} images are used."
+    note = " ".join(text for text in ("" if used == requested else missing, warnings.get(used, "")) if text)
+    return (note,) if note else ()
+
+
+def _page(run: str, root: Path, model: Mist, view: FolderView, notes: tuple[str, ...]) -> CountPage:
+    names = list(model.class_names)
+    metrics = folder_metrics(view, names)
+    counted, true, mean = view.counted(), view.true(), view.mean()
+    assert true is not None
+    compared = {
+        name: Compared(true[:, index].tolist(), counted[:, index].tolist(), float(mean[index]))
+        for index, name in enumerate(names)
+    }
+    if len(names) > 1:
+        compared = {"all classes": Compared(_sum(true), _sum(counted), float(mean.sum())), **compared}
+    best, worst = _ranked(counted, true)
+    examples = {
+        "Best counts": [_example(view, place, names, model) for place in best[:EXAMPLES]],
+        "Worst counts": [_example(view, place, names, model) for place in worst[:EXAMPLES]],
+    }
+    predictor = Predictor(model)
+    shown = [best[0], *worst[: HEATMAPS - 1]]
+    split = view.images[0].split
+    return CountPage(
+        title=f"Counting report: {root.resolve().name}",
+        summary=_summary(metrics, names, "training" if split == "train" else str(split), root),
+        notes=notes,
+        class_names=model.class_names,
+        unnamed=commonest(view.found, names),
+        compared=compared,
+        examples=examples,
+        heatmaps=[_example(view, place, names, model, predictor) for place in shown],
+        numbers=_numbers(metrics, names, counted, true),
+        found=_found(metrics, names),
+        images=_images(view, counted, true, names),
+        repeat=f"mist report {run} --data-root {root}" + ("" if split == "test" else f" --split {split}"),
+        settings=_settings(run, model, view),
+    )
+
+
+def _sum(counts: Tensor) -> list[int]:
+    return counts.sum(1).tolist()
+
+
+def _summary(metrics: dict[str, float], names: Sequence[str], split: str, root: Path) -> str:
+    error, mean = metrics["count_error"], metrics["count_error_mean"]
+    what = "objects" if len(names) > 1 else names[0]
+    images = int(metrics["images"])
+    text = (
+        f"In {images:,} {split} image{'' if images == 1 else 's'} of {root.resolve().name} the mean absolute error of "
+        f"the number of {what} is {error:.2f}. Always predicting the mean of the training images would give {mean:.2f}."
+    )
+    return text if error < mean else text + " So the model does not count yet: it is no better than the mean."
+
+
+def _ranked(counted: Tensor, true: Tensor) -> tuple[list[int], list[int]]:
+    """Indices of the images, best counts first and worst counts first.
+
+    The error of an image is the sum over classes. Among equal errors, the images with most objects are best, since they
+    are harder.
+    """
+    errors, objects = (counted - true).abs().sum(1).tolist(), _sum(true)
+    order = range(len(errors))
+    best = sorted(order, key=lambda place: (errors[place], -objects[place], place))
+    worst = sorted(order, key=lambda place: (-errors[place], place))
+    chosen = set(best[:EXAMPLES])
+    return best, [place for place in worst if place not in chosen and errors[place]]
+
+
+def _example(
+    view: FolderView, place: int, names: Sequence[str], model: Mist, predictor: Predictor | None = None
+) -> Example:
+    """An image in its original pixels, with a heat map if a predictor is given."""
+    known, sample, zoom = view.images[place], view.samples[place], model.zoom
+    found = view.found[place]
+    assert found.labels is not None and sample.counts is not None
+    counted = torch.bincount(found.labels, minlength=len(names)).tolist()
+    true = sample.counts.tolist()
+    image = load_image(known, model.config.channels)
+    boxes = None if sample.boxes is None else sample.boxes / zoom
+    original = found._replace(boxes=found.boxes / zoom)
+    return shrunk(
+        Example(
+            name=known.name,
+            image=image,
+            found=original,
+            words=f"counted {in_words(counted, names)}; true: {in_words(true, names)}",
+            verdict=compared_in_words(counted, true, names),
+            good=counted == true,
+            boxes=boxes,
+            labels=sample.labels,
+            correct=None if boxes is None else right_by_centre(original, boxes, sample.labels),
+            heatmap=None if predictor is None else heatmap_of(predictor, image),
+        )
+    )
+
+
+def _numbers(metrics: dict[str, float], names: Sequence[str], counted: Tensor, true: Tensor) -> Table:
+    rows = []
+    bias = (counted - true).double().mean(0)
+    for index, name in enumerate(names):
+        errors = (f"{metrics[f'{key}:{name}']:.2f}" for key in ("count_error", "count_error_mean"))
+        totals = (str(int(counts[:, index].sum())) for counts in (true, counted))
+        rows.append((name, *totals, *errors, signed(float(bias[index]))))
+    if len(names) > 1:
+        errors = (f"{metrics[key]:.2f}" for key in ("count_error", "count_error_mean"))
+        totals = (str(int(counts.sum())) for counts in (true, counted))
+        rows.append(("all classes", *totals, *errors, signed(float(bias.sum()))))
+    return Table(("class", "true", "counted", "error", "baseline", "bias"), rows)
+
+
+def _found(metrics: dict[str, float], names: Sequence[str]) -> Table | None:
+    if "f1" not in metrics:
+        return None
+    rows = []
+    for name, end in (*((name, f":{name}") for name in names), *((("all classes", ""),) if len(names) > 1 else ())):
+        values = [metrics.get(f"{key}{end}", math.nan) for key in ("precision", "recall", "f1")]
+        rows.append((name, *("–" if math.isnan(value) else f"{value:.3f}" for value in values)))
+    return Table(("class", "precision", "recall", "F1"), rows)
+
+
+def _images(view: FolderView, counted: Tensor, true: Tensor, names: Sequence[str]) -> Table:
+    rows = []
+    for place, image in enumerate(view.images):
+        pairs = [
+            f"{own} of {wanted}" for own, wanted in zip(counted[place].tolist(), true[place].tolist(), strict=True)
+        ]
+        rows.append((image.name, *pairs, f"{int((counted[place] - true[place]).sum()):+d}".replace("+0", "0")))
+    rows.sort(key=lambda row: row[0])
+    return Table(("image: counted of true", *names, "difference"), rows)
+
+
+def _settings(run: str, model: Mist, view: FolderView) -> dict[str, str]:
+    record = read_config(run).training
+    settings = {
+        "model": run,
+        "K": f"{model.config.k}, the maximum number of objects per image",
+        "threshold": f"{view.threshold:.4g}; boxes with lower scores are not counted",
+        "image scale": f"{model.zoom:g}, so that objects are {model.config.box_size:g} px",
+    }
+    if record is not None:
+        settings["training"] = f"{record.steps:,} steps in {record.seconds / 60:.0f} min"
+    return {**settings, "versions": f"mistnn {package_version()}, torch {torch.__version__}"}

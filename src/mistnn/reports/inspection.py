@@ -1,0 +1,227 @@
+"""``mist inspect``: the content of an image folder: images, counts, splits, object size, and a contact sheet."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from mistnn.data import FolderImage, OwnFolder, SizeSuggestion, Split, read_folder
+from mistnn.data.folder.images import evenly, measured_images, object_size_of
+from mistnn.data.images import UnreadableImage, open_image, to_tensor
+from mistnn.errors import MistError
+from mistnn.files import replace_file
+from mistnn.inference import Predictor
+from mistnn.records import Detections
+from mistnn.viz import draw_scenes, figure_to_png
+
+SHEET_IMAGES = 12
+"""Images on the contact sheet, evenly spaced."""
+SHEET_SIDE = 400
+"""Longer side in pixels of an image on the sheet."""
+SHEET_INCHES = 2.4
+TITLE_LETTERS = 36
+"""Letters that fit above an image."""
+BINS = 6
+BAR = 30
+"""Rows of a histogram, and characters of its longest bar."""
+SHOWN_CLASSES = 20
+SHOWN_MISFITS = 12
+
+
+class Inspection(NamedTuple):
+    """The content of a folder.
+
+    Attributes:
+        folder: its files, as read.
+        size: of the objects, estimated from the pixels.
+        k: the largest number of objects in a training image; ``None`` if no training image has counts.
+        given_k: the user's K, if given.
+        sheet: some images and their titles.
+        notes: remarks and problems, one line each, including images that can't be decoded.
+    """
+
+    folder: OwnFolder
+    size: SizeSuggestion
+    k: int | None
+    given_k: int | None
+    sheet: tuple[tuple[Tensor, str], ...]
+    notes: tuple[str, ...]
+
+
+def inspect_folder(root: Path, progress: Callable[[int, int], None] | None = None, k: int | None = None) -> Inspection:
+    """Reads a folder and decodes some of its images.
+
+    Args:
+        root: the folder, see ``mistnn.data.folder.content``.
+        progress: called with (decoded, total).
+        k: the number of objects per image, if the folder has no counts.
+
+    Raises:
+        MistError: if the folder can't be used, or none of the images that were tried can be decoded.
+    """
+    folder = read_folder(root)
+    training = [image for image in folder.images if image.split == "train" and image.counts is not None]
+    measured = measured_images(folder)
+    shown = evenly(folder.images, SHEET_IMAGES)
+    tried = list({image.name: image for image in (*measured, *shown)}.values())
+    pictures: dict[str, Tensor] = {}
+    broken: list[str] = []
+    for done, image in enumerate(tried, start=1):
+        try:
+            picture = open_image(image.path)
+        except UnreadableImage as error:
+            broken.append(f"{image.name} can't be decoded ({error}): fix it, or remove it from the folder")
+        else:
+            picture.thumbnail((SHEET_SIDE, SHEET_SIDE))
+            pictures[image.name] = to_tensor(picture, 3)
+        if progress is not None:
+            progress(done, len(tried))
+    readable = [image for image in measured if image.name in pictures]
+    if not readable:
+        raise MistError(f"none of the {len(measured)} images of {root} that were tried can be used: {broken[0]}")
+    return Inspection(
+        folder=folder,
+        size=object_size_of(readable, k if folder.counts_from == "nothing" else None),
+        k=max((sum(image.counts or ()) for image in training), default=None),
+        given_k=k,
+        sheet=tuple((pictures[image.name], _title(image, folder)) for image in shown if image.name in pictures),
+        notes=(*folder.notes, *broken),
+    )
+
+
+def describe(found: Inspection) -> list[str]:
+    """The content of a folder as lines of text."""
+    folder = found.folder
+    sizes = Counter((image.width, image.height) for image in folder.images)
+    width, height = sizes.most_common(1)[0][0]
+    others = f" most often, {len(sizes)} sizes in all" if len(sizes) > 1 else ""
+    lines = [f"images       {len(folder.images):,}, {width} x {height} px{others}"]
+    boxed = sum(image.boxes is not None for image in folder.images)
+    lines.append(f"known from   {folder.counts_from}" + (f"; {boxed:,} images have boxes" if boxed else ""))
+    for split in get_args(Split):
+        images = [image for image in folder.images if image.split == split]
+        known = [image.counts for image in images if image.counts is not None]
+        text = f", {len(known):,} with counts, {sum(map(sum, known)):,} objects" if known else ""
+        lines.append(f"{split:<12} {len(images):,} images{text}")
+    k = "unknown: no training image has counts" if found.k is None else f"{found.k}, the most in a training image"
+    k = k if found.given_k is None else f"{found.given_k}, as given"
+    lines += [f"K            {k}", f"object size  about {found.size.size:.0f} px: {found.size.why}"]
+    for index, name in enumerate(folder.class_names[:SHOWN_CLASSES]):
+        lines += ["", *_describe_class(index, name, folder)]
+    if len(folder.class_names) > SHOWN_CLASSES:
+        lines += ["", f"and {len(folder.class_names) - SHOWN_CLASSES} more classes"]
+    if found.notes:
+        lines += ["", "notes", *(f"  - {note}" for note in found.notes)]
+    return lines
+
+
+def describe_fit(found: Inspection, predictor: Predictor) -> list[str]:
+    """Which images a model can't process, and which hold more objects than it has slots, as lines of text.
+
+    Args:
+        found: the content of the folder; ``given_k`` stands for missing counts.
+        predictor: of the model.
+    """
+    images = found.folder.images
+    refused, full = [], []
+    for image in images:
+        reason = predictor.refusal(image.height, image.width, 1)
+        objects = (found.given_k or 0) if image.counts is None else sum(image.counts)
+        if reason is not None:
+            refused.append(f"{image.name} {reason}")
+        elif objects > predictor.most(image.height, image.width):
+            full.append((objects, predictor.most(image.height, image.width), image.name))
+    lines = []
+    if refused:
+        lines.append(f"model        can't process {len(refused):,} of {len(images):,} images:")
+        lines += _first(refused)
+    if full:
+        lines.append(
+            f"model        more objects than slots in {len(full):,} of {len(images):,} images: cut such images into "
+            "parts, or use a model with more slots"
+        )
+        full.sort(reverse=True)
+        lines += _first([f"{name} holds {objects}, slots in its size: {slots}" for objects, slots, name in full])
+    return lines or [f"model        can process all {len(images):,} images, and has slots for all known objects"]
+
+
+def _first(items: list[str]) -> list[str]:
+    shown = [f"  - {item}" for item in items[:SHOWN_MISFITS]]
+    return shown if len(items) <= SHOWN_MISFITS else [*shown, f"  and {len(items) - SHOWN_MISFITS:,} more"]
+
+
+def _describe_class(index: int, name: str, folder: OwnFolder) -> list[str]:
+    if folder.counts_from == "labels.csv":
+        present = [image.present[index] for image in folder.images if image.present is not None]
+        return [f"{name}: in {sum(present):,} of {len(present):,} images"]
+    counts = [image.counts[index] for image in folder.images if image.counts is not None]
+    if not counts:
+        return [f"{name}: no counts"]
+    low, high = min(counts), max(counts)
+    middle = statistics.median(counts)
+    lines = [f"{name}: {low} to {high} per image, median {middle:g}, {sum(counts):,} in {len(counts):,} images"]
+    step = math.ceil((high - low + 1) / BINS)
+    bins = Counter((count - low) // step for count in counts)
+    for place in range(math.ceil((high - low + 1) / step)):
+        first, last = low + place * step, min(low + (place + 1) * step - 1, high)
+        label = str(first) if first == last else f"{first}-{last}"
+        bar = "#" * math.ceil(BAR * bins[place] / max(bins.values()))
+        lines.append(f"  {label:>9}  {bar:<{BAR}}  {bins[place]:,} images".replace(" 1 images", " 1 image"))
+    return lines
+
+
+def _title(image: FolderImage, folder: OwnFolder) -> str:
+    """The counts, or else the classes that are present, or else the name."""
+    if image.counts is not None:
+        parts = [f"{name} {count}" for name, count in zip(folder.class_names, image.counts, strict=True) if count]
+    elif image.present is not None:
+        parts = [name for name, there in zip(folder.class_names, image.present, strict=True) if there]
+    else:
+        parts = [image.name.encode("utf-8", "replace").decode()]
+    text = ", ".join(parts) or "nothing"
+    return text if len(text) <= TITLE_LETTERS else text[: TITLE_LETTERS - 3] + "..."
+
+
+def sheet_path(root: Path, out: Path | None) -> Path | None:
+    """The path of the contact sheet, which is never inside the folder.
+
+    Args:
+        root: the folder.
+        out: the user's choice; by default NAME-contact-sheet.png in the current folder.
+
+    Returns:
+        The path; ``None`` if the default would be inside the folder.
+
+    Raises:
+        MistError: if ``out`` is inside the folder, or can't be written.
+    """
+    path = Path(f"{root.resolve().name}-contact-sheet.png") if out is None else out
+    if path.resolve().is_relative_to(root.resolve()):
+        if out is None:
+            return None
+        raise MistError(f"--out {out} lies in {root}, which is never written to: give a file elsewhere")
+    if path.suffix.lower() != ".png" or path.is_dir() or not path.absolute().parent.is_dir():
+        raise MistError(f"--out {path} can't be written: give a file that ends in .png, in a folder that exists")
+    return path
+
+
+def write_sheet(found: Inspection, path: Path) -> None:
+    """Draws the contact sheet.
+
+    Raises:
+        MistError: if it can't be written.
+    """
+    pictures, titles = [picture for picture, _ in found.sheet], [title for _, title in found.sheet]
+    nothing = Detections(torch.zeros(0, 4), torch.zeros(0))
+    figure = draw_scenes(pictures, [nothing] * len(pictures), titles=titles, inches=SHEET_INCHES)
+    try:
+        replace_file(path, figure_to_png(figure))
+    except OSError as error:
+        raise MistError(f"--out {path} can't be written ({error.strerror}): give another file") from error

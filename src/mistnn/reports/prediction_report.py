@@ -1,0 +1,154 @@
+"""The page of a prediction without true counts: the predicted counts, and examples to check by eye."""
+
+from __future__ import annotations
+
+import csv
+import heapq
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from mistnn.data.images import DETECTIONS_FILE, UnreadableImage, find_images, open_image, to_tensor
+from mistnn.inference import Predictor, Skipped
+from mistnn.inference.tables import COUNTS_FILE
+from mistnn.records import Detections
+from mistnn.reports.count_page import MOST_ROWS, CountPage, Table
+from mistnn.reports.examples import Example, commonest, heatmap_of, in_words, shrunk
+
+EXAMPLES = 4
+"""Images shown with most objects, and with fewest."""
+MOST_PIXELS = 25_000_000
+"""Larger images are not shown: drawing them would take gigabytes."""
+
+
+class _Counts(NamedTuple):
+    name: str
+    of_class: tuple[int, ...]
+
+    @property
+    def total(self) -> int:
+        return sum(self.of_class)
+
+
+def report_on_prediction(
+    predictor: Predictor, paths: Sequence[Path], out: Path, results: Path, skipped: Sequence[Skipped], command: str
+) -> CountPage:
+    """Reads the results of ``predict_folder`` row by row and shows some of the images.
+
+    Args:
+        predictor: that made the results.
+        paths: the files or folders of the images.
+        out: the final folder of the results.
+        results: their current folder.
+        skipped: images that were skipped.
+        command: that made the results, for the page.
+    """
+    classes = list(predictor.model.class_names) or ["objects"]
+    histograms: dict[str, Counter[int]] = {name: Counter() for name in classes}
+    totals: Counter[int] = Counter()
+    rows: list[tuple[str, ...]] = []
+    most: list[tuple[int, int, _Counts]] = []
+    fewest: list[tuple[int, int, _Counts]] = []
+    images = 0
+    for images, one in enumerate(_counts(results / COUNTS_FILE), start=1):
+        for name, count in zip(classes, one.of_class, strict=True):
+            histograms[name][count] += 1
+        totals[one.total] += 1
+        if images <= MOST_ROWS:
+            rows.append((one.name, *map(str, one.of_class)))
+        _keep(most, (one.total, -images, one))
+        _keep(fewest, (-one.total, -images, one))
+    groups = {
+        "With most objects": [one for *_, one in sorted(most, reverse=True)],
+        "With fewest objects": [one for *_, one in sorted(fewest, reverse=True)],
+    }
+    if images <= EXAMPLES:  # both groups would be the same
+        groups = {"All images": groups["With most objects"]}
+    examples = _examples(predictor, paths, out, results, groups, classes)
+    shown = [example for some in examples.values() for example in some]
+    together = {"all classes": totals} if len(classes) > 1 else {}
+    objects = sum(number * many for number, many in totals.items())
+    return CountPage(
+        title=f"Predicted counts: {out.resolve().name}",
+        summary=f"{objects:,} objects in {images:,} images, a mean of {objects / max(images, 1):.1f} per image. The "
+        "true counts are unknown: check the examples before you trust these numbers.",
+        notes=tuple(f"{one.file} was skipped: {one.reason}" for one in skipped[:5])
+        + ((f"{len(skipped) - 5:,} more images were skipped",) if len(skipped) > 5 else ()),
+        class_names=tuple(predictor.model.class_names),
+        unnamed=commonest([example.found for example in shown], list(predictor.model.class_names)),
+        histograms={**together, **histograms} if images else {},
+        examples=examples,
+        heatmaps=[example for example in shown if example.heatmap is not None],
+        images=Table(("image", *classes), rows) if rows else None,
+        more=max(0, images - MOST_ROWS),
+        repeat=command,
+    )
+
+
+def _keep(kept: list[tuple[int, int, _Counts]], one: tuple[int, int, _Counts]) -> None:
+    """Keeps the ``EXAMPLES`` largest items of a stream."""
+    (heapq.heappush if len(kept) < EXAMPLES else heapq.heappushpop)(kept, one)
+
+
+def _counts(path: Path) -> Iterator[_Counts]:
+    """The rows of ``counts.csv``, one image at a time."""
+    for name, rows in groupby(_rows(path), key=lambda row: row["file"]):
+        yield _Counts(name, tuple(int(row["count"]) for row in rows))
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        yield from csv.DictReader(file)
+
+
+def _examples(
+    predictor: Predictor,
+    paths: Sequence[Path],
+    out: Path,
+    results: Path,
+    groups: dict[str, list[_Counts]],
+    classes: Sequence[str],
+) -> dict[str, list[Example]]:
+    """The chosen images with their boxes; the first of each group with its heat map."""
+    wanted = {one.name for some in groups.values() for one in some}
+    files = {file.name: file.path for file in find_images(paths, exclude=out) if file.name in wanted}
+    found = _found(results / DETECTIONS_FILE, wanted, predictor.model.class_names)
+    examples: dict[str, list[Example]] = {}
+    for heading, some in groups.items():
+        examples[heading] = []
+        for one in some:
+            if one.name not in files:  # deleted in the meantime; the rest of the page is still useful
+                continue
+            try:
+                picture = open_image(files[one.name])
+            except UnreadableImage:
+                continue
+            if picture.width * picture.height > MOST_PIXELS:
+                continue
+            image = to_tensor(picture, predictor.model.config.channels)
+            first = len(examples[heading]) == 0
+            words = f"counted {in_words(one.of_class, classes)}"
+            name = one.name.encode("utf-8", "replace").decode()
+            heatmap = heatmap_of(predictor, image) if first else None
+            examples[heading].append(shrunk(Example(name, image, found[one.name], words, heatmap=heatmap)))
+    return examples
+
+
+def _found(path: Path, wanted: set[str], classes: Sequence[str]) -> dict[str, Detections]:
+    """The detections of some images."""
+    rows: dict[str, list[dict[str, str]]] = {name: [] for name in wanted}
+    for row in _rows(path):
+        if row["file"] in wanted:
+            rows[row["file"]].append(row)
+    return {
+        name: Detections(
+            torch.tensor([[float(row[side]) for side in "xywh"] for row in some]).reshape(-1, 4),
+            torch.tensor([float(row["score"]) for row in some]),
+            torch.tensor([classes.index(row["label"]) for row in some], dtype=torch.long) if classes else None,
+        )
+        for name, some in rows.items()
+    }

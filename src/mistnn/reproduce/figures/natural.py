@@ -1,0 +1,86 @@
+"""Figure 6 of MIST (CVPR 2021): boxes and classes on photographs, of MIST and of Xie20."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mistnn.data import NaturalConfig, NaturalImages
+from mistnn.errors import MistError
+from mistnn.metrics.judged import JudgedScene, right_by_centre
+from mistnn.reproduce.figures.scenes import draw_judged
+from mistnn.reproduce.figures.source import RUNS, stored_run
+from mistnn.weights import load_model, read_config
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = 6
+"""Photographs in a row; the paper shows about as many."""
+SYSTEMS = {
+    "MIST": ("natural-mist", ("mist-pascal-coco", "mist-pascal-coco-32", "mist-voc07")),
+    "Xie20": ("natural-xie20", ("xie20-pascal-coco", "xie20-voc07")),
+}
+"""Title of a row -> the kind of its model and the presets of which the first with a run is shown."""
+
+
+def figure_6(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
+    """Photographs of the test split with each system's detections: right (green), wrong (red) and missed (grey).
+
+    A box is right if its centre lies in an object's box and the class agrees, as in Table 4. The photographs are
+    a random draw from the test split.
+
+    Args:
+        model: the folder of the runs of Table 4, as `mist reproduce` leaves them, or a single run.
+        seed: of the draw; 0 if not given.
+        root: the folder that `mist build` made.
+
+    Raises:
+        MistError: if there is no run of either system, or no such folder.
+
+    Reference: MIST (CVPR 2021), figure 6.
+    """
+    runs = _runs(RUNS if model is None else Path(model))
+    if root is None:
+        raise MistError("fig6 needs the photographs: give the folder that `mist build` made with --data-root DIR")
+    images = NaturalImages(NaturalConfig(root=root), "test", sys.maxsize)
+    places = np.random.default_rng(0 if seed is None else seed).permutation(len(images))[:COLUMNS].tolist()
+    samples = [images[place] for place in sorted(places)]
+    judged: list[JudgedScene] = []
+    for folder in runs.values():
+        network: Any = load_model(folder)
+        if network.class_names != images.class_names:
+            raise MistError(f"{root} has other classes than {folder}: give the photographs that it was trained on")
+        for sample in samples:
+            assert sample.boxes is not None
+            found = network.explain(sample.image[None], network.config.k).detections[0]
+            correct = right_by_centre(found, sample.boxes, sample.labels)
+            judged.append(JudgedScene(sample.image, found, sample.boxes, sample.labels, correct))
+    titles = [title for title in runs for _ in samples]
+    return draw_judged(judged, images.class_names, columns=len(samples), titles=titles)
+
+
+def _runs(model: Path) -> dict[str, Path | str]:
+    """The runs to draw, by the title of their row."""
+    if (model / "config.json").is_file():
+        stored = read_config(model).kind
+        titles = [title for title, (kind, _) in SYSTEMS.items() if kind == stored]
+        if not titles:
+            raise MistError(f"{model} is of kind {stored}: fig6 shows systems for photographs")
+        return {titles[0]: model}
+    runs: dict[str, Path | str] = {}
+    for title, (_, names) in SYSTEMS.items():
+        for name in names:
+            try:
+                runs.setdefault(title, stored_run(model, name))
+            except MistError:
+                continue
+    if not runs:
+        raise MistError(
+            f"{model} holds no run of {' or '.join(names[0] for _, names in SYSTEMS.values())}: train them with "
+            "`mist reproduce table4`, or give a run's folder with --model"
+        )
+    return runs

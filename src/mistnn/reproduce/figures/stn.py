@@ -1,0 +1,180 @@
+"""Figures of Spatial Transformer Networks: their images, where each transformer looks, co-localisation over time."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from mistnn.data import CommonObjects, DistortedConfig, DistortedDigits
+from mistnn.data.digits.distorted import Distortion
+from mistnn.errors import MistError
+from mistnn.experiments import train
+from mistnn.experiments.stn import ENCODER
+from mistnn.metrics.judged import right_by_overlap
+from mistnn.models.stn import Colocaliser, StnClassifier, target_of
+from mistnn.presets import find_preset
+from mistnn.presets.stn.digits import CANVAS
+from mistnn.records import Detections
+from mistnn.reproduce.figures.source import images_of
+from mistnn.viz import Looked, draw_samples, draw_scenes, draw_transformers
+from mistnn.weights import load_model, read_config
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+EXAMPLES = 6
+"""Test images in the figure of addition; the paper shows one."""
+COLUMNS = 8
+TITLES: dict[Distortion, str] = {
+    "r": "R, rotated",
+    "rts": "RTS, rotated, translated, scaled",
+    "p": "P, projected",
+    "e": "E, elastic",
+    "tc": "TC, translated in clutter",
+}
+COLOCALISATION = "stn-coloc-tc-8"
+"""The digit of the paper's figure 1."""
+SHOWN = 3
+"""Images of figure 1, as in the paper."""
+MOMENTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.48, 0.64, 1.0)
+"""Moments that figure 1 shows, as shares of the training."""
+FRAMES = 60
+"""Frames of the animation after the first; one for each line of the log."""
+
+
+class Animated(NamedTuple):
+    """A figure of some moments, and an animation of all.
+
+    Attributes:
+        figure: some moments.
+        frames: every moment.
+    """
+
+    figure: Figure
+    frames: tuple[Figure, ...]
+
+
+def stn_samples(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
+    """A sheet of distorted test digits; ``model`` is not used.
+
+    Reference: S003, section 1.3.
+    """
+    sheets = {}
+    for distortion, title in TITLES.items():
+        config = DistortedConfig(distortion, CANVAS[distortion], seed=0 if seed is None else seed, root=root)
+        digits = DistortedDigits(config, "test", COLUMNS)
+        sheets[title] = [digits[index] for index in range(COLUMNS)]
+    return draw_samples(sheets, boxes=False)
+
+
+def figure_addition(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
+    """Test images with the border of what each transformer reads, and the class that the network predicts.
+
+    Raises:
+        MistError: without a run, or with one that has no spatial transformer.
+
+    Reference: S003, table 1, right.
+    """
+    if model is None:
+        raise MistError("stn-addition shows a trained network: give --model RUN, a run of stn-2xfcn-tps-addition")
+    problem = (
+        f"stn-addition shows spatial transformers on distorted digits, and {model} has none: give a run of a preset "
+        "such as stn-2xfcn-tps-addition"
+    )
+    data = images_of(model, ("distorted",), problem, seed, root)
+    network = cast(StnClassifier, load_model(model))
+    if read_config(model).kind != "stn" or network.transformers is None:
+        raise MistError(problem)
+    batch = DistortedDigits(data, "test", EXAMPLES).batch(range(EXAMPLES))
+    with torch.inference_mode():
+        done = network(batch.images)
+    predicted, true = done.logits.argmax(1).tolist(), target_of(batch).tolist()
+    what = "sum" if data.digits > 1 else "digit"
+    return draw_transformers(
+        [
+            Looked(
+                image,
+                [outline_of(warp.grid[index], data.canvas) for warp in done.warps],
+                [warp.features[index] for warp in done.warps],
+                f"{what} {true[index]}",
+                f"says {predicted[index]}",
+                predicted[index] == true[index],
+            )
+            for index, image in enumerate(batch.images)
+        ]
+    )
+
+
+def outline_of(grid: Tensor, side: int) -> Tensor:
+    """(points, 2): where the border pixels of a transformer's output read the image, in its pixels, clockwise."""
+    border = torch.cat((grid[0], grid[1:, -1], grid[-1, :-1].flip(0), grid[1:-1, 0].flip(0)))
+    return (border + 1) * side / 2
+
+
+def figure_colocalisation(
+    model: str | Path | None = None, seed: int | None = None, root: str | None = None, steps: int | None = None
+) -> Animated:
+    """How the windows of three images find what all hundred have in common; trains.
+
+    Args:
+        model: a run of the encoder's preset.
+        seed: of images and weights; 0 if not given.
+        root: the folder of MNIST.
+        steps: of the training; the preset's if not given.
+
+    Raises:
+        MistError: without an encoder.
+
+    Reference: S003, figure 1.
+    """
+    if model is None:
+        raise MistError(f"stn-colocalisation needs an encoder: `mist train {ENCODER}`, and give --model runs/{ENCODER}")
+    preset = find_preset(COLOCALISATION).experiment
+    length = preset.train.steps if steps is None else steps
+    changed = preset.with_seed_and_steps(0 if seed is None else seed, length)
+    data: Any = dataclasses.replace(changed.data, root=root)
+    experiment = dataclasses.replace(
+        changed,
+        data=data,
+        train=dataclasses.replace(changed.train, log_every=-(-length // FRAMES), evaluate_every=0),
+        evaluation_images=0,
+        start_from=str(model),
+    )
+    images = CommonObjects(data, "test", SHOWN)
+    batch, history = images.batch(range(SHOWN)), dict[int, list[Detections]]()
+
+    def look(step: int, network: nn.Module) -> None:
+        colocaliser = cast(Colocaliser, network)
+        colocaliser.eval()  # in training mode these few images would change its statistics
+        device = next(colocaliser.parameters()).device
+        found = colocaliser.explain(batch.images.to(device), 1).detections
+        history[step] = [Detections(one.boxes.cpu(), one.scores.cpu(), None) for one in found]
+
+    with tempfile.TemporaryDirectory() as folder:
+        if train(experiment, Path(folder) / "run", observe=look).interrupted:
+            raise KeyboardInterrupt
+    moments = sorted({min(history, key=lambda step: abs(step - share * length)) for share in MOMENTS})
+    assert batch.boxes is not None
+    boxes = batch.boxes
+    frames = tuple(_windows(batch.images, boxes, {step: found}) for step, found in history.items())
+    return Animated(_windows(batch.images, boxes, {step: history[step] for step in moments}), frames)
+
+
+def _windows(images: Tensor, boxes: list[Tensor], history: dict[int, list[Detections]]) -> Figure:
+    """One row per image and one column per step; for a single step, one row of images."""
+    cells = [(row, step) for row in range(len(images)) for step in history]
+    found = [history[step][row] for row, step in cells]
+    return draw_scenes(
+        [images[row] for row, _ in cells],
+        found,
+        [boxes[row] for row, _ in cells],
+        columns=max(len(history), len(images) if len(history) == 1 else 1),
+        correct=[right_by_overlap(one, boxes[row], None) for one, (row, _) in zip(found, cells, strict=True)],
+        titles=[f"step {step}" for _, step in cells],
+        inches=1.4,
+    )

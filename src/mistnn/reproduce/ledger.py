@@ -1,0 +1,217 @@
+"""The ledger: ``results/*.json``, one file for each measured run."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cattrs
+
+from mistnn.errors import MistError
+from mistnn.experiments import Experiment, read_log, restore
+from mistnn.presets.sources import backbone_of, split_digest
+from mistnn.presets.systems import at_root
+from mistnn.training.runfolder import METRICS, write_atomically
+from mistnn.weights import TrainingRecord, commit, explain, hardware, read_config, resolve, strict_converter, versions
+
+QUICK = "-quick"
+"""Ends the name of an entry of ``mist reproduce --budget quick``."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One measured run.
+
+    Attributes:
+        name: of the preset or the study; results of one name differ in their seed.
+        metrics: name -> value; shares are 0-1.
+        images: test images.
+        seed: of the test images.
+        train_seed: of the weights.
+        steps: iterations of the training and of those whose weights it started from; 0 if nothing was trained.
+        batch_size: images per iteration of the last training.
+        train_seconds: duration of the trainings, evaluations included; 0 if unknown.
+        peak_memory_mib: peak resident memory of the training; 0 if unknown.
+        hardware: processor and threads of the training.
+        versions: of python, torch and mistnn in the training.
+        commit: of the source that trained, with "+changes" if there were uncommitted changes.
+        command: reproduces the number.
+        note: what a reader should know.
+        measured_by: commit of the source that measured; empty if it is the one that trained.
+        backbone: for photographs, the network of the features and the hash of its weights; else empty.
+        split: hash of the list of files and their splits; empty where images are made on the fly.
+    """
+
+    name: str
+    metrics: dict[str, float]
+    images: int
+    seed: int
+    train_seed: int
+    steps: int
+    batch_size: int
+    train_seconds: float
+    peak_memory_mib: float
+    hardware: str
+    versions: dict[str, str]
+    commit: str
+    command: str
+    note: str = ""
+    measured_by: str = ""
+    backbone: str = ""
+    split: str = ""
+
+
+def make_entry(
+    folder_or_name: Path | str,
+    metrics: Mapping[str, float],
+    images: int,
+    seed: int,
+    command: str,
+    name: str,
+    note: str = "",
+    root: str | None = None,
+) -> Entry:
+    """The entry of a model that was just evaluated.
+
+    Duration, memory and hardware of the training are those of the record in the weights' configuration. Without a
+    record they are those of the run's log, or unknown (0), and the note says so.
+
+    Args:
+        folder_or_name: the run folder or the shipped model.
+        metrics: as measured.
+        images: test images.
+        seed: of the test images.
+        command: reproduces the number.
+        name: of the entry.
+        note: what a reader should know.
+        root: the folder of the images, if they are files.
+    """
+    experiment = restore(folder_or_name)
+    record = read_config(folder_or_name).training
+    if record is None:
+        record, source = _record_of_log(resolve(folder_or_name), experiment)
+    else:
+        source = _starts_in_words(record)
+    measured_by, split = commit(), "" if root is None else split_digest(at_root(experiment.data, root))
+    return Entry(
+        name=name,
+        metrics={key: round(value, 5) for key, value in metrics.items()},
+        images=images,
+        seed=seed,
+        train_seed=experiment.train.seed,
+        steps=sum(one.steps for one in record.line()),
+        batch_size=experiment.train.batch_size,
+        train_seconds=round(sum(one.seconds for one in record.line()), 3),
+        peak_memory_mib=round(max(one.peak_memory_mib for one in record.line()), 1),
+        hardware=record.hardware,
+        versions=record.versions,
+        commit=record.commit,
+        command=f"{command} --data-root DIR" if split else command,
+        note=" ".join(text for text in (note, source) if text),
+        measured_by="" if measured_by == record.commit else measured_by,
+        backbone=backbone_of(experiment.model),
+        split=split,
+    )
+
+
+def study_entry(
+    name: str,
+    metrics: Mapping[str, float],
+    images: int,
+    command: str,
+    note: str,
+    steps: int = 0,
+    batch_size: int = 0,
+    train_seconds: float = 0.0,
+) -> Entry:
+    """The entry of a study that keeps no run folder: several trainings of seeds from 0, or no training at all."""
+    return Entry(
+        name=name,
+        metrics=dict(metrics),
+        images=images,
+        seed=0,
+        train_seed=0,
+        steps=steps,
+        batch_size=batch_size,
+        train_seconds=train_seconds,
+        peak_memory_mib=0.0,
+        hardware=hardware(),
+        versions=versions(),
+        commit=commit(),
+        command=command,
+        note=note,
+    )
+
+
+def _starts_in_words(record: TrainingRecord) -> str:
+    """A sentence on the trainings before the last one; empty if it began with fresh weights."""
+    starts = [
+        f"{one.start_from} "
+        + ("(no record)" if one.before is None else f"({one.before.steps} steps in {one.before.seconds:.0f} s)")
+        for one in record.line()
+        if one.start_from is not None
+    ]
+    if not starts:
+        return ""
+    return (
+        f"Trained from the weights of {', which came from '.join(starts)}; steps and time are of all trainings that "
+        "are on record."
+    )
+
+
+def _record_of_log(folder: Path, experiment: Experiment) -> tuple[TrainingRecord, str]:
+    """What is known of a training without a record, and a sentence on where that comes from."""
+    log = read_log(folder) if (folder / METRICS).exists() else []
+    record = TrainingRecord(
+        steps=int(log[-1]["step"]) if log else experiment.train.steps,
+        seconds=max((line.get("seconds", 0.0) for line in log), default=0.0),
+        peak_memory_mib=max((line.get("peak_memory_mib", 0.0) for line in log), default=0.0),
+        hardware=hardware(),
+        versions=versions(),
+        commit=commit(),
+        start_from=experiment.start_from,
+    )
+    known = "steps, time and memory are from the run's log" if log else "the steps are those of the configuration"
+    source = (
+        f"The weights carry no record of their training: {known}; hardware, versions and commit are those of the "
+        "measurement."
+    )
+    return record, f"{source} {_starts_in_words(record)}".strip()
+
+
+def entry_name(path: Path) -> str:
+    """The entry's name in a file name: without the ending and without "-seedN"."""
+    return re.sub(r"-seed\d+$", "", path.stem)
+
+
+def write_entry(entry: Entry, path: Path) -> None:
+    """Writes one entry of the ledger."""
+    write_atomically(path, (json.dumps(asdict(entry), indent=2) + "\n").encode())
+
+
+def read_ledger(folder: Path) -> list[Entry]:
+    """All entries of a folder, sorted by file name.
+
+    Raises:
+        MistError: if a file is broken.
+    """
+    return [read_entry(path) for path in sorted(folder.glob("*.json"))]
+
+
+def read_entry(path: Path) -> Entry:
+    """One entry of the ledger.
+
+    Raises:
+        MistError: if the file is broken.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("not an object with keys")
+        return strict_converter().structure(content, Entry)
+    except (OSError, ValueError, cattrs.BaseValidationError) as error:
+        why = explain(error) if isinstance(error, cattrs.BaseValidationError) else str(error)
+        raise MistError(f"{path}: no entry of the ledger ({why}): fix or remove the file") from error

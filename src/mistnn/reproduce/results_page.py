@@ -1,0 +1,143 @@
+"""``docs/results.md``, made from the ledger: our numbers beside the papers', then every entry."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from mistnn.presets import find_preset
+from mistnn.reproduce.ledger import QUICK, Entry
+from mistnn.reproduce.table import Least, Row, Table
+from mistnn.reproduce.tables import TABLES
+from mistnn.reproduce.tables.digits import READING
+
+QUICK_NOTE = (
+    "Far smaller than the paper's runs: the steps and images a step are with each entry below. Same steps, batch and "
+    "test scenes for every system; the paper's numbers are of its own size."
+)
+
+PLAIN_TABLES = (
+    ("The demo", "demo", ("iou50", "classified", "both", "seconds")),
+    ("The demo without labels", "demo-discover", ("iou50", "rmse", "rmse_black", "r2", "seconds")),
+    (
+        "Red cells of blood smears from counts alone, test images (BCCD)",
+        "blood-cells-",
+        ("count_error", "f1", "precision", "recall"),
+    ),
+    ("Search for learning rates at quick size, on validation scenes", "search-", READING),
+    ("Precision of the heat-map network's convolutions", "precision-", ("iou50", "classified", "both", "both_worst")),
+    ("The off-centre trap", "off-centre-", ("iou50", "iou50_worst", "both", "offset")),
+    ("Choices that the papers leave open, without labels", "choices-", ("iou50", "iou50_worst", "rmse", "rmse_black")),
+)
+"""Title, name of the entries (a prefix if it ends in "-") and metrics."""
+
+
+def results_page(entries: Sequence[Entry]) -> str:
+    """The content of ``docs/results.md``."""
+    lines = [
+        "# Results",
+        "",
+        "Made by `mist results` from `results/*.json`; every number has the command that makes it again. Shares are",
+        "0-1; where several seeds were run: mean (least - greatest). `classified` is strict, see `mistnn.metrics`.",
+    ]
+    for table in TABLES:
+        lines += ["", f"## {table.title}", "", *([table.note, ""] if table.note else []), *table_lines(table, entries)]
+        if any(entry.name == row.name + QUICK for row in table.rows for entry in entries):
+            lines += ["", f"### {table.title.partition(':')[0]} at quick size", "", QUICK_NOTE, ""]
+            lines += table_lines(table, entries, QUICK)
+    for title, prefix, names in PLAIN_TABLES:
+        lines += _plain_table(title, prefix, entries, names)
+    lines += ["", "## Every entry", ""]
+    for entry in entries:
+        lines += _paragraph(entry)
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def table_lines(table: Table, entries: Sequence[Entry], ending: str = "") -> list[str]:
+    """A table of a paper in Markdown, with our numbers beside the paper's.
+
+    Args:
+        table: of the paper.
+        entries: of the ledger.
+        ending: QUICK for our runs at quick size, which adds columns of cost.
+    """
+    heads = " | ".join(f"{name}: paper | ours" for name in table.columns)
+    cost = " seconds a run | hours at full size, estimated |" if ending else ""
+    failures: list[str] = []
+    columns = 3 + 2 * len(table.columns) + (2 if ending else 0)
+    lines = [f"| system | data | runs | {heads} |{cost}", "|" + "---|" * columns]
+    for row in table.rows:
+        ours = [entry for entry in entries if entry.name == row.name + ending]
+        lines.append(_table_row(table, row, ours) + (_cost(table, row, ours) if ending else ""))
+        least = table.least
+        if least and row.system.startswith(least.system) and any(least.metric in entry.metrics for entry in ours):
+            failures += ["", f"{row.system}, {row.data}: {_failures(least, ours)}"]
+    return lines + failures
+
+
+def _failures(least: Least, entries: Sequence[Entry]) -> str:
+    """How many runs reach the minimum, and which do not."""
+    failed = [
+        f"seed {entry.train_seed} ({entry.metrics[least.metric]:.3f})"
+        for entry in entries
+        if not entry.metrics.get(least.metric, 0.0) >= least.value
+    ]
+    reached = f"`{least.metric}` of at least {least.value:g} in {len(entries) - len(failed)} of {len(entries)} runs"
+    return f"{reached}; failed: {', '.join(failed)}." if failed else f"{reached}."
+
+
+def _cost(table: Table, row: Row, ours: Sequence[Entry]) -> str:
+    """Cells: the time of a run, and the time of a full-size run at the same speed."""
+    timed = [entry for entry in ours if entry.train_seconds]
+    if not timed:
+        return " - | - |"
+    loop = find_preset(row.name).experiment.train
+    paces = [entry.train_seconds / (entry.steps * entry.batch_size) for entry in timed]
+    hours = sum(paces) / len(paces) * math.prod(table.size.full or (loop.steps, loop.batch_size)) / 3600
+    return f" {sum(entry.train_seconds for entry in timed) / len(timed):.0f} | {hours:.1f} |"
+
+
+def _table_row(table: Table, row: Row, ours: Sequence[Entry]) -> str:
+    cells = [row.system, row.data, str(len(ours))]
+    for name, paper in zip(table.columns, row.paper, strict=True):
+        cells += [
+            "-" if paper is None else f"{paper:.{table.decimals}f}",
+            _spread([entry.metrics[name] for entry in ours if name in entry.metrics], table.decimals),
+        ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _plain_table(title: str, prefix: str, entries: Sequence[Entry], names: Sequence[str]) -> list[str]:
+    chosen = [e for e in entries if e.name == prefix or (prefix.endswith("-") and e.name.startswith(prefix))]
+    if not chosen:
+        return []
+    lines = ["", f"## {title}", "", f"| run | seed | steps | {' | '.join(names)} |", "|" + "---|" * (3 + len(names))]
+    for entry in chosen:
+        values = " | ".join(f"{entry.metrics[name]:.4g}" if name in entry.metrics else "" for name in names)
+        lines.append(f"| {entry.name} | {entry.train_seed} | {entry.steps} | {values} |")
+    return lines
+
+
+def _spread(values: Sequence[float], decimals: int) -> str:
+    if not values:
+        return "not run"
+    mean, least, greatest = (f"{value:.{decimals}f}" for value in (sum(values) / len(values), min(values), max(values)))
+    return mean if len(values) == 1 else f"{mean} ({least} - {greatest})"
+
+
+def _paragraph(entry: Entry) -> list[str]:
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in entry.metrics.items())
+    facts = [
+        f"{entry.images} test images of seed {entry.seed}" if entry.images else "",
+        f"{entry.steps} steps of {entry.batch_size} images, weights of seed {entry.train_seed}" if entry.steps else "",
+        f"trained {entry.train_seconds:.0f} s" if entry.train_seconds else "",
+        f"peak memory {entry.peak_memory_mib:.0f} MiB" if entry.peak_memory_mib else "",
+        entry.hardware,
+        ", ".join(f"{name} {version}" for name, version in entry.versions.items()),
+        f"commit {entry.commit}",
+        f"measured by {entry.measured_by}" if entry.measured_by else "",
+        f"backbone {entry.backbone}" if entry.backbone else "",
+        f"split of SHA-256 {entry.split}" if entry.split else "",
+    ]
+    text = [f"**{entry.name}** (`{entry.command}`): {metrics}.", "; ".join(fact for fact in facts if fact) + "."]
+    return [*text, entry.note, ""] if entry.note else [*text, ""]

@@ -1,0 +1,97 @@
+"""The parts of a paper's table: rows, columns, the paper's numbers and the size of our runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """A row of a table.
+
+    Attributes:
+        system: as the paper prints it.
+        data: the data set.
+        name: the preset, and the name of the ledger entries that reproduce the row.
+        paper: the paper's numbers, in the order of the table's columns; ``None`` where it has none.
+        unknown_k: whether the run is also measured without the number of objects, see ``evaluate_unknown_k``.
+        curve: whether the run is also measured by the number of digits, see ``transfer_curve``.
+        holds_data: whether a folder holds the row's images; ``None`` if the folder needs no check.
+    """
+
+    system: str
+    data: str
+    name: str
+    paper: tuple[float | None, ...]
+    unknown_k: bool = False
+    curve: bool = False
+    holds_data: Callable[[Path], bool] | None = None
+
+
+class Least(NamedTuple):
+    """What a run must reach to count as a success.
+
+    Attributes:
+        metric: a metric of the ledger's entries.
+        value: its minimum.
+        system: applies to systems whose name begins like this; to all if empty.
+    """
+
+    metric: str
+    value: float
+    system: str = ""
+
+
+class Size(NamedTuple):
+    """The size of a table's runs.
+
+    Attributes:
+        steps: iterations at quick size, at most those of the row's preset.
+        batch: images per step at quick size.
+        images: test images at quick size.
+        full_images: test images at full size.
+        full: iterations (at most the preset's) and images per step of every row at full size; ``None`` for each
+            preset's own.
+    """
+
+    steps: int
+    batch: int
+    images: int
+    full_images: int
+    full: tuple[int, int] | None = None
+
+
+DIGITS = Size(steps=300, batch=8, images=300, full_images=1000)
+
+
+class Table(NamedTuple):
+    """A table of a paper.
+
+    Attributes:
+        command: its name in ``mist reproduce``.
+        title: includes the paper's own number of the table.
+        columns: metrics, as the ledger's entries name them.
+        rows: of the table.
+        note: what a reader of the table should know.
+        size: of its runs.
+        decimals: of the printed numbers.
+        least: what a run must reach; failures are listed below the table.
+        searched_by: the validation metric by which learning rates are chosen at quick size; "" for no search.
+        photographs: whether it needs a folder of photographs and the weights of a backbone.
+        start_preset: a preset that is trained first and whose weights all rows start from; "" for none.
+        tested_on_training_images: whether a run is measured on the images of its own seed, not on those of seed 0.
+    """
+
+    command: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    note: str = ""
+    size: Size = DIGITS
+    decimals: int = 3
+    least: Least | None = None
+    searched_by: str = ""
+    photographs: bool = False
+    start_preset: str = ""
+    tested_on_training_images: bool = False

@@ -1,1 +1,0 @@
-"""Studies: reproduce a table, draw a figure, write a report."""

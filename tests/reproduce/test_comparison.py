@@ -1,0 +1,67 @@
+"""Figure 2 with tiny runs in place of Table 1's."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from tests.presets.tiny import TINY
+
+from mistnn.errors import MistError
+from mistnn.experiments import train
+from mistnn.models.mist import LiftedStepConfig
+from mistnn.models.rivals import GridConfig, RivalStepConfig, Zha18Config, Zha18StepConfig
+from mistnn.reproduce.figures import comparison, draw_figure
+from mistnn.reproduce.figures.comparison import EXAMPLES, figure_2
+from mistnn.reproduce.figures.source import stored_run
+
+MIST = dataclasses.replace(
+    TINY,
+    model=dataclasses.replace(TINY.model, class_names=()),
+    step=LiftedStepConfig(reconstruction=1.0, heatmap_warmup=0),
+)
+GRID = dataclasses.replace(
+    TINY, model=GridConfig(2, 1, 16, TINY.model.encoder, 4), step=RivalStepConfig()
+)  # fmt: skip
+ZHA18 = dataclasses.replace(
+    TINY, model=Zha18Config(2, 1, (4, 8), (4, 8), (4, 8), features=4), step=Zha18StepConfig(decay_steps=4)
+)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tables")
+    train(MIST, folder / "mist-seed0")
+    train(GRID, folder / "grid-quick-x1-seed0")
+    train(ZHA18, folder / "zha18-quick-x1-seed0")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _tiny_systems(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = {"MIST": ("mist", "mist"), "Grid": ("grid", "grid"), "Zha18": ("zha18", "zha18")}
+    monkeypatch.setattr(comparison, "SYSTEMS", tiny)
+    monkeypatch.setattr(comparison, "EASY", TINY.data)
+    monkeypatch.setattr(comparison, "HARD", dataclasses.replace(TINY.data, canvas=40))
+
+
+def test_every_system_on_every_scene(runs: Path, tmp_path: Path) -> None:
+    figure = figure_2(runs)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert len(titles) == 2 * EXAMPLES * 4 and titles[0] == "easy" and titles[-4] == "hard"
+    assert [title.split()[0] for title in titles[1:4]] == ["MIST", "Grid", "Zha18"]
+    assert all(0 < float(title.split()[1]) < 1 for title in titles[1:4])
+    png, _ = draw_figure("fig2", runs, tmp_path)
+    assert png.stat().st_size > 5000
+
+
+def test_a_missing_run_is_named_with_its_command(tmp_path: Path) -> None:
+    with pytest.raises(MistError, match=r"holds no run of mist: train it with `mist reproduce table1 .* --only mist`"):
+        figure_2(tmp_path)
+
+
+def test_full_size_before_quick_before_shipped(runs: Path, tmp_path: Path) -> None:
+    assert stored_run(runs, "mist") == runs / "mist-seed0"
+    assert stored_run(runs, "grid") == runs / "grid-quick-x1-seed0"
+    assert stored_run(tmp_path, "mist-discover-mnist-hard-one-scale") == "mist-discover-mnist-hard-one-scale"

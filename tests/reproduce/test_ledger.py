@@ -1,0 +1,293 @@
+"""The ledger: entries on disk, and the page that is made from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+from tests.presets.tiny import TINY
+
+from mistnn.errors import MistError
+from mistnn.experiments import describe
+from mistnn.presets import PRESETS
+from mistnn.reproduce.ledger import Entry, entry_name, make_entry, read_ledger, write_entry
+from mistnn.reproduce.results_page import results_page, table_lines
+from mistnn.reproduce.tables import TABLES, find_table
+from mistnn.weights import TrainingRecord, commit, hardware, versions
+
+ENTRY = Entry(
+    name="mist-mnist-3",
+    metrics={"iou50": 0.91234, "classified": 0.8125, "both": 0.75},
+    images=1000,
+    seed=5,
+    train_seed=2,
+    steps=2000,
+    batch_size=32,
+    train_seconds=754.3,
+    peak_memory_mib=1234.5,
+    hardware="a processor, 2 threads",
+    versions={"python": "3.11", "torch": "2.6"},
+    commit="0123456789ab",
+    command="mist evaluate runs/three --images 1000",
+    note="A remark.",
+)
+
+
+def with_metrics(train_seed: int, **metrics: float) -> Entry:
+    return dataclasses.replace(ENTRY, train_seed=train_seed, metrics=metrics)
+
+
+def row_of(page: str, system: str, data: str) -> list[str]:
+    """The cells of the one table row of a system on a data set."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    found = [row for row in rows if row[:2] == [system, data]]
+    assert found and all(row == found[0] for row in found)  # a row may stand in two tables
+    return found[0]
+
+
+def test_round_trip_in_the_order_of_the_files(tmp_path: Path) -> None:
+    second = dataclasses.replace(ENTRY, name="other", train_seconds=10, note="")
+    write_entry(second, tmp_path / "b.json")
+    write_entry(ENTRY, tmp_path / "a.json")
+    (tmp_path / "readme.txt").write_text("no entry")
+    assert read_ledger(tmp_path) == [ENTRY, second]
+    assert (tmp_path / "a.json").read_bytes().endswith(b"}\n")
+    assert json.loads((tmp_path / "a.json").read_text()) == dataclasses.asdict(ENTRY)
+    assert read_ledger(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "no entry"),
+        (b'{"name": ', "no entry"),
+        (b"[1]", "no object|not an object"),
+        (b"null", "not an object"),
+        (b"\xff\xfe", "utf-8"),
+        (json.dumps({**dataclasses.asdict(ENTRY), "extra": 1}).encode(), "unknown key 'extra'"),
+        (json.dumps({**dataclasses.asdict(ENTRY), "steps": "many"}).encode(), "'many' is no int at steps"),
+        (json.dumps({"name": "x"}).encode(), "missing key 'metrics'"),
+    ],
+)
+def test_a_broken_entry_is_named_in_one_line(content: bytes, words: str, tmp_path: Path) -> None:
+    write_entry(ENTRY, tmp_path / "good.json")
+    path = tmp_path / "broken.json"
+    path.write_bytes(content)
+    with pytest.raises(MistError, match=words) as caught:
+        read_ledger(tmp_path)
+    assert "\n" not in str(caught.value) and str(path) in str(caught.value) and "fix or remove" in str(caught.value)
+    assert path.read_bytes() == content
+
+
+def test_an_entry_that_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(MistError, match="a.json.*no entry"):
+        read_ledger(tmp_path)
+
+
+def test_what_was_not_run_is_said_beside_the_papers_number() -> None:
+    page = results_page([])
+    for table in TABLES:
+        for row in table.rows:
+            papers = ["-" if number is None else f"{number:.{table.decimals}f}" for number in row.paper]
+            expected = [cell for number in papers for cell in (number, "not run")]
+            assert row_of(page, row.system, row.data) == [row.system, row.data, "0", *expected]
+    assert "The demo" not in page and "The off-centre trap" not in page
+
+
+def test_papers_numbers() -> None:
+    """MIST (CVPR 2021), Tables 1 to 5 and supplement E: RMSE; IoU50, classified, both; F1; average precision."""
+    errors, second, third, fifth = (find_table(f"table{number}") for number in (1, 2, 3, 5))
+    photographs = {row.name: row.paper for command in ("table4", "voc07") for row in find_table(command).rows}
+    assert find_table("table4").columns == ("precision", "recall", "f1")
+    assert find_table("voc07").columns[0] == "f1"
+    assert photographs["mist-pascal-coco"] == (0.874, 0.555, 0.679)
+    assert photographs["xie20-pascal-coco"] == (0.727, 0.510, 0.600)
+    assert photographs["mist-voc07"][0] == 0.338 and photographs["xie20-voc07"][0] == 0.298
+    assert [row.paper[0] for row in fifth.rows] == [0.922, 0.901, 0.908]
+    assert errors.columns[0] == "rmse" and second.columns == third.columns == ("iou50", "classified", "both")
+    first = {(row.system.split(",")[0], row.data): row.paper[0] for row in errors.rows}
+    assert (
+        first["MIST", "MNIST easy"],
+        first["MIST", "MNIST hard"],
+        first["MIST", "Gabor (another noise, see docs/data.md)"],
+    ) == (0.038, 0.053, 0.095)
+    assert (first["Grid", "MNIST easy"], first["Grid", "MNIST hard"]) == (0.039, 0.062)
+    assert (first["Zha18", "MNIST easy"], first["Zha18", "MNIST hard"]) == (0.169, 0.191)
+    assert (first["Ch.-wise", "MNIST easy"], first["Ch.-wise", "MNIST hard"]) == (0.042, 0.128)
+    papers = {(row.system.split(",")[0], row.data): row.paper for row in (*second.rows, *third.rows)}
+    assert papers["MIST", "MNIST-hard"] == (0.978, 0.988, 0.975)
+    assert papers["MIST", "MNIST-3 digits"] == (0.995, 0.969, 0.966)
+    assert papers["Ch.-wise", "MNIST-hard"] == (0.254, 0.755, 0.248)
+    assert papers["Supervised", "MNIST-hard"] == (0.996, 0.987, 0.986)
+    assert papers["Xie20", "MNIST-hard"] == (0.727, 0.931, 0.713)
+    assert papers["Xie20", "MNIST-3 digits"] == (0.954, 0.974, 0.922)
+
+
+def test_ours_beside_the_papers() -> None:
+    row = row_of(results_page([ENTRY]), "MIST, small classifier", "MNIST-3 digits")
+    assert row[2:] == ["1", "0.995", "0.912", "0.969", "0.812", "0.966", "0.750"]
+
+
+def test_quick_rows_tell_their_time() -> None:
+    """100 s for 300 steps of 8 images are 100 s * (4,000 * 32) / (300 * 8) at the preset's own size."""
+    quick = dataclasses.replace(
+        ENTRY, name="xie20-mnist-3-quick", steps=300, batch_size=8, train_seconds=100.0, metrics={"both": 0.5}
+    )
+    row = row_of(
+        results_page([quick]).partition("at quick size")[2], "Xie20, stride 8, small classifier", "MNIST-3 digits"
+    )
+    assert row[-2:] == ["100", "1.5"]
+
+
+def test_several_seeds_are_a_mean_and_a_spread() -> None:
+    entries = [with_metrics(0, iou50=0.9, both=0.8), with_metrics(1, iou50=0.6, both=0.7), with_metrics(2, iou50=0.9)]
+    row = row_of(results_page(entries), "MIST, small classifier", "MNIST-3 digits")
+    assert row[2:] == [
+        "3", "0.995", "0.800 (0.600 - 0.900)", "0.969", "not run", "0.966", "0.750 (0.700 - 0.800)",
+    ]  # fmt: skip
+
+
+def test_every_table_is_a_table() -> None:
+    demo = dataclasses.replace(ENTRY, name="demo", metrics={"iou50": 0.98, "both": 0.95, "seconds": 118.2})
+    trap = dataclasses.replace(ENTRY, name="off-centre-eq9-random-plain", metrics={"iou50": 0.5, "offset": 3.25})
+    page = results_page([ENTRY, demo, trap])
+    widths = [line.count("|") for line in page.splitlines() if line.startswith("|")]
+    blocks = re.findall(r"(?:^\|.*\n)+", page, flags=re.MULTILINE)
+    assert len(blocks) == len(TABLES) + 2 and len(widths) == sum(block.count("\n") for block in blocks)
+    for block in blocks:
+        assert len({line.count("|") for line in block.splitlines()}) == 1, block
+    assert "| demo | 2 | 2000 | 0.98 |  | 0.95 | 118.2 |" in page
+    assert "| off-centre-eq9-random-plain | 2 | 2000 | 0.5 |  |  | 3.25 |" in page
+
+
+def test_every_entry_has_its_facts() -> None:
+    bare = dataclasses.replace(ENTRY, name="bare", images=0, steps=0, train_seconds=0.0, peak_memory_mib=0.0, note="")
+    page = results_page([ENTRY, bare])
+    first, second = page.split("## Every entry")[1].split("**bare**")
+    facts = ("1000 test images of seed 5", "2000 steps of 32 images, weights of seed 2", "trained 754 s")
+    for fact in (*facts, "peak memory 1234 MiB"):
+        assert fact in first and fact not in second
+    for fact in (ENTRY.hardware, "torch 2.6", "commit 0123456789ab", "`mist evaluate runs/three --images 1000`"):
+        assert fact in first and fact in second
+    assert "A remark." in first and "A remark." not in second
+    assert page.endswith("\n") and not page.endswith("\n\n") and "None" not in page
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("mist-mnist-hard-seed0.json", "mist-mnist-hard"),
+        ("mist-mnist-hard-seed12.json", "mist-mnist-hard"),
+        ("mist-mnist-3.json", "mist-mnist-3"),
+        ("demo-seed.json", "demo-seed"),
+        ("demo-seed1-long.json", "demo-seed1-long"),
+    ],
+)
+def test_entry_name_leaves_the_seed_out(file: str, name: str) -> None:
+    assert entry_name(Path("results") / file) == name
+
+
+def test_an_entry_is_made_of_the_run_and_its_log(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text(json.dumps(describe(TINY)))
+    lines = [{"step": 1, "seconds": 2.04, "peak_memory_mib": 90.0}, {"step": 2, "seconds": 7.06, "peak_memory_mib": 80}]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    entry = make_entry(run, {"both": 0.123456789}, 40, 6, "mist evaluate run", "tiny", "why")
+    assert (entry.name, entry.metrics, entry.images, entry.seed) == ("tiny", {"both": 0.12346}, 40, 6)
+    assert (entry.train_seed, entry.steps, entry.batch_size) == (3, 2, 4), "the steps that were done"
+    assert (entry.train_seconds, entry.peak_memory_mib) == (7.06, 90.0)
+    assert entry.note.startswith("why The weights carry no record of their training: steps, time and memory are from")
+    assert "hardware, versions and commit are those of the measurement" in entry.note
+    assert (entry.hardware, entry.versions, entry.commit) == (hardware(), versions(), commit())
+    (run / "metrics.jsonl").unlink()
+    unknown = make_entry(run, {"both": 0.5}, 40, 6, "mist evaluate run", "tiny")
+    assert unknown.train_seconds == unknown.peak_memory_mib == 0.0, "nothing tells"
+    assert "no record of their training: the steps are those of the configuration" in unknown.note
+
+
+RECORD = TrainingRecord(
+    2, 7.06, 90.0, "a machine, 4 threads", {"python": "3.14", "torch": "9", "mistnn": "8"}, "c" * 12
+)
+LATER = TrainingRecord(4, 3.0, 80.0, "another", {"python": "3.15"}, "d" * 12, start_from="runs/a", before=RECORD)
+LAST = dataclasses.replace(LATER, steps=8, start_from="runs/b", before=LATER)
+UNTOLD = dataclasses.replace(LATER, before=None)
+
+
+def entry_of(record: TrainingRecord, folder: Path) -> Entry:
+    """Made of a shipped model: no log lies beside it."""
+    experiment = dataclasses.replace(TINY, start_from=record.start_from)
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(describe(experiment) | {"training": dataclasses.asdict(record)}))
+    return make_entry(folder, {"both": 0.5}, 40, 6, "mist evaluate run", "tiny")
+
+
+def test_the_record_of_the_training_goes_before_its_log(tmp_path: Path) -> None:
+    entry = entry_of(RECORD, tmp_path / "a")
+    assert (entry.steps, entry.train_seconds, entry.peak_memory_mib, entry.note) == (2, 7.06, 90.0, "")
+    assert (entry.hardware, entry.versions, entry.commit) == (RECORD.hardware, RECORD.versions, RECORD.commit)
+    assert entry.measured_by == commit()
+    (tmp_path / "a" / "metrics.jsonl").write_text('{"step": 9, "seconds": 99.0}\n')
+    assert make_entry(tmp_path / "a", {"both": 0.5}, 40, 6, "mist evaluate run", "tiny") == entry
+
+
+@pytest.mark.parametrize(
+    ("record", "numbers", "words"),
+    [
+        (LATER, (6, 10.06, 90.0), "weights of runs/a (2 steps in 7 s); steps and time"),
+        (LAST, (14, 13.06, 90.0), "weights of runs/b (4 steps in 3 s), which came from runs/a (2 steps in 7 s); steps"),
+        (
+            UNTOLD,
+            (4, 3.0, 80.0),
+            "weights of runs/a (no record); steps and time are of all trainings that are on record",
+        ),
+    ],
+)
+def test_trainings_before_it_are_counted(
+    record: TrainingRecord, numbers: tuple[int, float, float], words: str, tmp_path: Path
+) -> None:
+    entry = entry_of(record, tmp_path / "a")
+    assert (entry.steps, entry.train_seconds, entry.peak_memory_mib) == numbers
+    assert words in entry.note
+    assert (entry.hardware, entry.commit) == ("another", "d" * 12)
+
+
+def test_an_entry_of_before_is_read(tmp_path: Path) -> None:
+    old = {name: value for name, value in dataclasses.asdict(ENTRY).items() if name != "measured_by"}
+    (tmp_path / "a.json").write_text(json.dumps(old))
+    assert read_ledger(tmp_path) == [ENTRY]
+    page = results_page([ENTRY, dataclasses.replace(ENTRY, name="b", measured_by="e" * 12)])
+    assert page.count("measured by") == page.count("measured by eeeeeeeeeeee") == 1
+
+
+def test_tables_name_presets_or_what_is_to_come() -> None:
+    names = {row.name for table in TABLES for row in table.rows}
+    assert {"mist-mnist-hard", "mist-mnist-3"} <= names & set(PRESETS)
+
+
+def test_runs_that_failed_are_told() -> None:
+    table = next(table for table in TABLES if table.command == "air")
+    runs = [
+        dataclasses.replace(ENTRY, name="air-original", train_seed=seed, metrics={"count_accuracy": value})
+        for seed, value in enumerate((0.991, 0.98, 0.331))
+    ]
+    lines = table_lines(table, runs)
+    assert lines[-1].endswith("`count_accuracy` of at least 0.98 in 2 of 3 runs; failed: seed 2 (0.331).")
+    assert lines[-2] == "" and "0.767 (0.331 - 0.991)" in lines[2]
+    assert table_lines(table, runs[:2])[-1].endswith("in 2 of 2 runs.")
+    assert table_lines(table, [])[-1].startswith("|")
+    spair = next(table for table in TABLES if table.command == "spair")
+    half = [dataclasses.replace(ENTRY, name=name, metrics={"ap50_ink": 0.4}) for name in ("spair-1", "air-1")]
+    told = [line for line in table_lines(spair, half) if "of at least" in line]
+    assert len(told) == 1 and told[0].startswith("SPAIR, 48 x 48, 1 digit: ")
+
+
+def test_quick_runs_have_their_own_table_on_the_page() -> None:
+    quick = dataclasses.replace(ENTRY, name="xie20-mnist-3-quick", metrics={"iou50": 0.5, "both": 0.25})
+    page = results_page([quick])
+    assert "### Table 3 at quick size" in page and "### Table 1 at quick size" not in page
+    assert "Far smaller than the paper's" in page and page.count("0.500") == 1
