@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,8 +11,10 @@ import torch
 from mistnn.data import FolderImages
 from mistnn.data.folder.content import OwnFolder
 from mistnn.data.folder.images import known_images
-from mistnn.experiments import Experiment, build, check, reads_folder
-from mistnn.experiments.folder import DETECTED_AT_ONCE, plan_folder
+from mistnn.experiments import Experiment, build, check
+from mistnn.experiments.folder import DETECTED_AT_ONCE
+from mistnn.experiments.folder_plan import plan_folder
+from mistnn.experiments.mist import learns_counts
 from mistnn.presets.mist.my_folder import MY_FOLDER
 from mistnn.records import collate
 from mistnn.reports.inspection import Inspection
@@ -55,10 +56,10 @@ def estimate_training(found: Inspection, progress: Callable[[int, int], None] | 
         MistError: if no training can be planned for the folder.
     """
     preset = MY_FOLDER.experiment
-    plan = plan_folder(str(found.folder.root), preset.train.steps, found.given_k, folder=found.folder, size=found.size)
-    experiment = dataclasses.replace(preset, model=plan.model, data=plan.data, step=plan.step)
+    own = preset.at(str(found.folder.root))
+    experiment = plan_folder(own, found.given_k, folder=found.folder, size=found.size).experiment
     check(experiment)
-    data = plan.data
+    data: Any = experiment.data
     images = FolderImages(data, "train", None, found.folder)
     batch_size, steps = preset.train.batch_size, preset.train.steps
     begun = time.perf_counter()
@@ -91,7 +92,7 @@ def _validation_images(experiment: Experiment, folder: OwnFolder) -> int:
     """The number of validation images that a training processes in total; once more for the threshold."""
     known = len(known_images(folder, "validation"))
     times = -(-experiment.train.steps // experiment.train.evaluate_every)
-    return times * min(known, experiment.evaluation_images) + (known if reads_folder(experiment) else 0)
+    return times * min(known, experiment.evaluation_images) + (known if learns_counts(experiment) else 0)
 
 
 def describe_estimate(estimate: Estimate) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mistnn.inference import Predictor
-from mistnn.inference.tiles import Detector, PreparingModel
 from mistnn.records import Detections
 
 LONGEST_SIDE = 480
@@ -69,15 +68,14 @@ def heatmap_of(
 
     ``None`` for a model without heat maps, and for an image so large that it would be processed in tiles.
     """
-    if not isinstance(predictor.model, Detector):
+    model: Any = predictor.model
+    if not model.in_tiles:
         return None
     with torch.inference_mode():
-        seen = image[None].to(predictor.device)
-        if isinstance(predictor.model, PreparingModel):
-            seen = predictor.model.prepare(seen)
+        seen = model.prepare(image[None].to(predictor.device))
         if seen.shape[-2] * seen.shape[-1] > predictor.max_pixels:
             return None
-        heatmap = predictor.model.heatmaps(seen).sum(1)[0].cpu()
+        heatmap = model.heatmaps(seen).sum(1)[0].cpu()
     factor = LONGEST_SIDE / max(heatmap.shape)
     if factor >= 1:
         return heatmap

@@ -15,8 +15,9 @@ from mistnn.data import Split
 from mistnn.data.folder.content import in_order_of, read_folder
 from mistnn.data.folder.images import load_image
 from mistnn.errors import MistError
-from mistnn.experiments import reads_folder, restore
+from mistnn.experiments import restore
 from mistnn.experiments.folder import FolderView, folder_metrics, view_folder
+from mistnn.experiments.mist import learns_counts
 from mistnn.inference import Predictor
 from mistnn.metrics.judged import right_by_centre
 from mistnn.models.mist import Mist
@@ -43,7 +44,7 @@ def report_on_folder(run: str, root: Path, split: Requested = "test") -> CountPa
     """
     experiment = restore(run)
     data: Any = experiment.data
-    if not reads_folder(experiment):
+    if not learns_counts(experiment):
         raise MistError(
             f"{run} was not trained on a folder of images with counts and can't count: `mist evaluate {run}` measures "
             "it, and `mist predict ... --report` shows what it finds"

@@ -17,7 +17,6 @@ import torch
 from mistnn.errors import MistError
 from mistnn.experiments import Experiment, evaluate_stored, train
 from mistnn.presets import find_preset
-from mistnn.presets.systems import at_root
 from mistnn.reproduce.ledger import QUICK, make_entry, read_entry, write_entry
 from mistnn.reproduce.spair_transfer import IMAGES as CURVE_IMAGES
 from mistnn.reproduce.spair_transfer import transfer_curve
@@ -92,7 +91,7 @@ def experiment_of(
     return dataclasses.replace(
         changed,
         model=model,
-        data=at_root(changed.data, root),
+        data=changed.data.at(root),
         step=dataclasses.replace(changed.step, **scaled),
         train=dataclasses.replace(changed.train, batch_size=batch, evaluate_every=0),
         evaluation_images=0,
@@ -169,7 +168,7 @@ class _Filler:
         out, experiment = self.runs / name, find_preset(name).experiment
         if not (out / CONFIG).exists():
             self.say(f"{name}: trained first, into {out}")
-        self._train(dataclasses.replace(experiment, data=at_root(experiment.data, self.root)), out)
+        self._train(experiment.at(self.root), out)
 
     def train_together(self, rows: Sequence[Row], seeds: int, jobs: int) -> None:
         """Trains what rows lack, several at a time: first the runs of the searches, then the rest."""

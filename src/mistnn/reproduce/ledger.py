@@ -11,9 +11,7 @@ from pathlib import Path
 import cattrs
 
 from mistnn.errors import MistError
-from mistnn.experiments import Experiment, read_log, restore
-from mistnn.presets.sources import backbone_of, split_digest
-from mistnn.presets.systems import at_root
+from mistnn.experiments import Experiment, read_log, restore, system_of
 from mistnn.training.runfolder import METRICS, write_atomically
 from mistnn.weights import TrainingRecord, commit, explain, hardware, read_config, resolve, strict_converter, versions
 
@@ -95,7 +93,7 @@ def make_entry(
         record, source = _record_of_log(resolve(folder_or_name), experiment)
     else:
         source = _starts_in_words(record)
-    measured_by, split = commit(), "" if root is None else split_digest(at_root(experiment.data, root))
+    measured_by, split = commit(), "" if root is None else experiment.data.at(root).digest()
     return Entry(
         name=name,
         metrics={key: round(value, 5) for key, value in metrics.items()},
@@ -112,7 +110,7 @@ def make_entry(
         command=f"{command} --data-root DIR" if split else command,
         note=" ".join(text for text in (note, source) if text),
         measured_by="" if measured_by == record.commit else measured_by,
-        backbone=backbone_of(experiment.model),
+        backbone=system_of(experiment.model).weights_used(experiment.model),
         split=split,
     )
 
