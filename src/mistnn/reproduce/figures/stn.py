@@ -16,7 +16,7 @@ from mistnn.errors import MistError
 from mistnn.experiments import train
 from mistnn.experiments.stn import ENCODER
 from mistnn.metrics.judged import right_by_overlap
-from mistnn.models.stn import Colocaliser, StnClassifier, target_of
+from mistnn.models.stn import Colocaliser, StnClassifier
 from mistnn.presets import find_preset
 from mistnn.presets.stn.digits import CANVAS
 from mistnn.records import Detections
@@ -93,7 +93,7 @@ def figure_addition(model: str | Path | None = None, seed: int | None = None, ro
     batch = DistortedDigits(data, "test", EXAMPLES).batch(range(EXAMPLES))
     with torch.inference_mode():
         done = network(batch.images)
-    predicted, true = done.logits.argmax(1).tolist(), target_of(batch).tolist()
+    predicted, true = done.logits.argmax(1).tolist(), network.target(batch).tolist()
     what = "sum" if data.digits > 1 else "digit"
     return draw_transformers(
         [
