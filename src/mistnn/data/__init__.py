@@ -39,18 +39,9 @@ from mistnn.data.photographs import CubConfig, CubImages, NaturalConfig, Natural
 from mistnn.interfaces import DataConfig, Split
 
 KINDS: tuple[type[DataConfig], ...] = (
-    ScenesConfig,
-    ScatterConfig,
-    GaborConfig,
-    FolderConfig,
-    SvhnConfig,
-    NumbersConfig,
-    NaturalConfig,
-    DistortedConfig,
-    NumberCropsConfig,
-    CubConfig,
-    CommonObjectConfig,
-)
+    ScenesConfig, ScatterConfig, GaborConfig, FolderConfig, SvhnConfig, NumbersConfig, NaturalConfig, DistortedConfig,
+    NumberCropsConfig, CubConfig, CommonObjectConfig,
+)  # fmt: skip
 """The configurations of all data sets."""
 
 __all__ = [

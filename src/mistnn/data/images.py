@@ -170,7 +170,7 @@ def open_header(path: Path) -> Iterator[Image.Image]:
                 yield image
     except Image.DecompressionBombError as error:
         raise UnreadableImage(
-            f"more than the {MAX_PIXELS:,} pixels that are read, perhaps a decompression bomb: cut it"
+            f"more than the {MAX_PIXELS:,} pixels that are read, perhaps a decompression bomb: cut it into parts"
         ) from error
     except Image.UnidentifiedImageError as error:
         raise UnreadableImage("not an image in a known format") from error

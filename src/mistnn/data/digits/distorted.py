@@ -158,12 +158,9 @@ class DistortedDigits(GeneratedImages[DistortedConfig]):
         """Generates one image."""
         made = self.batch([index])
         assert made.counts is not None
-        return Sample(
-            made.images[0],
-            made.counts[0],
-            None if made.boxes is None else made.boxes[0],
-            None if made.labels is None else made.labels[0],
-        )
+        if made.boxes is None or made.labels is None:
+            return Sample(made.images[0], made.counts[0])
+        return Sample(made.images[0], made.counts[0], made.boxes[0], made.labels[0])
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """Generates many images at once: the same as one by one, but much faster."""

@@ -29,6 +29,7 @@ from mistnn.config import at_least, below
 from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig
 from mistnn.data.digits.scenes import resizer
 from mistnn.data.digits.source import DigitSource, SourceName, load_source
+from mistnn.data.random_numbers import darts
 from mistnn.errors import MistError
 from mistnn.interfaces import Known, Split
 from mistnn.records import Sample
@@ -191,9 +192,8 @@ class Scatter(GeneratedImages[ScatterConfig]):
                 return np.array(corners, dtype=np.int64).reshape(-1, 2)
         config = self.config
         raise MistError(
-            f"data.counts: {len(rows)} digits of {config.side} pixels, of which two share at most data.overlap="
-            f"{config.overlap} pixels, do not fit into data.canvas={config.canvas}: use fewer or smaller digits, more "
-            "overlap or a larger canvas"
+            f"data.counts: {len(rows)} digits of {config.side} pixels, with data.overlap={config.overlap}, do not fit "
+            f"into data.canvas={config.canvas}: use fewer or smaller digits, more overlap or a larger canvas"
         )
 
     def _cut(
@@ -258,14 +258,11 @@ def _attempt(
 ) -> list[tuple[int, int]] | None:
     """Uses plain numbers, not arrays: for a few digits this is several times faster."""
     placed: list[tuple[int, int, int, int]] = []
-    darts = iter(())
+    thrown = darts(random, 2, 16)
     for width, height in sizes:
         for _ in range(_TRIES):
-            dart = next(darts, None)
-            if dart is None:
-                darts = iter(random.random((16, 2)).tolist())
-                dart = next(darts)
-            x, y = math.floor(dart[0] * (canvas - width + 1)), math.floor(dart[1] * (canvas - height + 1))
+            u, v = next(thrown)
+            x, y = math.floor(u * (canvas - width + 1)), math.floor(v * (canvas - height + 1))
             for left, top, right, bottom in placed:
                 across, down = min(x + width, right) - max(x, left), min(y + height, bottom) - max(y, top)
                 if across > 0 and down > 0 and across * down > overlap:

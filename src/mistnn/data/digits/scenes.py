@@ -21,6 +21,7 @@ from jaxtyping import Float32, Float64, Int64
 from mistnn.config import at_least, below, between
 from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig
 from mistnn.data.digits.source import DigitSource, SourceName, load_source
+from mistnn.data.random_numbers import darts
 from mistnn.errors import MistError
 from mistnn.interfaces import Known, Split
 from mistnn.records import Sample
@@ -275,16 +276,12 @@ def _attempt(config: ScenesConfig, sides: list[int], random: np.random.Generator
     width = RING * config.object_size[1]
     corners: list[tuple[int, int]] = []
     centres: list[tuple[float, float]] = []
-    darts = iter(())
+    thrown = darts(random, 4, 32)
     for side in sides:
         span = config.canvas - side
         half = side / 2
         for _ in range(_TRIES):
-            dart = next(darts, None)
-            if dart is None:
-                darts = iter(random.random((32, 4)).tolist())
-                dart = next(darts)
-            u, v, parent, start = dart
+            u, v, parent, start = next(thrown)
             if config.layout == "uneven" and centres and start >= NEW_CLUSTER:
                 near_x, near_y = centres[int(parent * len(centres))]
                 radius = config.min_distance + width * u

@@ -287,8 +287,7 @@ def _write_lists(
     name: str, config: BuildConfig, out: Path, entries: list[dict[str, Any]], dropped: Counter[str]
 ) -> Built:
     entries.sort(key=lambda entry: entry["file"])
-    rows = ["file,class,count"]
-    covered = []
+    rows, covered = ["file,class,count"], []
     for entry in entries:
         labels, boxes = entry["labels"], np.array(entry["boxes"])
         rows += [f"{entry['file']},{label},{many}" for label, many in sorted(Counter(labels).items())]
@@ -296,12 +295,9 @@ def _write_lists(
         covered.append(float(areas.sum()) / (entry["width"] * entry["height"]))
     listing = "\n".join(["file,split", *(f"{entry['file']},{entry['split']}" for entry in entries), ""]).encode()
     counts = Counter(entry["split"] for entry in entries)
-    built = Built(
-        {split: counts[split] for split in SPLITS},
-        dict(dropped.most_common()),
-        round(sum(covered) / len(covered), 4),
-        hashlib.sha256(listing).hexdigest(),
-    )
+    images: dict[Split, int] = {split: counts[split] for split in SPLITS}
+    share = round(sum(covered) / len(covered), 4)
+    built = Built(images, dict(dropped.most_common()), share, hashlib.sha256(listing).hexdigest())
     described = {
         "format": FORMAT,
         "name": name,
