@@ -69,6 +69,11 @@ class Finder(nn.Module, abc.ABC):
         return False
 
     @property
+    def finds_sizes(self) -> bool:
+        """Whether detections differ in size; else all boxes have one size, or sizes are not measured."""
+        return False
+
+    @property
     def threshold(self) -> float:
         """Detections with lower scores are dropped where the user gives no K; 0 keeps all."""
         return 0.0
