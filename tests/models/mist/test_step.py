@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from mistnn.errors import MistError
+from mistnn.interfaces import Step
 from mistnn.models.mist import LiftedStep, LiftedStepConfig
 from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.ops.heatmap import ideal_heatmaps
-from mistnn.training.protocol import Step
 from tests.models.mist.toys import (
     JOINT,
     NETWORKS,
