@@ -18,7 +18,7 @@ XIE20 = NaturalXie20Config(("a", "b", "c"), k=2, shorter_edge=EDGE, reader=READE
 
 
 def build(config: NaturalMistConfig | NaturalXie20Config) -> NaturalMist | NaturalXie20:
-    """The system, its random backbone with the statistics of noise: without them its features are huge."""
+    """The system. Its random backbone gets the statistics of noise, without which its features are huge."""
     torch.manual_seed(0)
     model = NaturalMist(config) if isinstance(config, NaturalMistConfig) else NaturalXie20(config)
     norms = [module for module in model.backbone.modules() if isinstance(module, nn.BatchNorm2d)]

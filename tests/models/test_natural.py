@@ -1,4 +1,4 @@
-"""MIST and Xie20 on photographs: their networks, what they find, and their training steps."""
+"""MIST and Xie20 on photographs: their networks, detections and training steps."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_detections(config):
     assert len(found) == 3 and not model.reconstructs
     for one in found:
         assert len(one.boxes) <= 2
-        assert ((one.labels >= 0) & (one.labels < 3)).all(), "the background is no class"
+        assert ((one.labels >= 0) & (one.labels < 3)).all(), "no detection is background"
         assert (one.scores[:-1] >= one.scores[1:]).all() and ((one.scores >= 0) & (one.scores <= 1)).all()
         sides = torch.tensor(config.reader.anchors)
         assert ((one.boxes[:, 2:] >= sides.min()) & (one.boxes[:, 2:] <= sides.max())).all()
@@ -55,7 +55,7 @@ def test_an_image_does_not_depend_on_its_mates(config):
 
 @pytest.mark.parametrize("config", [MIST, XIE20], ids=["mist", "xie20"])
 def test_other_sizes_come_back_in_their_own_pixels(config):
-    """A photograph twice as large, of the same picture: boxes twice as large, at the same objects."""
+    """The same photograph at twice the size: boxes of the same objects at twice the size."""
     model, images = build(config), photographs(1).images
     large = images.repeat_interleave(2, -1).repeat_interleave(2, -2)
     small = torch.nn.functional.interpolate(large, (EDGE, 80), mode="bilinear", antialias=True)
@@ -78,7 +78,7 @@ def test_most_is_what_there_is():
 def test_keypoints_are_peaks_moved_by_their_offsets():
     model = build(MIST)
     maps = model.maps(model.backbone(photographs().images))
-    assert not maps.offsets.any(), "offsets begin in the middle of their cells"
+    assert not maps.offsets.any(), "initial offsets are the centres of the cells"
     maps = maps._replace(offsets=torch.stack((torch.full_like(maps.response, 0.25), maps.response * 0 - 7.0), dim=1))
     found = model.keypoints(maps)
     best = maps.response[0].argmax()
@@ -97,7 +97,7 @@ def test_forward():
 
 
 def test_reader_against_a_loop():
-    """Each keypoint and anchor on its own: cut, block, mean, dense; then the softmax over anchors."""
+    """For each keypoint and anchor: cut, block, mean, dense; then the softmax over anchors."""
     torch.manual_seed(0)
     reader = PatchReader(6, 3, dataclasses.replace(ANCHORS, width=5)).double()
     features = torch.randn(2, 6, 5, 7, dtype=torch.float64)
@@ -129,7 +129,7 @@ def test_reader_is_differentiable_in_the_points():
     assert torch.autograd.gradcheck(lambda at: reader(features, at).probabilities, (points,))
 
 
-def test_background_is_left_out():
+def test_background_is_dropped():
     probabilities = torch.tensor([[[0.1, 0.2, 0.7], [0.6, 0.3, 0.1], [0.2, 0.8, 0.0]]])
     reading = Reading(probabilities, torch.full((1, 3, 2), 5.0))
     (found,) = objects_of(torch.arange(6.0).view(1, 3, 2), reading, torch.tensor([[1.0, 0.5, 0.9]]))
@@ -235,7 +235,7 @@ def test_offsets_are_learnt_from_the_keypoints():
 
 
 def test_equation_12():
-    """The mask over the classification of all places, by loops."""
+    """The mask times the class probabilities of all positions, by loops."""
     model, batch = build(XIE20).double(), photographs()
     batch = batch._replace(images=batch.images.double())
     features = model.backbone(batch.images)
@@ -306,7 +306,7 @@ def test_gaussian_of_both_readings():
 
 
 def test_one_batch_is_learnt():
-    """Squares of two colours, counted: the task loss falls well below where it began."""
+    """Squares of two colours, counted: the task loss falls well below its initial value."""
     torch.manual_seed(0)
     images = torch.zeros(4, 3, EDGE, EDGE)
     for index, colour in enumerate((0, 1, 0, 1)):

@@ -1,4 +1,4 @@
-"""Training images of different sizes are padded to one: nothing is sought, and nothing moves, into the padding."""
+"""Training images of different sizes are padded to one: keypoints neither start in the padding nor move into it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SIZES = torch.tensor([[EDGE, 80], [40, 70], [EDGE, 33]])
 
 
 def outwards(rows: int, columns: int) -> Tensor:
-    """A map that is higher the farther right and down, with ripples so that there are peaks."""
+    """A map that rises to the right and downwards, with ripples that make peaks."""
     x, y = torch.arange(columns), torch.arange(rows)
     return (x + 2 * y[:, None]) / 100 + 0.05 * torch.cos(torch.pi * x) * torch.cos(torch.pi * y[:, None])
 
 
 def keeping(train: Callable[..., Any], kept: list[Tensor]) -> Callable[..., Any]:
-    """Line 5 of the algorithm, that keeps the keypoints it is given."""
+    """Line 5 of the algorithm, which also records its keypoints."""
 
     def train_heatmap(maps: Any, keypoints: Tensor, *more: Any) -> Any:
         kept.append(keypoints)
@@ -49,7 +49,7 @@ def test_photographs_in_every_step(order: Any, monkeypatch: pytest.MonkeyPatch) 
     for sizes in (None, SIZES):
         step(batch._replace(sizes=sizes), 0)
     free, kept = (model.backbone.to_pixels(points) for points in seen)
-    assert (free[1:] > SIZES[1:].flip(1)[:, None]).any(), "or the test could not fail"
+    assert (free[1:] > SIZES[1:].flip(1)[:, None]).any(), "otherwise the test could not fail"
     assert (kept <= SIZES.flip(1)[:, None] + 1e-3).all()
 
 
@@ -59,7 +59,7 @@ def test_offsets_lead_to_the_border_at_most() -> None:
     maps = NaturalMaps(outwards(4, 5).expand(3, -1, -1), torch.full((3, 2, 4, 5), 0.5))
     points = model.backbone.to_pixels(step.anchors(photographs()._replace(sizes=SIZES), maps))
     assert (points <= SIZES.flip(1)[:, None] + 1e-3).all()
-    assert points[2, :, 0].max() == pytest.approx(33.0), "the cell reaches beyond the border, and its keypoint doesn't"
+    assert points[2, :, 0].max() == pytest.approx(33.0), "the cell extends beyond the border, its keypoint doesn't"
 
 
 def test_digits_and_folders(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def test_digits_and_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     for some in (None, sizes):
         step(batch._replace(sizes=some), 0)
     free, kept = (points[..., :2] for points in seen)
-    assert (free[1:] > sizes[1:].flip(1)[:, None]).any(), "or the test could not fail"
+    assert (free[1:] > sizes[1:].flip(1)[:, None]).any(), "otherwise the test could not fail"
     assert (kept <= sizes.flip(1)[:, None]).all() and (kept >= 0).all()
 
 

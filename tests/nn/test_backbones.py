@@ -1,4 +1,4 @@
-"""Backbones: their weights from files and from nowhere, what they look at, and that they stay as they are."""
+"""Backbones: weights from files, receptive fields, and frozen statistics."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def as_file(tensors: dict[str, torch.Tensor], path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["resnet34.pth", "resnet34.safetensors"])
 def test_a_whole_network_is_cut_after_the_fourth_block(whole, name, tmp_path):
-    """The features are those that torchvision's own layers make of the normalised image."""
+    """The features equal those of torchvision's layers for the normalised image."""
     backbone = loaded(as_file(whole.state_dict(), tmp_path / name))
     images = torch.rand(2, 3, 64, 96)
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
@@ -94,7 +94,7 @@ def test_an_image_does_not_depend_on_its_mates():
 
 
 def test_where_a_cell_looks():
-    """The pixels that can change a cell lie evenly around its place: the module's convention, in gradients."""
+    """The pixels that influence a cell are centred at its position: the module's convention, by gradients."""
     backbone = Backbone(BackboneConfig(tuned=True))
     for module in backbone.modules():
         if isinstance(module, nn.Conv2d):
@@ -105,7 +105,7 @@ def test_where_a_cell_looks():
     features[..., 0, column].sum().backward()
     assert image.grad is not None
     seen = image.grad.abs().sum((0, 1, 2)).nonzero().flatten()
-    assert seen[0] > 0 and seen[-1] < 719, "the image is too narrow to tell"
+    assert seen[0] > 0 and seen[-1] < 719, "the image is too narrow for this test"
     middle = (seen[0] + seen[-1]).item() / 2 + 0.5
     there = backbone.to_pixels(torch.tensor([column + 0.5, 0.5]))
     assert there.tolist() == [middle, 0.5]
@@ -144,7 +144,7 @@ def test_no_weights_at_all(name, tmp_path):
 
 
 class Harmful:
-    """Would run code if it were unpickled."""
+    """Runs code when unpickled."""
 
     def __reduce__(self):
         return print, ("unpickled",)
@@ -175,7 +175,7 @@ def test_hub_without_a_network(monkeypatch, tmp_path):
 
 
 def test_hub_reads_what_was_fetched(monkeypatch, whole, tmp_path):
-    """The real code of torch.hub, its network replaced by a file; the hash of the name is checked."""
+    """torch.hub with a file in place of the download; the hash in the name is checked."""
     path = as_file(whole.state_dict(), tmp_path / "served.pth")
     url = f"https://example.org/resnet34-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth"
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
@@ -210,7 +210,7 @@ def test_timm_is_not_installed(monkeypatch):
 
 
 class FakeBody(nn.Module):
-    """What timm's ``create_model(features_only=True)`` gives, as far as it is used."""
+    """The part of timm's ``create_model(features_only=True)`` that is used."""
 
     default_cfg: ClassVar = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 

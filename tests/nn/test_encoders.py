@@ -130,7 +130,7 @@ def test_decoder_sizes_that_do_not_fit_are_named():
         ResidualDecoder(8, 1, 24, 4)
 
 
-def test_levelled_patches_are_read_alike_in_any_light():
+def test_levelled_patches_have_the_same_code_in_any_light():
     encoder = build_encoder(3, 8, EncoderConfig(network="levelled", width=4)).eval()
     patch = torch.rand(1, 3, 8, 8) * 0.6
     bright, faint = patch + 0.3, patch * 0.5

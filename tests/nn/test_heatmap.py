@@ -38,7 +38,7 @@ def test_every_parameter_gets_a_gradient(network, normalisation):
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_batch_equals_singles(network):
-    """The released code's batch statistics broke this."""
+    """The batch statistics of the released code violated this."""
     module = build(network)
     images = torch.rand(3, 1, 14, 14) * torch.tensor([1.0, 0.1, 0.5]).view(3, 1, 1, 1)
     torch.testing.assert_close(module(images), torch.cat([module(image[None]) for image in images]))
@@ -61,7 +61,7 @@ def test_the_margin_is_the_reach_of_a_pixel(network):
 
 
 def test_the_released_network_has_its_size():
-    """74,407 with the batch normalisation of the three input channels, that is left out here: 6 less."""
+    """74,407 with the batch normalisation of the three input channels, which is omitted here: 6 less."""
     module = build_heatmap_network(3, HeatmapConfig(network="released", channels=32, blocks=4))
     assert sum(weights.numel() for weights in module.parameters()) == 74_401
 
@@ -78,7 +78,7 @@ def test_the_paper_network_is_as_in_the_paper():
 
 @pytest.mark.parametrize("network", ["paper", "small"])
 def test_starts_as_a_measure_of_energy(network):
-    """Empty ground scores lowest before any training, so that the first keypoints fall on something.
+    """Empty background has the lowest initial scores, so that the first keypoints are on objects.
 
     The released network's normalisation rescales every image: there energy has no scale.
     """
@@ -127,7 +127,7 @@ def test_seeds_reproduce():
 
 
 @pytest.mark.parametrize("network", ["paper", "small"])
-def test_contrast_start_is_blind_to_flat_ground_of_any_brightness(network):
+def test_contrast_start_ignores_flat_background_of_any_brightness(network):
     torch.manual_seed(1)
     module = build(network, start="contrast")
     black, white = module(torch.zeros(1, 1, 20, 20)), module(torch.ones(1, 1, 20, 20))

@@ -1,4 +1,4 @@
-"""Half precision is used where the hardware has it, and where it was asked for by name."""
+"""Half precision is used where the hardware supports it, or where bfloat16 is requested."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ def computed_in(asked: Precision) -> torch.dtype:
 def test_auto_is_half_where_the_hardware_is_able(monkeypatch: pytest.MonkeyPatch, able: bool) -> None:
     monkeypatch.setattr(precision, "has_bfloat16", lambda kind: able)
     assert computed_in("auto") == (torch.bfloat16 if able else torch.float32)
-    assert computed_in("bfloat16") == torch.bfloat16, "as asked for, however slow"
+    assert computed_in("bfloat16") == torch.bfloat16, "as requested, even if slow"
     assert computed_in("float32") == torch.float32
 
 
 @pytest.mark.parametrize(("instructions", "library"), [(True, True), (True, False), (False, True)])
 def test_processors(monkeypatch: pytest.MonkeyPatch, instructions: bool, library: bool) -> None:
-    asked = precision.has_bfloat16.__wrapped__  # without its memory
-    assert asked("cpu") in (True, False), "this PyTorch can be asked"
+    asked = precision.has_bfloat16.__wrapped__  # without its cache
+    assert asked("cpu") in (True, False), "the query works in this PyTorch"
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: library)
     assert asked("cpu") == (instructions and library)
 
 
 def test_other_devices() -> None:
-    assert not precision.has_bfloat16("mps"), "nobody has measured it"
+    assert not precision.has_bfloat16("mps"), "not measured"
     assert torch.cuda.is_available() or not precision.has_bfloat16("cuda")
 
 

@@ -23,7 +23,7 @@ def test_zoom(zoom: float, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("ground", [0.9, 0.2])
 def test_objects_of_any_colour_become_light_on_black(ground: float) -> None:
-    """A dark cell on a light ground and a light one on a dark ground look alike afterwards."""
+    """A dark cell on a light background and a light one on a dark background give the same result."""
     image = torch.full((1, 3, 20, 20), ground)
     image[..., 5:10, 5:10] = 0.5
     prepared = prepare(image, PreparationConfig(ground="median"))
@@ -33,22 +33,22 @@ def test_objects_of_any_colour_become_light_on_black(ground: float) -> None:
 
 
 @pytest.mark.parametrize("ground", ["light", "dark"])
-def test_a_ground_that_objects_mostly_hide(ground: str) -> None:
-    """Three quarters of the image are cells: the median is theirs, the lightest or darkest values are the ground's."""
+def test_a_background_that_objects_mostly_hide(ground: str) -> None:
+    """Cells cover three quarters of the image: the median is theirs, the extreme values the background."""
     image = torch.full((1, 3, 20, 20), 0.5)
     image[..., :5, :] = 0.8 if ground == "light" else 0.2
     image[..., 0, 0] = 0.3 if ground == "light" else 0.7  # a darker (lighter) object
     prepared = prepare(image, PreparationConfig(ground=ground))
-    assert not prepared[..., 1:5, :].any(), "the ground"
+    assert not prepared[..., 1:5, :].any(), "the background"
     assert (prepared[..., 5:, :] == prepared[..., 5:6, :1]).all() and prepared[..., 5, 0].min() > 0.5
-    assert (prepared[..., 0, 0] == 1).all(), "what differs most is brightest"
+    assert (prepared[..., 0, 0] == 1).all(), "the largest difference is brightest"
     median = prepare(image, PreparationConfig(ground="median"))
-    assert not median[..., 5:, :].any() and median[..., 1:5, :].all(), "the median takes the cells away"
+    assert not median[..., 5:, :].any() and median[..., 1:5, :].all(), "the median subtracts the cells"
     contrary = prepare(image, PreparationConfig(ground="dark" if ground == "light" else "light"))
     assert contrary[..., 1:5, :].min() > contrary[..., 5, 0].max()
 
 
-def test_each_image_has_its_own_ground() -> None:
+def test_each_image_has_its_own_background() -> None:
     images = torch.rand(3, 1, 16, 16) * torch.tensor([1.0, 0.5, 0.1])[:, None, None, None]
     config = PreparationConfig(ground="median")
     together = prepare(images, config)
@@ -63,7 +63,7 @@ def test_an_empty_image_stays_black(ground: str) -> None:
 
 
 @pytest.mark.plain
-def test_an_unknown_ground_is_refused() -> None:
+def test_an_unknown_background_is_refused() -> None:
     with pytest.raises(MistError, match="preparation.ground='white' must be black or median or light or dark"):
         PreparationConfig(ground="white")
 

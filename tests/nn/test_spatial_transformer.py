@@ -33,7 +33,7 @@ def build(config, size, channels=1, **others):
 
 
 def saying(parameters, config, size, **others):
-    """A transformer whose localisation network always says the same."""
+    """A transformer whose localisation network has a constant output."""
     transformer = build(config, size, **others)
     transformer.localisation.layers[-1].bias.data = (parameters - transformer.start).flatten().float()
     return transformer
@@ -59,7 +59,7 @@ def test_the_middle_window_at_birth():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_parameter_learns(kind):
-    """The last layer at once, all the others from the second step on, for the last one is no longer zero."""
+    """The last layer learns at once, all others from the second step, when the last is no longer zero."""
     transformer = build(IDENTITIES[kind], (9, 9))
     optimiser = torch.optim.SGD(transformer.parameters(), lr=0.01)
     images, target = torch.rand(4, 1, 9, 9), torch.rand(4, 1, 9, 9)
@@ -72,7 +72,7 @@ def test_every_parameter_learns(kind):
 
 
 def test_finds_a_shifted_spot():
-    """Trained to show the spot in the middle, it learns to look where the spot is."""
+    """Trained to show the spot in the centre, it learns the position of the spot."""
     at = torch.arange(16) + 0.5
 
     def spots(x, y):
@@ -105,7 +105,7 @@ def test_batch_equals_singles(kind):
 
 
 def test_several_from_one_localisation_network():
-    """Each of the transforms reads the whole input; channels are those of the first, then those of the second."""
+    """Each transform samples the whole input; the channels of the first come before those of the second."""
     start = torch.tensor([[-0.5, -0.5], [0.5, 0.5]])
     transformer = build(TransformConfig("translation", 0.5), (4, 4), 2, number=2, start=start)
     transformer.localisation = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 4))
@@ -187,7 +187,7 @@ def test_one_pixel(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bfloat16(kind):
-    """Cast or under autocast: the grid is that of float32, so only the features are rounded."""
+    """Cast or under autocast, the grid is that of float32: only the features are rounded."""
     transformer = build(IDENTITIES[kind], (60, 60))
     images = torch.rand(2, 1, 60, 60).bfloat16()
     cast = copy.deepcopy(transformer).to(torch.bfloat16)

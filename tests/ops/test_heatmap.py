@@ -113,7 +113,7 @@ def test_softmax_knows_no_batch_mates():
 @pytest.mark.parametrize("place", [(0, 0), (0, 6), (6, 0), (6, 6), (3, 0), (0, 3)])
 @pytest.mark.parametrize("offset", [0.0, -10.0])
 def test_border_peaks_survive(place, offset):
-    """Whatever the sign of the map: beyond the border there is nothing, not zeros."""
+    """For any sign of the map: windows end at the border, without zero padding."""
     heatmap = torch.full((1, 7, 7), offset)
     heatmap[0, place[0], place[1]] += 1
     assert non_maximum_suppression(heatmap)[0, place[0], place[1]]
@@ -225,7 +225,7 @@ def test_ideal_scales_reference(scale, scales):
 @given(st.integers(0, 2**31))
 @settings(max_examples=50, deadline=None)
 def test_e_k_of_g_is_x_with_scale(seed):
-    """{x_k} = E_K(G({x_k})), section B of the supplement: the keypoints come back, each with its scale."""
+    """{x_k} = E_K(G({x_k})), section B of the supplement: the keypoints and their scales are restored."""
     random = torch.Generator().manual_seed(seed)
     cells = torch.randperm(16, generator=random)[:6]
     points = torch.stack((cells % 4, cells // 4), -1) * 6 + torch.randint(0, 3, (6, 2), generator=random) + 0.5
@@ -248,7 +248,7 @@ def test_two_keypoints_on_one_pixel_share_it():
 
 
 def test_moment_is_a_mean():
-    """A weak response is no small scale; where nothing responds, the mean of the scales."""
+    """A weak response does not mean a small scale; without responses, the mean of the scales."""
     maps = torch.zeros(1, 2, 1, 2)
     maps[0, :, 0, 0] = torch.tensor([0.003, 0.001])
     moment = scale_moment(maps, torch.tensor([[[0.5, 0.5], [1.5, 0.5]]]), (1.0, 2.0))
@@ -268,7 +268,7 @@ def test_scale_mistakes_are_named():
 
 
 def test_ideal_with_presence_reference():
-    """The 1 of each keypoint becomes its presence; on a shared pixel stands the mean; no gradient passes."""
+    """The 1 of each keypoint becomes its presence; a shared pixel has the mean; there is no gradient."""
     random = torch.Generator().manual_seed(0)
     keypoints = torch.rand(2, 5, 3, generator=random, dtype=torch.float64) * torch.tensor([7.0, 6.0, 3.0])
     keypoints[0, 1, :2] = keypoints[0, 0, :2]

@@ -71,7 +71,7 @@ def test_offset_loss_reference(points, height, width, seed):
 
 
 def test_offsets_undo_the_rounding():
-    """The cell's centre and the offset there give the keypoint back, to the last digit."""
+    """The centre of the cell plus its offset is exactly the keypoint."""
     points = torch.tensor([[[0.2, 3.9], [4.5, 1.0], [6.999, 0.0]]], dtype=torch.float64)
     target = offset_targets(points, 5, 7)
     assert target.abs().max() <= 0.5

@@ -35,7 +35,7 @@ def test_shapes():
 @given(st.integers(1, 4), st.integers(1, 5), st.data())
 @settings(max_examples=60, deadline=None)
 def test_equation_9(k, classes, data):
-    """L and K may differ, and an image may hold nothing."""
+    """L and K may differ, and an image may be empty."""
     labels = data.draw(st.lists(st.integers(0, classes - 1), max_size=6))
     probabilities = torch.randn(1, k, classes, dtype=torch.float64).softmax(-1)
     found = class_proportion_loss(probabilities, as_counts(labels, classes)).item()
@@ -45,7 +45,7 @@ def test_equation_9(k, classes, data):
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=9), st.integers(1, 3))
 @settings(max_examples=40, deadline=None)
 def test_equation_9_is_zero_for_a_perfect_histogram(labels, repeats):
-    """The patches may come in any order, and in a multiple of the true number."""
+    """Patches may be in any order, and any multiple of the true number."""
     order = torch.randperm(len(labels) * repeats)
     probabilities = torch.nn.functional.one_hot(torch.tensor(labels * repeats)[order], 5).double()[None]
     assert class_proportion_loss(probabilities, as_counts(labels, 5)).item() == pytest.approx(0, abs=1e-15)
@@ -59,7 +59,7 @@ def test_equation_9_is_two_where_all_is_wrong():
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 2), st.data())
 @settings(max_examples=60, deadline=None)
 def test_presence_reference(k, known, more, data):
-    """With and without a background behind the known classes."""
+    """With and without a background after the known classes."""
     present = data.draw(st.lists(st.booleans(), min_size=known, max_size=known))
     probabilities = torch.randn(2, k, known + more, dtype=torch.float64).softmax(-1)
     found = presence_loss(probabilities, torch.tensor([present, present[::-1]])).tolist()
@@ -68,7 +68,7 @@ def test_presence_reference(k, known, more, data):
 
 
 def test_presence_by_hand():
-    """One sure patch a class is enough, the others may be anything that is not absent."""
+    """One certain patch per class suffices; the others may be any class that is not absent."""
     sure = torch.eye(4, dtype=torch.float64)
     present = torch.tensor([[True, True, False], [False, False, False]])
     for patches in ([0, 1, 3], [0, 0, 1], [1, 0, 1, 3, 3]):
@@ -124,7 +124,7 @@ def test_mass_offset_reference(size, channels, flat):
 
 @pytest.mark.parametrize("ground", [0.0, 1.0])
 def test_mass_offset_by_hand(ground):
-    """One odd pixel to the right and above, on a dark or a bright ground: x is positive, y negative."""
+    """One odd pixel to the right and above, on a dark or bright background: x is positive, y negative."""
     patch = torch.full((1, 1, 1, 9, 9), ground)
     patch[0, 0, 0, 2, 7] = 1 - ground
     x, y = mass_offset(patch)[0, 0].tolist()
@@ -147,14 +147,14 @@ def test_gradcheck():
 
 
 def test_gradient_not_missing():
-    """Every patch, pixel and keypoint takes part, and each image in its own loss only."""
+    """Every patch, pixel and keypoint contributes, to the loss of its own image only."""
     probabilities = torch.rand(2, 3, 4, requires_grad=True)
     class_proportion_loss(probabilities, torch.tensor([[1, 0, 0, 2], [0, 1, 1, 0]]))[0].backward()
     assert (probabilities.grad[0] != 0).all() and not probabilities.grad[1].any()
     probabilities = torch.rand(2, 3, 4, requires_grad=True)
     presence_loss(probabilities, torch.tensor([[True, False, False], [True, True, False]]))[0].backward()
     seen = probabilities.grad[0] != 0
-    assert seen[:, 0].sum() == 1 and seen[:, 1:3].all() and not seen[:, 3].any(), "the surest; all; none of background"
+    assert seen[:, 0].sum() == 1 and seen[:, 1:3].all() and not seen[:, 3].any(), "the most certain; all; no background"
     assert not probabilities.grad[1].any()
     rebuilt = torch.rand(2, 1, 3, 3, requires_grad=True)
     reconstruction_loss(torch.rand(2, 1, 3, 3), rebuilt)[0].backward()

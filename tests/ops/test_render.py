@@ -16,7 +16,7 @@ EDGES = ["box", "fade"]
 
 
 def scene(batch=1, k=3, channels=2, size=(3, 4), canvas=(7, 8), seed=0, dtype=torch.float64):
-    """Objects that overlap, inside and across the border: the arguments of ``render_objects``."""
+    """Arguments of ``render_objects``: overlapping objects, inside and across the border."""
     random = torch.Generator().manual_seed(seed)
 
     def uniform(*shape):
@@ -106,7 +106,7 @@ def test_gradcheck(rule, edge):
 
 @pytest.mark.parametrize("edge", EDGES)
 def test_gradient_not_missing(edge):
-    """Of every object in every argument: where two overlap, their depths count too."""
+    """For every object and argument; the depths matter where two overlap."""
     arguments = scene(2, 3, 2, (3, 3), (8, 8), seed=4)
     arguments[2][..., :2] = 4 + 0.3 * arguments[2][..., :2] / 8
     tensors = [part.clone().requires_grad_() for part in arguments]
@@ -146,7 +146,7 @@ def test_a_box_contains_its_left_and_top_border_only():
 
 
 def test_a_picture_as_its_own_object():
-    """A map of the canvas's size on a box of the canvas gives back the map, whatever the edge."""
+    """A map of the canvas's size on a box of the canvas is returned unchanged, for both edges."""
     picture = torch.rand(1, 1, 3, 5, 7, dtype=torch.float64)
     box = torch.tensor([[[3.5, 2.5, 7, 5]]]).double()
     one = torch.ones(1, 1).double()
@@ -156,7 +156,7 @@ def test_a_picture_as_its_own_object():
 
 
 def test_a_single_writer_is_not_divided_by_its_importance():
-    """sigmoid(-2000) is 0: alone, the object still shows; beside another that is as far, 0 / 0 is the background."""
+    """sigmoid(-2000) is 0: a single object is still visible; with another at the same depth, 0 / 0 is background."""
     alone = render_objects(*opaque([(3, 3, 6, 6)], [0.9], [2000.0]))
     torch.testing.assert_close(alone, torch.full_like(alone, 0.9), atol=1e-12, rtol=0)
     pair = opaque([(3, 3, 6, 6), (1.5, 3, 3, 6)], [0.9, 0.1], [2000.0, 2000.0])
@@ -171,7 +171,7 @@ def test_absent_objects_are_background_and_harmless():
     assert torch.equal(picture, arguments[-1])
     picture.sum().backward()
     assert arguments[3].grad is not None and arguments[3].grad.isfinite().all()
-    # Beside one that is there, an absent one takes no share by the paper's rule.
+    # An absent object has no share beside a present one by the paper's rule.
     arguments[3] = torch.tensor([[1.0, 0.0]]).double()
     torch.testing.assert_close(render_objects(*arguments), torch.full_like(arguments[-1], 0.9), atol=1e-12, rtol=0)
 
@@ -194,7 +194,7 @@ def test_importance_by_hand():
 
 
 def test_a_tiny_importance_keeps_the_gradient_exact():
-    """In float32, two far objects of equal depth: the picture is their mean, with no noise in the gradient."""
+    """In float32, two far objects of equal depth: the result is their mean, with exact gradients."""
     arguments = [part.float() for part in opaque([(3, 3, 6, 6), (3, 3, 6, 6)], [0.9, 0.3], [60.0, 60.0], (2, 2))]
     arguments[3].requires_grad_()
     picture = render_objects(*arguments)
@@ -207,7 +207,7 @@ def test_a_tiny_importance_keeps_the_gradient_exact():
 @pytest.mark.parametrize("edge", EDGES)
 @pytest.mark.parametrize("presence", [1e-29, 1e-37, 1e-39, 1e-41, 1e-45, 0.0])
 def test_an_importance_near_nothing_keeps_the_gradients_finite(presence, edge):
-    """Down to numbers whose inverse is no float32 any more: there the background is seen."""
+    """Down to numbers whose inverse overflows float32: these give the background."""
     arguments = [part.float() for part in opaque([(3, 3, 6, 6), (3, 3, 6, 6)], [0.9, 0.3], [0.0, 0.0], (2, 2))]
     arguments[3] = torch.full_like(arguments[3], presence)
     for argument in arguments:

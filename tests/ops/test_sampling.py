@@ -31,7 +31,7 @@ def smooth_boxes():
 
 
 class LargestOutput(TorchDispatchMode):
-    """Remembers the largest storage that any operation returned, in elements."""
+    """Records the largest storage that any operation returned, in elements."""
 
     def __init__(self):
         super().__init__()
@@ -88,7 +88,7 @@ def test_gradcheck():
 
 @pytest.mark.parametrize("inverse", [False, True])
 def test_gradient_not_missing(inverse):
-    """Every coordinate of every box moves the result by as much as the gradient says: none is dropped or scaled."""
+    """The gradient of every coordinate of every box matches finite differences: none is missing or scaled."""
     boxes = smooth_boxes().requires_grad_()
     source = torch.rand(1, 2, 2, 3, 3, dtype=torch.float64) if inverse else torch.rand(1, 2, 6, 7, dtype=torch.float64)
 

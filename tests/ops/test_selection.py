@@ -20,7 +20,7 @@ def uniform(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def unrolled(scores: torch.Tensor, k: int, epsilon: float, iterations: int) -> torch.Tensor:
-    """The published way: Sinkhorn iterations on the plan, in logarithms, through which autograd differentiates."""
+    """The published method: Sinkhorn iterations in the log domain, differentiated by autograd."""
     n = scores.shape[1]
     cost = (scores[..., None] - torch.tensor([0.0, 1.0], dtype=scores.dtype)).square()
     kernel = -cost / cost.detach().amax((1, 2), keepdim=True) / epsilon
@@ -72,7 +72,7 @@ def test_soft_mask_is_the_transport_plan(epsilon):
     ("epsilon", "iterations"), [pytest.param(0.01, 20_000, marks=pytest.mark.slow), (0.05, 2000), (0.5, 200)]
 )
 def test_gradient_is_that_of_unrolled_iterations(epsilon, iterations):
-    """The smaller epsilon, the more iterations the published way needs."""
+    """For a smaller epsilon, the published method needs more iterations."""
     scores = uniform(2, 12).requires_grad_()
     weights = uniform(2, 12, seed=5)
     found = soft_topk(scores, 5, epsilon=epsilon).mask
@@ -86,7 +86,7 @@ def test_gradient_is_that_of_unrolled_iterations(epsilon, iterations):
 
 @pytest.mark.parametrize("epsilon", [0.02, 0.3])
 def test_soft_gradcheck(epsilon):
-    # The largest cost counts as a constant: of a score that is none of this test's, so that no difference moves it.
+    # The largest cost is a constant in the gradient; here it belongs to a score that this test does not vary.
     fixed = torch.full((2, 1), 2.5, dtype=torch.float64)
 
     def mask(scores: torch.Tensor) -> torch.Tensor:
@@ -172,7 +172,7 @@ def test_perturbed_gradient_has_no_factor_k():
 
 
 def test_noise_in_parts_is_the_same(monkeypatch):
-    """The parts in which noise is drawn don't change how many samples there are, nor does the gradient lose one."""
+    """The size of the parts of the noise changes neither the number of samples nor the gradient."""
     scores = uniform(2, 5).requires_grad_()
     results = []
     for chunk in (1 << 24, 30):

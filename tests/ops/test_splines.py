@@ -15,7 +15,7 @@ def test_control_points_go_to_their_targets() -> None:
 
 
 def test_an_affine_map_is_itself() -> None:
-    """No bending where none is needed: the spline is exact on affine maps, everywhere."""
+    """The spline is exact on affine maps, at every point."""
     control, at = control_grid(4, 4).double(), torch.rand(2, 50, 2, dtype=torch.float64) * 3 - 1
     linear = torch.tensor([[1.2, 0.3], [-0.4, 0.8]], dtype=torch.float64)
     targets = (control @ linear.T + 0.5).expand(2, -1, -1)

@@ -72,7 +72,7 @@ def test_reference_without_ties():
 )
 @settings(max_examples=150, deadline=None)
 def test_round_trip(points, window):
-    """E_K(G(x)) = x, up to the rounding to pixels, for keypoints more than the suppression's reach apart."""
+    """E_K(G(x)) = x, rounded to pixels, for keypoints farther apart than the suppression reaches."""
     height, width = 9, 13
     kept: list[tuple[int, int]] = []
     for column, row in pixel_of(torch.tensor(points, dtype=torch.float64), height, width).tolist():
@@ -100,14 +100,14 @@ def test_constant_map(value):
 
 @pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
 def test_the_highest_suppressed_fill_up_at_every_scale(scale):
-    """A ranking that pushes the suppressed ones down by a constant loses these differences to rounding."""
+    """A ranking that lowers the suppressed values by a constant would round these differences away."""
     heatmap = torch.zeros(1, 3, 3)
     heatmap[0, 1, 1], heatmap[0, 2, 2], heatmap[0, 0, 0] = 1e9, 4 * scale, 3 * scale
     assert top_k(heatmap, 3).points[0].tolist() == [[1.5, 1.5], [2.5, 2.5], [0.5, 0.5]]
 
 
 def test_suppression_is_inside():
-    """Without it the second keypoint would sit beside the first."""
+    """Without suppression, the second keypoint would be next to the first."""
     heatmap = torch.zeros(1, 10, 10)
     heatmap[0, 2, 2], heatmap[0, 2, 3], heatmap[0, 7, 7] = 1.0, 0.9, 0.5
     assert top_k(heatmap, 2, 5).points[0].tolist() == [[2.5, 2.5], [7.5, 7.5]]
@@ -117,7 +117,7 @@ def test_suppression_is_inside():
 @given(problems(), st.integers(1, 6), st.integers(1, 6))
 @settings(max_examples=100, deadline=None)
 def test_of_a_padded_map_only_the_inside(problem, rows, columns):
-    """As if the map were cut off where the padding begins; of equal responses any may come."""
+    """As for a map cropped at the padding; the order of equal responses is free."""
     heatmap, k, window = problem
     heatmap = heatmap + torch.arange(heatmap.numel(), dtype=heatmap.dtype).view_as(heatmap) * 1e-3  # no two alike
     rows, columns = min(rows, heatmap.shape[0]), min(columns, heatmap.shape[1])

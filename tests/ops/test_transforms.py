@@ -52,7 +52,7 @@ def centre(index, number):
 
 
 def place(kind, theta, u, v, scale):
-    """Where the output point (u, v) reads: the equations, one point at a time."""
+    """The sampling position of the output point (u, v): the equations, one point at a time."""
     if kind == "affine":
         return theta[0] * u + theta[1] * v + theta[2], theta[3] * u + theta[4] * v + theta[5]
     if kind == "attention":
@@ -65,7 +65,7 @@ def place(kind, theta, u, v, scale):
 
 
 def read(plane, x, y):
-    """Equation 5: every pixel counts by its tent."""
+    """Equation 5: pixels are weighted by a tent function."""
     height, width = len(plane), len(plane[0])
     column, row = (x + 1) / 2 * width - 0.5, (y + 1) / 2 * height - 0.5
     return sum(
@@ -91,7 +91,7 @@ def test_shapes(kind):
 @given(st.sampled_from(sorted(IDENTITY)), SIZES, SIZES, st.sampled_from([torch.float32, torch.float64]))
 @settings(max_examples=50, deadline=None)
 def test_identity(kind, height, width, dtype):
-    """Grid and image come back, one pixel included."""
+    """The identity returns grid and image, also for one pixel."""
     tolerance = 1e-12 if dtype == torch.float64 else 1e-4
     grid = grid_of(kind, torch.tensor([IDENTITY[kind]], dtype=dtype), height, width)
     columns = torch.tensor([centre(j, width) for j in range(width)], dtype=torch.float64)
@@ -118,7 +118,7 @@ def test_reference(kind, height, width, seed):
 
 
 def spline_by_hand(control, targets, at, regularisation):
-    """Solves for the spline's coefficients of every image anew, and adds up its kernels point by point."""
+    """Solves the spline of each image separately, and sums its kernels point by point."""
     middle = [sum(point[axis] for point in control) / len(control) for axis in (0, 1)]
     spread = math.sqrt(sum((x - middle[0]) ** 2 + (y - middle[1]) ** 2 for x, y in control) / len(control))
     points = [((x - middle[0]) / spread, (y - middle[1]) / spread) for x, y in control]
@@ -154,7 +154,7 @@ def test_spline_reference(height, width, regularisation):
 
 @pytest.mark.parametrize(("regularisation", "tolerance"), [(0.0, 1e-12), (1e-6, 1e-5)])
 def test_spline_meets_its_control_points(regularisation, tolerance):
-    """Control points on pixel centres: those pixels read exactly where the parameters say."""
+    """With control points on pixel centres, those pixels sample exactly the positions in the parameters."""
     x = torch.tensor([centre(j, 8) for j in (0, 2, 5, 7)], dtype=torch.float64)
     control = torch.cartesian_prod(x, x).flip(-1)
     plate = thin_plate(control, 8, 8, regularisation)
@@ -176,7 +176,7 @@ def test_spline_of_an_affine_map_is_affine():
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(-3, 3), st.integers(-3, 3))
 @settings(max_examples=40, deadline=None)
 def test_whole_pixels(height, width, right, down):
-    """A shift of 2 / W reads one pixel further right; what comes in from outside is zero."""
+    """A shift by 2 / W samples one pixel further right, and zeros outside."""
     image = torch.rand(1, 1, height, width, dtype=torch.float64)
     shift = [2 * right / width, 2 * down / height]
     expected = torch.zeros_like(image)
@@ -198,7 +198,7 @@ def test_whole_pixels(height, width, right, down):
 
 @pytest.mark.parametrize("side", [1, 4, 7])
 def test_quarter_turn(side):
-    """(u, v) reads (-v, u): the output is the image turned by a quarter against the clock, as rot90 does."""
+    """(u, v) samples (-v, u): the output is the image rotated by 90 degrees counter-clockwise, as by rot90."""
     image = torch.rand(1, 2, side, side, dtype=torch.float64)
     grid = affine_grid(torch.tensor([[0.0, -1, 0, 1, 0, 0]], dtype=torch.float64), side, side)
     torch.testing.assert_close(sample(image, grid), image.rot90(1, (2, 3)), atol=1e-12, rtol=0)
@@ -248,7 +248,7 @@ def test_gradcheck(kind):
 
 @pytest.mark.parametrize("kind", IDENTITY)
 def test_gradient_not_missing(kind):
-    """Every parameter moves what is read, by as much as its gradient says."""
+    """The gradient of every parameter matches finite differences."""
     parameters = around_identity(kind, 1, 0.05)
     x, y = torch.linspace(0, 3, 9, dtype=torch.float64), torch.linspace(0, 2, 9, dtype=torch.float64)
     image = (x.sin() + (y[:, None] * 1.3).cos() + 0.2 * x * y[:, None])[None, None]

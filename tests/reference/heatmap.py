@@ -45,7 +45,7 @@ def non_maximum_suppression(heatmap, window):
 
 
 def top_k_responses(heatmap, k, window):
-    """The values that E_K picks: survivors from the highest down, then suppressed pixels from the highest down."""
+    """The values that E_K selects: surviving pixels in falling order, then suppressed pixels in falling order."""
     survives = non_maximum_suppression(heatmap, window)
     kept, rest = [], []
     for line, flags in zip(heatmap, survives, strict=True):
@@ -55,7 +55,7 @@ def top_k_responses(heatmap, k, window):
 
 
 def top_k_pixels(heatmap, k, window):
-    """The (column, row) that E_K picks, for heat maps without ties."""
+    """The (column, row) of the pixels that E_K selects, for heat maps without ties."""
     survives = non_maximum_suppression(heatmap, window)
     ranked = sorted(
         (not survives[row][column], -heatmap[row][column], column, row)
@@ -66,7 +66,7 @@ def top_k_pixels(heatmap, k, window):
 
 
 def ideal_heatmap(points, height, width):
-    """G: 1 at the pixel that holds a point, the nearest border pixel for a point outside."""
+    """G: 1 at the pixel that contains a point; the nearest border pixel for a point outside."""
     result = [[0.0] * width for _ in range(height)]
     for x, y in points:
         result[min(max(math.floor(y), 0), height - 1)][min(max(math.floor(x), 0), width - 1)] = 1.0

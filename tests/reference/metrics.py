@@ -16,7 +16,7 @@ def iou(a, b):
 
 
 def greedy_match(affinity, threshold, eligible=None):
-    """The best pair left is taken until none is left. affinity[d][o]."""
+    """Takes the best remaining pair until none is left. affinity[d][o]."""
     objects = len(affinity[0]) if affinity else 0
     pairs = []
     for d in range(len(affinity)):
@@ -72,7 +72,7 @@ def both(images):
 
 
 def classified(images):
-    """Strikes each true label off the list of predicted ones."""
+    """Removes each true label from the list of predicted labels."""
     right = objects = 0
     for _, _, labels, _, true_labels in images:
         left = list(labels)

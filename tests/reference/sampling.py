@@ -47,7 +47,7 @@ def read_patch(plane, x, y):
 
 
 def place_patches(patches, boxes, height, width):
-    """S^-1 summed over the patches of one image: every canvas pixel asks every patch for its share."""
+    """S^-1 summed over the patches of one image, for each canvas pixel and patch."""
     channels, size = len(patches[0]), len(patches[0][0])
     canvas = [[[0.0] * width for _ in range(height)] for _ in range(channels)]
     for patch, (cx, cy, w, h) in zip(patches, boxes, strict=True):

@@ -1,7 +1,8 @@
 """Heat maps: the local spatial softmax, non-maximum suppression, and the ideal heat map G.
 
 Convention: a heat map is (batch, height, width), with one value per pixel; see ``mistnn.ops.coordinates``. With several
-scales there is one per scale, (batch, scales, height, width), all of the size of the image.
+scales there is one per scale, (batch, scales, height, width), all of the size of the image. All functions raise
+``ValueError`` on other shapes, and on windows that are even or below 1.
 """
 
 from __future__ import annotations
@@ -38,9 +39,6 @@ def local_spatial_softmax(scores: Heatmap, window: int = 15, strength: float = 1
 
     Returns:
         (batch, height, width) in [0, 1]; 1 / window^2 where scores are constant.
-
-    Raises:
-        ValueError: if the window is even or below 1.
 
     Reference: MIST supplement, section A; Ono et al., LF-Net (2018).
     """
@@ -80,9 +78,6 @@ def non_maximum_suppression(heatmap: Heatmap, window: int = 5) -> Bool[Tensor, "
     Returns:
         (batch, height, width) bool.
 
-    Raises:
-        ValueError: if the window is even or below 1.
-
     Reference: MIST (CVPR 2021), section 4.1, "Top-K patch selection".
     """
     _check(heatmap, window)
@@ -105,9 +100,6 @@ def pool_scales(heatmaps: Heatmaps, epsilon: float = SCALE_EPSILON) -> Heatmaps:
 
     Returns:
         (batch, scales, height, width).
-
-    Raises:
-        ValueError: on another shape.
 
     Reference: MIST supplement, section A.
     """
@@ -142,7 +134,7 @@ def ideal_heatmaps(
         ``scale_moment`` return the keypoints, with x and y rounded to pixel centres.
 
     Raises:
-        ValueError: on other shapes, scales not in rising order, or a negative or infinite spread.
+        ValueError: also on scales not in rising order, or a negative or infinite spread.
 
     Reference: MIST supplement, section B, "Standard architecture".
     """
@@ -202,9 +194,6 @@ def scale_moment(heatmaps: Heatmaps, points: Points, scales: Sequence[float]) ->
 
     Returns:
         (batch, k); the mean of the scales where all responses are 0.
-
-    Raises:
-        ValueError: on other shapes.
 
     Reference: MIST (CVPR 2021), section 4.1, "Top-K patch selection".
     """

@@ -5,7 +5,7 @@ number of ones, and s in (0, 1) the success probability of the geometric distrib
 objects. A relaxed (Concrete) z_pres is given before its sigmoid, as y = logit(z_pres): as a floating-point number, a
 value close to 1 is not distinct from 1, but its y is.
 
-All functions raise ``ValueError`` if s is outside (0, 1), a temperature is not above 0, or shapes differ. A ``present``
+All functions raise ``ValueError`` if s is outside (0, 1), a temperature is not above 0, or shapes differ. ``present``
 is a z_pres as sampled, relaxed or not; its values above .5 are ones. ``logits`` are the log odds of a one under q.
 """
 

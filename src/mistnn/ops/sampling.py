@@ -3,6 +3,8 @@
 Convention: see ``mistnn.ops.coordinates``. Pixel (row i, column j) of a P x P patch is at the fraction
 ((j + 0.5) / P, (i + 0.5) / P) of its box. Beyond its border, an image continues for half a pixel and then fades to zero
 within one pixel, so a box that touches the border keeps its last row and column.
+
+Both functions raise ``ValueError`` on other shapes; ``extract_patches`` also on a size below 1.
 """
 
 from __future__ import annotations
@@ -25,9 +27,6 @@ def extract_patches(images: Images, boxes: Boxes, size: int) -> Patches:
 
     Returns:
         (batch, k, channels, size, size), differentiable in ``images`` and in all four box coordinates.
-
-    Raises:
-        ValueError: on another shape, or a size below 1.
 
     Reference: MIST (CVPR 2021), section 4.1, "Patch resampling".
     """
@@ -65,9 +64,6 @@ def place_patches(patches: Patches, boxes: Boxes, height: int, width: int, windo
 
     Returns:
         (batch, channels, height, width), differentiable in patches and boxes.
-
-    Raises:
-        ValueError: on another shape.
 
     Reference: MIST (CVPR 2021), section 4.2 and equation 8.
     """

@@ -1,4 +1,4 @@
-"""K as an upper bound: a background class takes the patches that an image has no object for."""
+"""K as an upper bound: patches without an object belong to the background class."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_target_by_hand() -> None:
 
 
 def test_equation_9_with_a_background() -> None:
-    """(counts, max(0, K - L)) / max(K, L): 0 where every patch says so, also for an image without objects."""
+    """(counts, max(0, K - L)) / max(K, L): the loss of a perfect prediction is 0, also without objects."""
     sure = torch.eye(3) * 50
     logits = torch.stack((sure[[0, 1, 1, 2]], sure[[2, 2, 2, 2]]))
     torch.testing.assert_close(counted_loss(logits, torch.tensor([[1, 2], [0, 0]]), True), torch.zeros(2))
@@ -42,7 +42,7 @@ def test_no_detection_is_background() -> None:
         model.task_network.head.bias.copy_(torch.tensor([0.0, 1.0, 3.0]))
     (found,) = model.detect(torch.rand(1, 1, 32, 32))
     assert found.labels is not None and len(found.boxes) == 4 and (found.labels <= 1).all()
-    assert found.scores.max() < 0.3, "what is most likely ground scores little"
+    assert found.scores.max() < 0.3, "likely background has low scores"
 
 
 def test_trains_on_images_with_different_numbers() -> None:
@@ -56,8 +56,8 @@ def test_trains_on_images_with_different_numbers() -> None:
     assert last < first
 
 
-def test_the_heat_map_is_taught_objects_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In G stands 1 - p(background) of each optimised keypoint, and nothing else of the step changes."""
+def test_the_heat_map_learns_objects_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """G has 1 - p(background) at each optimised keypoint; nothing else in the step changes."""
     seen: list[torch.Tensor | None] = []
     real = mist_step.ideal_heatmaps
 
@@ -100,18 +100,18 @@ def test_without_classes_there_is_no_background() -> None:
         MistConfig(threshold=-1.0)
 
 
-def test_prediction_counts_unless_k_is_told() -> None:
+def test_prediction_counts_unless_k_is_given() -> None:
     torch.manual_seed(0)
     image, model = torch.rand(1, 32, 32), Mist(CONFIG)
     every = Predictor(model).predict(image)
     assert len(every.boxes) == 4
     model.config = dataclasses.replace(CONFIG, threshold=float(every.scores[1:3].mean()))
     assert torch.equal(Predictor(model).predict(image).boxes, every.boxes[:2])
-    assert len(Predictor(model).predict(image, k=4).boxes) == 4, "K that is told is kept"
+    assert len(Predictor(model).predict(image, k=4).boxes) == 4, "a given K is kept"
 
 
 def test_boxes_are_in_pixels_of_the_image_given() -> None:
-    """Half the size inside, twice the box outside."""
+    """Images are processed at half size; boxes are twice as large in the result."""
     torch.manual_seed(0)
     model = Mist(dataclasses.replace(CONFIG, preparation=PreparationConfig(zoom=0.5, ground="median")))
     image = torch.zeros(1, 80, 80)

@@ -1,4 +1,4 @@
-"""The lean step gives the weights of the plain one that does the arithmetic as published."""
+"""The step gives the same weights as a plain step with the arithmetic as published."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.models.mist.toys import JOINT, noise, toy, variant
 
 
 def compare(model, config, batch):
-    """In float64: Adam makes a full step of any gradient, and float32's rounding noise around zero is one."""
+    """In float64: Adam would turn float32's rounding noise around a zero gradient into full steps."""
     config = dataclasses.replace(config, heatmap_warmup=0)
     model.double()
     plain, lean = PlainStep(copy.deepcopy(model), config), LiftedStep(copy.deepcopy(model), config)
@@ -31,7 +31,7 @@ def compare(model, config, batch):
         plain.model.named_parameters(), lean.model.named_parameters(), model.named_parameters(), strict=True
     ):
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0, msg=lambda text, n=name: f"{n}: {text}")
-        # A constant added to all scores changes nothing in the heat map: this gradient is zero.
+        # A constant added to all scores does not change the heat map: this gradient is zero.
         if name != "heatmap_network.score.bias":
             assert (found - start).abs().max() > 5e-5, f"{name} did not move"
 
@@ -49,7 +49,7 @@ def test_lean_is_plain_with_options(choices):
     compare(toy(JOINT), LiftedStepConfig(**{"reconstruction": 0.1, **choices}), noise(dtype=torch.float64))
 
 
-def test_the_twin_knows_its_limits():
+def test_the_plain_step_knows_its_limits():
     with pytest.raises(ValueError, match="task-first"):
         PlainStep(toy(), LiftedStepConfig(order="task-first", heatmap_warmup=0))
     with pytest.raises(ValueError, match="constant rates"):

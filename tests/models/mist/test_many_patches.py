@@ -9,8 +9,8 @@ from mistnn.models.mist import Mist, network
 from tests.experiments.tiny import TINY
 
 
-def test_patches_are_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """K may be thousands: all patches at once would take tens of GiB. What is read stays the same."""
+def test_patches_are_classified_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """K may be thousands: all patches at once would take tens of GiB. The result is the same."""
     torch.manual_seed(0)
     model = Mist(dataclasses.replace(TINY.model, k=40)).eval()
     images = torch.rand(2, 1, 32, 32)

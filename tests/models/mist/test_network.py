@@ -42,7 +42,7 @@ def test_forward_is_equation_1():
 
 @pytest.mark.parametrize(("heatmap", "encoder"), NETWORKS)
 def test_batch_equals_singles(heatmap, encoder):
-    """An image's output does not depend on its batch mates (the released code's did)."""
+    """An image's output does not depend on the rest of the batch (in the released code it did)."""
     model = variant(heatmap, encoder).eval()
     scale = torch.tensor([1.0, 0.2, 0.6]).view(3, 1, 1, 1)
     images = torch.rand(3, 1, 20, 20) * scale
@@ -128,7 +128,7 @@ def test_box_and_extent_are_two_things():
 
 
 def test_rebuild_has_room_for_every_place():
-    """The fixed window of ``rebuild`` cuts nothing off, wherever the keypoint sits in its pixel."""
+    """The fixed window of ``rebuild`` is large enough for any position of a keypoint within its pixel."""
     for extent, size in ((7.0, 8), (20.0, 32), (9.5, 8)):
         model = toy(JOINT, patch_extent=extent, patch_size=size)
         for shift in (0.0, 0.01, 0.49, 0.5, 0.99):
@@ -156,7 +156,7 @@ def test_patch_window_darkens_the_border():
     assert corner < 0.5 * centre
 
 
-def test_tileable():
+def test_tiles_are_exact_without_group_normalisation():
     plain = toy(heatmap=HeatmapConfig(channels=4, blocks=1, normalisation="none"))
     assert plain.tiles_are_exact and plain.margin == 3
     assert not toy(heatmap=HeatmapConfig(channels=4, blocks=1, normalisation="before")).tiles_are_exact

@@ -31,7 +31,7 @@ from tests.reference import sampling as sampling_reference
 
 
 class Recording(LiftedStep):
-    """Remembers what the three lines of Algorithm 1 were given, in their order."""
+    """Records the arguments of the three lines of Algorithm 1 in the order of their execution."""
 
     def __init__(self, model, config):
         super().__init__(model, config)
@@ -74,7 +74,7 @@ def test_every_parameter_gets_a_gradient(heatmap, encoder):
     lifted(model)(noise(), 0)
     for name, weights in model.named_parameters():
         assert weights.grad is not None and weights.grad.isfinite().all(), name
-        # The softmax doesn't see a constant added to all scores; the small network's bias has four phases.
+        # A constant added to all scores does not change the softmax; the small network's bias has four phases.
         if name != "heatmap_network.score.bias":
             assert weights.grad.any(), name
 
@@ -89,7 +89,7 @@ def test_every_parameter_of_the_joint_objective_gets_a_gradient():
 
 @pytest.mark.parametrize("order", ["keypoints-first", "task-first"])
 def test_suppression_and_top_k_are_in_the_loop(order):
-    """In every iteration the keypoints start at E_K of the heat map that the network gives now."""
+    """In every iteration, the keypoints start at E_K of the current heat map."""
     step = Recording(toy(), LiftedStepConfig(order=order, heatmap_rate=0.05, heatmap_warmup=0))
     starts = []
     for iteration in range(4):
@@ -171,7 +171,7 @@ def test_no_inner_step_keeps_the_anchors():
 
 
 def test_penalty_pulls_towards_the_anchors():
-    """Equation 6: the second step feels 2 lambda (x - anchor), the first starts at the anchors."""
+    """Equation 6: the first step starts at the anchors, the second has the gradient 2 lambda (x - anchor)."""
     model, batch, anchors = double_problem()
     size, weight = 2.0, 0.01
     free = lifted(model, inner_steps=1, keypoint_step=size)
@@ -340,7 +340,7 @@ def test_the_heatmap_warms_up():
 
 
 def learns(seed):
-    """Whether 150 steps on one batch bring the keypoints onto the shapes, and read them."""
+    """Whether 150 steps on one batch move the keypoints to the shapes and classify them."""
     batch = shapes()
     model = toy(
         JOINT,
@@ -366,7 +366,7 @@ def learns(seed):
 
 
 def test_one_batch_is_learnt():
-    """From counts alone. So small a network settles on empty ground from some starts: one of three must learn."""
+    """From counts only. Such a small network settles on empty background for some seeds: one of three must learn."""
     assert any(learns(seed) for seed in (2, 1, 3))
 
 
@@ -385,7 +385,7 @@ def test_mistakes_are_named():
 
 
 def test_nothing_to_learn_is_named():
-    """Neither classes nor a reconstruction: there is no task loss."""
+    """Without classes and reconstruction, there is no task loss."""
     with pytest.raises(MistError, match="class_names|reconstruction"):
         lifted(toy(JOINT, class_names=()))
 

@@ -34,7 +34,7 @@ def toy(config=TOY, seed=0, **changes) -> Mist:
 
 
 def variant(heatmap, encoder, **changes) -> Mist:
-    """A model with these networks, as small as they come."""
+    """The smallest model with these networks."""
     return toy(
         heatmap=HeatmapConfig(network=heatmap, channels=4, blocks=1),
         encoder=EncoderConfig(network=encoder, width=2),
@@ -44,7 +44,7 @@ def variant(heatmap, encoder, **changes) -> Mist:
 
 
 def lifted(model, **choices) -> LiftedStep:
-    """A step that learns from the first iteration, and moves keypoints as far as their gradient says."""
+    """A step that learns from the first iteration, and moves keypoints without a limit."""
     return LiftedStep(model, LiftedStepConfig(**{"heatmap_warmup": 0, "keypoint_reach": 0.0, **choices}))
 
 
@@ -71,7 +71,7 @@ def shape_image(kind: str) -> Tensor:
 
 
 def shapes(batch=4, side=28, k=2, seed=0) -> Batch:
-    """Scenes of shapes that don't touch: something that can be learnt."""
+    """Scenes of shapes that don't touch: a problem that can be learned."""
     random = torch.Generator().manual_seed(seed)
     images, counts, boxes, labels = torch.zeros(batch, 1, side, side), torch.zeros(batch, 3, dtype=torch.int64), [], []
     for index in range(batch):

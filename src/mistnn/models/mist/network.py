@@ -86,6 +86,11 @@ class Mist(TiledFinder):
         return self.config.decoder > 0
 
     @property
+    def finds_sizes(self) -> bool:
+        """Whether keypoints have one of several scales."""
+        return len(self.config.scales) > 1
+
+    @property
     def margin(self) -> int:
         """The distance in pixels up to which the score of a pixel depends on its surroundings."""
         return self.heatmap_network.margin
