@@ -35,7 +35,7 @@ def images(draw, largest=4):
 
 
 def random_images(number, seed, largest=6, classes=4):
-    """As ``images``, with places and scores that hardly ever tie; the detections are near the objects."""
+    """Like ``images``, with places and scores that rarely tie, and detections near the objects."""
     draw = random.Random(seed)
     cases = []
     for _ in range(number):

@@ -30,7 +30,7 @@ def test_reference(cases, points, class_aware):
 @given(images(), st.randoms())
 @settings(max_examples=30, deadline=None)
 def test_order_of_images_is_irrelevant(cases, shuffler):
-    """Scores tie on purpose: what several processes hold must not depend on who comes first."""
+    """Scores tie on purpose: the result must not depend on the order of the processes."""
     before = average_precision(*as_tensors(cases))
     shuffler.shuffle(cases)
     assert average_precision(*as_tensors(cases)) == pytest.approx(before, nan_ok=True)

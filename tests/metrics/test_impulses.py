@@ -16,7 +16,7 @@ from tests.reference import metrics as reference
 
 
 def scores(found, true, radius=None):
-    """Of one image, from the places (x, y) alone; the boxes have side 20."""
+    """Detections and boxes of side 20 around the places (x, y) of one image."""
     boxes = [torch.tensor([[*place, 20.0, 20.0] for place in places]).reshape(-1, 4) for places in (found, true)]
     return impulse_scores([Detections(boxes[0], torch.ones(len(found)))], boxes[1:], radius)
 
@@ -70,7 +70,7 @@ def test_nothing_found_and_nothing_there():
 
 
 def test_chance_depends_on_the_radius():
-    """Why the docstring asks for the result of chance: another image's impulses fit well within half a kernel."""
+    """Random places score high too: another image's impulses match within half a kernel."""
     noise = GaborNoise(GaborConfig(), "test", None)
     places = [torch.from_numpy(noise.impulses(index).positions) for index in range(20)]
     boxes = [boxes_at(each, 20.0) for each in places]

@@ -1,4 +1,4 @@
-"""Which samples make which batch."""
+"""The samples of each batch."""
 
 from __future__ import annotations
 

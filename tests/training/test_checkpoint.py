@@ -1,4 +1,4 @@
-"""Checkpoints: what is refused, and that nothing is half-loaded."""
+"""Checkpoints: what is rejected, and that nothing is loaded partially."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def trained_step(width: int = 3) -> ToyStep:
 
 
 def everything(step: ToyStep) -> dict[str, Tensor]:
-    """All that a checkpoint must bring back."""
+    """Everything that a checkpoint must restore."""
     tensors = {name: tensor.detach().clone() for name, tensor in model_tensors(step.model).items()}
     for name, optimizer in step.optimizers.items():
         for index, state in optimizer.state_dict()["state"].items():
@@ -65,7 +65,7 @@ def assert_same(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
     assert different == []
 
 
-def test_round_trip_brings_back_everything(tmp_path: Path) -> None:
+def test_round_trip_restores_everything(tmp_path: Path) -> None:
     step = trained_step()
     expected = everything(step)
     save_checkpoint(tmp_path / "s", step, Progress(2, 1.5, 300.0), CONFIG)
@@ -142,7 +142,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def forge(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Changes the header and computes the digest anew, as anybody can."""
+    """Changes the header and recomputes the digest, as anyone can."""
 
     def rewritten(tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         header = json.loads(metadata["header"])

@@ -47,7 +47,7 @@ def python_path() -> dict[str, str]:
 
 
 def wait_for(path: Path, seconds: float = 60.0) -> None:
-    """Until a file holds something."""
+    """Waits until a file is not empty."""
     deadline = time.monotonic() + seconds
     while not path.exists() or path.stat().st_size == 0:
         assert time.monotonic() < deadline, f"{path} never came"
@@ -65,7 +65,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("stops", "workers"), [([1], 0), ([3], 0), ([17], 1), ([39], 0), ([5, 6, 30], 0)])
 def test_resume_is_exact(whole: Path, tmp_path: Path, stops: list[int], workers: int) -> None:
     for part, steps in enumerate([*stops, 40]):
-        torch.rand(part)  # whatever the generator did in between
+        torch.rand(part)  # the state of the generator in between does not matter
         result, _ = train(tmp_path / "run", steps=steps, resume=part > 0, workers=workers)
         assert result.steps == steps
     first, second = load_file(whole / STATE), load_file(tmp_path / "run" / STATE)
@@ -91,7 +91,7 @@ def test_kill_at_any_moment_then_resume_is_exact(whole: Path, tmp_path: Path) ->
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL
-    assert all(line["step"] < 40 for line in lines(out))  # maybe none yet, on a busy machine
+    assert all(line["step"] < 40 for line in lines(out))  # there may be none yet on a busy machine
     result, _ = train(out, resume=True, save_every=1)
     assert result.steps == 40
     assert_same_run(whole, out)
@@ -108,14 +108,14 @@ def test_kill_before_the_first_checkpoint(whole: Path, tmp_path: Path) -> None:
 
 
 class Death(BaseException):
-    """What no code of ours catches."""
+    """An exception that our code never catches."""
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_death_while_a_checkpoint_is_written(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    """A kill seldom falls into the milliseconds of writing, so here the system calls die one after the other."""
+    """A kill rarely hits the milliseconds of writing, so here each system call dies in turn."""
     out = tmp_path / "run"
     train(out, steps=5)
     real = getattr(os, call)
@@ -144,9 +144,9 @@ def test_a_signal_saves(whole: Path, tmp_path: Path, number: signal.Signals) -> 
     wait_for(out / "metrics.jsonl")
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)
-    told = json.loads(output)
-    assert told["interrupted"] and 4 <= told["steps"] < 40
-    assert told["heavy"] == []  # a process alone loads neither accelerate nor the tools it did not ask for
+    received = json.loads(output)
+    assert received["interrupted"] and 4 <= received["steps"] < 40
+    assert received["heavy"] == []  # a single process imports neither accelerate nor tools that it does not use
     train(out, resume=True)
     assert_same_run(whole, out)
 
@@ -246,9 +246,9 @@ def test_callbacks_do_not_disturb_training(whole: Path, tmp_path: Path) -> None:
     assert (again.steps, again.metrics, len(modes)) == (40, result.metrics, 3)  # nothing is left to do
 
 
-def test_saving_is_told_what_the_run_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over all parts of a run that was resumed; the peak is the largest of them."""
-    told: list[Progress] = []
+def test_saving_receives_the_progress_of_the_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over all parts of a resumed run; the peak is the largest of them."""
+    received: list[Progress] = []
     for steps, peak in ((2, 300.0), (4, 200.0)):
         monkeypatch.setattr(loop_module, "peak_memory_mib", lambda peak=peak: peak)
         fit(
@@ -258,13 +258,13 @@ def test_saving_is_told_what_the_run_took(tmp_path: Path, monkeypatch: pytest.Mo
             tmp_path / "run",
             describe=DESCRIBE | {"experiment": {"train": {"steps": steps}}},
             resume=steps == 4,
-            save_model=lambda model, out, progress: told.append(progress),
+            save_model=lambda model, out, progress: received.append(progress),
         )
-    assert [(one.iteration, one.peak_memory_mib) for one in told] == [(2, 300.0), (4, 300.0)]
-    assert 0.02 <= told[0].seconds and told[0].seconds + 0.02 <= told[1].seconds < 60
+    assert [(one.iteration, one.peak_memory_mib) for one in received] == [(2, 300.0), (4, 300.0)]
+    assert 0.02 <= received[0].seconds and received[0].seconds + 0.02 <= received[1].seconds < 60
 
 
-def test_an_evaluation_that_was_killed_is_made_up_for(tmp_path: Path) -> None:
+def test_an_evaluation_that_was_killed_is_repeated(tmp_path: Path) -> None:
     def killed(model: nn.Module) -> dict[str, float]:
         raise KeyboardInterrupt
 
@@ -292,7 +292,7 @@ def test_tensorboard_writes_events(tmp_path: Path) -> None:
     assert [path.stat().st_size > 100 for path in (tmp_path / "run" / "tensorboard").iterdir()] == [True]
 
 
-def test_missing_tensorboard_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tensorboard_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(MistError, match="pip install tensorboard"):
         run_toy(tmp_path / "run", tensorboard=True)

@@ -1,4 +1,4 @@
-"""Memory that training frees stays with the process."""
+"""Memory that training frees is kept by the process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import resource, sys, torch
 from mistnn.training.memory import keep_freed_memory
 
 kept = keep_freed_memory() if sys.argv[1] == "keep" else False
-for _ in range(5):  # the last finds what the others left
+for _ in range(5):  # the last allocation reuses the earlier ones
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.zeros(16 << 20) + 1
 print(int(kept), resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
@@ -23,7 +23,7 @@ print(int(kept), resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def run(mode: str, **variables: str) -> tuple[bool, int]:
-    """Whether memory was kept, and the pages that the system cleared for two tensors of 64 MiB."""
+    """Whether memory was kept, and the number of pages that the system cleared for two tensors of 64 MiB."""
     environment = {name: value for name, value in os.environ.items() if "MALLOC" not in name} | variables
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     done = subprocess.run(

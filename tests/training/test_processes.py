@@ -1,4 +1,4 @@
-"""Several processes train as one."""
+"""Several processes train like one."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def launch(out: Path, options: dict[str, object]) -> subprocess.CompletedProcess
 
 
 def test_two_processes_equal_one_with_the_joined_batch(tmp_path: Path) -> None:
-    """Equal to 1e-6, not bit for bit: the joined batch is summed in one go, the halves are summed apart and added.
+    """Equal to 1e-6, not bit for bit: the joined batch is summed at once, the halves are summed separately.
 
-    Dropout is off, since its masks belong to the places in a process's own batch.
+    Dropout is off, because its masks depend on the positions in a process's own batch.
     """
     done = launch(tmp_path / "two", {"steps": 12, "dropout": False})
     assert done.returncode == 0, done.stderr
@@ -66,8 +66,8 @@ def test_a_batch_that_two_processes_cannot_share(tmp_path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Twin(Processes):
-    """This process and one more, whose message is known."""
+class Pair(Processes):
+    """This process and one other, whose message is given."""
 
     other: Tensor | None = None
 
@@ -77,11 +77,11 @@ class Twin(Processes):
 
 
 def test_gradients_that_only_one_process_has() -> None:
-    """The mean of a present gradient with a missing one is half of it; one missing everywhere stays missing."""
+    """The mean of a present gradient with a missing one is half of it; one that is missing everywhere stays missing."""
     a, b, c = (nn.Parameter(torch.zeros(2)) for _ in range(3))
     a.grad = torch.tensor([1.0, 2.0])
     other = torch.tensor([3.0, 4.0, 6.0, 8.0, 0.0, 0.0, 1.0, 1.0, 0.0])  # gradients of a, b, c, then who has one
-    average_gradients(torch.optim.SGD([a, b, c], lr=1.0), Twin(0, 2, torch.device("cpu"), None, other))
+    average_gradients(torch.optim.SGD([a, b, c], lr=1.0), Pair(0, 2, torch.device("cpu"), None, other))
     assert a.grad.tolist() == [2.0, 3.0]
     assert b.grad is not None and b.grad.tolist() == [3.0, 4.0]
     assert c.grad is None
@@ -94,7 +94,7 @@ def test_mixed_precision_of_the_launcher_is_refused(monkeypatch: pytest.MonkeyPa
         join_processes("cpu")
 
 
-def test_a_launch_that_started_one_process_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launch_that_started_one_process_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
@@ -103,6 +103,6 @@ def test_a_launch_that_started_one_process_is_told(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_missing_gpu_is_said() -> None:
+def test_a_missing_gpu_is_reported() -> None:
     with pytest.raises(MistError, match="train.device=cuda"):
         join_processes("cuda")

@@ -17,7 +17,7 @@ DESCRIBE = {"format": 1, "mistnn": "0.0", "model": {"width": 3}, "experiment": {
 
 
 class ToyModel(nn.Module):
-    """Two linear layers with dropout between them (random numbers) and a buffer that ``state_dict`` leaves out."""
+    """Two linear layers with dropout between them (random numbers) and a buffer that ``state_dict`` omits."""
 
     def __init__(self, width: int = 3) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class ToyModel(nn.Module):
 
 
 class ToyStep:
-    """Two backward passes and three optimizer steps an iteration, as the papers' steps make several."""
+    """Two backward passes and three optimizer steps per iteration, like the steps of the papers."""
 
     def __init__(self, width: int = 3, dropout: bool = True, wait: float = 0.0, nan_at: int = -1) -> None:
         torch.manual_seed(11)
@@ -77,7 +77,7 @@ class Toys:
 
 
 class FewToys(Toys):
-    """The same, a limited number of them; the image holds its index."""
+    """A finite data set whose images hold their index."""
 
     def __init__(self, length: int) -> None:
         self.length = length

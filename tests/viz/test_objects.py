@@ -1,4 +1,4 @@
-"""The sheet of drawn objects: how many tiles, and which boxes are drawn how."""
+"""The sheet of objects: number of tiles, and styles of boxes."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def test_tiles_and_boxes() -> None:
     assert [patch.get_gid() for patch in figure.axes[7].patches] == ["missed"]
 
 
-def test_many_objects_are_cut_off_and_that_is_said() -> None:
+def test_a_title_says_how_many_objects_are_left_out() -> None:
     titles = [axes.get_title() for axes in draw_objects([example(23, 23), example(20, 20)]).axes]
     assert len(titles) == 2 * (3 + 20) and titles[3:6] == ["1, nearest", "2", "3"]
     assert titles[22] == "20, 3 more" and titles[-1] == "20"
 
 
 @pytest.mark.parametrize("objects", [1, 4, 9])
-def test_objects_stand_beside_their_image_and_apart(objects: int) -> None:
+def test_objects_are_beside_their_image_and_do_not_overlap(objects: int) -> None:
     figure = draw_objects([example(objects, objects), example(2, 2)])
     scene, *small = [axes.get_position() for axes in (figure.axes[2], *figure.axes[3 : 3 + objects])]
     for index, one in enumerate(small):

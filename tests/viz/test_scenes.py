@@ -1,4 +1,4 @@
-"""Boxes on images: the right number of each kind, where they stand, and whose label they carry."""
+"""Boxes on images: number of each kind, position and label."""
 
 from collections import Counter
 
@@ -15,7 +15,7 @@ NAMES = ("cat", "<b>", "$x")
 
 
 def scene(size: int = 32):
-    """Two right detections, one that overlaps well under a wrong name, one on nothing; one object found by none."""
+    """Two right detections, one with the wrong class, one on no object; one object without detection."""
     truth = torch.tensor([[8.0, 8.0, 10.0, 10.0], [24.0, 8.0, 10.0, 10.0], [8.0, 24.0, 10.0, 10.0], [24, 24, 6, 6]])
     labels = torch.tensor([0, 1, 2, 0])
     found = truth[[0, 1, 2, 2]].clone()
@@ -46,7 +46,7 @@ def test_boxes_by_kind():
     assert lines["missed"] not in (lines["right"], lines["wrong"])
 
 
-def test_box_stands_where_it_is():
+def test_box_is_drawn_in_place():
     image = scene()[0]
     one = Detections(torch.tensor([[10.0, 6.0, 8.0, 4.0]]), torch.tensor([1.0]))
     (axes,) = draw_scenes([image], [one]).axes
@@ -83,10 +83,10 @@ def test_grid_has_one_tile_an_image():
 
 def test_missed_counts_each_object_once():
     box = torch.tensor([[8.0, 8.0, 10.0, 10.0]])
-    twins = Detections(box.expand(2, 4), torch.ones(2), torch.tensor([1, 1]))
+    pair = Detections(box.expand(2, 4), torch.ones(2), torch.tensor([1, 1]))
     truth, labels = box.expand(3, 4), torch.tensor([1, 1, 2])
-    assert missed_truth(twins, torch.tensor([True, False]), truth, labels).tolist() == [False, True, True]
-    assert missed_truth(twins, torch.tensor([True, True]), truth, labels).tolist() == [False, False, True]
+    assert missed_truth(pair, torch.tensor([True, False]), truth, labels).tolist() == [False, True, True]
+    assert missed_truth(pair, torch.tensor([True, True]), truth, labels).tolist() == [False, False, True]
     nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.long))
     assert missed_truth(nothing, torch.zeros(0, dtype=torch.bool), truth, labels).all()
 

@@ -1,4 +1,4 @@
-"""The sheet of what spatial transformers look at: tiles, borders, verdicts."""
+"""The sheet of spatial transformers: tiles, outlines, predictions."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def test_tiles_and_borders() -> None:
     assert set(titles[:6]) == expected
     assert titles[6:] == [""] * 6
     inputs = [axes for axes in figure.axes if axes.patches]
-    assert len(inputs) == 4, "borders stand on the input only, in every channel"
+    assert len(inputs) == 4, "outlines are on the input only, in each channel"
     for axes in inputs:
         first, second = (torch.tensor(patch.get_xy()[:-1]).float() for patch in axes.patches)
         assert torch.equal(first, SQUARE) and torch.equal(second, SQUARE + 1)
-        assert axes.get_xlim()[0] < 0 and axes.get_ylim()[0] > 8, "what is read beyond the image is seen"
+        assert axes.get_xlim()[0] < 0 and axes.get_ylim()[0] > 8, "the margin around the image is visible"
 
 
 def test_verdicts() -> None:
