@@ -175,7 +175,6 @@ def _count(image: FolderImage, index: int) -> int:
 
 
 def main() -> None:
-    """Runs the study."""
     options = ledger_options(__doc__, find_preset("my-folder").experiment.train.steps)
     options.add_argument("--data-root", required=True, metavar="DIR", help="the folder of the BCCD data set")
     options.add_argument("--runs", type=Path, help="folder of the run folders; default: runs/tables")

@@ -68,7 +68,6 @@ class Perturbed(Xie20):
 
 
 def run_point(system: str, canvas: int, stride: int, batch: int, repeats: int) -> dict[str, float]:
-    """Steps of one system at one size, in this process."""
     torch.manual_seed(0)
     # The content of an image does not change the cost: digits may overlap, so that nine fit into small images.
     data = ScenesConfig(source="embedded", canvas=canvas, counts=(K,), min_distance=0.0)
@@ -87,7 +86,6 @@ def run_point(system: str, canvas: int, stride: int, batch: int, repeats: int) -
 
 
 def candidates(canvas: int, stride: int) -> int:
-    """N."""
     return (canvas // stride) ** 2
 
 
@@ -99,7 +97,6 @@ def formula(system: str, canvas: int, stride: int, batch: int) -> float:
 
 
 def main() -> None:
-    """Measures every point that fits into memory."""
     options = Options(__doc__, torch.get_num_threads())
     options.add_argument("--figure", type=Path, help="draw the curves into this PNG")
     options.add_argument("--max-memory-gib", type=float, default=12.0, help="leave out points that would need more")

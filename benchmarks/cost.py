@@ -49,7 +49,6 @@ class Limits(NamedTuple):
 
 
 def run_point(k: int, canvas: int, repeats: int, warm_up: int) -> dict[str, Any]:
-    """The steps of one point, in this process."""
     experiment = find_preset(PRESET).experiment
     torch.manual_seed(0)
     step = LiftedStep(Mist(dataclasses.replace(experiment.model, k=k)), experiment.step)
@@ -131,7 +130,6 @@ def measure_row(
 
 
 def curve(points: Sequence[dict[str, Any]], name: str) -> list[CostPoint]:
-    """The points of a row for the figure."""
     return [
         CostPoint(
             point[name],

@@ -69,7 +69,6 @@ def measure(preset: str, repeats: int, clock: Callable[[], float], batch: int | 
 
 
 def main() -> None:
-    """Measures every preset and prints how many times faster Fourier transforms are."""
     options = Options(__doc__)
     options.size("preset", PRESETS, PRESETS[3:4], "presets to measure")
     options.size("repeats", 5, 1, "measured rounds")

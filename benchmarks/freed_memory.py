@@ -31,7 +31,6 @@ WAYS = ("returned", "kept")
 
 
 def run_steps(preset: str, way: str, steps: int) -> dict[str, float]:
-    """Steps of a preset in this process."""
     if way == "kept" and not keep_freed_memory():
         raise SystemExit("the C library of this machine can't keep freed memory, or a MALLOC_ variable is set")
     experiment = find_preset(preset).experiment
@@ -52,7 +51,6 @@ def run_steps(preset: str, way: str, steps: int) -> dict[str, float]:
 
 
 def measure(preset: str, steps: int, rounds: int) -> dict[str, float]:
-    """Both ways, each round in its own process."""
     found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     for number in range(rounds):
         for way in WAYS if number % 2 else WAYS[::-1]:
@@ -66,7 +64,6 @@ def measure(preset: str, steps: int, rounds: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measures every preset and prints how many times faster steps are that keep memory."""
     options = Options(__doc__)
     options.size("preset", PRESETS, ("stn-fcn-affine-rts",), "presets to measure")
     options.size("steps", 5, 1, "measured steps of a process")

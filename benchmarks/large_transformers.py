@@ -34,7 +34,6 @@ NAMES = [name for name in PRESETS if name.startswith(("stn-svhn-", BIRDS))]
 
 
 def measure(name: str, images: int, repeats: int) -> dict[str, Any]:
-    """One preset."""
     experiment = find_preset(name).experiment
     step: Any = build(experiment, resume=True)  # a run that resumes loads no pretrained weights
     model, loop = step.model, experiment.train
@@ -60,7 +59,6 @@ def measure(name: str, images: int, repeats: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measures, prints and writes."""
     options = Options(__doc__)
     options.size("presets", NAMES, NAMES[:1], "presets to measure")
     options.size("repeats", 2, 1, "measured steps")

@@ -125,7 +125,6 @@ def milliseconds(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 
 def peak_bytes() -> int:
-    """Peak resident memory of this process."""
     return round(peak_memory_mib() * 2**20)
 
 
@@ -169,7 +168,6 @@ def answer() -> None:
 
 
 def origin() -> dict[str, object]:
-    """Machine, versions and commit."""
     return {"hardware": hardware(), "versions": versions(), "commit": commit()}
 
 

@@ -32,7 +32,6 @@ POINTS = (("backbone", 8), ("MIST", 8), ("MIST", 32), ("Xie20", 8))
 
 
 def build(system: str, samples: int, edge: int) -> Callable[[Batch, int], object]:
-    """A step of a system."""
     torch.manual_seed(0)
     reader = dataclasses.replace(natural.MIST.reader, patch_size=samples)
     if system == "Xie20":
@@ -45,7 +44,6 @@ def build(system: str, samples: int, edge: int) -> Callable[[Batch, int], object
 
 
 def run_point(system: str, samples: int, batch: int, repeats: int, edge: int) -> dict[str, float]:
-    """Steps of one system, in this process."""
     step = build(system, samples, edge)
     counts = torch.zeros(batch, len(natural.MIST.class_names), dtype=torch.int64)
     counts[:, :2] = 1
@@ -56,7 +54,6 @@ def run_point(system: str, samples: int, batch: int, repeats: int, edge: int) ->
 
 
 def main() -> None:
-    """Measures every point."""
     options = Options(__doc__, torch.get_num_threads())
     options.size("batch", 2, 1, "images per step")
     options.size("repeats", 3, 1, "measured steps of a point")

@@ -29,7 +29,6 @@ METRICS = ("iou50", "both", "offset")
 
 
 def variants() -> Iterator[Variant]:
-    """All eight combinations."""
     for objective in ("eq9", "joint"):
         for start in ("energy", "random"):
             for window in (0.0, WINDOW):

@@ -25,7 +25,6 @@ Precision = Literal["float32", "bfloat16"]
 
 
 def variants() -> Iterator[Variant]:
-    """The same experiment in both precisions."""
     demo = find_preset("demo").experiment
     for precision in get_args(Precision):
         step = dataclasses.replace(lifted_parts(demo)[1], precision=precision)

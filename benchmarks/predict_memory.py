@@ -35,7 +35,6 @@ MIB = 2**20
 
 
 def make_images(folder: Path, images: int, side: int) -> None:
-    """Writes files of noise."""
     random = np.random.default_rng(0)
     for index in range(images):
         values = random.integers(0, 256, (side, side), dtype=np.uint8)
@@ -50,7 +49,6 @@ def tiny_model() -> Mist:
 
 
 def run_point(images: str, out: str) -> dict[str, Any]:
-    """Predicts a folder in this process."""
     predictor = Predictor(tiny_model())
     predictor.predict(torch.rand(1, 32, 32))
     before, start = peak_bytes(), time.perf_counter()
@@ -64,7 +62,6 @@ def run_point(images: str, out: str) -> dict[str, Any]:
 
 
 def measure(images: int, side: int) -> dict[str, Any]:
-    """One number of images, in its own process."""
     with tempfile.TemporaryDirectory() as name:
         folder, out = Path(name, "images"), Path(name, "out")
         folder.mkdir()
@@ -73,7 +70,6 @@ def measure(images: int, side: int) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Measures, prints, and returns the exit code."""
     options = Options(__doc__)
     options.size("images", (1000, 10_000), (2, 5), "numbers of images, rising")
     options.size("side", 32, 32, "side of an image in pixels", least=8)

@@ -16,7 +16,7 @@ Contract:
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -64,23 +64,39 @@ def objects(canvas: int, sides: str, batch: int) -> list[Tensor]:
 def plain(
     appearance: Tensor, alpha: Tensor, boxes: Tensor, presence: Tensor, depth: Tensor, background: Tensor
 ) -> Tensor:
-    """Algorithm 1, each object on its own canvas."""
-    height, width = background.shape[2:]
+    """Algorithm 1, each object on its own canvas; the arguments of ``render_objects``."""
     gamma = importance_maps(alpha, presence, depth)
     maps = torch.cat((appearance, alpha * presence[..., None, None, None], gamma), dim=2)
-    corner = corners_of(boxes)
+    return draw_on_canvases(maps.unbind(1), boxes, background)
+
+
+def draw_on_canvases(maps: Sequence[Tensor], boxes: Tensor, background: Tensor, fade: bool = False) -> Tensor:
+    """Draws objects one by one on whole images.
+
+    Args:
+        maps: of each object (batch, colours + alpha + importance, rows, columns).
+        boxes: (batch, objects, 4).
+        background: (batch, colours, height, width).
+        fade: whether objects fade over half a map pixel beyond their box, as in ``render_objects``.
+    """
+    height, width = background.shape[2:]
     x, y = torch.arange(width) + 0.5, torch.arange(height) + 0.5
-    writes, total, normaliser = 0.0, 0.0, 0.0
-    last = background
-    for k in range(boxes.shape[1]):
-        left, top, right, bottom = (corner[:, k, side, None] for side in range(4))
+    writes, total, normaliser, last = 0.0, 0.0, 0.0, background
+    for k, parts in enumerate(maps):
+        left, top, right, bottom = (corners_of(boxes[:, k])[:, side, None] for side in range(4))
         u, v = (x - left) / (right - left) * 2 - 1, (y - top) / (bottom - top) * 2 - 1
         shape = (len(boxes), height, width)
         grid = torch.stack((u[:, None, :].expand(shape), v[:, :, None].expand(shape)), dim=-1)
-        values = F.grid_sample(maps[:, k], grid, padding_mode="border", align_corners=False)
-        inside = ((y >= top) & (y < bottom))[:, None, :, None] & ((x >= left) & (x < right))[:, None, None, :]
-        colour, a, g = values.split((background.shape[1], 1, 1), dim=1)
-        mixed = a * colour + (1 - a) * background
+        covered = torch.cat((parts, torch.ones_like(parts[:, :1])), dim=1)
+        values = F.grid_sample(covered, grid, padding_mode="zeros" if fade else "border", align_corners=False)
+        colour, a, g, whole = values.split((background.shape[1], 1, 1, 1), dim=1)
+        if fade:
+            reach = 1 + 1 / parts.shape[-1]
+            rows, columns = v.abs() < reach, u.abs() < reach
+        else:
+            rows, columns = (y >= top) & (y < bottom), (x >= left) & (x < right)
+        inside = rows[:, None, :, None] & columns[:, None, None, :]
+        mixed = a * (colour + (1 - whole) * background) + (1 - a) * background
         writes = writes + inside.float()
         total = total + torch.where(inside, g * mixed, 0)
         normaliser = normaliser + torch.where(inside, g, 0)
@@ -120,7 +136,6 @@ def measure(canvas: int, sides: str, batch: int, repeats: int) -> dict[str, floa
 
 
 def main() -> None:
-    """Measures every size of canvas and kind of boxes, and prints how many times faster windows are."""
     options = Options(__doc__)
     options.size("canvas", (48, 84), (24,), "sides of the images in pixels")
     options.size("batch", 32, 2, "images per round")

@@ -54,7 +54,6 @@ def measure(variant: str, batch: int, n: int, k: int, iterations: int, repeats: 
 
 
 def main() -> None:
-    """Measures both ways and prints how many times faster and smaller the root is."""
     options = Options(__doc__, torch.get_num_threads())
     options.size("batch", 32, 1, "images")
     options.size("n", 6400, 64, "candidate positions of an image")

@@ -31,10 +31,10 @@ if not __package__:  # run as a file: import from the repository's root, as `pyt
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.measuring import CLOCKS, Options, alternate, milliseconds, print_and_write
+from benchmarks.render import draw_on_canvases
 from mistnn.models.spair import Spair, SpairConfig, SpairStep, SpairStepConfig
 from mistnn.models.spair.cells import WHERE, Latents, Normal, last_bias
 from mistnn.models.spair.step import cross_entropy
-from mistnn.ops.coordinates import corners_of
 from mistnn.ops.priors import count_log_prior
 from mistnn.records import Batch
 
@@ -82,29 +82,14 @@ def cell_by_cell(model: Spair, images: Tensor) -> Latents:
 
 def draw_each(model: Spair, z: Latents, background: Tensor) -> Tensor:
     """Algorithm 1 with fading borders; each object is decoded by itself and drawn on its own canvas."""
-    height, width = background.shape[2:]
-    x, y = torch.arange(width) + 0.5, torch.arange(height) + 0.5
-    writes, total, normaliser, last = 0.0, 0.0, 0.0, background
-    for k in range(z.boxes.shape[1]):
-        colour, alpha = (part[:, 0] for part in model.decode(z.what.sample[:, k : k + 1]))
-        there, depth = z.presence[:, k, None, None, None], z.depth.sample[:, k, :, None, None]
-        maps = torch.cat((colour, alpha * there, alpha * there * torch.sigmoid(-depth), torch.ones_like(alpha)), dim=1)
-        box, size = z.boxes[:, k], colour.shape[-1]
-        left, top, right, bottom = (corners_of(box)[:, side, None] for side in range(4))
-        u, v = (x - left) / (right - left) * 2 - 1, (y - top) / (bottom - top) * 2 - 1
-        shape = (len(box), height, width)
-        grid = torch.stack((u[:, None, :].expand(shape), v[:, :, None].expand(shape)), dim=-1)
-        values = F.grid_sample(maps, grid, padding_mode="zeros", align_corners=False)
-        colour, a, g, whole = values.split((background.shape[1], 1, 1, 1), dim=1)
-        reach = 1 + 1 / size
-        inside = (v.abs() < reach)[:, None, :, None] & (u.abs() < reach)[:, None, None, :]
-        mixed = a * (colour + (1 - whole) * background) + (1 - a) * background
-        writes = writes + inside.float()
-        total = total + torch.where(inside, g * mixed, 0)
-        normaliser = normaliser + torch.where(inside, g, 0)
-        last = torch.where(inside, mixed, last)
-    several = torch.where(normaliser > 0, total / torch.where(normaliser > 0, normaliser, 1), background)
-    return torch.where(writes == 1, last, several)
+    objects = range(z.boxes.shape[1])
+    decoded = [model.decode(z.what.sample[:, k : k + 1]) for k in objects]
+    maps = []
+    for k, (colour, alpha) in zip(objects, decoded, strict=True):
+        alpha = alpha[:, 0] * z.presence[:, k, None, None, None]
+        importance = alpha * torch.sigmoid(-z.depth.sample[:, k, :, None, None])
+        maps.append(torch.cat((colour[:, 0], alpha, importance), dim=1))
+    return draw_on_canvases(maps, z.boxes, background, fade=True)
 
 
 def walked_kl(logits: Tensor, present: Tensor, s: float) -> Tensor:
@@ -146,7 +131,6 @@ def wave_terms(step: SpairStep, images: Tensor) -> dict[str, Tensor]:
 
 
 def make_step(width: int, digits: bool) -> SpairStep:
-    """A step on a network that predicts one kind of boxes."""
     torch.manual_seed(0)
     model = Spair(SpairConfig(width=width))
     if digits:
@@ -195,7 +179,6 @@ def check(step: SpairStep, images: Tensor) -> None:
 
 
 def main() -> None:
-    """Measures every size of canvas and kind of boxes, and prints how many times faster waves are."""
     options = Options(__doc__)
     options.size("canvas", (48, 84), (24,), "sides of the images in pixels")
     options.size("batch", 32, 2, "images per step")

@@ -59,7 +59,6 @@ class Given(nn.Module):
 
 
 def ours(kind: Kind, size: int) -> Way:
-    """The package's module."""
     config = TransformConfig(kind)
     given = Given(config.parameters)
     transformer = SpatialTransformer(given, config, (size, size))
@@ -72,7 +71,6 @@ def ours(kind: Kind, size: int) -> Way:
 
 
 def usual(kind: Kind, size: int) -> Way:
-    """The way of tutorials and libraries."""
     start = TransformConfig(kind).start().float()
 
     def affine(images: Tensor, offsets: Tensor) -> Tensor:
@@ -178,7 +176,6 @@ def measure(kind: Kind, batch: int, size: int, rounds: int, warm_up: int) -> dic
 
 
 def main() -> None:
-    """Measures all transforms and prints the ratios."""
     options = Options(__doc__, os.cpu_count() or 1)
     options.size("batch", 256, 2, "images per round")
     options.size("size", 42, 7, "side of the images in pixels", least=2)

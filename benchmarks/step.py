@@ -122,7 +122,6 @@ class PlainStep:
 
 
 def build(variant: str, model: Mist, config: LiftedStepConfig) -> Callable[[Batch, int], object]:
-    """The step of a variant on a copy of the model."""
     precision = variant.rpartition("-")[2]
     config = dataclasses.replace(config, precision=precision, decay=1.0, heatmap_warmup=0)
     step = PlainStep if variant.startswith("plain") else LiftedStep
@@ -142,7 +141,6 @@ def settings_of(name: str) -> tuple[MistConfig, LiftedStepConfig, int, int, tupl
 
 
 def make_batches(canvas: int, size: int, counts: tuple[int, ...], number: int) -> list[Batch]:
-    """Batches of scenes with embedded digits."""
     scenes = Scenes(ScenesConfig(source="embedded", canvas=canvas, counts=counts), "train", None)
     return [collate([scenes[batch * size + index] for index in range(size)]) for batch in range(number)]
 
@@ -178,7 +176,6 @@ def peak_memory(name: str, variant: str) -> int:
 
 
 def measure(name: str, rounds: int, warm_up: int, memory: bool) -> dict[str, object]:
-    """All measurements of one preset."""
     model_config, step_config, canvas, size, counts = settings_of(name)
     results = {variant: {"seconds": spread(times)} for variant, times in time_variants(name, rounds, warm_up).items()}
     if memory:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.presets.tiny import TINY
 
 from benchmarks import ablation, choices, off_centre, precision
 from benchmarks.ablation import Variant, run_variants
@@ -13,6 +12,7 @@ from mistnn.experiments import Experiment, build, check
 from mistnn.presets import find_preset
 from mistnn.presets.mist.digits import EMBEDDED_THREE
 from mistnn.reproduce.ledger import Entry, read_ledger
+from tests.experiments.tiny import TINY
 
 VARIANTS = [*off_centre.variants(), *choices.variants(), *precision.variants()]
 TINY_VARIANT = Variant("off-centre-tiny", "tiny", TINY)

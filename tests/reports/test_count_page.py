@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from mistnn.inference.judged import JudgedScene, right_by_centre
 from PIL import Image
 
 from mistnn.cli.main import main
-from mistnn.metrics.judged import right_by_centre
 from mistnn.records import Detections
 from mistnn.reports.count_page import Compared, CountPage, Table, render_counts, signed
 from mistnn.reports.examples import LONGEST_SIDE, Example, compared_in_words, in_words, shrunk
@@ -146,7 +146,7 @@ def test_a_prediction_of_one_image_and_of_none(run: Path, tmp_path: Path) -> Non
 
 def test_everything_is_escaped() -> None:
     found = Detections(torch.tensor([[4.0, 4, 4, 4]]), torch.tensor([1.0]), torch.tensor([0]))
-    example = Example(EVIL, torch.rand(3, 8, 8), found, EVIL, EVIL, False, heatmap=torch.rand(8, 8))
+    example = Example(EVIL, JudgedScene(torch.rand(3, 8, 8), found), EVIL, EVIL, False, torch.rand(8, 8))
     page = CountPage(
         EVIL, EVIL, (EVIL,), (EVIL,), EVIL, {EVIL: Compared([1], [2], 1.5)}, {EVIL: {1: 2}}, {EVIL: [example]},
         [example], Table((EVIL,), [(EVIL,)]), Table((EVIL, EVIL), [(EVIL, EVIL)]), Table((EVIL,), [(EVIL,)]), 3, EVIL,
@@ -180,7 +180,7 @@ def test_right_by_centre() -> None:
 
 def test_large_pictures_are_shrunk_with_their_boxes() -> None:
     found = Detections(torch.tensor([[500.0, 1000, 20, 40]]), torch.tensor([1.0]))
-    small = shrunk(Example("a", torch.rand(3, 4 * LONGEST_SIDE, 100), found, "", boxes=found.boxes))
+    small = shrunk(JudgedScene(torch.rand(3, 4 * LONGEST_SIDE, 100), found, found.boxes))
     assert small.image.shape == (3, LONGEST_SIDE, 25)
-    assert small.found.boxes.tolist() == [[125.0, 250, 5, 10]] and small.boxes is not None
+    assert small.detections.boxes.tolist() == [[125.0, 250, 5, 10]] and small.boxes is not None
     assert shrunk(small) is small

@@ -8,15 +8,14 @@ from itertools import pairwise
 
 import pytest
 import torch
+from mistnn.inference.judged import JudgedScene
 
 from mistnn.errors import MistError
-from mistnn.metrics.judged import JudgedScene
 from mistnn.records import Detections
 from mistnn.reports.demo_page import (
     DemoReport,
     HeatmapHistory,
     PatchView,
-    TrainingExample,
     counts_in_words,
     metric_text,
     render_report,
@@ -80,7 +79,8 @@ def full_report() -> DemoReport:
             JudgedScene(image, found._replace(labels=labels), boxes, labels, torch.tensor([True, True])),
         ),
         class_names=("<b>", "7"),
-        example=TrainingExample(image, torch.tensor([2, 1])),
+        example=image,
+        label=counts_in_words(torch.tensor([2, 1]), ("<b>", "7")),
         given=("the image", f"counts {EVIL}"),
         withheld=("where",),
         histories=(history, history),
@@ -190,9 +190,10 @@ def test_unlabelled_run_shows_what_it_rebuilt():
     found = Detections(torch.tensor([[6.0, 6.0, 8.0, 8.0]]), torch.tensor([0.9]))
     views = (JudgedScene(image, found, rebuilt=image * 0.5),)
     patches = (PatchView(image[:, :8, :8], rebuilt=image[:, :8, :8]),)
-    example = TrainingExample(image, words="three things of one kind")
     page = Page(
-        render_report(replace(report, scenes=views, patches=patches, class_names=(), example=example, metrics={}))
+        render_report(
+            replace(report, scenes=views, patches=patches, class_names=(), label="three things of one kind", metrics={})
+        )
     )
     text = "".join(page.text)
     assert "The images, reconstructed" in page.headings
@@ -232,7 +233,7 @@ def test_histories_must_share_steps():
     [([0, 0], "nothing"), ([1, 0], "one 3"), ([2, 1], "two 3s, one 7"), ([13, 12], "13 3s, twelve 7s")],
 )
 def test_counts_in_words(counts, words):
-    assert counts_in_words(torch.tensor(counts), ("3", "7")) == words
+    assert counts_in_words(torch.tensor(counts), ("3", "7")).replace("\N{NO-BREAK SPACE}", " ") == words
 
 
 def test_metric_text():

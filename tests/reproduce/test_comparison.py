@@ -6,15 +6,15 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from tests.presets.tiny import TINY
 
 from mistnn.errors import MistError
 from mistnn.experiments import train
 from mistnn.models.mist import LiftedStepConfig
 from mistnn.models.rivals import GridConfig, RivalStepConfig, Zha18Config, Zha18StepConfig
-from mistnn.reproduce.figures import comparison, draw_figure
+from mistnn.reproduce.figures import Request, comparison, draw_figure
 from mistnn.reproduce.figures.comparison import EXAMPLES, figure_2
 from mistnn.reproduce.figures.source import stored_run
+from tests.experiments.tiny import TINY
 
 MIST = dataclasses.replace(
     TINY,
@@ -47,18 +47,18 @@ def _tiny_systems(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_system_on_every_scene(runs: Path, tmp_path: Path) -> None:
-    figure = figure_2(runs)
+    figure = figure_2(Request(runs))
     titles = [axes.get_title() for axes in figure.axes]
     assert len(titles) == 2 * EXAMPLES * 4 and titles[0] == "easy" and titles[-4] == "hard"
     assert [title.split()[0] for title in titles[1:4]] == ["MIST", "Grid", "Zha18"]
     assert all(0 < float(title.split()[1]) < 1 for title in titles[1:4])
-    png, _ = draw_figure("fig2", runs, tmp_path)
+    png, _ = draw_figure("fig2", Request(runs), tmp_path)
     assert png.stat().st_size > 5000
 
 
 def test_a_missing_run_is_named_with_its_command(tmp_path: Path) -> None:
     with pytest.raises(MistError, match=r"holds no run of mist: train it with `mist reproduce table1 .* --only mist`"):
-        figure_2(tmp_path)
+        figure_2(Request(tmp_path))
 
 
 def test_full_size_before_quick_before_shipped(runs: Path, tmp_path: Path) -> None:

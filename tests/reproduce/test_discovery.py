@@ -10,7 +10,6 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 from PIL import Image
-from tests.presets.tiny import TINY
 
 from mistnn.cli.main import main
 from mistnn.data import GaborConfig, ScenesConfig
@@ -18,9 +17,10 @@ from mistnn.errors import MistError
 from mistnn.experiments import Experiment, train
 from mistnn.ops.matching import UNMATCHED
 from mistnn.presets import Preset
-from mistnn.reproduce.figures import FIGURES, discovery, draw_figure
+from mistnn.reproduce.figures import FIGURES, Request, discovery, draw_figure
 from mistnn.reproduce.figures.discovery import figure_3, figure_4, figure_7, figure_8, match_places
 from tests.cli.runs import only_line
+from tests.experiments.tiny import TINY
 
 WITHOUT_CLASSES = dataclasses.replace(TINY, model=dataclasses.replace(TINY.model, class_names=()))
 NOISE = dataclasses.replace(
@@ -58,7 +58,7 @@ def test_fig3_shows_every_patch_twice(scenes: Path, tmp_path: Path, capsys: pyte
     assert capsys.readouterr().out.split() == [str(tmp_path / "fig3.png"), str(tmp_path / "fig3.pdf")]
     with Image.open(tmp_path / "fig3.png") as image:
         assert image.width > image.height
-    figure = figure_3(scenes)
+    figure = figure_3(Request(scenes))
     for title in ("input", "detections", "synthesis"):
         assert len(titled(figure, title)) == discovery.EXAMPLES
     for axes in titled(figure, "detections"):
@@ -71,7 +71,7 @@ def test_fig3_shows_every_patch_twice(scenes: Path, tmp_path: Path, capsys: pyte
 
 
 def test_fig4_marks_add_up(noise: Path) -> None:
-    figure = figure_4(noise, seed=5)
+    figure = figure_4(Request(noise, seed=5))
     marked = [axes for axes in figure.axes if axes.texts]
     assert len(marked) == discovery.EXAMPLES
     for axes in marked:
@@ -105,11 +105,11 @@ def test_places_match_one_to_one_nearest_first() -> None:
 def test_fig7_draws_a_log_or_trains(
     scenes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    logged = figure_7(scenes)
+    logged = figure_7(Request(scenes))
     assert len(logged.axes) == 2
     assert [len(axes.lines[0].get_xdata()) for axes in logged.axes] == [4, 4]
     monkeypatch.setattr(discovery, "find_preset", lambda name: Preset(name, "tiny", WITHOUT_CLASSES))
-    own = figure_7(steps=3)
+    own = figure_7(Request(steps=3))
     assert [list(axes.lines[0].get_xdata()) for axes in own.axes[:2]] == [[1, 2, 3]] * 2
     assert [axes.get_title() for axes in own.axes[2:]] == ["image", "step 0", "step 1", "step 3"]
     given = ["figure", "fig7", "--out", str(tmp_path / "out")]
@@ -125,7 +125,7 @@ def test_fig7_draws_a_log_or_trains(
 
 def test_fig8_places_the_models_own_digits_unevenly(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(discovery, "UNEVEN", ScenesConfig(layout="uneven", canvas=64, counts=(4,)))
-    figure = figure_8(scenes)
+    figure = figure_8(Request(scenes))
     pictures = [axes for axes in figure.axes if axes.images]
     assert len(pictures) == 2 * discovery.UNEVEN_EXAMPLES
     assert all(axes.images[0].get_array().shape == (64, 64) for axes in pictures)
@@ -143,9 +143,9 @@ def test_mistakes(scenes: Path, noise: Path, tmp_path: Path) -> None:
         ("fig3", "mist-mnist-3", "no decoder"),
     ):
         with pytest.raises(MistError, match=words):
-            draw_figure(name, model, out)
+            draw_figure(name, Request(model), out)
     with pytest.raises(MistError, match="--steps 3 is for the figures that train"):
-        draw_figure("fig3", scenes, out, steps=3)
+        draw_figure("fig3", Request(scenes, steps=3), out)
     assert not out.exists()
     drawn_without_labels = {"fig2", "fig3", "fig4", "fig7", "fig8", "spair-objects", "spair-transfer"}
     assert set(FIGURES) == drawn_without_labels | {
@@ -154,4 +154,4 @@ def test_mistakes(scenes: Path, noise: Path, tmp_path: Path) -> None:
 
 
 def test_fig5_without_classes(scenes: Path) -> None:
-    assert FIGURES["fig5"](scenes, None, None).axes
+    assert FIGURES["fig5"](Request(scenes)).axes

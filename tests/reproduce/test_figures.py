@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from mistnn.inference.judged import right_by_overlap
 from PIL import Image
 
 from mistnn.cli.main import main
 from mistnn.errors import MistError
-from mistnn.metrics.judged import right_by_overlap
 from mistnn.presets import find_preset
 from mistnn.records import Detections
-from mistnn.reproduce.figures import draw_figure, source
+from mistnn.reproduce.figures import Request, draw_figure, source
 from mistnn.reproduce.figures.scenes import SCENES, figure_5
 from tests.cli.runs import only_line, train_tiny
 
@@ -27,7 +27,7 @@ def test_a_network_that_finds_nothing_has_no_figure_5(monkeypatch: pytest.Monkey
     classifier = find_preset("stn-cnn-rts").experiment
     monkeypatch.setattr(source, "restore", lambda model: classifier)
     with pytest.raises(MistError, match="runs/reader was trained on other images"):
-        figure_5("runs/reader")
+        figure_5(Request("runs/reader"))
 
 
 def test_writes_png_and_pdf(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,13 +42,14 @@ def test_writes_png_and_pdf(run: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_same_seed_same_picture(run: Path, tmp_path: Path) -> None:
     first, second, other = (
-        draw_figure("fig5", run, tmp_path / name, seed)[0].read_bytes() for name, seed in (("a", 1), ("b", 1), ("c", 2))
+        draw_figure("fig5", Request(run, seed), tmp_path / name)[0].read_bytes()
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
     )
     assert first == second != other
 
 
 def test_every_box_is_judged(run: Path) -> None:
-    figure = figure_5(run)
+    figure = figure_5(Request(run))
     assert len(figure.axes) == SCENES
     kinds = [artist.get_gid() for axes in figure.axes for artist in axes.patches if artist.get_gid()]
     drawn = [kind for kind in kinds if kind in ("right", "wrong")]
@@ -68,7 +69,7 @@ def test_right_needs_overlap_and_class() -> None:
 
 def test_mistakes(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(MistError, match="fig9.*choose one of fig2, fig3"):
-        draw_figure("fig9", run, tmp_path / "out")
+        draw_figure("fig9", Request(run), tmp_path / "out")
     (tmp_path / "file").write_text("mine")
     assert main(["figure", "fig5", "--model", str(run), "--out", str(tmp_path / "file")]) == 2
     only_line(capsys.readouterr().err, f"--out {tmp_path / 'file'}")

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tests.presets.tiny import TINY
 
 from mistnn.cli import reproduce
 from mistnn.cli.main import main
@@ -26,6 +25,7 @@ from mistnn.reproduce.ledger import QUICK, read_entry, read_ledger, write_entry
 from mistnn.reproduce.results_page import table_lines
 from mistnn.reproduce.table import Row, Size, Table
 from mistnn.reproduce.tables import TABLES, find_table, rows_of
+from tests.experiments.tiny import TINY
 
 GRID = dataclasses.replace(
     TINY,

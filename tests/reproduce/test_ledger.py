@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.presets.tiny import TINY
 
 from mistnn.errors import MistError
 from mistnn.experiments import describe
@@ -17,6 +16,7 @@ from mistnn.reproduce.ledger import Entry, entry_name, make_entry, read_ledger, 
 from mistnn.reproduce.results_page import results_page, table_lines
 from mistnn.reproduce.tables import TABLES, find_table
 from mistnn.weights import TrainingRecord, commit, hardware, versions
+from tests.experiments.tiny import TINY
 
 ENTRY = Entry(
     name="mist-mnist-3",

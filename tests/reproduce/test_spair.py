@@ -13,6 +13,7 @@ from mistnn.experiments import Experiment, evaluate, train
 from mistnn.models.spair import Spair, SpairConfig, SpairStepConfig
 from mistnn.presets import find_preset
 from mistnn.records import Sample
+from mistnn.reproduce.figures.source import Request
 from mistnn.reproduce.figures.spair import draw_transfer, drawn_objects, figure_objects, figure_transfer
 from mistnn.reproduce.spair_transfer import transfer_curve
 from mistnn.reproduce.tables import find_table
@@ -65,7 +66,7 @@ def test_the_figure_judges_boxes_by_the_ink(run: Path, monkeypatch: pytest.Monke
         return drawn_objects(network, sample)
 
     monkeypatch.setattr("mistnn.reproduce.figures.spair.drawn_objects", seen)
-    assert len(figure_objects(run).axes) >= 3 * len(judged) == 12
+    assert len(figure_objects(Request(run)).axes) >= 3 * len(judged) == 12
     for sample in judged:
         assert sample.boxes is not None and len(sample.boxes) in (2, 3)
         for x, y, width, height in sample.boxes.tolist():
@@ -97,7 +98,7 @@ def test_other_runs_have_no_curve(run: Path) -> None:
     with pytest.raises(MistError, match="at most 25 objects in images of 60 x 60 .* to 26 digits"):
         transfer_curve(run, images=3, most=26)
     with pytest.raises(MistError, match="train spair-transfer-15"):
-        figure_transfer()
+        figure_transfer(Request())
 
 
 def test_rows_of_larger_images_have_a_curve() -> None:

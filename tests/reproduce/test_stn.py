@@ -21,7 +21,7 @@ from mistnn.nn.spatial_transformer import TransformConfig
 from mistnn.ops.transforms import translation_grid
 from mistnn.presets import PRESETS, Preset
 from mistnn.reproduce import fill, results_page
-from mistnn.reproduce.figures import draw_figure
+from mistnn.reproduce.figures import Request, draw_figure
 from mistnn.reproduce.figures import stn as stn_figures
 from mistnn.reproduce.fill import fill_table
 from mistnn.reproduce.ledger import QUICK, read_ledger
@@ -105,7 +105,7 @@ def test_tables_name_presets_that_are_there() -> None:
 
 def test_addition_figure(tmp_path: Path) -> None:
     train(TINY["tiny-addition"], tmp_path / "run")
-    png, pdf = draw_figure("stn-addition", tmp_path / "run", tmp_path / "out")
+    png, pdf = draw_figure("stn-addition", Request(tmp_path / "run"), tmp_path / "out")
     with Image.open(png) as picture:
         assert picture.width > 500
     assert pdf.read_bytes().startswith(b"%PDF")
@@ -123,8 +123,9 @@ def test_colocalisation_moves(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(stn_figures, "COLOCALISATION", "tiny-coloc")
         patched.setattr(stn_figures, "FRAMES", 3)
-        files = draw_figure("stn-colocalisation", tmp_path / "encoder", tmp_path / "out", steps=5)
-        again = draw_figure("stn-colocalisation", tmp_path / "encoder", tmp_path / "out", steps=5)
+        request = Request(tmp_path / "encoder", steps=5)
+        files = draw_figure("stn-colocalisation", request, tmp_path / "out")
+        again = draw_figure("stn-colocalisation", request, tmp_path / "out")
     assert [file.name for file in files] == [
         "stn-colocalisation.png",
         "stn-colocalisation.pdf",
@@ -164,11 +165,11 @@ def test_a_localiser_is_woken_before_it_learns_and_looked_at_in_peace(tmp_path: 
 def test_mistakes(tmp_path: Path) -> None:
     for name, said in (("stn-addition", "give --model RUN"), ("stn-colocalisation", "mist train stn-coloc-encoder")):
         with pytest.raises(MistError, match=said):
-            draw_figure(name, None, tmp_path / "out")
+            draw_figure(name, Request(), tmp_path / "out")
     with pytest.raises(MistError, match="mist-mnist-3 has none: give a run of a preset such as"):
-        draw_figure("stn-addition", "mist-mnist-3", tmp_path / "out")
+        draw_figure("stn-addition", Request("mist-mnist-3"), tmp_path / "out")
     with pytest.raises(MistError, match="--steps 3 is for the figures that train, fig7 and stn-colocalisation"):
-        draw_figure("stn-addition", None, tmp_path / "out", steps=3)
+        draw_figure("stn-addition", Request(steps=3), tmp_path / "out")
     coloc = TINY["tiny-coloc"]
     with pytest.raises(MistError, match="needs an encoder that tells digits apart"):
         train(coloc, tmp_path / "run")

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from mistnn.inference.judged import draw_judged
 from mistnn.reports.examples import Example
 from mistnn.reports.page import Picture, Tile, in_both_themes, render
-from mistnn.viz import draw_counts, draw_heatmap, draw_histogram, draw_scenes, figure_to_png
+from mistnn.viz import draw_counts, draw_heatmap, draw_histogram, figure_to_png
 
 INCHES = 3.0
 """Longer side of a picture with boxes: at 160 dots per inch, twice the size that the page shows."""
@@ -114,23 +115,14 @@ def _histogram(name: str, images: Mapping[int, int]) -> Tile:
 def _legend(page: CountPage) -> list[tuple[str, str]]:
     """Class and text of each entry of the legend."""
     legend = [("found", "counted")]
-    if any(example.correct is not None for examples in page.examples.values() for example in examples):
+    if any(example.scene.correct is not None for examples in page.examples.values() for example in examples):
         legend = [("right", "correct"), ("wrong", "nothing of that class there"), ("missed", "missed")]
     return [*legend, ("plain", f"a box without a name: {page.unnamed}")] if page.unnamed else legend
 
 
 def _example(example: Example, page: CountPage, *more: Picture) -> Tile:
     names = ["" if name == page.unnamed else name for name in page.class_names]
-    figure = draw_scenes(
-        [example.image],
-        [example.found],
-        None if example.boxes is None else [example.boxes],
-        None if example.labels is None else [example.labels],
-        names,
-        1,
-        correct=None if example.correct is None else [example.correct],
-        inches=INCHES,
-    )
+    figure = draw_judged([example.scene], names, inches=INCHES)
     verdict = f"; {example.verdict}" if example.verdict else ""
     picture = Picture(figure_to_png(figure), f"{example.name} with the counted boxes: {example.words}{verdict}.")
     return Tile((picture, *more), example.name, example.words, example.verdict, example.good)
@@ -138,8 +130,9 @@ def _example(example: Example, page: CountPage, *more: Picture) -> Tile:
 
 def _with_heatmap(example: Example, page: CountPage) -> Tile:
     assert example.heatmap is not None  # selected by the caller
-    height, width = example.image.shape[-2:]
-    figure = draw_heatmap(example.heatmap, example.found.boxes[:, :2], size=(width, height), inches=INCHES)
+    height, width = example.scene.image.shape[-2:]
+    centres = example.scene.detections.boxes[:, :2]
+    figure = draw_heatmap(example.heatmap, centres, size=(width, height), inches=INCHES)
     bright = Picture(figure_to_png(figure), f"Heat map of {example.name}: bright where an object was found.")
     return _example(example, page, bright)
 

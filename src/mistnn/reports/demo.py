@@ -15,11 +15,11 @@ from torch.utils.data import Dataset
 
 from mistnn.data import ScenesConfig
 from mistnn.experiments import Experiment, evaluate, lifted_parts, read_log, train
-from mistnn.metrics.judged import JudgedScene, judge_scenes
+from mistnn.inference.judged import JudgedScene, judge_scenes
 from mistnn.models.mist import Mist
 from mistnn.presets import find_preset
 from mistnn.records import Sample, collate
-from mistnn.reports.demo_page import DemoReport, HeatmapHistory, PatchView, TrainingExample, render_report
+from mistnn.reports.demo_page import DemoReport, HeatmapHistory, PatchView, counts_in_words, render_report
 from mistnn.reports.page import write_page
 from mistnn.training.runfolder import write_atomically
 from mistnn.viz import Curve
@@ -184,9 +184,9 @@ def _report(
     shown = experiment.data.open("test", SHOWN_SCENES)
     scenes = judge_scenes(model, [shown[index] for index in range(SHOWN_SCENES)])
     example = experiment.data.open("train", 1)[0]
-    labelled = TrainingExample(example.image, example.counts)
-    if not model.class_names:
-        labelled = TrainingExample(example.image, words=f"It is made of {model.config.k} parts.")
+    label = f"It is made of {model.config.k} parts."
+    if model.class_names and example.counts is not None:
+        label = counts_in_words(example.counts, model.class_names)
     option = "" if task == "classify" else f" --task {task}"
     return DemoReport(
         title=story.title,
@@ -194,7 +194,8 @@ def _report(
         intro=story.intro,
         scenes=tuple(scenes),
         class_names=model.class_names,
-        example=labelled,
+        example=example.image,
+        label=label,
         given=story.given,
         withheld=(
             *story.withheld,

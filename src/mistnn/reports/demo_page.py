@@ -10,17 +10,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from mistnn.metrics.judged import JudgedScene
+from mistnn.inference.judged import JudgedScene, draw_judged
 from mistnn.reports.page import Picture, Tile, in_both_themes, render
 from mistnn.viz import (
     Curve,
     class_label,
     draw_curves,
     draw_heatmap,
-    draw_scenes,
     figure_to_png,
     heatmap_peak,
     missed_truth,
@@ -47,21 +46,6 @@ METRIC_MEANINGS = {
 
 _FRACTIONS = ("iou50", "classified", "both")
 _NUMBERS = "no one two three four five six seven eight nine ten eleven twelve".split()
-
-
-@dataclass(frozen=True)
-class TrainingExample:
-    """One training image with its label.
-
-    Attributes:
-        image: (channels, height, width), in [0, 1].
-        counts: the number of objects of each class; the page shows them in words.
-        words: the label in words, for a run without counts.
-    """
-
-    image: Float[Tensor, "channels height width"]
-    counts: Int[Tensor, " classes"] | None = None
-    words: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,7 +88,8 @@ class DemoReport:
         intro: paragraphs below it.
         scenes: test images, in the order of the page.
         class_names: names of the labels.
-        example: a training image with its label.
+        example: a training image.
+        label: the label of ``example``, in words.
         given: what the network was given, one line each.
         withheld: what it was not given, one line each.
         histories: heat maps over the training, all at the same steps.
@@ -112,7 +97,6 @@ class DemoReport:
         curves: title -> curve.
         curve_notes: title -> a line below the curve.
         metrics: name -> number, as in ``metrics.json``; ``None`` is shown as a dash.
-        meanings: name -> explanation; overrides and extends ``METRIC_MEANINGS``.
         settings: name -> value.
         repeat: the command that repeats the run.
         notes: problems and warnings, one line each.
@@ -123,7 +107,8 @@ class DemoReport:
     intro: str = ""
     scenes: tuple[JudgedScene, ...] = ()
     class_names: tuple[str, ...] = ()
-    example: TrainingExample | None = None
+    example: Float[Tensor, "channels height width"] | None = None
+    label: str = ""
     given: tuple[str, ...] = ()
     withheld: tuple[str, ...] = ()
     histories: tuple[HeatmapHistory, ...] = ()
@@ -131,7 +116,6 @@ class DemoReport:
     curves: Mapping[str, Curve] = field(default_factory=dict)
     curve_notes: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float | int | None] = field(default_factory=dict)
-    meanings: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     repeat: str = ""
     notes: tuple[str, ...] = ()
@@ -149,23 +133,23 @@ class DemoReport:
 
 def render_report(report: DemoReport) -> str:
     """The page as one string of HTML."""
-    meanings = {**METRIC_MEANINGS, **report.meanings}
     return render(
         "demo.html.j2",
         title=report.title,
         report=report,
         scenes=[_scene(number, scene, report.class_names) for number, scene in enumerate(report.scenes, start=1)],
         legend=_legend(report.scenes),
-        example=None if report.example is None else _example(report.example, report.class_names),
+        example=None if report.example is None else _bare(report.example, "A training image without any marks."),
         images=[
-            Picture(_enlarged(history.image), f"Test image {number}.", pixels=True)
-            for number, history in enumerate(report.histories, start=1)
+            _bare(history.image, f"Test image {number}.") for number, history in enumerate(report.histories, start=1)
         ],
         film=_film(report.histories),
         patches=[_patch(view) for view in report.patches],
         rebuilt=[_rebuilt(number, scene) for number, scene in enumerate(_with_rebuilt(report.scenes), start=1)],
         curves=[_curve(name, curve, report.curve_notes.get(name, "")) for name, curve in report.curves.items()],
-        metrics=[(name, metric_text(name, value), meanings.get(name, "")) for name, value in report.metrics.items()],
+        metrics=[
+            (name, metric_text(name, value), METRIC_MEANINGS.get(name, "")) for name, value in report.metrics.items()
+        ],
     )
 
 
@@ -181,7 +165,8 @@ def counts_in_words(counts: Tensor, class_names: Sequence[str]) -> str:
         for index, number in enumerate(counts.tolist())
         if number > 0
     ]
-    return ", ".join(words) or "nothing"
+    # A line may break between two classes, not between a number and its class.
+    return ", ".join(word.replace(" ", "\N{NO-BREAK SPACE}") for word in words) or "nothing"
 
 
 def metric_text(name: str, value: float | int | None) -> str:
@@ -206,21 +191,13 @@ def thinned(frames: int, limit: int = MAX_FRAMES) -> list[int]:
     return [round(index * (frames - 1) / (limit - 1)) for index in range(limit)]
 
 
-def _enlarged(picture: Tensor, side: int = 192) -> bytes:
-    """A picture enlarged by a whole number, so that its pixels stay square in every viewer."""
-    return picture_to_png(picture, max(1, side // max(picture.shape[-2:])))
+def _bare(image: Tensor, alt: str, side: int = 192) -> Picture:
+    """An image enlarged by a whole number, so that its pixels stay square in every viewer."""
+    return Picture(picture_to_png(image, max(1, side // max(image.shape[-2:]))), alt, pixels=True)
 
 
 def _scene(number: int, scene: JudgedScene, class_names: Sequence[str]) -> Tile:
-    figure = draw_scenes(
-        [scene.image],
-        [scene.detections],
-        None if scene.boxes is None else [scene.boxes],
-        None if scene.labels is None else [scene.labels],
-        class_names,
-        1,
-        correct=None if scene.correct is None else [scene.correct],
-    )
+    figure = draw_judged([scene], class_names)
     words, verdict, good = _outcome(scene, class_names)
     picture = Picture(figure_to_png(figure), f"Test image {number} with the predicted boxes: {words}; {verdict}.")
     return Tile((picture,), caption=words, verdict=verdict, good=good)
@@ -264,16 +241,6 @@ def _legend(scenes: Sequence[JudgedScene]) -> list[tuple[str, str]]:
     return legend
 
 
-def _example(example: TrainingExample, class_names: Sequence[str]) -> Tile:
-    words = example.words
-    if not words and example.counts is not None:
-        words = counts_in_words(example.counts, class_names)
-        # A line may break between two classes, not between a number and its class.
-        words = words.replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
-    picture = Picture(_enlarged(example.image), "A training image without any marks.", pixels=True)
-    return Tile((picture,), caption=words)
-
-
 def _film(histories: Sequence[HeatmapHistory]) -> list[Tile]:
     """A tile for each step, with the heat map of every image; each image has one brightness scale for all steps."""
     if not histories:
@@ -298,9 +265,9 @@ def _film(histories: Sequence[HeatmapHistory]) -> list[Tile]:
 
 def _patch(view: PatchView) -> Tile:
     about = f", classified as {view.label}" if view.label else ""
-    pictures = [Picture(_enlarged(view.patch, 96), f"A patch{about}.", pixels=True)]
+    pictures = [_bare(view.patch, f"A patch{about}.", 96)]
     if view.rebuilt is not None:
-        pictures.append(Picture(_enlarged(view.rebuilt, 96), "The reconstruction of the patch.", pixels=True))
+        pictures.append(_bare(view.rebuilt, "The reconstruction of the patch.", 96))
     return Tile(tuple(pictures), caption=f"✗ {view.label}" if view.correct is False else view.label, good=view.correct)
 
 
@@ -312,8 +279,8 @@ def _rebuilt(number: int, scene: JudgedScene) -> tuple[Picture, ...]:
     assert scene.rebuilt is not None  # selected by _with_rebuilt
     difference = draw_heatmap(residual(scene.image, scene.rebuilt), peak=1.0, gamma=1.0, inches=1.2)
     return (
-        Picture(_enlarged(scene.image), f"Image {number}.", pixels=True),
-        Picture(_enlarged(scene.rebuilt), f"Image {number}, reconstructed from its patches.", pixels=True),
+        _bare(scene.image, f"Image {number}."),
+        _bare(scene.rebuilt, f"Image {number}, reconstructed from its patches."),
         Picture(figure_to_png(difference), "The difference: bright where the reconstruction is wrong."),
     )
 

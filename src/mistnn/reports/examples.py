@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from mistnn.inference import Predictor
+from mistnn.inference.judged import JudgedScene
 from mistnn.records import Detections
 
 LONGEST_SIDE = 480
@@ -19,45 +20,37 @@ LONGEST_SIDE = 480
 
 
 class Example(NamedTuple):
-    """An image and its predictions, in pixels of the image.
+    """An image and its predictions.
 
     Attributes:
         name: of the file.
-        image: in [0, 1].
-        found: the predicted boxes.
+        scene: in pixels of the image.
         words: the predicted counts, in words.
         verdict: the comparison with the true counts; empty if they are unknown.
         good: whether the counts are correct; ``None`` if unknown.
-        boxes: the true boxes, if known.
-        labels: their classes.
-        correct: which predicted boxes are right.
         heatmap: of the image; ``None`` to show none.
     """
 
     name: str
-    image: Float[Tensor, "channels height width"]
-    found: Detections
+    scene: JudgedScene
     words: str
     verdict: str = ""
     good: bool | None = None
-    boxes: Float[Tensor, "objects 4"] | None = None
-    labels: Int[Tensor, " objects"] | None = None
-    correct: Bool[Tensor, " found"] | None = None
     heatmap: Float[Tensor, "rows columns"] | None = None
 
 
-def shrunk(example: Example) -> Example:
-    """The example with its image, and its boxes, shrunk to ``LONGEST_SIDE``."""
-    height, width = example.image.shape[-2:]
+def shrunk(scene: JudgedScene) -> JudgedScene:
+    """The image, and its boxes, shrunk to ``LONGEST_SIDE``."""
+    height, width = scene.image.shape[-2:]
     factor = LONGEST_SIDE / max(height, width)
     if factor >= 1:
-        return example
+        return scene
     size = (max(1, round(height * factor)), max(1, round(width * factor)))
-    image = F.interpolate(example.image[None], size=size, mode="bilinear", antialias=True)[0].clamp(0, 1)
-    return example._replace(
-        image=image,
-        found=example.found._replace(boxes=example.found.boxes * factor),
-        boxes=None if example.boxes is None else example.boxes * factor,
+    found = scene.detections
+    return scene._replace(
+        image=F.interpolate(scene.image[None], size=size, mode="bilinear", antialias=True)[0].clamp(0, 1),
+        detections=found._replace(boxes=found.boxes * factor),
+        boxes=None if scene.boxes is None else scene.boxes * factor,
     )
 
 

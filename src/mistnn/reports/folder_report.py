@@ -17,9 +17,8 @@ from mistnn.data.folder.images import load_image
 from mistnn.errors import MistError
 from mistnn.experiments import restore
 from mistnn.experiments.folder import FolderView, folder_metrics, view_folder
-from mistnn.experiments.mist import learns_counts
 from mistnn.inference import Predictor
-from mistnn.metrics.judged import right_by_centre
+from mistnn.inference.judged import JudgedScene, right_by_centre
 from mistnn.models.mist import Mist
 from mistnn.reports.count_page import Compared, CountPage, Table, signed
 from mistnn.reports.examples import Example, commonest, compared_in_words, heatmap_of, in_words, shrunk
@@ -150,19 +149,14 @@ def _example(
     image = load_image(known, model.config.channels)
     boxes = None if sample.boxes is None else sample.boxes / zoom
     original = found._replace(boxes=found.boxes / zoom)
-    return shrunk(
-        Example(
-            name=known.name,
-            image=image,
-            found=original,
-            words=f"counted {in_words(counted, names)}; true: {in_words(true, names)}",
-            verdict=compared_in_words(counted, true, names),
-            good=counted == true,
-            boxes=boxes,
-            labels=sample.labels,
-            correct=None if boxes is None else right_by_centre(original, boxes, sample.labels),
-            heatmap=None if predictor is None else heatmap_of(predictor, image),
-        )
+    correct = None if boxes is None else right_by_centre(original, boxes, sample.labels)
+    return Example(
+        name=known.name,
+        scene=shrunk(JudgedScene(image, original, boxes, sample.labels, correct)),
+        words=f"counted {in_words(counted, names)}; true: {in_words(true, names)}",
+        verdict=compared_in_words(counted, true, names),
+        good=counted == true,
+        heatmap=None if predictor is None else heatmap_of(predictor, image),
     )
 
 

@@ -14,6 +14,7 @@ import torch
 
 from mistnn.data.images import DETECTIONS_FILE, UnreadableImage, find_images, open_image, to_tensor
 from mistnn.inference import Predictor, Skipped
+from mistnn.inference.judged import JudgedScene
 from mistnn.inference.tables import COUNTS_FILE
 from mistnn.records import Detections
 from mistnn.reports.count_page import MOST_ROWS, CountPage, Table
@@ -79,7 +80,7 @@ def report_on_prediction(
         notes=tuple(f"{one.file} was skipped: {one.reason}" for one in skipped[:5])
         + ((f"{len(skipped) - 5:,} more images were skipped",) if len(skipped) > 5 else ()),
         class_names=tuple(predictor.model.class_names),
-        unnamed=commonest([example.found for example in shown], list(predictor.model.class_names)),
+        unnamed=commonest([example.scene.detections for example in shown], list(predictor.model.class_names)),
         histograms={**together, **histograms} if images else {},
         examples=examples,
         heatmaps=[example for example in shown if example.heatmap is not None],
@@ -133,8 +134,9 @@ def _examples(
             first = len(examples[heading]) == 0
             words = f"counted {in_words(one.of_class, classes)}"
             name = one.name.encode("utf-8", "replace").decode()
+            scene = shrunk(JudgedScene(image, found[one.name]))
             heatmap = heatmap_of(predictor, image) if first else None
-            examples[heading].append(shrunk(Example(name, image, found[one.name], words, heatmap=heatmap)))
+            examples[heading].append(Example(name, scene, words, heatmap=heatmap))
     return examples
 
 

@@ -101,11 +101,6 @@ class Mist(TiledFinder):
         return not any(isinstance(module, nn.GroupNorm) for module in self.heatmap_network.modules())
 
     @property
-    def finds_sizes(self) -> bool:
-        """Whether there are several scales."""
-        return len(self.config.scales) > 1
-
-    @property
     def zoom(self) -> float:
         """The factor by which ``prepare`` resizes images."""
         return self.config.preparation.zoom

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,7 @@ from mistnn.reproduce.figures.comparison import figure_2, figure_readers
 from mistnn.reproduce.figures.discovery import figure_3, figure_4, figure_7, figure_8
 from mistnn.reproduce.figures.natural import figure_6
 from mistnn.reproduce.figures.scenes import figure_5, sample_sheet, svhn_figure_6
+from mistnn.reproduce.figures.source import Request
 from mistnn.reproduce.figures.spair import figure_objects, figure_transfer
 from mistnn.reproduce.figures.stn import Animated, figure_addition, figure_colocalisation, stn_samples
 from mistnn.viz import save_animation, save_figure
@@ -22,15 +22,9 @@ from mistnn.viz import save_animation, save_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Draw = Callable[[str | Path | None, int | None, str | None], "Figure | Animated"]
-"""Draws from a model (folder or name), a seed of the images and a folder of images, each ``None`` for the default."""
-
-TRAINING: Mapping[str, Callable[..., Figure | Animated]] = {
-    "fig7": figure_7,
-    "stn-colocalisation": figure_colocalisation,
-}
-"""Figures that train; they also take ``steps``."""
-FIGURES: Mapping[str, Draw] = {
+TRAINING = ("fig7", "stn-colocalisation")
+"""Figures that train."""
+FIGURES: Mapping[str, Callable[[Request], Figure | Animated]] = {
     "fig2": figure_2,
     "fig3": figure_3,
     "fig4": figure_4,
@@ -49,23 +43,13 @@ FIGURES: Mapping[str, Draw] = {
 }
 
 
-def draw_figure(
-    name: str,
-    model: str | Path | None,
-    out: Path,
-    seed: int | None = None,
-    root: str | None = None,
-    steps: int | None = None,
-) -> tuple[Path, ...]:
+def draw_figure(name: str, request: Request, out: Path) -> tuple[Path, ...]:
     """Draws a figure and writes it as PNG and PDF; an animated one also as GIF and as a folder of PNG frames.
 
     Args:
         name: key into ``FIGURES``.
-        model: a run folder or a shipped model; the figure's own if not given.
+        request: what to show.
         out: folder of the files, created if missing.
-        seed: of the images; the experiment's own if not given.
-        root: the folder of the images, where the data set needs one.
-        steps: of the training, for the figures in ``TRAINING``.
 
     Returns:
         The files, PNG and PDF first; for frames, their folder.
@@ -75,17 +59,16 @@ def draw_figure(
     """
     if name not in FIGURES:
         raise MistError(f"no figure is called {name!r}: choose one of {', '.join(FIGURES)}")
-    draw = FIGURES[name]
-    if steps is not None:
-        if name not in TRAINING:
-            raise MistError(f"--steps {steps} is for the figures that train, {' and '.join(TRAINING)}: leave it out")
-        draw = functools.partial(TRAINING[name], steps=steps)
+    if request.steps is not None and name not in TRAINING:
+        raise MistError(
+            f"--steps {request.steps} is for the figures that train, {' and '.join(TRAINING)}: leave it out"
+        )
     created = [folder for folder in (out, *out.parents) if not folder.exists()]
     with _writing(out):  # checked first, since drawing may train for a long time
         out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out).close()
     try:
-        drawn = draw(model, seed, root)
+        drawn = FIGURES[name](request)
     except BaseException:
         for folder in created:
             with contextlib.suppress(OSError):

@@ -11,11 +11,10 @@ import torch
 
 from mistnn.data import Scenes, ScenesConfig
 from mistnn.errors import MistError
-from mistnn.metrics.judged import JudgedScene, judge_scenes
+from mistnn.inference.judged import JudgedScene, draw_judged, judge_scenes
 from mistnn.presets.mist.digits import HARD
 from mistnn.presets.mist.discover import EASY
-from mistnn.reproduce.figures.scenes import draw_judged
-from mistnn.reproduce.figures.source import RUNS, stored_run
+from mistnn.reproduce.figures.source import Request, stored_run
 from mistnn.viz import draw_comparison
 from mistnn.weights import load_model
 
@@ -48,62 +47,58 @@ READERS = {
 """Title of a tile -> its preset on MNIST hard; systems without a run are left out."""
 
 
-def figure_2(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
+def figure_2(request: Request) -> Figure:
     """Test scenes, easy above hard, and each system's reconstruction with its error on that scene.
 
     Args:
-        model: the folder of the runs of Table 1, as `mist reproduce table1` leaves them.
-        seed: of the scenes; 0 if not given.
-        root: the folder of MNIST, see ``ScenesConfig``.
+        request: its model is the folder of the runs of Table 1, as `mist reproduce table1` leaves them.
 
     Raises:
         MistError: if the run of a system is missing.
 
     Reference: MIST (CVPR 2021), figure 2.
     """
-    runs = RUNS if model is None else Path(model)
     folders: dict[str, list[Path | str]] = {}
     for system, names in SYSTEMS.items():
         with contextlib.suppress(MistError) if system in SLOW else contextlib.nullcontext():
-            folders[system] = [stored_run(runs, name) for name in names]
+            folders[system] = [stored_run(request.runs, name) for name in names]
     rows: list[dict[str, Tensor]] = []
     for kind, data in enumerate((EASY, HARD)):
         models = {system: _load(pair[kind]) for system, pair in folders.items()}
-        scenes = Scenes(_with_source(data, seed, root), "test", EXAMPLES)
+        scenes = Scenes(_with_source(data, request), "test", EXAMPLES)
         for index in range(EXAMPLES):
             rows.append(_row(("easy", "hard")[kind], scenes[index].image, models, max(data.counts)))
     return draw_comparison(rows)
 
 
-def figure_readers(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
+def figure_readers(request: Request) -> Figure:
     """Boxes and classes of the systems of Tables 2 and 3 on the same test scenes: right, wrong, missed.
 
     Args:
-        model: the folder of the tables' runs, as `mist reproduce` leaves them. Of several learning rates, the preset's
-            own is preferred.
-        seed: of the scenes; 0 if not given.
-        root: the folder of MNIST, see ``ScenesConfig``.
+        request: its model is the folder of the tables' runs, as `mist reproduce` leaves them. Of several learning
+            rates, the preset's own is preferred.
 
     Raises:
         MistError: if there is no run of any system.
     """
-    runs = RUNS if model is None else Path(model)
-    scenes = Scenes(_with_source(HARD, seed, root), "test", EXAMPLES)
+    scenes = Scenes(_with_source(HARD, request), "test", EXAMPLES)
     samples = [scenes[index] for index in range(EXAMPLES)]
     columns: dict[str, list[JudgedScene]] = {}
     for title, name in READERS.items():
         try:
-            folder = stored_run(runs, name)
+            folder = stored_run(request.runs, name)
         except MistError:
             continue
         columns[title] = judge_scenes(load_model(folder), samples)
     if not columns:
-        raise MistError(f"{runs} holds no run of Table 2 or 3: train some with `mist reproduce table2 --budget quick`")
+        raise MistError(
+            f"{request.runs} holds no run of Table 2 or 3: train some with `mist reproduce table2 --budget quick`"
+        )
     return draw_judged(
         [judged[index] for index in range(EXAMPLES) for judged in columns.values()],
         tuple(str(digit) for digit in range(10)),
-        columns=len(columns),
-        titles=[*columns] * EXAMPLES,
+        len(columns),
+        [*columns] * EXAMPLES,
     )
 
 
@@ -124,5 +119,5 @@ def _load(folder: Path | str) -> Any:
     return network
 
 
-def _with_source(data: ScenesConfig, seed: int | None, root: str | None) -> ScenesConfig:
-    return dataclasses.replace(data, seed=0 if seed is None else seed, root=root)
+def _with_source(data: ScenesConfig, request: Request) -> ScenesConfig:
+    return dataclasses.replace(data, seed=request.seed or 0, root=request.root)

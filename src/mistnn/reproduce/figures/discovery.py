@@ -16,13 +16,13 @@ from mistnn.data import GaborNoise, Scenes
 from mistnn.data.gabor import gabor_kernel, tone
 from mistnn.errors import MistError
 from mistnn.experiments import Experiment, read_log, train
-from mistnn.metrics.judged import OVERLAP
+from mistnn.inference.judged import OVERLAP
 from mistnn.models.mist import Mist
 from mistnn.ops.matching import UNMATCHED, box_iou, greedy_match
 from mistnn.presets import find_preset
 from mistnn.presets.mist.discover import UNEVEN
 from mistnn.records import Sample
-from mistnn.reproduce.figures.source import images_of, scenes_of
+from mistnn.reproduce.figures.source import Request, images_of, scenes_of
 from mistnn.training.runfolder import METRICS
 from mistnn.viz import Curve, Explained, draw_evolution, draw_parts, draw_syntheses
 from mistnn.viz.heatmaps import HeatmapAtStep
@@ -51,19 +51,19 @@ MOMENTS = (0.0, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 """Moments at which figure 7 shows the heat map, as shares of the training; most changes early."""
 
 
-def figure_3(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
+def figure_3(request: Request) -> Figure:
     """Two test scenes: input, boxes, reconstruction, and every patch before and after the auto-encoder.
 
     K is each scene's true number of digits.
 
     Reference: MIST (CVPR 2021), figure 3.
     """
-    name = HARD_MODEL if model is None else model
-    network, scenes = _network(name), Scenes(scenes_of(name, seed, root, "fig3"), "test", EXAMPLES)
+    model = request.model or HARD_MODEL
+    network, scenes = _network(model), Scenes(scenes_of(model, request, "fig3"), "test", EXAMPLES)
     return draw_parts([explain(network, scenes[index]) for index in range(EXAMPLES)])
 
 
-def figure_4(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
+def figure_4(request: Request) -> Figure:
     """Two images of Gabor noise: input, impulses (right, wrong, missed), reconstruction, and some kernels.
 
     A detection is right if it lies within half a kernel's width of an impulse, one to one, nearest pairs first. Below:
@@ -74,30 +74,27 @@ def figure_4(model: str | Path | None = None, seed: int | None = None, root: str
 
     Reference: MIST (CVPR 2021), figure 4.
     """
-    name = GABOR_MODEL if model is None else model
-    problem = f"fig4 shows Gabor noise and {name} was trained on scenes of digits: train {GABOR_MODEL}"
-    noise = GaborNoise(images_of(name, ("gabor",), problem, seed, None), "test", EXAMPLES)
-    network = _network(name)
+    model = request.model or GABOR_MODEL
+    problem = f"fig4 shows Gabor noise and {model} was trained on scenes of digits: train {GABOR_MODEL}"
+    noise = GaborNoise(images_of(model, ("gabor",), problem, request._replace(root=None)), "test", EXAMPLES)
+    network = _network(model)
     examples = [_explain_noise(network, noise, index) for index in range(EXAMPLES)]
     return draw_parts(examples, marks="points", rows=("true", "found"))
 
 
-def figure_7(
-    model: str | Path | None = None, seed: int | None = None, root: str | None = None, steps: int | None = None
-) -> Figure:
+def figure_7(request: Request) -> Figure:
     """The two losses over a training; if it is trained here, also the heat map of a test scene at some steps.
 
     Args:
-        model: a run folder, whose log is drawn; if not given, the preset ``demo-discover`` is trained.
-        seed: of scenes and weights of that training; the preset's if not given.
-        root: not used: the preset's digits ship with the package.
-        steps: of that training; the preset's if not given.
+        request: its model is a run folder, whose log is drawn; if not given, the preset ``demo-discover`` is trained
+            with the request's seed and steps, on digits that ship with the package.
 
     Raises:
-        MistError: if a shipped model is given, which has no log; if both ``model`` and ``steps`` are given.
+        MistError: if a shipped model is given, which has no log; if both a model and steps are given.
 
     Reference: MIST (CVPR 2021), figure 7.
     """
+    model, steps = request.model, request.steps
     if model is not None:
         if steps is not None:
             raise MistError(f"--steps {steps} is of a new training, and --model {model} draws its log: leave one out")
@@ -105,7 +102,7 @@ def figure_7(
         if not (folder / METRICS).is_file() and str(model) in shipped_names():
             raise MistError(f"--model {model} is shipped without the log of its training: give a run folder, or none")
         return draw_evolution(_losses(read_log(folder)))
-    experiment = _training(seed, steps)
+    experiment = _training(request.seed, steps)
     data: Any = experiment.data
     scene = Scenes(data, "test", 1)[0]
     history: list[HeatmapAtStep] = []
@@ -125,7 +122,7 @@ def figure_7(
     return draw_evolution(_losses(log), scene.image, _at_moments(history))
 
 
-def figure_8(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
+def figure_8(request: Request) -> Figure:
     """Test scenes of unevenly placed digits: boxes, and below them the reconstruction.
 
     The scenes are those of the preset ``mist-discover-mnist-uneven``, made of the digits on which the model was trained
@@ -133,10 +130,10 @@ def figure_8(model: str | Path | None = None, seed: int | None = None, root: str
 
     Reference: MIST supplement, figure 8.
     """
-    name = UNEVEN_MODEL if model is None else model
-    own = scenes_of(name, None, root, "fig8")
-    data = dataclasses.replace(UNEVEN, source=own.source, root=own.root, seed=UNEVEN.seed if seed is None else seed)
-    network, scenes = _network(name), Scenes(data, "test", UNEVEN_EXAMPLES)
+    model, seed = request.model or UNEVEN_MODEL, UNEVEN.seed if request.seed is None else request.seed
+    own = scenes_of(model, request, "fig8")
+    data = dataclasses.replace(UNEVEN, source=own.source, root=own.root, seed=seed)
+    network, scenes = _network(model), Scenes(data, "test", UNEVEN_EXAMPLES)
     return draw_syntheses([explain(network, scenes[index]) for index in range(UNEVEN_EXAMPLES)])
 
 

@@ -10,9 +10,8 @@ import numpy as np
 
 from mistnn.data import NaturalConfig, NaturalImages
 from mistnn.errors import MistError
-from mistnn.metrics.judged import JudgedScene, right_by_centre
-from mistnn.reproduce.figures.scenes import draw_judged
-from mistnn.reproduce.figures.source import RUNS, stored_run
+from mistnn.inference.judged import JudgedScene, draw_judged, right_by_centre
+from mistnn.reproduce.figures.source import Request, stored_run
 from mistnn.weights import load_model, read_config
 
 if TYPE_CHECKING:
@@ -27,27 +26,26 @@ SYSTEMS = {
 """Title of a row -> the kind of its model and the presets of which the first with a run is shown."""
 
 
-def figure_6(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
+def figure_6(request: Request) -> Figure:
     """Photographs of the test split with each system's detections: right (green), wrong (red) and missed (grey).
 
     A box is right if its centre lies in an object's box and the class agrees, as in Table 4. The photographs are
     a random draw from the test split.
 
     Args:
-        model: the folder of the runs of Table 4, as `mist reproduce` leaves them, or a single run.
-        seed: of the draw; 0 if not given.
-        root: the folder that `mist build` made.
+        request: its model is the folder of the runs of Table 4, as `mist reproduce` leaves them, or a single run; its
+            root the folder that `mist build` made.
 
     Raises:
         MistError: if there is no run of either system, or no such folder.
 
     Reference: MIST (CVPR 2021), figure 6.
     """
-    runs = _runs(RUNS if model is None else Path(model))
+    runs, root = _runs(request.runs), request.root
     if root is None:
         raise MistError("fig6 needs the photographs: give the folder that `mist build` made with --data-root DIR")
     images = NaturalImages(NaturalConfig(root=root), "test", sys.maxsize)
-    places = np.random.default_rng(0 if seed is None else seed).permutation(len(images))[:COLUMNS].tolist()
+    places = np.random.default_rng(request.seed or 0).permutation(len(images))[:COLUMNS].tolist()
     samples = [images[place] for place in sorted(places)]
     judged: list[JudgedScene] = []
     for folder in runs.values():
@@ -60,7 +58,7 @@ def figure_6(model: str | Path | None = None, seed: int | None = None, root: str
             correct = right_by_centre(found, sample.boxes, sample.labels)
             judged.append(JudgedScene(sample.image, found, sample.boxes, sample.labels, correct))
     titles = [title for title in runs for _ in samples]
-    return draw_judged(judged, images.class_names, columns=len(samples), titles=titles)
+    return draw_judged(judged, images.class_names, len(samples), titles)
 
 
 def _runs(model: Path) -> dict[str, Path | str]:

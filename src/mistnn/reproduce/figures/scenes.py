@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mistnn.data import Scenes, ScenesConfig
-from mistnn.errors import MistError
-from mistnn.metrics.judged import JudgedScene, judge_scenes
+from mistnn.inference.judged import draw_judged, judge_scenes
 from mistnn.records import Sample
-from mistnn.reproduce.figures.source import images_of, scenes_of
-from mistnn.viz import draw_samples, draw_scenes
+from mistnn.reproduce.figures.source import Request, images_of, scenes_of
+from mistnn.viz import draw_samples
 from mistnn.weights import load_model
 
 if TYPE_CHECKING:
@@ -38,19 +36,19 @@ SHEET: Mapping[str, ScenesConfig] = {
 }
 
 
-def figure_5(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
+def figure_5(request: Request) -> Figure:
     """Boxes and classes on test scenes: right, wrong and missed digits.
 
     K is each scene's true number of digits, as in the papers' evaluation.
 
     Reference: MIST (CVPR 2021), figure 5.
     """
-    model = CLASSES_MODEL if model is None else model
-    scenes = Scenes(scenes_of(model, seed, root, "fig5"), "test", SCENES)
+    model = request.model or CLASSES_MODEL
+    scenes = Scenes(scenes_of(model, request, "fig5"), "test", SCENES)
     return _draw(load_model(model), [scenes[index] for index in range(SCENES)])
 
 
-def svhn_figure_6(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
+def svhn_figure_6(request: Request) -> Figure:
     """Boxes and digits on test images of house numbers: right, wrong and missed digits.
 
     Raises:
@@ -58,44 +56,22 @@ def svhn_figure_6(model: str | Path | None = None, seed: int | None = None, root
 
     Reference: earlier MIST version (S001), figure 6.
     """
-    if model is None:
-        raise MistError("svhn-fig6 needs a run on house numbers: train mist-svhn or mist-numbers, and give --model RUN")
+    model = request.needed(
+        "svhn-fig6 needs a run on house numbers: train mist-svhn or mist-numbers, and give --model RUN"
+    )
     problem = f"svhn-fig6 shows house numbers, and {model} was trained on other images: give another run"
-    images = images_of(model, ("svhn", "numbers"), problem, seed, root).open("test", NUMBER_IMAGES)
+    images = images_of(model, ("svhn", "numbers"), problem, request).open("test", NUMBER_IMAGES)
     return _draw(load_model(model), [images[index] for index in range(len(images))], columns=3, inches=2.8)
 
 
-def sample_sheet(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
-    """Scenes of every layout with their true boxes; ``model`` is not used."""
-    seed = 0 if seed is None else seed
+def sample_sheet(request: Request) -> Figure:
+    """Scenes of every layout with their true boxes; the request's model is not used."""
     sheets = {}
     for title, config in SHEET.items():
-        scenes = Scenes(dataclasses.replace(config, seed=seed, root=root), "train", SHEET_COLUMNS)
+        scenes = Scenes(dataclasses.replace(config, seed=request.seed or 0, root=request.root), "train", SHEET_COLUMNS)
         sheets[title] = [scenes[index] for index in range(SHEET_COLUMNS)]
     return draw_samples(sheets, tuple(str(digit) for digit in range(10)))
 
 
 def _draw(network: Any, samples: Sequence[Sample], columns: int = 4, inches: float = 1.9) -> Figure:
-    return draw_judged(judge_scenes(network, samples), network.class_names, columns=columns, inches=inches)
-
-
-def draw_judged(
-    scenes: Sequence[JudgedScene],
-    class_names: Sequence[str],
-    *,
-    columns: int,
-    titles: Sequence[str] | None = None,
-    inches: float = 1.9,
-) -> Figure:
-    """Scenes that were all judged, with their boxes; see ``draw_scenes``."""
-    return draw_scenes(
-        [scene.image for scene in scenes],
-        [scene.detections for scene in scenes],
-        [scene.boxes for scene in scenes if scene.boxes is not None],
-        [scene.labels for scene in scenes if scene.labels is not None] if class_names else None,
-        class_names,
-        correct=[scene.correct for scene in scenes if scene.correct is not None],
-        titles=titles,
-        columns=columns,
-        inches=inches,
-    )
+    return draw_judged(judge_scenes(network, samples), network.class_names, columns, inches=inches)

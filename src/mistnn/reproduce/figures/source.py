@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mistnn.errors import MistError
 from mistnn.experiments import restore
@@ -13,6 +13,38 @@ from mistnn.weights import shipped_names
 
 RUNS = Path("runs/tables")
 """Default folder of the runs of `mist reproduce`."""
+
+
+class Request(NamedTuple):
+    """What a figure is asked to show.
+
+    Attributes:
+        model: a run folder, a shipped model or, for figures of several systems, the folder of their runs; the figure's
+            own if not given.
+        seed: of the images; the experiment's own if not given, 0 where there is no experiment.
+        root: the folder of the images, where the data set needs one.
+        steps: of the training, for figures that train; the preset's own if not given.
+    """
+
+    model: str | Path | None = None
+    seed: int | None = None
+    root: str | None = None
+    steps: int | None = None
+
+    def needed(self, problem: str) -> str | Path:
+        """The model, for a figure that has none of its own.
+
+        Raises:
+            MistError: with the problem, if there is none.
+        """
+        if self.model is None:
+            raise MistError(problem)
+        return self.model
+
+    @property
+    def runs(self) -> Path:
+        """The folder of the runs of several systems."""
+        return RUNS if self.model is None else Path(self.model)
 
 
 def stored_run(runs: Path, name: str) -> Path | str:
@@ -32,15 +64,14 @@ def stored_run(runs: Path, name: str) -> Path | str:
     )
 
 
-def images_of(model: str | Path, kinds: tuple[str, ...], problem: str, seed: int | None, root: str | None) -> Any:
-    """The configuration of the images that a model was trained on.
+def images_of(model: str | Path, kinds: tuple[str, ...], problem: str, request: Request) -> Any:
+    """The configuration of the images that a model was trained on, with the request's seed and folder.
 
     Args:
         model: a run folder or a shipped model.
         kinds: of data that the figure can show.
         problem: the error message for other kinds of data.
-        seed: selects other images; the experiment's own if not given.
-        root: the folder of the images; the experiment's own if not given.
+        request: its model is not used.
 
     Raises:
         MistError: if there is no such model, or it was trained on images of another kind.
@@ -48,18 +79,18 @@ def images_of(model: str | Path, kinds: tuple[str, ...], problem: str, seed: int
     data: Any = restore(model).data
     if kind_of_data(data) not in kinds:
         raise MistError(problem)
-    if seed is not None:
-        data = dataclasses.replace(data, seed=seed)
-    return data if root is None else dataclasses.replace(data, root=root)
+    if request.seed is not None:
+        data = dataclasses.replace(data, seed=request.seed)
+    return data if request.root is None else dataclasses.replace(data, root=request.root)
 
 
-def scenes_of(model: str | Path, seed: int | None, root: str | None, figure: str) -> Any:
+def scenes_of(model: str | Path, request: Request, figure: str) -> Any:
     """The scenes of digits that a model was trained on, see ``images_of``; ``figure`` is named in the error."""
     problem = (
         f"{figure} shows scenes of digits and {model} was trained on other images: a run on Gabor noise is drawn by "
         "fig4, one on house numbers by svhn-fig6"
     )
-    return images_of(model, ("scenes",), problem, seed, root)
+    return images_of(model, ("scenes",), problem, request)
 
 
 def kind_of_data(data: object) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -11,11 +10,11 @@ import torch
 from mistnn.data import Scatter
 from mistnn.errors import MistError
 from mistnn.experiments import restore
-from mistnn.metrics.judged import OVERLAP
+from mistnn.inference.judged import OVERLAP
 from mistnn.models.spair import Spair
 from mistnn.ops.matching import UNMATCHED, box_iou, greedy_match
 from mistnn.records import Sample
-from mistnn.reproduce.figures.source import images_of
+from mistnn.reproduce.figures.source import Request, images_of
 from mistnn.reproduce.spair_transfer import MEASURED, transfer_curve
 from mistnn.viz import Curve, DrawnObjects, draw_curves, draw_objects
 from mistnn.weights import load_model, read_config
@@ -27,7 +26,7 @@ EXAMPLES = 4
 """Images in the figure of objects (our choice)."""
 
 
-def figure_objects(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
+def figure_objects(request: Request) -> Figure:
     """Test images of a run of SPAIR: input, boxes numbered by depth, reconstruction, and each object by itself.
 
     A box is right if its IoU with the box around a digit's ink is above one half, one to one, best pairs first.
@@ -35,12 +34,11 @@ def figure_objects(model: str | Path | None = None, seed: int | None = None, roo
     Raises:
         MistError: if no run of SPAIR is given: no such weights ship with the package.
     """
-    if model is None:
-        raise MistError("spair-objects needs a run of SPAIR: train spair-5, and give --model RUN")
+    model = request.needed("spair-objects needs a run of SPAIR: train spair-5, and give --model RUN")
     problem = f"spair-objects shows what SPAIR drew, and {model} is another system: give a run of spair-5"
     if read_config(model).kind != "spair":
         raise MistError(problem)
-    images = Scatter(images_of(model, ("scatter",), problem, seed, root), "test", EXAMPLES)
+    images = Scatter(images_of(model, ("scatter",), problem, request), "test", EXAMPLES)
     network = cast(Spair, load_model(model))
     samples = [images[index]._replace(boxes=images.inked(index)) for index in range(EXAMPLES)]
     return draw_objects([drawn_objects(network, sample) for sample in samples])
@@ -67,7 +65,7 @@ def drawn_objects(network: Spair, sample: Sample) -> DrawnObjects:
     return DrawnObjects(sample.image, drawn.rebuilt[0], boxes, match != UNMATCHED, truth[missed], objects)
 
 
-def figure_transfer(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
+def figure_transfer(request: Request) -> Figure:
     """Count error and AP of a run on images of 1 to 20 digits.
 
     Raises:
@@ -75,9 +73,8 @@ def figure_transfer(model: str | Path | None = None, seed: int | None = None, ro
 
     Reference: SPAIR (AAAI 2019), section 5.2.
     """
-    if model is None:
-        raise MistError("spair-transfer needs a run of SPAIR: train spair-transfer-15, and give --model RUN")
-    curve = transfer_curve(model, root, seed=seed)
+    model = request.needed("spair-transfer needs a run of SPAIR: train spair-transfer-15, and give --model RUN")
+    curve = transfer_curve(model, request.root, seed=request.seed)
     data: Any = restore(model).data
     return draw_transfer(curve, (min(data.counts), max(data.counts)))
 

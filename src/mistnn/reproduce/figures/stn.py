@@ -15,12 +15,12 @@ from mistnn.data.digits.distorted import Distortion
 from mistnn.errors import MistError
 from mistnn.experiments import train
 from mistnn.experiments.stn import ENCODER
-from mistnn.metrics.judged import right_by_overlap
+from mistnn.inference.judged import right_by_overlap
 from mistnn.models.stn import Colocaliser, StnClassifier
 from mistnn.presets import find_preset
 from mistnn.presets.stn.digits import CANVAS
 from mistnn.records import Detections
-from mistnn.reproduce.figures.source import images_of
+from mistnn.reproduce.figures.source import Request, images_of
 from mistnn.viz import Looked, draw_samples, draw_scenes, draw_transformers
 from mistnn.weights import load_model, read_config
 
@@ -59,20 +59,20 @@ class Animated(NamedTuple):
     frames: tuple[Figure, ...]
 
 
-def stn_samples(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
-    """A sheet of distorted test digits; ``model`` is not used.
+def stn_samples(request: Request) -> Figure:
+    """A sheet of distorted test digits; the request's model is not used.
 
     Reference: S003, section 1.3.
     """
     sheets = {}
     for distortion, title in TITLES.items():
-        config = DistortedConfig(distortion, CANVAS[distortion], seed=0 if seed is None else seed, root=root)
+        config = DistortedConfig(distortion, CANVAS[distortion], seed=request.seed or 0, root=request.root)
         digits = DistortedDigits(config, "test", COLUMNS)
         sheets[title] = [digits[index] for index in range(COLUMNS)]
     return draw_samples(sheets, boxes=False)
 
 
-def figure_addition(model: str | Path | None = None, seed: int | None = None, root: str | None = None) -> Figure:
+def figure_addition(request: Request) -> Figure:
     """Test images with the border of what each transformer reads, and the class that the network predicts.
 
     Raises:
@@ -80,13 +80,12 @@ def figure_addition(model: str | Path | None = None, seed: int | None = None, ro
 
     Reference: S003, table 1, right.
     """
-    if model is None:
-        raise MistError("stn-addition shows a trained network: give --model RUN, a run of stn-2xfcn-tps-addition")
+    model = request.needed("stn-addition shows a trained network: give --model RUN, a run of stn-2xfcn-tps-addition")
     problem = (
         f"stn-addition shows spatial transformers on distorted digits, and {model} has none: give a run of a preset "
         "such as stn-2xfcn-tps-addition"
     )
-    data = images_of(model, ("distorted",), problem, seed, root)
+    data = images_of(model, ("distorted",), problem, request)
     network = cast(StnClassifier, load_model(model))
     if read_config(model).kind != "stn" or network.transformers is None:
         raise MistError(problem)
@@ -116,34 +115,30 @@ def outline_of(grid: Tensor, side: int) -> Tensor:
     return (border + 1) * side / 2
 
 
-def figure_colocalisation(
-    model: str | Path | None = None, seed: int | None = None, root: str | None = None, steps: int | None = None
-) -> Animated:
+def figure_colocalisation(request: Request) -> Animated:
     """How the windows of three images find what all hundred have in common; trains.
 
     Args:
-        model: a run of the encoder's preset.
-        seed: of images and weights; 0 if not given.
-        root: the folder of MNIST.
-        steps: of the training; the preset's if not given.
+        request: its model is a run of the encoder's preset.
 
     Raises:
         MistError: without an encoder.
 
     Reference: S003, figure 1.
     """
-    if model is None:
-        raise MistError(f"stn-colocalisation needs an encoder: `mist train {ENCODER}`, and give --model runs/{ENCODER}")
+    encoder = request.needed(
+        f"stn-colocalisation needs an encoder: `mist train {ENCODER}`, and give --model runs/{ENCODER}"
+    )
     preset = find_preset(COLOCALISATION).experiment
-    length = preset.train.steps if steps is None else steps
-    changed = preset.with_seed_and_steps(0 if seed is None else seed, length)
-    data: Any = dataclasses.replace(changed.data, root=root)
+    length = preset.train.steps if request.steps is None else request.steps
+    changed = preset.with_seed_and_steps(request.seed or 0, length)
+    data: Any = dataclasses.replace(changed.data, root=request.root)
     experiment = dataclasses.replace(
         changed,
         data=data,
         train=dataclasses.replace(changed.train, log_every=-(-length // FRAMES), evaluate_every=0),
         evaluation_images=0,
-        start_from=str(model),
+        start_from=str(encoder),
     )
     images = CommonObjects(data, "test", SHOWN)
     batch, history = images.batch(range(SHOWN)), dict[int, list[Detections]]()

@@ -4,103 +4,82 @@ from __future__ import annotations
 
 from mistnn.reproduce.table import Row, Table
 
+READING = ("iou50", "classified", "both")
 MIST_HARD = (0.978, 0.988, 0.975)
 XIE20_HARD = (0.727, 0.931, 0.713)
-READING = ("iou50", "classified", "both")
+EASY, HARD, THREE = "MNIST easy", "MNIST hard", "MNIST-3 digits"
+GABOR = "Gabor (another noise, see docs/data.md)"
 SMALL_MIST = Row("MIST, small classifier", "MNIST-hard", "mist-mnist-hard", MIST_HARD, unknown_k=True)
 
-
-def _errors(data: str, rows: tuple[tuple[str, str, float], ...]) -> tuple[Row, ...]:
-    """Rows of Table 1: the paper has the RMSE only."""
-    return tuple(Row(system, data, name, (rmse, None, None)) for system, name, rmse in rows)
-
-
-DIGIT_TABLES = (
-    Table(
-        "table1",
-        "Table 1: reconstruction error without labels (MIST, CVPR 2021)",
-        ("rmse", "rmse_black", "iou50"),
-        (
-            *_errors(
-                "MNIST easy",
-                (
-                    ("MIST, small auto-encoder", "mist-discover-mnist-easy", 0.038),
-                    ("Grid, small auto-encoder", "grid-mnist-easy", 0.039),
-                    ("Ch.-wise, small auto-encoder", "channelwise-mnist-easy", 0.042),
-                    ("Esl16 (AIR)", "esl16-mnist-easy", 0.100),
-                    ("Zha18", "zha18-mnist-easy", 0.169),
-                ),
-            ),
-            *_errors(
-                "MNIST hard",
-                (
-                    ("MIST, small auto-encoder", "mist-discover-mnist-hard-one-scale", 0.053),
-                    ("Grid, small auto-encoder", "grid-mnist-hard", 0.062),
-                    ("Ch.-wise, small auto-encoder", "channelwise-mnist-hard", 0.128),
-                    ("Esl16 (AIR)", "esl16-mnist-hard", 0.154),
-                    ("Zha18", "zha18-mnist-hard", 0.191),
-                    ("MIST, paper's auto-encoder", "mist-discover-mnist-hard-paper", 0.053),
-                ),
-            ),
-            *_errors(
-                "Gabor (another noise, see docs/data.md)",
-                (("MIST, small auto-encoder", "mist-discover-gabor", 0.095),),
-            ),
-            Row("MIST with scale", "MNIST hard, 14-28 px", "mist-discover-mnist-hard", (None, None, None)),
-        ),
-    ),
-    Table(
-        "table2",
-        "Table 2: detection and classification of nine digits (MIST, CVPR 2021)",
-        READING,
-        (
-            SMALL_MIST,
-            Row("MIST, classifier of the paper", "MNIST-hard", "mist-mnist-hard-paper", MIST_HARD, unknown_k=True),
-            Row("MIST, both networks as released", "MNIST-hard", "mist-mnist-hard-released", MIST_HARD, unknown_k=True),
-            Row("Ch.-wise, small classifier", "MNIST-hard", "channelwise-read-mnist-hard", (0.254, 0.755, 0.248)),
-            Row(
-                "Supervised, small classifier",
-                "MNIST-hard",
-                "supervised-mnist-hard",
-                (0.996, 0.987, 0.986),
-                unknown_k=True,
-            ),
-        ),
-        searched_by="both",
-    ),
-    Table(
-        "table3",
-        "Table 3: lifting and SOFT top-K (MIST, CVPR 2021)",
-        READING,
-        (
-            Row("MIST, small classifier", "MNIST-3 digits", "mist-mnist-3", (0.995, 0.969, 0.966), unknown_k=True),
-            Row("Xie20, stride 8, small classifier", "MNIST-3 digits", "xie20-mnist-3", (0.954, 0.974, 0.922)),
-            SMALL_MIST,
-            Row("Xie20, stride 8, small classifier", "MNIST-hard", "xie20-mnist-hard", XIE20_HARD),
-            Row("Xie20, stride 4, small classifier", "MNIST-hard", "xie20-stride4-mnist-hard", XIE20_HARD),
-        ),
-        searched_by="both",
-    ),
-    Table(
-        "table5",
-        "Table 5: how much the K of the training matters (MIST, CVPR 2021)",
-        ("ap50", "ap50_fixed_k", "ap50_free_k", "count_error_free_k"),
-        tuple(
-            Row(f"MIST, trained with K = {k}", data, name, (paper, None, None, None), unknown_k=True)
-            for k, data, name, paper in (
-                (9, "MNIST-hard, 9 digits", "mist-mnist-hard", 0.922),
-                (6, "6 to 9 digits", "mist-mnist-6-9", 0.901),
-                (6, "3 to 9 digits", "mist-mnist-3-9", 0.908),
-            )
-        ),
-        note=(
-            "The paper marks a K in bold and says both that it was used in training (text) and for testing (caption). "
-            "`ap50` follows the text: trained with this K, tested with each image's true number. `ap50_fixed_k` "
-            "follows the caption: tested with this K too. `ap50_free_k` is not told K: a threshold, chosen by the "
-            "numbers of objects in training images, takes its place; `count_error_free_k` is how far its number is "
-            "off, in objects an image. The paper does not define its average precision; ours is the mean over classes "
-            "of the area under the interpolated curve, a detection being right at IoU 0.5 and above."
-        ),
-        searched_by="both",
-    ),
+# System, images, preset and the paper's RMSE.
+ERRORS: tuple[tuple[str, str, str, float | None], ...] = (
+    ("MIST, small auto-encoder", EASY, "mist-discover-mnist-easy", 0.038),
+    ("Grid, small auto-encoder", EASY, "grid-mnist-easy", 0.039),
+    ("Ch.-wise, small auto-encoder", EASY, "channelwise-mnist-easy", 0.042),
+    ("Esl16 (AIR)", EASY, "esl16-mnist-easy", 0.100),
+    ("Zha18", EASY, "zha18-mnist-easy", 0.169),
+    ("MIST, small auto-encoder", HARD, "mist-discover-mnist-hard-one-scale", 0.053),
+    ("Grid, small auto-encoder", HARD, "grid-mnist-hard", 0.062),
+    ("Ch.-wise, small auto-encoder", HARD, "channelwise-mnist-hard", 0.128),
+    ("Esl16 (AIR)", HARD, "esl16-mnist-hard", 0.154),
+    ("Zha18", HARD, "zha18-mnist-hard", 0.191),
+    ("MIST, paper's auto-encoder", HARD, "mist-discover-mnist-hard-paper", 0.053),
+    ("MIST, small auto-encoder", GABOR, "mist-discover-gabor", 0.095),
+    ("MIST with scale", "MNIST hard, 14-28 px", "mist-discover-mnist-hard", None),
 )
+TABLE_1 = Table(
+    "table1",
+    "Table 1: reconstruction error without labels (MIST, CVPR 2021)",
+    ("rmse", "rmse_black", "iou50"),
+    tuple(Row(system, data, name, (rmse, None, None)) for system, data, name, rmse in ERRORS),
+)
+SUPERVISED_HARD = (0.996, 0.987, 0.986)
+TABLE_2 = Table(
+    "table2",
+    "Table 2: detection and classification of nine digits (MIST, CVPR 2021)",
+    READING,
+    (
+        SMALL_MIST,
+        SMALL_MIST._replace(system="MIST, classifier of the paper", name="mist-mnist-hard-paper"),
+        SMALL_MIST._replace(system="MIST, both networks as released", name="mist-mnist-hard-released"),
+        Row("Ch.-wise, small classifier", "MNIST-hard", "channelwise-read-mnist-hard", (0.254, 0.755, 0.248)),
+        SMALL_MIST._replace(system="Supervised, small classifier", name="supervised-mnist-hard", paper=SUPERVISED_HARD),
+    ),
+    searched_by="both",
+)
+TABLE_3 = Table(
+    "table3",
+    "Table 3: lifting and SOFT top-K (MIST, CVPR 2021)",
+    READING,
+    (
+        SMALL_MIST._replace(data=THREE, name="mist-mnist-3", paper=(0.995, 0.969, 0.966)),
+        Row("Xie20, stride 8, small classifier", THREE, "xie20-mnist-3", (0.954, 0.974, 0.922)),
+        SMALL_MIST,
+        Row("Xie20, stride 8, small classifier", "MNIST-hard", "xie20-mnist-hard", XIE20_HARD),
+        Row("Xie20, stride 4, small classifier", "MNIST-hard", "xie20-stride4-mnist-hard", XIE20_HARD),
+    ),
+    searched_by="both",
+)
+TABLE_5 = Table(
+    "table5",
+    "Table 5: how much the K of the training matters (MIST, CVPR 2021)",
+    ("ap50", "ap50_fixed_k", "ap50_free_k", "count_error_free_k"),
+    tuple(
+        Row(f"MIST, trained with K = {k}", data, name, (paper, None, None, None), unknown_k=True)
+        for k, data, name, paper in (
+            (9, "MNIST-hard, 9 digits", "mist-mnist-hard", 0.922),
+            (6, "6 to 9 digits", "mist-mnist-6-9", 0.901),
+            (6, "3 to 9 digits", "mist-mnist-3-9", 0.908),
+        )
+    ),
+    note=(
+        "The paper marks a K in bold and says both that it was used in training (text) and for testing (caption). "
+        "`ap50` follows the text: trained with this K, tested with each image's true number. `ap50_fixed_k` "
+        "follows the caption: tested with this K too. `ap50_free_k` is not told K: a threshold, chosen by the "
+        "numbers of objects in training images, takes its place; `count_error_free_k` is how far its number is "
+        "off, in objects an image. The paper does not define its average precision; ours is the mean over classes "
+        "of the area under the interpolated curve, a detection being right at IoU 0.5 and above."
+    ),
+    searched_by="both",
+)
+DIGIT_TABLES = (TABLE_1, TABLE_2, TABLE_3, TABLE_5)
