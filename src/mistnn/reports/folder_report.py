@@ -17,6 +17,7 @@ from mistnn.data.folder.images import load_image
 from mistnn.errors import MistError
 from mistnn.experiments import restore
 from mistnn.experiments.folder import FolderView, folder_metrics, view_folder
+from mistnn.experiments.mist import learns_counts
 from mistnn.inference import Predictor
 from mistnn.inference.judged import JudgedScene, right_by_centre
 from mistnn.models.mist import Mist

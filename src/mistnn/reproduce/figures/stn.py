@@ -21,7 +21,7 @@ from mistnn.presets import find_preset
 from mistnn.presets.stn.digits import CANVAS
 from mistnn.records import Detections
 from mistnn.reproduce.figures.source import Request, images_of
-from mistnn.viz import Looked, draw_samples, draw_scenes, draw_transformers
+from mistnn.viz import TransformerExample, draw_samples, draw_scenes, draw_transformers
 from mistnn.weights import load_model, read_config
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def figure_addition(request: Request) -> Figure:
     what = "sum" if data.digits > 1 else "digit"
     return draw_transformers(
         [
-            Looked(
+            TransformerExample(
                 image,
                 [outline_of(warp.grid[index], data.canvas) for warp in done.warps],
                 [warp.features[index] for warp in done.warps],
