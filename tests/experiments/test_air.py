@@ -10,17 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mistnn.presets.object_evaluation import evaluate_objects
 from PIL import Image
 from torch import Tensor, nn
 
-from mistnn.cli.evaluate import MEANINGS
 from mistnn.cli.main import main
 from mistnn.data import GaborConfig, ScatterConfig, ScenesConfig
 from mistnn.errors import MistError
-from mistnn.experiments import Experiment, evaluate_stored, restore, train
+from mistnn.experiments import Experiment, evaluate, evaluate_stored, restore, train
 from mistnn.inference import Predictor
 from mistnn.metrics import average_precision
+from mistnn.metrics.meanings import MEANINGS
 from mistnn.models.air import AirConfig, AirStepConfig
 from mistnn.models.conncomp import ConnComp, ConnCompConfig, ConnCompStepConfig
 from mistnn.presets import PRESETS
@@ -115,13 +114,13 @@ def test_measures_by_hand() -> None:
     data = dataclasses.replace(DATA, canvas=40, counts=(0, 1, 2, 3))
     model = ConnComp(ConnCompConfig())
     model.tau.fill_(0.05)
-    measured = evaluate_objects(model, data, "test", 40)
+    measured = evaluate(model, data, "test", 40)
     samples = data.open("test", 40)
     found, boxes = [], []
     for index in range(40):
         sample = samples[index]
         assert sample.boxes is not None
-        found += model.detect(sample.image[None]).detections
+        found += model.detect(sample.image[None])
         boxes.append(sample.boxes)
     off = np.array([len(one.boxes) - len(true) for one, true in zip(found, boxes, strict=True)])
     thresholds = [round(0.1 * tenth, 1) for tenth in range(1, 10)]

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from mistnn.data import Scenes
 from mistnn.errors import MistError
 from mistnn.experiments import Experiment, build, check, describe, evaluate, evaluate_stored, read_log, restore, train
-from mistnn.experiments import evaluation as evaluation_module
 from mistnn.experiments import mist as off_centre
+from mistnn.experiments.measuring import Measurement
 from mistnn.metrics import DetectionMetrics
 from mistnn.models.mist import Mist, off_centre_note
 from mistnn.presets import PRESETS, find_preset
@@ -159,7 +159,7 @@ def test_scenes_without_objects_count(model: Mist) -> None:
 def test_the_batch_does_not_matter(model: Mist, monkeypatch: pytest.MonkeyPatch) -> None:
     data, heard = with_counts(1, 2), []
     together = evaluate(model, data, "test", 7)
-    monkeypatch.setattr(evaluation_module, "EVALUATION_BATCH", 3)
+    monkeypatch.setattr(Measurement, "at_once", 3)
     apart = evaluate(model, data, "test", 7, lambda done, total: heard.append((done, total)))
     assert apart == pytest.approx(together, abs=1e-6)
     assert heard == [(3, 7), (6, 7), (7, 7)]

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from mistnn.presets.folder_discovery import evaluate_discovery
 
 from mistnn.cli.main import main
 from mistnn.data import FolderImages
 from mistnn.errors import MistError
-from mistnn.experiments import evaluate_stored, restore
+from mistnn.experiments import evaluate, evaluate_stored, restore
 from mistnn.experiments.folder_plan import plan_folder
 from mistnn.models.mist import Mist
 from mistnn.records import collate
@@ -97,7 +96,7 @@ def test_what_is_measured_is_what_a_loop_counts(run: Path, folder: Path) -> None
     data = dataclasses.replace(restore(run).data, root=f"{folder}-known")
     model = load_model(run)
     assert isinstance(model, Mist)
-    metrics = evaluate_discovery(model, data, "train")
+    metrics = evaluate(model, data, "train", 1000)
     images = FolderImages(data, "train", 1000)
     hits = objects = 0
     squares: list[torch.Tensor] = []

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mistnn.studies.figures import draw_figure
 from PIL import Image
 
 from mistnn.cli.main import main
@@ -19,6 +18,7 @@ from mistnn.experiments import Experiment, check, evaluate_stored, restore, trai
 from mistnn.experiments.spair import LINES, CollapseWatch
 from mistnn.inference import Predictor, predict_folder
 from mistnn.models.spair import Spair, SpairConfig, SpairStepConfig
+from mistnn.reproduce.figures import draw_figure
 from mistnn.training import TrainConfig
 from mistnn.weights import load_model
 

@@ -13,8 +13,7 @@ from mistnn.cli.main import main
 from mistnn.data import CubConfig, CubImages, ScenesConfig
 from mistnn.errors import MistError
 from mistnn.experiments import Experiment, check, evaluate, evaluate_stored, restore, train
-from mistnn.models.stn import BirdClassifier, BirdsConfig, StnStepConfig
-from mistnn.models.stn.birds import Told
+from mistnn.models.stn import BirdClassifier, BirdsConfig, Classified, StnStepConfig
 from mistnn.models.stn.describers import DescriberConfig
 from mistnn.presets import PRESETS, find_preset
 from mistnn.training import TrainConfig
@@ -116,7 +115,7 @@ def test_ten_views_are_averaged(root: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert [int(views.softmax(1).mean(0).argmax()), int(views.mean(0).argmax()), int(views[4].argmax())] == [0, 1, 2]
     true, left = model.forward, iter(labels)
 
-    def told(images: torch.Tensor) -> Told:
+    def told(images: torch.Tensor) -> Classified:
         return true(images)._replace(logits=views.roll(next(left), dims=1))
 
     monkeypatch.setattr(model, "forward", told)

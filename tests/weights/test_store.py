@@ -4,26 +4,38 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from mistnn.config import at_least
 from mistnn.errors import MistError
-from mistnn.weights import FORMAT, Kind, StoredModel, TrainingRecord, load_model, read_config, save_model, tensor_digest
+from mistnn.interfaces import ModelConfig
+from mistnn.weights import (
+    FORMAT,
+    StoredModel,
+    TrainingRecord,
+    load_model,
+    read_config,
+    save_model,
+    strict_converter,
+    tensor_digest,
+)
 
 
 @dataclass(frozen=True)
-class FakeConfig:
-    width: int = 4
+class FakeConfig(ModelConfig):
+    kind: ClassVar[str] = "fake"
+    width: Annotated[int, at_least(1)] = 4
     strength: float = 1.0
     names: tuple[str, ...] = ()
     limit: int | None = None
 
-    def __post_init__(self) -> None:
-        if self.width < 1:
-            raise ValueError(f"width must be at least 1, got {self.width}")
+    def build(self) -> nn.Module:
+        return Fake(self)
 
 
 class Fake(nn.Module):
@@ -36,7 +48,11 @@ class Fake(nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
 
-KINDS = {"fake": lambda: Kind(FakeConfig, Fake)}
+KINDS = {"fake": FakeConfig}
+
+
+def _plain(config: FakeConfig) -> dict[str, Any]:
+    return strict_converter().unstructure(config)
 
 
 @pytest.fixture
@@ -47,7 +63,7 @@ def folder(tmp_path: Path) -> Path:
 def _save(folder: Path, config: FakeConfig, storage: torch.dtype | None = None) -> Path:
     model = Fake(config)
     model.steps.fill_(7)
-    save_model(folder, model, "fake", asdict(config), {"preset": "x", "train": {"steps": 7}}, storage)
+    save_model(folder, model, _plain(config), {"preset": "x", "train": {"steps": 7}}, storage)
     return folder
 
 
@@ -68,7 +84,7 @@ def _fails(folder: Path, *words: str) -> None:
 def test_round_trip(tmp_path: Path) -> None:
     config = FakeConfig(5, 2, ("a", "b"), 3)
     model = Fake(config)
-    save_model(tmp_path / "run", model, "fake", asdict(config), {"seed": 1})
+    save_model(tmp_path / "run", model, _plain(config), {"seed": 1})
     loaded = load_model(tmp_path / "run", KINDS)
     assert isinstance(loaded, Fake)
     assert loaded.config == FakeConfig(5, 2.0, ("a", "b"), 3)
@@ -81,9 +97,9 @@ def test_round_trip(tmp_path: Path) -> None:
 
 def test_config_has_the_documented_keys(folder: Path) -> None:
     raw = json.loads((folder / "config.json").read_text())
-    assert list(raw) == ["format", "mistnn", "kind", "model", "experiment", "digest", "training"]
-    assert raw["training"] is None
-    assert raw["format"] == 1 and raw["experiment"] == {"preset": "x", "train": {"steps": 7}}
+    assert list(raw) == ["format", "mistnn", "model", "experiment", "digest", "training"]
+    assert raw["training"] is None and raw["model"]["kind"] == "fake"
+    assert raw["format"] == 2 and raw["experiment"] == {"preset": "x", "train": {"steps": 7}}
     assert raw["digest"] == tensor_digest(load_file(folder / "model.safetensors"))
     assert read_config(folder).experiment["preset"] == "x"
 
@@ -97,7 +113,7 @@ SECOND = TrainingRecord(
 @pytest.mark.parametrize("record", [FIRST, SECOND], ids=["fresh weights", "from others"])
 def test_the_record_of_the_training_travels_with_the_weights(record: TrainingRecord, tmp_path: Path) -> None:
     config = FakeConfig()
-    save_model(tmp_path / "run", Fake(config), "fake", asdict(config), {}, training=record)
+    save_model(tmp_path / "run", Fake(config), _plain(config), {}, training=record)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["training"] == asdict(record)
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -115,7 +131,7 @@ def test_a_config_without_the_record_loads(folder: Path) -> None:
     raw = json.loads((folder / "config.json").read_text())
     del raw["training"]
     (folder / "config.json").write_text(json.dumps(raw))
-    assert read_config(folder).training is None and raw["format"] == FORMAT == 1
+    assert read_config(folder).training is None and raw["format"] == FORMAT == 2
     load_model(folder, KINDS)
 
 
@@ -204,7 +220,7 @@ def test_tied_weights_are_stored(tmp_path: Path) -> None:
     model = Fake(FakeConfig(3))
     model.other = nn.Linear(3, 3)
     model.other.weight = model.layer.weight
-    save_model(tmp_path / "run", model, "fake", asdict(FakeConfig(3)), {})
+    save_model(tmp_path / "run", model, _plain(FakeConfig(3)), {})
     assert {"layer.weight", "other.weight"} <= set(load_file(tmp_path / "run" / "model.safetensors"))
 
 
@@ -215,12 +231,12 @@ def test_unwritable_folder(tmp_path: Path) -> None:
 
 
 def test_run_without_weights_yet(tmp_path: Path) -> None:
-    stored = StoredModel(FORMAT, "0.1", "fake", asdict(FakeConfig()), {"a": 1}, digest=None)
+    stored = StoredModel(FORMAT, "0.1", _plain(FakeConfig()), {"a": 1}, digest=None)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text(json.dumps(asdict(stored)))
     assert read_config(tmp_path / "run").digest is None
     assert read_config(tmp_path / "run").experiment == {"a": 1}
-    _fails(tmp_path / "run", "no weights yet", "--resume")
+    _fails(tmp_path / "run", "not saved any weights yet", "--resume")
     _save(tmp_path / "run", FakeConfig())
     load_model(tmp_path / "run", KINDS)
 
@@ -228,7 +244,7 @@ def test_run_without_weights_yet(tmp_path: Path) -> None:
 def test_no_such_model(tmp_path: Path) -> None:
     _fails(tmp_path / "gone", "gone", "shipped models")
     (tmp_path / "empty").mkdir()
-    _fails(tmp_path / "empty", "no model folder", "config.json")
+    _fails(tmp_path / "empty", "not a model folder", "config.json")
     (tmp_path / "file").write_text("")
     _fails(tmp_path / "file", "is a file")
 
@@ -236,26 +252,28 @@ def test_no_such_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entries", "words"),
     [
-        ({"format": 2, "mistnn": "9.9", "new": 1}, ("format 2", "format 1", "9.9")),
+        ({"format": 3, "mistnn": "9.9", "new": 1}, ("format 3", "format 2", "9.9")),
+        ({"format": 1, "kind": "fake"}, ("format 1", "format 2", "mistnn 0.1.0")),
         ({"format": "1"}, ("format '1'",)),
         ({"format": True}, ("format True",)),
         ({"format": None}, ("no format",)),
         ({"surprise": 1}, ("unknown key 'surprise'",)),
-        ({"kind": "spair"}, ("'spair'", "fake")),
-        ({"kind": 3}, ("3 is no str", "kind")),
-        ({"model": []}, ("[] is no object", "model")),
-        ({"model": {"widht": 4}}, ("unknown key 'widht'",)),
-        ({"model": {"width": "4"}}, ("'4' is no int", "width")),
-        ({"model": {"width": True}}, ("True is no int", "width")),
-        ({"model": {"width": 0}}, ("width must be at least 1, got 0",)),
-        ({"model": {"names": [1]}}, ("1 is no str",)),
-        ({"model": {"width": 6}}, ("missing key 'strength'",)),
+        ({"model": {"kind": "spair"}}, ("'spair'", "fake")),
+        ({"model": {"kind": 3}}, ("'3'", "fake")),
+        ({"model": {"kind": None}}, ("'None'", "fake")),
+        ({"model": []}, ("[] is not an object", "model")),
+        ({"model": {"kind": "fake", "widht": 4}}, ("unknown key 'widht'",)),
+        ({"model": {"kind": "fake", "width": "4"}}, ("'4' is not a whole number", "width")),
+        ({"model": {"kind": "fake", "width": True}}, ("True is not a whole number", "width")),
+        ({"model": {"kind": "fake", "width": 0}}, ("model.width=0 must be 1 or more",)),
+        ({"model": {"kind": "fake", "names": [1]}}, ("1 is not a string",)),
+        ({"model": {"kind": "fake", "width": 6}}, ("missing key 'strength'",)),
         (
-            {"model": {"width": 6, "strength": 1.0, "names": [], "limit": None}},
+            {"model": {"kind": "fake", "width": 6, "strength": 1.0, "names": [], "limit": None}},
             ("tensor layer.", "has shape (4,", "asks for (6,"),
         ),
         ({"training": {"steps": 3}}, ("missing key 'seconds'", "training")),
-        ({"training": asdict(FIRST) | {"steps": "3"}}, ("'3' is no int", "training.steps")),
+        ({"training": asdict(FIRST) | {"steps": "3"}}, ("'3' is not a whole number", "training.steps")),
         ({"training": asdict(SECOND) | {"before": {"steps": 3, "x": 1}}}, ("unknown key 'x'", "training.before")),
         ({"digest": "0" * 64}, ("000000000000", "sha256")),
         ({"digest": None}, ("expected none",)),
@@ -267,7 +285,7 @@ def test_bad_config(folder: Path, entries: dict[str, object], words: tuple[str, 
     _fails(folder, *words)
 
 
-@pytest.mark.parametrize("key", ["format", "kind", "model", "experiment", "mistnn", "digest"])
+@pytest.mark.parametrize("key", ["format", "model", "experiment", "mistnn", "digest"])
 def test_missing_key(folder: Path, key: str) -> None:
     path = folder / "config.json"
     raw = json.loads(path.read_text())
@@ -327,11 +345,10 @@ def test_missing_weights_file(folder: Path) -> None:
 def test_mist_round_trip(tmp_path: Path) -> None:
     from mistnn.models.mist import Mist, MistConfig
     from mistnn.nn.heatmap import HeatmapConfig
-    from mistnn.weights import strict_converter
 
     config = MistConfig(class_names=("a", "b"), k=3, heatmap=HeatmapConfig(network="small", blocks=1))
     model = Mist(config).eval()
-    save_model(tmp_path / "run", model, "mist", strict_converter().unstructure(config), {})
+    save_model(tmp_path / "run", model, strict_converter().unstructure(config), {})
     loaded = load_model(tmp_path / "run")
     assert isinstance(loaded, Mist) and loaded.config == config
     images = torch.rand(2, 1, 40, 40)

@@ -22,6 +22,8 @@ from mistnn.papers import modules
 
 T = TypeVar("T")
 
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
+
 BASES = (ModelConfig, TrainingStepConfig, DataConfig)
 """The classes whose subclasses are stored with their kind."""
 
@@ -127,7 +129,7 @@ def _plain(kind: type, value: Any, _: Any) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"{value!r} is not a {kind.__name__}")
+        raise ValueError(f"{value!r} is not {_WORDS[kind]}")
     return value
 
 
