@@ -113,8 +113,12 @@ class TrainingStepConfig(Config, abc.ABC):
             )
 
     def for_run(self, steps: int) -> TrainingStepConfig:
-        """The configuration for a run of so many steps: a ``decay_steps`` of ``None`` becomes that number."""
-        return self._with_decay(steps) if getattr(self, "decay_steps", steps) is None else self
+        """The configuration for a run of so many steps: a ``decay_steps`` of ``None`` becomes that number.
+
+        Constant rates (a ``decay`` of 1) need no length, and stay as they are.
+        """
+        open_ended = getattr(self, "decay_steps", steps) is None and getattr(self, "decay", 0.0) != 1
+        return self._with_decay(steps) if open_ended else self
 
     def rescale_schedule(self, before: int, steps: int) -> TrainingStepConfig:
         """The configuration for a run of another length: schedules of fixed length keep their proportion to it.

@@ -23,7 +23,7 @@ from mistnn.metrics.meanings import MEANINGS
 from mistnn.models.air import AirConfig, AirStepConfig
 from mistnn.models.conncomp import ConnComp, ConnCompConfig, ConnCompStepConfig
 from mistnn.presets import PRESETS
-from mistnn.presets.air import DIGITS
+from mistnn.presets.scattered import DIGITS
 from mistnn.training import TrainConfig
 from mistnn.weights import load_model
 

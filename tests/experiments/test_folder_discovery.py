@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from mistnn.cli.main import main
-from mistnn.data import FolderImages
+from mistnn.data import FolderConfig, FolderImages
 from mistnn.errors import MistError
-from mistnn.experiments import evaluate, evaluate_stored, restore
+from mistnn.experiments import evaluate, evaluate_stored, lifted_parts, restore
 from mistnn.experiments.folder_plan import plan_folder
 from mistnn.models.mist import Mist
+from mistnn.presets.mist.my_folder import MY_FOLDER
 from mistnn.records import collate
 from mistnn.weights import load_model
 from tests.cli.runs import only_line
@@ -45,19 +46,21 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_plan_is_to_redraw(folder: Path) -> None:
-    plan = plan_folder(str(folder), 100, K)
-    assert plan.model.class_names == () and plan.model.k == K and plan.model.decoder and not plan.model.background
-    assert plan.step.reconstruction == 1 and plan.step.decay_steps == 100
-    assert 1.0 < plan.model.preparation.zoom < 1.8, "shapes of 14 px become 20"
-    assert plan.model.preparation.ground == "light" and plan.model.preparation == plan.data.preparation
-    assert any(f"K = {K}, as you said" in reason for reason in plan.reasons)
-    assert "learns by redrawing" in plan.reasons[0]
+    planned, reasons = plan_folder(MY_FOLDER.experiment.at(str(folder)).with_steps(100), K)
+    (model, step), data = lifted_parts(planned.resolved()), planned.data
+    assert model.class_names == () and model.k == K and model.decoder and not model.background
+    assert step.reconstruction == 1 and step.decay_steps == 100
+    assert 1.0 < model.preparation.zoom < 1.8, "shapes of 14 px become 20"
+    assert isinstance(data, FolderConfig)
+    assert model.preparation.ground == "light" and model.preparation == data.preparation
+    assert any(f"K = {K}, as given" in reason for reason in reasons)
+    assert "learns by reconstructing" in reasons[0]
 
 
 def test_without_k_there_is_nothing_to_go_by(folder: Path, tmp_path: Path, capsys: Captured) -> None:
     arguments = ["train", "my-folder", "--data.root", str(folder), "--out", str(tmp_path / "run")]
     assert main(arguments) == 2
-    only_line(capsys.readouterr().err, "nothing is known but the images", "--k N", "counts.csv")
+    only_line(capsys.readouterr().err, "only the images are known", "--k N", "counts.csv")
     assert main([*arguments, "--k", "0"]) == 2
     only_line(capsys.readouterr().err, "--k 0", "1 or more")
     for k, words in (("99999", "take about"), ("999999", "pixels of the smallest image")):
@@ -65,11 +68,11 @@ def test_without_k_there_is_nothing_to_go_by(folder: Path, tmp_path: Path, capsy
         only_line(capsys.readouterr().err, f"K = {k}", words)
     assert not (tmp_path / "run").exists()
     with pytest.raises(MistError, match="--k N"):
-        plan_folder(str(folder), 10)
+        plan_folder(MY_FOLDER.experiment.at(str(folder)))
 
 
 def test_samples_are_images_alone(folder: Path) -> None:
-    images = FolderImages(plan_folder(str(folder), 10, K).data, "train", None)
+    images = plan_folder(MY_FOLDER.experiment.at(str(folder)), K).experiment.data.open("train")
     batch = collate([images[index] for index in range(4)])
     assert batch.counts is None and batch.presence is None and batch.boxes is None
     splits = [len(FolderImages(images.config, split, None).images) for split in ("train", "validation", "test")]
@@ -83,7 +86,7 @@ def test_inspect(folder: Path, tmp_path: Path, capsys: Captured) -> None:
     assert "can't be planned yet" in line and "--k N" in line
     assert main([*arguments, "--k", str(K)]) == 0
     out = capsys.readouterr().out
-    assert "3, as you said" in out and "as many as objects" in out and "training     about" in out
+    assert "3, as given" in out and "as many as objects" in out and "training     about" in out
     assert main([*arguments, "--k", "0"]) == 2
     only_line(capsys.readouterr().err, "--k 0", "1 or more")
     assert main([*arguments, "--k", "50000"]) == 0

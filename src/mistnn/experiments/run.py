@@ -95,12 +95,15 @@ def train(
     """
     say = on_note if on_note is not None else _silent
     system = system_of(experiment.model)
+    if resume and (out / CONFIG).is_file():
+        stored = restore(out)
+        # A schedule over the whole run keeps the length that it had when the run was started.
+        step = experiment.step.for_run(getattr(stored.step, "decay_steps", None) or experiment.train.steps)
+        experiment = system.resume(dataclasses.replace(experiment, step=step), stored)
     experiment = experiment.resolved()
     system.check(experiment)
     samples = experiment.data.open("train") if samples is None else samples
     resuming = resume and (out / CHECKPOINT).exists()  # a run that was stopped before its first save starts again
-    if resume and (out / CONFIG).is_file():
-        experiment = system.resume(experiment, restore(out))
     step = build(experiment, resuming)
     if not resuming:
         system.begin(step.model, experiment, samples)

@@ -12,7 +12,8 @@ from mistnn.data import FolderImages
 from mistnn.data.folder.content import OwnFolder
 from mistnn.data.folder.images import known_images
 from mistnn.experiments import Experiment, build, check
-from mistnn.experiments.folder import DETECTED_AT_ONCE, plan_folder
+from mistnn.experiments.folder import DETECTED_AT_ONCE
+from mistnn.experiments.folder_plan import plan_folder
 from mistnn.experiments.mist import learns_counts
 from mistnn.presets.mist.my_folder import MY_FOLDER
 from mistnn.records import collate

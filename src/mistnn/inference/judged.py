@@ -1,10 +1,9 @@
-"""Which detections of single images are right, for figures and pages."""
+"""Images with what a model found in them and which of it is right, for figures and pages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,13 +11,16 @@ from torch import Tensor
 
 from mistnn.ops.matching import UNMATCHED, box_iou, greedy_match
 from mistnn.records import Detections, Sample
+from mistnn.viz import draw_scenes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 OVERLAP = 0.5
 """A detection is right above this IoU (MIST, section 5.2)."""
 
 
-@dataclass(frozen=True)
-class JudgedScene:
+class JudgedScene(NamedTuple):
     """An image and what a model found in it.
 
     Attributes:
@@ -78,3 +80,21 @@ def judge_scenes(model: Any, samples: Sequence[Sample]) -> list[JudgedScene]:
         correct = right_by_overlap(found, sample.boxes, labels)
         judged.append(JudgedScene(sample.image, found, sample.boxes, labels, correct, rebuilt))
     return judged
+
+
+def draw_judged(
+    scenes: Sequence[JudgedScene],
+    class_names: Sequence[str],
+    columns: int = 1,
+    titles: Sequence[str] | None = None,
+    inches: float = 1.9,
+) -> Figure:
+    """Scenes with their boxes, see ``draw_scenes``. All of them, or none, have true boxes, labels and a judgement."""
+    boxes, labels, correct = (
+        [getattr(scene, name) for scene in scenes if getattr(scene, name) is not None] or None
+        for name in ("boxes", "labels", "correct")
+    )
+    images, found = [scene.image for scene in scenes], [scene.detections for scene in scenes]
+    return draw_scenes(
+        images, found, boxes, labels, class_names, columns, correct=correct, titles=titles, inches=inches
+    )
