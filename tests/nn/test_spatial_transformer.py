@@ -283,7 +283,7 @@ def test_refusals():
     transformer.localisation = nn.Sequential(nn.Flatten(), nn.LSTM(9, 6))
     with pytest.raises(MistError, match=r"gave a tuple, but 1 x affine needs \(2, 6\)"):
         transformer(torch.zeros(2, 1, 3, 3))
-    with pytest.raises(MistError, match="no weights yet: run it on an image before"):
+    with pytest.raises(MistError, match="without weights: run it on an image first"):
         SpatialTransformer(nn.Sequential(nn.Flatten(), nn.LazyLinear(6)), TransformConfig("affine"), (3, 3))
 
 
