@@ -147,4 +147,4 @@ def test_a_transformer_that_leaves_the_image_is_told_in_one_line(
     assert main(["train", "stn-fcn-affine-rts", "--out", str(tmp_path / "run"), *words]) == 0
     parameters, left = capsys.readouterr().err.splitlines()
     assert "learnable parameters" in parameters
-    assert re.match(r"mist: a spatial transformer reads \d of 8 images entirely outside .*localisation-share", left)
+    assert re.match(r"mist: a spatial transformer samples \d of 8 images entirely outside .*localisation-share", left)

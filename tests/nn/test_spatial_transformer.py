@@ -145,11 +145,11 @@ def test_leaving_the_image_warns_once_and_stays_finite():
     assert transformer.warp(images).outside.tolist() == [1, 1, 1]
 
 
-def test_places_that_are_no_numbers_are_named_as_such():
+def test_samples_at_nan_are_named():
     transformer = build(TransformConfig("affine"), (3, 3))
     images = torch.rand(3, 1, 3, 3)
     images[1, 0, 1, 1] = math.nan
-    with pytest.warns(UserWarning, match=r"is to read 1 of 3 images at places .* \(NaN\): look for NaN in the images"):
+    with pytest.warns(UserWarning, match=r"samples 1 of 3 images at NaN: check the images for NaN"):
         transformer(images)
 
 
@@ -278,12 +278,12 @@ def test_refusals():
     transformer.localisation = nn.Sequential(nn.Flatten(0), nn.Linear(18, 6), nn.Unflatten(0, (1, 6)))
     with pytest.raises(MistError, match=r"gave \(1, 6\), but 1 x affine needs \(2, 6\)"):
         transformer(torch.zeros(2, 1, 3, 3))
-    with pytest.raises(MistError, match=r"of torch.uint8: give images .* as floats \(images.float\(\) / 255\)"):
+    with pytest.raises(MistError, match=r"of torch.uint8: give .* as floats \(images.float\(\) / 255\)"):
         transformer(torch.zeros(2, 1, 3, 3, dtype=torch.uint8))
     transformer.localisation = nn.Sequential(nn.Flatten(), nn.LSTM(9, 6))
     with pytest.raises(MistError, match=r"gave a tuple, but 1 x affine needs \(2, 6\)"):
         transformer(torch.zeros(2, 1, 3, 3))
-    with pytest.raises(MistError, match="no weights yet: run it on an image before"):
+    with pytest.raises(MistError, match="without weights: run it on an image first"):
         SpatialTransformer(nn.Sequential(nn.Flatten(), nn.LazyLinear(6)), TransformConfig("affine"), (3, 3))
 
 
