@@ -268,9 +268,9 @@ def test_timm_without_such_features(monkeypatch):
 @pytest.mark.parametrize(
     ("wrong", "word"),
     [
-        ({"network": "resnet50"}, "'resnet50' is unknown"),
-        ({"network": "timm/"}, "unknown"),
-        ({"weights": ""}, "weights is empty"),
+        ({"network": "resnet50"}, "network='resnet50' must be resnet34"),
+        ({"network": "timm/"}, "network=.timm/. must be"),
+        ({"weights": ""}, "weights=.. must be a file"),
         ({"first": 17.0}, "first=17"),
         ({"first": float("nan")}, "first=nan"),
     ],

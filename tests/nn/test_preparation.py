@@ -64,7 +64,7 @@ def test_an_empty_image_stays_black(ground: str) -> None:
 
 @pytest.mark.plain
 def test_an_unknown_ground_is_refused() -> None:
-    with pytest.raises(MistError, match="preparation.ground='white' is unknown: use black, median, light, dark"):
+    with pytest.raises(MistError, match="preparation.ground='white' must be black or median or light or dark"):
         PreparationConfig(ground="white")
 
 

@@ -320,7 +320,7 @@ def test_state_round_trip():
 
 @pytest.mark.plain
 def test_an_unknown_transform_is_named():
-    with pytest.raises(MistError, match="kind='rigid' is unknown"):
+    with pytest.raises(MistError, match="kind='rigid' must be affine or attention"):
         TransformConfig("rigid")
 
 

@@ -12,7 +12,7 @@ from mistnn.cli.main import main
 from mistnn.data import FolderImages
 from mistnn.errors import MistError
 from mistnn.models.mist import LiftedStep, Mist, MistConfig
-from mistnn.nn.task import told_loss
+from mistnn.nn.task import count_or_presence_loss
 from mistnn.presets import evaluate_stored
 from mistnn.presets.own_folder import plan_folder
 from mistnn.records import Batch, collate
@@ -52,11 +52,11 @@ def test_samples_carry_presence_and_no_counts(folder: Path) -> None:
 def test_presence_is_used_only_where_there_are_no_counts() -> None:
     logits = torch.randn(2, 4, 3)
     counts, presence = torch.tensor([[2, 1], [0, 4]]), torch.tensor([[True, True], [False, True]])
-    both = told_loss(logits, counts, presence, True)
-    assert torch.equal(both, told_loss(logits, counts, None, True))
-    assert not torch.allclose(both, told_loss(logits, None, presence, True))
+    both = count_or_presence_loss(logits, counts, presence, True)
+    assert torch.equal(both, count_or_presence_loss(logits, counts, None, True))
+    assert not torch.allclose(both, count_or_presence_loss(logits, None, presence, True))
     with pytest.raises(MistError, match="these have none"):
-        told_loss(logits, None, None, True)
+        count_or_presence_loss(logits, None, None, True)
 
 
 def test_a_step_learns_from_presence() -> None:

@@ -8,15 +8,15 @@ the cells of a ResNet are not the middles of stride x stride squares, but lie ha
 from __future__ import annotations
 
 import importlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from mistnn.config import Config, Rule, between
 from mistnn.errors import MistError
 
 RESNET34 = "resnet34"
@@ -30,10 +30,14 @@ UNUSED = ("layer4.", "fc.")
 """What follows the fourth block of a whole ResNet."""
 OPTIONAL = "num_batches_tracked"
 """Ending of counters that files from before 2018 lack, and that nothing here reads."""
+_KNOWN = Rule(
+    lambda network: network == RESNET34 or (network.startswith(TIMM) and network != TIMM),
+    f"{RESNET34}, or {TIMM}NAME for a model of timm, such as timm/resnet50",
+)
 
 
 @dataclass(frozen=True)
-class BackboneConfig:
+class BackboneConfig(Config):
     """Which backbone.
 
     Attributes:
@@ -48,27 +52,12 @@ class BackboneConfig:
         digest: SHA-256 of the weights that were read, which a training fills in; a run that goes on takes no others.
     """
 
-    network: str = RESNET34
-    weights: str | None = None
+    section: ClassVar[str] = "model.backbone"
+    network: Annotated[str, _KNOWN] = RESNET34
+    weights: Annotated[str, Rule(bool, f"a file, or {HUB} to download ImageNet weights")] | None = None
     tuned: bool = False
-    first: float = 0.5
+    first: Annotated[float, between(-STRIDE, STRIDE)] = 0.5
     digest: str | None = None
-
-    def __post_init__(self) -> None:
-        """Refuses values that no backbone can have.
-
-        Raises:
-            MistError: naming the field, its value and the mend.
-        """
-        if self.network != RESNET34 and not (self.network.startswith(TIMM) and len(self.network) > len(TIMM)):
-            raise MistError(
-                f"model.backbone.network={self.network!r} is unknown: give {RESNET34}, or {TIMM}NAME for a model of "
-                "timm, such as timm/resnet50"
-            )
-        if self.weights == "":
-            raise MistError(f"model.backbone.weights is empty: give a file, or {HUB} to fetch the ones of ImageNet")
-        if not -STRIDE <= self.first <= STRIDE or not math.isfinite(self.first):
-            raise MistError(f"model.backbone.first={self.first} must be within {STRIDE} pixels of the border")
 
 
 class Backbone(nn.Module):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mistnn.errors import MistError
+from mistnn.config import Config, at_least
 from mistnn.nn.blocks import Normalisation, ResidualBlock, layer_norm
 
 FAINTEST = 0.02
@@ -17,7 +17,7 @@ FAINTEST = 0.02
 
 
 @dataclass(frozen=True)
-class EncoderConfig:
+class EncoderConfig(Config):
     """Which patch encoder.
 
     Attributes:
@@ -29,19 +29,10 @@ class EncoderConfig:
         code: numbers in the code of a patch. 0 takes what the network ends in.
     """
 
+    section: ClassVar[str] = "model.encoder"
     network: Literal["paper", "released", "small", "levelled"] = "paper"
-    width: int = 8
-    code: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuses sizes that no network can have.
-
-        Raises:
-            MistError: naming the field, its value and the mend.
-        """
-        for name, least in (("width", 1), ("code", 0)):
-            if getattr(self, name) < least:
-                raise MistError(f"encoder.{name}={getattr(self, name)} is too small: give {least} or more")
+    width: Annotated[int, at_least(1)] = 8
+    code: Annotated[int, at_least(0)] = 0
 
     @property
     def patch_unit(self) -> int:

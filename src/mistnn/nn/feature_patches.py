@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mistnn.config import Config, at_least
 from mistnn.errors import MistError
 from mistnn.nn.backbones import STRIDE
 from mistnn.nn.blocks import ResidualBlock
@@ -24,7 +25,7 @@ FOUR_ANCHORS = ((56.0, 56.0), (56.0, 168.0), (168.0, 56.0), (168.0, 168.0))
 
 
 @dataclass(frozen=True)
-class ReaderConfig:
+class ReaderConfig(Config):
     """How patches are cut from the feature map and read.
 
     Attributes:
@@ -35,21 +36,19 @@ class ReaderConfig:
         width: channels of the residual block (not stated; here as many as the backbone's features).
     """
 
+    section: ClassVar[str] = "model.reader"
     anchors: tuple[tuple[float, float], ...] = ONE_ANCHOR
-    patch_size: int = 8
-    width: int = 256
+    patch_size: Annotated[int, at_least(1)] = 8
+    width: Annotated[int, at_least(1)] = 256
 
-    def __post_init__(self) -> None:
-        """Refuses values that no reader can have.
+    def check(self) -> None:
+        """Checks the anchors.
 
         Raises:
-            MistError: naming the field, its value and the mend.
+            MistError: if there is none, or a side is not a finite number above 0.
         """
         if not self.anchors or not all(0 < side < math.inf for anchor in self.anchors for side in anchor):
             raise MistError(f"model.reader.anchors={self.anchors} must be widths and heights in pixels, above 0")
-        for name in ("patch_size", "width"):
-            if getattr(self, name) < 1:
-                raise MistError(f"model.reader.{name}={getattr(self, name)} is too small: give 1 or more")
 
     @property
     def patch_cells(self) -> float:

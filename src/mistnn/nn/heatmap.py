@@ -13,18 +13,19 @@ own, which the local softmax sharpens.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mistnn.config import Config, at_least
 from mistnn.errors import MistError
 from mistnn.nn.blocks import Normalisation, ResidualBlock
 
 
 @dataclass(frozen=True)
-class HeatmapConfig:
+class HeatmapConfig(Config):
     """Which heat-map network.
 
     Attributes:
@@ -39,21 +40,12 @@ class HeatmapConfig:
             "random": PyTorch's own start, which may look anywhere.
     """
 
+    section: ClassVar[str] = "model.heatmap"
     network: Literal["paper", "released", "small"] = "paper"
-    channels: int = 32
-    blocks: int = 4
+    channels: Annotated[int, at_least(1)] = 32
+    blocks: Annotated[int, at_least(0)] = 4
     normalisation: Normalisation = "none"
     start: Literal["energy", "contrast", "random"] = "energy"
-
-    def __post_init__(self) -> None:
-        """Refuses sizes that no network can have.
-
-        Raises:
-            MistError: naming the field, its value and the mend.
-        """
-        for name, least in (("channels", 1), ("blocks", 0)):
-            if getattr(self, name) < least:
-                raise MistError(f"heatmap.{name}={getattr(self, name)} is too small: give {least} or more")
 
 
 class PaperHeatmapNetwork(nn.Module):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mistnn.errors import MistError
+from mistnn.config import Config, above
 
 BRIGHT = 0.995
 """The share of the values that lies below 1 after the ground was taken away."""
@@ -20,7 +20,7 @@ Ground = Literal["black", "median", "light", "dark"]
 
 
 @dataclass(frozen=True)
-class PreparationConfig:
+class PreparationConfig(Config):
     """What is done to every image, in this order. None of it is in the papers, whose digits are light on black.
 
     Attributes:
@@ -32,19 +32,9 @@ class PreparationConfig:
             1,000 lie below 1.
     """
 
-    zoom: float = 1.0
+    section: ClassVar[str] = "preparation"
+    zoom: Annotated[float, above(0, "0.5 halves the sides")] = 1.0
     ground: Ground = "black"
-
-    def __post_init__(self) -> None:
-        """Refuses values that no image can be prepared with.
-
-        Raises:
-            MistError: naming the field, its value and the mend.
-        """
-        if not 0 < self.zoom < math.inf:
-            raise MistError(f"preparation.zoom={self.zoom} must be a finite factor above 0; 0.5 halves the side")
-        if self.ground not in get_args(Ground):
-            raise MistError(f"preparation.ground={self.ground!r} is unknown: use {', '.join(get_args(Ground))}")
 
     @property
     def changes(self) -> bool:

@@ -9,11 +9,12 @@ import math
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from mistnn.config import Config, Rule
 from mistnn.errors import MistError, MistWarning
 from mistnn.ops import transforms as ops
 
@@ -21,9 +22,12 @@ Kind = Literal["affine", "attention", "translation", "projective", "tps"]
 WATCH = 100
 """Calls from one look at what a transformer reads outside to the next (ours)."""
 
+_SHARE = Rule(lambda share: 0 < share <= 1, "above 0 and at most 1: a share of the image's sides")
+_SEVERAL = Rule(lambda side: isinstance(side, int) and side >= 2, "a whole number of 2 or more")
+
 
 @dataclass(frozen=True)
-class TransformConfig:
+class TransformConfig(Config):
     """Which transform.
 
     Attributes:
@@ -33,24 +37,12 @@ class TransformConfig:
         side: of "tps": control points along a side; 4 by public summaries of the paper.
     """
 
+    section: ClassVar[str] = "transform"
     kind: Kind = "affine"
-    scale: float = 0.5
-    side: int = 4
-
-    def __post_init__(self) -> None:
-        """Refuses values that no transform can have.
-
-        Raises:
-            MistError: naming the field, its value and the mend.
-        """
-        if self.kind not in get_args(Kind):
-            raise MistError(f"transform.kind={self.kind!r} is unknown: use {', '.join(get_args(Kind))}")
-        if not 0 < self.scale <= 1:
-            raise MistError(f"transform.scale={self.scale} must be above 0 and at most 1: a share of the image's sides")
-        if not isinstance(self.side, int) or self.side < 2:
-            raise MistError(
-                f"transform.side={self.side} must be a whole number of control points along a side, 2 or more"
-            )
+    scale: Annotated[
+        float, Rule(lambda share: 0 < share <= 1, "above 0 and at most 1: a share of the image's sides")
+    ] = 0.5
+    side: Annotated[int, _SEVERAL] = 4
 
     @property
     def parameters(self) -> int:

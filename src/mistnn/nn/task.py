@@ -107,7 +107,9 @@ def counted_loss(logits: Tensor, counts: Tensor | None, background: bool = False
     return class_proportion_loss(F.softmax(logits, -1), counts)
 
 
-def told_loss(logits: Tensor, counts: Tensor | None, presence: Tensor | None, background: bool = False) -> Tensor:
+def count_or_presence_loss(
+    logits: Tensor, counts: Tensor | None, presence: Tensor | None, background: bool = False
+) -> Tensor:
     """What an image's counts say of its patches or, where only the classes present are known, what those say.
 
     Args:
@@ -124,7 +126,7 @@ def told_loss(logits: Tensor, counts: Tensor | None, presence: Tensor | None, ba
     return counted_loss(logits, counts, background)
 
 
-def redrawn_loss(images: Tensor, rebuilt: Tensor) -> Tensor:
+def relative_reconstruction_loss(images: Tensor, rebuilt: Tensor) -> Tensor:
     """Equation 8 of each image, per unit of the image's own energy, so that bright and dark images count alike."""
     energy = images.square().flatten(1).sum(1).clamp(min=1.0)
     return reconstruction_loss(images, rebuilt) / energy

@@ -14,7 +14,7 @@ from mistnn.errors import MistError
 from mistnn.models.mist.network import Mist
 from mistnn.nn.mixed_precision import Precision, check_precision, half_precision
 from mistnn.nn.schedule import check_rates, cosine_share
-from mistnn.nn.task import redrawn_loss, told_loss
+from mistnn.nn.task import count_or_presence_loss, relative_reconstruction_loss
 from mistnn.ops.coordinates import inside_of
 from mistnn.ops.heatmap import ideal_heatmaps
 from mistnn.ops.losses import heatmap_loss, lifting_penalty, mass_offset
@@ -242,11 +242,13 @@ class LiftedStep:
         terms: dict[str, Tensor] = {}
         total = images.new_zeros(len(images))
         if task.logits is not None:
-            terms["classification"] = told_loss(task.logits, batch.counts, batch.presence, self.model.config.background)
+            terms["classification"] = count_or_presence_loss(
+                task.logits, batch.counts, batch.presence, self.model.config.background
+            )
             total = total + terms["classification"]
         if task.decoded is not None:
             rebuilt = self.model.rebuild(task.decoded, keypoints, images)
-            terms["reconstruction"] = redrawn_loss(images, rebuilt)
+            terms["reconstruction"] = relative_reconstruction_loss(images, rebuilt)
             total = total + self.config.reconstruction * terms["reconstruction"]
         return {"task": total, **terms}
 

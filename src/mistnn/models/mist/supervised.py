@@ -18,7 +18,7 @@ from mistnn.errors import MistError
 from mistnn.models.mist.network import Mist
 from mistnn.nn.mixed_precision import Precision, check_precision, half_precision
 from mistnn.nn.schedule import check_rates, cosine_share
-from mistnn.nn.task import redrawn_loss
+from mistnn.nn.task import relative_reconstruction_loss
 from mistnn.ops.heatmap import ideal_heatmaps
 from mistnn.ops.losses import heatmap_loss
 from mistnn.records import Batch
@@ -79,7 +79,9 @@ class SupervisedStep:
                 raise MistError("the supervised bound needs the class of each object, and these images have none")
             losses["classification"] = F.cross_entropy(task.logits.flatten(0, 1), torch.cat(batch.labels))
         if task.decoded is not None:
-            losses["reconstruction"] = redrawn_loss(images, model.rebuild(task.decoded, keypoints, images)).mean()
+            losses["reconstruction"] = relative_reconstruction_loss(
+                images, model.rebuild(task.decoded, keypoints, images)
+            ).mean()
         with half_precision(self.config.precision, images.device):
             heatmaps = model.heatmaps(images)
         ideal = ideal_heatmaps(keypoints, model.config.scales, *images.shape[-2:], spread=self.config.spread)

@@ -16,7 +16,7 @@ from mistnn.errors import MistError
 from mistnn.models.rivals.common import Rival, best_of, check_patches, check_size
 from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig, PaperHeatmapNetwork
-from mistnn.nn.task import TaskNetwork, TaskOutput, counted_loss, redrawn_loss
+from mistnn.nn.task import TaskNetwork, TaskOutput, counted_loss, relative_reconstruction_loss
 from mistnn.ops.coordinates import boxes_at
 from mistnn.ops.landmarks import soft_argmax
 from mistnn.ops.sampling import extract_patches, place_patches
@@ -111,7 +111,7 @@ class Channelwise(Rival):
         if task.logits is not None:
             terms["classification"] = counted_loss(task.logits, batch.counts)
         if rebuilt is not None:
-            terms["reconstruction"] = redrawn_loss(batch.images, rebuilt)
+            terms["reconstruction"] = relative_reconstruction_loss(batch.images, rebuilt)
         return {"task": torch.stack(list(terms.values())).sum(0), **terms}
 
     @torch.no_grad()

@@ -12,7 +12,7 @@ from torch import Tensor
 from mistnn.errors import MistError
 from mistnn.models.rivals.common import Rival, check_patches
 from mistnn.nn.encoders import EncoderConfig
-from mistnn.nn.task import TaskNetwork, redrawn_loss
+from mistnn.nn.task import TaskNetwork, relative_reconstruction_loss
 from mistnn.ops.sampling import extract_patches, place_patches
 from mistnn.records import Batch, Detections, Explanation
 
@@ -100,7 +100,7 @@ class Grid(Rival):
 
     def losses(self, batch: Batch) -> Mapping[str, Tensor]:
         """Equation 8 of each image, per unit of its energy."""
-        loss = redrawn_loss(batch.images, self(batch.images))
+        loss = relative_reconstruction_loss(batch.images, self(batch.images))
         return {"task": loss, "reconstruction": loss}
 
     @torch.no_grad()
