@@ -118,8 +118,8 @@ class Predictor:
             images, zoom = self.model.prepare(images), self.model.zoom
         if isinstance(self.model, Detector):
             found = detect(self.model, images, most, self.max_pixels)
-        elif k is None and isinstance(self.model, DrawingModel) and self.model.counts_itself:
-            found = self.model.detect(images).detections
+        elif k is None and self.counts_itself:
+            found = self.model.explain(images).detections
         else:
             found = self.model.explain(images, most).detections
         if zoom != 1:
@@ -184,7 +184,7 @@ class Predictor:
     @property
     def is_told(self) -> bool:
         """Whether it was told in training how many objects each image holds, and must be told again."""
-        return isinstance(self.model, DrawingModel) and not self.model.counts_itself
+        return isinstance(self.model, DrawingModel) and self.model.needs_counts
 
     @property
     def reconstructs(self) -> bool:
@@ -214,7 +214,7 @@ class Predictor:
         if not self.reconstructs:
             raise ValueError("this model can't reconstruct: it has no decoder, or prepares its images")
         if isinstance(self.model, DrawingModel) and self.model.counts_itself:
-            rebuilt = self.model.detect(images.to(self.device)).reconstruction
+            rebuilt = self.model.explain(images.to(self.device)).reconstruction
             assert rebuilt is not None
             return rebuilt.cpu()
         if isinstance(self.model, WholeImageModel):

@@ -114,7 +114,7 @@ class WholeImageModel(Finder, Protocol):
         """How many objects it can find in an image of this size."""
         ...
 
-    def explain(self, images: Tensor, k: int) -> Explanation:
+    def explain(self, images: Tensor, k: int | Tensor | None = None) -> Explanation:
         """The K objects of each image, and the images redrawn."""
         ...
 
@@ -134,11 +134,12 @@ class DrawingModel(WholeImageModel, RefusingModel, Protocol):
 
     @property
     def counts_itself(self) -> bool:
-        """Whether it does; else it must be told."""
+        """Whether it does."""
         ...
 
-    def detect(self, images: Tensor, counts: Tensor | None = None) -> Explanation:
-        """As many objects as are there, or as it is told, and the images redrawn."""
+    @property
+    def needs_counts(self) -> bool:
+        """Whether it must be told."""
         ...
 
 

@@ -78,6 +78,19 @@ class Finder(nn.Module, abc.ABC):
 
     # Finding.
 
+    def counts_for(self, images: Tensor, k: int | Tensor | None) -> list[int]:
+        """How many objects to find in each image; see ``explain`` for ``k``, whose ``None`` here is the configured K.
+
+        Raises:
+            ValueError: if ``k`` holds anything but one whole number of 0 or more for each image.
+        """
+        if k is None or isinstance(k, int):
+            return [self.config.k if k is None else k] * len(images)
+        counts = k.tolist()
+        if k.shape != (len(images),) or k.is_floating_point() or min(counts, default=0) < 0:
+            raise ValueError(f"k must be one whole number of 0 or more for each of {len(images)} images, got {counts}")
+        return counts
+
     @abc.abstractmethod
     def explain(self, images: Tensor, k: int | Tensor | None = None) -> Explanation:
         """Finds objects and, where the model reconstructs, draws the images from them.

@@ -71,7 +71,7 @@ def evaluate_objects(
             batch = collate([samples[index] for index in these])
             assert batch.boxes is not None
             counts = torch.tensor([len(boxes) for boxes in batch.boxes])
-            explained = model.detect(batch.images.to(device), counts.to(device))
+            explained = model.explain(batch.images.to(device), counts.to(device) if model.needs_counts else None)
             found = [one._replace(boxes=one.boxes.cpu(), scores=one.scores.cpu()) for one in explained.detections]
             metrics.update(found, batch.boxes)
             precision.update(found, batch.boxes)
@@ -90,7 +90,7 @@ def evaluate_objects(
         result |= errors.compute()
     for name in ("greedy_optimal_gap", "count_error"):  # not there if no image holds an object
         result.pop(name, None)
-    if not model.config.given:
+    if not model.needs_counts:
         result["count_error"] = sum(map(abs, off)) / len(off)
         result["count_accuracy"] = sum(one == 0 for one in off) / len(off)
         result["count_bias"] = sum(off) / len(off)

@@ -12,7 +12,7 @@ from typing import NamedTuple, get_args
 from mistnn.data import CommonObjectConfig, DistortedConfig
 from mistnn.data.digits.distorted import Distortion
 from mistnn.models.stn import ColocaliserConfig, ColocaliseStepConfig, StnConfig, StnStepConfig
-from mistnn.models.stn.network import Family
+from mistnn.models.stn.config import Family
 from mistnn.nn.spatial_transformer import Kind, TransformConfig
 from mistnn.presets.experiment import Experiment, Preset
 from mistnn.presets.stn_evaluation import ENCODER

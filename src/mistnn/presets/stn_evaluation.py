@@ -18,17 +18,11 @@ from mistnn.data.digits.distorted import CLASSES
 from mistnn.data.photographs.cub import read_cub
 from mistnn.errors import MistError
 from mistnn.models.stn import (
-    BirdClassifier,
     BirdsConfig,
     Colocaliser,
     ColocaliserConfig,
-    NumberReader,
     NumberReaderConfig,
-    StnClassifier,
     StnConfig,
-    sequence_of,
-    target_of,
-    wrong,
 )
 from mistnn.presets.systems import ClassifiedConfig, Classifier, DataConfig, ModelConfig, open_data
 from mistnn.records import collate
@@ -100,10 +94,7 @@ def load_encoder(model: Colocaliser, start_from: str | None) -> None:
             f"co-localisation needs an encoder that tells digits apart: `mist train {ENCODER}`, then give "
             f"--start-from runs/{ENCODER}"
         )
-    found = load_model(start_from)
-    if not isinstance(found, StnClassifier) or found.config != model.config.encoder:
-        raise MistError(f"{start_from} is not the encoder of model.encoder.*: give a run of {ENCODER}")
-    model.encoder.load_state_dict(found.state_dict())
+    model.load_encoder(load_model(start_from), start_from)
 
 
 def evaluate_classifier(
@@ -134,44 +125,21 @@ def evaluate_classifier(
     check_classifier(model.config, data)
     samples = open_data(data, split, images)
     images = min(images, len(samples))
-    if isinstance(samples, CubImages):
-        assert isinstance(model, BirdClassifier)
-        return _evaluate_birds(model, samples, progress)
+    many_views = samples.views if isinstance(samples, CubImages) else None
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
-    mistakes, outside = 0, dict[int, float]()
+    mistakes, outside = 0, list[torch.Tensor]()
+    step = BATCH if many_views is None else 1
     with torch.inference_mode():
-        for start in range(0, images, BATCH):
-            some = range(start, min(start + BATCH, images))
+        for start in range(0, images, step):
+            some = range(start, min(start + step, images))
             read = samples.batch(some) if isinstance(samples, BatchDataset) else collate([samples[i] for i in some])
-            batch = to_device(read, device)
-            done = model(batch.images)
-            target = sequence_of(batch) if isinstance(model, NumberReader) else target_of(batch)
-            mistakes += int(wrong(done.logits, target).sum())
-            for number, warp in enumerate(done.warps, 1):
-                outside[number] = outside.get(number, 0.0) + float(warp.outside.sum())
+            views = None if many_views is None else many_views(start)[None].to(device)
+            misclassified, shares = model.measure(to_device(read, device), views)
+            mistakes += int(misclassified.sum())
+            outside.append(shares.double())
             if progress is not None:
                 progress(some.stop, images)
     model.train(was_training)
-    shares = {f"outside_{number}": total / images for number, total in outside.items()}
-    return {"error": mistakes / images, "images": images, **shares}
-
-
-@torch.inference_mode()
-def _evaluate_birds(
-    model: BirdClassifier, samples: CubImages, progress: Callable[[int, int], None] | None
-) -> dict[str, float]:
-    """Four corners and the middle, and the same mirrored; their posteriors are averaged (S003, section 1.5)."""
-    was_training, device, images = model.training, next(model.parameters()).device, len(samples)
-    model.eval()
-    mistakes, outside = 0, [0.0] * model.config.number
-    for index in range(images):
-        done = model(samples.views(index).to(device))
-        mistakes += int(done.logits.float().softmax(-1).mean(0).argmax()) != samples.birds[index].label
-        for number, warp in enumerate(done.warps):
-            outside[number] += float(warp.outside.mean())
-        if progress is not None:
-            progress(index + 1, images)
-    model.train(was_training)
-    shares = {f"outside_{number}": total / images for number, total in enumerate(outside, 1)}
-    return {"error": mistakes / images, "images": images, **shares}
+    means = {f"outside_{number}": float(mean) for number, mean in enumerate(torch.cat(outside).mean(0), 1)}
+    return {"error": mistakes / images, "images": images, **means}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mistnn.data import NumberCropsConfig
 from mistnn.models.stn import NumberReaderConfig, StnStepConfig
-from mistnn.models.stn.numbers import Where
+from mistnn.models.stn.config import Where
 from mistnn.presets.experiment import Experiment, Preset
 from mistnn.training import TrainConfig
 

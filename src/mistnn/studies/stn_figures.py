@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mistnn.data import CommonObjectConfig, CommonObjects, DistortedConfig, DistortedDigits
 from mistnn.data.digits.distorted import Distortion
 from mistnn.errors import MistError
-from mistnn.models.stn import Colocaliser, StnClassifier, target_of
+from mistnn.models.stn import Colocaliser, StnClassifier
 from mistnn.presets import find_preset, restore, train
 from mistnn.presets.stn import CANVAS
 from mistnn.presets.stn_evaluation import ENCODER
@@ -90,7 +90,7 @@ def figure_addition(model: str | Path | None = None, seed: int | None = None, ro
     batch = DistortedDigits(data, "test", EXAMPLES).batch(range(EXAMPLES))
     with torch.inference_mode():
         done = network(batch.images)
-    said, true = done.logits.argmax(1).tolist(), target_of(batch).tolist()
+    said, true = done.logits.argmax(1).tolist(), network.target(batch).tolist()
     what = "sum" if data.digits > 1 else "digit"
     return draw_transformers(
         [

@@ -17,9 +17,9 @@ from mistnn.ops.sampling import extract_patches, place_patches
 from mistnn.records import Batch
 
 SMALL = AirConfig(canvas=20, k=3, units=12, head=(16,), window=7, attributes=4, encoder=(16,), decoder=(16,), noise=0.3)
-TOLD = dataclasses.replace(SMALL, given=True, sides=2)
+GIVEN = dataclasses.replace(SMALL, given=True, sides=2)
 DAIR = dataclasses.replace(SMALL, recurrence="feedforward", hidden=(16, 16))
-ALL = pytest.mark.parametrize("config", [SMALL, TOLD, DAIR], ids=["air", "told", "dair"])
+ALL = pytest.mark.parametrize("config", [SMALL, GIVEN, DAIR], ids=["air", "given", "dair"])
 
 
 def squares(counts: tuple[int, ...] = (0, 1, 2, 1)) -> Batch:
@@ -33,7 +33,7 @@ def squares(counts: tuple[int, ...] = (0, 1, 2, 1)) -> Batch:
     return Batch(images, torch.tensor(counts)[:, None], boxes, None)
 
 
-def told(batch: Batch, config: AirConfig) -> Tensor | None:
+def counts_of(batch: Batch, config: AirConfig) -> Tensor | None:
     assert batch.counts is not None
     return batch.counts.sum(1) if config.given else None
 
@@ -67,7 +67,7 @@ def test_reference(config: AirConfig) -> None:
             assert isinstance(last, nn.Linear)
             last.weight[-1] *= 5
             last.bias[-1] = bias
-            counts = told(batch, config)
+            counts = counts_of(batch, config)
             output = model(batch.images, counts)
             for index, image in enumerate(batch.images):
                 drawn, stopped = torch.zeros(1, 1, 20, 20), 0.0
@@ -116,7 +116,7 @@ def test_the_bound_by_hand(config: AirConfig) -> None:
     torch.manual_seed(0)
     model, batch = Air(config).train(), squares()
     settings = AirStepConfig(scale_prior=(-0.5, 0.4), shift_prior=(0.1, 0.8))
-    output = model(batch.images, told(batch, config))
+    output = model(batch.images, counts_of(batch, config))
     losses = AirStep(model, settings).losses(batch.images, output, 1.3)
     normal = torch.distributions.Normal
     kl = torch.distributions.kl_divergence
@@ -153,11 +153,18 @@ def test_schedule() -> None:
     assert prior_log_odds(1200, 0.1) == pytest.approx(prior_log_odds(12_000))
 
 
+def test_a_shorter_run_shortens_the_schedule() -> None:
+    step = AirStepConfig(annealing=0.5).rescale_schedule(0.1)
+    assert step == AirStepConfig(annealing=0.05) and step.for_run(10) == step
+    step.check_model(SMALL)
+    assert isinstance(step.build(SMALL.build()), AirStep)
+
+
 @ALL
 def test_every_parameter_gets_a_gradient(config: AirConfig) -> None:
     torch.manual_seed(0)
     model, batch = Air(config).train(), squares((1, 2, 2, 1))
-    output = model(batch.images, told(batch, config))
+    output = model(batch.images, counts_of(batch, config))
     sum(AirStep(model, AirStepConfig()).losses(batch.images, output, 0.0).values()).mean().backward()  # type: ignore
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
@@ -169,7 +176,7 @@ def test_every_parameter_gets_a_gradient(config: AirConfig) -> None:
 def test_a_batch_equals_its_images(config: AirConfig) -> None:
     torch.manual_seed(0)
     model, batch = Air(config).eval(), squares()
-    counts = told(batch, config)
+    counts = counts_of(batch, config)
     whole = model(batch.images, counts)
     for index in range(4):
         one = model(batch.images[index : index + 1], None if counts is None else counts[index : index + 1])
@@ -207,9 +214,14 @@ def test_one_batch_is_learnt(config: AirConfig) -> None:
 def test_detect_and_explain() -> None:
     torch.manual_seed(0)
     batch = squares()
-    model = Air(TOLD).eval()
-    assert [len(one.boxes) for one in model.detect(batch.images, torch.tensor([0, 1, 2, 3])).detections] == [0, 1, 2, 3]
+    model = Air(GIVEN).eval()
+    assert model.needs_counts and not model.counts_itself
+    assert [len(one.boxes) for one in model.detect(batch.images, torch.tensor([0, 1, 2, 3]))] == [0, 1, 2, 3]
     assert [len(one.boxes) for one in model.explain(batch.images, 2).detections] == [2] * 4
+    assert [len(one.boxes) for one in model.detect(batch.images)] == [3] * 4
+    for counts in (torch.tensor([2]), torch.tensor([0, 1, -1, 2]), torch.tensor([0, 1, 1.5, 2])):
+        with pytest.raises(ValueError, match="one whole number of 0 or more for each of 4 images"):
+            model.explain(batch.images, counts)
     free = Air(SMALL).eval()
     last = free.head[-1]
     assert isinstance(last, nn.Linear)
@@ -217,14 +229,16 @@ def test_detect_and_explain() -> None:
         last.weight[-1], last.bias[-1] = 0, 2.0
     explained = free.explain(batch.images, 2)
     assert [len(one.boxes) for one in explained.detections] == [2] * 4
-    assert [len(one.boxes) for one in free.detect(batch.images).detections] == [3] * 4
+    assert free.counts_itself and not free.needs_counts
+    assert [len(one.boxes) for one in free.detect(batch.images)] == [3] * 4
+    assert [len(one.boxes) for one in free.detect(batch.images, torch.tensor([0, 1, 2, 9]))] == [0, 1, 2, 3]
     torch.testing.assert_close(explained.detections[0].scores, torch.full((2,), 2.0).sigmoid())
     assert explained.reconstruction is not None and explained.reconstruction.shape == batch.images.shape
 
 
 def test_no_objects_at_all() -> None:
     """A batch of empty images: nothing to draw, nothing infinite."""
-    for config in (SMALL, TOLD, DAIR):
+    for config in (SMALL, GIVEN, DAIR):
         torch.manual_seed(0)
         step = AirStep(Air(config).train(), AirStepConfig())
         values = step(squares((0, 0)), 20_000)
@@ -247,25 +261,25 @@ def test_refusals() -> None:
     batch = squares()
     with pytest.raises(MistError, match="20 x 20 pixels"):
         Air(SMALL)(torch.zeros(1, 1, 20, 21))
-    with pytest.raises(MistError, match="must be told"):
-        Air(TOLD)(batch.images)
+    with pytest.raises(MistError, match="needs the number of objects"):
+        Air(GIVEN)(batch.images)
     with pytest.raises(MistError, match=r"holds 4 objects.*model\.k=3"):
-        Air(TOLD)(batch.images, torch.tensor([0, 1, 4, 2]))
+        Air(GIVEN)(batch.images, torch.tensor([0, 1, 4, 2]))
     for counts in (torch.tensor([2]), torch.tensor([0, 1, -1, 2]), torch.tensor([0, 1, 1.5, 2])):
         with pytest.raises(MistError, match="one whole number of 0 or more for each of the 4 images"):
-            Air(TOLD)(batch.images, counts)
+            Air(GIVEN)(batch.images, counts)
 
 
 @ALL
 def test_a_step_that_diverges_shows_in_its_scalars(config: AirConfig) -> None:
-    """No error of torch's: the loop sees the value and says what to do."""
+    """Torch raises no error, so that the loop sees the value and explains what to do."""
     step = AirStep(Air(config), AirStepConfig(rate=1e30))
     values = [float(value) for index in range(3) for value in step(squares(), index).values()]
     assert not all(math.isfinite(value) for value in values)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"channels": 2}, "model.channels"),
         ({"k": 0}, "model.k"),
@@ -277,13 +291,13 @@ def test_a_step_that_diverges_shows_in_its_scalars(config: AirConfig) -> None:
         ({"threshold": 0.0}, "model.threshold"),
     ],
 )
-def test_impossible_networks(change: dict[str, object], said: str) -> None:
-    with pytest.raises(MistError, match=said):
+def test_impossible_networks(change: dict[str, object], message: str) -> None:
+    with pytest.raises(MistError, match=message):
         dataclasses.replace(SMALL, **change)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"rate": 0.0}, "step.rate"),
         ({"clip": 0.0}, "step.clip"),
@@ -291,8 +305,8 @@ def test_impossible_networks(change: dict[str, object], said: str) -> None:
         ({"scale_prior": (0.0, 0.0)}, "step.scale_prior"),
     ],
 )
-def test_impossible_steps(change: dict[str, object], said: str) -> None:
-    with pytest.raises(MistError, match=said):
+def test_impossible_steps(change: dict[str, object], message: str) -> None:
+    with pytest.raises(MistError, match=message):
         AirStepConfig(**change)  # pyright: ignore[reportArgumentType]
 
 

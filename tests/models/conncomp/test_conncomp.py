@@ -56,7 +56,7 @@ def dim_and_bright() -> Batch:
 
 
 def test_grid_search_reference() -> None:
-    """Each tau is measured anew with the metric itself; the smallest of the best is taken."""
+    """Every tau is evaluated with the metric itself; the smallest of the best values is chosen."""
     torch.manual_seed(0)
     batch = dim_and_bright()
     batch = batch._replace(images=(batch.images + 0.1 * torch.rand(4, 1, 20, 20)).clamp(max=1))
@@ -75,7 +75,7 @@ def test_grid_search_reference() -> None:
     torch.testing.assert_close(step.average_precision(), torch.tensor(scores, dtype=torch.float64))
     assert model.tau.item() == pytest.approx(float(torch.linspace(0.05, 1.0, 20)[int(torch.tensor(scores).argmax())]))
     assert float(values["ap"]) == pytest.approx(max(scores)) == 1.0
-    found = model.detect(batch.images).detections
+    found = model.detect(batch.images)
     assert [one.boxes.tolist() for one in found] == [boxes.tolist() for boxes in batch.boxes]
 
 
@@ -120,8 +120,8 @@ def test_background() -> None:
     plain, median = ConnComp(ConnCompConfig()), ConnComp(ConnCompConfig(background="median"))
     for model in (plain, median):
         model.tau.fill_(0.14)
-    assert len(plain.detect(bright).detections[0].boxes) == 1, "the whole image"
-    assert len(median.detect(bright).detections[0].boxes) == 3  # both squares joined, two specks
+    assert len(plain.detect(bright)[0].boxes) == 1, "the whole image"
+    assert len(median.detect(bright)[0].boxes) == 3  # both squares joined, two specks
     colours = torch.zeros(1, 3, 4, 4)
     colours[0, :, 1, 1] = 0.1
     assert ConnComp(ConnCompConfig(channels=3)).difference(colours)[0, 1, 1].item() == pytest.approx(0.3)
@@ -134,7 +134,7 @@ def test_explain_gives_the_largest() -> None:
     largest = model.explain(images, 1)
     assert [one.boxes.tolist() for one in largest.detections] == [[[9.5, 6, 15, 6]]] * 4
     assert largest.reconstruction is None and not model.reconstructs
-    assert len(model.detect(torch.zeros(1, 1, 5, 5)).detections[0].boxes) == 0
+    assert len(model.detect(torch.zeros(1, 1, 5, 5))[0].boxes) == 0
 
 
 def test_refusals() -> None:

@@ -8,15 +8,21 @@ import torch
 from mistnn.errors import MistError
 from mistnn.models.mist import Mist, MistConfig, SupervisedStep, SupervisedStepConfig
 from mistnn.models.rivals import (
+    MODELS,
+    STEPS,
     Channelwise,
     ChannelwiseConfig,
     Grid,
     GridConfig,
+    NaturalXie20Config,
     RivalStep,
     RivalStepConfig,
     Xie20,
     Xie20Config,
+    Zha18Config,
+    Zha18StepConfig,
 )
+from mistnn.nn.backbones import BackboneConfig
 from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.ops import soft_argmax
@@ -27,11 +33,11 @@ SMALL = EncoderConfig(network="small", width=8, code=16)
 NARROW = HeatmapConfig(channels=4, blocks=1)
 RANDOM = dataclasses.replace(NARROW, start="random")
 GRID = GridConfig(cells=2, patch_size=8, encoder=SMALL, decoder=4)
-READING = ChannelwiseConfig(("a", "b", "c"), k=2, box_size=8.0, patch_size=8, heatmap=RANDOM, encoder=SMALL)
-REDRAWING = dataclasses.replace(READING, class_names=(), decoder=8)
+CLASSIFYING = ChannelwiseConfig(("a", "b", "c"), k=2, box_size=8.0, patch_size=8, heatmap=RANDOM, encoder=SMALL)
+RECONSTRUCTING = dataclasses.replace(CLASSIFYING, class_names=(), decoder=8)
 XIE20 = Xie20Config(("a", "b", "c"), k=2, stride=4, box_size=8.0, patch_size=8, heatmap=NARROW, encoder=SMALL)
-MODELS = [(Grid, GRID), (Channelwise, READING), (Channelwise, REDRAWING), (Xie20, XIE20)]
-IDS = ["grid", "channelwise reading", "channelwise redrawing", "xie20"]
+FORMS = [(Grid, GRID), (Channelwise, CLASSIFYING), (Channelwise, RECONSTRUCTING), (Xie20, XIE20)]
+IDS = ["grid", "channelwise classes", "channelwise reconstruction", "xie20"]
 
 
 def images(batch: int = 3, side: int = 20) -> Batch:
@@ -47,7 +53,7 @@ def build(kind, config):
     return kind(config)
 
 
-@pytest.mark.parametrize(("kind", "config"), MODELS, ids=IDS)
+@pytest.mark.parametrize(("kind", "config"), FORMS, ids=IDS)
 def test_explanation(kind, config):
     model, batch = build(kind, config).eval(), images()
     found = model.explain(batch.images, 2)
@@ -58,11 +64,11 @@ def test_explanation(kind, config):
     for index, one in enumerate(found.detections):
         assert (one.labels is not None) == bool(model.class_names)
         assert (one.scores[:-1] >= one.scores[1:]).all() and one.scores.min() >= 0 and one.scores.max() <= 1
-        alone = model.explain(batch.images[index : index + 1], 2).detections[0]  # no influence of its mates
+        alone = model.explain(batch.images[index : index + 1], 2).detections[0]  # independent of the rest of the batch
         torch.testing.assert_close(alone.boxes, one.boxes, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("kind", "config"), MODELS, ids=IDS)
+@pytest.mark.parametrize(("kind", "config"), FORMS, ids=IDS)
 def test_every_weight_learns_and_the_loss_falls(kind, config):
     step, batch = RivalStep(build(kind, config), RivalStepConfig(rate=3e-3, places_rate=3e-3)), images()
     before = {name: part.detach().clone() for name, part in step.model.named_parameters()}
@@ -76,6 +82,38 @@ def test_every_weight_learns_and_the_loss_falls(kind, config):
     for iteration in range(1, 40):
         last = step(batch, iteration)["task"]
     assert last < 0.98 * first
+
+
+@pytest.mark.parametrize(("kind", "config"), FORMS, ids=IDS)
+def test_k_may_differ_between_images(kind, config):
+    model, batch = build(kind, config).eval(), images()
+    found = model.explain(batch.images, torch.tensor([2, 0, 1])).detections
+    for image, one, count in zip(batch.images, found, (2, 0, 1), strict=True):
+        alone = model.explain(image[None], max(count, 1)).detections[0]
+        torch.testing.assert_close(one.boxes, alone.boxes[:count], atol=1e-4, rtol=1e-4)
+    assert len(model.explain(batch.images).detections[0].boxes) == config.k
+    for k in (torch.tensor([1, 1]), torch.tensor([1.0, 1.0, 1.0]), torch.tensor([1, -1, 1])):
+        with pytest.raises(ValueError, match="one whole number of 0 or more for each of 3 images"):
+            model.explain(batch.images, k)
+
+
+def test_every_kind_is_built_and_trained_by_its_configuration():
+    for config in MODELS:
+        assert config.kind in {kind for step in STEPS for kind in step.trains}
+    for _, config in FORMS:
+        step = RivalStepConfig(decay=0.1).for_run(10)
+        step.check_model(config)
+        assert isinstance(step.build(config.build()), RivalStep)
+    with pytest.raises(MistError, match="'grid' can't be trained by a step of kind 'zha18'"):
+        Zha18StepConfig().check_model(GRID)
+    with pytest.raises(MistError, match="step.decay_steps"):
+        Zha18StepConfig().build(Zha18Config(1, 1, (4, 8), (4, 8), (4, 8), features=4).build())
+
+
+def test_a_portable_configuration_has_no_path():
+    config = NaturalXie20Config(backbone=BackboneConfig(weights="/a/b/weights.pth"))
+    assert config.portable().backbone.weights == "weights.pth"
+    assert NaturalXie20Config().portable() == NaturalXie20Config()
 
 
 def test_grid_cells_cover_the_image():
@@ -109,7 +147,7 @@ def test_soft_argmax_is_the_mean_place():
 
 def test_channels_get_their_gradient_through_the_places():
     """No lifting here: the heat maps learn by the task's own gradient, which finite differences confirm."""
-    model = build(Channelwise, READING).double()
+    model = build(Channelwise, CLASSIFYING).double()
     batch = images()
     batch = batch._replace(images=batch.images.double())
     bias = model.heatmap_network.entry.bias
@@ -180,15 +218,15 @@ def test_supervised_learns_places_and_classes():
     [
         (lambda: GridConfig(cells=0), "cells=0"),
         (lambda: GridConfig(decoder=0), "nothing to learn"),
-        (lambda: dataclasses.replace(READING, k=0), "k=0"),
-        (lambda: dataclasses.replace(READING, heatmap=NARROW), "start random"),
-        (lambda: dataclasses.replace(READING, class_names=()), "nothing to learn"),
-        (lambda: dataclasses.replace(READING, patch_size=12), "patch_size=12"),
+        (lambda: dataclasses.replace(CLASSIFYING, k=0), "k=0"),
+        (lambda: dataclasses.replace(CLASSIFYING, heatmap=NARROW), "start random"),
+        (lambda: dataclasses.replace(CLASSIFYING, class_names=()), "nothing to learn"),
+        (lambda: dataclasses.replace(CLASSIFYING, patch_size=12), "patch_size=12"),
         (lambda: dataclasses.replace(XIE20, class_names=()), "class_names is empty"),
         (lambda: dataclasses.replace(XIE20, epsilon=0.0), "epsilon=0.0"),
         (lambda: dataclasses.replace(XIE20, stride=0), "stride=0"),
         (lambda: RivalStepConfig(rate=0.0), "rate=0.0"),
-        (lambda: RivalStepConfig(decay=0.5), "decay_steps"),
+        (lambda: RivalStep(build(Grid, GRID), RivalStepConfig(decay=0.5)), "step.decay_steps"),
         (lambda: SupervisedStepConfig(task_rate=float("nan")), "task_rate"),
     ],
 )
@@ -198,6 +236,6 @@ def test_mistakes_are_named(make, words):
 
 
 def test_images_without_counts_are_named():
-    for kind, config in ((Channelwise, READING), (Xie20, XIE20)):
+    for kind, config in ((Channelwise, CLASSIFYING), (Xie20, XIE20)):
         with pytest.raises(MistError, match="counts"):
             build(kind, config).losses(images()._replace(counts=None))

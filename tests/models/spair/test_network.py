@@ -128,9 +128,9 @@ def test_a_size_first_seen_in_inference_mode_can_be_trained() -> None:
 def test_eval_is_deterministic_and_independent_of_the_batch() -> None:
     model = network().eval()
     images = pictures(4, 12, 12)
-    whole = model.detect(images)
+    whole = model.explain(images)
     for index in range(4):
-        single = model.detect(images[index : index + 1])
+        single = model.explain(images[index : index + 1])
         torch.testing.assert_close(whole.detections[index].boxes, single.detections[0].boxes)
         torch.testing.assert_close(whole.reconstruction[index], single.reconstruction[0])
 
@@ -140,7 +140,7 @@ def test_detections_are_those_present_and_k_ranks_all() -> None:
     images = pictures(3, 12, 12)
     with torch.no_grad():
         logits = model.infer(images).presence_logits
-    found, ranked = model.detect(images).detections, model.explain(images, 4).detections
+    found, ranked = model.detect(images), model.explain(images, 4).detections
     for one, best, own in zip(found, ranked, logits, strict=True):
         assert len(one.boxes) == int((own > 0).sum())
         torch.testing.assert_close(best.scores, own.sigmoid().sort(descending=True).values[:4])
@@ -158,8 +158,8 @@ def test_a_shared_background_is_the_median_of_many_images() -> None:
     other = network(background="shared", background_side=8)
     other.load_state_dict(model.state_dict())
     assert torch.equal(other.shared, behind)
-    assert model.refusal(8, 8) is None and "shares has 8 x 8" in str(model.refusal(12, 8))
-    with pytest.raises(MistError, match="an image has 12 x 8 pixels, and the background that it shares has 8 x 8"):
+    assert model.refusal(8, 8) is None and "shared background has 8 x 8" in str(model.refusal(12, 8))
+    with pytest.raises(MistError, match="an image has 12 x 8 pixels, and the shared background has 8 x 8"):
         model(pictures(1, 8, 12))
 
 
@@ -190,7 +190,7 @@ def test_an_empty_batch_is_no_error() -> None:
     for look_back in (0, 1):
         model, images = network(look_back=look_back), torch.zeros(0, 1, 8, 12)
         assert model(images).rebuilt.shape == images.shape
-        assert model.eval().detect(images).detections == []
+        assert model.eval().detect(images) == []
 
 
 @pytest.mark.parametrize(
@@ -219,9 +219,7 @@ def test_a_background_of_another_size_is_refused() -> None:
         ({"temperature": float("nan")}, "model.temperature"),
         ({"alpha_start": float("inf")}, "model.alpha_start"),
         ({"bounds": (1.0, 1.0)}, "model.bounds"),
-        pytest.param(
-            {"background": "blue"}, "background='blue' is unknown: use black, median", marks=pytest.mark.plain
-        ),
+        pytest.param({"background": "blue"}, "background='blue' must be black or median", marks=pytest.mark.plain),
         ({"background": "shared"}, "needs the side of the images"),
         ({"background_side": 8}, "needs the side of the images"),
     ],
@@ -237,10 +235,10 @@ def test_state_round_trip_and_gradients() -> None:
     for name, weight in model.named_parameters():
         assert weight.grad is not None and bool(weight.grad.isfinite().all()), name
         assert bool((weight.grad != 0).any()), name
-    twin = Spair(TINY)
-    twin.load_state_dict(model.state_dict())
+    copy = Spair(TINY)
+    copy.load_state_dict(model.state_dict())
     images = pictures(2, 8, 8)
-    torch.testing.assert_close(model.eval()(images).rebuilt, twin.eval()(images).rebuilt)
+    torch.testing.assert_close(model.eval()(images).rebuilt, copy.eval()(images).rebuilt)
 
 
 def test_the_paper_s_network() -> None:

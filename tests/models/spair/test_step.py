@@ -65,7 +65,7 @@ def test_cross_entropy_is_finite_where_nothing_is_drawn() -> None:
 
 
 def test_a_step_that_diverges_shows_in_its_scalars() -> None:
-    """No error of torch's: the loop sees the value and says what to do."""
+    """Torch raises no error, so that the loop sees the value and explains what to do."""
     step = SpairStep(network(), dataclasses.replace(PLAIN, rate=1e30))
     batch = Batch(pictures(2, 8, 8))
     values = [float(value) for index in range(3) for value in step(batch, index).values()]
@@ -152,6 +152,16 @@ def test_an_empty_scene_costs_no_object() -> None:
     assert all(math.isfinite(float(value)) for value in scalars.values())
 
 
+def test_a_shorter_run_shortens_the_schedules_but_not_the_training_wheels() -> None:
+    config = dataclasses.replace(PLAIN, schedule_scale=0.8, wheels=500, decay=0.1, decay_steps=4000)
+    shorter = config.rescale_schedule(0.1)
+    assert shorter == dataclasses.replace(config, schedule_scale=0.8 * 0.1, wheels=5000, decay_steps=400)
+    whole = dataclasses.replace(PLAIN, decay=0.1)
+    with pytest.raises(MistError, match="step.decay_steps"):
+        whole.build(network())
+    assert isinstance(whole.for_run(40).build(network()), SpairStep)
+
+
 HEALTHY = {"s": 0.9, "objects": 5.0, "on": 0.3, "presence": 0.3, "kl_what": 60.0}
 
 
@@ -166,7 +176,7 @@ HEALTHY = {"s": 0.9, "objects": 5.0, "on": 0.3, "presence": 0.3, "kl_what": 60.0
         ({"kl_what": 1.0}, "all objects look alike"),
     ],
 )
-def test_a_collapse_is_told(changes: dict[str, float], words: str | None) -> None:
+def test_a_collapse_is_reported(changes: dict[str, float], words: str | None) -> None:
     note = collapse_note(HEALTHY | changes)
     assert note is None if words is None else note is not None and words in note
 
@@ -174,8 +184,8 @@ def test_a_collapse_is_told(changes: dict[str, float], words: str | None) -> Non
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"s": 0.0}, "step.s=0.0 must lie between 0 and 1"),
-        ({"s": 1.0}, "step.s=1.0 must lie between 0 and 1"),
+        ({"s": 0.0}, "step.s=0.0 must be above 0"),
+        ({"s": 1.0}, "step.s=1.0 must be below 1"),
         ({"s": 1.5}, "step.s=1.5"),
         ({"rate": 0.0}, "step.rate"),
         ({"schedule_scale": 0.0}, "step.schedule_scale"),

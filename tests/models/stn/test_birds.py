@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mistnn.errors import MistError
-from mistnn.models.stn import BirdClassifier, BirdsConfig, StnStep, StnStepConfig, tiled
-from mistnn.models.stn.describers import DescriberConfig
+from mistnn.models.stn import BirdClassifier, BirdsConfig, DescriberConfig, StnStep, StnStepConfig
+from mistnn.models.stn.birds import tiled
 from mistnn.nn.spatial_transformer import Kind, TransformConfig
 from mistnn.records import Batch
 
@@ -27,12 +27,12 @@ def test_tiles() -> None:
     assert tiled(TransformConfig("attention"), 2).tolist() == [[0.5, -0.5, 0], [0.5, 0.5, 0]]
     assert tiled(TransformConfig("affine"), 2).tolist() == [[0.5, 0, -0.5, 0, 0.5, 0], [0.5, 0, 0.5, 0, 0.5, 0]]
     for kind in ("projective", "tps"):
-        with pytest.raises(MistError, match="can't begin as tiles"):
+        with pytest.raises(MistError, match="can't start as tiles"):
             BirdsConfig(transform=TransformConfig(kind))
 
 
 @pytest.mark.parametrize("kind", ["translation", "attention", "affine"])
-def test_at_birth_windows_tile_the_image(kind: Kind) -> None:
+def test_initial_windows_tile_the_image(kind: Kind) -> None:
     """Of an image of twice a crop's side, windows at half the scale are its quarters, pixel by pixel."""
     model, images = build(4, 64, kind).eval(), torch.rand(2, 3, 64, 64)
     with torch.inference_mode():
@@ -58,7 +58,7 @@ def test_streams_by_hand() -> None:
 
 
 def test_the_localisation_network_sees_the_image_halved() -> None:
-    """It says the same of an image and of its enlargement, in which each pixel is four."""
+    """Its output is the same for an image and its enlargement, where each pixel becomes four."""
     small, large = build(2, 32).eval(), build(2, 64).eval()
     large.load_state_dict(small.state_dict())
     images = torch.rand(1, 3, 32, 32)
@@ -89,14 +89,14 @@ def test_a_step() -> None:
 
 
 def test_impossible_configurations() -> None:
-    for given, said in (
+    for given, message in (
         ({"number": 0}, "model.number=0"),
         ({"classes": 1}, "model.classes=1"),
         ({"crop": 1, "side": 1}, "model.crop=1 must be a multiple of the 32 px"),
         ({"side": 300}, "model.side=300 must be one or more times model.crop=224"),
         ({"dropout": -0.1}, "model.dropout=-0.1"),
     ):
-        with pytest.raises(MistError, match=said):
+        with pytest.raises(MistError, match=message):
             BirdsConfig(**given)  # pyright: ignore[reportArgumentType]
 
 
@@ -104,5 +104,5 @@ def test_impossible_configurations() -> None:
 def test_images_of_another_size() -> None:
     model = build()
     for shape in ((1, 3, 1, 1), (3, 32, 32), (1, 3, 32, 33)):
-        with pytest.raises(MistError, match=r"reads images of \(batch, 3, 32, 32\)"):
+        with pytest.raises(MistError, match=r"takes images of \(batch, 3, 32, 32\)"):
             model(torch.rand(shape))

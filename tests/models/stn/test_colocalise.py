@@ -10,6 +10,8 @@ from mistnn.data import CommonObjectConfig, CommonObjects
 from mistnn.errors import MistError
 from mistnn.inference import Predictor
 from mistnn.models.stn import Colocaliser, ColocaliserConfig, ColocaliseStep, ColocaliseStepConfig, StnConfig
+from mistnn.models.stn.config import OPENNESS
+from mistnn.models.stn.step import open_at
 from mistnn.ops.losses import common_object_loss
 from mistnn.records import Batch
 
@@ -64,7 +66,7 @@ def test_the_papers_localisation_network() -> None:
     assert shapes == [(8, 1, 9, 9), (8, 8 * 42 * 42), (8, 8), (3, 8)]
 
 
-def test_windows_are_of_one_size_at_birth_and_have_bounds() -> None:
+def test_initial_windows_have_one_size_and_all_have_bounds() -> None:
     model = build()
     born = model(images(40)).parameters[:, 0]
     torch.testing.assert_close(born[:, 0], torch.full((40,), 0.83), atol=1e-5, rtol=0)
@@ -86,8 +88,8 @@ def test_places_are_spread_as_those_of_random_crops() -> None:
         places = model(images(40)).parameters[:, 0, 1:]
     room = 1 - 0.83
     assert places.mean(0).abs().max() < 0.2 * room, "but for what the border stops"
-    said = model.window.layers(images(40))[:, 1:]
-    torch.testing.assert_close(model.window._normalised(said).std(0), torch.ones(2), atol=1e-3, rtol=0)
+    message = model.window.layers(images(40))[:, 1:]
+    torch.testing.assert_close(model.window._normalised(message).std(0), torch.ones(2), atol=1e-3, rtol=0)
     assert ((places.std(0) - room / 3**0.5).abs() < 0.25 * room).all(), "but for what the border stops"
     model.eval()
     torch.testing.assert_close(model(images(40)).parameters[:, 0, 1:], places, atol=0.05 * room, rtol=0)
@@ -118,11 +120,11 @@ def test_waking_scales_what_each_hidden_unit_says() -> None:
             torch.testing.assert_close(spread, torch.ones_like(spread), atol=0.02, rtol=0)
             looked += 1
     assert looked == 3
-    assert torch.equal(window.layers[-1].weight, before[-1]), "what it says of places is as it was"
+    assert torch.equal(window.layers[-1].weight, before[-1]), "the output layer is unchanged"
 
 
 def test_windows_are_moved_together_to_what_they_share() -> None:
-    """All frame a bright square 4 px of 30 too far up; by and by they have it in their middle."""
+    """All frame a bright square 4 of 30 px too far up; after a while it is in their middle."""
     torch.manual_seed(0)
     pictures, model = torch.zeros(8, 1, 30, 30), build().eval()
     pictures[:, :, 15:23, 11:19] = 1.0
@@ -193,7 +195,7 @@ def test_descriptors() -> None:
 
 @pytest.mark.parametrize("openness", [((0.0, 0.0),), ((0.0, 1.0),)])
 def test_only_the_localiser_learns(openness: tuple[tuple[float, float], ...]) -> None:
-    step = ColocaliseStep(build(), ColocaliseStepConfig(openness=openness, margin=10.0))
+    step = ColocaliseStep(build(), ColocaliseStepConfig(openness=openness, margin=10.0, decay_steps=2400))
     before = {name: value.clone() for name, value in step.model.state_dict().items()}
     batch = images_batch()
     logged = [step(batch, iteration) for iteration in range(3)]
@@ -209,7 +211,7 @@ def test_only_the_localiser_learns(openness: tuple[tuple[float, float], ...]) ->
 
 
 def test_it_finds_squares_that_all_images_share() -> None:
-    """The whole, small: bright squares of one size on black, told by an encoder that nobody trained."""
+    """End to end, small: bright squares of one size on black, with an untrained encoder."""
     generator = torch.Generator().manual_seed(0)
     places = torch.randint(0, 19, (40, 2), generator=generator)
     pictures = torch.zeros(40, 1, 30, 30)
@@ -229,45 +231,47 @@ def test_it_finds_squares_that_all_images_share() -> None:
 
 @pytest.mark.plain
 def test_windows_close_in_three_times_and_end_closed() -> None:
-    config = ColocaliseStepConfig(decay_steps=100)
-    opened = [config.open_at(iteration) for iteration in (0, 5, 23, 40, 43, 44, 47, 59, 65, 66, 70, 81, 99, 100, 1000)]
+    percents = (0, 5, 23, 40, 43, 44, 47, 59, 65, 66, 70, 81, 99, 100, 1000)
+    opened = [open_at(OPENNESS, percent / 100) for percent in percents]
     assert opened == pytest.approx([1, 1, 0.5, 0, 0, 0.5, 0.5, 0, 0, 0.5, 0.5, 0, 0, 0, 0], abs=1e-9)
 
 
 @pytest.mark.plain
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
-        ({"side": 8}, "side=8 is too small"),
-        ({"least": 0.5}, "the least below the others"),
-        ({"start": 1.5}, "the least below the others"),
+        ({"side": 8}, "side=8 must be 9 or more"),
+        ({"least": 0.5}, "in increasing order"),
+        ({"start": 1.5}, "in increasing order"),
         ({"encoder": StnConfig("fcn", side=28)}, "must be a plain CNN"),
     ],
 )
-def test_bad_localisers(given: dict[str, object], said: str) -> None:
-    with pytest.raises(MistError, match=said):
+def test_bad_localisers(given: dict[str, object], message: str) -> None:
+    with pytest.raises(MistError, match=message):
         ColocaliserConfig(**given)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.plain
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"rate": 0.0}, "rate=0.0"),
         ({"margin": 0.0}, "margin=0.0"),
         ({"decay": 1.0, "decay_steps": 0}, "decay_steps=0"),
-        ({"precision": "half"}, "step.precision='half' is unknown"),
+        ({"precision": "half"}, "step.precision='half' must be"),
         ({"openness": ()}, "must be pairs of 0 to 1"),
         ({"openness": ((0.5, 1.0), (0.2, 0.0))}, "in the order of the shares"),
         ({"openness": ((0.5, 1.5),)}, "must be pairs of 0 to 1"),
     ],
 )
-def test_bad_steps(given: dict[str, object], said: str) -> None:
-    with pytest.raises(MistError, match=said):
+def test_bad_steps(given: dict[str, object], message: str) -> None:
+    with pytest.raises(MistError, match=message):
         ColocaliseStepConfig(**given)  # pyright: ignore[reportArgumentType]
 
 
 def test_it_sees_images_of_one_size() -> None:
     predictor = Predictor(build())
     assert predictor.refusal(30, 30, 1) is None
-    assert predictor.refusal(200, 100, 1) == "has 100 x 200 pixels, and this model sees 30 x 30 only: crop or resize it"
+    assert (
+        predictor.refusal(200, 100, 1) == "has 100 x 200 pixels, and this model only takes 30 x 30: crop or resize it"
+    )

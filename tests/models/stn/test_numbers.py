@@ -14,11 +14,11 @@ from mistnn.models.stn import (
     NumberReaderConfig,
     StnStep,
     StnStepConfig,
-    sequence_of,
     stepped_share,
     wrong,
 )
-from mistnn.models.stn.numbers import NOTHING, PLACES, SIGNS, Layers, Where
+from mistnn.models.stn.config import Layers, Where
+from mistnn.models.stn.numbers import NOTHING, PLACES, SIGNS
 from mistnn.nn.spatial_transformer import SpatialTransformer
 from mistnn.records import Batch
 
@@ -135,7 +135,7 @@ def test_at_birth_every_class_is_as_likely(where: Where) -> None:
 def test_sequences_and_mistakes() -> None:
     labels = [torch.tensor([0]), torch.tensor([1, 2, 3, 4, 5]), torch.tensor([9, 0])]
     batch = Batch(torch.zeros(3, 3, 1, 1), labels=labels)
-    target = sequence_of(batch)
+    target = build("none").target(batch)
     assert target.tolist() == [[0, 10, 10, 10, 10], [1, 2, 3, 4, 5], [9, 0, 10, 10, 10]] and NOTHING == 10
     logits = nn.functional.one_hot(target, SIGNS).float()
     assert wrong(logits, target).tolist() == [False] * 3
@@ -149,7 +149,7 @@ def test_every_parameter_gets_a_gradient(where: Where) -> None:
     model = build(where, dropout=0.0)
     for part in model.parameters():  # moves the last layers of the localisation networks off zero
         part.data += 0.01 * torch.randn(part.shape, generator=torch.Generator().manual_seed(3))
-    StnStep(model, StnStepConfig(localisation_share=0.1))(batch_of(4), 0)
+    StnStep(model, StnStepConfig(localisation_share=0.1, decay=1.0))(batch_of(4), 0)
     for name, part in model.named_parameters():
         assert part.grad is not None and bool(part.grad.isfinite().all()) and bool(part.grad.abs().sum() > 0), name
 
@@ -163,7 +163,7 @@ def test_the_loss_is_that_of_the_whole_number() -> None:
     for row, labels in zip(logits, batch.labels, strict=True):
         for place in range(PLACES):
             expected -= float(row[place, int(labels[place]) if place < len(labels) else NOTHING]) / 5
-    logged = StnStep(model, StnStepConfig())(batch, 0)
+    logged = StnStep(model, StnStepConfig(decay_steps=1000))(batch, 0)
     assert float(logged["loss"]) == pytest.approx(expected, rel=1e-5) and set(logged) == {"loss", "error"}
 
 
@@ -186,13 +186,13 @@ def test_the_rate_falls_every_80000_iterations() -> None:
 
 
 def test_wrong_sizes() -> None:
-    with pytest.raises(MistError, match=r"halved until nothing is left: give 32 px or more"):
+    with pytest.raises(MistError, match=r"model.side=1 must be 32 or more"):
         NumberReaderConfig(side=1)
-    for given, said in (
+    for given, message in (
         ({"units": 0}, "model.units=0"),
         ({"dropout": 1.0}, "model.dropout=1.0"),
     ):
-        with pytest.raises(MistError, match=said):
+        with pytest.raises(MistError, match=message):
             NumberReaderConfig(**given)
     with pytest.raises(MistError, match="step.drops=0"):
         StnStepConfig(drops=0)
@@ -201,8 +201,8 @@ def test_wrong_sizes() -> None:
 
 @pytest.mark.plain
 def test_unknown_names() -> None:
-    for given, said in (({"where": "twice"}, "model.where='twice'"), ({"layers": "nine"}, "model.layers='nine'")):
-        with pytest.raises(MistError, match=said):
+    for given, message in (({"where": "twice"}, "model.where='twice'"), ({"layers": "nine"}, "model.layers='nine'")):
+        with pytest.raises(MistError, match=message):
             NumberReaderConfig(**given)  # pyright: ignore[reportArgumentType]
 
 
@@ -210,5 +210,5 @@ def test_unknown_names() -> None:
 def test_images_of_another_size() -> None:
     model = build("none")
     for shape in ((1, 3, 1, 1), (1, 1, 32, 32), (3, 32, 32), (1, 3, 33, 32)):
-        with pytest.raises(MistError, match=r"reads images of \(batch, 3, 32, 32\)"):
+        with pytest.raises(MistError, match=r"takes images of \(batch, 3, 32, 32\)"):
             model(torch.rand(shape))

@@ -11,7 +11,15 @@ from torch import nn
 
 from mistnn.data import DistortedConfig, DistortedDigits
 from mistnn.errors import MistError
-from mistnn.models.stn import StnClassifier, StnConfig, StnStep, StnStepConfig, stepped_share, target_of
+from mistnn.models.stn import (
+    ColocaliserConfig,
+    ColocaliseStepConfig,
+    StnClassifier,
+    StnConfig,
+    StnStep,
+    StnStepConfig,
+    stepped_share,
+)
 from mistnn.nn.spatial_transformer import Kind, SpatialTransformer, TransformConfig
 from mistnn.records import Batch
 
@@ -43,16 +51,17 @@ def batch_of(config: StnConfig, count: int = 8) -> Batch:
 
 
 @pytest.mark.parametrize("config", FORMS)
-def test_shapes_and_the_identity_at_birth(config: StnConfig) -> None:
+def test_shapes_and_the_initial_identity(config: StnConfig) -> None:
     model, images = build(config).eval(), images_of(config)
     done = model(images)
     assert done.logits.shape == (3, config.classes) and len(done.warps) == config.transformers
     channels = config.channels * max(1, config.transformers)
-    assert done.seen.shape == (3, channels, config.seen_side, config.seen_side)
+    seen = model.look(images)[1]
+    assert seen.shape == (3, channels, config.seen_side, config.seen_side)
     for warp in done.warps:
         torch.testing.assert_close(warp.features, images, atol=1e-4, rtol=0)
     wanted = nn.functional.avg_pool2d(images, 2) if config.halve else images
-    torch.testing.assert_close(done.seen, wanted.repeat(1, max(1, config.transformers), 1, 1), atol=1e-4, rtol=0)
+    torch.testing.assert_close(seen, wanted.repeat(1, max(1, config.transformers), 1, 1), atol=1e-4, rtol=0)
 
 
 def test_layers_by_hand() -> None:
@@ -75,7 +84,7 @@ def test_layers_by_hand() -> None:
 def test_every_parameter_learns(config: StnConfig) -> None:
     model = build(config)
     for part in model.modules():
-        if isinstance(part, SpatialTransformer):  # at birth its last layer says 0 to what is before it
+        if isinstance(part, SpatialTransformer):  # its initial last layer passes no gradient
             for weights in part.localisation.parameters():
                 nn.init.normal_(weights, std=0.05)
     done = model(images_of(config))
@@ -122,7 +131,7 @@ def test_half_precision_learns_too() -> None:
 @pytest.mark.parametrize("device", DEVICES)
 def test_the_target_is_the_sum(device: str) -> None:
     counts = torch.tensor([[0, 0, 0, 1] + [0] * 6, [0] * 9 + [2], [1] + [0] * 8 + [1], [0, 0, 0, 0, 2] + [0] * 5])
-    target = target_of(Batch(torch.zeros(4, 2, 3, 3, device=device), counts.to(device)))
+    target = build(FORMS[0]).target(Batch(torch.zeros(4, 2, 3, 3, device=device), counts.to(device)))
     assert target.tolist() == [3, 18, 9, 8] and target.dtype == torch.int64
 
 
@@ -138,23 +147,48 @@ def test_the_schedule() -> None:
         assert rates == pytest.approx([0.1 * share, 0.05 * share])
 
 
+def test_measures_averages_views() -> None:
+    config = FORMS[4]
+    model, views = build(config).eval(), torch.stack([images_of(config, 3, seed) for seed in range(4)], dim=1)
+    model.transformers.transformers[0].localisation.layers[-1].bias.data.fill_(0.3)  # pyright: ignore
+    batch = batch_of(config, 3)._replace(images=views[:, 0])
+    with torch.inference_mode():
+        single, several = model.measure(batch), model.measure(batch, views)
+        done = [model(views[:, place]) for place in range(4)]
+    target = model.target(batch)
+    posterior = sum(one.logits.softmax(-1) for one in done) / 4
+    assert single[0].tolist() == (done[0].logits.argmax(1) != target).tolist()
+    assert several[0].tolist() == (posterior.argmax(1) != target).tolist()
+    assert single[1].shape == several[1].shape == (3, 1) and float(several[1].min()) > 0
+    torch.testing.assert_close(several[1][:, 0], sum(one.warps[0].outside for one in done) / 4)
+    assert build(FORMS[1]).measure(batch_of(FORMS[1], 2))[1].shape == (2, 0)
+
+
+def test_schedules_need_a_length() -> None:
+    for config, model in ((StnStepConfig(), FORMS[1]), (ColocaliseStepConfig(), ColocaliserConfig())):
+        config.check_model(model)
+        with pytest.raises(MistError, match="step.decay_steps"):
+            config.build(model.build())
+        config.for_run(10).build(model.build())
+
+
 def test_the_step_is_the_descent_of_the_equation() -> None:
     """One step without momentum: each weight less the rate times its gradient."""
     config, batch = FORMS[1], batch_of(FORMS[1])
-    twin = build(config)
-    nn.functional.cross_entropy(twin(batch.images).logits, target_of(batch)).backward()
-    step = StnStep(build(config), StnStepConfig(rate=0.3, momentum=0.0))
+    copy = build(config)
+    nn.functional.cross_entropy(copy(batch.images).logits, copy.target(batch)).backward()
+    step = StnStep(build(config), StnStepConfig(rate=0.3, momentum=0.0, decay_steps=100))
     step(batch, 0)
-    for (name, before), after in zip(twin.named_parameters(), step.model.parameters(), strict=True):
+    for (name, before), after in zip(copy.named_parameters(), step.model.parameters(), strict=True):
         assert before.grad is not None
         torch.testing.assert_close(after, before - 0.3 * before.grad, atol=1e-5, rtol=1e-4, msg=name)
 
 
 @pytest.mark.plain
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
-        ({"network": "mlp"}, "network='mlp' is unknown: use fcn or cnn"),
+        ({"network": "mlp"}, "network='mlp' must be fcn or cnn"),
         ({"width": 0}, "width=0"),
         ({"transformers": -1}, "transformers=-1"),
         ({"classes": 1}, "classes=1"),
@@ -163,14 +197,14 @@ def test_the_step_is_the_descent_of_the_equation() -> None:
         ({"side": 47, "halve": True, "transformers": 1}, "48 with model.halve"),
     ],
 )
-def test_bad_networks(given: dict[str, object], said: str) -> None:
-    with pytest.raises(MistError, match=said):
+def test_bad_networks(given: dict[str, object], message: str) -> None:
+    with pytest.raises(MistError, match=message):
         StnConfig(**given)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.plain
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"rate": 0.0}, "step.rate=0.0"),
         ({"momentum": 1.0}, "momentum=1.0"),
@@ -180,8 +214,8 @@ def test_bad_networks(given: dict[str, object], said: str) -> None:
         ({"precision": "half"}, "precision='half'"),
     ],
 )
-def test_bad_steps(given: dict[str, object], said: str) -> None:
-    with pytest.raises(MistError, match=said):
+def test_bad_steps(given: dict[str, object], message: str) -> None:
+    with pytest.raises(MistError, match=message):
         StnStepConfig(**given)  # pyright: ignore[reportArgumentType]
 
 
@@ -189,7 +223,7 @@ def test_bad_steps(given: dict[str, object], said: str) -> None:
 def test_images_of_another_size_are_refused() -> None:
     model = build(FORMS[0])
     for shape in ((2, 1, 14, 15), (2, 3, 14, 14), (1, 14, 14), (2, 1, 0, 0)):
-        with pytest.raises(MistError, match=r"reads images of \(batch, 1, 14, 14\), got"):
+        with pytest.raises(MistError, match=r"takes images of \(batch, 1, 14, 14\), got"):
             model(torch.zeros(shape))
 
 

@@ -10,36 +10,30 @@ from torch import Tensor, nn
 from mistnn.errors import MistError
 from mistnn.models.air.config import AirConfig
 from mistnn.nn.dense import dense_network
+from mistnn.nn.finder import Finder
+from mistnn.nn.latents import Normal, joined, normal
 from mistnn.ops.priors import sample_concrete
 from mistnn.ops.sampling import extract_patches, place_patches
 from mistnn.records import Detections, Explanation
 
 LARGEST_LOGIT = 10.0
-"""z_where and z_pres stay within it on both sides before they are squashed. Not stated; value of SPAIR's code."""
-
-
-class Normal(NamedTuple):
-    """Independent normal variables and one sample of each: (batch, steps, d)."""
-
-    mean: Tensor
-    deviation: Tensor
-    sample: Tensor
+"""z_where and z_pres are clamped to plus and minus this before squashing. Not stated; value of SPAIR's code."""
 
 
 class AirOutput(NamedTuple):
-    """Images as AIR explains them, an object a step.
+    """The objects of each image, one per step, and the reconstruction.
 
     Attributes:
-        where: z_where before it is squashed: the shares of the image's sides (one or two), then x and y.
+        where: z_where before squashing: shares of the image's sides (one or two), then x and y.
         what: z_what.
         logits: log odds of z_pres, (batch, steps).
-        y: z_pres before its sigmoid, as sampled; in eval mode the logits.
-        looked: whether the step was still made, (batch, steps): no object was missing before.
-        alive: whether its object counts.
-        presence: z_pres of the objects that count, 0 of the others.
+        y: the sample of z_pres before its sigmoid; in eval mode the logits.
+        looked: whether the step was made, (batch, steps): inference had not stopped before it.
+        alive: whether its object counts, (batch, steps).
+        presence: z_pres of the objects that count, 0 for the others, (batch, steps).
         boxes: (batch, steps, 4), in pixels.
-        objects: (batch, steps, channels, window, window), as decoded.
-        rebuilt: (batch, channels, height, width), in [0, 1].
+        objects: the decoded objects, (batch, steps, channels, window, window).
+        rebuilt: the reconstruction, (batch, channels, height, width), in [0, 1].
     """
 
     where: Normal
@@ -55,7 +49,7 @@ class AirOutput(NamedTuple):
 
 
 class Lstm(nn.Module):
-    """An LSTM that sees the same image at every step, so that the image's part of its gates is computed once.
+    """An LSTM with the same image as input at every step: the image's contribution to the gates is computed once.
 
     Convention: gates in the order input, forget, cell, output; the forget gate's bias starts at 1.
     """
@@ -83,7 +77,7 @@ class Lstm(nn.Module):
         return torch.stack(outputs, dim=1)
 
 
-class Air(nn.Module):
+class Air(Finder):
     """Recurrent network, head, object encoder and decoder."""
 
     def __init__(self, config: AirConfig) -> None:
@@ -97,11 +91,6 @@ class Air(nn.Module):
         self.object_decoder = dense_network(config.attributes, config.decoder, window, nn.Softplus)
 
     @property
-    def class_names(self) -> tuple[str, ...]:
-        """None: nothing is named."""
-        return self.config.class_names
-
-    @property
     def reconstructs(self) -> bool:
         """Always."""
         return True
@@ -111,32 +100,37 @@ class Air(nn.Module):
         """Whether the number of objects is inferred."""
         return not self.config.given
 
+    @property
+    def needs_counts(self) -> bool:
+        """Whether the number of objects is an input."""
+        return self.config.given
+
     def most(self, height: int, width: int) -> int:
-        """As many objects as steps."""
+        """The number of steps."""
         return self.config.k
 
     def refusal(self, height: int, width: int) -> str | None:
-        """Why an image of this size can't be seen: the network has one size."""
+        """See ``Finder.refusal``: the network takes images of one size."""
         canvas = self.config.canvas
         if height == width == canvas:
             return None
-        return f"has {width} x {height} pixels, and this model sees {canvas} x {canvas} only: crop or resize it"
+        return f"has {width} x {height} pixels, and this model only takes {canvas} x {canvas}: crop or resize it"
 
     def forward(self, images: Tensor, counts: Tensor | None = None) -> AirOutput:
-        """(batch, channels, canvas, canvas) to objects and the images redrawn.
+        """Infers the objects of each image.
 
         Args:
-            images: of the size of the configuration.
-            counts: (batch,), the number of objects of each image, where it is to be given.
+            images: (batch, channels, canvas, canvas), in [0, 1].
+            counts: (batch,), the number of objects of each image, if it is given.
 
         Raises:
-            MistError: if the images have another size, or the counts are missing or more than there are steps.
+            MistError: if the images have another size, or the counts are missing or exceed the number of steps.
         """
         self._check(images, counts)
         batch, steps = len(images), self.config.k
         stopped = images.new_zeros(batch, 1)
         if self.lstm is not None:
-            # No step sees what another one found, so all that follows the LSTM is done for all steps at once.
+            # No step depends on the objects of another, so everything after the LSTM is computed for all steps at once.
             seen = self.head(self.lstm(images.flatten(1), steps))
             return self._look(images, seen, torch.zeros_like(images), stopped, counts, 0)
         assert self.looker is not None
@@ -147,31 +141,26 @@ class Air(nn.Module):
             part = self._look(images, seen, drawn, stopped, counts, step)
             drawn, stopped = part.rebuilt, stopped + (1 - part.presence)
             parts.append(part)
-        return _joined(parts)
+        # The reconstruction is not joined: that of the last step is the whole.
+        return joined([part._replace(rebuilt=part.logits) for part in parts])._replace(rebuilt=drawn)
 
     @torch.no_grad()
-    def detect(self, images: Tensor, counts: Tensor | None = None) -> Explanation:
-        """The objects of each image, in the order in which they were found; as many as are given, or inferred."""
-        output = self(images, counts if self.config.given else None)
+    def explain(self, images: Tensor, k: int | Tensor | None = None) -> Explanation:
+        """See ``Finder.explain``: the objects in the order of the steps. An inferred number is cut to ``k``."""
+        given = self.config.given
+        counts = self.counts_for(images, k)
+        output = self(images, torch.tensor(counts, dtype=torch.long, device=images.device) if given else None)
+        scores = torch.ones_like(output.logits) if given else output.logits.sigmoid()
         found = []
-        for index in range(len(images)):
-            there = output.presence[index] > 0
-            scores = torch.ones_like(output.logits) if self.config.given else output.logits.sigmoid()
+        for index, count in enumerate(counts):
+            there = (output.presence[index] > 0).nonzero()[:count, 0]
             found.append(Detections(output.boxes[index, there], scores[index, there]))
         return Explanation(found, output.rebuilt)
-
-    def explain(self, images: Tensor, k: int) -> Explanation:
-        """K objects of each image where their number is to be given; else those inferred, the K first at most."""
-        if self.config.given:
-            return self.detect(images, torch.full((len(images),), k, device=images.device))
-        found = self.detect(images)
-        first = [Detections(one.boxes[:k], one.scores[:k]) for one in found.detections]
-        return Explanation(first, found.reconstruction)
 
     def _look(
         self, images: Tensor, seen: Tensor, drawn: Tensor, stopped: Tensor, counts: Tensor | None, first: int
     ) -> AirOutput:
-        """Some steps of the head's output, (batch, some, ...), on top of what is drawn and stopped before them."""
+        """Some steps of the head's output, (batch, some, ...), continued from what was drawn and stopped before."""
         config, noisy = self.config, self.training
         places, seen_logits = seen.float().split((2 * (config.sides + 2), 1), dim=-1)
         where = self._normal(places)
@@ -192,32 +181,31 @@ class Air(nn.Module):
         looked, alive = ended - (1 - presence) < config.threshold, ended < config.threshold
         presence = presence * alive
         layers = objects * presence[..., None, None, None]
-        # Summed, then cut to [0, 1]: where objects overlap, more than 1 is drawn.
+        # The sum of overlapping objects can exceed 1, so it is clamped.
         rebuilt = drawn + place_patches(layers, boxes, config.canvas, config.canvas)
         return AirOutput(where, what, logits, y, looked, alive, presence, boxes, objects, rebuilt.clamp(0, 1))
 
     def _boxes(self, where: Tensor) -> Tensor:
-        """z_where to boxes in pixels: sides as a share of the image's by a sigmoid, the centre by tanh."""
+        """z_where to boxes in pixels: a sigmoid gives the sides as shares of the image's, tanh the centre."""
         sides, centre = where.clamp(-LARGEST_LOGIT, LARGEST_LOGIT).split((self.config.sides, 2), dim=-1)
         shares = sides.sigmoid().expand(*sides.shape[:-1], 2)
         return self.config.canvas * torch.cat(((centre.tanh() + 1) / 2, shares), dim=-1)
 
     def _normal(self, parameters: Tensor) -> Normal:
-        """Mean and log variance to variables and a sample; in eval mode the mean is the sample."""
+        """Mean and log variance to normal variables; in eval mode the sample is the mean."""
         mean, log_variance = parameters.chunk(2, dim=-1)
-        deviation = (log_variance / 2).exp()
-        return Normal(mean, deviation, mean + deviation * torch.randn_like(mean) if self.training else mean)
+        return normal(mean, (log_variance / 2).exp(), self.training)
 
     def _check(self, images: Tensor, counts: Tensor | None) -> None:
         config = self.config
         shape = (config.channels, config.canvas, config.canvas)
         if tuple(images.shape[1:]) != shape:
             raise MistError(
-                f"this model was made for images of {config.canvas} x {config.canvas} pixels and {config.channels} "
-                f"channels, and got {tuple(images.shape[1:])}: crop or resize them, or train with --model.canvas"
+                f"this model takes images of {config.canvas} x {config.canvas} pixels and {config.channels} channels, "
+                f"got {tuple(images.shape[1:])}: crop or resize them, or train with --model.canvas"
             )
         if config.given and counts is None:
-            raise MistError("this model must be told how many objects an image holds: give K, or images with counts")
+            raise MistError("this model needs the number of objects of each image: give K, or images with counts")
         if counts is None or not len(images):
             return
         fits = counts.shape == (len(images),) and not counts.is_floating_point()
@@ -229,20 +217,6 @@ class Air(nn.Module):
             )
         if most > config.k:
             raise MistError(
-                f"an image holds {most} objects, and this model makes model.k={config.k} steps, "
-                "one an object: give a model of more steps"
+                f"an image holds {most} objects, and this model finds at most model.k={config.k}: use a model "
+                "with more steps"
             )
-
-
-def _joined(parts: list[AirOutput]) -> AirOutput:
-    """Single steps, one after the other; the picture is that of the last."""
-
-    def join(name: str) -> Tensor:
-        return torch.cat([getattr(part, name) for part in parts], dim=1)
-
-    def joined(normals: list[Normal]) -> Normal:
-        return Normal(*(torch.cat(list(group), dim=1) for group in zip(*normals, strict=True)))
-
-    names = ("logits", "y", "looked", "alive", "presence", "boxes", "objects")
-    where, what = joined([part.where for part in parts]), joined([part.what for part in parts])
-    return AirOutput(where, what, *(join(name) for name in names), rebuilt=parts[-1].rebuilt)

@@ -1,17 +1,15 @@
-"""One iteration of AIR: the bound of the likelihood, with a relaxed z_pres instead of a score-function gradient."""
+"""The training step of AIR: the likelihood bound, with a relaxed z_pres in place of a score-function gradient."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from mistnn.errors import MistError
+from mistnn.models.air.config import AirStepConfig
 from mistnn.models.air.network import Air, AirOutput
-from mistnn.nn.mixed_precision import Precision, check_precision, half_precision
-from mistnn.nn.schedule import check_rates
+from mistnn.nn.mixed_precision import half_precision
 from mistnn.ops.priors import concrete_log_density, normal_kl
 from mistnn.records import Batch
 
@@ -19,56 +17,17 @@ START = 1e4
 """Prior odds of one more object at iteration 0. Value of the released code."""
 
 END = 1e-9
-"""Prior odds in the end. Value of the released code."""
+"""Final prior odds. Value of the released code."""
 
 DECADE = 3000.0
-"""Iterations in which the odds fall to a tenth. Value of the released code."""
+"""Iterations over which the odds fall to a tenth. Value of the released code."""
 
 FLOOR = 1e-9
-"""Added to probabilities before their logarithm. Value of the released code."""
-
-
-@dataclass(frozen=True)
-class AirStepConfig:
-    """The priors and the optimiser; AIR's original setting.
-
-    Attributes:
-        rate: learning rate of Adam.
-        clip: largest norm of the gradient of all weights together.
-        scale_prior: mean and standard deviation of a side's share of the image, before the sigmoid.
-        shift_prior: the same of a centre, before tanh.
-        what_prior: the same of z_what.
-        annealing: how many times longer the schedule of the prior odds of z_pres is; below 1 for a small budget.
-        precision: of the dense layers; "auto" computes them in bfloat16 where that is faster.
-    """
-
-    rate: float = 1e-4
-    clip: float = 1.0
-    scale_prior: tuple[float, float] = (-1.0, 0.05**0.5)
-    shift_prior: tuple[float, float] = (0.0, 1.0)
-    what_prior: tuple[float, float] = (0.0, 1.0)
-    annealing: float = 1.0
-    precision: Precision = "float32"
-
-    def __post_init__(self) -> None:
-        """Refuses values that no step can have.
-
-        Raises:
-            MistError: naming the field, its value and the mend.
-        """
-        check_precision(self.precision)
-        check_rates(1.0, 0, rate=self.rate)
-        for name in ("clip", "annealing"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise MistError(f"step.{name}={getattr(self, name)} must be a finite number above 0")
-        for name in ("scale_prior", "shift_prior", "what_prior"):
-            prior = getattr(self, name)
-            if len(prior) != 2 or not math.isfinite(prior[0]) or not 0 < prior[1] < math.inf:
-                raise MistError(f"step.{name}={prior} must be a mean and a standard deviation above 0")
+"""Added to probabilities before the logarithm. Value of the released code."""
 
 
 class AirStep:
-    """One batch: one gradient of the bound for all weights."""
+    """One gradient of the bound for all weights."""
 
     def __init__(self, model: Air, config: AirStepConfig) -> None:
         self.model = model
@@ -94,7 +53,7 @@ class AirStep:
         return {name: loss.detach().mean() for name, loss in losses.items()} | watched
 
     def losses(self, images: Tensor, output: AirOutput, log_odds: float) -> dict[str, Tensor]:
-        """The terms of the negative bound, one value an image."""
+        """The terms of the negative bound, (batch,) each."""
         config, model = self.config, self.model.config
         where, what, alive = output.where, output.what, output.alive
         rebuilt = output.rebuilt
@@ -110,12 +69,12 @@ class AirStep:
         if not model.given:
             posterior = concrete_log_density(output.y, output.logits, model.temperature)
             prior = concrete_log_density(output.y, torch.full_like(output.y, log_odds), model.temperature)
-            # Also of the step at which it stops: that there is no further object must be inferred too.
+            # The step at which it stops is included: that there is no further object must be inferred too.
             losses["kl_presence"] = (output.looked * (posterior - prior)).sum(1)
         return losses
 
     def _watch(self, output: AirOutput, counts: Tensor | None, log_odds: float) -> dict[str, float | Tensor]:
-        """How many objects are drawn, beside how many there are; what tells of a collapse."""
+        """The number of objects drawn, compared with the labels, and the scalars that reveal a collapse."""
         found = output.alive.sum(1)
         watched: dict[str, float | Tensor] = {
             "objects": found.float().mean(),
@@ -131,12 +90,12 @@ class AirStep:
 
 
 def prior_log_odds(iteration: float, scale: float = 1.0) -> float:
-    """Logarithm of the prior odds of one more object at an iteration.
+    """The logarithm of the prior odds of one more object.
 
-    Convention: odds = max(START 0.1^(iteration / (scale DECADE)), END): with scale 1, one to one at iteration 12,000.
+    Convention: odds = max(START 0.1^(iteration / (scale DECADE)), END); with scale 1, even odds at iteration 12,000.
 
     Args:
-        iteration: updates made so far.
-        scale: how many times longer the schedule is.
+        iteration: number of updates so far.
+        scale: factor on the length of the schedule.
     """
     return max(math.log(START) - math.log(10) * iteration / (scale * DECADE), math.log(END))

@@ -1,4 +1,4 @@
-"""What a cell infers: z_where, z_what, z_depth and z_pres, in this order, from the image and the cells before it."""
+"""Inference in a cell: z_where, z_what, z_depth and z_pres, in this order, given the image and the cells before."""
 
 from __future__ import annotations
 
@@ -11,31 +11,24 @@ from torch import Tensor, nn
 from mistnn.models.spair.config import KERNEL, LARGEST_DEVIATION, SpairConfig
 from mistnn.models.spair.waves import Waves, neighbours_of, waves_of
 from mistnn.nn.dense import dense_network
+from mistnn.nn.latents import Normal, joined, normal
 from mistnn.ops.priors import sample_concrete
 from mistnn.ops.sampling import extract_patches
 
 WHERE = 4
-"""Numbers of z_where: x, y, width, height."""
+"""Length of z_where: x, y, width, height."""
 
 LARGEST_LOGIT = 10.0
-"""The logit of z_pres stays within it on both sides. Not stated in the paper; value of the released code."""
-
-
-class Normal(NamedTuple):
-    """Independent normal variables and one sample of each: of cells, (batch, cells, d)."""
-
-    mean: Tensor
-    deviation: Tensor
-    sample: Tensor
+"""The logit of z_pres is clamped to plus and minus this. Not stated in the paper; value of the released code."""
 
 
 class Latents(NamedTuple):
     """z of every cell, in reading order.
 
     Attributes:
-        where: z_where before it is squashed to a box: x, y, width, height.
+        where: z_where before squashing: x, y, width, height.
         what: z_what.
-        depth: z_depth, (batch, cells, 1); a larger one is further away.
+        depth: z_depth, (batch, cells, 1); larger is further away.
         presence: z_pres, (batch, cells), in [0, 1].
         presence_logits: logit of beta_pres, (batch, cells).
         boxes: (batch, cells, 4), in pixels.
@@ -50,10 +43,10 @@ class Latents(NamedTuple):
 
 
 class Backbone(nn.Module):
-    """Convolutions to one vector a cell, padded at the right and at the bottom only.
+    """Convolutions to one feature vector per cell, padded at the right and at the bottom only.
 
-    Convention: a convolution of stride s and kernel 4 is padded by 4 - s, so the vector of the cell that begins at
-    pixel c reads the pixels c to c + 21 in both directions, whatever the size of the image.
+    Convention: a convolution of stride s and kernel 4 is padded by 4 - s, so the features of the cell that begins at
+    pixel c depend on the pixels c to c + 21 in both directions, for any image size.
 
     Reference: SPAIR, supplement, D.2.
     """
@@ -81,13 +74,13 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(batch, channels, height, width) to (batch, cells, features), in reading order."""
-        # A grey image has both memory formats at once, so the first layer would not choose the faster one by itself.
+        # A grey image has both memory formats at once, so the first layer doesn't choose the faster one by itself.
         first = self.layers[:2](images).contiguous(memory_format=torch.channels_last)
         return self.layers[2:](first).flatten(2).transpose(1, 2)
 
 
 class Cells(nn.Module):
-    """The networks of a cell, shared by all of them."""
+    """The networks of a cell, shared by all cells."""
 
     def __init__(self, config: SpairConfig) -> None:
         super().__init__()
@@ -112,7 +105,7 @@ class Cells(nn.Module):
         Args:
             images: (batch, channels, height, width).
             features: (batch, cells, features) of the backbone.
-            held: training wheels: boxes, depths and presences get no gradient.
+            held: training wheels are on: boxes, depths and presences get no gradient.
         """
         grid = self.config.grid(images.shape[-2], images.shape[-1])
         waves: Waves = waves_of(*grid, self.config.look_back)
@@ -131,19 +124,20 @@ class Cells(nn.Module):
             latents, element = self.infer(images, own, context, cells, grid[1], held)
             parts.append(latents)
             elements.append(element)
-        return _joined(parts, torch.tensor(waves.reading, device=images.device))
+        reading = torch.tensor(waves.reading, device=images.device)
+        return joined(parts, lambda tensor: tensor.index_select(1, reading))
 
     def infer(
         self, images: Tensor, features: Tensor, context: Tensor, cells: Tensor, columns: int, held: bool = False
     ) -> tuple[Latents, Tensor]:
-        """The latents of some cells, and the element that each shows to those after it.
+        """The latents of some cells, and the element that each cell passes to those after it.
 
         Args:
             images: (batch, channels, height, width).
             features: (batch, m, features) of these cells.
-            context: (batch, m, neighbours x element), what the cells before them show.
+            context: (batch, m, neighbours x element), the elements of the cells before them.
             cells: (m,), their indices in reading order.
-            columns: of the grid.
+            columns: number of columns of the grid.
             held: see ``forward``.
         """
         config, extra = self.config, self.config.features
@@ -176,12 +170,10 @@ class Cells(nn.Module):
         return Latents(where, what, depth, presence, logits, boxes), element
 
     def normal(self, parameters: Tensor, held: bool = False) -> Normal:
-        """Mean and deviation 2 sigmoid(logit), and a sample; in eval mode the mean is the sample."""
+        """Mean and logit to normal variables of deviation 2 sigmoid(logit); in eval mode the sample is the mean."""
         parameters = parameters.detach() if held else parameters
         mean, logit = parameters.chunk(2, dim=-1)
-        deviation = LARGEST_DEVIATION * logit.sigmoid()
-        sample = mean + deviation * torch.randn_like(mean) if self.training else mean
-        return Normal(mean, deviation, sample)
+        return normal(mean, LARGEST_DEVIATION * logit.sigmoid(), self.training)
 
 
 def last_bias(network: nn.Sequential) -> Tensor:
@@ -189,22 +181,3 @@ def last_bias(network: nn.Sequential) -> Tensor:
     last = network[-1]
     assert isinstance(last, nn.Linear)
     return last.bias
-
-
-def _joined(parts: list[Latents], reading: Tensor) -> Latents:
-    """The cells of all waves, in reading order."""
-
-    def join(tensors: list[Tensor]) -> Tensor:
-        return torch.cat(tensors, dim=1).index_select(1, reading)
-
-    def joined(normals: list[Normal]) -> Normal:
-        return Normal(*(join(list(group)) for group in zip(*normals, strict=True)))
-
-    return Latents(
-        where=joined([part.where for part in parts]),
-        what=joined([part.what for part in parts]),
-        depth=joined([part.depth for part in parts]),
-        presence=join([part.presence for part in parts]),
-        presence_logits=join([part.presence_logits for part in parts]),
-        boxes=join([part.boxes for part in parts]),
-    )

@@ -1,48 +1,41 @@
-"""How a collapse shows in the scalars of a training."""
+"""Signs of a collapse of SPAIR in the logged scalars."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-PUSHED = 0.5
-"""From this s on the prior wants few objects; before it, all cells may well be on (our choice)."""
-
-FEW = 0.1
-"""Objects an image below which all cells count as off (our choice)."""
-
-MOST = 0.95
-"""Share of the cells on from which all count as on (our choice)."""
-
-SAYS = 0.5
-"""Nats of z_what an object below which all objects look alike (our choice)."""
+SPARSE, FEW, MOST, INFORMATIVE = 0.5, 0.1, 0.95, 0.5
+"""Our limits: the s above which the prior favours few objects (below it, all cells may be on); objects per image below
+which all cells count as off; share of cells on above which all count as on; nats of z_what per object below which
+objects look alike."""
 
 
 def collapse_note(values: Mapping[str, float]) -> str | None:
-    """Whether a training of SPAIR has collapsed.
+    """Checks whether a training of SPAIR has collapsed.
 
     Args:
-        values: logged scalars: s; objects, the number of cells on in an image; on, their share; presence, the mean
-            z_pres; kl_what, in nats an image.
+        values: logged scalars: s; objects, the number of cells on per image; on, their share; kl_what, in nats per
+            image.
 
     Returns:
-        One line on the first of these that is so: no cell is on, nearly all are though s is high, or z_what is not
-        used; otherwise nothing.
+        One line about the first problem found: no cell is on; nearly all are on although s is high; or z_what is not
+        used. ``None`` if there is no problem.
     """
     if values["objects"] < FEW:
         return (
-            f"no object is drawn any more ({values['objects']:.2f} an image): if images hold any, the model has "
-            "collapsed. Try another seed, or let the prior want few objects later (--step.schedule-scale 2)"
+            f"no object is drawn any more ({values['objects']:.2f} per image): unless the images are empty, the model "
+            "has collapsed. Try another seed, or let the prior favour few objects later (--step.schedule-scale 2)"
         )
-    if values["s"] < PUSHED:
+    if values["s"] < SPARSE:
         return None
     if values["on"] > MOST:
         return (
-            f"{values['on']:.0%} of the cells hold an object though the prior wants few: the number of objects means "
-            "nothing. Train longer, or try another seed"
+            f"{values['on']:.0%} of the cells hold an object although the prior favours few: the number of objects "
+            "means nothing. Train longer, or try another seed"
         )
-    if values["kl_what"] < SAYS * values["objects"]:
+    if values["kl_what"] < INFORMATIVE * values["objects"]:
         return (
-            f"all objects look alike: z_what says {values['kl_what'] / values['objects']:.2f} nats of each. Try "
+            f"all objects look alike: z_what holds {values['kl_what'] / values['objects']:.2f} nats per object. Try "
             "another seed or a lower rate (--step.rate)"
         )
     return None

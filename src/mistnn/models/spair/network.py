@@ -1,29 +1,30 @@
-"""SPAIR: objects of every cell, drawn over a background (Crawford and Pineau, AAAI 2019)."""
+"""SPAIR: the objects of every cell, rendered over a background (Crawford and Pineau, AAAI 2019)."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mistnn.errors import MistError
 from mistnn.models.spair.cells import Backbone, Cells, Latents
 from mistnn.models.spair.config import SpairConfig
 from mistnn.nn.dense import dense_network
+from mistnn.nn.finder import Finder
 from mistnn.nn.mixed_precision import Precision, half_precision
 from mistnn.ops.render import render_objects
 from mistnn.records import Detections, Explanation
 
 
 class Drawn(NamedTuple):
-    """Images as SPAIR explains them.
+    """The objects of every cell, and the reconstruction.
 
     Attributes:
         latents: z of every cell, in reading order.
         appearance: (batch, cells, channels, size, size), the objects' colours o.
         alpha: (batch, cells, 1, size, size), their transparency.
-        rebuilt: (batch, channels, height, width), the picture.
+        rebuilt: (batch, channels, height, width), the reconstruction.
     """
 
     latents: Latents
@@ -32,11 +33,11 @@ class Drawn(NamedTuple):
     rebuilt: Tensor
 
 
-class Spair(nn.Module):
+class Spair(Finder):
     """Backbone, cells, object decoder, renderer.
 
     Attributes:
-        shared: (channels, side, side), the picture behind all images, where ``background`` is "shared".
+        shared: (channels, side, side), the picture behind all images, if ``background`` is "shared".
     """
 
     shared: Tensor
@@ -53,29 +54,24 @@ class Spair(nn.Module):
             self.register_buffer("shared", torch.zeros(config.channels, side, side))
 
     @property
-    def class_names(self) -> tuple[str, ...]:
-        """None: nothing is named."""
-        return self.config.class_names
-
-    @property
     def reconstructs(self) -> bool:
         """Always."""
         return True
 
     @property
     def counts_itself(self) -> bool:
-        """Always: z_pres says how many objects there are."""
+        """Always, by z_pres."""
         return True
 
     def most(self, height: int, width: int) -> int:
-        """As many objects as whole cells."""
+        """The number of whole cells."""
         return height // self.config.cell * (width // self.config.cell)
 
     def refusal(self, height: int, width: int) -> str | None:
-        """Why an image of this size can't be seen: it is not made of whole cells."""
+        """See ``Finder.refusal``: images must be made of whole cells, or have the size of the shared background."""
         cell, side = self.config.cell, self.config.background_side
         if side and (height, width) != (side, side):
-            return f"has {width} x {height} pixels, and the background that it shares has {side} x {side}: crop it"
+            return f"has {width} x {height} pixels, and the shared background has {side} x {side}: crop it"
         if height >= 1 and width >= 1 and not height % cell and not width % cell:
             return None
         return (
@@ -84,10 +80,10 @@ class Spair(nn.Module):
         )
 
     def background_of(self, images: Tensor) -> Tensor:
-        """x_bg: black, each image's median colour, or the picture that all share.
+        """x_bg: black, the median colour of each image, or the shared picture.
 
         Raises:
-            MistError: if images have another size than what they share.
+            MistError: if the images don't have the size of the shared background.
         """
         if self.config.background == "black":
             return torch.zeros_like(images)
@@ -98,9 +94,9 @@ class Spair(nn.Module):
         return images.flatten(2).median(2).values[..., None, None].expand_as(images)
 
     def learn_background(self, images: Tensor) -> None:
-        """Takes what all images share from many, (n, channels, side, side): the median at each pixel and channel.
+        """Sets the shared background to the median of many images, (n, channels, side, side), pixel by pixel.
 
-        An object is in few images at any one pixel; the median doesn't see it (S004, section C: "a fixed image
+        At any one pixel few images show an object, so the median ignores objects (S004, section C: "a fixed image
         calculated from the dataset").
         """
         self.shared.copy_(images.median(0).values)
@@ -122,30 +118,31 @@ class Spair(nn.Module):
     def forward(
         self, images: Tensor, background: Tensor | None = None, held: bool = False, precision: Precision = "float32"
     ) -> Drawn:
-        """(batch, channels, height, width) to objects and the images redrawn.
+        """Infers the objects and renders them.
 
         Args:
-            images: sides that are multiples of a cell.
-            background: x_bg, of the shape of the images; see ``background_of`` if not given.
-            held: training wheels: boxes, depths and presences get no gradient.
-            precision: of the backbone.
+            images: (batch, channels, height, width), with sides that are multiples of a cell.
+            background: x_bg, of the same shape; by default ``background_of(images)``.
+            held: training wheels are on: boxes, depths and presences get no gradient.
+            precision: precision of the backbone.
 
         Raises:
-            MistError: if an image is not made of whole cells, or is no floating-point image of the model's channels.
-            ValueError: if the background has another shape than the images.
+            MistError: if the images are not made of whole cells, have another number of channels, or are not
+                floating-point.
+            ValueError: if the background doesn't have the shape of the images.
         """
         if images.dim() != 4 or images.shape[1] != self.config.channels or not images.is_floating_point():
             raise MistError(
-                f"this model sees images of {self.config.channels} channels in [0, 1], (batch, {self.config.channels}, "
-                f"height, width), and got {images.dtype} of shape {tuple(images.shape)}: convert them, or train with "
+                f"this model takes images of {self.config.channels} channels in [0, 1], (batch, channels, height, "
+                f"width), and got {images.dtype} of shape {tuple(images.shape)}: convert them, or train with "
                 "--model.channels"
             )
         if background is None:
             background = self.background_of(images)
         if background.shape != images.shape:
             raise ValueError(
-                f"the background must be {tuple(images.shape)} as the images, got {tuple(background.shape)}: crop or "
-                "resize it to their size"
+                f"the background must be {tuple(images.shape)}, as the images, got {tuple(background.shape)}: crop or "
+                "resize it"
             )
         z = self.infer(images, held, precision)
         appearance, alpha = self.decode(z.what.sample)
@@ -162,33 +159,17 @@ class Spair(nn.Module):
         return Drawn(z, appearance, alpha, rebuilt)
 
     @torch.no_grad()
-    def detect(self, images: Tensor, counts: Tensor | None = None) -> Explanation:
-        """The objects that are present in each image, the likeliest first, and the images redrawn.
+    def explain(self, images: Tensor, k: int | Tensor | None = None) -> Explanation:
+        """See ``Finder.explain``: the most probable objects, only those present without ``k``.
 
-        Args:
-            images: as in ``forward``.
-            counts: not used: SPAIR says itself how many there are.
+        The reconstruction always consists of the objects present.
         """
         drawn = self(images)
         z = drawn.latents
-        return Explanation(
-            [
-                _best(one, logits, int((logits > 0).sum()))
-                for one, logits in zip(z.boxes, z.presence_logits, strict=True)
-            ],
-            drawn.rebuilt,
-        )
-
-    @torch.no_grad()
-    def explain(self, images: Tensor, k: int) -> Explanation:
-        """The K likeliest objects of each image, present or not, and the images redrawn from those present."""
-        drawn = self(images)
-        z = drawn.latents
-        found = [_best(one, logits, k) for one, logits in zip(z.boxes, z.presence_logits, strict=True)]
+        present = (z.presence_logits > 0).sum(1)
+        counts = self.counts_for(images, present if k is None else k)
+        found = []
+        for boxes, logits, count in zip(z.boxes, z.presence_logits, counts, strict=True):
+            chosen = logits.argsort(descending=True, stable=True)[:count]
+            found.append(Detections(boxes[chosen], logits[chosen].sigmoid(), None))
         return Explanation(found, drawn.rebuilt)
-
-
-def _best(boxes: Tensor, logits: Tensor, k: int) -> Detections:
-    """The k boxes of one image with the highest logits."""
-    chosen = logits.argsort(descending=True, stable=True)[:k]
-    return Detections(boxes[chosen], logits[chosen].sigmoid(), None)

@@ -1,4 +1,4 @@
-"""In which order cells are computed: those whose neighbours are known go together."""
+"""The order in which cells are computed: all cells whose neighbours are known form one wave."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class Wave(NamedTuple):
 
     Attributes:
         cells: their m indices in reading order.
-        context: m x neighbours numbers, where the neighbours of each stand among the edge element, which is 0, and
-            the cells of the last ``reach`` waves, the oldest first.
+        context: m x neighbours positions of their neighbours in a list that starts with the edge element and continues
+            with the cells of the last ``reach`` waves, oldest first.
     """
 
     cells: tuple[int, ...]
@@ -20,12 +20,12 @@ class Wave(NamedTuple):
 
 
 class Waves(NamedTuple):
-    """The order for a grid.
+    """The order of the cells of a grid.
 
     Attributes:
-        waves: one after the other.
-        reach: how many waves back a neighbour lies at most.
-        reading: where each cell of the reading order stands in the order of the waves.
+        waves: in the order of computation.
+        reach: the largest distance in waves from a cell to a neighbour.
+        reading: for each cell in reading order, its position in the order of the waves.
     """
 
     waves: tuple[Wave, ...]
@@ -34,7 +34,7 @@ class Waves(NamedTuple):
 
 
 def neighbours_of(look_back: int) -> tuple[tuple[int, int], ...]:
-    """(rows, columns) from a cell to those before it in reading order, at most ``look_back`` rows and columns away.
+    """Offsets (rows, columns) to the cells before a cell in reading order, up to ``look_back`` rows and columns away.
 
     With 1: upper left, above, upper right, left.
     """
@@ -44,14 +44,14 @@ def neighbours_of(look_back: int) -> tuple[tuple[int, int], ...]:
 
 @lru_cache(maxsize=64)
 def waves_of(rows: int, columns: int, look_back: int) -> Waves:
-    """The order: a cell is in wave (look_back + 1) * row + column.
+    """The order of the cells: a cell is in wave (look_back + 1) * row + column.
 
-    The neighbour that is up by one row and right by ``look_back`` columns is exactly one wave earlier, and so is the
-    one to the left; all others are earlier still. Without look-back all cells are one wave.
+    The neighbour one row up and ``look_back`` columns to the right is exactly one wave earlier, and so is the left one.
+    All others are earlier still. Without look-back, all cells are one wave.
 
     Args:
-        rows: of cells.
-        columns: of cells.
+        rows: rows of cells.
+        columns: columns of cells.
         look_back: see ``SpairConfig``.
     """
     near, slope = neighbours_of(look_back), look_back + 1
@@ -59,7 +59,7 @@ def waves_of(rows: int, columns: int, look_back: int) -> Waves:
     numbers = [0] * (rows * columns)
     if look_back:
         numbers = [slope * row + column for row in range(rows) for column in range(columns)]
-    # Few columns leave numbers out.
+    # With few columns some numbers don't occur.
     fronts = [[cell for cell, number in enumerate(numbers) if number == wave] for wave in sorted(set(numbers))]
     waves = []
     for index, cells in enumerate(fronts):

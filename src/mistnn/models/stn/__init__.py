@@ -1,30 +1,43 @@
-"""Spatial Transformer Networks (Jaderberg 2015) as its supplement has them; see README.md here."""
+"""Spatial Transformer Networks (Jaderberg et al., 2015), by the paper's supplement; see README.md here."""
 
-from mistnn.models.stn.birds import BirdClassifier, BirdsConfig, tiled
-from mistnn.models.stn.colocalise import Colocaliser, ColocaliserConfig, ColocaliseStep, ColocaliseStepConfig
-from mistnn.models.stn.network import Classified, StnClassifier, StnConfig, count_parameters
-from mistnn.models.stn.numbers import NumberReader, NumberReaderConfig, Told, sequence_of
-from mistnn.models.stn.step import StnStep, StnStepConfig, stepped_share, target_of, wrong
+from mistnn.models.stn.birds import BirdClassifier
+from mistnn.models.stn.classifier import Classified, Classifier, count_parameters, wrong
+from mistnn.models.stn.colocalise import Colocaliser
+from mistnn.models.stn.config import (
+    BirdsConfig,
+    ColocaliserConfig,
+    ColocaliseStepConfig,
+    DescriberConfig,
+    NumberReaderConfig,
+    StnConfig,
+    StnStepConfig,
+)
+from mistnn.models.stn.network import StnClassifier
+from mistnn.models.stn.numbers import NumberReader
+from mistnn.models.stn.step import ColocaliseStep, StnStep, stepped_share
+
+MODELS = (StnConfig, NumberReaderConfig, BirdsConfig, ColocaliserConfig)
+STEPS = (StnStepConfig, ColocaliseStepConfig)
 
 __all__ = [
+    "MODELS",
+    "STEPS",
     "BirdClassifier",
     "BirdsConfig",
     "Classified",
+    "Classifier",
     "ColocaliseStep",
     "ColocaliseStepConfig",
     "Colocaliser",
     "ColocaliserConfig",
+    "DescriberConfig",
     "NumberReader",
     "NumberReaderConfig",
     "StnClassifier",
     "StnConfig",
     "StnStep",
     "StnStepConfig",
-    "Told",
     "count_parameters",
-    "sequence_of",
     "stepped_share",
-    "target_of",
-    "tiled",
     "wrong",
 ]

@@ -1,116 +1,50 @@
-"""The training step of the classifiers: stochastic gradient descent as the paper has it."""
+"""The training steps: stochastic gradient descent of a classifier, and of a localiser by equation 1."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mistnn.errors import MistError
-from mistnn.models.stn.birds import BirdClassifier
-from mistnn.models.stn.network import StnClassifier
-from mistnn.models.stn.numbers import NumberReader, sequence_of
-from mistnn.nn.mixed_precision import Precision, check_precision, half_precision
-from mistnn.nn.schedule import check_rates
+from mistnn.models.stn.classifier import Classifier, wrong
+from mistnn.models.stn.colocalise import START_SHARE, Colocaliser, widest
+from mistnn.models.stn.config import ColocaliseStepConfig, StnStepConfig
+from mistnn.nn.mixed_precision import half_precision
+from mistnn.nn.schedule import cosine_share, known_steps, set_rates
 from mistnn.nn.spatial_transformer import SpatialTransformer, parameter_groups
+from mistnn.ops.losses import common_object_loss
 from mistnn.ops.transforms import share_outside
 from mistnn.records import Batch
 
 OUTSIDE_EVERY = 7
-"""One grid of so many is asked for its share outside, for the log, which is a mean over many steps anyway (ours; a
-prime, so that each of two or four transforms of an image has its turn)."""
-
-
-@dataclass(frozen=True)
-class StnStepConfig:
-    """How a classifier is trained.
-
-    Attributes:
-        rate: learning rate at first (S003, section 1.3).
-        momentum: of the descent (none is stated; without it the first drop at a fifteenth of the paper's length comes
-            before anything is learnt).
-        weight_decay: of the descent (S003: none).
-        localisation_share: learning rate of the localisation networks, as a share of ``rate`` (S003 names another than
-            1 for house numbers only, 0.1).
-        decay: the rate falls to this share in ``drops`` equal steps; 0.01 are the paper's two of a factor of ten; 1 for
-            a constant rate.
-        decay_steps: length of the schedule, in iterations.
-        drops: how often the rate falls, at equal distances: 2, after a third and after two thirds (S003: 150k
-            iterations, every 50k); 4 on house numbers (400k, every 80k).
-        precision: of the networks, "auto" computes them in bfloat16 where that is faster; grids and sampling stay in
-            float32.
-    """
-
-    rate: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    localisation_share: float = 1.0
-    decay: float = 0.01
-    decay_steps: int = 150_000
-    drops: int = 2
-    precision: Precision = "float32"
-
-    def __post_init__(self) -> None:
-        """Refuses values that no step can have.
-
-        Raises:
-            MistError: naming the field, its value and the mend.
-        """
-        check_rates(self.decay, self.decay_steps, rate=self.rate)
-        if self.drops < 1:
-            raise MistError(f"step.drops={self.drops} is too small: give 1 or more, or --step.decay 1")
-        if not 0 <= self.momentum < 1:
-            raise MistError(f"step.momentum={self.momentum} must be from 0 to below 1")
-        if not 0 <= self.weight_decay < math.inf:
-            raise MistError(f"step.weight_decay={self.weight_decay} must be finite and 0 or more")
-        if not 0 <= self.localisation_share < math.inf:
-            raise MistError(f"step.localisation_share={self.localisation_share} must be finite and 0 or more")
-        check_precision(self.precision)
+"""The logged share outside is computed from every 7th grid, since logged values are means over many steps anyway (ours;
+a prime, so that each of two or four transforms of an image has its turn)."""
+CLIP, MOMENTUM = 1.0, 0.9
+"""Co-localisation (ours): the norm to which gradients are clipped, initially up to 60 times larger; the momentum."""
 
 
 def stepped_share(iteration: int, decay: float, decay_steps: int, drops: int = 2) -> float:
-    """The share of its first value that the rate has: steps down at equal distances, then constant.
+    """The factor on a rate that falls in steps at equal distances, then stays constant.
 
     Args:
-        iteration: from 0.
-        decay: the last share.
-        decay_steps: length of the schedule, in iterations.
-        drops: how many steps; each of the ``drops`` + 1 pieces of the schedule is as long.
+        iteration: counted from 0.
+        decay: the final factor.
+        decay_steps: length of the schedule in iterations.
+        drops: number of steps down, which divide the schedule into ``drops`` + 1 equal parts.
     """
     fallen = min(drops, iteration * (drops + 1) // max(1, decay_steps))
     return decay ** (fallen / drops)
 
 
-def target_of(batch: Batch) -> Tensor:
-    """What each image is to be taken for: its digit, the sum of its digits, or its bird.
-
-    Convention: the class of a digit is its value, so that all are the counts times the values.
-    """
-    assert batch.counts is not None
-    # No matrix product: CUDA has none of whole numbers.
-    return (batch.counts * torch.arange(batch.counts.shape[1], device=batch.counts.device)).sum(1)
-
-
-def wrong(logits: Tensor, target: Tensor) -> Tensor:
-    """(batch,), whether an image is taken for another: of a number, whether any of its places is.
-
-    Args:
-        logits: (batch, classes) or (batch, places, classes).
-        target: (batch,) or (batch, places).
-    """
-    return (logits.argmax(-1) != target).reshape(len(target), -1).any(1)
-
-
 class StnStep:
-    """One batch: one step against the cross entropy of the classes."""
+    """One step of descent on the cross-entropy of the classes."""
 
-    def __init__(self, model: StnClassifier | NumberReader | BirdClassifier, config: StnStepConfig) -> None:
-        convolves = not isinstance(model, StnClassifier) or model.config.network == "cnn"
-        self._layout = torch.channels_last if convolves else torch.contiguous_format
-        self.model = model.to(memory_format=self._layout)
+    def __init__(self, model: Classifier, config: StnStepConfig) -> None:
+        self.model = model.to(memory_format=model.memory_format)
         self.config = config
+        self.decay_steps = known_steps(config.decay, config.decay_steps)
         groups = [{"params": list(model.parameters()), "lr": config.rate}]
         if any(isinstance(part, SpatialTransformer) for part in model.modules()):
             groups = parameter_groups(model, config.rate, config.localisation_share)
@@ -123,16 +57,15 @@ class StnStep:
     def __call__(self, batch: Batch, iteration: int) -> dict[str, Tensor]:
         """Trains on one batch; returns the scalars to log."""
         config, optimizer = self.config, self.optimizers["all"]
-        share = stepped_share(iteration, config.decay, config.decay_steps, config.drops)
-        for group, own in zip(optimizer.param_groups, self._shares, strict=True):
-            group["lr"] = config.rate * own * share
-        target = sequence_of(batch) if isinstance(self.model, NumberReader) else target_of(batch)
-        images = batch.images.contiguous(memory_format=self._layout)
+        share = stepped_share(iteration, config.decay, self.decay_steps, config.drops)
+        set_rates(self.optimizers, {"all": [config.rate * own * share for own in self._shares]})
+        target = self.model.target(batch)
+        images = batch.images.contiguous(memory_format=self.model.memory_format)
         with half_precision(config.precision, images.device):
             done = self.model(images)
         logits = done.logits.float().flatten(0, -2)
-        # Of several softmaxes the sum: the likelihood of a whole number is the product of theirs.
-        loss = torch.nn.functional.cross_entropy(logits, target.flatten(), reduction="sum") / len(images)
+        # Summed over the places of a number, whose likelihood is the product of theirs.
+        loss = nn.functional.cross_entropy(logits, target.flatten(), reduction="sum") / len(images)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -140,3 +73,67 @@ class StnStep:
         for number, warp in enumerate(done.warps, 1):
             logged[f"outside_{number}"] = share_outside(warp.grid[::OUTSIDE_EVERY]).mean()
         return logged
+
+
+def open_at(openness: Sequence[tuple[float, float]], progress: float) -> float:
+    """How far windows are open at a share of the training; see ``ColocaliseStepConfig.openness``."""
+    before = (0.0, openness[0][1])
+    for after in openness:
+        if progress < after[0]:
+            way = (progress - before[0]) / (after[0] - before[0])
+            return before[1] + way * (after[1] - before[1])
+        before = after
+    return before[1]
+
+
+class ColocaliseStep:
+    """One step of descent on equation 1, over all pairs of images of a batch, against a random crop of each image.
+
+    Raises:
+        MistError: if the configuration has no ``decay_steps``.
+    """
+
+    def __init__(self, model: Colocaliser, config: ColocaliseStepConfig) -> None:
+        if config.decay_steps is None:
+            raise MistError("step.decay_steps is needed, the length of the schedule: give the number of training steps")
+        self.model = model.to(memory_format=torch.channels_last)
+        self.config, self.decay_steps = config, config.decay_steps
+        self.weights = list(model.transformer.parameters())
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            "all": torch.optim.SGD(self.weights, lr=config.rate, momentum=MOMENTUM, foreach=True)
+        }
+
+    def __call__(self, batch: Batch, iteration: int) -> dict[str, Tensor]:
+        """Trains on one batch; returns the scalars to log."""
+        config, model, optimizer = self.config, self.model, self.optimizers["all"]
+        set_rates(self.optimizers, {"all": config.rate * cosine_share(iteration, config.decay, self.decay_steps)})
+        self._resize(iteration)
+        images = batch.images.contiguous(memory_format=torch.channels_last)
+        model.train()
+        model.encoder.eval()
+        with half_precision(config.precision, images.device):
+            window = model(images)
+            scales = window.parameters[:, 0, 0]
+            # Random crops only need a gradient while sizes are trained; the encoder's takes half of the time.
+            with torch.set_grad_enabled(bool(model.window.closed)):
+                random = self._describe(model.random_crops(images, scales))
+            found = self._describe(window.features)
+        loss = common_object_loss(found, random, config.margin).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.weights, CLIP, foreach=True)
+        optimizer.step()
+        if model.window.closed:
+            model.window.centre(window.features, scales)
+        return {"loss": loss.detach(), "window": scales.detach().mean()}
+
+    def _describe(self, crops: Tensor) -> Tensor:
+        return self.model.describe(crops.contiguous(memory_format=torch.channels_last))
+
+    def _resize(self, iteration: int) -> None:
+        """Sets the current size of windows, and whether sizes are trained."""
+        window, opened = self.model.window, open_at(self.config.openness, iteration / self.decay_steps)
+        first = widest(self.model.config)
+        last = window.least + (self.model.config.most - window.least) / START_SHARE
+        window.closed.fill_(opened == 0)
+        window.bound.fill_(last + (first - last) * opened)

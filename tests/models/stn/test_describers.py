@@ -11,7 +11,8 @@ from torch import nn
 from torchvision.models import googlenet, resnet18
 
 from mistnn.errors import MistError
-from mistnn.models.stn.describers import Describer, DescriberConfig
+from mistnn.models.stn import DescriberConfig
+from mistnn.models.stn.describers import Describer
 from tests.nn.test_backbones import as_file, fake_timm
 
 
@@ -59,8 +60,8 @@ def test_statistics() -> None:
 
 
 def test_wrong_weights(tmp_path: Path) -> None:
-    def refused(path: Path, said: str) -> None:
-        with pytest.raises(MistError, match=said) as caught:
+    def refused(path: Path, message: str) -> None:
+        with pytest.raises(MistError, match=message) as caught:
             Describer(DescriberConfig("resnet18", str(path))).load_pretrained()
         assert "\n" not in str(caught.value)
 
@@ -92,15 +93,15 @@ def test_networks_of_timm(network: str, channels: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("network", "said"),
+    ("network", "message"),
     [
         ("inception-bn", "is unknown: give a classifier of torchvision"),
         ("squeezenet1_0", "has no features at 1/32"),
         ("vit_b_16", "can't be cut"),
     ],
 )
-def test_networks_that_can_not_be_used(network: str, said: str) -> None:
-    with pytest.raises(MistError, match=said) as caught:
+def test_networks_that_can_not_be_used(network: str, message: str) -> None:
+    with pytest.raises(MistError, match=message) as caught:
         Describer(DescriberConfig(network))
     assert "\n" not in str(caught.value)
 
