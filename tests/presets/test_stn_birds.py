@@ -12,9 +12,7 @@ from torchvision.models import mobilenet_v3_small
 from mistnn.cli.main import main
 from mistnn.data import CubConfig, CubImages, ScenesConfig
 from mistnn.errors import MistError
-from mistnn.models.stn import BirdClassifier, BirdsConfig, StnStepConfig
-from mistnn.models.stn.birds import Told
-from mistnn.models.stn.describers import DescriberConfig
+from mistnn.models.stn import BirdClassifier, BirdsConfig, Classified, DescriberConfig, StnStepConfig
 from mistnn.presets import PRESETS, Experiment, evaluate, evaluate_stored, find_preset, restore, train
 from mistnn.presets.checks import check
 from mistnn.training import TrainConfig
@@ -116,7 +114,7 @@ def test_ten_views_are_averaged(root: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert [int(views.softmax(1).mean(0).argmax()), int(views.mean(0).argmax()), int(views[4].argmax())] == [0, 1, 2]
     true, left = model.forward, iter(labels)
 
-    def told(images: torch.Tensor) -> Told:
+    def told(images: torch.Tensor) -> Classified:
         return true(images)._replace(logits=views.roll(next(left), dims=1))
 
     monkeypatch.setattr(model, "forward", told)
