@@ -154,7 +154,7 @@ def test_schedule() -> None:
 
 
 def test_a_shorter_run_shortens_the_schedule() -> None:
-    step = AirStepConfig(annealing=0.5).rescale_schedule(0.1)
+    step = AirStepConfig(annealing=0.5).rescale_schedule(1000, 100)
     assert step == AirStepConfig(annealing=0.05) and step.for_run(10) == step
     step.check_model(SMALL)
     assert isinstance(step.build(SMALL.build()), AirStep)

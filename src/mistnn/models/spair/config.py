@@ -178,9 +178,8 @@ class SpairStepConfig(TrainingStepConfig):
     def rescale_schedule(self, before: int, steps: int) -> TrainingStepConfig:
         """See ``TrainingStepConfig.rescale_schedule``. The training wheels keep their length: objects need it."""
         scale, wheels = self.schedule_scale * steps / before, round(self.wheels * before / steps)
-        return super(SpairStepConfig, dataclasses.replace(self, schedule_scale=scale, wheels=wheels)).rescale_schedule(
-            before, steps
-        )
+        scaled = dataclasses.replace(self, schedule_scale=scale, wheels=wheels)
+        return TrainingStepConfig.rescale_schedule(scaled, before, steps)
 
     def build(self, model: Any) -> Step:
         """See ``TrainingStepConfig.build``."""
