@@ -32,13 +32,9 @@ def variants() -> Iterator[Variant]:
     """The base, and each choice by itself."""
     preset = find_preset("mist-discover-mnist-hard").experiment
     model, step = lifted_parts(preset)
-    model = dataclasses.replace(model, k=3)
-    base = dataclasses.replace(
-        preset,
-        data=SCENES,
-        train=dataclasses.replace(find_preset("demo-discover").experiment.train, batch_size=BATCH),
-        evaluation_images=0,
-    )
+    loop = dataclasses.replace(find_preset("demo-discover").experiment.train, batch_size=BATCH)
+    model, step = dataclasses.replace(model, k=3), dataclasses.replace(step, decay_steps=loop.steps)
+    base = dataclasses.replace(preset, data=SCENES, step=step, train=loop, evaluation_images=0)
 
     def variant(name: str, note: str, model: MistConfig, step: LiftedStepConfig = step) -> Variant:
         experiment: Experiment = dataclasses.replace(base, model=model, step=step)

@@ -43,6 +43,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+if not __package__:  # run as a file: import from the repository's root, as `python -m` does
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 from benchmarks.tiny_data import make_data
 
 ROOT = Path(__file__).resolve().parents[1]

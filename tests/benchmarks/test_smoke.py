@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SHARED = ("ablation", "measuring")
-NAMES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.stem not in SHARED)
+SHARED = ("ablation", "measuring", "tiny_data")
+COMPARISON = "unchanged"  # of two versions, at one size; see test_unchanged.py
+NAMES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.stem not in (*SHARED, COMPARISON))
 NEEDS_DATA = ("blood_cells",)  # see test_blood_cells.py
 QUICK = "render"
 
@@ -46,7 +47,7 @@ def test_it_runs_as_a_module(name: str) -> None:
     assert done.returncode == 0 and "--smoke" in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, COMPARISON])
 def test_it_says_how_to_run_it(name: str) -> None:
     text = (ROOT / "benchmarks" / f"{name}.py").read_text(encoding="utf-8")
     assert f"python -m benchmarks.{name}" in text and "if not __package__:" in text

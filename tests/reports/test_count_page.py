@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from mistnn.inference.judged import JudgedScene, right_by_centre
 from PIL import Image
 
 from mistnn.cli.main import main
+from mistnn.inference.judged import JudgedScene, right_by_centre
 from mistnn.records import Detections
 from mistnn.reports.count_page import Compared, CountPage, Table, render_counts, signed
 from mistnn.reports.examples import LONGEST_SIDE, Example, compared_in_words, in_words, shrunk

@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import pytest
 import torch
-from mistnn.inference.judged import JudgedScene
 
 from mistnn.errors import MistError
+from mistnn.inference.judged import JudgedScene
 from mistnn.records import Detections
 from mistnn.reports.demo_page import (
     DemoReport,

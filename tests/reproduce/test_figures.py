@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from mistnn.inference.judged import right_by_overlap
 from PIL import Image
 
 from mistnn.cli.main import main
 from mistnn.errors import MistError
+from mistnn.inference.judged import right_by_overlap
 from mistnn.presets import find_preset
 from mistnn.records import Detections
 from mistnn.reproduce.figures import Request, draw_figure, source

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from mistnn.inference.judged import right_by_centre
 from mistnn.presets.natural_evaluation import evaluate_natural
 
 from mistnn.data import NaturalConfig
 from mistnn.data.photographs.build import PASCAL_COCO, build_photographs
 from mistnn.errors import MistError
 from mistnn.experiments import Experiment
+from mistnn.inference.judged import right_by_centre
 from mistnn.metrics import centre_scores
 from mistnn.models.mist import NaturalStepConfig
 from mistnn.presets import PRESETS, Preset

@@ -12,8 +12,8 @@ from mistnn.reproduce.tables import TABLES
 from mistnn.reproduce.tables.digits import READING
 
 QUICK_NOTE = (
-    "Far smaller than the paper's runs: the steps and images a step are with each entry below. Same steps, batch and "
-    "test scenes for every system; the paper's numbers are of its own size."
+    "Far smaller than the paper's runs: each entry below states its steps and images per step. Steps, batch size and "
+    "test scenes are the same for every system; the paper's numbers are of its full size."
 )
 
 PLAIN_TABLES = (
@@ -37,8 +37,8 @@ def results_page(entries: Sequence[Entry]) -> str:
     lines = [
         "# Results",
         "",
-        "Made by `mist results` from `results/*.json`; every number has the command that makes it again. Shares are",
-        "0-1; where several seeds were run: mean (least - greatest). `classified` is strict, see `mistnn.metrics`.",
+        "Made by `mist results` from `results/*.json`; every entry has the command that reproduces it. Shares are 0-1;",
+        "several seeds are shown as mean (minimum - maximum). `classified` is strict, see `mistnn.metrics`.",
     ]
     for table in TABLES:
         lines += ["", f"## {table.title}", "", *([table.note, ""] if table.note else []), *table_lines(table, entries)]
@@ -62,7 +62,7 @@ def table_lines(table: Table, entries: Sequence[Entry], ending: str = "") -> lis
         ending: QUICK for our runs at quick size, which adds columns of cost.
     """
     heads = " | ".join(f"{name}: paper | ours" for name in table.columns)
-    cost = " seconds a run | hours at full size, estimated |" if ending else ""
+    cost = " seconds per run | estimated hours at full size |" if ending else ""
     failures: list[str] = []
     columns = 3 + 2 * len(table.columns) + (2 if ending else 0)
     lines = [f"| system | data | runs | {heads} |{cost}", "|" + "---|" * columns]

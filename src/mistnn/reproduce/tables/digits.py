@@ -73,12 +73,12 @@ TABLE_5 = Table(
         )
     ),
     note=(
-        "The paper marks a K in bold and says both that it was used in training (text) and for testing (caption). "
-        "`ap50` follows the text: trained with this K, tested with each image's true number. `ap50_fixed_k` "
-        "follows the caption: tested with this K too. `ap50_free_k` is not told K: a threshold, chosen by the "
-        "numbers of objects in training images, takes its place; `count_error_free_k` is how far its number is "
-        "off, in objects an image. The paper does not define its average precision; ours is the mean over classes "
-        "of the area under the interpolated curve, a detection being right at IoU 0.5 and above."
+        "The paper prints one K in bold and states both that it was used in training (text) and in testing "
+        "(caption). `ap50` follows the text: trained with this K, tested with the true number of each image. "
+        "`ap50_fixed_k` follows the caption: tested with this K too. `ap50_free_k` uses no K: a threshold, chosen by "
+        "the counts of training images, replaces it; `count_error_free_k` is its mean absolute count error. The "
+        "paper does not define its average precision; ours is the mean over classes of the area under the "
+        "interpolated curve, where a detection is right at an IoU of 0.5 and above."
     ),
     searched_by="both",
 )

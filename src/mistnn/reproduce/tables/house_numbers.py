@@ -29,11 +29,11 @@ HOUSE_NUMBERS = Table(
         Row("Supervised", NAME, "supervised-numbers", (None,) * len(PRECISION) + NONE, holds_data=holds_numbers),
     ),
     note=(
-        "`ap00` asks for the classes alone. The paper's numbers are of SVHN's own photographs; the re-assembled test "
-        "crops are other images (docs/house-numbers.md), and no number measured on them stands for one of SVHN. "
-        "`fixed_...` is a guess that sees no image: the same two boxes everywhere, at the mean places and sizes of the "
-        "training boxes, both of the most frequent class; `fixed_iou50` is the share of the digits it finds, whatever "
-        "their class, beside `iou50` of the system."
+        "`ap00` scores the classes alone. The paper's numbers are of SVHN's own photographs; the re-assembled test "
+        "crops are other images (docs/house-numbers.md), and numbers measured on them are not comparable with SVHN. "
+        "`fixed_...` is a guess without the image: the same two boxes everywhere, with the mean positions and sizes "
+        "of the training boxes, both of the most frequent class; `fixed_iou50` is the share of digits that it finds, "
+        "whatever their class, for comparison with `iou50`."
     ),
     searched_by="both",
 )

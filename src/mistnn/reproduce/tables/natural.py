@@ -6,9 +6,9 @@ from mistnn.reproduce.table import Row, Table
 
 NOTE = (
     "A box is right if its centre lies in an object's box and the class agrees (`precision`, `recall`, `f1`; the "
-    "paper's text says accuracy, its table precision). `f1_iou50` asks for an overlap above one half instead. K = 2 "
-    "places an image are read, and those called background are left out. The photographs and the pretrained weights "
-    "are not part of the project: the command needs copies of them."
+    "paper's text calls the first accuracy, its table precision). `f1_iou50` requires an overlap above one half "
+    "instead. K = 2 positions per image are classified, and those of the background are dropped. The photographs and "
+    "the pretrained weights are not part of the project: the command needs copies of them."
 )
 
 NATURAL_TABLES = (
@@ -34,9 +34,9 @@ NATURAL_TABLES = (
             Row("Xie20", "VOC 2007", "xie20-voc07", (0.298, None)),
         ),
         note=(
-            "`f1` by the rule of Table 4, the centre in the box and the class right; `f1_iou50` at an overlap of 0.5. "
-            "Which of the two the paper's F1 is, it doesn't say. K = 2 is ours too: of an image with more objects not "
-            "all can be found."
+            "`f1` follows the rule of Table 4: centre in the box and class right; `f1_iou50` requires an overlap of "
+            "0.5. The paper does not state which of the two its F1 is. K = 2 is our choice too: in an image with "
+            "more objects, not all can be found."
         ),
         searched_by="f1",
         photographs=True,

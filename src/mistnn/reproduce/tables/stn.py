@@ -35,11 +35,11 @@ STN_DISTORTED = Table(
         for name, (system, numbers) in PAPER.items()
     ),
     note=(
-        "Share of the 10,000 test digits, each distorted once, that are taken for another class. All networks have "
-        "400,000 parameters within 2 %. On TC the paper has one number for all ST-FCNs and one for all ST-CNNs, "
-        "and names no transform. Its numbers are of the main paper, which is not among the texts at hand, and were "
-        "taken from public summaries of it. ST-CNN on RTS reads its digits unhalved: the halving that the supplement "
-        "asks for would leave nothing to the second convolution."
+        "Share of the 10,000 test digits, each distorted once, that are misclassified. All networks have 400,000 "
+        "parameters within 2 %. On TC the paper has one number for all ST-FCNs and one for all ST-CNNs, and names no "
+        "transform. Its numbers are of the main paper, which is not among the texts at hand; they are from public "
+        "summaries of it. ST-CNN on RTS does not halve its images: the halving that the supplement asks for would "
+        "leave nothing to the second convolution."
     ),
     size=SIZE,
     decimals=4,
@@ -62,9 +62,9 @@ STN_ADDITION = Table(
     ("error",),
     tuple(Row(system, "two RTS digits", name, (paper,)) for system, name, paper in ADDITION),
     note=(
-        "Share of 10,000 test images, each of two digits, whose sum is wrong. The supplement's text names 0.477, "
-        "0.147, 0.185 and 0.058 (FCN, CNN, the best ST-FCN and 2xST-FCN); the others of its table are from public "
-        "summaries of it. All networks have 400,000 parameters within 2 %."
+        "Share of 10,000 test images, each of two digits, whose sum is wrong. The supplement's text states 0.477, "
+        "0.147, 0.185 and 0.058 (FCN, CNN, the best ST-FCN and 2xST-FCN); the other numbers of its table are from "
+        "public summaries. All networks have 400,000 parameters within 2 %."
     ),
     size=SIZE,
     decimals=4,
@@ -81,9 +81,9 @@ STN_COLOCALISATION = Table(
     ),
     note=(
         "Share of the 100 images of a class in which the window overlaps the digit's 28 px frame by more than half. "
-        "On TC the paper's text says 0.75 to 0.93; its numbers of each class are lost in the text at hand. The digits "
-        "are of MNIST's test file, which the encoder has not seen, the clutter is cut from training digits. The paper "
-        "gives no length of the training; ours is 2,400 steps of 20 images, one training each."
+        "On TC the paper's text states 0.75 to 0.93; its numbers per class are missing in the text at hand. The "
+        "digits are from MNIST's test file, which the encoder has not seen; the clutter is cut from training digits. "
+        "The paper does not state the length of the training; ours is 2,400 steps of 20 images, one training each."
     ),
     size=Size(steps=1200, batch=20, images=COLOCALISED, full_images=COLOCALISED),
     start_preset=ENCODER,
