@@ -148,7 +148,7 @@ def preset_parts(name: str, data: Path, out: Path, mnist: str | None) -> Parts:
     try:
         from mistnn.experiments import train
     except ImportError:  # before the redesign
-        from mistnn.experiments import train
+        from mistnn.presets import train
     from safetensors.torch import load_file
 
     run = out / "run"

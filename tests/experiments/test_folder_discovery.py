@@ -62,7 +62,7 @@ def test_without_k_there_is_nothing_to_go_by(folder: Path, tmp_path: Path, capsy
     assert main(arguments) == 2
     only_line(capsys.readouterr().err, "only the images are known", "--k N", "counts.csv")
     assert main([*arguments, "--k", "0"]) == 2
-    only_line(capsys.readouterr().err, "--k 0", "1 or more")
+    only_line(capsys.readouterr().err, "k=0", "1 or more")
     for k, words in (("99999", "take about"), ("999999", "pixels of the smallest image")):
         assert main([*arguments, "--k", k]) == 2
         only_line(capsys.readouterr().err, f"K = {k}", words)
@@ -131,7 +131,7 @@ def test_evaluate_and_predict(run: Path, folder: Path, tmp_path: Path, capsys: C
     assert load_model(run).config.threshold == 0, "there are no counts to choose it by"
     out = tmp_path / "out"
     assert main(["predict", str(run), str(folder / "images"), "--out", str(out), "--report"]) == 0
-    only_line(capsys.readouterr().err, "trained without counts", f"K = {K} in every image", "--k")
+    only_line(capsys.readouterr().err, "trained without counts", f"K = {K} objects in every image", "--k")
     rows = list(csv.DictReader((out / "counts.csv").read_text().splitlines()))
     assert [(row["class"], row["count"]) for row in rows] == [("", str(K))] * 30
     found = list(csv.DictReader((out / "detections.csv").read_text().splitlines()))
@@ -144,7 +144,7 @@ def test_no_report_on_counts(run: Path, folder: Path, tmp_path: Path, capsys: Ca
     counted = make_folder(tmp_path / "counted", 6)
     page = tmp_path / "page.html"
     assert main(["report", str(run), "--data-root", str(counted), "--out", str(page)]) == 2
-    only_line(capsys.readouterr().err, "trained without counts", "mist predict")
+    only_line(capsys.readouterr().err, "not trained on a folder of images with counts", "mist predict")
     assert not page.exists()
 
 

@@ -145,7 +145,7 @@ class Predictor:
 
     @torch.inference_mode()
     def reconstruct(
-        self, images: Float[Tensor, "batch channels height width"], found: Sequence[Detections]
+        self, images: Float[Tensor, "batch channels height width"], found: Sequence[Detections | Prediction]
     ) -> Float[Tensor, "batch channels height width"]:
         """The images as the model explains them: the sum of its reconstructions of all parts, on black.
 
@@ -153,7 +153,7 @@ class Predictor:
 
         Args:
             images: as given to ``predict_batch``.
-            found: its result, with the same number of parts in each image.
+            found: what was found in them, the same number of parts in each image.
 
         Returns:
             The images, on the CPU. Overlapping parts may add up to more than 1.
@@ -163,7 +163,8 @@ class Predictor:
         """
         if not self.reconstructs:
             raise ValueError("this model can't reconstruct: it has no decoder, or it prepares its images")
-        return self.model.reconstruct_from(images.to(self.device), found).cpu()
+        records = [Detections(one.boxes, one.scores, one.labels) for one in found]
+        return self.model.reconstruct_from(images.to(self.device), records).cpu()
 
     def names(self, found: Detections | Prediction) -> list[str]:
         """The class name of each detection; empty strings if the model has no classes."""
