@@ -217,7 +217,10 @@ def test_other_mistakes(built, trained, tmp_path, capsys):
         (["train", "mist-pascal-coco", *out], "class-names those of the folder"),
         (["train", "demo", *out[:2], "--start-from", str(trained)], "different network"),
         (["train", "mist-pascal-coco", *out, *SMALL, "--model.backbone.weights", "none.pth"], "no such file"),
-        (["train", "mist-pascal-coco", *out, *SMALL, "--model.backbone.network", "vgg"], "'vgg' is unknown"),
+        (
+            ["train", "mist-pascal-coco", *out, *SMALL, "--model.backbone.network", "vgg"],
+            "network='vgg' must be resnet34",
+        ),
         (["evaluate", str(trained)], "no folder of photographs is given"),
         (["figure", "fig6", "--model", str(trained), "--out", str(tmp_path)], "--data-root DIR"),
         (["figure", "fig6", "--model", "mist-mnist-3", "--out", str(tmp_path)], "holds no run"),
