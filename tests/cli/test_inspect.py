@@ -109,7 +109,7 @@ def test_only_labels(folder: Path, tmp_path: Path, capsys: Captured) -> None:
     assert main(["inspect", str(tmp_path / "data"), "--out", str(tmp_path / "x.png")]) == 0
     out = capsys.readouterr().out
     assert "one: in 1 of 3 images" in out and "two: in 2 of 3 images" in out
-    assert "  - class one is in one image only" in out and "  - 17 of 20 images are without a row" in out
+    assert "  - class one is in one image only" in out and "  - 17 of 20 images have no row" in out
 
 
 def test_broken_images_are_noted(tmp_path: Path, capsys: Captured) -> None:

@@ -48,7 +48,7 @@ def test_help_shows_the_docs_of_nested_fields(capsys: Captured, monkeypatch: pyt
     monkeypatch.setenv("COLUMNS", "400")
     assert main(["train", "mist-mnist-3", "--help"]) == 0
     text = capsys.readouterr().out
-    assert "gradient steps on the keypoints in a batch" in text
+    assert "gradient steps on the keypoints" in text
     assert "number of residual blocks" in text
     assert "--resume" in text and "--data-root" in text
 

@@ -142,7 +142,7 @@ def test_evaluate(trained, built, tmp_path, capsys):
     test_images = json.loads((built / "dataset.json").read_text())["images"]["test"]
     assert found["images"] == test_images and found["objects"] >= test_images
     assert 0 <= found["recall"] <= 1 and 0 <= found["f1_iou50"] <= 1
-    assert "around their centre" in capsys.readouterr().out
+    assert "centre lies in an object of their class" in capsys.readouterr().out
 
 
 def test_predict(trained, sources, tmp_path):
@@ -190,9 +190,12 @@ def test_random_weights_are_told(built, tmp_path, capsys):
     [
         (["build", "pascal-coco", "--out", "o"], ["no source was given", "--voc DIR"]),
         (["build", "voc07", "--voc", "v", "--coco", "c", "--out", "o"], ["--coco c", "voc07 is VOC 2007 alone"]),
-        (["build", "pascal-coco", "--voc", "nowhere", "--out", "o"], ["nowhere is no PASCAL VOC folder"]),
-        (["build", "pascal-coco", "--coco", "nowhere", "--out", "o"], ["nowhere is no COCO folder"]),
-        (["build", "pascal-coco", "--voc", "v", "--out", "o", "--classes", "zebra"], ["'zebra' is no class of VOC"]),
+        (["build", "pascal-coco", "--voc", "nowhere", "--out", "o"], ["nowhere is not a PASCAL VOC folder"]),
+        (["build", "pascal-coco", "--coco", "nowhere", "--out", "o"], ["nowhere is not a COCO folder"]),
+        (
+            ["build", "pascal-coco", "--voc", "v", "--out", "o", "--classes", "zebra"],
+            ["--classes=('zebra',) must be"],
+        ),
         (["train", "mist-pascal-coco"], ["no folder of photographs is given", "mist build"]),
         (["train", "mist-pascal-coco", "--data.root", "nowhere"], ["holds no dataset.json", "mist build"]),
         (["figure", "fig6"], ["runs/tables holds no run of mist-pascal-coco"]),
@@ -212,9 +215,12 @@ def test_other_mistakes(built, trained, tmp_path, capsys):
     out = ["--out", str(tmp_path / "run"), "--data.root", str(built)]
     for words, said in (
         (["train", "mist-pascal-coco", *out], "class-names those of the folder"),
-        (["train", "demo", *out[:2], "--start-from", str(trained)], "another network"),
+        (["train", "demo", *out[:2], "--start-from", str(trained)], "different network"),
         (["train", "mist-pascal-coco", *out, *SMALL, "--model.backbone.weights", "none.pth"], "no such file"),
-        (["train", "mist-pascal-coco", *out, *SMALL, "--model.backbone.network", "vgg"], "'vgg' is unknown"),
+        (
+            ["train", "mist-pascal-coco", *out, *SMALL, "--model.backbone.network", "vgg"],
+            "network='vgg' must be",
+        ),
         (["evaluate", str(trained)], "no folder of photographs is given"),
         (["figure", "fig6", "--model", str(trained), "--out", str(tmp_path)], "--data-root DIR"),
         (["figure", "fig6", "--model", "mist-mnist-3", "--out", str(tmp_path)], "holds no run"),

@@ -9,6 +9,7 @@ from PIL import Image
 
 from mistnn.cli.main import main
 from mistnn.reports import demo
+from mistnn.reproduce.figures import Request
 from mistnn.reproduce.figures import scenes as figures
 from mistnn.reproduce.ledger import read_ledger
 from mistnn.reproduce.results_page import results_page
@@ -100,7 +101,7 @@ def test_sheet_of_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert capsys.readouterr().out.split() == [str(tmp_path / "samples.png"), str(tmp_path / "samples.pdf")]
     with Image.open(tmp_path / "samples.png") as image:
         assert image.height > 400
-    sheet = figures.sample_sheet("no-such-model")
+    sheet = figures.sample_sheet(Request("no-such-model"))
     assert len([axes for axes in sheet.axes if axes.get_images()]) == 2 * len(figures.SHEET)
     titles = [axes.get_title() for axes in sheet.axes if axes.get_title()]
     assert titles == [f"{name} ({kind.canvas} x {kind.canvas} px)" for name, kind in figures.SHEET.items()]

@@ -24,7 +24,7 @@ CHECKPOINT = Path("checkpoint") / "state.safetensors"
 
 ON_FILES = {"svhn", "numbers", "natural", "common-object", "number-crops", "birds"}
 """Presets on these data are trained in tests/presets/test_house_numbers.py, test_stn_numbers.py, test_stn_birds.py,
-tests/cli/test_natural.py and the tests of the figures of spatial transformers."""
+tests/cli/test_natural.py and the tests in tests/reproduce/test_stn.py."""
 
 
 @pytest.mark.parametrize("name", [name for name, one in PRESETS.items() if one.experiment.data.kind not in ON_FILES])
@@ -155,10 +155,10 @@ def logged_bytes(out: Path) -> int:
         (["mist-mnist-3", "--train.steps", "0"], ["train.steps=0", "1 or more"]),
         (["mist-mnist-3", "--train.device", "tpu"], ["--train.device", "'tpu'", "'cuda'"]),
         (["mist-mnist-3", "--data.canvas", "10"], ["data.canvas=10"]),
-        (["mist-mnist-3", "--data.classes", "5"], ["model.class_names", "data.classes=5"]),
+        (["mist-mnist-3", "--data.classes", "5"], ["model.class_names has 10 classes", "have 5"]),
         (["mist-mnist-3", "--model.k", "0"], ["model.k=0", "1 or more"]),
         (["mist-mnist-3", "--model.k", "2305"], ["model.k=2305", "2304 pixels"]),
-        (["mist-mnist-3", "--model.channels", "2"], ["model.channels=2", "1 (grey) or 3"]),
+        (["mist-mnist-3", "--model.channels", "2"], ["model.channels=2", "1 or 3"]),
         (["mist-mnist-3", "--model.box-size", "0"], ["model.box_size=0.0", "above 0"]),
         (["mist-mnist-3", "--model.patch-extent", "nan"], ["model.patch_extent=nan"]),
         (["mist-mnist-3", "--model.patch-size", "20"], ["model.patch_size=20", "multiple of 8"]),
@@ -251,7 +251,7 @@ def test_mnist_that_cannot_be_fetched_is_one_line(
         env=environment,
     )
     assert done.returncode == 2 and done.stdout == ""
-    only_line(done.stderr, "could not be fetched", "no network", "--data-root")
+    only_line(done.stderr, "could not be downloaded", "no network", "--data-root")
     assert not (tmp_path / "run").exists()
 
 

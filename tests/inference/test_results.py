@@ -85,7 +85,7 @@ def test_results_below_the_images_are_no_images(tmp_path: Path) -> None:
 def test_what_a_model_counted_is_noted(tmp_path: Path) -> None:
     root = pictures(tmp_path / "in")
     predict_folder(Predictor(FakeDetector()), [root / "images"], root / "images", 2)
-    assert any("what a model counted is no truth" in note for note in read_folder(root).notes)
+    assert any("counts that a model predicted are not ground truth" in note for note in read_folder(root).notes)
 
 
 def test_counts_of_ones_own_are_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

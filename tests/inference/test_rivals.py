@@ -80,7 +80,7 @@ def test_too_large_for_one_piece(images: Path, tmp_path: Path) -> None:
 
 def test_refusals_name_the_fix() -> None:
     xie20, grid = Predictor(MODELS["xie20"]()), Predictor(MODELS["grid"]())
-    assert xie20.refusal(3, 200, 2) == "is smaller, at 200 x 3 pixels, than a single place that this model looks at"
+    assert xie20.refusal(3, 200, 2) == "has 200 x 3 pixels, which is smaller than one position of this model"
     assert grid.refusal(1, 1, 4) is None, "cells may be smaller than a pixel"
     assert "give a K of 4 or less" in str(grid.refusal(1, 1, 10))
     assert "K = 0 must be from 1" in str(grid.refusal(5, 5, 0))

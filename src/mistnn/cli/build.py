@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from mistnn.cli.parsing import Folder, OptionalNumber, OptionalPath, Request, parse
+from mistnn.cli.parsing import Folder, OptionalNumber, OptionalPath, Options, parse
 from mistnn.cli.screen import progress_bar
 from mistnn.config import one_of
 from mistnn.data.photographs.published import VOC_CLASSES
@@ -29,7 +29,7 @@ SHA-256 of the split. For other filters see mistnn.data.photographs.build.BuildC
 
 
 @dataclass(frozen=True)
-class Build(Request):
+class Build(Options):
     """The arguments.
 
     Attributes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mistnn.cli.parsing import NewFile, OptionalPath, OptionalSteps, Request, Seed, parse
+from mistnn.cli.parsing import NewFile, OptionalPath, OptionalSteps, Options, Seed, parse
 
 DESCRIPTION = (
     "Trains a small network on images of three handwritten digits. It is supervised by how many of each digit an image "
@@ -19,7 +19,7 @@ DESCRIPTION = (
 
 
 @dataclass(frozen=True)
-class Demo(Request):
+class Demo(Options):
     """The arguments.
 
     Attributes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mistnn.cli.parsing import Images, Model, NewFile, OptionalFolder, OptionalSeed, Request, parse, renamed
+from mistnn.cli.parsing import Images, Model, NewFile, OptionalFolder, OptionalSeed, Options, parse, renamed
 from mistnn.cli.screen import progress_bar, show_table
 from mistnn.errors import MistError
 from mistnn.files import replace_file
@@ -21,7 +21,7 @@ DESCRIPTION = (
 
 
 @dataclass(frozen=True)
-class Evaluate(Request):
+class Evaluate(Options):
     """The arguments.
 
     Attributes:
@@ -29,7 +29,7 @@ class Evaluate(Request):
         images: how many images.
         seed: of the images; that of the training run if not given. Images of training, validation and test never share
             a digit, whatever the seed.
-        split: test digits, or the digits for choosing settings.
+        split: test images, or the validation images, which are for choosing settings.
         json: also write the results to this file.
         record: write an entry of the ledger to this file: the results with seed, steps, time, hardware, versions and
             commit. The file's name, without its ending and "-seedN", is the entry's name; `mist results` makes a page

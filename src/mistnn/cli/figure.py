@@ -13,7 +13,7 @@ from mistnn.cli.parsing import (
     OptionalModel,
     OptionalSeed,
     OptionalSteps,
-    Request,
+    Options,
     parse,
     renamed,
     takes,
@@ -50,7 +50,7 @@ Correct boxes are green, wrong ones red, missed objects grey."""
 
 
 @dataclass(frozen=True)
-class Figure(Request):
+class Figure(Options):
     """The arguments.
 
     Attributes:
@@ -74,8 +74,9 @@ def run(arguments: Sequence[str]) -> int:
     """Draws the figure and prints where its files are."""
     given = ["--help"] if takes(arguments, "-h", "--help") else renamed(arguments, "--data.root", "--data-root")
     request = parse(Figure, given, "mist figure", DESCRIPTION)
-    from mistnn.reproduce.figures import draw_figure
+    from mistnn.reproduce.figures import Request, draw_figure
 
-    for path in draw_figure(request.name, request.model, request.out, request.seed, request.data_root, request.steps):
+    shown = Request(request.model, request.seed, request.data_root, request.steps)
+    for path in draw_figure(request.name, shown, request.out):
         print(path)
     return 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from mistnn.cli.parsing import OptionalFile, OptionalModel, OptionalNumber, Request, parse
+from mistnn.cli.parsing import OptionalFile, OptionalModel, OptionalNumber, Options, parse
 from mistnn.cli.screen import progress_bar
 from mistnn.config import at_least
 from mistnn.errors import MistError
@@ -31,7 +31,7 @@ training would take on this computer; --no-estimate skips them."""
 
 
 @dataclass(frozen=True)
-class Inspect(Request):
+class Inspect(Options):
     """The arguments.
 
     Attributes:

@@ -62,7 +62,7 @@ _NUMBERS = {int: "a whole number", float: "a number"}
 
 
 @dataclass(frozen=True)
-class Request(Config):
+class Options(Config):
     """Base of the arguments of a subcommand. Rules are declared on the fields; errors name the options."""
 
     def name_of(self, field: str) -> str:
@@ -204,7 +204,8 @@ def _missing(kind: type, arguments: Sequence[str]) -> list[str]:
 def _tidy(page: str, description: str) -> str:
     """The help page with the description, wrapped between words, and without the markup of docstrings."""
     width = min(shutil.get_terminal_size().columns, MAX_WIDTH)
-    wrapped = [line if line.startswith(" ") else textwrap.fill(line, width) for line in description.splitlines()]
+    wrapper = textwrap.TextWrapper(width, break_on_hyphens=False)
+    wrapped = [line if line.startswith(" ") else wrapper.fill(line) for line in description.splitlines()]
     text = page.replace(_MARK, "\n".join(wrapped)).replace("``", "")
     # An option without a default is optional in any case.
     text = text.replace(" (default: None)", "").replace("(default: None)", "").replace("{None}|", "")

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from mistnn.cli.parsing import PAGE, Folder, Model, Request, parse, renamed
+from mistnn.cli.parsing import PAGE, Folder, Model, Options, parse, renamed
 
 DESCRIPTION = """\
 Compares the counts of a model with the known counts of an image folder, and writes one HTML page: predicted against \
@@ -22,7 +22,7 @@ MODEL is a run of `mist train my-folder`. For images without counts see `mist pr
 
 
 @dataclass(frozen=True)
-class Report(Request):
+class Report(Options):
     """The arguments.
 
     Attributes:

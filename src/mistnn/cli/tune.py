@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mistnn.cli.parsing import Folder, Images, Model, OptionalFolder, Request, parse, renamed
+from mistnn.cli.parsing import Folder, Images, Model, OptionalFolder, Options, parse, renamed
 
 DESCRIPTION = (
     "Chooses how the heat map of a trained model is read: the strength of its softmax, and the window in which only "
@@ -16,7 +16,7 @@ DESCRIPTION = (
 
 
 @dataclass(frozen=True)
-class Tune(Request):
+class Tune(Options):
     """The arguments.
 
     Attributes:

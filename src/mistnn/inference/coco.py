@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from mistnn.records import Detections
 
@@ -50,28 +50,35 @@ class CocoWriter:
         self._count += 1
         entry = {"id": self._count, "file_name": name, "width": width, "height": height}
         self._images.write(("," if self._count > 1 else "") + "\n" + json.dumps(entry))
-        labels = [0] * len(found.boxes) if found.labels is None else found.labels.tolist()
-        for (x, y, w, h), score, label in zip(found.boxes.tolist(), found.scores.tolist(), labels, strict=True):
+        for one in coco_annotations(found, self._count, self._objects + 1):
             self._objects += 1
-            left, top, w, h = (round(value, 4) for value in (x - w / 2, y - h / 2, w, h))
-            one = {
-                "id": self._objects,
-                "image_id": self._count,
-                "category_id": label + 1,
-                "bbox": [left, top, w, h],
-                "area": round(w * h, 4),
-                "iscrowd": 0,
-                "score": round(score, 6),
-            }
             self._annotations.write(("," if self._objects > 1 else "") + "\n" + json.dumps(one))
+
+
+def coco_categories(class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """The categories, with ids from 1; that of a model without classes is "object"."""
+    return [{"id": number, "name": name} for number, name in enumerate(class_names or ("object",), start=1)]
+
+
+def coco_annotations(found: Detections, image: int = 1, first: int = 1) -> list[dict[str, Any]]:
+    """The annotations of an image with the id ``image``, with ids from ``first``.
+
+    Convention: ``bbox`` is (left, top, width, height) in pixels of the image, rounded to 4 decimals.
+    """
+    labels = [0] * len(found.boxes) if found.labels is None else found.labels.tolist()
+    objects = zip(found.boxes.tolist(), found.scores.tolist(), labels, strict=True)
+    entries = []
+    for number, ((x, y, w, h), score, label) in enumerate(objects, first):
+        bbox = [round(value, 4) for value in (x - w / 2, y - h / 2, w, h)]
+        area = round(bbox[2] * bbox[3], 4)
+        entry = {"id": number, "image_id": image, "category_id": label + 1, "bbox": bbox, "area": area}
+        entries.append(entry | {"iscrowd": 0, "score": round(score, 6)})
+    return entries
 
 
 @contextlib.contextmanager
 def coco_file(path: Path, class_names: Sequence[str], begun: CocoCounts = NOTHING_YET) -> Iterator[CocoWriter]:
     """Writes a COCO data set: ``images``, ``annotations`` with a ``score`` each, ``categories``.
-
-    Convention: ``bbox`` is (left, top, width, height) in pixels of the image; ids begin at 1; the category of a model
-    without classes is "object".
 
     Args:
         path: the file, written when the block ends. Two hidden files beside it remain; the caller removes the folder.
@@ -79,12 +86,11 @@ def coco_file(path: Path, class_names: Sequence[str], begun: CocoCounts = NOTHIN
         begun: the number of entries that the two hidden files already hold, to continue them.
     """
     parts = [path.with_name(f".{path.name}.{name}") for name in ("images", "annotations")]
-    categories = [{"id": number, "name": name} for number, name in enumerate(class_names or ("object",), start=1)]
     mode = "a" if begun.images else "w"
     with parts[0].open(mode, encoding="utf-8") as images, parts[1].open(mode, encoding="utf-8") as annotations:
         yield CocoWriter(images, annotations, begun, {parts[0].name: images, parts[1].name: annotations})
     with path.open("w", encoding="utf-8") as file:
-        file.write(f'{{"categories": {json.dumps(categories)},\n"images": [')
+        file.write(f'{{"categories": {json.dumps(coco_categories(class_names))},\n"images": [')
         _append(file, parts[0])
         file.write('\n],\n"annotations": [')
         _append(file, parts[1])

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from mistnn.inference.coco import coco_annotations, coco_categories
 from mistnn.records import Detections
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from pandas import DataFrame
+    from pandas import DataFrame  # pyright: ignore[reportMissingImports]
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Prediction:
             ImportError: if pandas is not installed.
         """
         try:
-            from pandas import DataFrame
+            from pandas import DataFrame  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise ImportError("to_dataframe needs pandas: pip install pandas") from error
 
@@ -74,30 +75,17 @@ class Prediction:
     def to_coco(self, file_name: str = "image") -> dict[str, Any]:
         """The objects as a COCO dictionary of one image, which ``json.dump`` takes.
 
-        Convention: as in COCO, a bbox is (left, top, width, height); ids count from 1; the category of a model without
-        classes is "object".
+        Convention: as in ``mistnn.inference.coco``.
 
         Args:
             file_name: the entry of that name.
         """
         height, width = self.image.shape[-2:]
-        categories = [{"id": index, "name": name} for index, name in enumerate(self.class_names or ("object",), 1)]
-        labels = [0] * len(self) if self.labels is None else self.labels.tolist()
-        objects = zip(self.boxes.tolist(), self.scores.tolist(), labels, strict=True)
-        annotations = [
-            {
-                "id": number,
-                "image_id": 1,
-                "category_id": label + 1,
-                "bbox": [x - w / 2, y - h / 2, w, h],
-                "area": w * h,
-                "iscrowd": 0,
-                "score": score,
-            }
-            for number, ((x, y, w, h), score, label) in enumerate(objects, 1)
-        ]
-        image = {"id": 1, "file_name": file_name, "width": width, "height": height}
-        return {"images": [image], "categories": categories, "annotations": annotations}
+        return {
+            "images": [{"id": 1, "file_name": file_name, "width": width, "height": height}],
+            "categories": coco_categories(self.class_names),
+            "annotations": coco_annotations(self.detections),
+        }
 
     def plot(self) -> Figure:
         """The image with its boxes and class names, as a matplotlib figure."""

@@ -136,8 +136,8 @@ def describe_fit(found: Inspection, predictor: Predictor) -> list[str]:
         objects = (found.given_k or 0) if image.counts is None else sum(image.counts)
         if reason is not None:
             refused.append(f"{image.name} {reason}")
-        elif objects > predictor.most(image.height, image.width):
-            full.append((objects, predictor.most(image.height, image.width), image.name))
+        elif objects > predictor.model.most(image.height, image.width):
+            full.append((objects, predictor.model.most(image.height, image.width), image.name))
     lines = []
     if refused:
         lines.append(f"model        can't process {len(refused):,} of {len(images):,} images:")
