@@ -23,7 +23,7 @@ PLAIN = os.environ.get("MISTNN_PLAIN") == "1"
 # Slow to import, or an extra: a user pays for them when they are used.
 LATE = ("accelerate", "gradio", "matplotlib", "sklearn", "timm", "torchmetrics")
 
-MAX_FILE_LINES = 400
+MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 60
 # A path (or path::function) and the reason why it is longer.
 LONG_FILES: dict[str, str] = {}
