@@ -90,13 +90,17 @@ def run(arguments: Sequence[str]) -> int:
     def parsed(default: Train) -> Train:
         return parse(Train, given, f"mist train {preset.name}", f"{preset.summary}.\n\n{DESCRIPTION}", default)
 
-    request = parsed(Train.of(preset.name))
+    default = Train.of(preset.name)
+    request = parsed(default)
+    model: Any = request.experiment.model
+    data: Any = request.experiment.data
+    # What follows from the length, the folder and K are new defaults, which single options may still change.
+    experiment = preset.experiment.with_steps(request.experiment.train.steps)
     if preset.plan is not None:
-        model: Any = request.experiment.model
-        data: Any = request.experiment.data
-        planned = preset.plan(preset.experiment.at(data.root), model.k if k_given else None)
-        print("\n".join(f"mist: {reason}" for reason in planned.reasons))
-        request = parsed(dataclasses.replace(Train.of(preset.name), experiment=planned.experiment))
+        experiment, reasons = preset.plan(experiment.at(data.root), model.k if k_given else None)
+        print("\n".join(f"mist: {reason}" for reason in reasons))
+    if experiment != default.experiment:
+        request = parsed(dataclasses.replace(default, experiment=experiment))
     result = train(request.experiment, request.out, force=request.force, on_note=_note)
     return _report(result, request.experiment, request.out)
 
