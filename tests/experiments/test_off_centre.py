@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from mistnn.experiments import mist as off_centre
 from mistnn.experiments import train
-from tests.experiments.tiny import changed
+from mistnn.experiments import watch as watch_module
+from tests.experiments.tiny import TINY, changed
 
 
 def hears(lines: list[tuple[int, float]]) -> list[str]:
     """What is said of a log of (iteration, offset)."""
     heard: list[str] = []
-    watch = off_centre.OffCentreWatch(20.0, heard.append)
+    model = dataclasses.replace(TINY.model, box_size=20.0)
+    watch = off_centre.MistSystem().watch(dataclasses.replace(TINY, model=model), heard.append)
     for iteration, offset in lines:
         watch.line(iteration, {"offset_x": offset, "offset_y": 0.0, "offset_spread": 0.1})
         watch.line(iteration, {"evaluate/both": 0.5})
@@ -45,7 +48,7 @@ def test_off_centre_is_said_as_soon_as_it_has_held(lines: list[tuple[int, float]
 
 def test_off_centre_is_said_during_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(off_centre, "WATCHED_AFTER", 1)
-    monkeypatch.setattr(off_centre, "LINES", 2)
+    monkeypatch.setattr(watch_module, "LINES", 2)
     monkeypatch.setattr(off_centre, "off_centre_note", lambda values, box_size: "beside")
     events: list[str] = []
     train(

@@ -15,9 +15,9 @@ from mistnn.cli.main import main
 from mistnn.data import ScatterConfig
 from mistnn.errors import MistError
 from mistnn.experiments import Experiment, check, evaluate_stored, restore, train
-from mistnn.experiments.spair import LINES, CollapseWatch
+from mistnn.experiments.watch import LINES, Watch
 from mistnn.inference import Predictor, predict_folder
-from mistnn.models.spair import Spair, SpairConfig, SpairStepConfig
+from mistnn.models.spair import Spair, SpairConfig, SpairStepConfig, collapse_note
 from mistnn.reproduce.figures import draw_figure
 from mistnn.training import TrainConfig
 from mistnn.weights import load_model
@@ -177,7 +177,7 @@ def test_images_without_objects_train_and_are_measured(tmp_path: Path) -> None:
 
 def test_a_collapse_is_said_once() -> None:
     heard: list[str] = []
-    watch = CollapseWatch(heard.append)
+    watch = Watch(collapse_note, "kl_presence", heard.append)
     line = {"kl_presence": 1.0, "objects": 0.0, "on": 0.0, "presence": 0.0, "s": 0.9, "kl_what": 0.0}
     for iteration in range(1, LINES + 3):
         watch.line(iteration, line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from mistnn.errors import MistError
@@ -12,33 +11,13 @@ from mistnn.experiments.system import Say
 from mistnn.experiments.watch import Watch
 from mistnn.models.air import AirConfig, collapse_note
 
-LINES = 5
-"""Consecutive lines of the log for which a collapse must hold (our choice)."""
-
-
-class AirCollapseWatch(Watch):
-    """Warns once that AIR draws nothing, that it draws at every step, or that z_what carries no information.
-
-    Args:
-        say: is called with the warning.
-    """
-
-    def __init__(self, say: Say) -> None:
-        super().__init__("kl_what", 0, LINES, say)
-
-    def note(self, values: Mapping[str, float]) -> str | None:
-        """See ``mistnn.models.air.collapse_note``."""
-        return collapse_note(values)
-
 
 class AirSystem(GenerativeSystem):
     """AIR and DAIR, which process images of one size."""
 
-    def check(self, experiment: Experiment) -> None:
-        """Also compares sizes and the number of objects."""
-        super().check(experiment)
-        model: Any = experiment.model
-        data: Any = experiment.data
+    def check_parts(self, model: Any, data: Any, experiment: Experiment) -> None:
+        """Compares sizes and the number of objects."""
+        super().check_parts(model, data, experiment)
         if data.size != (model.canvas, model.canvas) or data.known.training_size not in (None, data.size):
             raise MistError(
                 f"model.canvas={model.canvas}, and AIR processes images of that size only: give "
@@ -51,7 +30,7 @@ class AirSystem(GenerativeSystem):
 
     def watch(self, experiment: Experiment, say: Say) -> Watch:
         """Warns of a collapse."""
-        return AirCollapseWatch(say)
+        return Watch(collapse_note, "kl_what", say)
 
 
 SYSTEMS = {AirConfig: AirSystem()}

@@ -92,11 +92,10 @@ class GenerativeSystem(System):
     }
     images = "digits or Gabor noise"
 
-    def check(self, experiment: Experiment) -> None:
-        """Also refuses several processes, which would draw the same noise."""
-        super().check(experiment)
+    def check_parts(self, model: Any, data: Any, experiment: Experiment) -> None:
+        """Refuses several processes, which would draw the same noise."""
         check_one_process("SPAIR, AIR, DAIR and ConnComp", "draw the same noise")
-        check_channels(experiment.model, experiment.data)
+        check_channels(model, data)
 
 
 def most_objects(data: DataConfig, most: int, system: str, fix: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,7 +25,7 @@ from mistnn.experiments.measuring import ImpulseMeasurement, Measurement, Number
 from mistnn.experiments.photographs import PhotographSystem
 from mistnn.experiments.system import Say, System
 from mistnn.experiments.watch import Watch
-from mistnn.interfaces import DataConfig, ModelConfig
+from mistnn.interfaces import DataConfig
 from mistnn.models.mist import LiftedStepConfig, MistConfig, NaturalMistConfig, off_centre_note
 
 NUMBERS_PER_INPUT = 5
@@ -36,25 +35,6 @@ MEMORY_SHARE = 0.8
 """The share of the computer's memory that the patches of a step may take (our choice)."""
 WATCHED_AFTER = 200
 """Iterations before the first off-centre warning (our choice): earlier, keypoints still move, and often come back."""
-LINES = 5
-"""Consecutive lines of the log for which an offset must hold (our choice)."""
-
-
-class OffCentreWatch(Watch):
-    """Warns once that the keypoints have settled beside the objects.
-
-    Args:
-        box_size: in pixels.
-        say: is called with the warning.
-    """
-
-    def __init__(self, box_size: float, say: Callable[[str], None]) -> None:
-        super().__init__("offset_x", WATCHED_AFTER, LINES, say)
-        self.box_size = box_size
-
-    def note(self, values: Mapping[str, float]) -> str | None:
-        """See ``mistnn.models.mist.off_centre_note``."""
-        return off_centre_note(values, self.box_size)
 
 
 class MistSystem(System):
@@ -70,17 +50,13 @@ class MistSystem(System):
     }
     images = "digits, Gabor noise, house numbers or an image folder"
 
-    def measurement_class(self, model: ModelConfig, data: DataConfig) -> type[Measurement]:
+    def measurement_class(self, model: Any, data: DataConfig) -> type[Measurement]:
         """On a folder, a model without classes is measured by its reconstructions."""
         found = super().measurement_class(model, data)
-        assert isinstance(model, MistConfig)
         return DiscoveryMeasurement if found is FolderMeasurement and not model.class_names else found
 
-    def check(self, experiment: Experiment) -> None:
-        """Also compares classes, channels, sizes and K."""
-        super().check(experiment)
-        model: Any = experiment.model
-        data: Any = experiment.data
+    def check_parts(self, model: Any, data: Any, experiment: Experiment) -> None:
+        """Compares classes, channels, sizes and K."""
         if data.kind == FolderConfig.kind:
             _check_folder(experiment, model, data)
             return
@@ -109,7 +85,8 @@ class MistSystem(System):
     def watch(self, experiment: Experiment, say: Say) -> Watch:
         """Warns of keypoints beside the objects. Only pure classification has such an optimum."""
         model: Any = experiment.model
-        return OffCentreWatch(model.box_size if model.class_names else math.inf, say)
+        size = model.box_size if model.class_names else math.inf
+        return Watch(lambda values: off_centre_note(values, size), "offset_x", say, WATCHED_AFTER)
 
     def finish(self, out: Path, experiment: Experiment) -> None:
         """Chooses the threshold of a model that counts in a folder."""

@@ -80,11 +80,8 @@ class PhotographSystem(System):
     images = "photographs that `mist build` prepared"
     saves_start = True  # the file with the backbone's weights may be gone when the run is resumed
 
-    def check(self, experiment: Experiment) -> None:
-        """Also compares the classes with those of the folder."""
-        super().check(experiment)
-        data: Any = experiment.data
-        model: Any = experiment.model
+    def check_parts(self, model: Any, data: Any, experiment: Experiment) -> None:
+        """Compares the classes with those of the folder."""
         if data.root is not None and (known := read_built(data.root).class_names) != model.class_names:
             raise MistError(
                 f"{data.root} has the classes {' '.join(known)}, model.class_names are {' '.join(model.class_names)}: "

@@ -24,22 +24,19 @@ class BaselineSystem(System):
     }
     images = "digits or Gabor noise"
 
-    def check(self, experiment: Experiment) -> None:
-        """Also compares classes, channels and K."""
-        super().check(experiment)
-        check_classes(experiment.model, experiment.data)
-        check_k(experiment.model, experiment.data)
-        check_channels(experiment.model, experiment.data)
+    def check_parts(self, model: Any, data: Any, experiment: Experiment) -> None:
+        """Compares classes, channels and K."""
+        check_classes(model, data)
+        check_k(model, data)
+        check_channels(model, data)
 
 
 class Xie20System(BaselineSystem):
     """Xie20, which chooses among the cells of its heat map."""
 
-    def check(self, experiment: Experiment) -> None:
-        """Also checks that there are more cells than objects."""
-        super().check(experiment)
-        model: Any = experiment.model
-        data: Any = experiment.data
+    def check_parts(self, model: Any, data: Any, experiment: Experiment) -> None:
+        """Checks that there are more cells than objects."""
+        super().check_parts(model, data, experiment)
         height, width = data.size
         cells = (height // model.stride) * (width // model.stride)
         if model.k >= cells:

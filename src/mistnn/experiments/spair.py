@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from mistnn.errors import MistError
@@ -16,33 +15,14 @@ from mistnn.records import collate
 
 BACKGROUND_IMAGES = 100
 """Training images whose median is the shared background (our choice)."""
-LINES = 5
-"""Consecutive lines of the log for which a collapse must hold (our choice)."""
-
-
-class CollapseWatch(Watch):
-    """Warns once that all objects are off, that none is, or that z_what says nothing about them.
-
-    Args:
-        say: is called with the warning.
-    """
-
-    def __init__(self, say: Say) -> None:
-        super().__init__("kl_presence", 0, LINES, say)
-
-    def note(self, values: Mapping[str, float]) -> str | None:
-        """See ``mistnn.models.spair.collapse_note``."""
-        return collapse_note(values)
 
 
 class SpairSystem(GenerativeSystem):
     """SPAIR, which processes images made of whole cells."""
 
-    def check(self, experiment: Experiment) -> None:
-        """Also checks that images consist of whole cells, and that these are enough for the objects."""
-        super().check(experiment)
-        model: Any = experiment.model
-        data: Any = experiment.data
+    def check_parts(self, model: Any, data: Any, experiment: Experiment) -> None:
+        """Checks that images consist of whole cells, and that these are enough for the objects."""
+        super().check_parts(model, data, experiment)
         whole = data.size[0]
         seen = whole if data.known.training_size is None else data.known.training_size[0]
         for name, side in (("canvas", whole), ("crop", seen)):
@@ -72,7 +52,7 @@ class SpairSystem(GenerativeSystem):
 
     def watch(self, experiment: Experiment, say: Say) -> Watch:
         """Warns of a collapse."""
-        return CollapseWatch(say)
+        return Watch(collapse_note, "kl_presence", say)
 
 
 SYSTEMS = {SpairConfig: SpairSystem()}

@@ -86,11 +86,8 @@ class ClassifierSystem(System):
     images = "distorted digits"
     is_classifier = True
 
-    def check(self, experiment: Experiment) -> None:
-        """Also compares sides, channels and classes."""
-        super().check(experiment)
-        model: Any = experiment.model
-        data: Any = experiment.data
+    def check_parts(self, model: Any, data: Any, experiment: Experiment) -> None:
+        """Compares sides, channels and classes."""
         check_equal("model.side", model.side, "data.canvas", data.canvas)
         if model.channels != data.digits:
             raise MistError(f"model.channels={model.channels}, but data.digits={data.digits}: one channel per digit")
@@ -109,11 +106,8 @@ class NumberSystem(ClassifierSystem):
     measured_on: ClassVar = {NumberCropsConfig: ClassifierMeasurement}
     images = "crops of house numbers"
 
-    def check(self, experiment: Experiment) -> None:
-        """Also compares sides."""
-        System.check(self, experiment)
-        model: Any = experiment.model
-        data: Any = experiment.data
+    def check_parts(self, model: Any, data: Any, experiment: Experiment) -> None:
+        """Compares sides."""
         check_equal("model.side", model.side, "data.side", data.side)
 
 
@@ -123,11 +117,8 @@ class BirdSystem(ClassifierSystem):
     measured_on: ClassVar = {CubConfig: BirdMeasurement}
     images = "the birds of CUB-200-2011"
 
-    def check(self, experiment: Experiment) -> None:
-        """Also compares sides and classes."""
-        System.check(self, experiment)
-        model: Any = experiment.model
-        data: Any = experiment.data
+    def check_parts(self, model: Any, data: Any, experiment: Experiment) -> None:
+        """Compares sides and classes."""
         check_equal("model.side", model.side, "data.side", data.side)
         if data.root is not None and (known := len(read_cub(data.root).class_names)) != model.classes:
             raise MistError(f"model.classes={model.classes}, but {data.root} has {known} classes: make them equal")
@@ -150,11 +141,8 @@ class ColocaliserSystem(System):
     measured_on: ClassVar = {CommonObjectConfig: CommonObjectMeasurement}
     images = "images with a common object"
 
-    def check(self, experiment: Experiment) -> None:
-        """Also compares sides, and refuses batches and processes that can't compare images."""
-        super().check(experiment)
-        model: Any = experiment.model
-        data: Any = experiment.data
+    def check_parts(self, model: Any, data: Any, experiment: Experiment) -> None:
+        """Compares sides, and refuses batches and processes that can't compare images."""
         check_equal("model.side", model.side, "data.canvas", data.canvas)
         check_one_process("Localisers of a common object", "each keep running means of their own")
         if experiment.train.batch_size < 2:

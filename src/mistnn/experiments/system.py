@@ -46,13 +46,17 @@ class System:
     # Before training.
 
     def check(self, experiment: Experiment) -> None:
-        """Checks that the parts of an experiment fit together. Subclasses extend it.
+        """Checks that the parts of an experiment fit together.
 
         Raises:
             MistError: naming the fields, their values and the fix.
         """
         self.measurement_class(experiment.model, experiment.data)
         experiment.step.check_model(experiment.model)
+        self.check_parts(experiment.model, experiment.data, experiment)
+
+    def check_parts(self, model: Any, data: Any, experiment: Experiment) -> None:
+        """What ``check`` compares beyond kinds: sizes, classes, numbers of objects. Raises ``MistError``."""
 
     def initialise(self, model: Any, experiment: Experiment, resuming: bool) -> None:
         """Gives a network its initial weights: those of ``start_from``, where one is named.

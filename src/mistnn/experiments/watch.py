@@ -1,50 +1,49 @@
-"""A warning while a training goes on: said once, as soon as it has held for a while."""
+"""A warning during training: given once, as soon as a problem has lasted for a while."""
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Callable, Mapping
 
+LINES = 5
+"""Consecutive lines of the log for which a problem must last (our choice)."""
 
-class Watch(abc.ABC):
-    """Says once what has gone wrong: as soon as it has held for some lines of the log, or at the end.
+
+class Watch:
+    """Warns once of a problem: as soon as it has lasted for ``LINES`` lines of the log, or at the end of training.
 
     Args:
-        key: a scalar that only the lines have that are looked at; an evaluation's lines say nothing about it.
-        after: iterations before which nothing is said.
-        lines: of the log, one after the other, that it must hold for.
-        say: is told.
+        note: from the values of a line to the problem in one line of text, or ``None``.
+        key: a scalar that a line must have; lines of evaluations don't have it.
+        say: is called with the warning.
+        after: iterations before which no warning is given.
     """
 
-    def __init__(self, key: str, after: int, lines: int, say: Callable[[str], None]) -> None:
-        self.key, self.after, self.lines, self.say = key, after, lines, say
-        self.held = 0
+    def __init__(
+        self, note: Callable[[Mapping[str, float]], str | None], key: str, say: Callable[[str], None], after: int = 0
+    ) -> None:
+        self.note, self.key, self.say, self.after = note, key, say, after
+        self.lasted = 0
         self.last: Mapping[str, float] = {}
-        self.said = False
-
-    @abc.abstractmethod
-    def note(self, values: Mapping[str, float]) -> str | None:
-        """What is wrong with a line of the log, in one line; nothing if it is well."""
+        self.warned = False
 
     def line(self, iteration: int, values: Mapping[str, float]) -> None:
-        """Looks at a line of the log."""
+        """Checks a line of the log."""
         if self.key not in values:
             return
         self.last = values
-        if iteration <= self.after or self.said:
+        if iteration <= self.after or self.warned:
             return
         note = self.note(values)
-        self.held = 0 if note is None else self.held + 1
-        if note is not None and self.held == self.lines:
-            self.tell(f"after {iteration} steps {note}")
+        self.lasted = 0 if note is None else self.lasted + 1
+        if self.lasted == LINES:
+            self._warn(f"after {iteration} steps {note}")
 
     def end(self) -> None:
-        """Looks at the last line, if nothing was said before."""
-        note = self.note(self.last) if self.last and not self.said else None
+        """Checks the last line, unless a warning was given."""
+        note = self.note(self.last) if self.last and not self.warned else None
         if note is not None:
-            self.tell(note)
+            self._warn(note)
 
-    def tell(self, note: str) -> None:
-        """Passes the note on."""
-        self.said = True
-        self.say(note)
+    def _warn(self, text: str) -> None:
+        self.warned = True
+        self.say(text)
