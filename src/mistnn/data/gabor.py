@@ -138,19 +138,12 @@ class GaborConfig(ImagesConfig):
 
 
 class Impulses(NamedTuple):
-    """The impulses of one image, which determine its pixels.
+    """The impulses of one image, which determine its pixels."""
 
-    Attributes:
-        positions: x and y of each, in pixels.
-        weights: factors of the kernels.
-        orientations: w, in radians.
-        frequencies: F, in cycles per pixel.
-    """
-
-    positions: Float64[np.ndarray, "n 2"]
-    weights: Float64[np.ndarray, " n"]
-    orientations: Float64[np.ndarray, " n"]
-    frequencies: Float64[np.ndarray, " n"]
+    positions: Float64[np.ndarray, "n 2"]  #: x and y of each, in pixels.
+    weights: Float64[np.ndarray, " n"]  #: Factors of the kernels.
+    orientations: Float64[np.ndarray, " n"]  #: w, in radians.
+    frequencies: Float64[np.ndarray, " n"]  #: F, in cycles per pixel.
 
 
 def gabor_kernel(

@@ -51,13 +51,10 @@ class UnreadableImage(Exception):
 
 
 class ImageFile(NamedTuple):
-    """An image file and its name in the results.
-
-    Attributes:
-        name: path relative to the folder that the user named, with "/"; just the file name if the user named the file.
-    """
+    """An image file and its name in the results."""
 
     path: Path
+    #: Path relative to the folder that the user named, with "/"; just the file name if the user named the file.
     name: str
 
 

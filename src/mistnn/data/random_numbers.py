@@ -58,15 +58,10 @@ def _mixed(values: UInt64[np.ndarray, ...]) -> UInt64[np.ndarray, ...]:
 
 
 class Drawn(NamedTuple):
-    """A sample of an endless training set.
+    """A sample of an endless training set."""
 
-    Attributes:
-        image: index of the image.
-        coins: two fair coins for this image in this round, for example to flip it.
-    """
-
-    image: int
-    coins: tuple[bool, bool]
+    image: int  #: Index of the image.
+    coins: tuple[bool, bool]  #: Two fair coins for this image in this round, for example to flip it.
 
 
 class Rounds:

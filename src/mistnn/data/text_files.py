@@ -105,19 +105,12 @@ def finite_numbers(values: Any, place: str, many: int | None = None) -> list[flo
 
 
 class AnnotatedObject(NamedTuple):
-    """An object of an image.
+    """An object of an image."""
 
-    Attributes:
-        label: its class.
-        corners: x1, y1, x2, y2.
-        difficult: marked as difficult in VOC.
-        crowd: several objects in one box; COCO does not give their number.
-    """
-
-    label: str
-    corners: tuple[float, float, float, float]
-    difficult: bool = False
-    crowd: bool = False
+    label: str  #: Its class.
+    corners: tuple[float, float, float, float]  #: x1, y1, x2, y2.
+    difficult: bool = False  #: Marked as difficult in VOC.
+    crowd: bool = False  #: Several objects in one box; COCO does not give their number.
 
 
 def voc_objects(tree: ElementTree.Element, place: str) -> Iterator[AnnotatedObject]:
@@ -165,23 +158,14 @@ def parse_coco(
 
 
 class BoxesEntry(NamedTuple):
-    """An entry of ``boxes.json``.
+    """An entry of ``boxes.json``."""
 
-    Attributes:
-        place: where it stands, for errors.
-        file: name of the image.
-        size: width and height as written; ``None`` where missing.
-        corners: x1, y1, x2, y2 of each box.
-        labels: one per box, as written; ``None`` where missing.
-        split: as written; empty where missing.
-    """
-
-    place: str
-    file: str
-    size: tuple[Any, Any]
-    corners: list[list[float]]
-    labels: list[Any] | None
-    split: str
+    place: str  #: Where it stands, for errors.
+    file: str  #: Name of the image.
+    size: tuple[Any, Any]  #: Width and height as written; ``None`` where missing.
+    corners: list[list[float]]  #: x1, y1, x2, y2 of each box.
+    labels: list[Any] | None  #: One per box, as written; ``None`` where missing.
+    split: str  #: As written; empty where missing.
 
 
 def read_boxes(path: Path, place: str) -> Iterator[BoxesEntry]:

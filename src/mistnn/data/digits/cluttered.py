@@ -20,17 +20,11 @@ DIGIT_SIDE = 28  #: Side of MNIST's frame, to which the paper's sizes in pixels 
 
 
 class Clutter(NamedTuple):
-    """The origin and the place of the clutter of some images.
+    """The origin and the place of the clutter of some images."""
 
-    Attributes:
-        rows: (n, pieces), the digit in the source.
-        cuts: (n, pieces, 2), x and y of the piece in that digit's frame.
-        places: (n, pieces, 2), x and y of the piece on the canvas.
-    """
-
-    rows: Int64[np.ndarray, "n pieces"]
-    cuts: Int64[np.ndarray, "n pieces 2"]
-    places: Int64[np.ndarray, "n pieces 2"]
+    rows: Int64[np.ndarray, "n pieces"]  #: (n, pieces), the digit in the source.
+    cuts: Int64[np.ndarray, "n pieces 2"]  #: (n, pieces, 2), x and y of the piece in that digit's frame.
+    places: Int64[np.ndarray, "n pieces 2"]  #: (n, pieces, 2), x and y of the piece on the canvas.
 
 
 def piece_side(side: int) -> int:

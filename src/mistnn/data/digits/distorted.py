@@ -104,31 +104,21 @@ class DistortedConfig(ImagesConfig):
 
 
 class Drawn(NamedTuple):
-    """The random parameters of single digits; those that a distortion doesn't have are ``None``.
+    """The random parameters of single digits; those that a distortion doesn't have are ``None``."""
 
-    Attributes:
-        rows: (n,), the digit in the source.
-        angles: (n,), radians, clockwise.
-        scales: (n,).
-        centres: (n, 2), x and y of the frame's centre on the canvas, in pixels.
-        corners: (n, 4, 2), offsets of the frame's corners, in pixels: top left, top right, bottom right, bottom left.
-        controls: (n, 16, 2), offsets of the control points, in pixels, row by row.
-        places: (n, 2), the frame's top left corner, in whole pixels.
-        clutter: pieces of other digits.
-        windows: (n, 3), side and centre x and y of the window, in pixels.
-        cluttered: (n,), whether an image of Z shows its clutter.
-    """
-
-    rows: Int64[np.ndarray, " n"]
-    angles: Float64[np.ndarray, " n"] | None = None
-    scales: Float64[np.ndarray, " n"] | None = None
+    rows: Int64[np.ndarray, " n"]  #: (n,), the digit in the source.
+    angles: Float64[np.ndarray, " n"] | None = None  #: (n,), radians, clockwise.
+    scales: Float64[np.ndarray, " n"] | None = None  #: (n,).
+    #: (n, 2), x and y of the frame's centre on the canvas, in pixels.
     centres: Float64[np.ndarray, "n 2"] | None = None
+    #: (n, 4, 2), offsets of the frame's corners, in pixels: top left, top right, bottom right, bottom left.
     corners: Float64[np.ndarray, "n 4 2"] | None = None
+    #: (n, 16, 2), offsets of the control points, in pixels, row by row.
     controls: Float64[np.ndarray, "n 16 2"] | None = None
-    places: Int64[np.ndarray, "n 2"] | None = None
-    clutter: Clutter | None = None
-    windows: Float64[np.ndarray, "n 3"] | None = None
-    cluttered: Bool[np.ndarray, " n"] | None = None
+    places: Int64[np.ndarray, "n 2"] | None = None  #: (n, 2), the frame's top left corner, in whole pixels.
+    clutter: Clutter | None = None  #: Pieces of other digits.
+    windows: Float64[np.ndarray, "n 3"] | None = None  #: (n, 3), side and centre x and y of the window, in pixels.
+    cluttered: Bool[np.ndarray, " n"] | None = None  #: (n,), whether an image of Z shows its clutter.
 
 
 class DistortedDigits(GeneratedImages[DistortedConfig]):

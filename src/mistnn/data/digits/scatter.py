@@ -100,17 +100,11 @@ class ScatterConfig(ImagesConfig):
 
 
 class Scattering(NamedTuple):
-    """The composition of an image, without pixels: one row per digit.
+    """The composition of an image, without pixels: one row per digit."""
 
-    Attributes:
-        rows: the digit's row in the source.
-        corners: (n, 2), x and y of the top-left corner of its box, whole pixels.
-        shown: (x, y) of the top-left corner of the crop.
-    """
-
-    rows: Int64[np.ndarray, " n"]
-    corners: Int64[np.ndarray, "n 2"]
-    shown: tuple[int, int]
+    rows: Int64[np.ndarray, " n"]  #: The digit's row in the source.
+    corners: Int64[np.ndarray, "n 2"]  #: (n, 2), x and y of the top-left corner of its box, whole pixels.
+    shown: tuple[int, int]  #: (x, y) of the top-left corner of the crop.
 
 
 class Scatter(GeneratedImages[ScatterConfig]):

@@ -113,21 +113,14 @@ class ScenesConfig(ImagesConfig):
 
 
 class Recipe(NamedTuple):
-    """The composition of a scene, without pixels: one row per digit.
+    """The composition of a scene, without pixels: one row per digit."""
 
-    Attributes:
-        rows: the digit's row in the source.
-        labels: its class.
-        sides: side of its frame on the canvas, in pixels.
-        corners: (n, 2), x and y of the frame's top-left corner, whole pixels.
-        warps: (n, 2, 2), maps from a pixel of the frame to the place where the digit is sampled, both relative to the
-            centre of the frame; ``None`` for undeformed digits.
-    """
-
-    rows: Int64[np.ndarray, " n"]
-    labels: Int64[np.ndarray, " n"]
-    sides: Int64[np.ndarray, " n"]
-    corners: Int64[np.ndarray, "n 2"]
+    rows: Int64[np.ndarray, " n"]  #: The digit's row in the source.
+    labels: Int64[np.ndarray, " n"]  #: Its class.
+    sides: Int64[np.ndarray, " n"]  #: Side of its frame on the canvas, in pixels.
+    corners: Int64[np.ndarray, "n 2"]  #: (n, 2), x and y of the frame's top-left corner, whole pixels.
+    #: (n, 2, 2), maps from a pixel of the frame to the place where the digit is sampled, both relative to the
+    #: centre of the frame; ``None`` for undeformed digits.
     warps: Float64[np.ndarray, "n 2 2"] | None = None
 
 

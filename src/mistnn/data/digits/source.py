@@ -66,16 +66,11 @@ _log = logging.getLogger(__name__)
 
 
 class DigitSource(NamedTuple):
-    """Square grey images of single digits, one split of a source.
+    """Square grey images of single digits, one split of a source."""
 
-    Attributes:
-        images: (N, s, s), 0 is the background and 255 full ink.
-        labels: (N,), the digit, 0 to 9.
-        ids: (N,), the position of each image in the whole source; the splits of a source share no id.
-    """
-
-    images: UInt8[np.ndarray, "n side side"]
-    labels: Int64[np.ndarray, " n"]
+    images: UInt8[np.ndarray, "n side side"]  #: (N, s, s), 0 is the background and 255 full ink.
+    labels: Int64[np.ndarray, " n"]  #: (N,), the digit, 0 to 9.
+    #: (N,), the position of each image in the whole source; the splits of a source share no id.
     ids: Int64[np.ndarray, " n"]
 
 

@@ -39,31 +39,20 @@ BOXES_NAME = "boxes.json"
 
 
 class Annotation(NamedTuple):
-    """The objects of an image.
+    """The objects of an image."""
 
-    Attributes:
-        labels: class of each object.
-        corners: x1, y1, x2, y2 of each object; ``None`` if they belong to another size of the image.
-        split: if the annotation names one.
-    """
-
-    labels: tuple[str, ...]
+    labels: tuple[str, ...]  #: Class of each object.
+    #: x1, y1, x2, y2 of each object; ``None`` if they belong to another size of the image.
     corners: Float[np.ndarray, "n 4"] | None
-    split: Split | None
+    split: Split | None  #: If the annotation names one.
 
 
 class Annotations(NamedTuple):
-    """The objects of the images of a folder.
+    """The objects of the images of a folder."""
 
-    Attributes:
-        source: the files, for messages.
-        of_image: name -> annotation; images without annotation are missing.
-        notes: messages of one line each.
-    """
-
-    source: str
-    of_image: dict[str, Annotation]
-    notes: tuple[str, ...]
+    source: str  #: The files, for messages.
+    of_image: dict[str, Annotation]  #: Name -> annotation; images without annotation are missing.
+    notes: tuple[str, ...]  #: Messages of one line each.
 
 
 class _Written(NamedTuple):

@@ -51,40 +51,28 @@ OUTLIER_FACTOR, OUTLIER_LEAST = 5, 10
 
 
 class FolderImage(NamedTuple):
-    """An image and its annotations; unknown ones are ``None``.
+    """An image and its annotations; unknown ones are ``None``."""
 
-    Attributes:
-        name: path relative to the folder of the images, with "/".
-        boxes: (objects, 4), centre x, centre y, width, height in pixels; for evaluation only.
-        labels: (objects,), the class of each box.
-    """
-
-    name: str
+    name: str  #: Path relative to the folder of the images, with "/".
     path: Path
     width: int
     height: int
     counts: tuple[int, ...] | None
     present: tuple[bool, ...] | None
+    #: (objects, 4), centre x, centre y, width, height in pixels; for evaluation only.
     boxes: Float[np.ndarray, "n 4"] | None
-    labels: Int[np.ndarray, " n"] | None
+    labels: Int[np.ndarray, " n"] | None  #: (objects,), the class of each box.
     split: Split | None
 
 
 class OwnFolder(NamedTuple):
-    """The content of an image folder.
-
-    Attributes:
-        images: the usable images, sorted by name.
-        class_names: the order of counts, presence and labels; empty if nothing is known.
-        counts_from: the source of counts or presence.
-        notes: information and warnings, one line each.
-    """
+    """The content of an image folder."""
 
     root: Path
-    images: tuple[FolderImage, ...]
-    class_names: tuple[str, ...]
-    counts_from: CountsFrom
-    notes: tuple[str, ...]
+    images: tuple[FolderImage, ...]  #: The usable images, sorted by name.
+    class_names: tuple[str, ...]  #: The order of counts, presence and labels; empty if nothing is known.
+    counts_from: CountsFrom  #: The source of counts or presence.
+    notes: tuple[str, ...]  #: Information and warnings, one line each.
 
 
 def in_order_of(folder: OwnFolder, class_names: Sequence[str]) -> OwnFolder:

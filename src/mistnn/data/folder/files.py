@@ -20,33 +20,21 @@ _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height.
 
 
 class ImageHeader(NamedTuple):
-    """What the header of an image file says.
+    """What the header of an image file says."""
 
-    Attributes:
-        name: path relative to the folder of the images, with "/".
-        width: in pixels, upright (its EXIF orientation is applied).
-        kind: "grey", "16-bit or float" or "colour".
-    """
-
-    name: str
+    name: str  #: Path relative to the folder of the images, with "/".
     path: Path
-    width: int
+    width: int  #: In pixels, upright (its EXIF orientation is applied).
     height: int
-    kind: str
+    kind: str  #: "grey", "16-bit or float" or "colour".
 
 
 class ImageFiles(NamedTuple):
-    """The images of a folder.
+    """The images of a folder."""
 
-    Attributes:
-        folder: the folder that names are relative to.
-        headers: of the usable images, sorted by name.
-        left_out: name -> why it can't be used.
-    """
-
-    folder: Path
-    headers: tuple[ImageHeader, ...]
-    left_out: dict[str, str]
+    folder: Path  #: The folder that names are relative to.
+    headers: tuple[ImageHeader, ...]  #: Of the usable images, sorted by name.
+    left_out: dict[str, str]  #: Name -> why it can't be used.
 
 
 def read_image_files(root: Path) -> ImageFiles:

@@ -36,16 +36,12 @@ SHARES: tuple[tuple[Split, float], ...] = (("train", 0.8), ("validation", 0.9), 
 
 
 class NumberImage(NamedTuple):
-    """An image of a house number.
-
-    Attributes:
-        boxes: x1, y1, x2, y2 of each digit.
-    """
+    """An image of a house number."""
 
     path: Path
     width: int
     height: int
-    boxes: Float[np.ndarray, "n 4"]
+    boxes: Float[np.ndarray, "n 4"]  #: x1, y1, x2, y2 of each digit.
     labels: tuple[int, ...]
 
 

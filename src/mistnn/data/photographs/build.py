@@ -101,19 +101,12 @@ VOC07 = BuildConfig(largest_share=1.0, aspect_ratio=0.0, coverage=(0.0, 0.0), sp
 
 
 class Built(NamedTuple):
-    """A summary of a built folder.
+    """A summary of a built folder."""
 
-    Attributes:
-        images: number in each split.
-        dropped: reason -> number of images.
-        covered: mean share of an image that its boxes cover.
-        digest: SHA-256 of ``split.csv``.
-    """
-
-    images: dict[Split, int]
-    dropped: dict[str, int]
-    covered: float
-    digest: str
+    images: dict[Split, int]  #: Number in each split.
+    dropped: dict[str, int]  #: Reason -> number of images.
+    covered: float  #: Mean share of an image that its boxes cover.
+    digest: str  #: SHA-256 of ``split.csv``.
 
 
 class _Chosen(NamedTuple):

@@ -66,35 +66,23 @@ class NaturalConfig(ImagesConfig):
 
 
 class BuiltImage(NamedTuple):
-    """An image of a built folder.
+    """An image of a built folder."""
 
-    Attributes:
-        file: relative to the folder.
-        corners: x1, y1, x2, y2 of each object.
-        labels: index of the class of each object.
-    """
-
-    file: str
+    file: str  #: Relative to the folder.
     width: int
     height: int
-    corners: tuple[tuple[float, float, float, float], ...]
-    labels: tuple[int, ...]
+    corners: tuple[tuple[float, float, float, float], ...]  #: x1, y1, x2, y2 of each object.
+    labels: tuple[int, ...]  #: Index of the class of each object.
 
 
 class BuiltFolder(NamedTuple):
-    """The content of a built folder.
-
-    Attributes:
-        class_names: the order of the labels.
-        images: split -> its images, by name.
-        digest: SHA-256 of the list of files and their splits.
-    """
+    """The content of a built folder."""
 
     root: Path
     name: str
-    class_names: tuple[str, ...]
-    images: Mapping[Split, tuple[BuiltImage, ...]]
-    digest: str
+    class_names: tuple[str, ...]  #: The order of the labels.
+    images: Mapping[Split, tuple[BuiltImage, ...]]  #: Split -> its images, by name.
+    digest: str  #: SHA-256 of the list of files and their splits.
 
 
 def read_built(root: str | None) -> BuiltFolder:

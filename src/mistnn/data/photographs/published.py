@@ -46,21 +46,14 @@ UNPACK = "unpack the archive again"
 
 
 class Photograph(NamedTuple):
-    """An annotated photograph.
-
-    Attributes:
-        name: its name in a built folder, without suffix; unique over both sources.
-        width: in pixels, from the annotation.
-        height: in pixels, from the annotation.
-        split: if VOC's lists name one.
-    """
+    """An annotated photograph."""
 
     path: Path
-    name: str
-    width: int
-    height: int
+    name: str  #: Its name in a built folder, without suffix; unique over both sources.
+    width: int  #: In pixels, from the annotation.
+    height: int  #: In pixels, from the annotation.
     objects: tuple[AnnotatedObject, ...]
-    split: Split | None = None
+    split: Split | None = None  #: If VOC's lists name one.
 
 
 def read_voc(root: Path) -> list[Photograph]:
