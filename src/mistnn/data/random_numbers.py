@@ -75,7 +75,6 @@ class Rounds:
     """
 
     def __init__(self, images: int, random: Callable[[int], np.random.Generator]) -> None:
-        """Draws nothing yet."""
         self._images, self._random = images, random
         self._turn, self._order, self._coins = -1, np.zeros(0, dtype=np.int64), np.zeros((0, 2), dtype=bool)
 

@@ -33,11 +33,7 @@ def piece_side(side: int) -> int:
 
 
 def check_room(canvas: int, side: int) -> None:
-    """Checks that a canvas holds a digit's frame.
-
-    Raises:
-        MistError: if it is too small.
-    """
+    """Raises ``MistError`` unless a canvas holds a digit's frame."""
     if canvas < side:
         raise MistError(f"data.canvas={canvas} is smaller than the frame of a digit, {side} px: give {side} or more")
 
@@ -65,7 +61,6 @@ def draw_clutter(
         own: the digit of each image, from which no piece is cut; ``None`` if the pieces come from another source.
         first: the first draw to use.
         pieces: number per image.
-        side: side of a digit's frame.
         digits: number of digits in the source, two or more.
     """
     rows = random.integers(indices, first, pieces, digits - (own is not None))
@@ -85,12 +80,10 @@ def compose(
     clutter: Clutter | None,
     cut_from: UInt8[np.ndarray, "others side side"] | None = None,
 ) -> Float32[np.ndarray, "n canvas canvas"]:
-    """Composes images, values in [0, 1].
+    """Composes images of digits at places, values in [0, 1].
 
     Args:
-        digits: the source.
-        rows: the digit of each image.
-        places: the place of each digit.
+        rows: the digit of each image in ``digits``.
         clutter: the pieces; ``None`` for none.
         cut_from: the digits from which pieces are cut; ``digits`` if not given.
     """

@@ -45,7 +45,7 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from mistnn.config import at_least, one_of
-from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig
+from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig, first_sample
 from mistnn.data.digits.cluttered import DIGIT_SIDE, Clutter, check_room, compose, draw_clutter, draw_places
 from mistnn.data.digits.source import DigitSource, SourceName, load_source
 from mistnn.data.random_numbers import CounterRandom
@@ -146,11 +146,7 @@ class DistortedDigits(GeneratedImages[DistortedConfig]):
 
     def __getitem__(self, index: int) -> Sample:
         """Generates one image."""
-        made = self.batch([index])
-        assert made.counts is not None
-        if made.boxes is None or made.labels is None:
-            return Sample(made.images[0], made.counts[0])
-        return Sample(made.images[0], made.counts[0], made.boxes[0], made.labels[0])
+        return first_sample(self.batch([index]))
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """Generates many images at once: the same as one by one, but much faster."""

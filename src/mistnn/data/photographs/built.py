@@ -17,7 +17,7 @@ from mistnn.data.base import ImagesConfig, StoredImages
 from mistnn.data.corners import centred
 from mistnn.data.images import read_image, to_tensor
 from mistnn.data.photographs.build import BOXES, DATASET, FORMAT, SPLIT, SPLITS
-from mistnn.data.text_files import BoxesEntry, read_boxes, read_json
+from mistnn.data.text_files import BoxesEntry, Corners, read_boxes, read_json
 from mistnn.errors import MistError
 from mistnn.interfaces import Known, Split
 from mistnn.records import Sample
@@ -71,7 +71,7 @@ class BuiltImage(NamedTuple):
     file: str  #: Relative to the folder.
     width: int
     height: int
-    corners: tuple[tuple[float, float, float, float], ...]  #: x1, y1, x2, y2 of each object.
+    corners: tuple[Corners, ...]
     labels: tuple[int, ...]  #: Index of the class of each object.
 
 
@@ -129,11 +129,10 @@ def read_built(root: str | None) -> BuiltFolder:
 
 def _image(entry: BoxesEntry, names: tuple[str, ...]) -> BuiltImage:
     width, height = entry.size
-    corners = tuple((a, b, c, d) for a, b, c, d in entry.corners)
     labels = tuple(names.index(label) for label in entry.labels or ())
-    if len(labels) < len(corners):
+    if len(labels) < len(entry.corners):
         raise ValueError(f"{entry.file} has boxes without labels")
-    return BuiltImage(entry.file, int(width), int(height), corners, labels)
+    return BuiltImage(entry.file, int(width), int(height), tuple(entry.corners), labels)
 
 
 class NaturalImages(StoredImages[NaturalConfig]):

@@ -14,18 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from mistnn.data.text_files import (
-    AnnotatedObject,
-    finite_numbers,
-    parse_coco,
-    read_json,
-    read_text,
-    read_xml,
-    voc_objects,
-)
+from mistnn.data.text_files import AnnotatedObject, finite_numbers, read_coco_file, read_text, read_xml, voc_objects
 from mistnn.errors import MistError
 from mistnn.interfaces import Split
 
@@ -35,13 +26,13 @@ VOC_CLASSES = (
 )  # fmt: skip
 """The twenty classes of PASCAL VOC 2007."""
 
-OF_COCO: Mapping[str, str] = MappingProxyType({
+OF_COCO: Mapping[str, str] = {
     "airplane": "aeroplane", "motorcycle": "motorbike", "couch": "sofa", "potted plant": "pottedplant",
     "dining table": "diningtable", "tv": "tvmonitor",
-})  # fmt: skip
+}  # fmt: skip
 """COCO's names of VOC's classes, where they differ."""
 
-VOC_LISTS: Mapping[str, Split] = MappingProxyType({"train": "train", "val": "validation", "test": "test"})
+VOC_LISTS: Mapping[str, Split] = {"train": "train", "val": "validation", "test": "test"}
 UNPACK = "unpack the archive again"
 
 
@@ -110,14 +101,7 @@ def read_coco(root: Path) -> list[Photograph]:
 
 def _coco(path: Path, root: Path) -> Iterator[Photograph]:
     place, subset = path.relative_to(root).as_posix(), path.stem.removeprefix("instances_")
-
-    def parse(entry: dict[str, Any], classes: Mapping[Any, str]) -> AnnotatedObject:
-        x, y, width, height = finite_numbers(entry["bbox"], f"{place}, annotation {entry['id']}", 4)
-        name = classes[entry["category_id"]]
-        crowd = bool(entry.get("iscrowd", 0))
-        return AnnotatedObject(OF_COCO.get(name, name), (x, y, x + width, y + height), crowd=crowd)
-
-    described = parse_coco(read_json(path, place, UNPACK), place, parse, ("file_name", "width", "height"))
+    described = read_coco_file(path, place, UNPACK, crowds=True, keys=("file_name", "width", "height"))
     folders = [folder for folder in (root / subset, root / "images" / subset, root / "images") if folder.is_dir()]
     if not folders:
         raise MistError(f"{place}: its photographs are missing: unpack {subset}.zip into {root / subset}")
@@ -132,4 +116,5 @@ def _coco(path: Path, root: Path) -> Iterator[Photograph]:
         if folder is None:
             raise MistError(f"{place}: the photograph {name} is not in {folders[0]}: unpack {subset}.zip again")
         width, height = finite_numbers([image["width"], image["height"]], f"{place}, image {name}")
-        yield Photograph(folder / name.name, f"coco-{subset}-{name.stem}", int(width), int(height), tuple(objects))
+        named_as_voc = tuple(one._replace(label=OF_COCO.get(one.label, one.label)) for one in objects)
+        yield Photograph(folder / name.name, f"coco-{subset}-{name.stem}", int(width), int(height), named_as_voc)
