@@ -68,13 +68,8 @@ class _Written(NamedTuple):
 def read_annotations(root: Path, files: ImageFiles, matcher: NameMatcher) -> Annotations | None:
     """Reads the first of: VOC XML in ``Annotations/`` or beside the images, COCO JSON, ``boxes.json``.
 
-    COCO JSON may be in the folder or in a direct subfolder, such as ``annotations/`` or ``train/``.
-
-    Returns:
-        ``None`` if there is no annotation.
-
-    Raises:
-        MistError: if XML or JSON is broken or in another format, or an image is described twice.
+    COCO JSON may be in the folder or in a direct subfolder, such as ``annotations/`` or ``train/``. ``None`` if there
+    is no annotation. Raises ``MistError`` if one is broken or in another format, or an image is described twice.
     """
     below = [root / name for name in VOC_FOLDERS if (root / name).is_dir()]
     voc = sorted(chain.from_iterable(folder.rglob("*.xml") for folder in below))

@@ -189,11 +189,7 @@ def _long(rows: Sequence[_Row], columns: _Columns, splits: dict[str, Split]) -> 
 
 
 def _whole(text: str, place: str) -> int:
-    """A count.
-
-    Raises:
-        MistError: if it is missing, not a number, negative or fractional, or if its decimals may be thousands.
-    """
+    """A count; raises ``MistError`` if it is missing, negative or fractional, or its decimals may be thousands."""
     if not text:
         raise MistError(f"{place}: the value is missing: write a number (0 if there is none), or delete the row")
     match = _NUMBER.fullmatch(text)

@@ -67,7 +67,7 @@ class HouseNumbers(SampleDataset, Protocol):
 
 @dataclass(frozen=True)
 class HouseNumbersConfig(ImagesConfig):
-    """Base of the configurations of such data sets."""
+    """Base of the configurations of house numbers whose digits have boxes."""
 
     @abc.abstractmethod
     def open(self, split: Split, length: int | None = None) -> HouseNumbers:

@@ -121,8 +121,7 @@ def read_built(root: str | None) -> BuiltFolder:
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         why = f"{type(error).__name__} {error}"
         raise MistError(f"{folder / BOXES} and {SPLIT} don't belong together ({why}): {AGAIN}") from error
-    missing = [image.file for some in images.values() for image in some if not (folder / image.file).is_file()]
-    if missing:
+    if missing := [image.file for some in images.values() for image in some if not (folder / image.file).is_file()]:
         raise MistError(f"{folder / missing[0]} is missing (missing in all: {len(missing)}): {AGAIN}")
     return BuiltFolder(folder, str(described.get("name", folder.name)), names, images, digest)
 

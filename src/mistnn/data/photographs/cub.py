@@ -127,8 +127,7 @@ def read_cub(root: str | None) -> CubFolder:
             path = folder / "train_test_split.txt"
             raise MistError(f"{path}: image {number} has {part!r}, which must be 0 or 1: {UNPACK}")
         birds.append(Bird(folder / "images" / name, name, order[label], part == "1"))
-    missing = [bird for bird in birds if not bird.path.is_file()]
-    if missing:
+    if missing := [bird for bird in birds if not bird.path.is_file()]:
         raise MistError(f"{missing[0].path} is listed but not there (in all: {len(missing)}): {UNPACK}")
     return CubFolder(tuple(names.values()), tuple(birds))
 

@@ -8,6 +8,9 @@
       ImageSets/Main/train.txt
 
 Convention: boxes are corners x1, y1, x2, y2, the first pixel from 0 to 1; see ``mistnn.data.text_files`` for VOC's.
+
+Both readers raise ``MistError`` if a folder has another layout, a file is broken, or lists, annotations and photographs
+don't belong together.
 """
 
 from __future__ import annotations
@@ -48,12 +51,7 @@ class Photograph(NamedTuple):
 
 
 def read_voc(root: Path) -> list[Photograph]:
-    """All annotated photographs of a VOC folder, by name.
-
-    Raises:
-        MistError: if the folder has another layout, an annotation is broken or has no photograph, or a list names a
-            photograph without annotation.
-    """
+    """All annotated photographs of a VOC folder, by name."""
     folder = root / "Annotations"
     if not folder.is_dir() or not (root / "JPEGImages").is_dir():
         raise MistError(
@@ -88,11 +86,7 @@ def _voc(path: Path, root: Path, split: Split | None) -> Photograph:
 
 
 def read_coco(root: Path) -> list[Photograph]:
-    """All photographs in the ``annotations/instances_*.json`` of a COCO folder, by name.
-
-    Raises:
-        MistError: if the folder has another layout, JSON is broken or in another format, or a photograph is missing.
-    """
+    """All photographs in the ``annotations/instances_*.json`` of a COCO folder, by name."""
     paths = sorted((root / "annotations").glob("instances_*.json"))
     if not paths:
         raise MistError(f"--coco {root} is not a COCO folder: it needs annotations/instances_train2017.json or another")
