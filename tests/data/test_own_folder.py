@@ -74,8 +74,7 @@ def test_a_class_without_a_row_counts_0(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["file,class\na,red\na,white\nb,red\nc,\n", "image,red,white\na.png,1,1\nb.png,1,0\nc.jpg,0,0\n"],
+    "text", ["file,class\na,red\na,white\nb,red\nc,\n", "image,red,white\na.png,1,1\nb.png,1,0\nc.jpg,0,0\n"]
 )
 def test_labels(tmp_path: Path, text: str) -> None:
     folder = read_folder(write(make(tmp_path), text, "Labels.csv"))

@@ -5,37 +5,20 @@
 """
 
 from mistnn.data.base import ImagesConfig
-from mistnn.data.digits import (
-    CommonObjectConfig,
-    CommonObjects,
-    DigitSource,
-    DistortedConfig,
-    DistortedDigits,
-    Scatter,
-    ScatterConfig,
-    Scenes,
-    ScenesConfig,
-    load_embedded,
-)
-from mistnn.data.folder import (
-    FolderConfig,
-    FolderImage,
-    FolderImages,
-    OwnFolder,
-    SizeSuggestion,
-    read_folder,
-    suggest_object_size,
-)
+from mistnn.data.digits.common_object import CommonObjectConfig, CommonObjects
+from mistnn.data.digits.distorted import DistortedConfig, DistortedDigits
+from mistnn.data.digits.scatter import Scatter, ScatterConfig
+from mistnn.data.digits.scenes import Scenes, ScenesConfig
+from mistnn.data.digits.source import DigitSource, load_embedded
+from mistnn.data.folder.content import FolderImage, OwnFolder, read_folder
+from mistnn.data.folder.images import FolderConfig, FolderImages
+from mistnn.data.folder.object_size import SizeSuggestion, suggest_object_size
 from mistnn.data.gabor import GaborConfig, GaborNoise
-from mistnn.data.house_numbers import (
-    NumberCrops,
-    NumberCropsConfig,
-    NumbersConfig,
-    PlacedNumbers,
-    SvhnConfig,
-    SvhnImages,
-)
-from mistnn.data.photographs import CubConfig, CubImages, NaturalConfig, NaturalImages, read_built
+from mistnn.data.house_numbers.number_crops import NumberCrops, NumberCropsConfig
+from mistnn.data.house_numbers.placed_numbers import NumbersConfig, PlacedNumbers
+from mistnn.data.house_numbers.svhn import SvhnConfig, SvhnImages
+from mistnn.data.photographs.built import NaturalConfig, NaturalImages, read_built
+from mistnn.data.photographs.cub import CubConfig, CubImages
 from mistnn.interfaces import DataConfig, Split
 
 KINDS: tuple[type[DataConfig], ...] = (

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from mistnn.data.random_numbers import Drawn, Rounds, generator, seeded
 from mistnn.errors import MistError
 from mistnn.interfaces import DataConfig, Split
-from mistnn.records import Sample
+from mistnn.records import Batch, Sample
 
 DIGIT_NAMES = tuple(map(str, range(10)))  #: The classes of every data set of digits.
 
@@ -135,22 +135,19 @@ class StoredImages(SplitImages[AnyConfig]):
         return self._rounds[index] if self.length is None else Drawn(index, (False, False))
 
 
-def check_split(split: str) -> None:
-    """Checks the name of a split.
+def first_sample(batch: Batch) -> Sample:
+    """The first image of a batch and its annotations."""
+    return Sample(*(None if part is None else part[0] for part in batch))  # pyright: ignore[reportArgumentType]
 
-    Raises:
-        MistError: if the split is not train, validation or test.
-    """
+
+def check_split(split: str) -> None:
+    """Raises ``MistError`` unless a split is train, validation or test."""
     if split not in get_args(Split):
         raise MistError(f"unknown split {split!r}: use train, validation or test")
 
 
 def data_folder(root: str | None, missing: str) -> Path:
-    """The folder that the user gave, with "~" expanded.
-
-    Raises:
-        MistError: with the message ``missing``, if there is none.
-    """
+    """The folder that the user gave, with "~" expanded; raises ``MistError(missing)`` if there is none."""
     if root is None:
         raise MistError(missing)
     return Path(root).expanduser()

@@ -100,14 +100,11 @@ class GaborConfig(ImagesConfig):
         """Checks ranges, and fields that depend on each other."""
         if not self.counts:
             raise MistError("data.counts=() must name at least one number of impulses")
-        for name in ("frequency", "orientation"):
-            if len(getattr(self, name)) != 2:
-                raise MistError(f"data.{name}={getattr(self, name)} must be two numbers, the lowest and the highest")
-        if not 0 <= self.frequency[0] <= self.frequency[1] <= NYQUIST:
+        if len(self.frequency) != 2 or not 0 <= self.frequency[0] <= self.frequency[1] <= NYQUIST:
             raise MistError(
                 f"data.frequency={self.frequency} must be two numbers, lower first, of 0 to {NYQUIST} cycles per pixel"
             )
-        if self.orientation[0] > self.orientation[1]:
+        if len(self.orientation) != 2 or self.orientation[0] > self.orientation[1]:
             raise MistError(f"data.orientation={self.orientation} must be two angles, the lower first")
         if 2 * self.margin >= self.canvas:
             raise MistError(f"data.margin={self.margin} must be less than half of data.canvas={self.canvas}")
@@ -138,19 +135,12 @@ class GaborConfig(ImagesConfig):
 
 
 class Impulses(NamedTuple):
-    """The impulses of one image, which determine its pixels.
+    """The impulses of one image, which determine its pixels."""
 
-    Attributes:
-        positions: x and y of each, in pixels.
-        weights: factors of the kernels.
-        orientations: w, in radians.
-        frequencies: F, in cycles per pixel.
-    """
-
-    positions: Float64[np.ndarray, "n 2"]
-    weights: Float64[np.ndarray, " n"]
-    orientations: Float64[np.ndarray, " n"]
-    frequencies: Float64[np.ndarray, " n"]
+    positions: Float64[np.ndarray, "n 2"]  #: x and y of each, in pixels.
+    weights: Float64[np.ndarray, " n"]  #: Factors of the kernels.
+    orientations: Float64[np.ndarray, " n"]  #: w, in radians.
+    frequencies: Float64[np.ndarray, " n"]  #: F, in cycles per pixel.
 
 
 def gabor_kernel(
@@ -163,15 +153,8 @@ def gabor_kernel(
 ) -> Float[np.ndarray, "*points"]:
     """K exp(-pi a^2 (x^2 + y^2)) cos(2 pi F (x cos w + y sin w)), not cut off.
 
-    Convention: on "black", (1 + cos) / 2 replaces cos, so that no value is negative. The peak, at 0, is K on both.
-
-    Args:
-        offsets: x and y from the impulse, in pixels.
-        frequency: F, in cycles per pixel.
-        orientation: w, in radians from x towards y.
-        bandwidth: a, in 1 / pixel.
-        ground: selects the kernel.
-        magnitude: K.
+    Convention: on "black", (1 + cos) / 2 replaces cos, so that no value is negative. The peak, at 0, is K on both, the
+    ``magnitude``. ``offsets`` are x and y from the impulse, in pixels; for F, w and a see ``GaborConfig``.
 
     Reference: Lagae et al. 2009, the Gabor kernel; the raised kernel is ours.
     """
@@ -255,8 +238,7 @@ class GaborNoise(GeneratedImages[GaborConfig]):
         else:
             orientations = random.uniform(*config.orientation, size=count)
         frequencies = random.uniform(*config.frequency, size=count)
-        signed = config.weights == "signs"
-        weights = random.integers(2, size=count) * 2.0 - 1 if signed else np.ones(count)
+        weights = random.integers(2, size=count) * 2.0 - 1 if config.weights == "signs" else np.ones(count)
         return Impulses(positions, weights, orientations, frequencies)
 
     def noise(self, impulses: Impulses) -> Float64[np.ndarray, "height width"]:

@@ -22,6 +22,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from mistnn.data.text_files import one_line
 from mistnn.errors import MistError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
@@ -37,8 +38,7 @@ DETECTION_COLUMNS = ("file", "x", "y", "w", "h", "label", "score")
 MAX_PIXELS = 150_000_000
 """Pixels of the largest image that is read: above 10,000 x 10,000, below the 179 million that Pillow rejects."""
 
-_EIGHT_BIT, _SIXTEEN_BIT = 255, 65535
-_SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+_SIXTEEN_BIT, _SIXTEEN_BIT_MODES = 65535, ("I;16", "I;16B", "I;16L", "I;16N", "I")
 # Pillow's decoders raise these on damaged files; OSError includes "unidentified" and "truncated".
 _DECODING_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, NotImplementedError,
@@ -51,13 +51,10 @@ class UnreadableImage(Exception):
 
 
 class ImageFile(NamedTuple):
-    """An image file and its name in the results.
-
-    Attributes:
-        name: path relative to the folder that the user named, with "/"; just the file name if the user named the file.
-    """
+    """An image file and its name in the results."""
 
     path: Path
+    #: Path relative to the folder that the user named, with "/"; just the file name if the user named the file.
     name: str
 
 
@@ -97,23 +94,21 @@ def find_images(paths: Sequence[Path | str], exclude: Path | None = None) -> lis
 
 def _images_below(root: Path, exclude: Path | None) -> Iterator[ImageFile]:
     # The results may lie in the folder of the images: its own pictures are then skipped.
-    left_out: set[str] = set()
-    if exclude is not None:
-        left_out = {os.path.realpath(folder) for folder in (exclude, *(exclude / name for name in PICTURE_FOLDERS))}
+    left_out = set() if exclude is None else {os.path.realpath(exclude / name) for name in ("", *PICTURE_FOLDERS)}
     entered = {os.path.realpath(root)}
 
     def refuse(error: OSError) -> None:
         raise MistError(f"can't list folder {error.filename} ({error.strerror}): change its permissions") from error
 
     for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
-        kept = []
         drawn = PICTURE_FOLDERS if holds_results(Path(folder)) else ()
-        for name in sorted(folders):
+        shown = sorted(name for name in folders if not name.startswith(".") and name not in drawn)
+        folders.clear()
+        for name in shown:
             real = os.path.realpath(os.path.join(folder, name))
-            if not name.startswith(".") and name not in drawn and real not in left_out and real not in entered:
+            if real not in left_out and real not in entered:
                 entered.add(real)
-                kept.append(name)
-        folders[:] = kept
+                folders.append(name)
         for name in files:
             if not name.startswith(".") and name.lower().endswith(SUFFIXES):
                 path = Path(folder, name)
@@ -123,25 +118,22 @@ def _images_below(root: Path, exclude: Path | None) -> Iterator[ImageFile]:
 def holds_results(folder: Path) -> bool:
     """Whether a folder holds the results of a prediction: a table of detections, by its name and first line."""
     path = folder / DETECTIONS_FILE
-    try:
-        if not path.is_file():  # reading a pipe would wait forever
-            return False
-        with path.open("rb") as file:
-            return file.readline(100).strip() == ",".join(DETECTION_COLUMNS).encode()
-    except OSError:  # an unreadable file is not assumed to be a table of detections
-        return False
+    with contextlib.suppress(OSError):  # an unreadable file is not assumed to be a table of detections
+        if path.is_file():  # reading a pipe would wait forever
+            with path.open("rb") as file:
+                return file.readline(100).strip() == ",".join(DETECTION_COLUMNS).encode()
+    return False
 
 
 def open_image(path: Path) -> Image.Image:
     """Decodes an image file completely and converts it to one of few modes.
 
-    Convention: transparency is put on black, the padding value. Palette, 1-bit and CMYK images become grey or RGB.
-
-    Returns:
-        An upright Pillow image of mode "L" (grey), "RGB", "I" (16-bit values) or "F" (values in [0, 1]).
+    Convention: the result is upright, of mode "L" (grey), "RGB", "I" (16-bit values) or "F" (values in [0, 1]).
+    Transparency is put on black, the padding value. Palette, 1-bit and CMYK images become grey or RGB.
 
     Raises:
-        UnreadableImage: if it is not an image, truncated, too large, or has values of an unknown range.
+        UnreadableImage: if it is not an image, truncated, too large, or has values of an unknown range: beyond 16 bits,
+            or floats outside [0, 1].
     """
     with open_header(path) as image:
         if image.width * image.height > MAX_PIXELS:
@@ -154,11 +146,7 @@ def open_image(path: Path) -> Image.Image:
 
 @contextlib.contextmanager
 def open_header(path: Path) -> Iterator[Image.Image]:
-    """Opens an image file without decoding its pixels; silences Pillow's warnings and converts its errors.
-
-    Raises:
-        UnreadableImage: if it is not an image, damaged, or too large.
-    """
+    """Opens an image file without decoding its pixels; Pillow's errors become ``UnreadableImage``, its warnings go."""
     if not path.is_file():  # reading a pipe would wait forever
         raise UnreadableImage("not a regular file")
     try:
@@ -175,15 +163,11 @@ def open_header(path: Path) -> Iterator[Image.Image]:
     except Image.UnidentifiedImageError as error:
         raise UnreadableImage("not an image in a known format") from error
     except _DECODING_ERRORS as error:
-        raise UnreadableImage(" ".join(str(error).split()) or type(error).__name__) from error
+        raise UnreadableImage(one_line(error)) from error
 
 
 def normalise_mode(image: Image.Image) -> Image.Image:
-    """Converts a decoded Pillow image of any mode to "L", "RGB", "I" (16-bit values) or "F"; see ``open_image``.
-
-    Raises:
-        UnreadableImage: if the range of values is unknown: beyond 16 bits, or floats outside [0, 1].
-    """
+    """Converts a decoded Pillow image of any mode to "L", "RGB", "I" (16-bit values) or "F"; see ``open_image``."""
     if image.mode in _SIXTEEN_BIT_MODES:
         wide = image.convert("I")
         values = np.asarray(wide)
@@ -217,15 +201,12 @@ def to_tensor(image: Image.Image, channels: int) -> Float[Tensor, "channels heig
 
     Convention: 8-bit values are divided by 255 and 16-bit values by 65535, never stretched, so that values are
     comparable between images. RGB becomes grey by the luma of ITU-R BT.601; grey becomes RGB by repetition.
-
-    Raises:
-        ValueError: if channels is neither 1 nor 3.
     """
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 or 3, got {channels}")
     if image.mode == "RGB" and channels == 1:
         image = image.convert("L")
-    scale = {"I": 1 / _SIXTEEN_BIT, "F": 1.0}.get(image.mode, 1 / _EIGHT_BIT)
+    scale = {"I": 1 / _SIXTEEN_BIT, "F": 1.0}.get(image.mode, 1 / 255)
     # A copy as float32: the array of a Pillow image is read-only.
     values = torch.from_numpy(np.array(image, dtype=np.float32)).mul_(scale)
     if values.ndim == 2:
@@ -234,11 +215,7 @@ def to_tensor(image: Image.Image, channels: int) -> Float[Tensor, "channels heig
 
 
 def read_image(path: Path, fix: str) -> Image.Image:
-    """An image of a data set, as ``open_image`` returns it.
-
-    Raises:
-        MistError: if it can't be read; it names the ``fix``.
-    """
+    """An image of a data set, as ``open_image`` returns it; raises ``MistError`` with the ``fix``."""
     try:
         return open_image(path)
     except UnreadableImage as error:
@@ -250,9 +227,7 @@ def read_window(
 ) -> UInt8[np.ndarray, "side side 3"]:
     """Resizes a part of an image, antialiased, to a square; beyond the image its border pixels are repeated.
 
-    Args:
-        window: corners x1, y1, x2, y2 in pixels, the first pixel from 0 to 1; may exceed the image.
-        side: of the result, in pixels.
+    The ``window`` is x1, y1, x2, y2 in pixels, the first pixel from 0 to 1; it may exceed the image.
     """
     height, width = image.shape[:2]
     left, top = max(0, math.ceil(-window[0])), max(0, math.ceil(-window[1]))

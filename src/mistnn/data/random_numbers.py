@@ -58,15 +58,10 @@ def _mixed(values: UInt64[np.ndarray, ...]) -> UInt64[np.ndarray, ...]:
 
 
 class Drawn(NamedTuple):
-    """A sample of an endless training set.
+    """A sample of an endless training set."""
 
-    Attributes:
-        image: index of the image.
-        coins: two fair coins for this image in this round, for example to flip it.
-    """
-
-    image: int
-    coins: tuple[bool, bool]
+    image: int  #: Index of the image.
+    coins: tuple[bool, bool]  #: Two fair coins for this image in this round, for example to flip it.
 
 
 class Rounds:
@@ -80,7 +75,6 @@ class Rounds:
     """
 
     def __init__(self, images: int, random: Callable[[int], np.random.Generator]) -> None:
-        """Draws nothing yet."""
         self._images, self._random = images, random
         self._turn, self._order, self._coins = -1, np.zeros(0, dtype=np.int64), np.zeros((0, 2), dtype=bool)
 

@@ -1,4 +1,7 @@
-"""Reading text, JSON and XML files that people wrote: every error names the file, the place in it and the fix.
+"""Reading text, JSON and XML files that people wrote.
+
+Every function raises ``MistError`` where a file can't be read, is broken or lacks something that it must have. The
+message names the file, the place in it and the fix; ``place`` and ``fix`` are the caller's words for the last two.
 
 Convention: boxes become corners x1, y1, x2, y2 in pixels: x right, y down, the first pixel from 0 to 1.
 
@@ -12,14 +15,14 @@ from __future__ import annotations
 import json
 import math
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from mistnn.errors import MistError
 
 BROKEN = "fix it, or remove it from the folder"
-Value = TypeVar("Value")
+Corners = tuple[float, float, float, float]  #: x1, y1, x2, y2.
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:
@@ -27,23 +30,20 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
-def check_file(path: Path) -> None:
-    """Checks that a path is a regular file: reading a pipe would wait forever.
+def one_line(error: BaseException) -> str:
+    """An error's text on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
 
-    Raises:
-        MistError: if it is a folder, a pipe, a broken link or the like.
-    """
+
+def check_file(path: Path) -> None:
+    """Checks that a path is a regular file: reading a pipe would wait forever."""
     if not path.is_file():
         what = "a folder" if path.is_dir() else "a broken link" if path.is_symlink() else "not a regular file"
         raise MistError(f"{path} is {what}, but this name is reserved for a file: put the file there, or rename this")
 
 
 def read_text(path: Path) -> str:
-    """A text file in UTF-8 or UTF-16, with or without a byte order mark, or in Windows-1252.
-
-    Raises:
-        MistError: if it can't be read, is not a file, or is not text.
-    """
+    """A text file in UTF-8 or UTF-16, with or without a byte order mark, or in Windows-1252."""
     check_file(path)
     try:
         data = path.read_bytes()
@@ -65,11 +65,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path, place: str, fix: str = BROKEN) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        MistError: if it can't be read, or is broken; it names ``place`` and ``fix``.
-    """
+    """The content of a JSON file."""
     try:
         return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
@@ -77,11 +73,7 @@ def read_json(path: Path, place: str, fix: str = BROKEN) -> Any:
 
 
 def read_xml(path: Path, place: str, fix: str = BROKEN) -> ElementTree.Element:
-    """The root element of an XML file.
-
-    Raises:
-        MistError: if it can't be read, or is broken; it names ``place`` and ``fix``.
-    """
+    """The root element of an XML file."""
     try:
         return ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, OSError, LookupError, ValueError) as error:
@@ -89,11 +81,7 @@ def read_xml(path: Path, place: str, fix: str = BROKEN) -> ElementTree.Element:
 
 
 def finite_numbers(values: Any, place: str, many: int | None = None) -> list[float]:
-    """Finite numbers from a value of a file, which should be a list.
-
-    Raises:
-        MistError: if these are not numbers, or not ``many``; it names ``place``.
-    """
+    """Finite numbers from a value of a file, which should be a list; of length ``many``, if given."""
     if isinstance(values, list) and (many is None or len(values) == many):
         try:
             numbers = [float(value) for value in values]
@@ -105,27 +93,16 @@ def finite_numbers(values: Any, place: str, many: int | None = None) -> list[flo
 
 
 class AnnotatedObject(NamedTuple):
-    """An object of an image.
+    """An object of an image."""
 
-    Attributes:
-        label: its class.
-        corners: x1, y1, x2, y2.
-        difficult: marked as difficult in VOC.
-        crowd: several objects in one box; COCO does not give their number.
-    """
-
-    label: str
-    corners: tuple[float, float, float, float]
-    difficult: bool = False
-    crowd: bool = False
+    label: str  #: Its class.
+    corners: Corners
+    difficult: bool = False  #: Marked as difficult in VOC.
+    crowd: bool = False  #: Several objects in one box; COCO does not give their number.
 
 
 def voc_objects(tree: ElementTree.Element, place: str) -> Iterator[AnnotatedObject]:
-    """The objects of a PASCAL VOC annotation.
-
-    Raises:
-        MistError: if an object has no class or no box.
-    """
+    """The objects of a PASCAL VOC annotation."""
     for number, entry in enumerate(tree.iter("object"), start=1):
         label = (entry.findtext("name") or "").strip()
         if not label:
@@ -136,27 +113,25 @@ def voc_objects(tree: ElementTree.Element, place: str) -> Iterator[AnnotatedObje
         yield AnnotatedObject(label, (left - 1, top - 1, right, bottom), difficult)
 
 
-def parse_coco(
-    content: Any, place: str, parse: Callable[[dict[str, Any], Mapping[Any, str]], Value | None], keys: Sequence[str]
-) -> list[tuple[dict[str, Any], list[Value]]]:
-    """The images of a COCO file, from its parsed JSON, and their annotations.
+def read_coco_file(
+    path: Path, place: str, fix: str = BROKEN, crowds: bool = False, keys: Sequence[str] = ()
+) -> list[tuple[dict[str, Any], list[AnnotatedObject]]]:
+    """The images of a COCO file and their objects; without ``crowds``, these are left out.
 
-    Args:
-        place: the name of the file in errors.
-        parse: makes a value from an annotation and the classes by their ids; ``None`` skips the annotation.
-        keys: keys that every image must have.
-
-    Raises:
-        MistError: if the content is not in COCO's format.
+    Every image must have the ``keys``.
     """
+    content = read_json(path, place, fix)
     try:
-        classes: Mapping[Any, str] = {entry["id"]: str(entry["name"]).strip() for entry in content["categories"]}
+        classes = {entry["id"]: str(entry["name"]).strip() for entry in content["categories"]}
         images = {entry["id"]: entry for entry in content["images"]}
-        objects: dict[Any, list[Value]] = {number: [] for number in images}
+        objects: dict[Any, list[AnnotatedObject]] = {number: [] for number in images}
         for entry in content["annotations"]:
-            value = parse(entry, classes)
-            if value is not None:
-                objects[entry["image_id"]].append(value)
+            crowd = bool(entry.get("iscrowd", 0))
+            if crowds or not crowd:
+                name = images[entry["image_id"]].get("file_name", "")
+                x, y, width, height = finite_numbers(entry["bbox"], f"{place}, annotation {entry['id']} ({name})", 4)
+                one = AnnotatedObject(classes[entry["category_id"]], (x, y, x + width, y + height), crowd=crowd)
+                objects[entry["image_id"]].append(one)
         return [({**image, **{key: image[key] for key in keys}}, objects[number]) for number, image in images.items()]
     except (KeyError, TypeError, AttributeError) as error:
         why = f"{type(error).__name__} {error}"
@@ -165,32 +140,18 @@ def parse_coco(
 
 
 class BoxesEntry(NamedTuple):
-    """An entry of ``boxes.json``.
+    """An entry of ``boxes.json``."""
 
-    Attributes:
-        place: where it stands, for errors.
-        file: name of the image.
-        size: width and height as written; ``None`` where missing.
-        corners: x1, y1, x2, y2 of each box.
-        labels: one per box, as written; ``None`` where missing.
-        split: as written; empty where missing.
-    """
-
-    place: str
-    file: str
-    size: tuple[Any, Any]
-    corners: list[list[float]]
-    labels: list[Any] | None
-    split: str
+    place: str  #: Where it stands, for errors.
+    file: str  #: Name of the image.
+    size: tuple[Any, Any]  #: Width and height as written; ``None`` where missing.
+    corners: list[Corners]
+    labels: list[Any] | None  #: One per box, as written; ``None`` where missing.
+    split: str  #: As written; empty where missing.
 
 
 def read_boxes(path: Path, place: str) -> Iterator[BoxesEntry]:
-    """The entries of a ``boxes.json``; the caller checks sizes and labels.
-
-    Raises:
-        MistError: if the JSON is broken, an entry has no file or no boxes, a box is not four numbers, or there is not
-            one label per box.
-    """
+    """The entries of a ``boxes.json``; the caller checks sizes and labels."""
     content = read_json(path, place)
     if not isinstance(content, list):
         raise MistError(f"{place} must be a list of entries with file, boxes and labels")
@@ -203,6 +164,6 @@ def read_boxes(path: Path, place: str) -> Iterator[BoxesEntry]:
             raise MistError(f"{own}: no boxes: write a list of [x1, y1, x2, y2], empty if there is no object")
         if "labels" in entry and (not isinstance(labels, list) or len(labels) != len(boxes)):
             raise MistError(f"{own}: {len(boxes)} boxes, but labels are {labels!r}: give one for each")
-        corners = [finite_numbers(box, own, 4) for box in boxes]
+        corners = [(x1, y1, x2, y2) for x1, y1, x2, y2 in (finite_numbers(box, own, 4) for box in boxes)]
         size = entry.get("width"), entry.get("height")
         yield BoxesEntry(own, entry["file"], size, corners, labels, str(entry.get("split", "")))

@@ -20,17 +20,11 @@ DIGIT_SIDE = 28  #: Side of MNIST's frame, to which the paper's sizes in pixels 
 
 
 class Clutter(NamedTuple):
-    """The origin and the place of the clutter of some images.
+    """The origin and the place of the clutter of some images."""
 
-    Attributes:
-        rows: (n, pieces), the digit in the source.
-        cuts: (n, pieces, 2), x and y of the piece in that digit's frame.
-        places: (n, pieces, 2), x and y of the piece on the canvas.
-    """
-
-    rows: Int64[np.ndarray, "n pieces"]
-    cuts: Int64[np.ndarray, "n pieces 2"]
-    places: Int64[np.ndarray, "n pieces 2"]
+    rows: Int64[np.ndarray, "n pieces"]  #: (n, pieces), the digit in the source.
+    cuts: Int64[np.ndarray, "n pieces 2"]  #: (n, pieces, 2), x and y of the piece in that digit's frame.
+    places: Int64[np.ndarray, "n pieces 2"]  #: (n, pieces, 2), x and y of the piece on the canvas.
 
 
 def piece_side(side: int) -> int:
@@ -39,11 +33,7 @@ def piece_side(side: int) -> int:
 
 
 def check_room(canvas: int, side: int) -> None:
-    """Checks that a canvas holds a digit's frame.
-
-    Raises:
-        MistError: if it is too small.
-    """
+    """Raises ``MistError`` unless a canvas holds a digit's frame."""
     if canvas < side:
         raise MistError(f"data.canvas={canvas} is smaller than the frame of a digit, {side} px: give {side} or more")
 
@@ -71,7 +61,6 @@ def draw_clutter(
         own: the digit of each image, from which no piece is cut; ``None`` if the pieces come from another source.
         first: the first draw to use.
         pieces: number per image.
-        side: side of a digit's frame.
         digits: number of digits in the source, two or more.
     """
     rows = random.integers(indices, first, pieces, digits - (own is not None))
@@ -91,12 +80,10 @@ def compose(
     clutter: Clutter | None,
     cut_from: UInt8[np.ndarray, "others side side"] | None = None,
 ) -> Float32[np.ndarray, "n canvas canvas"]:
-    """Composes images, values in [0, 1].
+    """Composes images of digits at places, values in [0, 1].
 
     Args:
-        digits: the source.
-        rows: the digit of each image.
-        places: the place of each digit.
+        rows: the digit of each image in ``digits``.
         clutter: the pieces; ``None`` for none.
         cut_from: the digits from which pieces are cut; ``digits`` if not given.
     """

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from mistnn.config import at_least, between
-from mistnn.data.base import GeneratedImages, ImagesConfig
+from mistnn.data.base import GeneratedImages, ImagesConfig, first_sample
 from mistnn.data.digits.cluttered import check_room, compose, draw_clutter, draw_places
 from mistnn.data.digits.source import DigitSource, SourceName, load_source
 from mistnn.data.random_numbers import CounterRandom
@@ -78,9 +78,7 @@ class CommonObjects(GeneratedImages[CommonObjectConfig]):
 
     def __getitem__(self, index: int) -> Sample:
         """One image."""
-        made = self.batch([index])
-        assert made.boxes is not None and made.labels is not None
-        return Sample(made.images[0], boxes=made.boxes[0], labels=made.labels[0])
+        return first_sample(self.batch([index]))
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """Several images."""
@@ -102,6 +100,6 @@ def _make(
     if others is not None:
         cut_from = others.images
         clutter = draw_clutter(random, indices, None, 3, config.pieces, config.canvas, side, len(cut_from))
-    images = torch.from_numpy(compose(source.images, rows, places, config.canvas, clutter, cut_from))[:, None]
+    images = torch.from_numpy(compose(source.images, rows, places, config.canvas, clutter, cut_from))
     middle = torch.from_numpy(places).to(torch.float32) + side / 2
-    return images, torch.cat((middle, torch.full_like(middle, side)), dim=1)
+    return images[:, None], torch.cat((middle, torch.full_like(middle, side)), dim=1)

@@ -45,7 +45,7 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from mistnn.config import at_least, one_of
-from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig
+from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig, first_sample
 from mistnn.data.digits.cluttered import DIGIT_SIDE, Clutter, check_room, compose, draw_clutter, draw_places
 from mistnn.data.digits.source import DigitSource, SourceName, load_source
 from mistnn.data.random_numbers import CounterRandom
@@ -104,31 +104,21 @@ class DistortedConfig(ImagesConfig):
 
 
 class Drawn(NamedTuple):
-    """The random parameters of single digits; those that a distortion doesn't have are ``None``.
+    """The random parameters of single digits; those that a distortion doesn't have are ``None``."""
 
-    Attributes:
-        rows: (n,), the digit in the source.
-        angles: (n,), radians, clockwise.
-        scales: (n,).
-        centres: (n, 2), x and y of the frame's centre on the canvas, in pixels.
-        corners: (n, 4, 2), offsets of the frame's corners, in pixels: top left, top right, bottom right, bottom left.
-        controls: (n, 16, 2), offsets of the control points, in pixels, row by row.
-        places: (n, 2), the frame's top left corner, in whole pixels.
-        clutter: pieces of other digits.
-        windows: (n, 3), side and centre x and y of the window, in pixels.
-        cluttered: (n,), whether an image of Z shows its clutter.
-    """
-
-    rows: Int64[np.ndarray, " n"]
-    angles: Float64[np.ndarray, " n"] | None = None
-    scales: Float64[np.ndarray, " n"] | None = None
+    rows: Int64[np.ndarray, " n"]  #: (n,), the digit in the source.
+    angles: Float64[np.ndarray, " n"] | None = None  #: (n,), radians, clockwise.
+    scales: Float64[np.ndarray, " n"] | None = None  #: (n,).
+    #: (n, 2), x and y of the frame's centre on the canvas, in pixels.
     centres: Float64[np.ndarray, "n 2"] | None = None
+    #: (n, 4, 2), offsets of the frame's corners, in pixels: top left, top right, bottom right, bottom left.
     corners: Float64[np.ndarray, "n 4 2"] | None = None
+    #: (n, 16, 2), offsets of the control points, in pixels, row by row.
     controls: Float64[np.ndarray, "n 16 2"] | None = None
-    places: Int64[np.ndarray, "n 2"] | None = None
-    clutter: Clutter | None = None
-    windows: Float64[np.ndarray, "n 3"] | None = None
-    cluttered: Bool[np.ndarray, " n"] | None = None
+    places: Int64[np.ndarray, "n 2"] | None = None  #: (n, 2), the frame's top left corner, in whole pixels.
+    clutter: Clutter | None = None  #: Pieces of other digits.
+    windows: Float64[np.ndarray, "n 3"] | None = None  #: (n, 3), side and centre x and y of the window, in pixels.
+    cluttered: Bool[np.ndarray, " n"] | None = None  #: (n,), whether an image of Z shows its clutter.
 
 
 class DistortedDigits(GeneratedImages[DistortedConfig]):
@@ -156,11 +146,7 @@ class DistortedDigits(GeneratedImages[DistortedConfig]):
 
     def __getitem__(self, index: int) -> Sample:
         """Generates one image."""
-        made = self.batch([index])
-        assert made.counts is not None
-        if made.boxes is None or made.labels is None:
-            return Sample(made.images[0], made.counts[0])
-        return Sample(made.images[0], made.counts[0], made.boxes[0], made.labels[0])
+        return first_sample(self.batch([index]))
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """Generates many images at once: the same as one by one, but much faster."""

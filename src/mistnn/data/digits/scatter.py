@@ -100,17 +100,11 @@ class ScatterConfig(ImagesConfig):
 
 
 class Scattering(NamedTuple):
-    """The composition of an image, without pixels: one row per digit.
+    """The composition of an image, without pixels: one row per digit."""
 
-    Attributes:
-        rows: the digit's row in the source.
-        corners: (n, 2), x and y of the top-left corner of its box, whole pixels.
-        shown: (x, y) of the top-left corner of the crop.
-    """
-
-    rows: Int64[np.ndarray, " n"]
-    corners: Int64[np.ndarray, "n 2"]
-    shown: tuple[int, int]
+    rows: Int64[np.ndarray, " n"]  #: The digit's row in the source.
+    corners: Int64[np.ndarray, "n 2"]  #: (n, 2), x and y of the top-left corner of its box, whole pixels.
+    shown: tuple[int, int]  #: (x, y) of the top-left corner of the crop.
 
 
 class Scatter(GeneratedImages[ScatterConfig]):
@@ -142,14 +136,11 @@ class Scatter(GeneratedImages[ScatterConfig]):
         config, scattering = self.config, self.scattering(index)
         ink = np.zeros((config.canvas, config.canvas), dtype=np.uint8)
         boxes = self._boxes[scattering.rows]
-        for row, (x, y), (left, top, width, height) in zip(
-            scattering.rows.tolist(), scattering.corners.tolist(), boxes.tolist(), strict=True
-        ):
+        placed = zip(scattering.rows.tolist(), scattering.corners.tolist(), boxes.tolist(), strict=True)
+        for row, (x, y), (left, top, width, height) in placed:
             place = ink[y : y + height, x : x + width]
             np.maximum(place, self._frames[row, top : top + height, left : left + width], out=place)
-        places = np.empty((len(boxes), 4), dtype=np.float32)
-        places[:, 2:] = boxes[:, 2:]
-        places[:, :2] = scattering.corners + boxes[:, 2:] / 2
+        places = np.hstack((scattering.corners + boxes[:, 2:] / 2, boxes[:, 2:])).astype(np.float32)
         image = torch.from_numpy(ink).to(torch.float32).div_(255)
         if config.picture is not None or config.ground:
             image = self._ground + (1 - self._ground) * image
@@ -168,29 +159,26 @@ class Scatter(GeneratedImages[ScatterConfig]):
         config, random = self.config, self._generator(self.check_index(index))
         rows = self._choose(config.counts[int(random.integers(len(config.counts)))], random)
         corners = self._place(rows, random, _RESTARTS)
-        if self._crop is None:
-            return Scattering(rows, corners, (0, 0))
-        x, y = random.integers(config.canvas - self.side + 1, size=2).tolist()
+        x, y = (0, 0) if self._crop is None else random.integers(config.canvas - self.side + 1, size=2).tolist()
         return Scattering(rows, corners, (x, y))
 
     def inked(self, index: int) -> Float32[torch.Tensor, "n 4"]:
         """The box around the ink of each digit of an uncropped image, in the order of its boxes."""
         rows, corners, _ = self.scattering(index)
         ink = ink_boxes(self._frames[rows]) if len(rows) else np.zeros((0, 4), dtype=np.int64)
-        left_top = corners + ink[:, :2] - self._boxes[rows, :2]
-        return torch.from_numpy(np.concatenate([left_top + ink[:, 2:] / 2, ink[:, 2:]], axis=1).astype(np.float32))
+        middle = corners + ink[:, :2] - self._boxes[rows, :2] + ink[:, 2:] / 2
+        return torch.from_numpy(np.hstack((middle, ink[:, 2:])).astype(np.float32))
 
     def _choose(self, count: int, random: np.random.Generator) -> np.ndarray:
         return (random.random(count) * len(self._frames)).astype(np.int64)
 
     def _place(self, rows: np.ndarray, random: np.random.Generator, restarts: int) -> np.ndarray:
         """Corners of boxes with limited overlap: random positions are tried digit by digit, and again when stuck."""
-        sizes = self._boxes[rows, 2:].tolist()
+        config, sizes = self.config, self._boxes[rows, 2:].tolist()
         for _ in range(restarts):
-            corners = _attempt(sizes, self.config.canvas, self.config.overlap, random)
+            corners = _attempt(sizes, config.canvas, config.overlap, random)
             if corners is not None:
                 return np.array(corners, dtype=np.int64).reshape(-1, 2)
-        config = self.config
         raise MistError(
             f"data.counts: {len(rows)} digits of {config.side} pixels, with data.overlap={config.overlap}, do not fit "
             f"into data.canvas={config.canvas}: use fewer or smaller digits, more overlap or a larger canvas"
@@ -201,12 +189,11 @@ class Scatter(GeneratedImages[ScatterConfig]):
     ) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
         """The crop of an image, and the boxes in it, clipped to it."""
         x, y = shown
-        low, high = boxes[:, :2] - boxes[:, 2:] / 2 - (x, y), boxes[:, :2] + boxes[:, 2:] / 2 - (x, y)
+        low, high = boxes[:, :2] - boxes[:, 2:] / 2 - shown, boxes[:, :2] + boxes[:, 2:] / 2 - shown
         low, high = low.clip(0, self.side), high.clip(0, self.side)
         remain = (high - low).prod(1) >= SHOWN * boxes[:, 2:].prod(1)
-        cut = np.concatenate([(low + high) / 2, high - low], axis=1).astype(np.float32)
-        part = image[y : y + self.side, x : x + self.side].contiguous()
-        return part, cut[remain], labels[remain]
+        cut = np.hstack(((low + high) / 2, high - low)).astype(np.float32)
+        return image[y : y + self.side, x : x + self.side].contiguous(), cut[remain], labels[remain]
 
 
 def resized(images: UInt8[np.ndarray, "n size size"], side: int) -> UInt8[np.ndarray, "n side side"]:
@@ -235,11 +222,7 @@ def ink_boxes(frames: UInt8[np.ndarray, "n side side"]) -> Int64[np.ndarray, "n 
 
 
 def read_ground(path: str, canvas: int) -> Float32[torch.Tensor, "height width"]:
-    """The picture behind the digits, in grey, values in [0, 1].
-
-    Raises:
-        MistError: if it can't be read, or doesn't have the size of the canvas.
-    """
+    """The picture behind the digits, in grey, values in [0, 1]; raises ``MistError`` if it can't be used."""
     from PIL import Image
 
     try:

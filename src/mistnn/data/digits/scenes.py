@@ -86,12 +86,9 @@ class ScenesConfig(ImagesConfig):
         """Checks counts and sizes."""
         if not self.counts:
             raise MistError("data.counts=() must name at least one number of digits")
-        if len(self.object_size) != 2:
-            raise MistError(f"data.object_size={self.object_size} must be two sides, the smallest and the largest")
-        low, high = self.object_size
-        if not 1 <= low <= high:
+        if len(self.object_size) != 2 or not 1 <= self.object_size[0] <= self.object_size[1]:
             raise MistError(f"data.object_size={self.object_size} must be two sides, the smaller first, from 1 pixel")
-        if high > self.canvas:
+        if self.object_size[1] > self.canvas:
             raise MistError(
                 f"data.object_size={self.object_size} does not fit into data.canvas={self.canvas}: enlarge the canvas"
             )
@@ -113,21 +110,14 @@ class ScenesConfig(ImagesConfig):
 
 
 class Recipe(NamedTuple):
-    """The composition of a scene, without pixels: one row per digit.
+    """The composition of a scene, without pixels: one row per digit."""
 
-    Attributes:
-        rows: the digit's row in the source.
-        labels: its class.
-        sides: side of its frame on the canvas, in pixels.
-        corners: (n, 2), x and y of the frame's top-left corner, whole pixels.
-        warps: (n, 2, 2), maps from a pixel of the frame to the place where the digit is sampled, both relative to the
-            centre of the frame; ``None`` for undeformed digits.
-    """
-
-    rows: Int64[np.ndarray, " n"]
-    labels: Int64[np.ndarray, " n"]
-    sides: Int64[np.ndarray, " n"]
-    corners: Int64[np.ndarray, "n 2"]
+    rows: Int64[np.ndarray, " n"]  #: The digit's row in the source.
+    labels: Int64[np.ndarray, " n"]  #: Its class.
+    sides: Int64[np.ndarray, " n"]  #: Side of its frame on the canvas, in pixels.
+    corners: Int64[np.ndarray, "n 2"]  #: (n, 2), x and y of the frame's top-left corner, whole pixels.
+    #: (n, 2, 2), maps from a pixel of the frame to the place where the digit is sampled, both relative to the
+    #: centre of the frame; ``None`` for undeformed digits.
     warps: Float64[np.ndarray, "n 2 2"] | None = None
 
 
@@ -165,15 +155,13 @@ class Scenes(GeneratedImages[ScenesConfig]):
     def __getitem__(self, index: int) -> Sample:
         """Composes one scene."""
         recipe = self.recipe(index)
-        size = self.config.canvas
-        canvas = np.zeros((size, size), dtype=np.uint8)
-        frames = self._frames(recipe)
-        for frame, side, (x, y) in zip(frames, recipe.sides.tolist(), recipe.corners.tolist(), strict=True):
+        canvas = np.zeros((self.config.canvas, self.config.canvas), dtype=np.uint8)
+        placed = zip(self._frames(recipe), recipe.sides.tolist(), recipe.corners.tolist(), strict=True)
+        for frame, side, (x, y) in placed:
             place = canvas[y : y + side, x : x + side]
             np.maximum(place, frame[:side, :side], out=place)
-        boxes = np.empty((len(recipe.rows), 4), dtype=np.float32)
-        boxes[:, 2:] = recipe.sides[:, None]
-        boxes[:, :2] = recipe.corners + recipe.sides[:, None] / 2
+        sides = recipe.sides[:, None]
+        boxes = np.hstack((recipe.corners + sides / 2, sides, sides)).astype(np.float32)
         return Sample(
             image=torch.from_numpy(canvas).to(torch.float32).div_(255)[None],
             counts=torch.from_numpy(np.bincount(recipe.labels, minlength=self.config.classes)),
@@ -220,9 +208,8 @@ def resizer(size: int, side: int) -> Float32[np.ndarray, "side size"]:
     rescaled, so every row sums to 1. Rows and columns are resized alike: ``R @ image @ R.T``.
     """
     scale = size / side
-    reach = max(scale, 1.0)
     centres = (np.arange(side) + 0.5) * scale
-    distances = np.abs(np.arange(size) + 0.5 - centres[:, None]) / reach
+    distances = np.abs(np.arange(size) + 0.5 - centres[:, None]) / max(scale, 1.0)
     weights = np.maximum(1 - distances, 0)
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
@@ -232,10 +219,7 @@ def warp(
 ) -> Float32[np.ndarray, "n side side"]:
     """Samples each pixel of a frame bilinearly at a linear map of its place; background beyond the frame.
 
-    Args:
-        frames: digits in the top-left corners of arrays of the largest side, 0 elsewhere.
-        sides: side of each digit, in pixels.
-        maps: of (x, y), relative to the centre of the digit.
+    Digits are in the top-left corners of ``frames``, 0 elsewhere; ``maps`` are of (x, y) from the centre of a digit.
     """
     size = frames.shape[1]
     rows, columns = np.mgrid[:size, :size] + 0.5
@@ -272,14 +256,12 @@ def _place(
 
 def _attempt(config: ScenesConfig, sides: list[int], random: np.random.Generator) -> list[tuple[int, int]] | None:
     """Uses plain numbers, not arrays: for a few objects this is several times faster."""
-    least = config.min_distance**2
-    width = RING * config.object_size[1]
+    least, width = config.min_distance**2, RING * config.object_size[1]
     corners: list[tuple[int, int]] = []
     centres: list[tuple[float, float]] = []
     thrown = darts(random, 4, 32)
     for side in sides:
-        span = config.canvas - side
-        half = side / 2
+        span, half = config.canvas - side, side / 2
         for _ in range(_TRIES):
             u, v, parent, start = next(thrown)
             if config.layout == "uneven" and centres and start >= NEW_CLUSTER:

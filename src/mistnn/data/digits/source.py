@@ -1,6 +1,7 @@
 """Sources of digits: MNIST from its four IDX files, and the small digits that ship with scikit-learn.
 
-The images of digits are composed from a source. The three splits of a source share no digit.
+The images of digits are composed from a source. The three splits of a source share no digit. Every function raises
+``MistError`` if a name or split is unknown, or if a file is missing, unreadable or not the expected one.
 
 MNIST is searched in the first of: the ``root`` argument (``--data.root`` on the command line), the environment variable
 ``MIST_DATA``, ``~/.cache/mistnn``. The files may be in that folder, in its ``mnist/``, or in its ``MNIST/raw/``
@@ -20,13 +21,13 @@ import urllib.request
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
 from mistnn.data.base import check_split
+from mistnn.data.text_files import one_line
 from mistnn.errors import MistError
 from mistnn.files import replace_file
 from mistnn.interfaces import Split
@@ -42,14 +43,12 @@ MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-MNIST_SHA256: Mapping[str, str] = MappingProxyType(
-    {
-        "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-        "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-        "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-        "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-    }
-)
+MNIST_SHA256: Mapping[str, str] = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
 """SHA-256 of the decompressed bytes, which does not depend on the compression."""
 
 MNIST_VALIDATION = 5000
@@ -57,8 +56,7 @@ MNIST_VALIDATION = 5000
 
 MNIST_TEST_ID = 60_000  #: The id of the test file's first digit; the ids of the training file come first.
 
-EMBEDDED_TRAIN = 1200
-EMBEDDED_VALIDATION = 297
+EMBEDDED_SPLITS = {"train": slice(1200), "validation": slice(1200, 1497), "test": slice(1497, 1797)}
 EMBEDDED_MAXIMUM = 16  #: The largest grey value of scikit-learn's digits.
 
 _IDX_UINT8 = 0x08
@@ -66,25 +64,16 @@ _log = logging.getLogger(__name__)
 
 
 class DigitSource(NamedTuple):
-    """Square grey images of single digits, one split of a source.
+    """Square grey images of single digits, one split of a source."""
 
-    Attributes:
-        images: (N, s, s), 0 is the background and 255 full ink.
-        labels: (N,), the digit, 0 to 9.
-        ids: (N,), the position of each image in the whole source; the splits of a source share no id.
-    """
-
-    images: UInt8[np.ndarray, "n side side"]
-    labels: Int64[np.ndarray, " n"]
+    images: UInt8[np.ndarray, "n side side"]  #: (N, s, s), 0 is the background and 255 full ink.
+    labels: Int64[np.ndarray, " n"]  #: (N,), the digit, 0 to 9.
+    #: (N,), the position of each image in the whole source; the splits of a source share no id.
     ids: Int64[np.ndarray, " n"]
 
 
 def load_source(name: SourceName, split: Split, root: str | Path | None = None) -> DigitSource:
-    """Loads one split of a source by its name.
-
-    Raises:
-        MistError: if the name or split is unknown, or MNIST is missing or corrupt.
-    """
+    """Loads one split of a source by its name."""
     if name == "mnist":
         return load_mnist(split, root)
     if name == "embedded":
@@ -97,9 +86,6 @@ def load_embedded(split: Split) -> DigitSource:
 
     The grey values 0..16 become 0..255, and a border of one background pixel makes frames of 10 x 10. In scikit-learn's
     order, train is the first 1,200 digits, validation the next 297, test the last 300.
-
-    Raises:
-        MistError: if the split is unknown.
     """
     check_split(split)
     from sklearn.datasets import load_digits  # slow to import
@@ -107,10 +93,8 @@ def load_embedded(split: Split) -> DigitSource:
     images, labels = load_digits(return_X_y=True)
     levels = np.rint(np.asarray(images).reshape(-1, 8, 8) * (255 / EMBEDDED_MAXIMUM)).astype(np.uint8)
     frames = np.pad(levels, ((0, 0), (1, 1), (1, 1)))
-    borders = (0, EMBEDDED_TRAIN, EMBEDDED_TRAIN + EMBEDDED_VALIDATION, len(frames))
-    start, stop = _borders_of(split, borders)
-    digits = np.asarray(labels, dtype=np.int64)[start:stop]
-    return DigitSource(frames[start:stop].copy(), digits, np.arange(start, stop, dtype=np.int64))
+    own = EMBEDDED_SPLITS[split]
+    return DigitSource(frames[own].copy(), np.asarray(labels, dtype=np.int64)[own], np.arange(len(frames))[own])
 
 
 def load_mnist(
@@ -126,9 +110,6 @@ def load_mnist(
 
     Args:
         digests: file name -> SHA-256 of the decompressed bytes.
-
-    Raises:
-        MistError: if the split is unknown, or a file is missing, unreadable or not the expected one.
     """
     check_split(split)
     given = root if root is not None else os.environ.get(ROOT_VARIABLE) or None
@@ -143,26 +124,22 @@ def load_mnist(
     if images.ndim != 3 or images.shape[1] != images.shape[2] or labels.shape != images.shape[:1]:
         found = f"images of shape {images.shape} and labels of shape {labels.shape}"
         raise MistError(f"MNIST in {str(folder)!r} has {found}, expected (N, s, s) and (N,): {ROOT_HELP}")
+    labels, ids = labels.astype(np.int64), np.arange(len(images), dtype=np.int64)
     if split == "test":
-        ids = np.arange(MNIST_TEST_ID, MNIST_TEST_ID + len(images), dtype=np.int64)
-        return DigitSource(images, labels.astype(np.int64), ids)
+        return DigitSource(images, labels, ids + MNIST_TEST_ID)
     if not 0 < validation < len(images):
         raise MistError(f"validation={validation} does not leave digits in both splits of {len(images)}")
     kept = len(images) - validation
-    start, stop = _borders_of(split, (0, kept, len(images), len(images)))
+    if split == "train":
+        return DigitSource(images[:kept], labels[:kept], ids[:kept])
     # A copy, so that the validation split does not keep the whole file in memory.
-    chosen = images[start:stop].copy() if split == "validation" else images[start:stop]
-    return DigitSource(chosen, labels[start:stop].astype(np.int64), np.arange(start, stop, dtype=np.int64))
+    return DigitSource(images[kept:].copy(), labels[kept:], ids[kept:])
 
 
 def find_file(name: str, root: Path) -> Path | None:
     """The path of an IDX file below a folder, compressed or not; ``None`` if it is missing."""
-    for folder in SUBFOLDERS:
-        for suffix in ("", ".gz"):
-            path = root / folder / f"{name}{suffix}"
-            if path.is_file():
-                return path
-    return None
+    paths = (root / folder / f"{name}{suffix}" for folder in SUBFOLDERS for suffix in ("", ".gz"))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def parse_idx(data: bytes, name: str) -> UInt8[np.ndarray, ...]:
@@ -170,9 +147,6 @@ def parse_idx(data: bytes, name: str) -> UInt8[np.ndarray, ...]:
 
     Convention: two zero bytes, one byte for the type (only 0x08, unsigned byte, is accepted), one for the number of
     axes, then the length of each axis as a big-endian 32-bit number, then the values in row-major order.
-
-    Raises:
-        MistError: if the header is invalid, or does not match the number of bytes that follow.
     """
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] != _IDX_UINT8 or not 1 <= data[3] <= 4:
         raise MistError(f"{name} is not an IDX file of unsigned bytes, it starts with {data[:4].hex(' ') or 'nothing'}")
@@ -197,9 +171,6 @@ def download_mnist(
         mirrors: URLs of folders that hold them, tried in turn.
         digests: file name -> SHA-256 of the decompressed bytes.
         timeout: seconds without an answer before the next mirror is tried.
-
-    Raises:
-        MistError: if no mirror has a file, or the folder can't be written.
     """
     folder = Path(folder).expanduser()
     for name, digest in digests.items():
@@ -210,7 +181,7 @@ def download_mnist(
                 # Several processes may download at once: each uses its own temporary name.
                 replace_file(folder / f"{name}.gz", data, aside=f".{os.getpid()}.tmp")
             except OSError as error:
-                raise MistError(f"cannot write MNIST to {str(folder)!r} ({_reason(error)}): {ROOT_HELP}") from error
+                raise MistError(f"cannot write MNIST to {str(folder)!r} ({one_line(error)}): {ROOT_HELP}") from error
     return folder
 
 
@@ -226,7 +197,7 @@ def _fetch(name: str, digest: str, mirrors: Sequence[str], timeout: float, folde
                 return data
             failures.append(f"{url}: wrong checksum")
         except (OSError, EOFError, zlib.error, http.client.HTTPException, ValueError) as error:
-            failures.append(f"{url}: {_reason(error)}")
+            failures.append(f"{url}: {one_line(error)}")
     why = "; ".join(failures)
     raise MistError(f"MNIST file {name} is not in {str(folder)!r} and could not be downloaded ({why}): {ROOT_HELP}")
 
@@ -239,20 +210,10 @@ def _read_checked(name: str, root: Path, digests: Mapping[str, str]) -> np.ndarr
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
-        why = f"cannot be read ({_reason(error)}), {expected}"
+        why = f"cannot be read ({one_line(error)}), {expected}"
         raise MistError(f"MNIST file {str(path)!r} {why}: replace it, or {ROOT_HELP}") from error
     found = hashlib.sha256(data).hexdigest()
     if found != digests[name]:
         why = f"is corrupt: it has sha256 {found}, {expected}"
         raise MistError(f"MNIST file {str(path)!r} {why}: replace it, or {ROOT_HELP}")
     return parse_idx(data, str(path))
-
-
-def _borders_of(split: str, borders: tuple[int, int, int, int]) -> tuple[int, int]:
-    at = get_args(Split).index(split)
-    return borders[at], borders[at + 1]
-
-
-def _reason(error: BaseException) -> str:
-    """An error's text on one line."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -10,7 +10,7 @@ Convention: see ``mistnn.data.text_files``; boxes are in pixels of the upright i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,12 +21,12 @@ from jaxtyping import Float
 from mistnn.data.folder.files import ImageFiles, NameMatcher
 from mistnn.data.folder.tables import ONLY_CLASS, SPLIT_WORDS
 from mistnn.data.text_files import (
+    AnnotatedObject,
     check_file,
     finite_numbers,
     listed,
-    parse_coco,
     read_boxes,
-    read_json,
+    read_coco_file,
     read_xml,
     voc_objects,
 )
@@ -39,31 +39,20 @@ BOXES_NAME = "boxes.json"
 
 
 class Annotation(NamedTuple):
-    """The objects of an image.
+    """The objects of an image."""
 
-    Attributes:
-        labels: class of each object.
-        corners: x1, y1, x2, y2 of each object; ``None`` if they belong to another size of the image.
-        split: if the annotation names one.
-    """
-
-    labels: tuple[str, ...]
+    labels: tuple[str, ...]  #: Class of each object.
+    #: x1, y1, x2, y2 of each object; ``None`` if they belong to another size of the image.
     corners: Float[np.ndarray, "n 4"] | None
-    split: Split | None
+    split: Split | None  #: If the annotation names one.
 
 
 class Annotations(NamedTuple):
-    """The objects of the images of a folder.
+    """The objects of the images of a folder."""
 
-    Attributes:
-        source: the files, for messages.
-        of_image: name -> annotation; images without annotation are missing.
-        notes: messages of one line each.
-    """
-
-    source: str
-    of_image: dict[str, Annotation]
-    notes: tuple[str, ...]
+    source: str  #: The files, for messages.
+    of_image: dict[str, Annotation]  #: Name -> annotation; images without annotation are missing.
+    notes: tuple[str, ...]  #: Messages of one line each.
 
 
 class _Written(NamedTuple):
@@ -72,21 +61,15 @@ class _Written(NamedTuple):
     place: str  # for errors
     names: tuple[str, ...]  # of the image; the first match counts
     size: tuple[float, float]  # width and height; 0 where missing
-    labels: list[str]
-    corners: list[list[float]]
-    split: Split | None
+    objects: list[AnnotatedObject]
+    split: Split | None = None
 
 
 def read_annotations(root: Path, files: ImageFiles, matcher: NameMatcher) -> Annotations | None:
     """Reads the first of: VOC XML in ``Annotations/`` or beside the images, COCO JSON, ``boxes.json``.
 
-    COCO JSON may be in the folder or in a direct subfolder, such as ``annotations/`` or ``train/``.
-
-    Returns:
-        ``None`` if there is no annotation.
-
-    Raises:
-        MistError: if XML or JSON is broken or in another format, or an image is described twice.
+    COCO JSON may be in the folder or in a direct subfolder, such as ``annotations/`` or ``train/``. ``None`` if there
+    is no annotation. Raises ``MistError`` if one is broken or in another format, or an image is described twice.
     """
     below = [root / name for name in VOC_FOLDERS if (root / name).is_dir()]
     voc = sorted(chain.from_iterable(folder.rglob("*.xml") for folder in below))
@@ -123,17 +106,17 @@ def _matched(source: str, written: Sequence[_Written], files: ImageFiles, matche
         elif name in headers:  # otherwise the image can't be used, which has its own note
             header = headers[name]
             places[name] = one.place
-            corners = np.array(one.corners, dtype=np.float64).reshape(-1, 4)
+            labels = [item.label for item in one.objects]
             if min(one.size) > 0 and one.size != (header.width, header.height):
                 resized.append(name)
-                found[name] = Annotation(tuple(one.labels), None, one.split)
+                found[name] = Annotation(tuple(labels), None, one.split)
                 continue
+            corners = np.array([item.corners for item in one.objects], dtype=np.float64).reshape(-1, 4)
             corners = corners.clip(0, [header.width, header.height] * 2)
             kept = np.flatnonzero(np.all(corners[:, 2:] > corners[:, :2], axis=1)).tolist()
             if len(kept) < len(corners):
                 flat.append(name)
-            labels = tuple(one.labels[index] for index in kept)
-            found[name] = Annotation(labels, corners[kept], one.split)
+            found[name] = Annotation(tuple(labels[index] for index in kept), corners[kept], one.split)
     notes = []
     if unknown:
         notes.append(f"{source} describes {len(unknown)} images that are not there ({listed(unknown)})")
@@ -161,33 +144,23 @@ def _read_voc(path: Path, folder: Path) -> _Written:
     names = (inner, (tree.findtext("filename") or inner).strip())
     sides = [tree.findtext(f"size/{side}") or "0" for side in ("width", "height")]
     width, height = finite_numbers(sides, f"{place}: the size")
-    return _Written(
-        place, names, (width, height), [one.label for one in objects], [[*o.corners] for o in objects], None
-    )
+    return _Written(place, names, (width, height), objects)
 
 
 def _read_coco(path: Path, root: Path) -> Iterator[_Written]:
     place = path.relative_to(root).as_posix()
-
-    def parse(entry: dict[str, Any], classes: Mapping[Any, str]) -> tuple[Any, str, Any] | None:
-        return None if entry.get("iscrowd", 0) else (entry["id"], classes[entry["category_id"]], entry["bbox"])
-
     within = path.parent.relative_to(root).as_posix()
-    for image, objects in parse_coco(read_json(path, place), place, parse, ()):
+    for image, objects in read_coco_file(path, place):
         name = str(image.get("file_name", ""))
-        corners = []
-        for key, _, box in objects:
-            x, y, width, height = finite_numbers(box, f"{place}, annotation {key} ({name})", 4)
-            corners.append([x, y, x + width, y + height])
         size = _size(image.get("width"), image.get("height"), f"{place}, image {name}")
-        yield _Written(place, (f"{within}/{name}", name), size, [label for _, label, _ in objects], corners, None)
+        yield _Written(place, (f"{within}/{name}", name), size, objects)
 
 
 def _read_boxes(path: Path) -> Iterator[_Written]:
     for entry in read_boxes(path, path.name):
-        size = _size(*entry.size, entry.place)
-        labels = [ONLY_CLASS] * len(entry.corners) if entry.labels is None else [str(label) for label in entry.labels]
-        yield _Written(entry.place, (entry.file,), size, labels, entry.corners, SPLIT_WORDS.get(entry.split.lower()))
+        size, labels = _size(*entry.size, entry.place), entry.labels or [ONLY_CLASS] * len(entry.corners)
+        objects = [AnnotatedObject(str(label), box) for label, box in zip(labels, entry.corners, strict=True)]
+        yield _Written(entry.place, (entry.file,), size, objects, SPLIT_WORDS.get(entry.split.lower()))
 
 
 def _size(width: Any, height: Any, place: str) -> tuple[float, float]:

@@ -51,48 +51,32 @@ OUTLIER_FACTOR, OUTLIER_LEAST = 5, 10
 
 
 class FolderImage(NamedTuple):
-    """An image and its annotations; unknown ones are ``None``.
+    """An image and its annotations; unknown ones are ``None``."""
 
-    Attributes:
-        name: path relative to the folder of the images, with "/".
-        boxes: (objects, 4), centre x, centre y, width, height in pixels; for evaluation only.
-        labels: (objects,), the class of each box.
-    """
-
-    name: str
+    name: str  #: Path relative to the folder of the images, with "/".
     path: Path
     width: int
     height: int
     counts: tuple[int, ...] | None
     present: tuple[bool, ...] | None
+    #: (objects, 4), centre x, centre y, width, height in pixels; for evaluation only.
     boxes: Float[np.ndarray, "n 4"] | None
-    labels: Int[np.ndarray, " n"] | None
+    labels: Int[np.ndarray, " n"] | None  #: (objects,), the class of each box.
     split: Split | None
 
 
 class OwnFolder(NamedTuple):
-    """The content of an image folder.
-
-    Attributes:
-        images: the usable images, sorted by name.
-        class_names: the order of counts, presence and labels; empty if nothing is known.
-        counts_from: the source of counts or presence.
-        notes: information and warnings, one line each.
-    """
+    """The content of an image folder."""
 
     root: Path
-    images: tuple[FolderImage, ...]
-    class_names: tuple[str, ...]
-    counts_from: CountsFrom
-    notes: tuple[str, ...]
+    images: tuple[FolderImage, ...]  #: The usable images, sorted by name.
+    class_names: tuple[str, ...]  #: The order of counts, presence and labels; empty if nothing is known.
+    counts_from: CountsFrom  #: The source of counts or presence.
+    notes: tuple[str, ...]  #: Information and warnings, one line each.
 
 
 def in_order_of(folder: OwnFolder, class_names: Sequence[str]) -> OwnFolder:
-    """The folder with its classes in the order of a model's.
-
-    Raises:
-        MistError: if the classes differ.
-    """
+    """The folder with its classes in the order of a model's; raises ``MistError`` if they are not the same classes."""
     if set(folder.class_names) != set(class_names) or len(folder.class_names) != len(class_names):
         own = f"has the classes {', '.join(folder.class_names)}" if folder.class_names else "has no counts and no boxes"
         trained = f"the model was trained on {', '.join(class_names)}"
@@ -143,9 +127,7 @@ def _read_known(
     if counts is not None:
         notes = [] if labels is None else ["labels.csv isn't used: counts.csv contains more information"]
         if holds_results(counts.parent):
-            notes.append(
-                f"{counts} lies beside a {DETECTIONS_FILE}: counts that a model predicted are not ground truth"
-            )
+            notes += [f"{counts} lies beside a {DETECTIONS_FILE}: counts that a model predicted are not ground truth"]
         return "counts.csv", read_table(counts, matcher, "counts"), notes
     if labels is not None:
         return "labels.csv", read_table(labels, matcher, "labels"), []
@@ -158,11 +140,7 @@ def _read_known(
 
 
 def _find(name: str, *folders: Path) -> Path | None:
-    """The file in the first folder that has it, ignoring the case of its name.
-
-    Raises:
-        MistError: if it is not a regular file.
-    """
+    """The file in the first folder that has it, ignoring the case of its name."""
     found = next((path for folder in folders for path in sorted(folder.iterdir()) if path.name.lower() == name), None)
     if found is not None:
         check_file(found)
@@ -176,8 +154,7 @@ def _image(
     boxes = labels = None
     if drawn is not None and drawn.corners is not None:
         kept = [index for index, label in enumerate(drawn.labels) if label in table.class_names]
-        corners = drawn.corners[kept]
-        boxes = centred(corners)
+        boxes = centred(drawn.corners[kept])
         labels = np.array([table.class_names.index(drawn.labels[index]) for index in kept], dtype=np.int64)
     counts = None if counts_from == "labels.csv" else values
     present = None if values is None else tuple(value > 0 for value in values)
@@ -190,20 +167,17 @@ def _splits(
     """The splits of the images, and notes."""
     names = [header.name for header in files.headers]
     notes: list[str] = []
-    splits = _listed_splits(root, matcher, notes)
-    source = "ImageSets/Main"
-    if not splits:
-        source, splits = "the column split", table.splits
-    if not splits:
-        source, splits = "boxes.json", _named({name: one.split for name, one in drawn.items()})
-    if not splits:
-        source, splits = "the folders", _folder_splits(names) or _hashed_splits(names)
-    missing = [name for name in names if name not in splits]
-    if missing:
+    sources = {
+        "ImageSets/Main": _listed_splits(root, matcher, notes),
+        "the column split": table.splits,
+        "boxes.json": _named({name: one.split for name, one in drawn.items()}),
+        "the folders": _folder_splits(names) or _hashed_splits(names),
+    }
+    source, splits = next((source, splits) for source, splits in sources.items() if splits)
+    if missing := [name for name in names if name not in splits]:
         notes.append(f"{len(missing)} images have no split in {source} ({listed(missing)}): they are not used")
     there = {splits[name] for name in names if name in splits}
-    empty = [split for split in get_args(Split) if split not in there]
-    if empty:
+    if empty := [split for split in get_args(Split) if split not in there]:
         notes.append(f"no image is for {' or '.join(empty)}: add images, or a column split to the table")
     return splits, notes
 
@@ -277,8 +251,7 @@ def _count_notes(images: Sequence[FolderImage], table: Table, counts_from: Count
     if counts_from == "nothing":
         return []
     notes = []
-    unknown = [image.name for image in images if image.name not in table.values]
-    if unknown:
+    if unknown := [image.name for image in images if image.name not in table.values]:
         what = "boxes" if counts_from == "boxes" else f"row in {counts_from}"
         notes.append(
             f"{len(unknown)} of {len(images)} images have no {what} ({listed(unknown)}): they are not used for "
@@ -294,8 +267,7 @@ def _count_notes(images: Sequence[FolderImage], table: Table, counts_from: Count
             notes.append(f"class {label} is {where}: this is too little to learn it")
             continue
         median = statistics.median(count for count, _ in holding)
-        high = sorted(one for one in holding if one[0] > max(OUTLIER_FACTOR * median, OUTLIER_LEAST))
-        if high:
+        if high := sorted(one for one in holding if one[0] > max(OUTLIER_FACTOR * median, OUTLIER_LEAST)):
             shown = listed([f"{name}: {count}" for count, name in reversed(high)])
             notes.append(
                 f"counts of {label} above {OUTLIER_FACTOR} x their median of {median:g} ({shown}): check these counts"

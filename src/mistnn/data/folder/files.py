@@ -20,43 +20,28 @@ _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height.
 
 
 class ImageHeader(NamedTuple):
-    """What the header of an image file says.
+    """What the header of an image file says."""
 
-    Attributes:
-        name: path relative to the folder of the images, with "/".
-        width: in pixels, upright (its EXIF orientation is applied).
-        kind: "grey", "16-bit or float" or "colour".
-    """
-
-    name: str
+    name: str  #: Path relative to the folder of the images, with "/".
     path: Path
-    width: int
+    width: int  #: In pixels, upright (its EXIF orientation is applied).
     height: int
-    kind: str
+    kind: str  #: "grey", "16-bit or float" or "colour".
 
 
 class ImageFiles(NamedTuple):
-    """The images of a folder.
+    """The images of a folder."""
 
-    Attributes:
-        folder: the folder that names are relative to.
-        headers: of the usable images, sorted by name.
-        left_out: name -> why it can't be used.
-    """
-
-    folder: Path
-    headers: tuple[ImageHeader, ...]
-    left_out: dict[str, str]
+    folder: Path  #: The folder that names are relative to.
+    headers: tuple[ImageHeader, ...]  #: Of the usable images, sorted by name.
+    left_out: dict[str, str]  #: Name -> why it can't be used.
 
 
 def read_image_files(root: Path) -> ImageFiles:
     """Finds the images in ``images/``, else ``JPEGImages/``, else the folder itself, and reads their headers.
 
     Convention: see ``find_images``. No pixel is decoded: a file that is truncated after its header is detected only
-    when it is used.
-
-    Raises:
-        MistError: if the folder does not exist, can't be listed, or holds no usable image.
+    when it is used. Raises ``MistError`` if the folder does not exist, can't be listed, or holds no usable image.
     """
     if not root.is_dir():
         raise MistError(f"no such folder: {root}; check the path")
@@ -98,7 +83,7 @@ class NameMatcher:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        """Takes the names of all images, including unusable ones."""
+        # The names of all images, including unusable ones.
         self.names = tuple(names)
         self._exact = {"/".join(_parts(name)): name for name in self.names}
         self._by_last: dict[str, list[tuple[tuple[str, ...], str]]] = {}
@@ -126,11 +111,7 @@ class NameMatcher:
         return [name for length, name in fitting if length == max(inside)]
 
     def find(self, written: str, place: str) -> str:
-        """The one image that a name refers to.
-
-        Raises:
-            MistError: if there is no match, or several; it names ``place``.
-        """
+        """The one image that a name refers to; raises ``MistError`` with the ``place`` unless there is exactly one."""
         found = self.match(written)
         if len(found) == 1:
             return found[0]

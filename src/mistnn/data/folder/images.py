@@ -141,22 +141,14 @@ class FolderImages(StoredImages[FolderConfig]):
 
 
 def content_of(config: FolderConfig) -> OwnFolder:
-    """The content of the folder of a configuration.
-
-    Raises:
-        MistError: if no folder is given, or it can't be used.
-    """
+    """The content of the folder of a configuration; raises ``MistError`` if none is given, or it can't be used."""
     if config.root is None:
         raise MistError("no image folder is given: name it with --data.root DIR")
     return read_folder(config.root)
 
 
 def load_image(known: FolderImage, channels: int) -> Float[Tensor, "channels height width"]:
-    """An image of a folder, values in [0, 1].
-
-    Raises:
-        MistError: if it can't be read.
-    """
+    """An image of a folder, values in [0, 1]; raises ``MistError`` if it can't be read."""
     return to_tensor(read_image(known.path, "fix it, or remove it from the folder"), channels)
 
 
@@ -173,14 +165,9 @@ def evenly(images: Sequence[FolderImage], most: int) -> Sequence[FolderImage]:
 
 
 def object_size_of(images: Sequence[FolderImage], k: int | None = None) -> SizeSuggestion:
-    """Estimates the size of the objects in some images, using their counts if all have counts.
+    """Estimates the size of the objects in at least one image, from their counts if all have counts.
 
-    Args:
-        images: at least one.
-        k: objects per image if counts are unknown.
-
-    Raises:
-        MistError: if an image can't be read.
+    If these are unknown, ``k`` is the number of objects per image.
     """
     counts = [sum(image.counts) for image in images if image.counts is not None]
     if len(counts) < len(images):
@@ -199,9 +186,6 @@ def ground_of(images: Sequence[FolderImage]) -> Ground:
 
     The brightness of an image extends from its median to its darkest and to its lightest 0.5 %. "light" if nearly all
     images extend further towards dark, "dark" if nearly all extend further towards light, else "median".
-
-    Raises:
-        MistError: if an image can't be read.
     """
     darker = []
     for image in images:

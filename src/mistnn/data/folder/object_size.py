@@ -35,15 +35,10 @@ _LEVELS = 64  # Of grey, to find the most common one.
 
 
 class SizeSuggestion(NamedTuple):
-    """An estimated size.
+    """An estimated size."""
 
-    Attributes:
-        size: typical diameter of an object, in pixels of the given images.
-        why: the reason, in one line for the user.
-    """
-
-    size: float
-    why: str
+    size: float  #: Typical diameter of an object, in pixels of the given images.
+    why: str  #: The reason, in one line for the user.
 
 
 def suggest_object_size(

@@ -33,19 +33,12 @@ _NUMBER = re.compile(r"([+-]?[0-9]+)(?:[.,]([0-9]*))?")
 
 
 class Table(NamedTuple):
-    """The content of a table.
+    """The content of a table."""
 
-    Attributes:
-        class_names: in the order of the columns; sorted if rows name the classes.
-        values: image name -> one number per class; 0 or 1 in a table of labels.
-        splits: image name -> split; empty if the table has no column ``split``.
-        notes: messages of one line each.
-    """
-
-    class_names: tuple[str, ...]
-    values: dict[str, tuple[int, ...]]
-    splits: dict[str, Split]
-    notes: tuple[str, ...]
+    class_names: tuple[str, ...]  #: In the order of the columns; sorted if rows name the classes.
+    values: dict[str, tuple[int, ...]]  #: Image name -> one number per class; 0 or 1 in a table of labels.
+    splits: dict[str, Split]  #: Image name -> split; empty if the table has no column ``split``.
+    notes: tuple[str, ...]  #: Messages of one line each.
 
 
 class _Row(NamedTuple):
@@ -196,11 +189,7 @@ def _long(rows: Sequence[_Row], columns: _Columns, splits: dict[str, Split]) -> 
 
 
 def _whole(text: str, place: str) -> int:
-    """A count.
-
-    Raises:
-        MistError: if it is missing, not a number, negative or fractional, or if its decimals may be thousands.
-    """
+    """A count; raises ``MistError`` if it is missing, negative or fractional, or its decimals may be thousands."""
     if not text:
         raise MistError(f"{place}: the value is missing: write a number (0 if there is none), or delete the row")
     match = _NUMBER.fullmatch(text)

@@ -1,30 +1,35 @@
 """House numbers on disk: images, and one list ``boxes.json`` with the box and the digit of each figure.
 
+Every function raises ``MistError`` where the list or an image is missing, broken or impossible, or both contradict each
+other; the message names the entry.
+
 ``boxes.json`` is a list of {file, width, height, boxes, labels}: the file relative to the list, a box x1, y1, x2, y2 in
 pixels of the image (x right, y down, the first pixel from 0 to 1), a label the digit 0 to 9.
 """
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard, get_args
+from typing import Any, NamedTuple, Protocol, TypeGuard, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from mistnn.data.base import DIGIT_NAMES
+from mistnn.data.base import DIGIT_NAMES, ImagesConfig, Truth
 from mistnn.data.corners import centred
 from mistnn.data.images import read_image, rgb_tensor
 from mistnn.data.random_numbers import hash_share
 from mistnn.data.text_files import BoxesEntry, read_boxes
 from mistnn.errors import MistError
-from mistnn.interfaces import Split
+from mistnn.interfaces import SampleDataset, Split
 from mistnn.records import Sample
 
 LIST = "boxes.json"
@@ -36,26 +41,56 @@ SHARES: tuple[tuple[Split, float], ...] = (("train", 0.8), ("validation", 0.9), 
 
 
 class NumberImage(NamedTuple):
-    """An image of a house number.
-
-    Attributes:
-        boxes: x1, y1, x2, y2 of each digit.
-    """
+    """An image of a house number."""
 
     path: Path
     width: int
     height: int
-    boxes: Float[np.ndarray, "n 4"]
+    boxes: Float[np.ndarray, "n 4"]  #: x1, y1, x2, y2 of each digit.
     labels: tuple[int, ...]
+
+    def resized(self, width: int, height: int) -> UInt8[np.ndarray, "height width 3"]:
+        """The pixels, resized, antialiased, to another width and height."""
+        image = read_image(self.path, "replace it").convert("RGB")
+        return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+
+
+class HouseNumbers(SampleDataset, Protocol):
+    """One split of house numbers whose digits have boxes."""
+
+    numbers: list[NumberImage]  #: Those of the split, before any shuffling.
+
+    def truth(self, index: int) -> Truth:
+        """Boxes and digits of a sample, without its pixels."""
+        ...
+
+
+@dataclass(frozen=True)
+class HouseNumbersConfig(ImagesConfig):
+    """Base of the configurations of house numbers whose digits have boxes."""
+
+    @abc.abstractmethod
+    def open(self, split: Split, length: int | None = None) -> HouseNumbers:
+        """One split."""
+
+    def truths(self, split: Split, length: int) -> Sequence[Truth]:
+        """The digits of the first images of a split."""
+        images = self.open(split, length)
+        return [images.truth(index) for index in range(len(images))]
+
+    def digest(self) -> str:
+        """The SHA-256 of the sorted lines "split,folder/file" of each split's images; empty if there is no image."""
+        lines: list[str] = []
+        for split in get_args(Split):
+            with contextlib.suppress(MistError):  # in a small folder, a split may be empty
+                # With the folder, since the file names of each part of SVHN start from 1.
+                paths = [one.path for one in self.open(split, 1).numbers]
+                lines += [f"{split},{path.parent.name}/{path.name}\n" for path in paths]
+        return hashlib.sha256("".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest() if lines else ""
 
 
 def read_number_list(folder: Path) -> list[NumberImage]:
-    """All images of a list, in its order; the images themselves are not opened.
-
-    Raises:
-        MistError: if the list is missing or broken, names an image twice, or has an impossible box or digit; the
-            message names the entry.
-    """
+    """All images of a list, in its order; the images themselves are not opened."""
     path = folder / LIST
     if not os.path.lexists(path):
         raise MistError(f"{folder} has no {LIST}: give the folder that holds it and its images")
@@ -71,11 +106,7 @@ def read_number_list(folder: Path) -> list[NumberImage]:
 
 
 def check_images(numbers: Sequence[NumberImage]) -> None:
-    """Compares a list with the headers of its images.
-
-    Raises:
-        MistError: if an image is missing, can't be read, or has another size than in the list.
-    """
+    """Compares a list with the headers of its images."""
     for number in numbers:
         width, height = image_size(number.path)
         if (width, height) != (number.width, number.height):
@@ -85,11 +116,7 @@ def check_images(numbers: Sequence[NumberImage]) -> None:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image, from its header.
-
-    Raises:
-        MistError: if it is missing or not an image.
-    """
+    """Width and height of an image, from its header."""
     try:
         with Image.open(path) as image:
             return image.size
@@ -97,16 +124,6 @@ def image_size(path: Path) -> tuple[int, int]:
         raise MistError(f"{path} is listed but not there: unpack all images beside their list") from error
     except (OSError, ValueError, SyntaxError) as error:
         raise MistError(f"{path} is listed but can't be read as an image: replace it") from error
-
-
-def read_rgb(number: NumberImage, width: int, height: int) -> UInt8[np.ndarray, "height width 3"]:
-    """An image resized, antialiased, to another width and height.
-
-    Raises:
-        MistError: if it can't be decoded.
-    """
-    image = read_image(number.path, "replace it")
-    return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
 
 
 def number_sample(pixels: np.ndarray, corners: np.ndarray, labels: tuple[int, ...]) -> Sample:
@@ -124,30 +141,17 @@ def split_of(name: str) -> Split:
     return next(split for split, end in SHARES if hash_share(name.encode()) < end)
 
 
-def with_digits(numbers: Sequence[NumberImage], digits: int, what: str) -> list[NumberImage]:
-    """The images with exactly ``digits`` digits.
-
-    Raises:
-        MistError: if there are none.
-    """
+def read_numbers(folder: Path, digits: int) -> list[NumberImage]:
+    """The images of a list with exactly ``digits`` digits, at least one."""
+    numbers = read_number_list(folder)
     chosen = [number for number in numbers if len(number.labels) == digits]
     if not chosen:
         lengths = sorted({len(number.labels) for number in numbers})
         raise MistError(
-            f"{what}: none of {len(numbers)} images has exactly {digits} digits, they have {lengths}: give another "
+            f"{folder}: none of {len(numbers)} images has exactly {digits} digits, they have {lengths}: give another "
             "folder, or another --data.digits"
         )
     return chosen
-
-
-def split_digest(numbers: Callable[[Split], Sequence[NumberImage]]) -> str:
-    """The SHA-256 of the sorted lines "split,folder/file" of the images of each split; empty if there is no image."""
-    lines: list[str] = []
-    for split in get_args(Split):
-        with contextlib.suppress(MistError):  # in a small folder, a split may be empty
-            # With the folder, since the file names of each part of SVHN start from 1.
-            lines += [f"{split},{one.path.parent.name}/{one.path.name}\n" for one in numbers(split)]
-    return hashlib.sha256("".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest() if lines else ""
 
 
 def _number(entry: BoxesEntry, folder: Path) -> NumberImage:

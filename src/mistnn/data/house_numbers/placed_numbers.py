@@ -17,7 +17,6 @@ Reproducible: image ``index`` of a split depends on (configuration, split, index
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, NamedTuple
@@ -26,18 +25,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from mistnn.config import above, at_least
-from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig, Truth, data_folder
-from mistnn.data.house_numbers.number_list import (
-    LIST,
-    NumberImage,
-    check_images,
-    number_sample,
-    read_number_list,
-    read_rgb,
-    split_digest,
-    split_of,
-    with_digits,
-)
+from mistnn.data.base import DIGIT_NAMES, GeneratedImages, Truth, data_folder
+from mistnn.data.house_numbers import number_list
+from mistnn.data.house_numbers.number_list import HouseNumbersConfig, NumberImage, number_sample, read_numbers, split_of
 from mistnn.data.random_numbers import Rounds
 from mistnn.errors import MistError
 from mistnn.interfaces import Known, Split
@@ -55,7 +45,7 @@ NOISE = 0.1  #: Largest standard deviation of the noise.
 
 
 @dataclass(frozen=True)
-class NumbersConfig(ImagesConfig):
+class NumbersConfig(HouseNumbersConfig):
     """House numbers at random places.
 
     Attributes:
@@ -94,25 +84,6 @@ class NumbersConfig(ImagesConfig):
         """One split, see ``PlacedNumbers``."""
         return PlacedNumbers(self, split, length)
 
-    @property
-    def height(self) -> int:
-        """Rows of an image."""
-        return self.canvas_height
-
-    @property
-    def width(self) -> int:
-        """Columns of an image."""
-        return self.canvas_width
-
-    def truths(self, split: Split, length: int) -> Sequence[Truth]:
-        """The digits of the first images of a split."""
-        images = self.open(split, length)
-        return [images.truth(index) for index in range(len(images))]
-
-    def digest(self) -> str:
-        """The SHA-256 of the list of files and their splits."""
-        return split_digest(lambda split: self.open(split, 1).numbers)
-
 
 class Placement(NamedTuple):
     """The place of a view in an image: its left and top edge, its columns and rows."""
@@ -130,21 +101,21 @@ class PlacedNumbers(GeneratedImages[NumbersConfig]):
         super().__init__(config, split, length)
         missing = "house numbers are not part of the package: give their folder with --data-root"
         folder = data_folder(config.root, missing)
-        numbers = with_digits(read_number_list(folder), config.digits, str(folder))
+        numbers = read_numbers(folder, config.digits)
         self.numbers = [number for number in numbers if split_of(number.path.name) == split]
         if not self.numbers:
             known = f"{len(numbers)} numbers of {config.digits} digits"
             raise MistError(f"{folder}: none of {known} is in the {split} split, by a hash of their names: add more")
-        check_images(self.numbers)
+        number_list.check_images(self.numbers)
         self._rounds = Rounds(len(self.numbers), lambda turn: self._generator(0, turn))
 
     def __getitem__(self, index: int) -> Sample:
         """One number on its background, with its counts, boxes and labels."""
         self.check_index(index)
         number, placed, random = self._placed(index)
-        view = read_rgb(number, placed.width, placed.height).astype(np.float32) / 255
-        wall = background(self.config.height, self.config.width, border_colour(view), random)
-        return number_sample(255 * put(wall, view, placed, self.config.feather), *self.truth(index))
+        view, config = number.resized(placed.width, placed.height).astype(np.float32) / 255, self.config
+        wall = background(config.canvas_height, config.canvas_width, border_colour(view), random)
+        return number_sample(255 * put(wall, view, placed, config.feather), *self.truth(index))
 
     def truth(self, index: int) -> Truth:
         """Boxes and digits of a sample, without its pixels."""
@@ -160,17 +131,17 @@ class PlacedNumbers(GeneratedImages[NumbersConfig]):
 
 def holds_numbers(root: Path) -> bool:
     """Whether a folder holds a list of numbers."""
-    return (root / LIST).exists()
+    return (root / number_list.LIST).exists()
 
 
 def place_view(number: NumberImage, config: NumbersConfig, random: np.random.Generator) -> Placement:
     """A random size and place for a view, entirely inside the image."""
-    height = random.uniform(*config.zoom) * config.height
+    height = random.uniform(*config.zoom) * config.canvas_height
     width = height * config.stretch * number.width / number.height
-    fit = min(1.0, config.width / width)
-    rows, columns = max(1, round(height * fit)), min(config.width, max(1, round(width * fit)))
-    left = int(random.integers(config.width - columns + 1))
-    return Placement(left, int(random.integers(config.height - rows + 1)), columns, rows)
+    fit = min(1.0, config.canvas_width / width)
+    rows, columns = max(1, round(height * fit)), min(config.canvas_width, max(1, round(width * fit)))
+    left = int(random.integers(config.canvas_width - columns + 1))
+    return Placement(left, int(random.integers(config.canvas_height - rows + 1)), columns, rows)
 
 
 def border_colour(view: Float32[np.ndarray, "rows columns 3"]) -> Float32[np.ndarray, " 3"]:

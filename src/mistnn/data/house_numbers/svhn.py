@@ -6,22 +6,13 @@ The files are SVHN's own (format 1), which are for non-commercial use and not di
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from mistnn.config import at_least
-from mistnn.data.base import DIGIT_NAMES, ImagesConfig, StoredImages, Truth, data_folder
-from mistnn.data.house_numbers.number_list import (
-    NumberImage,
-    number_sample,
-    read_number_list,
-    read_rgb,
-    split_digest,
-    split_of,
-    with_digits,
-)
+from mistnn.data.base import DIGIT_NAMES, StoredImages, Truth, data_folder
+from mistnn.data.house_numbers.number_list import HouseNumbersConfig, NumberImage, number_sample, read_numbers, split_of
 from mistnn.data.house_numbers.svhn_convert import NO_FOLDER, prepare_part
 from mistnn.errors import MistError
 from mistnn.interfaces import Known, Split
@@ -29,7 +20,7 @@ from mistnn.records import Sample
 
 
 @dataclass(frozen=True)
-class SvhnConfig(ImagesConfig):
+class SvhnConfig(HouseNumbersConfig):
     """Images of SVHN.
 
     Attributes:
@@ -61,15 +52,6 @@ class SvhnConfig(ImagesConfig):
         """One split, see ``SvhnImages``."""
         return SvhnImages(self, split, length)
 
-    def truths(self, split: Split, length: int) -> Sequence[Truth]:
-        """The digits of the first images of a split."""
-        images = self.open(split, length)
-        return [images.truth(index) for index in range(len(images))]
-
-    def digest(self) -> str:
-        """The SHA-256 of the list of files and their splits."""
-        return split_digest(lambda split: self.open(split, 1).numbers)
-
 
 class SvhnImages(StoredImages[SvhnConfig]):
     """One split of SVHN. A tenth of ``train/``, chosen by a hash of the file names, is for validation."""
@@ -82,7 +64,7 @@ class SvhnImages(StoredImages[SvhnConfig]):
     def __getitem__(self, index: int) -> Sample:
         """One image with its counts, boxes and labels."""
         number = self.numbers[self._draw(index).image]
-        return number_sample(read_rgb(number, self.config.width, self.config.height), *self.truth(index))
+        return number_sample(number.resized(self.config.width, self.config.height), *self.truth(index))
 
     def truth(self, index: int) -> Truth:
         """Boxes and digits of a sample, without its pixels."""
@@ -99,14 +81,13 @@ def holds_svhn(root: Path) -> bool:
 def _numbers(config: SvhnConfig, split: Split) -> list[NumberImage]:
     root = data_folder(config.root, NO_FOLDER)
     folder = prepare_part(root, "test" if split == "test" else "train")
-    numbers = with_digits(read_number_list(folder), config.digits, str(folder))
+    numbers = read_numbers(folder, config.digits)
     if split == "test":
         kept = [number for number in numbers if _lowest(number, config) >= config.least_height]
     else:
         kept = [number for number in numbers if (split_of(number.path.name) == "validation") == (split == "validation")]
         if split == "train" and config.extra:
-            more = prepare_part(root, "extra")
-            kept += with_digits(read_number_list(more), config.digits, str(more))
+            kept += read_numbers(prepare_part(root, "extra"), config.digits)
     if not kept:
         least = f"data.least_height={config.least_height:g} in test"
         raise MistError(f"{folder}: no image of {config.digits} digits is left for {split} ({least}): give more images")

@@ -29,12 +29,12 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from mistnn.data.house_numbers.number_list import LIST, image_size
+from mistnn.data.text_files import one_line
 from mistnn.errors import MistError
 from mistnn.files import replace_file
 
@@ -42,12 +42,10 @@ Part = Literal["train", "test", "extra"]
 
 ADDRESS = "http://ufldl.stanford.edu/housenumbers/"
 """Where the archives are published; they are for non-commercial use only, and are never downloaded automatically."""
-ARCHIVE_SHA256: Mapping[str, str] = MappingProxyType(
-    {
-        "train.tar.gz": "4b17bb33b6cd8f963493168f80143da956f28ec406cc12f8e5745a9f91a51898",
-        "test.tar.gz": "57ac9ceb530e4aa85b55d991be8fc49c695b3d71c6f6a88afea86549efde7fb5",
-    }
-)
+ARCHIVE_SHA256: Mapping[str, str] = {
+    "train.tar.gz": "4b17bb33b6cd8f963493168f80143da956f28ec406cc12f8e5745a9f91a51898",
+    "test.tar.gz": "57ac9ceb530e4aa85b55d991be8fc49c695b3d71c6f6a88afea86549efde7fb5",
+}
 """SHA-256 of the whole archives, to check a download, from docTR's loader: the authors publish none, and there is none
 for extra.tar.gz. Archives that were packed differently are also read."""
 OTHERS = "it belongs to other images, unpack the archive again"
@@ -70,9 +68,7 @@ class Described(NamedTuple):
 def prepare_part(root: Path, part: Part) -> Path:
     """The folder of a part with its ``boxes.json``; unpacks and converts it if necessary.
 
-    Raises:
-        MistError: if the part or h5py is missing, an archive or ``digitStruct.mat`` is broken, an image is described
-            but missing, or the folder can't be written to.
+    Raises ``MistError`` if the part, an image or h5py is missing, a file is broken, or the folder can't be written to.
     """
     if not root.is_dir():
         raise MistError(f"the folder {root} does not exist: {_help(part)}")
@@ -98,11 +94,7 @@ def prepare_part(root: Path, part: Part) -> Path:
 
 
 def read_digit_struct(path: Path) -> list[Described]:
-    """The content of a ``digitStruct.mat``, in its order.
-
-    Raises:
-        MistError: if h5py is missing, or the file is broken or of another kind.
-    """
+    """The content of a ``digitStruct.mat``, in its order; raises ``MistError`` if it is broken or h5py is missing."""
     try:
         h5py = importlib.import_module("h5py")
     except ImportError as error:
@@ -113,8 +105,9 @@ def read_digit_struct(path: Path) -> list[Described]:
             names, boxes = struct["name"][()].ravel(), struct["bbox"][()].ravel()
             return [_described(file, name, box) for name, box in zip(names, boxes, strict=True)]
     except (OSError, KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError) as error:
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise MistError(f"{path} is not a complete {MAT} of SVHN ({why}): unpack its archive again") from error
+        raise MistError(
+            f"{path} is not a complete {MAT} of SVHN ({one_line(error)}): unpack its archive again"
+        ) from error
 
 
 def _described(file: Any, name: Any, box: Any) -> Described:

@@ -34,7 +34,7 @@ from PIL import Image
 from mistnn.config import Config, above, at_least, between
 from mistnn.data.images import read_image
 from mistnn.data.photographs.published import VOC_CLASSES, Photograph, read_coco, read_voc
-from mistnn.data.text_files import AnnotatedObject
+from mistnn.data.text_files import AnnotatedObject, Corners
 from mistnn.errors import MistError
 from mistnn.interfaces import Split
 
@@ -101,19 +101,12 @@ VOC07 = BuildConfig(largest_share=1.0, aspect_ratio=0.0, coverage=(0.0, 0.0), sp
 
 
 class Built(NamedTuple):
-    """A summary of a built folder.
+    """A summary of a built folder."""
 
-    Attributes:
-        images: number in each split.
-        dropped: reason -> number of images.
-        covered: mean share of an image that its boxes cover.
-        digest: SHA-256 of ``split.csv``.
-    """
-
-    images: dict[Split, int]
-    dropped: dict[str, int]
-    covered: float
-    digest: str
+    images: dict[Split, int]  #: Number in each split.
+    dropped: dict[str, int]  #: Reason -> number of images.
+    covered: float  #: Mean share of an image that its boxes cover.
+    digest: str  #: SHA-256 of ``split.csv``.
 
 
 class _Chosen(NamedTuple):
@@ -215,16 +208,11 @@ def _drop(dropped: Counter[str], reason: str) -> None:
 
 
 def crop_window(
-    name: str, corners: Sequence[tuple[float, float, float, float]], width: int, height: int, config: BuildConfig
+    name: str, corners: Sequence[Corners], width: int, height: int, config: BuildConfig
 ) -> tuple[int, int, int, int] | None:
-    """A random square that holds all boxes, see the module.
+    """A random square that holds all boxes, see the module; the name of the image and the seed determine it.
 
-    Args:
-        name: of the image; name and seed determine the square.
-        corners: of the boxes, x1, y1, x2, y2 within the image.
-
-    Returns:
-        Left, top, right and bottom in whole pixels; ``None`` if there is no such square.
+    Returns left, top, right and bottom in whole pixels; ``None`` if there is no such square.
     """
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
     random = np.random.default_rng((config.seed, 0, key))

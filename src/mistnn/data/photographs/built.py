@@ -17,7 +17,7 @@ from mistnn.data.base import ImagesConfig, StoredImages
 from mistnn.data.corners import centred
 from mistnn.data.images import read_image, to_tensor
 from mistnn.data.photographs.build import BOXES, DATASET, FORMAT, SPLIT, SPLITS
-from mistnn.data.text_files import BoxesEntry, read_boxes, read_json
+from mistnn.data.text_files import BoxesEntry, Corners, read_boxes, read_json
 from mistnn.errors import MistError
 from mistnn.interfaces import Known, Split
 from mistnn.records import Sample
@@ -66,35 +66,23 @@ class NaturalConfig(ImagesConfig):
 
 
 class BuiltImage(NamedTuple):
-    """An image of a built folder.
+    """An image of a built folder."""
 
-    Attributes:
-        file: relative to the folder.
-        corners: x1, y1, x2, y2 of each object.
-        labels: index of the class of each object.
-    """
-
-    file: str
+    file: str  #: Relative to the folder.
     width: int
     height: int
-    corners: tuple[tuple[float, float, float, float], ...]
-    labels: tuple[int, ...]
+    corners: tuple[Corners, ...]
+    labels: tuple[int, ...]  #: Index of the class of each object.
 
 
 class BuiltFolder(NamedTuple):
-    """The content of a built folder.
-
-    Attributes:
-        class_names: the order of the labels.
-        images: split -> its images, by name.
-        digest: SHA-256 of the list of files and their splits.
-    """
+    """The content of a built folder."""
 
     root: Path
     name: str
-    class_names: tuple[str, ...]
-    images: Mapping[Split, tuple[BuiltImage, ...]]
-    digest: str
+    class_names: tuple[str, ...]  #: The order of the labels.
+    images: Mapping[Split, tuple[BuiltImage, ...]]  #: Split -> its images, by name.
+    digest: str  #: SHA-256 of the list of files and their splits.
 
 
 def read_built(root: str | None) -> BuiltFolder:
@@ -133,19 +121,17 @@ def read_built(root: str | None) -> BuiltFolder:
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         why = f"{type(error).__name__} {error}"
         raise MistError(f"{folder / BOXES} and {SPLIT} don't belong together ({why}): {AGAIN}") from error
-    missing = [image.file for some in images.values() for image in some if not (folder / image.file).is_file()]
-    if missing:
+    if missing := [image.file for some in images.values() for image in some if not (folder / image.file).is_file()]:
         raise MistError(f"{folder / missing[0]} is missing (missing in all: {len(missing)}): {AGAIN}")
     return BuiltFolder(folder, str(described.get("name", folder.name)), names, images, digest)
 
 
 def _image(entry: BoxesEntry, names: tuple[str, ...]) -> BuiltImage:
     width, height = entry.size
-    corners = tuple((a, b, c, d) for a, b, c, d in entry.corners)
     labels = tuple(names.index(label) for label in entry.labels or ())
-    if len(labels) < len(corners):
+    if len(labels) < len(entry.corners):
         raise ValueError(f"{entry.file} has boxes without labels")
-    return BuiltImage(entry.file, int(width), int(height), corners, labels)
+    return BuiltImage(entry.file, int(width), int(height), tuple(entry.corners), labels)
 
 
 class NaturalImages(StoredImages[NaturalConfig]):

@@ -84,29 +84,19 @@ class CubConfig(ImagesConfig):
 
 
 class Bird(NamedTuple):
-    """An image and its class.
-
-    Attributes:
-        name: as in images.txt.
-        label: its class, from 0.
-    """
+    """An image and its class."""
 
     path: Path
-    name: str
-    label: int
+    name: str  #: As in images.txt.
+    label: int  #: Its class, from 0.
     train: bool
 
 
 class CubFolder(NamedTuple):
-    """The content of CUB-200-2011.
+    """The content of CUB-200-2011."""
 
-    Attributes:
-        class_names: the order of the labels.
-        birds: all images, in the order of images.txt.
-    """
-
-    class_names: tuple[str, ...]
-    birds: tuple[Bird, ...]
+    class_names: tuple[str, ...]  #: The order of the labels.
+    birds: tuple[Bird, ...]  #: All images, in the order of images.txt.
 
 
 def read_cub(root: str | None) -> CubFolder:
@@ -137,8 +127,7 @@ def read_cub(root: str | None) -> CubFolder:
             path = folder / "train_test_split.txt"
             raise MistError(f"{path}: image {number} has {part!r}, which must be 0 or 1: {UNPACK}")
         birds.append(Bird(folder / "images" / name, name, order[label], part == "1"))
-    missing = [bird for bird in birds if not bird.path.is_file()]
-    if missing:
+    if missing := [bird for bird in birds if not bird.path.is_file()]:
         raise MistError(f"{missing[0].path} is listed but not there (in all: {len(missing)}): {UNPACK}")
     return CubFolder(tuple(names.values()), tuple(birds))
 

@@ -8,24 +8,18 @@
       ImageSets/Main/train.txt
 
 Convention: boxes are corners x1, y1, x2, y2, the first pixel from 0 to 1; see ``mistnn.data.text_files`` for VOC's.
+
+Both readers raise ``MistError`` if a folder has another layout, a file is broken, or lists, annotations and photographs
+don't belong together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from mistnn.data.text_files import (
-    AnnotatedObject,
-    finite_numbers,
-    parse_coco,
-    read_json,
-    read_text,
-    read_xml,
-    voc_objects,
-)
+from mistnn.data.text_files import AnnotatedObject, finite_numbers, read_coco_file, read_text, read_xml, voc_objects
 from mistnn.errors import MistError
 from mistnn.interfaces import Split
 
@@ -35,41 +29,29 @@ VOC_CLASSES = (
 )  # fmt: skip
 """The twenty classes of PASCAL VOC 2007."""
 
-OF_COCO: Mapping[str, str] = MappingProxyType({
+OF_COCO: Mapping[str, str] = {
     "airplane": "aeroplane", "motorcycle": "motorbike", "couch": "sofa", "potted plant": "pottedplant",
     "dining table": "diningtable", "tv": "tvmonitor",
-})  # fmt: skip
+}  # fmt: skip
 """COCO's names of VOC's classes, where they differ."""
 
-VOC_LISTS: Mapping[str, Split] = MappingProxyType({"train": "train", "val": "validation", "test": "test"})
+VOC_LISTS: Mapping[str, Split] = {"train": "train", "val": "validation", "test": "test"}
 UNPACK = "unpack the archive again"
 
 
 class Photograph(NamedTuple):
-    """An annotated photograph.
-
-    Attributes:
-        name: its name in a built folder, without suffix; unique over both sources.
-        width: in pixels, from the annotation.
-        height: in pixels, from the annotation.
-        split: if VOC's lists name one.
-    """
+    """An annotated photograph."""
 
     path: Path
-    name: str
-    width: int
-    height: int
+    name: str  #: Its name in a built folder, without suffix; unique over both sources.
+    width: int  #: In pixels, from the annotation.
+    height: int  #: In pixels, from the annotation.
     objects: tuple[AnnotatedObject, ...]
-    split: Split | None = None
+    split: Split | None = None  #: If VOC's lists name one.
 
 
 def read_voc(root: Path) -> list[Photograph]:
-    """All annotated photographs of a VOC folder, by name.
-
-    Raises:
-        MistError: if the folder has another layout, an annotation is broken or has no photograph, or a list names a
-            photograph without annotation.
-    """
+    """All annotated photographs of a VOC folder, by name."""
     folder = root / "Annotations"
     if not folder.is_dir() or not (root / "JPEGImages").is_dir():
         raise MistError(
@@ -104,11 +86,7 @@ def _voc(path: Path, root: Path, split: Split | None) -> Photograph:
 
 
 def read_coco(root: Path) -> list[Photograph]:
-    """All photographs in the ``annotations/instances_*.json`` of a COCO folder, by name.
-
-    Raises:
-        MistError: if the folder has another layout, JSON is broken or in another format, or a photograph is missing.
-    """
+    """All photographs in the ``annotations/instances_*.json`` of a COCO folder, by name."""
     paths = sorted((root / "annotations").glob("instances_*.json"))
     if not paths:
         raise MistError(f"--coco {root} is not a COCO folder: it needs annotations/instances_train2017.json or another")
@@ -117,14 +95,7 @@ def read_coco(root: Path) -> list[Photograph]:
 
 def _coco(path: Path, root: Path) -> Iterator[Photograph]:
     place, subset = path.relative_to(root).as_posix(), path.stem.removeprefix("instances_")
-
-    def parse(entry: dict[str, Any], classes: Mapping[Any, str]) -> AnnotatedObject:
-        x, y, width, height = finite_numbers(entry["bbox"], f"{place}, annotation {entry['id']}", 4)
-        name = classes[entry["category_id"]]
-        crowd = bool(entry.get("iscrowd", 0))
-        return AnnotatedObject(OF_COCO.get(name, name), (x, y, x + width, y + height), crowd=crowd)
-
-    described = parse_coco(read_json(path, place, UNPACK), place, parse, ("file_name", "width", "height"))
+    described = read_coco_file(path, place, UNPACK, crowds=True, keys=("file_name", "width", "height"))
     folders = [folder for folder in (root / subset, root / "images" / subset, root / "images") if folder.is_dir()]
     if not folders:
         raise MistError(f"{place}: its photographs are missing: unpack {subset}.zip into {root / subset}")
@@ -139,4 +110,5 @@ def _coco(path: Path, root: Path) -> Iterator[Photograph]:
         if folder is None:
             raise MistError(f"{place}: the photograph {name} is not in {folders[0]}: unpack {subset}.zip again")
         width, height = finite_numbers([image["width"], image["height"]], f"{place}, image {name}")
-        yield Photograph(folder / name.name, f"coco-{subset}-{name.stem}", int(width), int(height), tuple(objects))
+        named_as_voc = tuple(one._replace(label=OF_COCO.get(one.label, one.label)) for one in objects)
+        yield Photograph(folder / name.name, f"coco-{subset}-{name.stem}", int(width), int(height), named_as_voc)
