@@ -67,11 +67,8 @@ class PooledConvolution(nn.Conv2d):
     Args:
         inputs: channels of the input.
         outputs: filters.
-        kernel: odd side of a filter, in pixels.
+        kernel: side of a filter in pixels, an odd number.
         padding: zeros beyond each border, in pixels.
-
-    Raises:
-        ValueError: if the kernel is even.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, padding: int = 0) -> None:

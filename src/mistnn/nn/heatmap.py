@@ -89,10 +89,9 @@ class ReleasedHeatmapNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(batch, channels, height, width) to scores (batch, height, width)."""
-        reach = self.margin
         # Reflection needs an image larger than the border; smaller ones repeat their last row and column.
-        mode = "reflect" if min(images.shape[-2:]) > reach else "replicate"
-        features = self.entry(F.pad(images, (reach, reach, reach, reach), mode=mode))
+        mode = "reflect" if min(images.shape[-2:]) > self.margin else "replicate"
+        features = self.entry(F.pad(images, (self.margin,) * 4, mode=mode))
         for block in self.blocks:
             features = block(features)
         return _score(self.score, features).squeeze(1)
@@ -179,11 +178,7 @@ def _start_as_energy(network: HeatmapNetwork) -> None:
 
 
 def _ignore_flat_background(entry: nn.Conv2d) -> None:
-    """Makes the weights of each kernel sum to 0 over its pixels, so that the response to equal pixels is 0.
-
-    Raises:
-        MistError: if the kernels have only one pixel.
-    """
+    """Makes the weights of each kernel sum to 0 over its pixels, so that the response to equal pixels is 0."""
     if entry.weight[0, 0].numel() == 1:
         raise MistError(
             "model.heatmap.start=contrast needs a first layer that compares pixels: use network paper or small"

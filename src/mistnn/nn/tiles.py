@@ -22,14 +22,7 @@ tile at the very places where it samples the image."""
 
 
 class Span(NamedTuple):
-    """One tile along one axis.
-
-    Attributes:
-        start: first pixel that the network sees.
-        stop: the pixel after the last one that it sees.
-        inner_start: first pixel whose score is kept.
-        inner_stop: the pixel after the last one whose score is kept.
-    """
+    """One tile along one axis: the network sees ``start:stop``; the scores of ``inner_start:inner_stop`` are kept."""
 
     start: int
     stop: int

@@ -62,11 +62,7 @@ class BirdClassifier(Classifier):
         return Classified(self.last(self.dropout(torch.cat(described, dim=1))), tuple(warps))
 
     def load_pretrained(self) -> None:
-        """Loads the configured weights into every stream and the localisation network.
-
-        Raises:
-            MistError: see ``Describer.load_pretrained``.
-        """
+        """See ``Describer.load_pretrained``: for every stream and the localisation network."""
         for part in self.modules():
             if isinstance(part, Describer):
                 part.load_pretrained()

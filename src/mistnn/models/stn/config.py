@@ -14,10 +14,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from torch import nn
 
-from mistnn.config import Config, above, at_least, below
+from mistnn.config import Config, Rule, above, at_least, below
 from mistnn.errors import MistError
 from mistnn.interfaces import ModelConfig, Step, TrainingStepConfig
-from mistnn.nn.backbones import HUB, TIMM
+from mistnn.nn.backbones import TIMM, Weights
 from mistnn.nn.finder import Finder
 from mistnn.nn.mixed_precision import Precision
 from mistnn.nn.schedule import Decay, DecaySteps, LearningRate
@@ -105,8 +105,7 @@ class StnConfig(ModelConfig):
     @property
     def map_side(self) -> int:
         """Side of the CNN's last map."""
-        first = (self.seen_side - FIRST_KERNEL + 1) // POOL
-        return (first - SECOND_KERNEL + 1) // POOL
+        return ((self.seen_side - FIRST_KERNEL + 1) // POOL - SECOND_KERNEL + 1) // POOL
 
     def build(self) -> nn.Module:
         """See ``ModelConfig.build``."""
@@ -167,16 +166,11 @@ class DescriberConfig(Config):
     """
 
     section: ClassVar[str] = "model.backbone"
-    network: str = "googlenet"
-    weights: str | None = None
+    network: Annotated[str, Rule(lambda name: name not in ("", TIMM), f"a name, such as googlenet or {TIMM}NAME")] = (
+        "googlenet"
+    )
+    weights: Weights = None
     statistics: Statistics = "batch"
-
-    def check(self) -> None:
-        """See ``Config.check``."""
-        if self.network in ("", TIMM):
-            raise MistError(f"model.backbone.network={self.network!r} names no network: give googlenet or {TIMM}NAME")
-        if self.weights == "":
-            raise MistError(f"model.backbone.weights is empty: give a file, or {HUB} for the ImageNet weights")
 
 
 @dataclass(frozen=True)
@@ -225,8 +219,7 @@ class BirdsConfig(ModelConfig):
 
     def portable(self) -> ModelConfig:
         """See ``ModelConfig.portable``: of a path to weights, only the file name is kept."""
-        weights = self.backbone.weights
-        name = None if weights is None else PurePath(weights).name
+        name = self.backbone.weights and PurePath(self.backbone.weights).name
         return dataclasses.replace(self, backbone=dataclasses.replace(self.backbone, weights=name))
 
 

@@ -50,10 +50,7 @@ class FourierConvolution(nn.Conv2d):
         super().__init__(inputs, outputs, kernel)
 
     def forward(self, input: Tensor) -> Tensor:  # torch's name
-        """(batch, inputs, height, width) to (batch, outputs, rows, columns).
-
-        Convention: rows = height - kernel + 1, and likewise for columns.
-        """
+        """(batch, inputs, height, width) to (batch, outputs, height - kernel + 1, width - kernel + 1)."""
         if not self.pays(input):
             return super().forward(input)
         kernel, (batch, _, side, _) = self.kernel_size[0], input.shape
