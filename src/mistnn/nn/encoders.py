@@ -172,9 +172,7 @@ def build_encoder(channels: int, size: int, config: EncoderConfig) -> ResidualEn
     return (SmallEncoder if config.network in ("small", "levelled") else ResidualEncoder)(channels, size, config)
 
 
-def build_decoder(
-    code: int, channels: int, size: int, family: Family, width: int
-) -> ResidualDecoder | SmallDecoder:
+def build_decoder(code: int, channels: int, size: int, family: Family, width: int) -> ResidualDecoder | SmallDecoder:
     """The decoder for a family of encoders: the paper's, or the small one for all others."""
     return (ResidualDecoder if family == "paper" else SmallDecoder)(code, channels, size, width)
 
