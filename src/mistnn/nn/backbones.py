@@ -70,9 +70,6 @@ class BackboneConfig(Config):
 class Backbone(nn.Module):
     """From images in [0, 1] to features at 1/16 of their size. ``load_pretrained`` reads the weights.
 
-    Raises:
-        MistError: if the configuration names a model of timm, and timm is not installed or lacks it.
-
     Reference: MIST supplement, section A, "Backbone-based heatmap network".
     """
 
@@ -116,11 +113,7 @@ class Backbone(nn.Module):
         return ((sizes - self.config.first) / STRIDE).ceil().long().clamp(min=1)
 
     def load_pretrained(self) -> None:
-        """Reads the weights named in the configuration; without a name, the weights stay random.
-
-        Raises:
-            MistError: see ``load_weights``.
-        """
+        """Reads the weights named in the configuration, if any; see ``load_weights``."""
         unused = UNUSED if self.config.network == RESNET34 else ()
         load_weights(self.body, self.config.network, self.config.weights, unused)
 
@@ -128,14 +121,10 @@ class Backbone(nn.Module):
 def load_weights(
     body: nn.Module, network: str, weights: str | None, unused: tuple[str, ...], stride: int = STRIDE
 ) -> None:
-    """Loads the pretrained weights of a whole network into a part of it.
+    """Loads the pretrained weights of a whole network into ``body``, a part of it; none if ``weights`` is ``None``.
 
-    Args:
-        body: the part.
-        network: the name of the whole network: of torchvision, or "timm/NAME".
-        weights: a file or ``HUB``; ``None`` to load none.
-        unused: prefixes of the names of tensors outside the part.
-        stride: pixels between neighbouring cells of the features.
+    Convention: ``network`` is a name of torchvision, or "timm/NAME" for the features at 1/``stride``; ``weights`` is a
+    file or ``HUB``; the names of tensors outside the part start with one of ``unused``.
 
     Raises:
         MistError: if the file is missing or unreadable, the download fails, or a tensor is missing, unexpected or not

@@ -45,12 +45,10 @@ class EncoderConfig(Config):
 
 
 class ResidualEncoder(nn.Module):
-    """The encoder half of the paper's auto-encoder: five levels of three residual blocks and a 2x2 max pooling.
+    """The encoder half of the auto-encoder (MIST supplement, section C.1): five levels of three residual blocks.
 
-    The released variant has a sixth stage of three blocks after the last pooling, begins each stage with a 1x1
-    convolution, and normalises after the convolutions.
-
-    Reference: MIST supplement, section C.1, "MIST auto-encoder network".
+    Each level ends in a 2x2 max pooling. The released variant has a sixth stage of three blocks after the last pooling,
+    begins each stage with a 1x1 convolution, and normalises after the convolutions.
     """
 
     levels = 5
@@ -135,14 +133,12 @@ class SmallDecoder(nn.Module):
 
 
 class ResidualDecoder(nn.Module):
-    """The decoder half of the paper's auto-encoder: the mirror image of the encoder.
+    """The decoder half of the auto-encoder (MIST supplement, section C.1): the mirror image of the encoder.
 
     A dense layer restores the smallest map. Each of five levels has a 2x2 transposed convolution of stride 2 and three
     residual blocks, and halves the channels, down to ``width``. Layer normalisation precedes each convolution; a 1x1
     convolution and a sigmoid end the network. The paper states neither the dense layer, nor the last convolution, nor
     the width (8 in the released encoder). There are no skip connections from the encoder.
-
-    Reference: MIST supplement, section C.1, "MIST auto-encoder network".
     """
 
     def __init__(self, code: int, channels: int, size: int, width: int) -> None:

@@ -71,10 +71,7 @@ class PatchReader(nn.Module):
     the class probabilities, so that equation 9 trains the confidences. (The paper does not state what trains them;
     otherwise they would have no gradient.)
 
-    Args:
-        channels: of the features.
-        classes: number of classes, without the background, which is added as the last.
-        config: of the reader.
+    The background is added to the classes as the last.
 
     Reference: MIST supplement, section C.1, "MIST classification network for PASCAL+COCO dataset", and section E.
     """
@@ -121,10 +118,7 @@ def sized(height: int, width: int, edge: int) -> tuple[int, int]:
 def objects_of(centres: Tensor, reading: Reading, responses: Tensor) -> list[Detections]:
     """The patches that are not background as detections, best first. Scores are response x class probability.
 
-    Args:
-        centres: (batch, k, 2) in pixels.
-        reading: their classification, with sizes in the same pixels.
-        responses: (batch, k), in [0, 1].
+    Convention: centres are (batch, k, 2), in the same pixels as the sizes; responses (batch, k), in [0, 1].
     """
     confidence, labels = reading.probabilities.max(-1)
     scores = responses * confidence

@@ -130,11 +130,7 @@ class Finder(nn.Module, abc.ABC):
         return self.explain(images, k).detections
 
     def reconstruct_from(self, images: Tensor, found: Sequence[Detections]) -> Tensor:
-        """The images as the model explains them, (batch, channels, height, width), given what it found in them.
-
-        Raises:
-            ValueError: if the model doesn't reconstruct.
-        """
+        """The images as the model explains them, (batch, channels, height, width), given what it found in them."""
         rebuilt = self.explain(images, None if self.counts_itself else len(found[0].boxes)).reconstruction
         if rebuilt is None:
             raise ValueError("this model can't reconstruct images")

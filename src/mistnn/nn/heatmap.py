@@ -49,9 +49,7 @@ class HeatmapConfig(Config):
 class PaperHeatmapNetwork(nn.Module):
     """Four residual blocks of two 3x3 convolutions with 32 channels and ReLU, no downsampling.
 
-    The paper does not state the first and the last convolution; here they are 3x3 and 1x1.
-
-    Reference: MIST supplement, section A, "Standard architecture".
+    The paper (MIST supplement, section A) does not state the first and last convolution; here they are 3x3 and 1x1.
     """
 
     def __init__(self, channels: int, config: HeatmapConfig, outputs: int = 1) -> None:

@@ -240,13 +240,7 @@ class SpatialTransformer(nn.Module):
 
 
 class ParallelTransformers(nn.Module):
-    """Several spatial transformers with separate localisation networks on the same feature map.
-
-    Args:
-        transformers: one or more, with the same output size.
-
-    Reference: supplement, section 1.1.
-    """
+    """Several spatial transformers of one output size on the same feature map (supplement, section 1.1)."""
 
     def __init__(self, transformers: Iterable[SpatialTransformer]) -> None:
         super().__init__()

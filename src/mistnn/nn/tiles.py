@@ -53,7 +53,7 @@ def tiled_score_map(
     margin: int,
     max_pixels: int = MAX_PIXELS,
 ) -> Float[Tensor, "batch height width"]:
-    """Computes the score map of images that are too large to pass through the network at once.
+    """The score map of images that are too large to pass through the network at once.
 
     Convention: a tile is square unless the image is narrower than it. Both margins included, it has at most
     ``max_pixels`` pixels, or more where that is too few for the margins. Up to rounding, the result equals the score
@@ -64,7 +64,7 @@ def tiled_score_map(
         score_map: from images to their scores, (batch, height, width).
         images: of any size.
         margin: the distance in pixels up to which the score of a pixel depends on its surroundings.
-        max_pixels: the most pixels that pass through the network at once, for each image.
+        max_pixels: of each image that pass through the network at once.
     """
     height, width = images.shape[-2:]
     # A strip narrower than a square tile gets longer tiles: what counts is the area.

@@ -92,11 +92,7 @@ def random_warp(config: Zha18StepConfig, batch: int, like: Tensor) -> Warp:
 
 
 class Zha18Step:
-    """Reconstructs each image, and constrains the landmarks on it and on a warped copy.
-
-    Raises:
-        MistError: if the configuration has no ``decay_steps``.
-    """
+    """Reconstructs each image, and constrains the landmarks on it and on a warped copy."""
 
     def __init__(self, model: Zha18, config: Zha18StepConfig) -> None:
         if config.decay_steps is None:

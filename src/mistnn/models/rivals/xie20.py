@@ -21,10 +21,7 @@ from mistnn.records import Batch, Explanation
 
 
 class Xie20(Rival):
-    """A score and a class at every place of a coarse grid, joined by a soft mask.
-
-    It doesn't reconstruct: the paper found it too large for generative tasks.
-    """
+    """A score and a class at every place of a coarse grid, joined by a soft mask; too large to reconstruct (paper)."""
 
     def __init__(self, config: Xie20Config) -> None:
         super().__init__()

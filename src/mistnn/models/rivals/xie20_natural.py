@@ -24,9 +24,8 @@ from mistnn.records import Batch, Explanation
 class NaturalXie20(Rival):
     """A score and a class at every place of the features, joined by a soft mask.
 
-    The places are the centres of the cells, since a mask has no gradient that could learn offsets.
-
-    Reference: MIST supplement, section C.2 and equation 12; section 5.2, Table 4.
+    The places are the centres of the cells, since a mask has no gradient that could learn offsets (MIST supplement,
+    section C.2 and equation 12; section 5.2, Table 4).
     """
 
     def __init__(self, config: NaturalXie20Config) -> None:

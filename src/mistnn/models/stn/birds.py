@@ -25,12 +25,7 @@ REDUCED, HIDDEN = 128, 128
 
 
 class BirdClassifier(Classifier):
-    """N spatial transformers with one localisation network, N streams, one softmax.
-
-    Building it reads no weights: ``load_pretrained`` does.
-
-    Reference: S003, section 1.5.
-    """
+    """N spatial transformers with one localisation network, N streams, one softmax; building it reads no weights."""
 
     mean: Tensor
     std: Tensor

@@ -62,10 +62,8 @@ class Classifier(nn.Module, abc.ABC):
     def measure(self, batch: Batch, views: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Compares predictions with the true classes.
 
-        Args:
-            batch: images with labels.
-            views: (batch, views, channels, side, side), several crops of each image, which replace ``batch.images``;
-                their class probabilities are averaged (S003, section 1.5).
+        With ``views``, (batch, views, channels, side, side), the class probabilities of several crops of each image are
+        averaged (S003, section 1.5); they replace ``batch.images``.
 
         Returns:
             (batch,), whether an image is misclassified; and (batch, transformers), the share of samples that each

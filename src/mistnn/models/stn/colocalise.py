@@ -100,9 +100,8 @@ class BoundedWindow(nn.Module):
     def wake(self, images: Tensor) -> None:
         """Scales and shifts each hidden unit so that its outputs for these images have mean 0 and standard deviation 1.
 
-        With the initial weights most units give the same output for every image, and learn little.
-
-        Reference: Salimans and Kingma, 2016; Kraehenbuehl et al., 2016.
+        With the initial weights most units give the same output for every image, and learn little (Salimans and Kingma,
+        2016; Kraehenbuehl et al., 2016).
         """
         features = images.contiguous(memory_format=torch.channels_last)
         for layer in self.layers[:-1]:
@@ -141,10 +140,7 @@ def middle_of(picture: Tensor) -> Tensor:
 
 
 class Colocaliser(Finder):
-    """Finds one object in each image: the window of a spatial transformer of kind attention.
-
-    Reference: S003, section 1.2 and table 2.
-    """
+    """Finds one object in each image: the window of an attention transformer (S003, section 1.2 and table 2)."""
 
     def __init__(self, config: ColocaliserConfig) -> None:
         super().__init__()

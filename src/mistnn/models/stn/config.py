@@ -60,7 +60,7 @@ ShareBelowOne = Annotated[float, at_least(0), below(1)]
 
 @dataclass(frozen=True)
 class StnConfig(ModelConfig):
-    """A classifier of digits with spatial transformers in front of it.
+    """A classifier of digits with spatial transformers in front of it (S003, section 1.3).
 
     Attributes:
         network: "fcn", two hidden dense layers; or "cnn", a 9 x 9 and a 7 x 7 convolution, each with 2 x 2 max-pooling.
@@ -71,8 +71,6 @@ class StnConfig(ModelConfig):
         channels: channels of the images.
         side: side of the images and of the transformers' output in pixels.
         classes: number of classes.
-
-    Reference: S003, section 1.3.
     """
 
     kind: ClassVar[str] = "stn"
@@ -116,7 +114,7 @@ class StnConfig(ModelConfig):
 
 @dataclass(frozen=True)
 class NumberReaderConfig(ModelConfig):
-    """A network that reads a whole number.
+    """A network that reads a whole number (S003, section 1.4).
 
     Attributes:
         where: spatial transformers: "none"; "single", one before the first convolution; or "multi", one before each of
@@ -126,8 +124,6 @@ class NumberReaderConfig(ModelConfig):
         transform: the kind of transform; affine in the paper.
         dropout: dropout of every layer except the first convolution and the localisation networks.
         side: side of the images in pixels; 64 or 128 in the paper.
-
-    Reference: S003, section 1.4.
     """
 
     kind: ClassVar[str] = "stn-numbers"
@@ -175,7 +171,7 @@ class DescriberConfig(Config):
 
 @dataclass(frozen=True)
 class BirdsConfig(ModelConfig):
-    """A classifier of birds with several spatial transformers, each with its own stream.
+    """A classifier of birds with several spatial transformers, each with its own stream (S003, section 1.5).
 
     Attributes:
         number: number of spatial transformers and streams; 2 or 4 in the paper.
@@ -186,8 +182,6 @@ class BirdsConfig(ModelConfig):
         crop: side in pixels of each transformer's output, and of the localisation network's input.
         classes: number of classes.
         dropout: dropout before the last layer. Not stated in S003; a summary of the paper has 0.7.
-
-    Reference: S003, section 1.5.
     """
 
     kind: ClassVar[str] = "stn-birds"
@@ -225,7 +219,7 @@ class BirdsConfig(ModelConfig):
 
 @dataclass(frozen=True)
 class ColocaliserConfig(ModelConfig):
-    """A localiser and the encoder that supervises it.
+    """A localiser and the encoder that supervises it (S003, section 1.2).
 
     The paper sets no bounds on the window, and states neither its initial size nor the size of a random crop; see
     ``ColocaliseStepConfig``.
@@ -236,8 +230,6 @@ class ColocaliserConfig(ModelConfig):
         least: the smallest window, as a share of the image's side.
         most: the largest window at the end of training.
         start: the initial window.
-
-    Reference: S003, section 1.2.
     """
 
     kind: ClassVar[str] = "colocaliser"

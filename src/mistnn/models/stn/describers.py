@@ -63,11 +63,7 @@ class Describer(nn.Module):
         return found[0] if isinstance(found, list) else found["features"]
 
     def load_pretrained(self) -> None:
-        """Loads the configured weights; random weights stay if none are configured.
-
-        Raises:
-            MistError: see ``load_weights``.
-        """
+        """Loads the configured weights, if any; see ``load_weights``."""
         load_weights(self.body, self.config.network, self.config.weights, self._unused, STRIDE)
 
 

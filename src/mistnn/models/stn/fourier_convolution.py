@@ -39,11 +39,6 @@ class FourierConvolution(nn.Conv2d):
     frequency where that takes clearly fewer multiplications: large filters with many channels on small square maps, in
     float32 or float64 on a CPU. The transforms are matrix products, which on such small maps are faster than the fast
     transform. Under autocast and while compiling, the plain convolution is used.
-
-    Args:
-        inputs: channels of the input.
-        outputs: number of filters.
-        kernel: side of a filter in pixels.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:

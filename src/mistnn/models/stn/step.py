@@ -80,11 +80,7 @@ def open_at(openness: Sequence[tuple[float, float]], progress: float) -> float:
 
 
 class ColocaliseStep:
-    """One step of descent on equation 1, over all pairs of images of a batch, against a random crop of each image.
-
-    Raises:
-        MistError: if the configuration has no ``decay_steps``.
-    """
+    """One step of descent on equation 1, over all pairs of images of a batch, against a random crop of each image."""
 
     def __init__(self, model: Colocaliser, config: ColocaliseStepConfig) -> None:
         if config.decay_steps is None:
