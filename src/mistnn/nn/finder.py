@@ -71,8 +71,6 @@ class Finder(nn.Module, abc.ABC):
         """Detections with lower scores are dropped where the user gives no K; 0 keeps all."""
         return 0.0
 
-    # Preparation: from the user's images to the network's input.
-
     @property
     def zoom(self) -> float:
         """The factor by which ``prepare`` resizes: boxes are that much larger than in the user's image."""
@@ -87,8 +85,6 @@ class Finder(nn.Module, abc.ABC):
         """The user's images, (batch, channels, height, width) in [0, 1], as the network's input."""
         return images
 
-    # Limits.
-
     def most(self, height: int, width: int) -> int:
         """The largest number of objects that can be found in an image of this size, in pixels of the user's image."""
         return max(1, round(height * self.zoom)) * max(1, round(width * self.zoom))
@@ -96,8 +92,6 @@ class Finder(nn.Module, abc.ABC):
     def refusal(self, height: int, width: int) -> str | None:
         """Why the network can't take an image of this size, as the end of a sentence about the image; else ``None``."""
         return None
-
-    # Finding.
 
     def counts_for(self, images: Tensor, k: int | Tensor | None) -> list[int]:
         """How many objects to find in each image; see ``explain`` for ``k``, whose ``None`` here is the configured K.
