@@ -52,6 +52,7 @@ OPENNESS = (
 )
 """How far windows are open during training, see ``ColocaliseStepConfig`` (ours)."""
 
+_NAMED = Rule(lambda name: name not in ("", TIMM), f"a name, such as googlenet or {TIMM}NAME")
 AtLeastOne = Annotated[int, at_least(1)]
 AtLeastTwo = Annotated[int, at_least(2)]
 AtLeastZero = Annotated[float, at_least(0)]
@@ -162,9 +163,7 @@ class DescriberConfig(Config):
     """
 
     section: ClassVar[str] = "model.backbone"
-    network: Annotated[str, Rule(lambda name: name not in ("", TIMM), f"a name, such as googlenet or {TIMM}NAME")] = (
-        "googlenet"
-    )
+    network: Annotated[str, _NAMED] = "googlenet"
     weights: Weights = None
     statistics: Statistics = "batch"
 
