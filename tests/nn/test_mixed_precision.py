@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mistnn.errors import MistError
 from mistnn.nn import mixed_precision as precision
-from mistnn.nn.mixed_precision import Precision, check_precision, half_precision
+from mistnn.nn.mixed_precision import Precision, half_precision
 
 
 def computed_in(asked: Precision) -> torch.dtype:
@@ -35,10 +34,3 @@ def test_processors(monkeypatch: pytest.MonkeyPatch, instructions: bool, library
 def test_other_devices() -> None:
     assert not precision.has_bfloat16("mps"), "not measured"
     assert torch.cuda.is_available() or not precision.has_bfloat16("cuda")
-
-
-def test_refused() -> None:
-    for one in ("auto", "float32", "bfloat16"):
-        check_precision(one)
-    with pytest.raises(MistError, match="step.precision='half' is unknown: use auto or float32 or bfloat16"):
-        check_precision("half")

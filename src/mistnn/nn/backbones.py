@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -35,6 +36,7 @@ _KNOWN = Rule(
     lambda network: network == RESNET34 or (network.startswith(TIMM) and network != TIMM),
     f"{RESNET34}, or {TIMM}NAME for a model of timm, such as timm/resnet50",
 )
+Weights = Annotated[str, Rule(bool, f"a file, or {HUB} to download ImageNet weights")] | None
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class BackboneConfig(Config):
 
     section: ClassVar[str] = "model.backbone"
     network: Annotated[str, _KNOWN] = RESNET34
-    weights: Annotated[str, Rule(bool, f"a file, or {HUB} to download ImageNet weights")] | None = None
+    weights: Weights = None
     tuned: bool = False
     first: Annotated[float, between(-STRIDE, STRIDE)] = 0.5
     digest: str | None = None
@@ -67,9 +69,6 @@ class BackboneConfig(Config):
 
 class Backbone(nn.Module):
     """From images in [0, 1] to features at 1/16 of their size. ``load_pretrained`` reads the weights.
-
-    Raises:
-        MistError: if the configuration names a model of timm, and timm is not installed or lacks it.
 
     Reference: MIST supplement, section A, "Backbone-based heatmap network".
     """
@@ -114,39 +113,31 @@ class Backbone(nn.Module):
         return ((sizes - self.config.first) / STRIDE).ceil().long().clamp(min=1)
 
     def load_pretrained(self) -> None:
-        """Reads the weights named in the configuration; without a name, the weights stay random.
-
-        Raises:
-            MistError: if the file is missing, unreadable or of another backbone, or the download fails.
-        """
-        weights = self.config.weights
-        if weights is None:
-            return
-        if weights != HUB:
-            tensors = read_tensors(Path(weights))
-        elif self.config.network == RESNET34:
-            tensors = _fetched()
-        else:
-            tensors = timm_features(self.config.network, pretrained=True)[0].state_dict()
+        """Reads the weights named in the configuration, if any; see ``load_weights``."""
         unused = UNUSED if self.config.network == RESNET34 else ()
-        take_weights(self.body, tensors, weights, self.config.network, unused)
+        load_weights(self.body, self.config.network, self.config.weights, unused)
 
 
-def take_weights(
-    body: nn.Module, tensors: Mapping[str, Tensor], source: str, network: str, unused: tuple[str, ...] = ()
+def load_weights(
+    body: nn.Module, network: str, weights: str | None, unused: tuple[str, ...], stride: int = STRIDE
 ) -> None:
-    """Loads the tensors of a whole network into a part of it.
+    """Loads the pretrained weights of a whole network into ``body``, a part of it; none if ``weights`` is ``None``.
 
-    Args:
-        body: the part.
-        tensors: by name.
-        source: the file, for messages.
-        network: the backbone's name, for messages.
-        unused: prefixes of the names of tensors outside the part.
+    Convention: ``network`` is a name of torchvision, or "timm/NAME" for the features at 1/``stride``; ``weights`` is a
+    file or ``HUB``; the names of tensors outside the part start with one of ``unused``.
 
     Raises:
-        MistError: if a tensor is missing, unexpected or not finite, or has another shape.
+        MistError: if the file is missing or unreadable, the download fails, or a tensor is missing, unexpected or not
+            finite, or has another shape.
     """
+    if weights is None:
+        return
+    if weights != HUB:
+        tensors = _read_tensors(Path(weights))
+    elif network.startswith(TIMM):
+        tensors = timm_features(network, pretrained=True, stride=stride)[0].state_dict()
+    else:
+        tensors = _fetched(network)
     wanted = body.state_dict()
     given = {name: value for name, value in tensors.items() if not name.startswith(unused)}
     needed = {name for name in wanted if not name.endswith(OPTIONAL)}
@@ -162,11 +153,11 @@ def take_weights(
         why = f"it has {min(extra)}, which the backbone lacks ({len(extra)} unexpected)"
     if why:
         raise MistError(
-            f"{source} holds weights of another backbone than {network}: {why}; give a file that matches "
+            f"{weights} holds weights of another backbone than {network}: {why}; give a file that matches "
             "model.backbone.network"
         )
     if broken := sorted(name for name in needed if not bool(given[name].isfinite().all())):
-        raise MistError(f"{source}: {broken[0]} holds NaN or infinity: download the file again")
+        raise MistError(f"{weights}: {broken[0]} holds NaN or infinity: download the file again")
     own = {name: given[name].to(value.dtype) if name in given else value for name, value in wanted.items()}
     body.load_state_dict(own)
 
@@ -176,17 +167,15 @@ def _resnet34() -> nn.Module:
 
     whole = resnet34(weights=None)
     names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3")
-    body = nn.Sequential()
-    for name in names:
-        body.add_module(name, whole.get_submodule(name))
-    return body
+    return nn.Sequential(OrderedDict((name, whole.get_submodule(name)) for name in names))
 
 
-def _fetched() -> dict[str, Tensor]:
-    from torchvision.models import ResNet34_Weights
+def _fetched(network: str) -> dict[str, Tensor]:
+    from torchvision.models import get_model_weights
 
-    weights = ResNet34_Weights.IMAGENET1K_V1
+    weights: Any = get_model_weights(network)
     try:
+        weights = weights.DEFAULT
         return weights.get_state_dict(progress=False, check_hash=True, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError) as error:  # no connection, or a wrong checksum
         raise MistError(
@@ -195,12 +184,8 @@ def _fetched() -> dict[str, Tensor]:
         ) from error
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, read without executing code from it.
-
-    Raises:
-        MistError: if the file is missing, unreadable or not a state dict.
-    """
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, read without executing code from it."""
     if not path.is_file():
         raise MistError(
             f"model.backbone.weights={path}: no such file: give the .pth or .safetensors of the backbone, or {HUB}"
@@ -232,12 +217,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def timm_features(
     network: str, pretrained: bool, stride: int = STRIDE
 ) -> tuple[nn.Module, int, tuple[float, ...], tuple[float, ...]]:
-    """A model of timm that returns its features at one stride.
-
-    Args:
-        network: "timm/NAME".
-        pretrained: whether to download its weights.
-        stride: pixels between neighbouring cells of the features.
+    """The model "timm/NAME" that returns its features at one stride, in pixels.
 
     Returns:
         The model, the channels of its features, and mean and standard deviation of the colours it was trained with.

@@ -62,16 +62,8 @@ class PooledConvolution(nn.Conv2d):
 
     Parameters are those of ``nn.Conv2d``; results equal ``nn.MaxPool2d(2)`` after it, apart from rounding. On CPUs,
     convolutions of one-channel images are slow, in particular the gradient of the input. Here each 2 x 2 pixels become
-    channels of one position, and the four results that are pooled come from four shifted copies of the filters.
-
-    Args:
-        inputs: channels of the input.
-        outputs: filters.
-        kernel: odd side of a filter, in pixels.
-        padding: zeros beyond each border, in pixels.
-
-    Raises:
-        ValueError: if the kernel is even.
+    channels of one position, and the four results that are pooled come from four shifted copies of the filters, whose
+    side ``kernel`` must be odd.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, padding: int = 0) -> None:

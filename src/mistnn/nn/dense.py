@@ -11,17 +11,9 @@ from torch import nn
 def dense_network(
     inputs: int, hidden: Sequence[int], outputs: int, activation: type[nn.Module] = nn.ReLU
 ) -> nn.Sequential:
-    """Linear layers with activations between them; initial weights are Glorot uniform, biases 0.
-
-    Args:
-        inputs: number of inputs.
-        hidden: width of each hidden layer; empty for a single linear layer.
-        outputs: number of outputs, without activation.
-        activation: module between layers.
-    """
-    widths = (inputs, *hidden, outputs)
+    """Linear layers with activations between them; initial weights are Glorot uniform, biases 0."""
     layers: list[nn.Module] = []
-    for before, after in itertools.pairwise(widths):
+    for before, after in itertools.pairwise((inputs, *hidden, outputs)):
         linear = nn.Linear(before, after)
         nn.init.xavier_uniform_(linear.weight)
         nn.init.zeros_(linear.bias)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -12,6 +13,9 @@ from torch.nn import functional as F
 from mistnn.config import Config, at_least
 from mistnn.nn.blocks import Normalisation, ResidualBlock, layer_norm
 
+Family = Literal["paper", "released", "small", "levelled"]
+SMALL_LEVELS = 3
+"""How often the small networks halve or double a patch."""
 FAINTEST = 0.02
 """The standard deviation of a patch, with values in [0, 1], below which its contrast is not fully normalised (ours)."""
 
@@ -30,41 +34,30 @@ class EncoderConfig(Config):
     """
 
     section: ClassVar[str] = "model.encoder"
-    network: Literal["paper", "released", "small", "levelled"] = "paper"
+    network: Family = "paper"
     width: Annotated[int, at_least(1)] = 8
     code: Annotated[int, at_least(0)] = 0
 
     @property
     def patch_unit(self) -> int:
         """The side of a patch must be a multiple of this, since the encoder halves it several times."""
-        return 2**3 if self.network in ("small", "levelled") else 2**ResidualEncoder.levels
+        return 2**SMALL_LEVELS if self.network in ("small", "levelled") else 2**ResidualEncoder.levels
 
 
 class ResidualEncoder(nn.Module):
-    """The encoder half of the paper's auto-encoder: five levels of three residual blocks and a 2x2 max pooling.
+    """The encoder half of the auto-encoder (MIST supplement, section C.1): five levels of three residual blocks.
 
-    The released variant has a sixth stage of three blocks after the last pooling, begins each stage with a 1x1
-    convolution, and normalises after the convolutions.
-
-    Args:
-        channels: of the patches.
-        size: side of the patches in pixels; a multiple of 32.
-        config: the width of the first level and the code size.
-        released: selects the released variant.
-
-    Reference: MIST supplement, section C.1, "MIST auto-encoder network".
+    Each level ends in a 2x2 max pooling. The released variant has a sixth stage of three blocks after the last pooling,
+    begins each stage with a 1x1 convolution, and normalises after the convolutions.
     """
 
     levels = 5
     blocks = 3
 
-    def __init__(self, channels: int, size: int, config: EncoderConfig, released: bool) -> None:
+    def __init__(self, channels: int, size: int, config: EncoderConfig) -> None:
         super().__init__()
-        if size % 2**self.levels:
-            raise ValueError(
-                f"the {config.network} encoder halves a patch {self.levels} times: its size must be a multiple of "
-                f"{2**self.levels}, got {size}"
-            )
+        side = _side(size, self.levels)
+        released = config.network == "released"
         normalisation: Normalisation = "after" if released else "before"
         layers: list[nn.Module] = []
         inputs = channels
@@ -80,7 +73,7 @@ class ResidualEncoder(nn.Module):
         if released:
             layers.append(nn.Conv2d(inputs, inputs, 1))
             layers.extend(ResidualBlock(inputs, inputs, normalisation) for _ in range(self.blocks))
-        features = inputs * (size // 2**self.levels) ** 2
+        features = inputs * side**2
         self.layers = nn.Sequential(*layers)
         self.code = nn.Linear(features, config.code) if config.code else nn.Identity()
         self.code_size = config.code or features
@@ -100,19 +93,12 @@ class SmallEncoder(nn.Module):
 
     def __init__(self, channels: int, size: int, config: EncoderConfig) -> None:
         super().__init__()
-        if size % 8:
-            raise ValueError(f"the small encoder halves a patch 3 times: its size must be a multiple of 8, got {size}")
-        width = config.width
+        side, width = _side(size, SMALL_LEVELS), config.width
         self.levelled = config.network == "levelled"
-        self.convolutions = nn.ModuleList(
-            (
-                nn.Conv2d(channels, width, 3, padding=1),
-                nn.Conv2d(width, 2 * width, 3, padding=1),
-                nn.Conv2d(2 * width, 2 * width, 3, padding=1),
-            )
-        )
+        widths = pairwise((channels, width, 2 * width, 2 * width))
+        self.convolutions = nn.ModuleList(nn.Conv2d(before, after, 3, padding=1) for before, after in widths)
         self.code_size = config.code or 128
-        self.code = nn.Linear(2 * width * (size // 8) ** 2, self.code_size)
+        self.code = nn.Linear(2 * width * side**2, self.code_size)
 
     def forward(self, patches: Tensor) -> Tensor:
         """(patches, channels, size, size) to (patches, code)."""
@@ -131,20 +117,12 @@ class SmallDecoder(nn.Module):
 
     def __init__(self, code: int, channels: int, size: int, width: int) -> None:
         super().__init__()
-        if size % 8:
-            raise ValueError(f"the small decoder doubles 3 times: the patch size must be a multiple of 8, got {size}")
-        self.side, self.width = size // 8, width
+        self.side, self.width = _side(size, SMALL_LEVELS), width
         self.entry = nn.Linear(code, 2 * width * self.side**2)
-        self.grow = nn.ModuleList(
-            (
-                nn.ConvTranspose2d(2 * width, 2 * width, 4, stride=2, padding=1),
-                nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1),
-                nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1),
-            )
-        )
-        last = self.grow[2]
-        assert isinstance(last, nn.ConvTranspose2d)
-        _start_dark(last)
+        widths = pairwise((2 * width, 2 * width, width, channels))
+        layers = [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1) for before, after in widths]
+        _start_dark(layers[-1])
+        self.grow = nn.ModuleList(layers)
 
     def forward(self, code: Tensor) -> Tensor:
         """(patches, code) to (patches, channels, size, size)."""
@@ -155,28 +133,18 @@ class SmallDecoder(nn.Module):
 
 
 class ResidualDecoder(nn.Module):
-    """The decoder half of the paper's auto-encoder: the mirror image of the encoder.
+    """The decoder half of the auto-encoder (MIST supplement, section C.1): the mirror image of the encoder.
 
     A dense layer restores the smallest map. Each of five levels has a 2x2 transposed convolution of stride 2 and three
-    residual blocks, and halves the channels. Layer normalisation precedes each convolution; a 1x1 convolution and a
-    sigmoid end the network. The paper states neither the dense layer nor the last convolution. There are no skip
-    connections from the encoder.
-
-    Args:
-        code: length of the code.
-        channels: of the patches.
-        size: side of the patches in pixels; a multiple of 32.
-        width: channels of the last level, as in the encoder's first (not stated; 8 in the released encoder).
-
-    Reference: MIST supplement, section C.1, "MIST auto-encoder network".
+    residual blocks, and halves the channels, down to ``width``. Layer normalisation precedes each convolution; a 1x1
+    convolution and a sigmoid end the network. The paper states neither the dense layer, nor the last convolution, nor
+    the width (8 in the released encoder). There are no skip connections from the encoder.
     """
 
     def __init__(self, code: int, channels: int, size: int, width: int) -> None:
         super().__init__()
         levels, blocks = ResidualEncoder.levels, ResidualEncoder.blocks
-        if size % 2**levels:
-            raise ValueError(f"the paper's decoder doubles {levels} times: the patch size must be a multiple of 32")
-        self.side, self.width = size // 2**levels, width * 2 ** (levels - 1)
+        self.side, self.width = _side(size, levels), width * 2 ** (levels - 1)
         features = self.width * self.side**2
         self.entry = nn.Identity() if code == features else nn.Linear(code, features)
         layers: list[nn.Module] = []
@@ -195,24 +163,24 @@ class ResidualDecoder(nn.Module):
         return self.layers(self.entry(code).view(-1, self.width, self.side, self.side)).sigmoid()
 
 
-Encoder = ResidualEncoder | SmallEncoder
-Decoder = ResidualDecoder | SmallDecoder
-
-
-def build_encoder(channels: int, size: int, config: EncoderConfig) -> Encoder:
+def build_encoder(channels: int, size: int, config: EncoderConfig) -> ResidualEncoder | SmallEncoder:
     """The patch encoder of a configuration, for square patches of a number of channels and a side in pixels."""
-    if config.network in ("small", "levelled"):
-        return SmallEncoder(channels, size, config)
-    return ResidualEncoder(channels, size, config, released=config.network == "released")
+    return (SmallEncoder if config.network in ("small", "levelled") else ResidualEncoder)(channels, size, config)
 
 
-def build_decoder(
-    code: int, channels: int, size: int, family: Literal["paper", "released", "small", "levelled"], width: int
-) -> Decoder:
+def build_decoder(code: int, channels: int, size: int, family: Family, width: int) -> ResidualDecoder | SmallDecoder:
     """The decoder for a family of encoders: the paper's, or the small one for all others."""
-    if family == "paper":
-        return ResidualDecoder(code, channels, size, width)
-    return SmallDecoder(code, channels, size, width)
+    return (ResidualDecoder if family == "paper" else SmallDecoder)(code, channels, size, width)
+
+
+def _side(size: int, levels: int) -> int:
+    """The side of the smallest map of a network that halves or doubles patches."""
+    if size % 2**levels:
+        raise ValueError(
+            f"this network halves or doubles a patch {levels} times: its size must be a multiple of {2**levels}, "
+            f"got {size}"
+        )
+    return size // 2**levels
 
 
 def _start_dark(last: nn.Conv2d | nn.ConvTranspose2d) -> None:

@@ -8,12 +8,12 @@ from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mistnn.config import Config, at_least
 from mistnn.errors import MistError
 from mistnn.nn.backbones import STRIDE
 from mistnn.nn.blocks import ResidualBlock
+from mistnn.nn.preparation import resized, zoomed
 from mistnn.ops.sampling import extract_patches
 from mistnn.records import Detections
 
@@ -71,10 +71,7 @@ class PatchReader(nn.Module):
     the class probabilities, so that equation 9 trains the confidences. (The paper does not state what trains them;
     otherwise they would have no gradient.)
 
-    Args:
-        channels: of the features.
-        classes: number of classes, without the background, which is added as the last.
-        config: anchors and sizes.
+    The background is added to the classes as the last.
 
     Reference: MIST supplement, section C.1, "MIST classification network for PASCAL+COCO dataset", and section E.
     """
@@ -90,11 +87,9 @@ class PatchReader(nn.Module):
         self.register_buffer("anchors", torch.tensor(config.anchors), persistent=False)
 
     def forward(self, features: Tensor, points: Tensor) -> Reading:
-        """Classifies the patches around points.
+        """Classifies the patches of features (batch, channels, rows, columns) around points.
 
-        Args:
-            features: (batch, channels, rows, columns).
-            points: (batch, k, 2), x and y in cells; the result is differentiable in them.
+        Convention: points are (batch, k, 2), x and y in cells; the result is differentiable in them.
         """
         batch, k = points.shape[:2]
         many = len(self.anchors)
@@ -111,50 +106,26 @@ class PatchReader(nn.Module):
 
 def to_shorter_edge(images: Tensor, edge: int) -> tuple[Tensor, float]:
     """Resizes images to a shorter edge of ``edge`` pixels; returns them and the factor."""
-    height, width = images.shape[-2:]
-    shorter = min(height, width)
-    if shorter == edge:
-        return images, 1.0
-    zoom = edge / shorter
-    size = sized(height, width, edge)
-    return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True).clamp(0, 1), zoom
+    zoom = edge / min(images.shape[-2:])
+    return resized(images, zoom), zoom
 
 
 def sized(height: int, width: int, edge: int) -> tuple[int, int]:
     """Height and width of an image after resizing its shorter edge to ``edge`` pixels."""
-    zoom = edge / min(height, width)
-    return max(1, round(height * zoom)), max(1, round(width * zoom))
+    return zoomed(height, width, edge / min(height, width))
 
 
 def objects_of(centres: Tensor, reading: Reading, responses: Tensor) -> list[Detections]:
     """The patches that are not background as detections, best first. Scores are response x class probability.
 
-    Args:
-        centres: (batch, k, 2) in pixels.
-        reading: their classification, with sizes in the same pixels.
-        responses: (batch, k), in [0, 1].
+    Convention: centres are (batch, k, 2), in the same pixels as the sizes; responses (batch, k), in [0, 1].
     """
     confidence, labels = reading.probabilities.max(-1)
     scores = responses * confidence
     boxes = torch.cat((centres, reading.sizes), dim=-1)
     background = reading.probabilities.shape[-1] - 1
     found = []
-    for index in range(len(boxes)):
-        order = scores[index].argsort(descending=True, stable=True)
-        order = order[labels[index, order] != background]
-        found.append(Detections(boxes[index, order], scores[index, order], labels[index, order]))
+    for index, order in enumerate(scores.argsort(dim=1, descending=True, stable=True)):
+        kept = order[labels[index, order] != background]
+        found.append(Detections(boxes[index, kept], scores[index, kept], labels[index, kept]))
     return found
-
-
-def check_classes(class_names: tuple[str, ...], k: int, shorter_edge: int) -> None:
-    """Refuses classes, a K and a size that no system for photographs can have.
-
-    Raises:
-        MistError: naming the field, its value and the mend.
-    """
-    if not class_names or not all(class_names) or len(set(class_names)) < len(class_names):
-        raise MistError(f"model.class_names={class_names} must be distinct names, at least one, none of them empty")
-    if k < 1:
-        raise MistError(f"model.k={k} finds nothing: give 1 or more")
-    if shorter_edge < STRIDE:
-        raise MistError(f"model.shorter_edge={shorter_edge} is less than a cell of the backbone: give {STRIDE} or more")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -15,22 +16,14 @@ from mistnn.records import Detections, Explanation
 
 
 def shared_k(k: int | Tensor | None) -> int | None:
-    """K of a model that finds the same number of objects in each image of a batch.
-
-    Raises:
-        ValueError: if ``k`` is a tensor, one number for each image.
-    """
+    """K of a model that finds the same number of objects in each image; a tensor of several raises ``ValueError``."""
     if isinstance(k, Tensor):
         raise ValueError("this model finds the same number of objects in each image of a batch: give k as an int")
     return k
 
 
 def check_class_names(class_names: tuple[str, ...], least: int = 0) -> None:
-    """Checks the ``class_names`` of a model's configuration.
-
-    Raises:
-        MistError: if there are fewer than ``least``, one is empty, or two are equal.
-    """
+    """Checks that a configuration has ``least`` class names or more, all distinct and not empty."""
     if len(class_names) < least or not all(class_names) or len(set(class_names)) < len(class_names):
         some = ", at least one" if least else ""
         raise MistError(f"model.class_names={class_names} must be distinct names, none of them empty{some}")
@@ -78,8 +71,6 @@ class Finder(nn.Module, abc.ABC):
         """Detections with lower scores are dropped where the user gives no K; 0 keeps all."""
         return 0.0
 
-    # Preparation: from the user's images to the network's input.
-
     @property
     def zoom(self) -> float:
         """The factor by which ``prepare`` resizes: boxes are that much larger than in the user's image."""
@@ -94,8 +85,6 @@ class Finder(nn.Module, abc.ABC):
         """The user's images, (batch, channels, height, width) in [0, 1], as the network's input."""
         return images
 
-    # Limits.
-
     def most(self, height: int, width: int) -> int:
         """The largest number of objects that can be found in an image of this size, in pixels of the user's image."""
         return max(1, round(height * self.zoom)) * max(1, round(width * self.zoom))
@@ -103,8 +92,6 @@ class Finder(nn.Module, abc.ABC):
     def refusal(self, height: int, width: int) -> str | None:
         """Why the network can't take an image of this size, as the end of a sentence about the image; else ``None``."""
         return None
-
-    # Finding.
 
     def counts_for(self, images: Tensor, k: int | Tensor | None) -> list[int]:
         """How many objects to find in each image; see ``explain`` for ``k``, whose ``None`` here is the configured K.
@@ -133,21 +120,11 @@ class Finder(nn.Module, abc.ABC):
         """
 
     def detect(self, images: Tensor, k: int | Tensor | None = None, max_pixels: int | None = None) -> list[Detections]:
-        """As ``explain``, without reconstruction.
-
-        Args:
-            images: as in ``explain``.
-            k: as in ``explain``.
-            max_pixels: larger images are processed in tiles if the model can (``in_tiles``); else it has no effect.
-        """
+        """As ``explain``, without reconstruction; images above ``max_pixels`` in tiles where ``in_tiles``."""
         return self.explain(images, k).detections
 
     def reconstruct_from(self, images: Tensor, found: Sequence[Detections]) -> Tensor:
-        """The images as the model explains them, (batch, channels, height, width), given what it found in them.
-
-        Raises:
-            ValueError: if the model doesn't reconstruct.
-        """
+        """The images as the model explains them, (batch, channels, height, width), given what it found in them."""
         rebuilt = self.explain(images, None if self.counts_itself else len(found[0].boxes)).reconstruction
         if rebuilt is None:
             raise ValueError("this model can't reconstruct images")
@@ -175,12 +152,7 @@ class TiledFinder(Finder, abc.ABC):
 
     @abc.abstractmethod
     def heatmaps(self, images: Tensor, score_map: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """The heat maps of whole images, (batch, scales, height, width).
-
-        Args:
-            images: after ``prepare``.
-            score_map: computes the scores in place of ``self.score_map``, for instance in tiles.
-        """
+        """The heat maps of whole images, (batch, scales, height, width); ``score_map`` replaces ``self.score_map``."""
 
     @abc.abstractmethod
     def detect_from_heatmaps(self, images: Tensor, heatmaps: Tensor, k: int | None = None) -> list[Detections]:
@@ -188,16 +160,8 @@ class TiledFinder(Finder, abc.ABC):
 
     @torch.no_grad()
     def detect(self, images: Tensor, k: int | Tensor | None = None, max_pixels: int | None = None) -> list[Detections]:
-        """As ``Finder.detect``; the score map of images above ``max_pixels`` is computed in tiles.
-
-        Raises:
-            ValueError: if ``k`` is a tensor: all images get the same number of detections.
-        """
-        k = shared_k(k)
-        if max_pixels is None or images.shape[-2] * images.shape[-1] <= max_pixels:
-            heatmaps = self.heatmaps(images)
-        else:
-            heatmaps = self.heatmaps(
-                images, lambda seen: tiled_score_map(self.score_map, seen, self.margin, max_pixels)
-            )
-        return self.detect_from_heatmaps(images, heatmaps, k)
+        """As ``Finder.detect``; a tensor ``k`` raises ``ValueError``."""
+        k, score_map = shared_k(k), None
+        if max_pixels is not None and images.shape[-2] * images.shape[-1] > max_pixels:
+            score_map = functools.partial(tiled_score_map, self.score_map, margin=self.margin, max_pixels=max_pixels)
+        return self.detect_from_heatmaps(images, self.heatmaps(images, score_map), k)

@@ -49,9 +49,7 @@ class HeatmapConfig(Config):
 class PaperHeatmapNetwork(nn.Module):
     """Four residual blocks of two 3x3 convolutions with 32 channels and ReLU, no downsampling.
 
-    The paper does not state the first and the last convolution; here they are 3x3 and 1x1.
-
-    Reference: MIST supplement, section A, "Standard architecture".
+    The paper (MIST supplement, section A) does not state the first and last convolution; here they are 3x3 and 1x1.
     """
 
     def __init__(self, channels: int, config: HeatmapConfig, outputs: int = 1) -> None:
@@ -89,10 +87,9 @@ class ReleasedHeatmapNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(batch, channels, height, width) to scores (batch, height, width)."""
-        reach = self.margin
         # Reflection needs an image larger than the border; smaller ones repeat their last row and column.
-        mode = "reflect" if min(images.shape[-2:]) > reach else "replicate"
-        features = self.entry(F.pad(images, (reach, reach, reach, reach), mode=mode))
+        mode = "reflect" if min(images.shape[-2:]) > self.margin else "replicate"
+        features = self.entry(F.pad(images, (self.margin,) * 4, mode=mode))
         for block in self.blocks:
             features = block(features)
         return _score(self.score, features).squeeze(1)
@@ -179,11 +176,7 @@ def _start_as_energy(network: HeatmapNetwork) -> None:
 
 
 def _ignore_flat_background(entry: nn.Conv2d) -> None:
-    """Makes the weights of each kernel sum to 0 over its pixels, so that the response to equal pixels is 0.
-
-    Raises:
-        MistError: if the kernels have only one pixel.
-    """
+    """Makes the weights of each kernel sum to 0 over its pixels, so that the response to equal pixels is 0."""
     if entry.weight[0, 0].numel() == 1:
         raise MistError(
             "model.heatmap.start=contrast needs a first layer that compares pixels: use network paper or small"

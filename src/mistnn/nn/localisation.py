@@ -17,9 +17,6 @@ class FullyConnectedLocalisation(nn.Module):
         outputs: number of parameters.
         units: of each hidden layer (32: supplement, section 1.3).
         layers: number of hidden layers (3: same section).
-
-    Raises:
-        MistError: if an argument is too small.
     """
 
     def __init__(self, inputs: int, outputs: int, units: int = 32, layers: int = 3) -> None:
@@ -28,19 +25,14 @@ class FullyConnectedLocalisation(nn.Module):
             raise MistError(
                 f"inputs={inputs}, outputs={outputs} and units={units} must be 1 or more, and layers={layers} 0 or more"
             )
-        sizes = [inputs, *[units] * layers]
+        self.inputs, sizes = inputs, [inputs, *[units] * layers]
         hidden: list[nn.Module] = []
         for before, after in pairwise(sizes):
             hidden += [nn.Linear(before, after), nn.ReLU(inplace=True)]
-        self.inputs = inputs
         self.layers = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(sizes[-1], outputs))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(batch, channels, rows, columns) to (batch, outputs).
-
-        Raises:
-            MistError: if the feature map has another size.
-        """
+        """(batch, channels, rows, columns) to (batch, outputs); another size raises ``MistError``."""
         if (count := features.shape[1:].numel()) != self.inputs:
             shape = tuple(features.shape[1:])
             raise MistError(f"this localisation network takes {self.inputs} inputs, got {shape}: give inputs={count}")
@@ -55,12 +47,9 @@ class ConvolutionalLocalisation(nn.Module):
 
     Args:
         channels: of the feature map.
-        size: its rows and columns.
+        size: its rows and columns, 28 or more.
         outputs: number of parameters.
         width: filters of each convolution, and units of the dense layer.
-
-    Raises:
-        MistError: if the map has fewer than 28 rows or columns.
 
     Reference: supplement, section 1.3.
     """
@@ -91,11 +80,7 @@ class ConvolutionalLocalisation(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """(batch, channels, rows, columns) to (batch, outputs).
-
-        Raises:
-            MistError: if the feature map has another size.
-        """
+        """(batch, channels, rows, columns) to (batch, outputs); another size raises ``MistError``."""
         if features.shape[1:] != self.reads:
             shape = tuple(features.shape[1:])
             raise MistError(f"this localisation network takes maps of {self.reads}, got {shape}: crop the images")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
-
-from mistnn.errors import MistError
 
 Precision = Literal["auto", "float32", "bfloat16"]
 """Precision of a training step: "bfloat16" on any device, or "auto" for bfloat16 only where it is faster."""
@@ -17,19 +15,13 @@ def half_precision(precision: Precision, device: torch.device) -> torch.autocast
     """The autocast context for the networks of a training step.
 
     A processor without bfloat16 instructions emulates them, which takes two to three times as long as float32.
-
-    Args:
-        precision: see ``Precision``.
-        device: of the networks.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=computed_in(precision, device.type) == "bfloat16")
 
 
 def computed_in(precision: Precision, kind: str) -> Literal["float32", "bfloat16"]:
     """The precision that is used on a type of device, such as "cpu" or "cuda"."""
-    if precision == "auto":
-        return "bfloat16" if has_bfloat16(kind) else "float32"
-    return precision
+    return precision if precision != "auto" else "bfloat16" if has_bfloat16(kind) else "float32"
 
 
 @cache
@@ -45,13 +37,3 @@ def has_bfloat16(kind: str) -> bool:
         # torch.cpu.get_capabilities is the public way; torch 2.6 lacks it.
         return torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported()
     return False
-
-
-def check_precision(precision: str) -> None:
-    """Refuses what is no precision.
-
-    Raises:
-        MistError: naming the value and the mend.
-    """
-    if precision not in get_args(Precision):
-        raise MistError(f"step.precision={precision!r} is unknown: use {' or '.join(get_args(Precision))}")

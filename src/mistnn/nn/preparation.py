@@ -42,14 +42,25 @@ class PreparationConfig(Config):
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of an image after resizing, each at least 1."""
-        return max(1, round(height * self.zoom)), max(1, round(width * self.zoom))
+        return zoomed(height, width, self.zoom)
+
+
+def zoomed(height: int, width: int, zoom: float) -> tuple[int, int]:
+    """Height and width of an image resized by a factor, each at least 1."""
+    return max(1, round(height * zoom)), max(1, round(width * zoom))
+
+
+def resized(images: Tensor, zoom: float) -> Tensor:
+    """Images in [0, 1], resized by a factor."""
+    if zoom == 1:
+        return images
+    size = zoomed(images.shape[-2], images.shape[-1], zoom)
+    return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
 
 
 def prepare(images: Tensor, config: PreparationConfig) -> Tensor:
     """(batch, channels, height, width) in [0, 1] to the same, resized and on a black background."""
-    if config.zoom != 1:
-        size = config.size(images.shape[-2], images.shape[-1])
-        images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
+    images = resized(images, config.zoom)
     if config.ground == "black":
         return images
     values = images.flatten(2)

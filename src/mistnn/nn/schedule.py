@@ -17,12 +17,7 @@ DecaySteps = Annotated[int, at_least(0)] | None
 
 
 def set_rates(optimizers: Mapping[str, Optimizer], rates: Mapping[str, float | Sequence[float]]) -> None:
-    """Sets the learning rates of optimizers.
-
-    Args:
-        optimizers: by name.
-        rates: the rate of each optimizer by the same names, or one rate for each of its parameter groups.
-    """
+    """Sets the learning rates of optimizers by name: one rate for each, or one for each of its parameter groups."""
     for name, optimizer in optimizers.items():
         rate, groups = rates[name], optimizer.param_groups
         for group, value in zip(groups, rate if isinstance(rate, Sequence) else [rate] * len(groups), strict=True):
@@ -35,10 +30,7 @@ def cosine_share(iteration: int, decay: float, decay_steps: int | None) -> float
     Args:
         iteration: counted from 0.
         decay: the final factor; 1 for a constant rate.
-        decay_steps: the number of iterations of the fall; ``None`` only for a constant rate.
-
-    Raises:
-        MistError: if the rate falls and the number of iterations is not given.
+        decay_steps: see ``known_steps``.
     """
     if decay == 1:
         return 1.0
@@ -46,14 +38,10 @@ def cosine_share(iteration: int, decay: float, decay_steps: int | None) -> float
 
 
 def known_steps(decay: float, decay_steps: int | None) -> int:
-    """Checks that a step is built from a configuration whose schedule has a length; returns that length.
-
-    Args:
-        decay: the final factor; 1 for constant rates, which need no length.
-        decay_steps: the number of iterations of the fall.
+    """The number of iterations over which rates fall to the factor ``decay``; 1 if constant rates have none.
 
     Raises:
-        MistError: naming ``step.decay_steps`` and the fix.
+        MistError: if the rates fall and the number is not given.
     """
     if decay < 1 and not decay_steps:
         raise MistError(
@@ -61,18 +49,3 @@ def known_steps(decay: float, decay_steps: int | None) -> int:
             f"{decay_steps}: give the number of training steps (`config.for_run(steps)` fills it in)"
         )
     return decay_steps or 1
-
-
-def check_rates(decay: float, decay_steps: int, **rates: float) -> None:
-    """Checks learning rates and their fall.
-
-    Raises:
-        MistError: naming the field, its value and the fix.
-    """
-    for name, rate in rates.items():
-        if not 0 < rate < math.inf:
-            raise MistError(f"step.{name}={rate} must be a finite learning rate above 0")
-    if not 0 <= decay <= 1:
-        raise MistError(f"step.decay={decay} must be a share from 0 to 1; 1 keeps the rates constant")
-    if decay_steps < 0 or (decay < 1 and decay_steps < 1):
-        raise MistError(f"step.decay={decay} needs step.decay_steps, the iterations it takes; e.g. train.steps")

@@ -39,9 +39,7 @@ class TransformConfig(Config):
 
     section: ClassVar[str] = "transform"
     kind: Kind = "affine"
-    scale: Annotated[
-        float, Rule(lambda share: 0 < share <= 1, "above 0 and at most 1: a share of the image's sides")
-    ] = 0.5
+    scale: Annotated[float, _SHARE] = 0.5
     side: Annotated[int, _SEVERAL] = 4
 
     @property
@@ -106,8 +104,8 @@ class SpatialTransformer(nn.Module):
             image.
 
     Raises:
-        MistError: if the localisation network has no final dense layer of the right size with weights, the output size
-            is empty, or ``start`` has another shape.
+        MistError: if the localisation network doesn't end in a dense layer of the right size with weights, or another
+            argument is wrong.
 
     Reference: Jaderberg et al. (2015), and its supplement, sections 1.3 and 1.5.
     """
@@ -137,13 +135,11 @@ class SpatialTransformer(nn.Module):
         if start is not None and start.shape != shape:
             raise MistError(f"start is {tuple(start.shape)}, but {number} transforms {transform.kind} need {shape}")
         first = transform.start().expand(shape) if start is None else start.detach().cpu().double()
-        exact = {"start": first, "control": torch.empty(0), "influence": torch.empty(0)}
-        if transform.kind == "tps":
-            plate = ops.thin_plate(ops.control_lattice(transform.side), *size)
-            exact |= {"control": plate.control, "influence": plate.influence}
         # Kept exact: casting the module to half precision must not round these constants.
-        self._exact = exact
-        for name, value in exact.items():
+        self._exact = {"start": first, "control": torch.empty(0), "influence": torch.empty(0)}
+        if transform.kind == "tps":
+            self._exact |= ops.thin_plate(ops.control_lattice(transform.side), *size)._asdict()
+        for name, value in self._exact.items():
             self.register_buffer(name, value.to(torch.float32), persistent=False)
         self._reset()
 
@@ -152,12 +148,7 @@ class SpatialTransformer(nn.Module):
         return self.warp(features).features
 
     def warp(self, features: Tensor) -> Warp:
-        """As ``forward``, with the parameters and the grid.
-
-        Raises:
-            MistError: if the features are empty or not floating point, or the localisation network's output has a wrong
-                shape.
-        """
+        """As ``forward``, with the parameters and the grid."""
         if features.dim() != 4 or 0 in features.shape[1:] or not features.is_floating_point():
             raise MistError(
                 f"a spatial transformer can't sample {tuple(features.shape)} of {features.dtype}: give (batch, "
@@ -181,12 +172,11 @@ class SpatialTransformer(nn.Module):
     def _predicted(self, features: Tensor) -> Tensor:
         """The output of the localisation network, after a check of its shape."""
         predicted = self.localisation(features)
-        count = self.number * self.transform.parameters
         given = tuple(predicted.shape) if isinstance(predicted, Tensor) else f"a {type(predicted).__name__}"
-        if given != (wanted := (features.shape[0], count)):
+        if given != (wanted := (features.shape[0], self.start.numel())):
             raise MistError(
                 f"the localisation network gave {given}, but {self.number} x {self.transform.kind} needs {wanted}: "
-                f"let its last layer have {count} outputs"
+                f"let its last layer have {wanted[1]} outputs"
             )
         return predicted
 
@@ -201,7 +191,7 @@ class SpatialTransformer(nn.Module):
     def _reset(self) -> None:
         """Sets the output of the localisation network to zero, after a check of its last layer."""
         dense = [layer for layer in self.localisation.modules() if isinstance(layer, nn.Linear)]
-        count = self.number * self.transform.parameters
+        count = self.start.numel()
         if not dense:
             raise MistError(f"the localisation network has no dense layer: let it end in nn.Linear(..., {count})")
         if dense[-1].out_features != count:
@@ -250,16 +240,7 @@ class SpatialTransformer(nn.Module):
 
 
 class ParallelTransformers(nn.Module):
-    """Several spatial transformers with separate localisation networks on the same feature map.
-
-    Args:
-        transformers: one or more, with the same output size.
-
-    Raises:
-        MistError: if there is none, or their output sizes differ.
-
-    Reference: supplement, section 1.1.
-    """
+    """Several spatial transformers of one output size on the same feature map (supplement, section 1.1)."""
 
     def __init__(self, transformers: Iterable[SpatialTransformer]) -> None:
         super().__init__()
@@ -285,16 +266,9 @@ def parameter_groups(model: nn.Module, rate: float, share: float) -> list[dict[s
     """Parameter groups for an optimiser: localisation networks get a share of the learning rate.
 
     Args:
-        model: contains spatial transformers at any depth.
-        rate: learning rate of all other parameters.
-        share: factor for the localisation networks; 0.1 for house numbers (supplement, section 1.4).
-
-    Returns:
-        Dictionaries with ``params`` and ``lr``: first of all other parameters, if there are any, then of the
-        localisation networks.
-
-    Raises:
-        MistError: if the model has no spatial transformer, or a rate is negative.
+        model: contains spatial transformers at any depth; none raises ``MistError``.
+        rate: learning rate of all other parameters, the first group, if there are any.
+        share: factor for the localisation networks, the last group; 0.1 for house numbers (supplement, section 1.4).
     """
     if not 0 <= rate < math.inf or not 0 <= share < math.inf:
         raise MistError(f"learning rates must be finite and 0 or more, got {rate} and a share of {share}")

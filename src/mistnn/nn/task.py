@@ -73,11 +73,7 @@ class TaskNetwork(nn.Module):
         return TaskOutput(logits, decoded)
 
     def classify(self, patches: Tensor) -> Tensor:
-        """(batch, k, channels, size, size) to logits (batch, k, classes).
-
-        Raises:
-            ValueError: if the network has no classes.
-        """
+        """(batch, k, channels, size, size) to logits (batch, k, classes)."""
         if self.head is None:
             raise ValueError("this model has no classes")
         return self.head(self._encode(patches).relu()).unflatten(0, patches.shape[:2])
@@ -96,16 +92,19 @@ def _in_parts(network: nn.Module, values: Tensor) -> Tensor:
     return torch.cat([network(part) for part in values.split(most)])
 
 
+def required(counts: Tensor | None) -> Tensor:
+    """The class counts of a batch; ``MistError`` if there are none."""
+    if counts is None:
+        raise MistError("this model has classes: its training images need class counts, and these have none")
+    return counts
+
+
 def counted_loss(logits: Tensor, counts: Tensor | None, background: bool = False) -> Tensor:
     """Equation 9 of each image: (batch, k, classes) logits against (batch, classes) counts.
 
-    With a background, the logits have one more class, the last.
-
-    Raises:
-        MistError: if the images have no counts.
+    With a background, the logits have one more class, the last. Images without counts raise ``MistError``.
     """
-    if counts is None:
-        raise MistError("this model has classes: its training images need class counts, and these have none")
+    counts = required(counts)
     if background:
         counts = with_background(counts, logits.shape[1])
     return class_proportion_loss(F.softmax(logits, -1), counts)
@@ -114,17 +113,7 @@ def counted_loss(logits: Tensor, counts: Tensor | None, background: bool = False
 def count_or_presence_loss(
     logits: Tensor, counts: Tensor | None, presence: Tensor | None, background: bool = False
 ) -> Tensor:
-    """``counted_loss`` of each image or, where only the classes present are known, ``presence_loss``.
-
-    Args:
-        logits: (batch, k, classes); with a background, one more class, the last.
-        counts: (batch, classes), or ``None``.
-        presence: (batch, classes), used without counts.
-        background: whether there is a background class.
-
-    Raises:
-        MistError: if the images have neither.
-    """
+    """``counted_loss`` of each image or, without counts, ``presence_loss`` of (batch, classes) presence."""
     if counts is None and presence is not None:
         return presence_loss(F.softmax(logits, -1), presence)
     return counted_loss(logits, counts, background)

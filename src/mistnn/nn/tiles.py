@@ -22,14 +22,7 @@ tile at the very places where it samples the image."""
 
 
 class Span(NamedTuple):
-    """One tile along one axis.
-
-    Attributes:
-        start: first pixel that the network sees.
-        stop: the pixel after the last one that it sees.
-        inner_start: first pixel whose score is kept.
-        inner_stop: the pixel after the last one whose score is kept.
-    """
+    """One tile along one axis: the network sees ``start:stop``; the scores of ``inner_start:inner_stop`` are kept."""
 
     start: int
     stop: int
@@ -60,7 +53,7 @@ def tiled_score_map(
     margin: int,
     max_pixels: int = MAX_PIXELS,
 ) -> Float[Tensor, "batch height width"]:
-    """Computes the score map of images that are too large to pass through the network at once.
+    """The score map of images that are too large to pass through the network at once.
 
     Convention: a tile is square unless the image is narrower than it. Both margins included, it has at most
     ``max_pixels`` pixels, or more where that is too few for the margins. Up to rounding, the result equals the score
@@ -71,7 +64,7 @@ def tiled_score_map(
         score_map: from images to their scores, (batch, height, width).
         images: of any size.
         margin: the distance in pixels up to which the score of a pixel depends on its surroundings.
-        max_pixels: the most pixels that pass through the network at once, for each image.
+        max_pixels: of each image that pass through the network at once.
     """
     height, width = images.shape[-2:]
     # A strip narrower than a square tile gets longer tiles: what counts is the area.

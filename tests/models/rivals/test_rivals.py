@@ -222,7 +222,7 @@ def test_supervised_learns_places_and_classes():
         (lambda: dataclasses.replace(CLASSIFYING, heatmap=NARROW), "start random"),
         (lambda: dataclasses.replace(CLASSIFYING, class_names=()), "nothing to learn"),
         (lambda: dataclasses.replace(CLASSIFYING, patch_size=12), "patch_size=12"),
-        (lambda: dataclasses.replace(XIE20, class_names=()), "class_names is empty"),
+        (lambda: dataclasses.replace(XIE20, class_names=()), "class_names=\\(\\) must be .*at least one"),
         (lambda: dataclasses.replace(XIE20, epsilon=0.0), "epsilon=0.0"),
         (lambda: dataclasses.replace(XIE20, stride=0), "stride=0"),
         (lambda: RivalStepConfig(rate=0.0), "rate=0.0"),

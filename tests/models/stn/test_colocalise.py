@@ -259,9 +259,9 @@ def test_bad_localisers(given: dict[str, object], message: str) -> None:
         ({"margin": 0.0}, "margin=0.0"),
         ({"decay": 1.0, "decay_steps": 0}, "decay_steps=0"),
         ({"precision": "half"}, "step.precision='half' must be"),
-        ({"openness": ()}, "must be pairs of 0 to 1"),
+        ({"openness": ()}, "must be pairs of values from 0 to 1"),
         ({"openness": ((0.5, 1.0), (0.2, 0.0))}, "in the order of the shares"),
-        ({"openness": ((0.5, 1.5),)}, "must be pairs of 0 to 1"),
+        ({"openness": ((0.5, 1.5),)}, "must be pairs of values from 0 to 1"),
     ],
 )
 def test_bad_steps(given: dict[str, object], message: str) -> None:

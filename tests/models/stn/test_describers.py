@@ -108,7 +108,7 @@ def test_networks_that_can_not_be_used(network: str, message: str) -> None:
 
 def test_impossible_configurations() -> None:
     for network in ("", "timm/"):
-        with pytest.raises(MistError, match="names no network"):
+        with pytest.raises(MistError, match="model.backbone.network="):
             DescriberConfig(network)
-    with pytest.raises(MistError, match="weights is empty"):
+    with pytest.raises(MistError, match="model.backbone.weights='' must be a file"):
         DescriberConfig(weights="")

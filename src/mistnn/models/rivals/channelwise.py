@@ -55,7 +55,7 @@ class Channelwise(Rival):
     def losses(self, batch: Batch) -> Mapping[str, Tensor]:
         """Equation 9, or equation 8 relative to the image's energy, or their sum if the model does both."""
         _, task, rebuilt = self(batch.images)
-        terms: dict[str, Tensor] = {}
+        terms = {}
         if task.logits is not None:
             terms["classification"] = counted_loss(task.logits, batch.counts)
         if rebuilt is not None:
@@ -69,8 +69,4 @@ class Channelwise(Rival):
         scores, labels = boxes.new_ones(boxes.shape[:2]), None
         if task.logits is not None:
             scores, labels = task.logits.softmax(-1).max(-1)
-        found = [
-            best_of(boxes[index], scores[index], None if labels is None else labels[index], count)
-            for index, count in enumerate(self.counts_for(images, k))
-        ]
-        return Explanation(found, rebuilt)
+        return Explanation(best_of(boxes, scores, labels, self.counts_for(images, k)), rebuilt)

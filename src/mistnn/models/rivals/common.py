@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from mistnn.errors import MistError
 from mistnn.nn.finder import Finder
 from mistnn.ops.selection import masked_class_proportions
 from mistnn.records import Batch, Detections
@@ -25,42 +24,24 @@ class Rival(Finder, abc.ABC):
 def masked_losses(probabilities: Tensor, mask: Tensor, wanted: Tensor, k: int) -> dict[str, Tensor]:
     """Equation 12 of each image: the squared distance between the class proportions under a mask and in the labels.
 
-    Args:
-        probabilities: (batch, n, classes).
-        mask: (batch, n), of SOFT top-K.
-        wanted: (batch, classes), the counts.
-        k: K of the mask.
+    Convention: probabilities are (batch, n, classes), the mask of SOFT top-K (batch, n), ``wanted`` (batch, classes).
     """
     target = wanted / wanted.sum(1, keepdim=True).clamp(min=1)
     proportions = masked_class_proportions(probabilities, mask, k)
     return {"task": (target - proportions).square().sum(1), "mask_peak": mask.amax(1)}
 
 
-def counts_of(batch: Batch) -> Tensor:
-    """The class counts of a batch, (batch, classes).
-
-    Raises:
-        MistError: if there are none.
-    """
-    if batch.counts is None:
-        raise MistError("this model has classes: its training images need class counts, and these have none")
-    return batch.counts
+def best_of(boxes: Tensor, scores: Tensor, labels: Tensor | None, counts: Sequence[int]) -> list[Detections]:
+    """The boxes of each image with the best scores, as many as its count, best first."""
+    orders = scores.argsort(dim=1, descending=True, stable=True)
+    return [
+        Detections(boxes[index, best], scores[index, best], None if labels is None else labels[index, best])
+        for index, best in enumerate(order[:count] for order, count in zip(orders, counts, strict=True))
+    ]
 
 
-def best_of(boxes: Tensor, scores: Tensor, labels: Tensor | None, k: int) -> Detections:
-    """The k best boxes of one image, best first.
-
-    Args:
-        boxes: (n, 4).
-        scores: (n,).
-        labels: (n,), or ``None``.
-        k: how many; all if there are fewer.
-    """
-    best = scores.argsort(descending=True, stable=True)[:k]
-    return Detections(boxes[best], scores[best], None if labels is None else labels[best])
-
-
-def centres(rows: int, columns: int, spacing: int, like: Tensor) -> Tensor:
-    """The centres of the squares of a regular grid, row by row: (rows x columns, 2), x and y, typed as ``like``."""
-    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    return (torch.stack((x, y), dim=-1).reshape(-1, 2).to(like) + 0.5) * spacing
+def centres(maps: Tensor, spacing: int) -> Tensor:
+    """The centres of squares of ``spacing`` positions on maps (..., height, width), row by row: (n, 2), x and y."""
+    rows, columns = (torch.arange(side // spacing) for side in maps.shape[-2:])
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    return (torch.stack((x, y), dim=-1).reshape(-1, 2).to(maps) + 0.5) * spacing

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import Annotated, Any, ClassVar
 
 from mistnn.config import above, at_least, one_of
@@ -13,7 +12,7 @@ from mistnn.interfaces import ModelConfig, Step, TrainingStepConfig
 from mistnn.nn.backbones import STRIDE, BackboneConfig
 from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.feature_patches import ReaderConfig
-from mistnn.nn.finder import Finder
+from mistnn.nn.finder import Finder, check_class_names
 from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.nn.schedule import Decay, DecaySteps, LearningRate
 
@@ -136,8 +135,7 @@ class Xie20Config(ModelConfig):
         """See ``Config.check``."""
         if self.heatmap.network != "paper":
             raise MistError(f"model.heatmap.network={self.heatmap.network!r} must be paper for an Xie20 model")
-        if not self.class_names:
-            raise MistError("model.class_names is empty: Xie20 masks a classification; name the classes")
+        check_class_names(self.class_names, least=1)
         _check_patches(self.class_names, self.patch_size, 0, self.encoder)
 
     def build(self) -> Finder:
@@ -173,15 +171,11 @@ class NaturalXie20Config(ModelConfig):
 
     def check(self) -> None:
         """See ``Config.check``."""
-        if not self.class_names:
-            raise MistError("model.class_names is empty: name the classes")
-        _check_names(self.class_names)
-        along_edge = self.shorter_edge // STRIDE
-        if self.cells > along_edge:
-            raise MistError(
-                f"model.cells={self.cells} must be from 1 to {along_edge}, the cells along the shorter edge"
-            )
-        places = (along_edge // self.cells) ** 2
+        check_class_names(self.class_names, least=1)
+        most = self.shorter_edge // STRIDE
+        if self.cells > most:
+            raise MistError(f"model.cells={self.cells} must be from 1 to {most}, the cells along the shorter edge")
+        places = (most // self.cells) ** 2
         if self.k >= places:
             raise MistError(
                 f"model.k={self.k} must be below {places}, the number of places with model.cells={self.cells}: lower "
@@ -195,10 +189,8 @@ class NaturalXie20Config(ModelConfig):
         return NaturalXie20(self)
 
     def portable(self) -> ModelConfig:
-        """See ``ModelConfig.portable``: of a path to weights, only the file name is kept."""
-        weights = self.backbone.weights
-        name = None if weights is None else PurePath(weights).name
-        return dataclasses.replace(self, backbone=dataclasses.replace(self.backbone, weights=name))
+        """See ``ModelConfig.portable``."""
+        return dataclasses.replace(self, backbone=self.backbone.portable())
 
 
 @dataclass(frozen=True)
@@ -234,8 +226,8 @@ class Zha18Config(ModelConfig):
     def check(self) -> None:
         """See ``Config.check``."""
         for name in ("widths", "feature_widths", "drawing_widths"):
-            if len(getattr(self, name)) < 2:
-                raise MistError(f"model.{name}={getattr(self, name)} must be two or more widths, e.g. 32 64 64 64")
+            if len(widths := getattr(self, name)) < 2:
+                raise MistError(f"model.{name}={widths} must be two or more widths, e.g. 32 64 64 64")
 
     def build(self) -> Finder:
         """See ``ModelConfig.build``."""
@@ -313,13 +305,8 @@ class Zha18StepConfig(TrainingStepConfig):
         return Zha18Step(model, self)
 
 
-def _check_names(class_names: tuple[str, ...]) -> None:
-    if not all(class_names) or len(set(class_names)) < len(class_names):
-        raise MistError(f"model.class_names={class_names} must be distinct and not empty")
-
-
 def _check_patches(class_names: tuple[str, ...], patch_size: int, decoder: int, encoder: EncoderConfig) -> None:
-    _check_names(class_names)
+    check_class_names(class_names)
     if patch_size % encoder.patch_unit:
         raise MistError(f"model.patch_size={patch_size} must be a multiple of {encoder.patch_unit} for this encoder")
     if not class_names and not decoder:

@@ -34,10 +34,10 @@ class Grid(Rival):
 
     def boxes(self, images: Tensor) -> Tensor:
         """The cells of each image, (batch, cells^2, 4), row by row."""
-        height, width, cells = images.shape[-2], images.shape[-1], self.config.cells
+        height, width, cells = *images.shape[-2:], self.config.cells
         place = (torch.arange(cells, device=images.device, dtype=images.dtype) + 0.5) / cells
         y, x = torch.meshgrid(place * height, place * width, indexing="ij")
-        size = torch.tensor((width / cells, height / cells), device=images.device, dtype=images.dtype)
+        size = images.new_tensor((width / cells, height / cells))
         cell = torch.cat((torch.stack((x, y), dim=-1).reshape(-1, 2), size.expand(cells**2, 2)), dim=-1)
         return cell.expand(len(images), -1, -1)
 

@@ -30,11 +30,10 @@ class RivalStep:
         trained = {name: part for name, part in model.named_parameters() if part.requires_grad}  # no frozen backbone
         task = [part for name, part in trained.items() if name.startswith("task_network.")]
         places = [part for name, part in trained.items() if not name.startswith("task_network.")]
+        adams = {"task": (task, config.rate), "places": (places, config.places_rate)}
         self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "task": torch.optim.Adam(task, lr=config.rate, foreach=True)
+            name: torch.optim.Adam(parts, lr=rate, foreach=True) for name, (parts, rate) in adams.items() if parts
         }
-        if places:
-            self.optimizers["places"] = torch.optim.Adam(places, lr=config.places_rate, foreach=True)
 
     def __call__(self, batch: Batch, iteration: int) -> dict[str, Tensor]:
         """Trains on one batch; returns the scalars to log."""
@@ -74,8 +73,7 @@ class Warp(NamedTuple):
     def image(self, images: Tensor) -> Tensor:
         """The warped images, sampled bilinearly; beyond the border the nearest pixel."""
         batch, _, height, width = images.shape
-        x = (torch.arange(width, device=images.device) + 0.5) / width
-        y = (torch.arange(height, device=images.device) + 0.5) / height
+        y, x = ((torch.arange(side, device=images.device) + 0.5) / side for side in (height, width))
         places = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).to(images.dtype)
         grid = self(places.reshape(1, -1, 2).expand(batch, -1, -1)).reshape(batch, height, width, 2)
         return F.grid_sample(images, grid * 2 - 1, padding_mode="border", align_corners=False)
@@ -94,11 +92,7 @@ def random_warp(config: Zha18StepConfig, batch: int, like: Tensor) -> Warp:
 
 
 class Zha18Step:
-    """Reconstructs each image, and constrains the landmarks on it and on a warped copy.
-
-    Raises:
-        MistError: if the configuration has no ``decay_steps``.
-    """
+    """Reconstructs each image, and constrains the landmarks on it and on a warped copy."""
 
     def __init__(self, model: Zha18, config: Zha18StepConfig) -> None:
         if config.decay_steps is None:

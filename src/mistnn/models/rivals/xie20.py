@@ -10,10 +10,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mistnn.models.rivals.common import Rival, best_of, centres, counts_of, masked_losses
+from mistnn.models.rivals.common import Rival, best_of, centres, masked_losses
 from mistnn.models.rivals.config import Xie20Config
 from mistnn.nn.heatmap import PaperHeatmapNetwork
-from mistnn.nn.task import TaskNetwork
+from mistnn.nn.task import TaskNetwork, required
 from mistnn.ops.coordinates import boxes_at
 from mistnn.ops.sampling import extract_patches
 from mistnn.ops.selection import soft_topk
@@ -21,10 +21,7 @@ from mistnn.records import Batch, Explanation
 
 
 class Xie20(Rival):
-    """A score and a class at every place of a coarse grid, joined by a soft mask.
-
-    It doesn't reconstruct: the paper found it too large for generative tasks.
-    """
+    """A score and a class at every place of a coarse grid, joined by a soft mask; too large to reconstruct (paper)."""
 
     def __init__(self, config: Xie20Config) -> None:
         super().__init__()
@@ -38,9 +35,7 @@ class Xie20(Rival):
 
     def places(self, images: Tensor) -> Tensor:
         """The boxes of all N places, (batch, n, 4), row by row, centred in squares of stride x stride pixels."""
-        stride = self.config.stride
-        points = centres(images.shape[-2] // stride, images.shape[-1] // stride, stride, images)
-        return boxes_at(points, self.config.box_size).expand(len(images), -1, -1)
+        return boxes_at(centres(images, self.config.stride), self.config.box_size).expand(len(images), -1, -1)
 
     def scores(self, images: Tensor) -> Tensor:
         """(batch, n), between the anchors 0 and 1 of the transport problem."""
@@ -48,7 +43,7 @@ class Xie20(Rival):
 
     def losses(self, batch: Batch) -> Mapping[str, Tensor]:
         """Equation 12 of each image."""
-        counts, k = counts_of(batch), self.config.k
+        counts, k = required(batch.counts), self.config.k
         mask = soft_topk(self.scores(batch.images), k, epsilon=self.config.epsilon).mask
         patches = extract_patches(batch.images, self.places(batch.images), self.config.patch_size)
         return masked_losses(self.task_network.classify(patches).softmax(-1), mask, counts, k)
@@ -61,9 +56,7 @@ class Xie20(Rival):
         boxes = self.places(images).gather(1, best.indices[..., None].expand(-1, -1, 4))
         patches = extract_patches(images, boxes, self.config.patch_size)
         confidence, labels = self.task_network.classify(patches).softmax(-1).max(-1)
-        scores = best.values * confidence
-        found = [
-            best_of(boxes[index, :count], scores[index, :count], labels[index, :count], count)
-            for index, count in enumerate(counts)
-        ]
+        scores, found = best.values * confidence, []
+        for index, count in enumerate(counts):
+            found += best_of(boxes[[index], :count], scores[[index], :count], labels[[index], :count], [count])
         return Explanation(found, None)

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mistnn.models.rivals.common import Rival, centres, counts_of, masked_losses
+from mistnn.models.rivals.common import Rival, centres, masked_losses
 from mistnn.models.rivals.config import NaturalXie20Config
 from mistnn.nn.backbones import STRIDE, Backbone
 from mistnn.nn.feature_patches import PatchReader, Reading, objects_of, sized, to_shorter_edge
+from mistnn.nn.task import required
 from mistnn.ops.losses import with_background
 from mistnn.ops.selection import soft_topk
 from mistnn.records import Batch, Explanation
@@ -23,9 +24,8 @@ from mistnn.records import Batch, Explanation
 class NaturalXie20(Rival):
     """A score and a class at every place of the features, joined by a soft mask.
 
-    The places are the centres of the cells, since a mask has no gradient that could learn offsets.
-
-    Reference: MIST supplement, section C.2 and equation 12; section 5.2, Table 4.
+    The places are the centres of the cells, since a mask has no gradient that could learn offsets (MIST supplement,
+    section C.2 and equation 12; section 5.2, Table 4).
     """
 
     def __init__(self, config: NaturalXie20Config) -> None:
@@ -47,21 +47,16 @@ class NaturalXie20(Rival):
 
     def places(self, features: Tensor) -> Tensor:
         """The centres of the places, (batch, n, 2), in cells, in the order of the scores."""
-        cells = self.config.cells
-        points = centres(features.shape[-2] // cells, features.shape[-1] // cells, cells, features)
-        return points.expand(len(features), -1, -1)
+        return centres(features, self.config.cells).expand(len(features), -1, -1)
 
     def losses(self, batch: Batch) -> Mapping[str, Tensor]:
         """Equation 12 of each image, with a background class for the places without an object."""
-        counts, features = counts_of(batch), self.backbone(batch.images)
+        counts, features = required(batch.counts), self.backbone(batch.images)
         if batch.sizes is None:
             return self._losses(features, counts)
         # The number of places depends on the image's size, so padded images are masked one by one.
         ends = self.backbone.cells_of(batch.sizes).tolist()
-        parts = [
-            self._losses(features[[index], :, :rows, :columns], counts[[index]])
-            for index, (rows, columns) in enumerate(ends)
-        ]
+        parts = [self._losses(features[[i], :, :rows, :columns], counts[[i]]) for i, (rows, columns) in enumerate(ends)]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _losses(self, features: Tensor, counts: Tensor) -> dict[str, Tensor]:

@@ -59,8 +59,7 @@ class Hourglass(nn.Module):
             hidden = down(hidden)
         for up, kept in zip(reversed(self.up), reversed(skipped), strict=True):
             hidden = up(F.interpolate(hidden, scale_factor=2.0, mode="nearest")) + kept
-        out: Tensor = self.exit(hidden)
-        return out[..., :height, :width]
+        return self.exit(hidden)[..., :height, :width]
 
 
 class Zha18(Finder):
@@ -99,9 +98,7 @@ class Zha18(Finder):
         return found, self._draw(found.places, colours, images)
 
     def _draw(self, places: Tensor, colours: Tensor, images: Tensor) -> Tensor:
-        height, width = images.shape[-2:]
-        x = (torch.arange(width, device=places.device) + 0.5) / width
-        y = (torch.arange(height, device=places.device) + 0.5) / height
+        y, x = ((torch.arange(side, device=places.device) + 0.5) / side for side in images.shape[-2:])
         squared = (x - places[..., :1]).square().unsqueeze(-2) + (y - places[..., 1:]).square().unsqueeze(-1)
         drawn = []
         for level in range(self.config.heat_levels):
@@ -110,8 +107,7 @@ class Zha18(Finder):
             heat = torch.cat((heat, torch.ones_like(heat[:, :1])), dim=1)  # the background has the same heat everywhere
             heat = heat / heat.sum(1, keepdim=True)
             drawn += [heat, torch.einsum("bkhw,bkd->bdhw", heat, colours)]
-        picture: Tensor = self.drawing_network(torch.cat(drawn, dim=1))
-        return picture.sigmoid()
+        return self.drawing_network(torch.cat(drawn, dim=1)).sigmoid()
 
     @torch.no_grad()
     def explain(self, images: Tensor, k: int | Tensor | None = None) -> Explanation:
@@ -120,14 +116,10 @@ class Zha18(Finder):
         points = landmarks.places * landmarks.places.new_tensor((images.shape[-1], images.shape[-2]))
         boxes = boxes_at(points, self.config.box_size)
         scores = torch.exp(-landmarks.variances.sum(-1))
-        counts = self.counts_for(images, k)
-        found = [best_of(boxes[index], scores[index], None, count) for index, count in enumerate(counts)]
-        return Explanation(found, rebuilt)
+        return Explanation(best_of(boxes, scores, None, self.counts_for(images, k)), rebuilt)
 
 
 def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.LeakyReLU(0.2),
+        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2)
     )

@@ -25,12 +25,7 @@ REDUCED, HIDDEN = 128, 128
 
 
 class BirdClassifier(Classifier):
-    """N spatial transformers with one localisation network, N streams, one softmax.
-
-    Building it reads no weights: ``load_pretrained`` does.
-
-    Reference: S003, section 1.5.
-    """
+    """N spatial transformers with one localisation network, N streams, one softmax; building it reads no weights."""
 
     mean: Tensor
     std: Tensor
@@ -62,11 +57,7 @@ class BirdClassifier(Classifier):
         return Classified(self.last(self.dropout(torch.cat(described, dim=1))), tuple(warps))
 
     def load_pretrained(self) -> None:
-        """Loads the configured weights into every stream and the localisation network.
-
-        Raises:
-            MistError: see ``Describer.load_pretrained``.
-        """
+        """See ``Describer.load_pretrained``: for every stream and the localisation network."""
         for part in self.modules():
             if isinstance(part, Describer):
                 part.load_pretrained()

@@ -28,28 +28,16 @@ class Classified(NamedTuple):
 
 
 class Classifier(nn.Module, abc.ABC):
-    """A network that classifies whole images, perhaps through spatial transformers.
-
-    Attributes:
-        config: the network's configuration.
-    """
+    """A network that classifies whole images, perhaps through spatial transformers."""
 
     config: Any
 
     @abc.abstractmethod
     def forward(self, images: Tensor) -> Classified:
-        """Classifies images, (batch, channels, side, side).
-
-        Raises:
-            MistError: if the images have another size.
-        """
+        """Classifies images, (batch, channels, side, side); another size raises ``MistError``."""
 
     def check_images(self, images: Tensor, channels: int) -> None:
-        """Checks that images are (batch, channels, side, side).
-
-        Raises:
-            MistError: naming both shapes.
-        """
+        """Checks that images are (batch, channels, side, side)."""
         side = self.config.side
         if images.dim() != 4 or images.shape[1:] != (channels, side, side):
             raise MistError(
@@ -74,10 +62,8 @@ class Classifier(nn.Module, abc.ABC):
     def measure(self, batch: Batch, views: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Compares predictions with the true classes.
 
-        Args:
-            batch: images with labels.
-            views: (batch, views, channels, side, side), several crops of each image, which replace ``batch.images``;
-                their class probabilities are averaged (S003, section 1.5).
+        With ``views``, (batch, views, channels, side, side), the class probabilities of several crops of each image are
+        averaged (S003, section 1.5); they replace ``batch.images``.
 
         Returns:
             (batch,), whether an image is misclassified; and (batch, transformers), the share of samples that each
@@ -96,9 +82,7 @@ class Classifier(nn.Module, abc.ABC):
 def wrong(scores: Tensor, target: Tensor) -> Tensor:
     """Whether an image is misclassified, (batch,): for a number, whether any of its places is.
 
-    Args:
-        scores: (batch, classes) or (batch, places, classes).
-        target: (batch,) or (batch, places).
+    Convention: scores are (batch, classes) or (batch, places, classes); targets lack the last dimension.
     """
     return (scores.argmax(-1) != target).reshape(len(target), -1).any(1)
 

@@ -72,9 +72,8 @@ class BoundedWindow(nn.Module):
         self.offset = math.log(START_SHARE / (1 - START_SHARE))
         self.register_buffer("bound", torch.tensor(widest(config)))
         self.register_buffer("closed", torch.tensor(False))
-        self.register_buffer("mean", torch.zeros(2))
-        self.register_buffer("spread", torch.ones(2))
-        self.register_buffer("shift", torch.zeros(2))
+        for name, value in (("mean", 0.0), ("spread", 1.0), ("shift", 0.0)):
+            self.register_buffer(name, torch.full((2,), value))
         half = config.side // 2
         self.layers = nn.Sequential(
             PooledConvolution(1, FILTERS, LOCALISATION_KERNEL, PADDING),
@@ -101,9 +100,8 @@ class BoundedWindow(nn.Module):
     def wake(self, images: Tensor) -> None:
         """Scales and shifts each hidden unit so that its outputs for these images have mean 0 and standard deviation 1.
 
-        With the initial weights most units give the same output for every image, and learn little.
-
-        Reference: Salimans and Kingma, 2016; Kraehenbuehl et al., 2016.
+        With the initial weights most units give the same output for every image, and learn little (Salimans and Kingma,
+        2016; Kraehenbuehl et al., 2016).
         """
         features = images.contiguous(memory_format=torch.channels_last)
         for layer in self.layers[:-1]:
@@ -118,12 +116,7 @@ class BoundedWindow(nn.Module):
 
     @torch.no_grad()
     def centre(self, windows: Tensor, scale: Tensor) -> None:
-        """Moves all windows a little towards the centre of mass of their mean content.
-
-        Args:
-            windows: (batch, 1, side, side), the content of the windows.
-            scale: (batch,), their sizes as shares of the image's side.
-        """
+        """Moves all windows a little towards the centre of mass of their mean content, (batch, 1, side, side)."""
         self.shift += (1 - MEMORY) * scale.mean() * middle_of(windows.float().mean(0)[0])
 
     def _normalised(self, place: Tensor) -> Tensor:
@@ -147,10 +140,7 @@ def middle_of(picture: Tensor) -> Tensor:
 
 
 class Colocaliser(Finder):
-    """Finds one object in each image: the window of a spatial transformer of kind attention.
-
-    Reference: S003, section 1.2 and table 2.
-    """
+    """Finds one object in each image: the window of an attention transformer (S003, section 1.2 and table 2)."""
 
     def __init__(self, config: ColocaliserConfig) -> None:
         super().__init__()
@@ -173,12 +163,8 @@ class Colocaliser(Finder):
     def load_encoder(self, network: nn.Module, source: str) -> None:
         """Copies the weights of a trained classifier into the encoder.
 
-        Args:
-            network: the classifier.
-            source: where it comes from, for the error message.
-
         Raises:
-            MistError: if it is not the network of ``config.encoder``.
+            MistError: if it is not the network of ``config.encoder``; ``source`` says where it comes from.
         """
         if not isinstance(network, StnClassifier) or network.config != self.config.encoder:
             raise MistError(f"{source} is not the encoder of model.encoder.*: give a run with that network")
@@ -206,10 +192,8 @@ class Colocaliser(Finder):
         (``LENGTHS``); unscaled, the first layer would dominate.
         """
         done = self.encoder(crops)
-        parts = zip((*done.hidden, done.logits), LENGTHS, strict=True)
-        return torch.cat(
-            [nn.functional.normalize(part.float().flatten(1), dim=1) * length for part, length in parts], dim=1
-        )
+        parts = (nn.functional.normalize(part.float().flatten(1), dim=1) for part in (*done.hidden, done.logits))
+        return torch.cat([part * length for part, length in zip(parts, LENGTHS, strict=True)], dim=1)
 
     def random_crops(self, images: Tensor, scales: Tensor) -> Tensor:
         """A random crop of each image, anywhere inside it; ``scales``, (n,), are shares of the image's side."""
@@ -224,8 +208,5 @@ class Colocaliser(Finder):
         window = self(images).parameters[:, 0] * (self.config.side / 2)
         middle = window[:, 1:] + self.config.side / 2
         boxes = torch.cat((middle, 2 * window[:, :1].expand(-1, 2)), dim=1)
-        counts = self.counts_for(images, k)
-        found = [
-            Detections(box[None][:count], box.new_ones(1)[:count]) for box, count in zip(boxes, counts, strict=True)
-        ]
-        return Explanation(found, None)
+        counted = zip(boxes, self.counts_for(images, k), strict=True)
+        return Explanation([Detections(box[None][:k], box.new_ones(1)[:k]) for box, k in counted], None)

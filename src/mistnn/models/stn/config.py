@@ -14,10 +14,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from torch import nn
 
-from mistnn.config import Config, above, at_least, below
+from mistnn.config import Config, Rule, above, at_least, below
 from mistnn.errors import MistError
 from mistnn.interfaces import ModelConfig, Step, TrainingStepConfig
-from mistnn.nn.backbones import HUB, TIMM
+from mistnn.nn.backbones import TIMM, Weights
 from mistnn.nn.finder import Finder
 from mistnn.nn.mixed_precision import Precision
 from mistnn.nn.schedule import Decay, DecaySteps, LearningRate
@@ -52,6 +52,7 @@ OPENNESS = (
 )
 """How far windows are open during training, see ``ColocaliseStepConfig`` (ours)."""
 
+_NAMED = Rule(lambda name: name not in ("", TIMM), f"a name, such as googlenet or {TIMM}NAME")
 AtLeastOne = Annotated[int, at_least(1)]
 AtLeastTwo = Annotated[int, at_least(2)]
 AtLeastZero = Annotated[float, at_least(0)]
@@ -60,7 +61,7 @@ ShareBelowOne = Annotated[float, at_least(0), below(1)]
 
 @dataclass(frozen=True)
 class StnConfig(ModelConfig):
-    """A classifier of digits with spatial transformers in front of it.
+    """A classifier of digits with spatial transformers in front of it (S003, section 1.3).
 
     Attributes:
         network: "fcn", two hidden dense layers; or "cnn", a 9 x 9 and a 7 x 7 convolution, each with 2 x 2 max-pooling.
@@ -71,8 +72,6 @@ class StnConfig(ModelConfig):
         channels: channels of the images.
         side: side of the images and of the transformers' output in pixels.
         classes: number of classes.
-
-    Reference: S003, section 1.3.
     """
 
     kind: ClassVar[str] = "stn"
@@ -105,8 +104,7 @@ class StnConfig(ModelConfig):
     @property
     def map_side(self) -> int:
         """Side of the CNN's last map."""
-        first = (self.seen_side - FIRST_KERNEL + 1) // POOL
-        return (first - SECOND_KERNEL + 1) // POOL
+        return ((self.seen_side - FIRST_KERNEL + 1) // POOL - SECOND_KERNEL + 1) // POOL
 
     def build(self) -> nn.Module:
         """See ``ModelConfig.build``."""
@@ -117,7 +115,7 @@ class StnConfig(ModelConfig):
 
 @dataclass(frozen=True)
 class NumberReaderConfig(ModelConfig):
-    """A network that reads a whole number.
+    """A network that reads a whole number (S003, section 1.4).
 
     Attributes:
         where: spatial transformers: "none"; "single", one before the first convolution; or "multi", one before each of
@@ -127,8 +125,6 @@ class NumberReaderConfig(ModelConfig):
         transform: the kind of transform; affine in the paper.
         dropout: dropout of every layer except the first convolution and the localisation networks.
         side: side of the images in pixels; 64 or 128 in the paper.
-
-    Reference: S003, section 1.4.
     """
 
     kind: ClassVar[str] = "stn-numbers"
@@ -167,21 +163,14 @@ class DescriberConfig(Config):
     """
 
     section: ClassVar[str] = "model.backbone"
-    network: str = "googlenet"
-    weights: str | None = None
+    network: Annotated[str, _NAMED] = "googlenet"
+    weights: Weights = None
     statistics: Statistics = "batch"
-
-    def check(self) -> None:
-        """See ``Config.check``."""
-        if self.network in ("", TIMM):
-            raise MistError(f"model.backbone.network={self.network!r} names no network: give googlenet or {TIMM}NAME")
-        if self.weights == "":
-            raise MistError(f"model.backbone.weights is empty: give a file, or {HUB} for the ImageNet weights")
 
 
 @dataclass(frozen=True)
 class BirdsConfig(ModelConfig):
-    """A classifier of birds with several spatial transformers, each with its own stream.
+    """A classifier of birds with several spatial transformers, each with its own stream (S003, section 1.5).
 
     Attributes:
         number: number of spatial transformers and streams; 2 or 4 in the paper.
@@ -192,8 +181,6 @@ class BirdsConfig(ModelConfig):
         crop: side in pixels of each transformer's output, and of the localisation network's input.
         classes: number of classes.
         dropout: dropout before the last layer. Not stated in S003; a summary of the paper has 0.7.
-
-    Reference: S003, section 1.5.
     """
 
     kind: ClassVar[str] = "stn-birds"
@@ -225,14 +212,13 @@ class BirdsConfig(ModelConfig):
 
     def portable(self) -> ModelConfig:
         """See ``ModelConfig.portable``: of a path to weights, only the file name is kept."""
-        weights = self.backbone.weights
-        name = None if weights is None else PurePath(weights).name
+        name = self.backbone.weights and PurePath(self.backbone.weights).name
         return dataclasses.replace(self, backbone=dataclasses.replace(self.backbone, weights=name))
 
 
 @dataclass(frozen=True)
 class ColocaliserConfig(ModelConfig):
-    """A localiser and the encoder that supervises it.
+    """A localiser and the encoder that supervises it (S003, section 1.2).
 
     The paper sets no bounds on the window, and states neither its initial size nor the size of a random crop; see
     ``ColocaliseStepConfig``.
@@ -243,8 +229,6 @@ class ColocaliserConfig(ModelConfig):
         least: the smallest window, as a share of the image's side.
         most: the largest window at the end of training.
         start: the initial window.
-
-    Reference: S003, section 1.2.
     """
 
     kind: ClassVar[str] = "colocaliser"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -16,12 +15,12 @@ from torch import Tensor, nn
 
 from mistnn.errors import MistError
 from mistnn.models.stn.config import STRIDE, DescriberConfig
-from mistnn.nn.backbones import HUB, MEAN, STD, TIMM, read_tensors, take_weights, timm_features
+from mistnn.nn.backbones import MEAN, STD, TIMM, load_weights, timm_features
 
 PROBE = 64
 """Side of the image with which the map is found."""
 OPTIONS: Mapping[str, Mapping[str, bool]] = MappingProxyType(
-    {"googlenet": MappingProxyType({"aux_logits": False, "init_weights": False, "transform_input": True})}
+    {"googlenet": {"aux_logits": False, "init_weights": False, "transform_input": True}}
 )
 """Options of networks: no auxiliary classifiers, and the colour transform that the weights expect."""
 
@@ -41,15 +40,17 @@ class Describer(nn.Module):
         super().__init__()
         self.config = config
         self.colours: tuple[tuple[float, ...], tuple[float, ...]] = MEAN, STD
+        self._unused: tuple[str, ...] = ()
         if config.network.startswith(TIMM):
             self.body, self.channels, *colours = timm_features(config.network, pretrained=False, stride=STRIDE)
             self.colours = colours[0], colours[1]
-            self._unused: tuple[str, ...] = ()
         else:
+            from torchvision.models.feature_extraction import create_feature_extractor  # slow to import
+
             node, self.channels = _node(config.network)
             whole = _whole(config.network)
             names = set(whole.state_dict())
-            self.body = _cut(whole, {node: "features"})
+            self.body = create_feature_extractor(whole, {node: "features"})
             self._unused = ("aux", *sorted(names - set(self.body.state_dict())))
 
     def train(self, mode: bool = True) -> Describer:
@@ -62,21 +63,8 @@ class Describer(nn.Module):
         return found[0] if isinstance(found, list) else found["features"]
 
     def load_pretrained(self) -> None:
-        """Loads the configured weights; random weights stay if none are configured.
-
-        Raises:
-            MistError: if the file is missing, unreadable or of another network, or the download fails.
-        """
-        network, weights = self.config.network, self.config.weights
-        if weights is None:
-            return
-        if weights != HUB:
-            tensors = read_tensors(Path(weights))
-        elif network.startswith(TIMM):
-            tensors = timm_features(network, pretrained=True, stride=STRIDE)[0].state_dict()
-        else:
-            tensors = _fetched(network)
-        take_weights(self.body, tensors, weights, network, self._unused)
+        """Loads the configured weights, if any; see ``load_weights``."""
+        load_weights(self.body, self.config.network, self.config.weights, self._unused, STRIDE)
 
 
 def _whole(network: str) -> nn.Module:
@@ -90,23 +78,17 @@ def _whole(network: str) -> nn.Module:
     return models.get_model(network, weights=None, **OPTIONS.get(network, {}))
 
 
-def _cut(whole: nn.Module, nodes: dict[str, str]) -> nn.Module:
-    from torchvision.models.feature_extraction import create_feature_extractor
-
-    return create_feature_extractor(whole, return_nodes=nodes)
-
-
 @functools.lru_cache(maxsize=8)
 def _node(network: str) -> tuple[str, int]:
     """The last node of a network with features at 1/32, and their channels."""
-    from torchvision.models.feature_extraction import get_graph_node_names
+    from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
     whole = _whole(network)
     try:
         in_training, in_use = get_graph_node_names(whole)
         both = {name: name for name in in_use if name in set(in_training)}
         with torch.random.fork_rng(devices=[]), torch.inference_mode():
-            found: Mapping[str, Any] = _cut(whole, both).eval()(torch.zeros(1, 3, PROBE, PROBE))
+            found: Mapping[str, Any] = create_feature_extractor(whole, both).eval()(torch.zeros(1, 3, PROBE, PROBE))
     except (ValueError, RuntimeError, AssertionError, TypeError) as error:  # one input size, or not traceable
         why = " ".join(str(error).split())[:120]
         raise MistError(
@@ -125,17 +107,3 @@ def _node(network: str) -> tuple[str, int]:
             "such as googlenet or resnet50"
         )
     return next(reversed(maps.items()))
-
-
-def _fetched(network: str) -> dict[str, Tensor]:
-    from torchvision import models
-
-    weights: Any = models.get_model_weights(network)
-    try:
-        default = weights.DEFAULT
-        return default.get_state_dict(progress=False, check_hash=True, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise MistError(
-            f"model.backbone.weights={HUB}: can't download the weights of {network} ({error}): download them elsewhere "
-            "and give the file with --model.backbone.weights FILE"
-        ) from error

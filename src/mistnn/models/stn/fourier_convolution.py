@@ -39,21 +39,13 @@ class FourierConvolution(nn.Conv2d):
     frequency where that takes clearly fewer multiplications: large filters with many channels on small square maps, in
     float32 or float64 on a CPU. The transforms are matrix products, which on such small maps are faster than the fast
     transform. Under autocast and while compiling, the plain convolution is used.
-
-    Args:
-        inputs: channels of the input.
-        outputs: number of filters.
-        kernel: side of a filter in pixels.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         super().__init__(inputs, outputs, kernel)
 
     def forward(self, input: Tensor) -> Tensor:  # torch's name
-        """(batch, inputs, height, width) to (batch, outputs, rows, columns).
-
-        Convention: rows = height - kernel + 1, and likewise for columns.
-        """
+        """(batch, inputs, height, width) to (batch, outputs, height - kernel + 1, width - kernel + 1)."""
         if not self.pays(input):
             return super().forward(input)
         kernel, (batch, _, side, _) = self.kernel_size[0], input.shape

@@ -14,10 +14,7 @@ from mistnn.nn.spatial_transformer import ParallelTransformers, SpatialTransform
 
 
 class StnClassifier(Classifier):
-    """FCN, CNN, ST-FCN or ST-CNN; also the encoder of co-localisation.
-
-    Reference: S003, sections 1.1 and 1.3.
-    """
+    """FCN, CNN, ST-FCN or ST-CNN (S003, sections 1.1 and 1.3); also the encoder of co-localisation."""
 
     def __init__(self, config: StnConfig) -> None:
         super().__init__()

@@ -43,10 +43,7 @@ LAST = 0.01
 
 
 class NumberReader(Classifier):
-    """CNN, ST-CNN Single or ST-CNN Multi.
-
-    Reference: S003, section 1.4.
-    """
+    """CNN, ST-CNN Single or ST-CNN Multi (S003, section 1.4)."""
 
     def __init__(self, config: NumberReaderConfig) -> None:
         super().__init__()
@@ -112,7 +109,6 @@ def _localisation(config: NumberReaderConfig, channels: int, side: int) -> nn.Mo
     outputs, width = config.transform.parameters, LOCALISATION_WIDTH
     if config.where == "multi":
         return initialise(FullyConnectedLocalisation(channels * side**2, outputs, width, layers=2))
-    half = side // 2
     return initialise(
         nn.Sequential(
             nn.Conv2d(channels, width, KERNEL, padding=PADDING),
@@ -121,7 +117,7 @@ def _localisation(config: NumberReaderConfig, channels: int, side: int) -> nn.Mo
             nn.Conv2d(width, width, KERNEL, padding=PADDING),
             nn.ReLU(),
             nn.Flatten(),
-            nn.Linear(width * half**2, width),
+            nn.Linear(width * (side // 2) ** 2, width),
             nn.ReLU(),
             nn.Linear(width, width),
             nn.ReLU(),

@@ -26,14 +26,7 @@ CLIP, MOMENTUM = 1.0, 0.9
 
 
 def stepped_share(iteration: int, decay: float, decay_steps: int, drops: int = 2) -> float:
-    """The factor on a rate that falls in steps at equal distances, then stays constant.
-
-    Args:
-        iteration: counted from 0.
-        decay: the final factor.
-        decay_steps: length of the schedule in iterations.
-        drops: number of steps down, which divide the schedule into ``drops`` + 1 equal parts.
-    """
+    """The factor on a rate that falls to ``decay``, by drops that cut ``decay_steps`` iterations in equal parts."""
     fallen = min(drops, iteration * (drops + 1) // max(1, decay_steps))
     return decay ** (fallen / drops)
 
@@ -87,11 +80,7 @@ def open_at(openness: Sequence[tuple[float, float]], progress: float) -> float:
 
 
 class ColocaliseStep:
-    """One step of descent on equation 1, over all pairs of images of a batch, against a random crop of each image.
-
-    Raises:
-        MistError: if the configuration has no ``decay_steps``.
-    """
+    """One step of descent on equation 1, over all pairs of images of a batch, against a random crop of each image."""
 
     def __init__(self, model: Colocaliser, config: ColocaliseStepConfig) -> None:
         if config.decay_steps is None:
