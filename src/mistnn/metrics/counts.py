@@ -1,7 +1,7 @@
 """Metrics of counts: count errors, and classification independent of location ("Classif." in the MIST tables).
 
 ``predicted`` holds detections per class in each image, ``true`` objects per class. All functions raise ``ValueError``
-if the shapes differ.
+if the shapes differ. Shares are from 0 to 1, and NaN if there are no objects.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _check_shapes(predicted: Tensor, true: Tensor) -> None:
 def classified(predicted: Int[Tensor, "*batch classes"], true: Int[Tensor, "*batch classes"]) -> float:
     """Share of objects whose class was counted: sum over classes of min(true, predicted), divided by all objects.
 
-    0-1; surplus detections do not lower it. NaN if there are no objects.
+    Surplus detections do not lower it.
 
     Reference:
         MIST (CVPR 2021), Table 2, row "Classif."; the paper does not state its rule. This is the strict reading: nine

@@ -123,8 +123,8 @@ class Spair(Finder):
             precision: precision of the backbone.
 
         Raises:
-            MistError: if the images are not made of whole cells, have another number of channels, or are not
-                floating-point.
+            MistError: if the images are not made of whole cells, don't have the size of the shared background, have
+                another number of channels, or are not floating-point.
             ValueError: if the background doesn't have the shape of the images.
         """
         if images.dim() != 4 or images.shape[1] != self.config.channels or not images.is_floating_point():
