@@ -1,8 +1,6 @@
 """Metrics: pure functions of detections and ground truth, and thin classes that accumulate them over batches.
 
-The functions are cheap to import. The classes are torchmetrics classes, and torchmetrics is slow to import and loads
-pyplot. They are therefore imported on first use: ``from mistnn.metrics import DetectionMetrics`` loads torchmetrics,
-``import mistnn.metrics`` does not.
+The classes are torchmetrics classes, imported on first use: torchmetrics is slow to import and loads pyplot.
 """
 
 from __future__ import annotations
@@ -10,14 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mistnn.metrics.average_precision import COCO_THRESHOLDS, average_precision
-from mistnn.metrics.centre import (
-    CentreScores,
-    ImpulseScores,
-    SizeScores,
-    centre_scores,
-    impulse_scores,
-    size_scores,
-)
+from mistnn.metrics.centre import CentreScores, ImpulseScores, SizeScores, centre_scores, impulse_scores, size_scores
 from mistnn.metrics.counts import CountErrors, class_histogram, classified, classified_paper, count_errors
 from mistnn.metrics.detection import both, greedy_optimal_gap, iou50
 from mistnn.metrics.reconstruction import ReconstructionErrors, reconstruction_errors

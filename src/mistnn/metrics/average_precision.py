@@ -33,11 +33,7 @@ class Ranking(NamedTuple):
 
 
 def check_parameters(thresholds: Sequence[float], points: int | None) -> tuple[float, ...]:
-    """Checks the parameters of ``average_precision`` and returns the thresholds.
-
-    Raises:
-        ValueError: if there is no threshold, a threshold is outside [0, 1], or ``points`` is below 2.
-    """
+    """Checks the parameters of ``average_precision`` and returns the thresholds."""
     if not thresholds or not all(0 <= threshold <= 1 for threshold in thresholds):
         raise ValueError(f"IoU thresholds must be in [0, 1] and at least one, got {tuple(thresholds)}")
     if points is not None and points < 2:
@@ -50,14 +46,9 @@ def rank(scenes: Scenes, thresholds: Sequence[float], class_aware: bool = True, 
 
     The detections of an image choose in order of decreasing score (equal scores: in their stored order). Each takes
     the free object with the highest IoU if that IoU is at least the threshold, or above it if ``strict``.
-
-    Raises:
-        ValueError: if ``class_aware`` and the classes are unknown.
     """
     order = scenes.scores.argsort(dim=-1, descending=True, stable=True)  # padding, at -inf, comes last
-    iou = scenes.iou
-    if class_aware:
-        iou = torch.where(scenes.same_label(), iou, -1.0)
+    iou = torch.where(scenes.same_label(), scenes.iou, -1.0) if class_aware else scenes.iou
     images, count, objects = iou.shape
     iou = iou.gather(1, order.unsqueeze(-1).expand(-1, -1, objects))
     limits = torch.tensor(tuple(thresholds), dtype=iou.dtype).unsqueeze(-1)
@@ -124,7 +115,7 @@ def average_precision(
     points: int | None = None,
     strict: bool = False,
 ) -> tuple[float, ...]:
-    """Average precision (AP) at each IoU threshold: the area under the precision-recall curve.
+    """Average precision (AP) at each IoU threshold: the area under the precision-recall curve; NaN without objects.
 
     Convention: the precision at a recall is the best precision at that recall or a higher one. Detections of equal
     score enter the curve together. A detection is correct at an IoU of *at least* the threshold, as in COCO
@@ -136,9 +127,6 @@ def average_precision(
         class_aware: averages AP over the classes that have objects, and needs labels; otherwise classes are ignored.
         points: ``None`` sums over all points of the curve; 101 averages over 101 evenly spaced recalls, as in COCO.
         strict: a detection is correct only at an IoU *above* the threshold.
-
-    Returns:
-        AP at each threshold, 0-1; NaN if there are no objects.
 
     Raises:
         ValueError: if a threshold is outside [0, 1], if ``points`` is below 2, or if ``class_aware`` and labels are

@@ -1,4 +1,8 @@
-"""Scores of detections that are matched by their centres."""
+"""Scores of detections that are matched by their centres.
+
+``pad_scenes`` describes the arguments and raises ``ValueError`` if they don't fit. Scores are NaN where their
+denominator is 0.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from mistnn.records import Detections
 
 
 class CentreScores(NamedTuple):
-    """Scores from 0 to 1; NaN where the denominator is 0 (no detections, no objects, neither)."""
+    """Shares from 0 to 1."""
 
     precision: float
     recall: float
@@ -55,7 +59,7 @@ def centre_tally(scenes: Scenes, background: int | None = None) -> CentreTally:
 def centre_scores(
     detections: Sequence[Detections], boxes: Sequence[Tensor], labels: Sequence[Tensor], background: int | None = None
 ) -> CentreScores:
-    """Precision, recall and F1; a detection is correct if its centre lies in a box of the same class.
+    """Precision, recall and F1; a detection is correct if its centre lies in a box of the same class. Needs labels.
 
     Convention: the distance of a detection (x, y) from a box (cx, cy, w, h) is max(abs(x - cx) / (w / 2),
     abs(y - cy) / (h / 2)). A centre is inside at a distance of at most 1, border included. Matching is greedy and
@@ -63,9 +67,6 @@ def centre_scores(
 
     Args:
         background: a class that means "no object"; its detections and boxes are ignored. ``None`` if there is none.
-
-    Raises:
-        ValueError: if the detections have no labels; see also ``pad_scenes``, which describes the other arguments.
 
     Reference:
         MIST (CVPR 2021), Table 4. The released code assigns to each object, in stored order, the nearest detection
@@ -75,7 +76,7 @@ def centre_scores(
 
 
 class ImpulseScores(NamedTuple):
-    """Scores over several images; each is NaN where its denominator is 0.
+    """Scores over several images.
 
     Attributes:
         precision: share of detections that are matched with an impulse, 0-1.
@@ -101,11 +102,7 @@ def impulse_scores(
     within which no place matches two.
 
     Args:
-        detections, boxes: see ``pad_scenes``.
-        radius: in pixels; ``None`` for half the width of the impulse's own box.
-
-    Raises:
-        ValueError: if the radius is negative or not finite; see also ``pad_scenes``.
+        radius: in pixels, finite and 0 or more; ``None`` for half the width of the impulse's own box.
 
     Reference:
         MIST (CVPR 2021), figure 4 marks correct and wrong places; its rule is not stated. Half a kernel is ours.
@@ -140,9 +137,6 @@ def size_scores(detections: Sequence[Detections], boxes: Sequence[Tensor]) -> Si
     """Compares the widths of detections and objects, matched one-to-one within half the object's width.
 
     An IoU above 0.5 says little about a size: centred boxes pass it up to a factor of 1.41.
-
-    Raises:
-        ValueError: see ``pad_scenes``, which also describes the arguments.
     """
     scenes = pad_scenes(detections, boxes)
     image, row, column, _ = _nearest_pairs(scenes, scenes.true[..., 2] / 2)

@@ -1,4 +1,8 @@
-"""Metrics of counts: count errors, and classification independent of location ("Classif." in the MIST tables)."""
+"""Metrics of counts: count errors, and classification independent of location ("Classif." in the MIST tables).
+
+``predicted`` holds detections per class in each image, ``true`` objects per class. All functions raise ``ValueError``
+if the shapes differ. Shares are from 0 to 1, and NaN if there are no objects.
+"""
 
 from __future__ import annotations
 
@@ -26,16 +30,9 @@ class CountErrors(NamedTuple):
 
 
 def count_errors(predicted: Int[Tensor, "batch classes"], true: Int[Tensor, "batch classes"]) -> CountErrors:
-    """Compares predicted with true counts.
+    """Compares predicted with true counts of one image or more.
 
     Convention: one column per class; (images, 1) for counts without classes.
-
-    Args:
-        predicted: detected objects of each class in each image.
-        true: objects of each class in each image.
-
-    Raises:
-        ValueError: if there is no image, or if the shapes differ or are not (images, classes).
     """
     if predicted.shape != true.shape or predicted.ndim != 2 or not len(predicted):
         raise ValueError(
@@ -51,15 +48,7 @@ def count_errors(predicted: Int[Tensor, "batch classes"], true: Int[Tensor, "bat
 
 
 def class_histogram(labels: Int[Tensor, "*batch n"], classes: int) -> Int[Tensor, "*batch {classes}"]:
-    """Counts the occurrences of each class.
-
-    Args:
-        labels: classes from 0 to ``classes - 1``.
-        classes: the length of the histogram.
-
-    Raises:
-        ValueError: if a label is outside this range.
-    """
+    """Counts the occurrences of each class, from 0 to ``classes - 1``; ``ValueError`` on other labels."""
     outside = labels[(labels < 0) | (labels >= classes)]
     if outside.numel():
         raise ValueError(f"labels must be 0 to {classes - 1}, got {int(outside[0])}")
@@ -70,11 +59,7 @@ def class_histogram(labels: Int[Tensor, "*batch n"], classes: int) -> Int[Tensor
 def accounted_for(
     predicted: Int[Tensor, "*batch classes"], true: Int[Tensor, "*batch classes"]
 ) -> Int[Tensor, "*batch"]:
-    """Number of objects per image that the predicted histogram accounts for: sum over classes of the smaller count.
-
-    Raises:
-        ValueError: if the shapes differ.
-    """
+    """Objects per image that the predicted histogram accounts for: sum over classes of the smaller count."""
     _check_shapes(predicted, true)
     return torch.minimum(predicted, true).sum(-1)
 
@@ -82,11 +67,7 @@ def accounted_for(
 def missed_paper(
     predicted: Int[Tensor, "*batch classes"], true: Int[Tensor, "*batch classes"]
 ) -> Int[Tensor, "*batch"]:
-    """Number of objects per image that the released code counts as missed: the deficit per class, class 0 ignored.
-
-    Raises:
-        ValueError: if the shapes differ.
-    """
+    """Objects per image that the released code counts as missed: the deficit per class, class 0 ignored."""
     _check_shapes(predicted, true)
     return (true - predicted).clamp(min=0)[..., 1:].sum(-1)
 
@@ -99,15 +80,7 @@ def _check_shapes(predicted: Tensor, true: Tensor) -> None:
 def classified(predicted: Int[Tensor, "*batch classes"], true: Int[Tensor, "*batch classes"]) -> float:
     """Share of objects whose class was counted: sum over classes of min(true, predicted), divided by all objects.
 
-    Args:
-        predicted: detections per class in each image.
-        true: objects per class in each image.
-
-    Returns:
-        0-1. Surplus detections do not lower it. NaN if there are no objects.
-
-    Raises:
-        ValueError: if the shapes differ.
+    Surplus detections do not lower it.
 
     Reference:
         MIST (CVPR 2021), Table 2, row "Classif."; the paper does not state its rule. This is the strict reading: nine
@@ -117,17 +90,11 @@ def classified(predicted: Int[Tensor, "*batch classes"], true: Int[Tensor, "*bat
 
 
 def classified_paper(predicted: Int[Tensor, "*batch classes"], true: Int[Tensor, "*batch classes"]) -> float:
-    """The rule of the released code, for comparison only: use ``classified``.
+    """The rule of the released code, for comparison only: use ``classified``, which is never above it.
 
     It is 1 - (objects lacking per class) / (all objects). Class 0 is left out of the numerator but not of the
     denominator, although no class stands for the background. Missed zeros therefore cost nothing: nine zeros
     classified as ones score 1.
-
-    Returns:
-        0-1, never below ``classified``. NaN if there are no objects.
-
-    Raises:
-        ValueError: if the shapes differ.
 
     Reference:
         Released code of MIST, evaluation of the digits. It divides by the number of detections, which equals the

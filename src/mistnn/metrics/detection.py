@@ -1,4 +1,8 @@
-"""Detection rates at an IoU of 50 %, without and with the class: "IOU 50%" and "Both" in the MIST tables."""
+"""Detection rates at an IoU of 50 %, without and with the class: "IOU 50%" and "Both" in the MIST tables.
+
+All rates are shares of the objects, 0-1; NaN if there are no objects. ``pad_scenes`` describes the arguments and raises
+``ValueError`` if they don't fit.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,6 @@ def matched_objects(scenes: Scenes, same_label: bool = False, optimal: bool = Fa
     """Number of objects per image that are matched one-to-one with detections at an IoU above ``IOU_THRESHOLD``.
 
     Args:
-        scenes: detections and ground truth.
         same_label: match only pairs of the same class.
         optimal: maximise the number of matches instead of matching greedily by IoU.
     """
@@ -38,12 +41,6 @@ def iou50(detections: Sequence[Detections], boxes: Sequence[Tensor]) -> float:
 
     Convention: greedy one-to-one matching by IoU, strictly above 0.5; each detection and each object is used once.
 
-    Returns:
-        Matched objects divided by all objects, 0-1; NaN if there are no objects.
-
-    Raises:
-        ValueError: see ``pad_scenes``, which also describes the arguments.
-
     Reference:
         MIST (CVPR 2021), Table 2, row "IOU 50%". The released code counts each object that any detection covers, so
         one detection may count for several objects; here it counts for one.
@@ -53,17 +50,11 @@ def iou50(detections: Sequence[Detections], boxes: Sequence[Tensor]) -> float:
 
 
 def both(detections: Sequence[Detections], boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> float:
-    """Share of objects that were detected and correctly classified.
+    """Share of objects that were detected and correctly classified; needs labels.
 
     Convention: greedy one-to-one matching by IoU, strictly above 0.5, among the pairs of the same class. The matching
     is independent of ``iou50``: a detection of the wrong class does not block the correct one. So ``both`` counts the
     objects that have their own correct detection, and never exceeds ``classified``.
-
-    Returns:
-        Matched objects divided by all objects, 0-1; NaN if there are no objects.
-
-    Raises:
-        ValueError: if the detections have no labels; see also ``pad_scenes``, which describes the arguments.
 
     Reference:
         MIST (CVPR 2021), Table 2, row "Both". The released code has the same rule except that it visits the objects in
@@ -74,14 +65,7 @@ def both(detections: Sequence[Detections], boxes: Sequence[Tensor], labels: Sequ
 
 
 def greedy_optimal_gap(detections: Sequence[Detections], boxes: Sequence[Tensor]) -> float:
-    """How much ``iou50`` would gain from optimal instead of greedy matching.
-
-    Returns:
-        Difference divided by all objects, 0-1; NaN if there are no objects.
-
-    Raises:
-        ValueError: see ``pad_scenes``.
-    """
+    """How much ``iou50`` would gain from optimal instead of greedy matching."""
     scenes = pad_scenes(detections, boxes)
     gained = matched_objects(scenes, optimal=True) - matched_objects(scenes)
     return ratio(int(gained.sum()), scenes.objects)

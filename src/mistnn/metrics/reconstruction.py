@@ -45,7 +45,7 @@ class ReconstructionSums(NamedTuple):
         """The errors over all images; NaN if there are none."""
         pixels = self.images * self.image.numel()
         if not pixels:
-            return ReconstructionErrors(math.nan, math.nan, math.nan, math.nan)
+            return ReconstructionErrors(*[math.nan] * 4)
         # Deviation from the mean image. Rounding may make it slightly negative if all images are equal.
         spread = max(float(self.squared - self.image.square().sum() / self.images), 0.0)
         error, squared = float(self.squared_error), float(self.squared)
@@ -73,7 +73,7 @@ def reconstruction_sums(reconstructions: _Images, images: _Images) -> Reconstruc
         )
     if images.numel() and (images.min() < -_RANGE_SLACK or images.max() > 1 + _RANGE_SLACK):
         raise ValueError(
-            f"images must have values in [0, 1], got {images.min().item():.4g} to {images.max().item():.4g}"
+            f"images must have values in [0, 1], got {float(images.min()):.4g} to {float(images.max()):.4g}"
         )
     target = images.detach().double()
     return ReconstructionSums(
@@ -85,13 +85,9 @@ def reconstruction_sums(reconstructions: _Images, images: _Images) -> Reconstruc
 
 
 def reconstruction_errors(reconstructions: _Images, images: _Images) -> ReconstructionErrors:
-    """Compares reconstructions with their images.
+    """Compares reconstructions, which may leave [0, 1], with their images.
 
     Convention: values in [0, 1]; squares are averaged over images, channels and pixels before the root is taken.
-
-    Args:
-        reconstructions: the model's output; may leave [0, 1].
-        images: the targets.
 
     Raises:
         ValueError: if the shapes differ or an image leaves [0, 1].

@@ -51,30 +51,18 @@ class Scenes(NamedTuple):
         return int(self.is_true.sum())
 
     def same_label(self) -> Bool[Tensor, "batch n m"]:
-        """Whether a detection and an object have the same class.
-
-        Raises:
-            ValueError: if the classes are unknown.
-        """
+        """Whether a detection and an object have the same class."""
         found, true = self.labels()
         return found.unsqueeze(-1) == true.unsqueeze(-2)
 
     def labels(self) -> tuple[Int[Tensor, "batch n"], Int[Tensor, "batch m"]]:
-        """The classes of the detections and of the objects.
-
-        Raises:
-            ValueError: if they are unknown.
-        """
+        """The classes of the detections and of the objects; ``ValueError`` if they are unknown."""
         if self.found_labels is None or self.true_labels is None:
             raise ValueError("this metric needs labels of all detections and of all objects, got None for some")
         return self.found_labels, self.true_labels
 
     def histograms(self) -> tuple[Int[Tensor, "batch classes"], Int[Tensor, "batch classes"]]:
-        """Numbers of detections and of objects per class in each image, up to the largest class present.
-
-        Raises:
-            ValueError: if the classes are unknown.
-        """
+        """Numbers of detections and of objects per class in each image, up to the largest class present."""
         both = self.labels()
         # Padding is negative: it goes to an extra first column, which is dropped.
         columns = 2 + max([int(labels.max()) for labels in both if labels.numel()], default=-1)

@@ -1,9 +1,8 @@
 """The metrics as torchmetrics classes: they accumulate over batches and, under torch.distributed, over processes.
 
-Imported on first use only (see ``mistnn.metrics``): torchmetrics is slow to import and loads pyplot.
-
 All states are sums or concatenated lists, and no result depends on the order of the images, so several processes give
-the result of one. A key whose denominator is 0, or whose annotation is missing, is absent from the result.
+the result of one. A key whose denominator is 0, or whose annotation is missing, is absent from the result. ``update``
+adds images; ``pad_scenes`` describes its arguments and raises ``ValueError`` if they don't fit.
 """
 
 from __future__ import annotations
@@ -55,19 +54,9 @@ class _RankingMetric(_SumMetric):
         self._begin()
 
     def _begin(self) -> None:
-        """Puts the ranking of zero images into the lists.
-
-        Without it, a process that saw no image would gather arrays of another type and rank than the others, and the
-        collective would fail.
-        """
-        self._append(
-            Ranking(
-                scores=torch.empty(0, dtype=torch.float64),
-                labels=torch.empty(0, dtype=torch.int64),
-                hits=torch.empty(0, len(self._thresholds), dtype=torch.bool),
-                true_labels=torch.empty(0, dtype=torch.int64),
-            )
-        )
+        """Adds the ranking of no image: else a process without images would gather arrays of other types and ranks."""
+        numbers, labels = torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.int64)
+        self._append(Ranking(numbers, labels, torch.empty(0, len(self._thresholds), dtype=torch.bool), labels))
 
     def _append(self, ranking: Ranking) -> None:
         for name, part in ranking._asdict().items():
@@ -131,11 +120,7 @@ class DetectionMetrics(_RankingMetric):
     def update(
         self, detections: Sequence[Detections], boxes: Sequence[Tensor], labels: Sequence[Tensor] | None = None
     ) -> None:
-        """Adds images.
-
-        Raises:
-            ValueError: see ``pad_scenes``, which also describes the arguments.
-        """
+        """Adds images."""
         scenes = pad_scenes(detections, boxes, labels)
         self.images += len(detections)
         self.objects += scenes.objects
@@ -193,18 +178,12 @@ class AveragePrecision(_RankingMetric):
         strict: bool = False,
     ) -> None:
         super().__init__(check_parameters(thresholds, points))
-        self._strict = strict
-        self._class_aware = class_aware
-        self._points = points
+        self._strict, self._class_aware, self._points = strict, class_aware, points
 
     def update(
         self, detections: Sequence[Detections], boxes: Sequence[Tensor], labels: Sequence[Tensor] | None = None
     ) -> None:
-        """Adds images. A class-aware metric needs labels.
-
-        Raises:
-            ValueError: if labels are needed and missing; see also ``pad_scenes``.
-        """
+        """Adds images. A class-aware metric needs labels."""
         self._rank(pad_scenes(detections, boxes, labels), self._class_aware, self._strict)
 
     def compute(self) -> dict[str, float]:
@@ -215,10 +194,7 @@ class AveragePrecision(_RankingMetric):
 
 
 class CentreMetrics(_SumMetric):
-    """Precision, recall and F1 by the centres of detections; see ``centre_scores``.
-
-    ``compute`` returns the keys ``precision``, ``recall``, ``f1``.
-    """
+    """``precision``, ``recall`` and ``f1`` by the centres of detections; see ``centre_scores``."""
 
     hits: Tensor
     found: Tensor
@@ -230,11 +206,7 @@ class CentreMetrics(_SumMetric):
         self._add_sums(hits=0, found=0, objects=0)
 
     def update(self, detections: Sequence[Detections], boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> None:
-        """Adds images.
-
-        Raises:
-            ValueError: if the detections have no labels; see also ``pad_scenes``.
-        """
+        """Adds images with labels."""
         tally = centre_tally(pad_scenes(detections, boxes, labels), self._background)
         self.hits += tally.hits
         self.found += tally.found
@@ -246,10 +218,7 @@ class CentreMetrics(_SumMetric):
 
 
 class ReconstructionMetrics(_SumMetric):
-    """Reconstruction errors over images of one shape; see ``reconstruction_errors``.
-
-    ``compute`` returns the keys ``rmse``, ``rmse_black``, ``rmse_mean``, ``r2``.
-    """
+    """Reconstruction errors over images of one shape: ``rmse``, ``rmse_black``, ``rmse_mean``, ``r2``."""
 
     squared_error: Tensor
     squared: Tensor
@@ -262,11 +231,7 @@ class ReconstructionMetrics(_SumMetric):
         self._add_sums(**empty_sums(shape)._asdict())
 
     def update(self, reconstructions: Tensor, images: Tensor) -> None:
-        """Adds images.
-
-        Raises:
-            ValueError: if the shapes differ from each other or from that of the metric, or an image leaves [0, 1].
-        """
+        """Adds images of the metric's shape; see ``reconstruction_errors``."""
         if images.shape[1:] != self.image.shape:
             raise ValueError(f"images must have the shape {tuple(self.image.shape)}, got {tuple(images.shape[1:])}")
         sums = reconstruction_sums(reconstructions, images)

@@ -8,30 +8,17 @@ from torch import Tensor
 
 
 def component_boxes(mask: Bool[Tensor, "batch height width"]) -> list[Float[Tensor, "_ 4"]]:
-    """The bounding box of each connected component, ordered by their first pixels in reading order.
+    """The bounding boxes of each image's connected components, ordered by their first pixels in reading order.
 
     Convention: pixels are connected where they share an edge. A component of one pixel has a box of 1 x 1. Runs on the
-    CPU.
-
-    Args:
-        mask: the foreground pixels.
-
-    Returns:
-        For each image (found, 4), on the device of the mask.
+    CPU; the boxes are on the device of the mask.
     """
     from scipy import ndimage  # slow to import
 
     every = []
     for image in mask.cpu().numpy():
         labelled, _ = ndimage.label(image)  # pyright: ignore[reportGeneralTypeIssues]
-        boxes = [
-            (
-                (across.start + across.stop) / 2,
-                (down.start + down.stop) / 2,
-                across.stop - across.start,
-                down.stop - down.start,
-            )
-            for down, across in ndimage.find_objects(labelled)
-        ]
-        every.append(torch.tensor(boxes, dtype=torch.float32, device=mask.device).reshape(-1, 4))
+        corners = [(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(labelled)]
+        first, last = torch.tensor(corners, dtype=torch.float32, device=mask.device).reshape(-1, 2, 2).unbind(1)
+        every.append(torch.cat(((first + last) / 2, last - first), dim=1))
     return every

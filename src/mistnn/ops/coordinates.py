@@ -16,16 +16,7 @@ from torch import Tensor
 
 
 def pixel_of(points: Tensor, height: int, width: int) -> Tensor:
-    """The index of the pixel that contains each point; for points outside the image, of the nearest border pixel.
-
-    Args:
-        points: (..., 2), x and y in pixels.
-        height: rows of the image.
-        width: columns of the image.
-
-    Returns:
-        (..., 2) int64, (column, row).
-    """
+    """The pixel, (..., 2) int64 (column, row), that contains each (..., 2) point, or else is nearest."""
     column = points[..., 0].floor().long().clamp(0, width - 1)
     row = points[..., 1].floor().long().clamp(0, height - 1)
     return torch.stack((column, row), dim=-1)
@@ -37,43 +28,21 @@ def centre_of(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def normalise(points: Tensor, height: int, width: int) -> Tensor:
-    """Pixel positions to the [-1, 1] frame of ``grid_sample(align_corners=False)``.
-
-    Args:
-        points: (..., 2), x and y in pixels.
-        height: rows of the sampled image.
-        width: columns of the sampled image.
-
-    Returns:
-        (..., 2); 0 maps to -1 and the far edge (W or H) to 1.
-    """
+    """Positions (..., 2) in pixels to the frame of ``grid_sample(align_corners=False)``: the edges become -1 and 1."""
     return points * points.new_tensor((2.0 / width, 2.0 / height)) - 1.0
 
 
 def boxes_at(points: Tensor, size: float | Tensor) -> Tensor:
-    """Square boxes centred at points.
-
-    Args:
-        points: (..., k, 2).
-        size: the side in pixels: one for all, or (..., k).
-
-    Returns:
-        (..., k, 4), differentiable in both arguments.
-    """
+    """Square boxes (..., k, 4) centred at points (..., k, 2); the side in pixels is one for all, or (..., k)."""
     side = torch.as_tensor(size, dtype=points.dtype, device=points.device).expand(points.shape[:-1])
     return torch.cat((points, side.unsqueeze(-1), side.unsqueeze(-1)), dim=-1)
 
 
 def inside_of(sizes: Tensor, height: int, width: int) -> Tensor:
-    """The pixels of padded images that belong to the image.
+    """The pixels of padded images that belong to the image, (batch, height, width) bool.
 
     Args:
         sizes: (batch, 2), height and width of each image, whose first pixel is that of the padded one.
-        height: rows of the padded images.
-        width: columns of the padded images.
-
-    Returns:
-        (batch, height, width) bool.
     """
     rows, columns = (torch.arange(side, device=sizes.device) for side in (height, width))
     return (rows[:, None] < sizes[:, 0, None, None]) & (columns < sizes[:, 1, None, None])

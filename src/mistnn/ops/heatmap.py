@@ -24,21 +24,17 @@ SCALE_EPSILON = 1e-6
 
 
 def local_spatial_softmax(scores: Heatmap, window: int = 15, strength: float = 10.0) -> Heatmap:
-    """Sharpens scores: the exponential of each pixel divided by the sum over the window around it.
+    """Sharpens scores: the exponential of each pixel divided by the sum over the window around it, in [0, 1].
 
     Computed in the log domain with the maximum of each window: exact for scores of any size. (The released code
     subtracts the maximum of the whole image and adds 1e-6 to the sum. An object whose score is 1.4 below the best then
     has value 0 and no gradient, and one object of an image finally attracts all keypoints.)
 
+    Convention: scores are padded with the nearest pixel, so constant scores give 1 / window^2 everywhere.
+
     Args:
-        scores: (batch, height, width), of any range.
         window: side in pixels, odd (paper: 15).
         strength: factor on the scores (not stated in the paper; value of the released code).
-
-    Convention: scores are padded with the nearest pixel.
-
-    Returns:
-        (batch, height, width) in [0, 1]; 1 / window^2 where scores are constant.
 
     Reference: MIST supplement, section A; Ono et al., LF-Net (2018).
     """
@@ -66,17 +62,13 @@ def _log_sum_of_windows(values: Tensor, window: int, dim: int) -> Tensor:
 
 
 def non_maximum_suppression(heatmap: Heatmap, window: int = 5) -> Bool[Tensor, "batch height width"]:
-    """Marks the pixels that are the maximum of the window around them.
-
-    Args:
-        heatmap: (batch, height, width), finite.
-        window: side in pixels, odd (not stated in the paper; 5 in the released code).
+    """Marks the pixels that are the maximum of the window around them. The heat map must be finite.
 
     Convention: windows are cut off at the border, so border pixels can be maxima. Among equal values in a window, the
     first in reading order is the maximum: of a convex plateau one pixel survives, and never two within a window.
 
-    Returns:
-        (batch, height, width) bool.
+    Args:
+        window: side in pixels, odd (not stated in the paper; 5 in the released code).
 
     Reference: MIST (CVPR 2021), section 4.1, "Top-K patch selection".
     """
@@ -87,24 +79,17 @@ def non_maximum_suppression(heatmap: Heatmap, window: int = 5) -> Bool[Tensor, "
     return first.squeeze(1) == site
 
 
-def pool_scales(heatmaps: Heatmaps, epsilon: float = SCALE_EPSILON) -> Heatmaps:
-    """The "softmax pooling" over scales: each heat map, weighted by its share of the pixel's sum.
+def pool_scales(heatmaps: Heatmaps) -> Heatmaps:
+    """The "softmax pooling" over scales: each heat map h_s, weighted by its share of the pixel's sum.
 
-    h'_s = h_s * h_s / sum_s (h_s + epsilon), without exponentials, since the h_s are exponentials already. The sum of
-    the h'_s over scales is the pooled heat map, whose maxima are the keypoints. The paper writes h' for both; here,
-    h'_s is the result of this function and of G, and what equation 7 compares.
-
-    Args:
-        heatmaps: (batch, scales, height, width), h_s after the local spatial softmax.
-        epsilon: added to each scale.
-
-    Returns:
-        (batch, scales, height, width).
+    h'_s = h_s * h_s / sum_s (h_s + ``SCALE_EPSILON``), without exponentials, since the h_s are exponentials already.
+    The sum of the h'_s over scales is the pooled heat map, whose maxima are the keypoints. The paper writes h' for
+    both; here, h'_s is the result of this function and of G, and what equation 7 compares.
 
     Reference: MIST supplement, section A.
     """
     _check_scales(heatmaps)
-    return heatmaps.square() / (heatmaps + epsilon).sum(1, keepdim=True)
+    return heatmaps.square() / (heatmaps + SCALE_EPSILON).sum(1, keepdim=True)
 
 
 def ideal_heatmaps(
@@ -116,22 +101,16 @@ def ideal_heatmaps(
     presence: Float[Tensor, "batch k"] | None = None,
     spread: float = 0.0,
 ) -> Heatmaps:
-    """G: 0 except at the pixels of keypoints, where the 1 is split over the two nearest scales.
-
-    Args:
-        keypoints: (batch, k, 3), x and y in pixels and the scale.
-        scales: the values of the discrete scales, in rising order.
-        height: rows of the heat maps.
-        width: columns of the heat maps.
-        presence: (batch, k), the value at each keypoint, for keypoints that may not be objects; by default 1 (paper).
-        spread: standard deviation in pixels of a Gaussian of height 1 in place of each value; 0 for single pixels.
+    """G: 0 except at the pixels of keypoints (x, y, scale), where the 1 is split over the two nearest scales.
 
     Convention: the centre of mass over ``scales`` is the keypoint's scale, clamped to their range. A pixel shared by
-    several keypoints has their mean.
+    several keypoints has their mean. ``top_k`` of the sum over scales and ``scale_moment`` return the keypoints, with x
+    and y rounded to pixel centres.
 
-    Returns:
-        (batch, scales, height, width), summing to 1 at each keypoint's pixel. ``top_k`` of the sum over scales and
-        ``scale_moment`` return the keypoints, with x and y rounded to pixel centres.
+    Args:
+        scales: the values of the discrete scales, in rising order.
+        presence: the value at each keypoint, for keypoints that may not be objects; by default 1 (paper).
+        spread: standard deviation in pixels of a Gaussian of height 1 in place of each value; 0 for single pixels.
 
     Raises:
         ValueError: also on scales not in rising order, or a negative or infinite spread.
@@ -183,17 +162,10 @@ def _scale_weights(scale: Tensor, scales: Sequence[float]) -> Tensor:
 
 
 def scale_moment(heatmaps: Heatmaps, points: Points, scales: Sequence[float]) -> Float[Tensor, "batch k"]:
-    """The scale at each point: the first-order moment of the heat maps, divided by their sum.
+    """The scale at each point: the first-order moment of the heat maps h'_s, divided by their sum.
 
-    The paper's moment has no division, with which a weak response would mean a small scale.
-
-    Args:
-        heatmaps: (batch, scales, height, width), the h'_s of ``pool_scales``.
-        points: (batch, k, 2), x and y in pixels.
-        scales: the values of the scales.
-
-    Returns:
-        (batch, k); the mean of the scales where all responses are 0.
+    The paper's moment has no division, with which a weak response would mean a small scale. Where all responses are 0,
+    the scale is the mean of the scales.
 
     Reference: MIST (CVPR 2021), section 4.1, "Top-K patch selection".
     """

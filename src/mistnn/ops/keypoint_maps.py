@@ -25,18 +25,12 @@ OffsetMaps = Float[Tensor, "batch 2 height width"]
 def ideal_response(points: Points, height: int, width: int, variance: float) -> Heatmap:
     """G of the response channel: the sum over keypoints of a Gaussian around the keypoint's cell.
 
+    It is at least 1 at the keypoints, since overlapping Gaussians add up, as in the paper.
+
     Args:
         points: in cells; outside the map, the nearest border cell is used.
-        height: rows of the map.
-        width: columns of the map.
-        variance: of the Gaussian, in cells^2, for a patch of P cells: P / 8 in the paper ("as the values of the
-            covariance"); (P / 8)^2 in the released code, where P / 8 is the standard deviation.
-
-    Returns:
-        (batch, height, width); at least 1 at the keypoints, since overlapping Gaussians add up, as in the paper.
-
-    Raises:
-        ValueError: if the variance is not above 0.
+        variance: of the Gaussian, in cells^2, above 0. For a patch of P cells it is P / 8 in the paper ("as the values
+            of the covariance"), and (P / 8)^2 in the released code, where P / 8 is the standard deviation.
 
     Reference: MIST supplement, section B, "Backbone-based heatmap network".
     """
@@ -53,10 +47,7 @@ def ideal_response(points: Points, height: int, width: int, variance: float) -> 
 
 
 def offset_targets(points: Points, height: int, width: int) -> Points:
-    """Equation 10: the offset of each keypoint from the centre of its cell.
-
-    Returns:
-        (batch, k, 2); in [-0.5, 0.5] for points on the map of ``height`` x ``width`` cells.
+    """Equation 10: the offset of each keypoint from the centre of its cell; in [-0.5, 0.5] for points on the map.
 
     Reference: MIST supplement, equation 10.
     """
@@ -86,17 +77,9 @@ def huber(difference: Tensor) -> Tensor:
 
 
 def offset_loss(offsets: OffsetMaps, points: Points) -> Float[Tensor, " batch"]:
-    """Equations 10 and 11: the Huber loss of the offset channels, at the cells that contain keypoints.
+    """Equations 10 and 11: the Huber loss of the offset channels, at the cells that contain the optimised keypoints.
 
-    Args:
-        offsets: (batch, 2, height, width), the offset channels.
-        points: (batch, k, 2), the optimised keypoints in cells; without gradient.
-
-    Returns:
-        (batch,), summed over x and y, averaged over keypoints. Several keypoints of one cell all count.
-
-    Raises:
-        ValueError: on another shape.
+    Summed over x and y, averaged over keypoints. Several keypoints of one cell all count; they get no gradient.
     """
     target = offset_targets(points, offsets.shape[-2], offsets.shape[-1])
     return huber(read_offsets(offsets, points) - target).sum(-1).mean(1)

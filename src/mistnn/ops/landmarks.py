@@ -14,10 +14,7 @@ from torch import Tensor
 
 
 def soft_argmax(scores: Float[Tensor, "batch k height width"]) -> Float[Tensor, "batch k 2"]:
-    """The mean position of each map under a softmax over its pixels, x and y in pixels.
-
-    Reference: Zhang et al. (2018), section 3.1.
-    """
+    """The mean position of each map under a softmax over its pixels, x and y in pixels (Zhang et al. 2018, 3.1)."""
     height, width = scores.shape[-2:]
     weights = scores.flatten(2).softmax(-1).view(scores.shape)
     x = torch.arange(width, device=scores.device, dtype=scores.dtype) + 0.5
@@ -40,10 +37,7 @@ class Landmarks(NamedTuple):
 
 
 def landmarks_of(scores: Tensor) -> Landmarks:
-    """(batch, k + 1, height, width) scores to landmarks: a softmax over channels, then means over pixels.
-
-    Reference: Zhang et al. (2018), section 3.1.
-    """
+    """(batch, k + 1, height, width) scores to landmarks: a softmax over channels, then means over pixels (3.1)."""
     maps = scores.softmax(1)
     height, width = scores.shape[-2:]
     x = (torch.arange(width, device=scores.device, dtype=scores.dtype) + 0.5) / width

@@ -1,6 +1,7 @@
 """The losses of the papers: one value per image, (batch,), which training steps reduce.
 
-All functions raise ``ValueError`` if shapes don't fit.
+``counts`` holds the objects of each class, ``probabilities`` a softmax for each patch. All functions raise
+``ValueError`` if shapes don't fit.
 """
 
 from __future__ import annotations
@@ -13,16 +14,9 @@ from mistnn.records import Images, Patches, Points
 
 
 def reconstruction_loss(images: Images, reconstructions: Images) -> Float[Tensor, " batch"]:
-    """Equation 8: the squared distance between an image and the sum of its placed patches.
+    """Equation 8: the squared distance between an image and the sum of its placed patches (from ``place_patches``).
 
-    Args:
-        images: (batch, channels, height, width).
-        reconstructions: the same shape, ``place_patches`` of the decoded patches.
-
-    Returns:
-        (batch,), summed over channels and pixels.
-
-    Reference: MIST (CVPR 2021), equation 8.
+    Reference: MIST (CVPR 2021), equation 8, summed over channels and pixels.
     """
     if images.shape != reconstructions.shape:
         raise ValueError(f"images {tuple(images.shape)} and reconstructions {tuple(reconstructions.shape)} differ")
@@ -34,12 +28,7 @@ def class_proportion_loss(
 ) -> Float[Tensor, " batch"]:
     """Equation 9: the squared distance between the true and the predicted class proportions of an image.
 
-    Args:
-        probabilities: (batch, k, classes), a softmax for each patch.
-        counts: (batch, classes), objects of each class; the proportions of an image without objects are 0.
-
-    Returns:
-        (batch,), summed over classes, from 0 to 2.
+    Summed over classes, from 0 to 2; the true proportions of an image without objects are 0.
 
     Reference: MIST (CVPR 2021), equation 9, with (1/L) sum_l y_l written as counts / L.
     """
@@ -67,11 +56,7 @@ def presence_loss(
     would hardly count.
 
     Args:
-        probabilities: (batch, k, classes), a softmax for each patch.
-        presence: (batch, known), whether each of the first classes is present; further ones (background) are free.
-
-    Returns:
-        (batch,), summed over classes; from 0 to the number of known classes.
+        presence: whether each of the first classes is present; further ones (background) are free.
 
     Reference: not in the papers; the maximum over a bag is standard in multiple-instance learning.
     """
@@ -93,10 +78,6 @@ def with_background(counts: Num[Tensor, "batch classes"], k: int) -> Num[Tensor,
 
     With these counts, the target of equation 9 is (counts, max(0, K - L)) / max(K, L).
 
-    Args:
-        counts: (batch, classes).
-        k: patches per image, an upper bound on its objects.
-
     Reference: MIST (CVPR 2021), section 5.2, "background" on PASCAL+COCO; the target is ours.
     """
     unused = (k - counts.sum(1, keepdim=True)).clamp(min=0)
@@ -106,14 +87,10 @@ def with_background(counts: Num[Tensor, "batch classes"], k: int) -> Num[Tensor,
 def heatmap_loss(
     heatmap: Float[Tensor, "batch *scales height width"], ideal: Float[Tensor, "batch *scales height width"]
 ) -> Float[Tensor, " batch"]:
-    """Equation 7: the mean over pixels of the squared distance between heat maps and ideal heat maps.
+    """Equation 7: the mean over pixels of the squared distance between heat maps and ideal heat maps G.
 
     The paper does not state mean or sum; the released code, with one scale, takes the mean over pixels. The distances
     of several scales are summed, so that a keypoint has the same weight for any number of scales.
-
-    Args:
-        heatmap: (batch, height, width) or (batch, scales, height, width), H_eta(I).
-        ideal: the same shape, G of the optimised keypoints, without gradient.
     """
     if heatmap.shape != ideal.shape:
         raise ValueError(f"heat map {tuple(heatmap.shape)} and ideal heat map {tuple(ideal.shape)} differ")
@@ -123,13 +100,9 @@ def heatmap_loss(
 def lifting_penalty(
     keypoints: Float[Tensor, "batch k coordinates"], anchors: Float[Tensor, "batch k coordinates"]
 ) -> Float[Tensor, " batch"]:
-    """The penalty of equation 6: the squared distance of keypoints from E_K's, summed over keypoints.
+    """The penalty of equation 6: the squared distance of keypoints from the anchors E_K(h), summed over keypoints.
 
-    Keypoint k is compared with anchor k, from which it was lifted.
-
-    Args:
-        keypoints: (batch, k, coordinates), all in one unit of length.
-        anchors: the same shape, E_K(H_eta(I)).
+    Keypoint k is compared with anchor k, from which it was lifted; all coordinates are in one unit of length.
     """
     if keypoints.shape != anchors.shape:
         raise ValueError(f"keypoints {tuple(keypoints.shape)} and anchors {tuple(anchors.shape)} differ")
@@ -137,16 +110,10 @@ def lifting_penalty(
 
 
 def mass_offset(patches: Patches) -> Points:
-    """The offset of each patch's centre of mass from its centre, as a fraction of the patch's side.
+    """The offset of each patch's centre of mass from its centre, x and y as fractions of its side, in [-0.5, 0.5].
 
-    Mass is the squared deviation from the patch's mean, for dark and bright backgrounds. A large, constant offset of
-    many patches indicates that the keypoints have settled beside the objects.
-
-    Args:
-        patches: (batch, k, channels, size, size).
-
-    Returns:
-        (batch, k, 2), x and y in [-0.5, 0.5]; 0 for a constant patch.
+    Mass is the squared deviation from the patch's mean, for dark and bright backgrounds; a constant patch has offset 0.
+    A large, constant offset of many patches indicates that the keypoints have settled beside the objects.
     """
     if patches.dim() != 5 or patches.shape[-1] != patches.shape[-2]:
         raise ValueError(f"patches must be (batch, k, channels, size, size), got {tuple(patches.shape)}")
@@ -164,13 +131,12 @@ def common_object_loss(
 ) -> Float[Tensor, " batch"]:
     """Equation 1 of co-localisation: the windows of two images must be closer than window and random crop of one image.
 
+    For image n, the mean over all others m of max(0, |e_n - e_m|^2 - |e_n - e_n^random|^2 + margin).
+
     Args:
         found: descriptors e of the window in each image.
         random: descriptors of a random crop of each image.
         margin: alpha.
-
-    Returns:
-        (batch,), for image n the mean over all others m of max(0, |e_n - e_m|^2 - |e_n - e_n^random|^2 + margin).
 
     Raises:
         ValueError: also if there is only one image.

@@ -2,7 +2,7 @@
 
 Convention (see ``mistnn.ops.coordinates``): a box is (centre x, centre y, width, height) in pixels. A matching has one
 integer per detection: the index of its object, or ``UNMATCHED``. Rows of an affinity are detections, columns are
-objects.
+objects. All functions raise ``ValueError`` on other shapes.
 """
 
 from __future__ import annotations
@@ -16,21 +16,13 @@ UNMATCHED = -1
 
 
 def box_iou(a: Float[Tensor, "*batch n 4"], b: Float[Tensor, "*batch m 4"]) -> Float[Tensor, "*batch n m"]:
-    """Intersection over union of each box of one set with each box of another.
+    """Intersection over union of each box of one set (rows) with each box of another (columns), in [0, 1].
 
-    Convention: boxes are (centre x, centre y, width, height). The IoU of a box of zero or
-    negative size is 0, with itself too. Half precision is computed in float32, since the area of a box of 300 pixels
-    overflows float16, and returned in the input's dtype.
-
-    Args:
-        a: boxes along the rows.
-        b: boxes along the columns.
-
-    Returns:
-        IoU in [0, 1].
+    Convention: the IoU of a box of zero or negative size is 0, with itself too. Half precision is computed in float32,
+    since the area of a box of 300 pixels overflows float16, and returned in the input's dtype.
 
     Raises:
-        ValueError: if the last axis of either does not have length 4, or the coordinates are integers.
+        ValueError: also if the coordinates are integers.
     """
     for name, boxes in (("a", a), ("b", b)):
         if boxes.ndim < 2 or boxes.shape[-1] != 4:
@@ -61,9 +53,7 @@ def _allowed(affinity: Tensor, threshold: float, eligible: Tensor | None) -> Ten
 
 
 def greedy_match(
-    affinity: Float[Tensor, "*batch n m"],
-    threshold: float = 0.5,
-    eligible: Bool[Tensor, "*batch n m"] | None = None,
+    affinity: Float[Tensor, "*batch n m"], threshold: float = 0.5, eligible: Bool[Tensor, "*batch n m"] | None = None
 ) -> Int[Tensor, "*batch n"]:
     """Matches pairs in order of falling affinity; each detection and each object is used once.
 
@@ -74,12 +64,6 @@ def greedy_match(
         affinity: larger for a better match, for example the IoU.
         threshold: pairs at or below it are never matched.
         eligible: False for pairs that must not be matched, for example because the classes differ.
-
-    Returns:
-        For each detection the index of its object, or ``UNMATCHED``.
-
-    Raises:
-        ValueError: if the affinity has no axes for detections and objects, or ``eligible`` has another shape.
 
     Reference: MIST (CVPR 2021), section 5.2. The released code matches the objects in their stored order, on which its
         result therefore depends.
@@ -100,9 +84,7 @@ def greedy_match(
 
 
 def optimal_match(
-    affinity: Float[Tensor, "*batch n m"],
-    threshold: float = 0.5,
-    eligible: Bool[Tensor, "*batch n m"] | None = None,
+    affinity: Float[Tensor, "*batch n m"], threshold: float = 0.5, eligible: Bool[Tensor, "*batch n m"] | None = None
 ) -> Int[Tensor, "*batch n"]:
     """Matches the largest possible number of pairs; among such matchings, the one of largest total affinity.
 
@@ -111,7 +93,7 @@ def optimal_match(
     Convention: arguments and result are those of ``greedy_match``. Runs on the CPU.
 
     Raises:
-        ValueError: if a shape is wrong, or the affinity of a pair that may be matched is outside [0, 1].
+        ValueError: also if the affinity of a pair that may be matched is outside [0, 1].
     """
     from scipy.optimize import linear_sum_assignment
 

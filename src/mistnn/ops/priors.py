@@ -37,10 +37,6 @@ def scheduled_s(iteration: float, scale: float = 1.0) -> float:
     Convention: (1 - s) / s = (START - END) 0.1^(iteration / (scale DECADE)) + END. With scale 1, s is 1e-6 at iteration
     0, .0099 at 4,000, .091 at 5,000, .497 at 6,000, .90 at 7,000 and .978 at 8,000.
 
-    Args:
-        iteration: updates made so far.
-        scale: factor on the length of the schedule.
-
     Raises:
         ValueError: for a negative iteration, or a scale that is not above 0.
 
@@ -57,8 +53,7 @@ def scheduled_s(iteration: float, scale: float = 1.0) -> float:
 def count_log_prior(cells: int, s: float) -> Float[Tensor, " counts"]:
     """log p(C = c) for c = 0 .. cells: a geometric distribution, truncated at the number of cells and normalised.
 
-    Returns:
-        (cells + 1,) in float64, on the CPU.
+    Returns float64 on the CPU.
 
     Reference: SPAIR, supplement, A: p(C = c) = s (1 - s)^c / (1 - (1 - s)^(HW + 1)).
     """
@@ -71,10 +66,7 @@ def count_log_prior(cells: int, s: float) -> Float[Tensor, " counts"]:
 
 
 def presence_log_prior(present: Shaped[Tensor, "*batch n"], s: float) -> Float[Tensor, "*batch"]:
-    """log p(z_pres): the probability of its count, divided equally among all vectors with that count.
-
-    Returns:
-        One value per vector, in float64.
+    """log p(z_pres), in float64: the probability of its count, divided equally among all vectors with that count.
 
     Reference: SPAIR, supplement, A, last equation.
     """
@@ -86,7 +78,7 @@ def presence_log_prior(present: Shaped[Tensor, "*batch n"], s: float) -> Float[T
 def presence_log_conditionals(
     present: Shaped[Tensor, "*batch n"], s: float
 ) -> tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch n"]]:
-    """log p(z_k = 0) and log p(z_k = 1) given the cells before k, for all k at once.
+    """log p(z_k = 0) and log p(z_k = 1) given the cells before k, for all k at once; always finite, without gradient.
 
     Equations B1 and B2 iterate over the cells and update p(C = c | z_1 .. z_k). But since all vectors with the same
     count are equally likely, the next cell depends on the first k cells only by m, their number of ones. One prefix of
@@ -95,10 +87,8 @@ def presence_log_conditionals(
         J(n, m) = p(C = m) / binomial(n, m)        J(k, m) = J(k + 1, m) + J(k + 1, m + 1)
 
     and p(z_k = 1 | prefix) = J(k, m + 1) / J(k - 1, m). So one table of (n + 1)^2 numbers serves the whole batch. All
-    terms are positive: nothing cancels, and no clipping is needed (the released code clips at 0 and 1e-6).
-
-    Returns:
-        Two tensors like ``present``, in its dtype (float32 for integers and booleans); always finite, without gradient.
+    terms are positive: nothing cancels, and no clipping is needed (the released code clips at 0 and 1e-6). The dtype is
+    that of ``present``, or float32 for integers and booleans.
 
     Reference: SPAIR, supplement, equations B1 and B2.
     """
@@ -117,11 +107,8 @@ def presence_kl(
 ) -> Float[Tensor, "*batch"]:
     """A one-sample estimate of the KL divergence of z_pres: sum_k KL(Bernoulli(beta_k) || p(z_k | cells before k)).
 
-    ``logits`` are logit(beta_k), and may be infinite. The mean over samples of q is the exact divergence. If each beta
-    is 0 or 1, a single sample is exact: -log p(z_pres).
-
-    Returns:
-        One value per vector, differentiable in ``logits``.
+    ``logits`` are logit(beta_k), and may be infinite; the result is differentiable in them. The mean over samples of q
+    is the exact divergence. If each beta is 0 or 1, a single sample is exact: -log p(z_pres).
 
     Reference: SPAIR, supplement, B. The paper uses this KL of Bernoulli variables for a relaxed z_pres too, and the
     released code does so by default; ``relaxed_presence_kl`` is its other option.
@@ -142,10 +129,8 @@ def sample_concrete(
     """Relaxed Bernoulli variables before their sigmoid: y = (logits + L) / temperature, with logistic noise L.
 
     Convention: z_pres = sigmoid(y); y > 0 means z_pres > .5, with probability sigmoid(logits). At lower temperatures,
-    z_pres is closer to 0 or 1. The generator of the noise must be on the device of ``logits``.
-
-    Returns:
-        Like ``logits``, and differentiable in them; finite where they are.
+    z_pres is closer to 0 or 1. The generator of the noise must be on the device of ``logits``, in which the result is
+    differentiable, and finite where they are.
 
     Reference: SPAIR, section 4.3; Maddison, Mnih and Teh (2017), the binary Concrete distribution.
     """
@@ -183,17 +168,8 @@ def relaxed_presence_kl(
     """A one-sample estimate of the KL divergence of a relaxed z_pres: log q(y) - log p(y), summed over the cells.
 
     Under the prior, cell k is a relaxed Bernoulli variable with the log odds of equation B1, conditional on the cells
-    before it; those with y > 0 count as ones. Single values can be negative; their mean cannot.
-
-    Args:
-        y: z_pres before its sigmoid, as from ``sample_concrete``.
-        logits: (batch, n), of q.
-        s: of the prior.
-        temperature: of q.
-        prior_temperature: of the prior; by default that of q.
-
-    Returns:
-        One value per vector, differentiable in ``y`` and ``logits``.
+    before it; those with y > 0 count as ones. Single values can be negative; their mean cannot. Differentiable in ``y``
+    and ``logits``. The prior's temperature is that of q by default.
 
     Reference: an option of the released code; the paper's own is ``presence_kl``.
     """
@@ -210,10 +186,7 @@ def normal_kl(
     Args:
         mean: of each variable.
         deviation: standard deviation of each variable, above 0.
-        prior: mean and standard deviation, shared by all variables.
-
-    Raises:
-        ValueError: if the shapes differ, or the prior's deviation is not above 0.
+        prior: mean and standard deviation, above 0, shared by all variables.
 
     Reference: SPAIR, supplement, D.2, table 1, for the priors; the formula is standard.
     """

@@ -42,16 +42,7 @@ def importance_maps(
 
     Convention: "paper" is alpha z_pres sigmoid(-z_depth); "released" is max(4 alpha z_pres sigmoid(-z_depth), 0.01).
     The released code has +z_depth, so its depth increases towards the viewer; here, depth increases away from the
-    viewer under both rules.
-
-    Args:
-        alpha: transparency maps; 1 is opaque.
-        presence: z_pres in [0, 1].
-        depth: z_depth.
-        rule: "paper" or "released".
-
-    Raises:
-        ValueError: on an unknown rule.
+    viewer under both rules. alpha is the transparency, 1 for opaque, and z_pres the presence, both in [0, 1].
 
     Reference: SPAIR, supplement, C.
     """
@@ -95,7 +86,7 @@ def render_objects(
     Args:
         appearance: colour maps o.
         alpha: transparency maps.
-        boxes: (batch, k, 4) in pixels of the background.
+        boxes: in pixels of the background.
         presence: z_pres in [0, 1].
         depth: z_depth.
         background: x_bg, of the size of the result.
@@ -170,12 +161,7 @@ def _groups(
 def _sample(
     maps: Tensor, boxes: Tensor, image: Tensor, window: tuple[int, int], canvas: tuple[int, int], edge: Edge
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Samples the maps at the pixels of a window around each box.
-
-    Returns:
-        values (pixels, channels); inside (pixels,), whether the object reaches them; site (pixels,), their index in the
-        whole batch.
-    """
+    """The maps at the pixels of a window around each box: values, whether the object reaches them, and their site."""
     (height, width), (rows, columns) = canvas, window
     reach = _footprints(boxes.detach(), maps.shape[-2:], edge)
     # At the border, windows are moved into the image; they still cover all visible pixels.

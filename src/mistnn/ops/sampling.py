@@ -18,15 +18,9 @@ from mistnn.records import Boxes, Images, Patches
 
 
 def extract_patches(images: Images, boxes: Boxes, size: int) -> Patches:
-    """S: resamples boxes to square patches, without copies of the image.
+    """S: resamples boxes to square patches of ``size`` x ``size`` patch pixels, without copies of the image.
 
-    Args:
-        images: (batch, channels, height, width).
-        boxes: (batch, k, 4) in pixels; zeros are sampled outside the image.
-        size: side P of the patches, in patch pixels.
-
-    Returns:
-        (batch, k, channels, size, size), differentiable in ``images`` and in all four box coordinates.
+    Outside the image, zeros are sampled. Differentiable in ``images`` and in all four box coordinates.
 
     Reference: MIST (CVPR 2021), section 4.1, "Patch resampling".
     """
@@ -50,20 +44,14 @@ def extract_patches(images: Images, boxes: Boxes, size: int) -> Patches:
 
 
 def place_patches(patches: Patches, boxes: Boxes, height: int, width: int, window: int | None = None) -> Images:
-    """S^-1: places each patch in its box on zeros, by the inverse warp, and sums all patches.
+    """S^-1: places each patch in its box on a canvas of zeros, by the inverse warp, and sums all patches.
 
-    Computes a window around each box instead of a full canvas for each patch.
+    Computes a window around each box instead of a full canvas for each patch; parts outside the canvas are cut off.
+    Differentiable in patches and boxes.
 
     Args:
-        patches: (batch, k, channels, size, size).
-        boxes: (batch, k, 4) in pixels; parts outside the canvas are cut off.
-        height: rows of the canvas.
-        width: columns of the canvas.
         window: side in pixels of the square that a patch can reach; larger boxes are cut off. By default from the
             largest box, which waits for the device.
-
-    Returns:
-        (batch, channels, height, width), differentiable in patches and boxes.
 
     Reference: MIST (CVPR 2021), section 4.2 and equation 8.
     """

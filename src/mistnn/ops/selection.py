@@ -61,10 +61,7 @@ def hard_topk(scores: Scores, k: int, generator: torch.Generator | None = None) 
 def straight_through_topk(
     scores: Scores, k: int, generator: torch.Generator | None = None, temperature: float = 1.0
 ) -> Selection:
-    """The hard mask with the gradient of k x softmax(scores / temperature).
-
-    Raises:
-        ValueError: also if the temperature is below 1e-30.
+    """The hard mask with the gradient of k x softmax(scores / temperature); the temperature is at least 1e-30.
 
     Reference: Bengio, Leonard, Courville (2013), the straight-through estimator.
     """
@@ -85,10 +82,8 @@ def soft_topk(scores: Scores, k: int, generator: torch.Generator | None = None, 
     nothing overflows for small epsilon, and the gradient has a closed form.
 
     Scores far outside [0, 1], the range of the anchors, are distinguished less. As epsilon, the strength of the
-    entropy, goes to 0, the mask becomes the hard one; scores tied with the K-th have equal shares.
-
-    Returns:
-        The mask is differentiable once; it is computed in float64 and returned in the dtype of the scores.
+    entropy, goes to 0, the mask becomes the hard one; scores tied with the K-th have equal shares. The mask is
+    differentiable once, computed in float64 and returned in the dtype of the scores.
 
     Raises:
         ValueError: also if epsilon is below 1e-30, or the square of a score overflows.
@@ -134,12 +129,7 @@ class _TransportMask(torch.autograd.Function):
 
 
 def _threshold(gains: Tensor, k: int) -> Tensor:
-    """(batch, 1), the t at which sigmoid(gains - t) sums to k, by Newton's method in a bracket.
-
-    Args:
-        gains: (batch, n), in units of epsilon; the K-th largest is 0.
-        k: the sum.
-    """
+    """(batch, 1), the t at which sigmoid(gains - t) sums to k, by Newton's method; the K-th largest gain is 0."""
     count = gains.shape[1]
     shift = math.log(k / (count - k))
     # The roots if all gains were equal to the smallest or the largest.
@@ -162,11 +152,7 @@ def _threshold(gains: Tensor, k: int) -> Tensor:
 
 
 def perturbed_topk(
-    scores: Scores,
-    k: int,
-    generator: torch.Generator | None = None,
-    sigma: float = 0.05,
-    samples: int = 500,
+    scores: Scores, k: int, generator: torch.Generator | None = None, sigma: float = 0.05, samples: int = 500
 ) -> Selection:
     """The mean of hard masks under Gaussian noise on the scores, with the gradient of its expectation.
 
@@ -175,17 +161,9 @@ def perturbed_topk(
     samples, which lowers the variance without bias.
 
     Args:
-        scores: (batch, n).
-        k: how many to select.
         generator: seeds the noise; by default torch's global generator.
         sigma: standard deviation of the noise, in units of the scores, above 0.
-        samples: number of samples, 2 or more.
-
-    Returns:
-        The mask has multiples of 1 / samples.
-
-    Raises:
-        ValueError: also if sigma or samples are out of range.
+        samples: number of samples, 2 or more; the mask has multiples of 1 / samples.
 
     Reference: Berthet et al., Learning with differentiable perturbed optimizers (2020); Cordonnier et al.,
         Differentiable patch selection (2021).
@@ -206,10 +184,8 @@ class _PerturbedMask(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, scores: Tensor, k: int, sigma: float, samples: int, seed: int) -> Tensor:
-        chosen = [
-            (scores.unsqueeze(1) + sigma * noise).topk(k, dim=2).indices.to(torch.int32)
-            for noise in _noise(scores, samples, seed)
-        ]
+        parts = _noise(scores, samples, seed)
+        chosen = [(scores.unsqueeze(1) + sigma * noise).topk(k, dim=2).indices.to(torch.int32) for noise in parts]
         indices = torch.cat(chosen, dim=1)
         ctx.save_for_backward(scores, indices)
         ctx.settings = sigma, samples, seed
@@ -245,11 +221,9 @@ def _noise(scores: Tensor, samples: int, seed: int) -> Iterator[Tensor]:
 def masked_class_proportions(
     probabilities: Float[Tensor, "batch n classes"], mask: Scores, k: int
 ) -> Float[Tensor, "batch classes"]:
-    """The predicted proportions of equation 12: the class probabilities of all positions, weighted by the mask, over K.
+    """Equation 12 of the MIST supplement: the class probabilities of all positions, weighted by the mask, over K.
 
     For a hard mask this is the mean over the K selected positions, as in equation 9.
-
-    Reference: MIST supplement, equation 12.
     """
     return (probabilities * mask.unsqueeze(-1)).sum(1) / k
 

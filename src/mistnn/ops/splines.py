@@ -8,11 +8,7 @@ from torch import Tensor
 
 
 def control_grid(rows: int, columns: int) -> Float[Tensor, "points 2"]:
-    """Control points (x, y) on a regular grid from 0 to 1 in both directions, row by row.
-
-    Raises:
-        ValueError: with fewer than 2 rows or columns.
-    """
+    """Control points (x, y) on a regular grid from 0 to 1, row by row; ``ValueError`` below 2 rows or columns."""
     if rows < 2 or columns < 2:
         raise ValueError(f"a grid of control points needs 2 rows and columns or more, got {rows} x {columns}")
     y, x = torch.meshgrid(torch.linspace(0, 1, rows), torch.linspace(0, 1, columns), indexing="ij")
@@ -22,14 +18,9 @@ def control_grid(rows: int, columns: int) -> Float[Tensor, "points 2"]:
 def thin_plate_spline(
     control: Float[Tensor, "points 2"], targets: Float[Tensor, "batch points 2"], at: Float[Tensor, "batch n 2"]
 ) -> Float[Tensor, "batch n 2"]:
-    """Maps points by the spline that maps ``control`` to ``targets``.
+    """Maps the points ``at`` by the spline that maps ``control`` (not collinear) to ``targets``, all differentiable.
 
-    Convention: the kernel is r^2 log r^2, and the affine part is a^T (1, x, y); differentiable in all arguments.
-
-    Args:
-        control: one set for the whole batch, not collinear.
-        targets: of the control points.
-        at: the points to map.
+    Convention: the kernel is r^2 log r^2, and the affine part is a^T (1, x, y).
 
     Raises:
         ValueError: if the shapes don't fit.
@@ -51,9 +42,7 @@ def spline_system(
 ) -> Float[Tensor, "points+3 points+3"]:
     """The symmetric system that gives the weights of a spline; its right side is the targets and three zeros.
 
-    Args:
-        control: distinct and not collinear.
-        regularisation: added to the kernel's diagonal; 0 meets the targets exactly, larger values bend less.
+    ``regularisation`` is added to the kernel's diagonal: 0 meets the targets exactly, larger values bend less.
 
     Reference: Bookstein (1989); Wahba (1990) for the regularised form.
     """

@@ -28,16 +28,13 @@ class TopK(NamedTuple):
 def top_k(heatmap: Heatmap, k: int, window: int = 5, inside: Bool[Tensor, "batch height width"] | None = None) -> TopK:
     """E_K: non-maximum suppression, then the K highest pixels that survive it.
 
-    If fewer than K pixels survive, the highest suppressed ones are added: the result always has K distinct pixels.
+    If fewer than K pixels survive, the highest suppressed ones are added: the result always has K distinct pixels. It
+    has no gradient to the heat map; lifting replaces it.
 
     Args:
-        heatmap: (batch, height, width).
         k: from 1 to height * width.
         window: side of the suppression window in pixels, odd.
         inside: the pixels of padded images that may be selected; by default all. The others suppress no pixels.
-
-    Returns:
-        Points and responses, without gradient to the heat map; lifting replaces it.
 
     Raises:
         ValueError: on another shape, or if k is below 1 or above the number of selectable pixels of any image.

@@ -47,11 +47,9 @@ class ThinPlate(NamedTuple):
 
 
 def affine_grid(parameters: Float[Tensor, "batch 6"], height: int, width: int) -> Grid:
-    """Grids of affine transforms.
+    """Grids of affine transforms (Jaderberg 2015).
 
     Convention: theta = (a, b, c, d, e, f), x = a u + b v + c and y = d u + e v + f; the identity is (1, 0, 0, 0, 1, 0).
-
-    Reference: Jaderberg 2015.
     """
     u, v = _axes(parameters, 6, height, width)
     rows = parameters.view(-1, 2, 3)
@@ -62,27 +60,20 @@ def affine_grid(parameters: Float[Tensor, "batch 6"], height: int, width: int) -
 
 
 def attention_grid(parameters: Float[Tensor, "batch 3"], height: int, width: int) -> Grid:
-    """Grids of attention: a window of any size at any position.
+    """Grids of attention: a window of any size at any position (Jaderberg 2015; supplement, section 1.2, 3 parameters).
 
     Convention: theta = (s, c, f), x = s u + c and y = s v + f; the identity is (1, 0, 0). The window is centred at
     (c, f), with s times the sides of the input.
-
-    Reference: Jaderberg 2015; supplement, section 1.2 (scale and translation, 3 parameters).
     """
     u, v = _axes(parameters, 3, height, width)
     return _window(parameters[:, :1] * u, parameters[:, :1] * v, parameters[:, 1:])
 
 
 def translation_grid(parameters: Float[Tensor, "batch 2"], height: int, width: int, scale: float) -> Grid:
-    """Grids of attention at a fixed scale: a window of fixed size at any position.
+    """Grids of attention at a fixed scale: a window of fixed size at any position (supplement, section 1.5).
 
-    Convention: theta = (c, f), x = scale u + c and y = scale v + f, where ``scale`` is the window's side as a share of
-    the input's; the identity is (0, 0) with scale 1.
-
-    Raises:
-        ValueError: as for all generators, or on a scale that is not above 0.
-
-    Reference: supplement, section 1.5.
+    Convention: theta = (c, f), x = scale u + c and y = scale v + f, where ``scale``, above 0, is the window's side as a
+    share of the input's; the identity is (0, 0) with scale 1.
     """
     if not 0 < scale < math.inf:
         raise ValueError(f"the scale of a window must be finite and above 0, got {scale}")
@@ -91,13 +82,11 @@ def translation_grid(parameters: Float[Tensor, "batch 2"], height: int, width: i
 
 
 def projective_grid(parameters: Float[Tensor, "batch 8"], height: int, width: int) -> Grid:
-    """Grids of projective transforms, as of a plane seen by a tilted camera.
+    """Grids of projective transforms, as of a plane seen by a tilted camera (Jaderberg 2015).
 
     Convention: theta = (a, b, c, d, e, f, g, h), x = (a u + b v + c) / w and y = (d u + e v + f) / w with
     w = g u + h v + 1; the identity is (1, 0, 0, 0, 1, 0, 0, 0). Pixels near or behind the horizon, w < ``HORIZON``,
     get w = ``HORIZON``: they sample far away, and nothing is infinite.
-
-    Reference: Jaderberg 2015.
     """
     u, v = _axes(parameters, 8, height, width)
     rows = torch.cat((parameters, torch.ones_like(parameters[:, :1])), dim=1).view(-1, 3, 3)
@@ -110,11 +99,7 @@ def projective_grid(parameters: Float[Tensor, "batch 8"], height: int, width: in
 
 
 def control_lattice(side: int = 4) -> Float[Tensor, "points 2"]:
-    """side x side control points (x, y) over the normalised frame, edges included, row by row, in float64.
-
-    Raises:
-        ValueError: with a side below 2.
-    """
+    """side x side control points (x, y), 2 x 2 or more, over the normalised frame, edges included, in float64."""
     if side < 2:
         raise ValueError(f"a lattice of control points needs a side of 2 or more, got {side}")
     line = torch.linspace(-1, 1, side, dtype=torch.float64)
@@ -132,8 +117,6 @@ def thin_plate(
 
     Args:
         control: three points or more, distinct and not collinear.
-        height: rows of the output.
-        width: columns of the output.
         regularisation: 0 meets the control points exactly, larger values bend less; affine maps are always exact.
 
     Raises:
@@ -148,28 +131,19 @@ def thin_plate(
     middle, spread = _check_control(exact)
     count = len(exact)
     points = (exact - middle) / spread
-    u, v = _centres(exact, width), _centres(exact, height)
-    at = torch.stack((u.expand(height, width), v[:, None].expand(height, width)), dim=-1).reshape(-1, 2)
+    v, u = torch.meshgrid(_centres(exact, height), _centres(exact, width), indexing="ij")
+    at = torch.stack((u, v), dim=-1).reshape(-1, 2)
     basis = spline_basis((at - middle) / spread, points)
     influence = torch.linalg.solve(spline_system(points, regularisation), basis.T)[:count]  # the system is symmetric
     return ThinPlate(exact, influence.view(count, height, width))
 
 
 def thin_plate_grid(parameters: Float[Tensor, "batch coordinates"], plate: ThinPlate) -> Grid:
-    """Grids of thin plate splines: one matrix product.
+    """Grids of thin plate splines: one matrix product (Jaderberg 2015; supplement, table 1).
 
     Convention: theta = (x_1, y_1, x_2, y_2, ...), the position at which each control point of the output samples the
     input; the identity is the control points themselves. Only the deviation from the identity is computed, so the
-    identity is exact in any precision.
-
-    Args:
-        parameters: theta of each image.
-        plate: from ``thin_plate``, with the dtype and device of the parameters.
-
-    Raises:
-        ValueError: if there are not two parameters for each control point.
-
-    Reference: Jaderberg 2015; supplement, table 1 (thin plate spline transformer).
+    identity is exact in any precision. The plate has the dtype and device of the parameters.
     """
     points, height, width = plate.influence.shape
     u, v = _axes(parameters, 2 * points, height, width)
@@ -188,22 +162,13 @@ def share_outside(grid: Grid) -> Float[Tensor, " batch"]:
 
 
 def sample(features: Float[Tensor, "batch channels rows columns"], grid: Grid) -> Float[Tensor, "batch channels h w"]:
-    """The bilinear sampler, with zeros outside the input.
+    """The bilinear sampler, with zeros outside the input (Jaderberg 2015); differentiable in both arguments.
 
     Convention: pixels have the weight max(0, 1 - |distance|) in each direction, as in the paper: the input fades
     from the centres of its border pixels outwards. (``mistnn.ops.sampling`` keeps the border whole.)
 
-    Args:
-        features: any feature map.
-        grid: from a grid generator, with the dtype of the features.
-
-    Returns:
-        (batch, channels, height, width) of the grid; differentiable in both.
-
     Raises:
         ValueError: on an empty input, or a grid of another batch size.
-
-    Reference: Jaderberg 2015.
     """
     if features.dim() != 4 or 0 in features.shape[1:]:
         raise ValueError(

@@ -37,9 +37,7 @@ class CostPoint(NamedTuple):
     peak_bytes_before: float
 
 
-def draw_cost(
-    rows: Mapping[str, Sequence[CostPoint]], *, width: float = 3.9, height: float = 2.5, theme: Theme = LIGHT
-) -> Figure:
+def draw_cost(rows: Mapping[str, Sequence[CostPoint]]) -> Figure:
     """Time above, memory below, one column per series; all axes except memory are logarithmic.
 
     A band shows the quartiles of the time, a dotted line the memory before the first step. Both quantities have one
@@ -47,8 +45,6 @@ def draw_cost(
 
     Args:
         rows: name of the quantity that varies -> its points, in order of increasing size.
-        width: of a plot, in inches.
-        height: of a plot, in inches.
 
     Raises:
         ValueError: if there is no series, or a series has no point.
@@ -57,8 +53,9 @@ def draw_cost(
         raise ValueError(
             f"every row needs at least one point, got { ({name: len(row) for name, row in rows.items()}) }"
         )
-    columns = len(rows)
-    figure = new_figure(columns * width, 2 * height, theme)
+    columns, theme = len(rows), LIGHT
+    width, height = 3.9 * columns, 5.0
+    figure = new_figure(width, height)
     grid = figure.subplots(2, columns, squeeze=False, sharex="col", sharey="row")
     for column, (label, points) in enumerate(rows.items()):
         sizes, seconds, low, high, peak, before = zip(*points, strict=True)
@@ -75,9 +72,8 @@ def draw_cost(
         if first:
             lower.legend(loc="upper left", fontsize=7.5, frameon=False, labelcolor=theme.muted)
     figure.subplots_adjust(
-        left=0.62 / (columns * width), right=1 - 0.14 / (columns * width), bottom=0.46 / (2 * height),
-        top=1 - 0.12 / (2 * height), wspace=0.12, hspace=0.12,
-    )  # fmt: skip
+        left=0.62 / width, right=1 - 0.14 / width, bottom=0.46 / height, top=1 - 0.12 / height, wspace=0.12, hspace=0.12
+    )
     return figure
 
 
@@ -97,27 +93,19 @@ class CandidatePoint(NamedTuple):
     formula_bytes: float
 
 
-def draw_candidates(
-    curves: Mapping[str, Sequence[CandidatePoint]],
-    *,
-    width: float = 3.9,
-    height: float = 3.0,
-    theme: Theme = LIGHT,
-) -> Figure:
+def draw_candidates(curves: Mapping[str, Sequence[CandidatePoint]]) -> Figure:
     """Memory and time of several systems against the number of candidate places, all axes logarithmic.
 
     Args:
         curves: system -> its points, in order of increasing N. Measured memory is a line with marks, a formula's is
             dashed.
-        width: of a plot, in inches.
-        height: of a plot, in inches.
 
     Raises:
         ValueError: if there is no point.
     """
     sizes = sorted({point.candidates for points in curves.values() for point in points})
     require(sizes, "point")
-    figure = new_figure(2 * width, height, theme)
+    theme, figure = LIGHT, new_figure(7.8, 3.0)
     left, right = figure.subplots(1, 2)
     colours = (theme.line, "#c2410c", "#15803d", "#7c3aed")
     for (system, points), colour in zip(curves.items(), itertools.cycle(colours), strict=False):

@@ -18,7 +18,7 @@ MOST_BARS = 24
 
 
 def draw_counts(
-    true: Sequence[int], counted: Sequence[int], mean: float | None = None, *, side: float = 2.3, theme: Theme = LIGHT
+    true: Sequence[int], counted: Sequence[int], mean: float | None = None, *, theme: Theme = LIGHT
 ) -> Figure:
     """Predicted against true counts, one dot per image; coinciding dots are drawn larger.
 
@@ -26,47 +26,32 @@ def draw_counts(
         true: count of each image.
         counted: predicted count of each image.
         mean: mean count of the training images, the best guess without looking; drawn as a dotted line.
-        side: of the figure in inches.
 
     Raises:
         ValueError: if there is no image, or the lists differ in length.
     """
     if not true or len(true) != len(counted):
         raise ValueError(f"as many true as predicted numbers are needed, at least one: {len(true)} and {len(counted)}")
-    figure = new_figure(side, side, theme)
+    figure = new_figure(2.3, 2.3, theme)
     axes = figure.add_axes((0.19, 0.18, 0.78, 0.79))
     top = max(*true, *counted, mean or 0, 1) * 1.06 + 0.5
     low = -0.04 * top
     _dress(axes, theme, "true number in an image", "counted")
     axes.set(xlim=(low, top), ylim=(low, top), aspect="equal")
-    (ideal,) = axes.plot((0, top), (0, top), color=theme.muted, linewidth=1.0)
-    ideal.set_gid("right")
+    axes.plot((0, top), (0, top), color=theme.muted, linewidth=1.0, gid="right")
     if mean is not None:
-        guess = axes.axhline(mean, color=theme.muted, linewidth=1.2, linestyle=(0.0, (1.0, 1.8)))
-        guess.set_gid("mean")
+        axes.axhline(mean, color=theme.muted, linewidth=1.2, linestyle=(0.0, (1.0, 1.8)), gid="mean")
         # At the end of the line, where few dots are.
         axes.text(top, mean, "the mean ", ha="right", va="bottom", fontsize=7, color=theme.muted)
     places = Counter(zip(true, counted, strict=True))
     x, y = zip(*places, strict=True)
     sizes = [16 * math.sqrt(number) for number in places.values()]
-    drawn = axes.scatter(x, y, s=sizes, color=theme.line, alpha=0.65, linewidths=0, zorder=3)
-    drawn.set_gid("images")
+    axes.scatter(x, y, s=sizes, color=theme.line, alpha=0.65, linewidths=0, zorder=3, gid="images")
     return figure
 
 
-def draw_histogram(
-    images: Mapping[int, int], *, width: float = 2.3, height: float = 1.7, theme: Theme = LIGHT
-) -> Figure:
-    """Histogram of the number of objects in an image.
-
-    Args:
-        images: number of objects -> number of images.
-        width: of the figure in inches.
-        height: of the figure in inches.
-
-    Raises:
-        ValueError: if there is no image.
-    """
+def draw_histogram(images: Mapping[int, int], *, theme: Theme = LIGHT) -> Figure:
+    """Histogram of objects in an image, from number of objects -> images; ``ValueError`` without any image."""
     if not any(images.values()):
         raise ValueError("there is nothing to draw: give at least one image")
     low, high = min(images), max(images)
@@ -74,7 +59,7 @@ def draw_histogram(
     bars: Counter[int] = Counter()
     for objects, number in images.items():
         bars[(objects - low) // step] += number
-    figure = new_figure(width, height, theme)
+    figure = new_figure(2.3, 1.7, theme)
     axes = figure.add_axes((0.2, 0.25, 0.78, 0.72))
     _dress(axes, theme, "objects counted in an image", "images")
     middles = [low + place * step + (step - 1) / 2 for place in bars]

@@ -42,23 +42,13 @@ class Curve(NamedTuple):
     shaded: tuple[float, float] | None = None
 
 
-def draw_curves(
-    curves: Mapping[str, Curve],
-    columns: int = 3,
-    *,
-    title: bool = True,
-    width: float = 3.1,
-    height: float = 2.1,
-    theme: Theme = LIGHT,
-) -> Figure:
+def draw_curves(curves: Mapping[str, Curve], columns: int = 3, *, title: bool = True, theme: Theme = LIGHT) -> Figure:
     """One small plot per curve.
 
     Args:
         curves: title -> curve.
         columns: plots per row.
         title: False omits the titles, for pages that state them.
-        width: of a plot, in inches.
-        height: of a plot, in inches.
 
     Raises:
         ValueError: if there is no curve, or a curve has different numbers of steps and values.
@@ -69,7 +59,7 @@ def draw_curves(
     for name, curve in curves.items():
         if len(curve.steps) != len(curve.values):
             raise ValueError(f"curve {name!r} has {len(curve.steps)} steps but {len(curve.values)} values")
-    used = min(columns, len(curves))
+    used, width, height = min(columns, len(curves)), 3.1, 2.1
     figure = new_figure(used * width, -(-len(curves) // used) * height, theme)
     above = ABOVE if title else 0.12
     for index, (name, curve) in enumerate(curves.items()):

@@ -16,13 +16,12 @@ from mistnn.viz.style import (
     KEYPOINT_COLOR,
     LIGHT,
     Picture,
-    Theme,
     dark_rim,
+    fit_size,
     new_figure,
     place_axes,
     require,
     show_picture,
-    tiles_for,
     title_plot,
     title_tile,
 )
@@ -30,7 +29,6 @@ from mistnn.viz.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.image import AxesImage
 
 SingleHeatmap = Float[Tensor, "rows columns"]
 Keypoints = Float[Tensor, "k 2"]
@@ -52,19 +50,14 @@ def show_heatmap(
     peak: float,
     inches: float,
     gamma: float = HEATMAP_GAMMA,
-) -> AxesImage:
+) -> None:
     """Draws a heat map stretched over an image of ``size`` (width, height), with keypoints in the image's pixels."""
     from matplotlib.colors import PowerNorm
 
     width, height = size
     values = heatmap.detach().to("cpu", torch.float32).nan_to_num(0.0).clamp(min=0.0).numpy()
-    drawn = axes.imshow(
-        values,
-        cmap=HEATMAP_COLORS,
-        norm=PowerNorm(gamma, vmin=0.0, vmax=peak),
-        extent=(0, width, height, 0),
-        interpolation="nearest",
-    )
+    norm, extent = PowerNorm(gamma, vmin=0.0, vmax=peak), (0, width, height, 0)
+    axes.imshow(values, cmap=HEATMAP_COLORS, norm=norm, extent=extent, interpolation="nearest")
     axes.set(xlim=(0, width), ylim=(height, 0))
     if keypoints is not None and len(keypoints):
         points = keypoints.detach().to("cpu", torch.float32).numpy()
@@ -73,7 +66,6 @@ def show_heatmap(
         )
         rings.set_gid("keypoints")
         rings.set_path_effects(dark_rim(2.4))
-    return drawn
 
 
 def draw_heatmap(
@@ -95,36 +87,27 @@ def draw_heatmap(
         gamma: exponent of the brightness; 1 is proportional to the value, less brightens faint values.
         inches: the longer side.
     """
-    tiles = tiles_for([heatmap], 1, inches=inches)
-    figure = tiles.figure()
+    figure = new_figure(*fit_size(heatmap, inches))
     used = (heatmap.shape[1], heatmap.shape[0]) if size is None else size
     highest = heatmap_peak([heatmap]) if peak is None else peak
-    show_heatmap(tiles.axes(figure, 0, 0), heatmap, keypoints, used, highest, inches, gamma)
+    axes = place_axes(figure, 0, 0, *fit_size(heatmap, inches))
+    show_heatmap(axes, heatmap, keypoints, used, highest, inches, gamma)
     return figure
 
 
+_WIDTH, _HEIGHT = 9.2, 2.4  # of the figure, and of a curve with its labels, in inches
 _GAP, _HEADER = 0.08, 0.24
 
 
 def draw_evolution(
-    curves: Mapping[str, Curve],
-    image: Picture | None = None,
-    history: Sequence[HeatmapAtStep] = (),
-    *,
-    width: float = 9.2,
-    height: float = 2.4,
-    theme: Theme = LIGHT,
+    curves: Mapping[str, Curve], image: Picture | None = None, history: Sequence[HeatmapAtStep] = ()
 ) -> Figure:
     """Curves side by side; below them an image and its heat map at several steps, all on one brightness scale.
-
-    Convention: keypoints are (x, y) in pixels of the image.
 
     Args:
         curves: title -> curve.
         image: the image of the heat maps.
         history: (step, heat map, keypoints or None), in drawing order; empty for curves only.
-        width: of the figure, in inches.
-        height: of a curve with its labels, in inches.
 
     Raises:
         ValueError: if there is no curve, or a history without its image.
@@ -135,21 +118,21 @@ def draw_evolution(
     if history and image is None:
         raise ValueError(f"there are {len(history)} heat maps and no image: give the image they belong to")
     count = len(history) + 1
-    side = (width - (count + 1) * _GAP) / count
-    figure = new_figure(width, height + (side + _HEADER + _GAP if history else 0.0), theme)
-    room = width / len(curves)
+    side = (_WIDTH - (count + 1) * _GAP) / count
+    figure = new_figure(_WIDTH, _HEIGHT + (side + _HEADER + _GAP if history else 0.0))
+    room = _WIDTH / len(curves)
     for index, (title, curve) in enumerate(curves.items()):
-        size = (room - LEFT - RIGHT, height - BELOW - ABOVE)
+        size = (room - LEFT - RIGHT, _HEIGHT - BELOW - ABOVE)
         axes = place_axes(figure, index * room + LEFT, ABOVE, *size, bare=False)
-        draw_curve(axes, curve, theme)
-        title_plot(axes, title, theme)
+        draw_curve(axes, curve, LIGHT)
+        title_plot(axes, title, LIGHT)
     if not history or image is None:
         return figure
-    tiles = [place_axes(figure, _GAP + i * (side + _GAP), height + _HEADER, side, side) for i in range(count)]
+    tiles = [place_axes(figure, _GAP + i * (side + _GAP), _HEIGHT + _HEADER, side, side) for i in range(count)]
     show_picture(tiles[0], image)
-    title_tile(tiles[0], "image", theme)
+    title_tile(tiles[0], "image")
     peak = heatmap_peak([heatmap for _, heatmap, _ in history])
     for axes, (step, heatmap, keypoints) in zip(tiles[1:], history, strict=True):
         show_heatmap(axes, heatmap, keypoints, (image.shape[-1], image.shape[-2]), peak, side)
-        title_tile(axes, f"step {step:,}", theme)
+        title_tile(axes, f"step {step:,}")
     return figure

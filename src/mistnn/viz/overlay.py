@@ -45,7 +45,7 @@ def draw_detections(
     labels: Sequence[str] | None = None,
     colours: Sequence[Colour] | None = None,
 ) -> Image.Image:
-    """Draws boxes with labels on a copy of the image.
+    """Draws boxes with labels on a copy of the image, in RGB.
 
     The size of the drawing may differ from the image's, see ``overlay_scale``: small images are enlarged with hard
     pixel edges until a label is readable, huge ones are reduced. The first box is drawn last, on top.
@@ -57,9 +57,6 @@ def draw_detections(
         boxes: in order of decreasing score.
         labels: one text per box; an empty one is not drawn.
         colours: one per box; ``None`` for the first of ``PALETTE``.
-
-    Returns:
-        A new RGB image.
 
     Raises:
         ValueError: if the numbers of labels or colours and boxes differ.

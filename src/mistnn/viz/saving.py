@@ -22,11 +22,7 @@ LAST_MILLISECONDS = 2000
 
 
 def picture_to_png(picture: Picture, scale: int = 1) -> bytes:
-    """A bare picture as PNG, with each pixel as a square of ``scale`` x ``scale``.
-
-    Raises:
-        ValueError: if ``scale`` is below 1 or the picture does not have 1 or 3 channels.
-    """
+    """A bare picture (1 or 3 channels) as PNG, with each pixel as a square of ``scale`` x ``scale``, 1 or more."""
     from PIL import Image
 
     if scale < 1:
@@ -57,14 +53,7 @@ def figure_to_png(figure: Figure) -> bytes:
 
 
 def save_figure(figure: Figure, path_stem: Path) -> tuple[Path, Path]:
-    """Writes the figure as ``path_stem.png`` and ``path_stem.pdf``, and creates missing folders.
-
-    Args:
-        path_stem: the path without extension; a dot in the name is kept.
-
-    Returns:
-        The two paths, PNG first.
-    """
+    """Writes the figure to ``path_stem`` plus .png and .pdf, which are returned, and creates missing folders."""
     path_stem.parent.mkdir(parents=True, exist_ok=True)
     png = path_stem.with_name(path_stem.name + ".png")
     pdf = path_stem.with_name(path_stem.name + ".pdf")
@@ -77,14 +66,7 @@ def save_figure(figure: Figure, path_stem: Path) -> tuple[Path, Path]:
 
 
 def save_animation(figures: Sequence[Figure], path_stem: Path) -> tuple[Path, Path]:
-    """Writes the figures as ``path_stem.gif``, and each as a PNG in the folder ``path_stem-frames``.
-
-    Args:
-        figures: of one size.
-        path_stem: the path without extension.
-
-    Returns:
-        The file and the folder.
+    """Writes the figures, of one size, as ``path_stem.gif``, and each as a PNG in the folder ``path_stem-frames``.
 
     Raises:
         ValueError: if there is no figure.

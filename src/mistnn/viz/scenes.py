@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,16 +13,15 @@ from torch import Tensor
 from mistnn.ops.matching import UNMATCHED, box_iou, greedy_match
 from mistnn.records import Detections, Sample
 from mistnn.viz.style import (
-    LIGHT,
     TRUTH,
     Pictures,
-    Theme,
     Tiles,
     add_box,
     add_judged_boxes,
     check_lengths,
+    fit_size,
+    require,
     show_picture,
-    tiles_for,
     title_tile,
 )
 
@@ -40,16 +40,10 @@ def missed_truth(
     boxes: Float[Tensor, "objects 4"],
     labels: Int[Tensor, " objects"] | None,
 ) -> Bool[Tensor, " objects"]:
-    """Whether each true object lacks a correct detection.
+    """Whether each true object lacks a correct detection, in one image.
 
     Each correct detection accounts for one object: among the free objects of its class, the one it overlaps most. This
     recovers the matching behind ``correct``, to know which boxes to draw; it is not a metric.
-
-    Args:
-        detections: of one image.
-        correct: whether each detection is correct.
-        boxes: of the true objects, in pixels.
-        labels: of the true objects; ``None`` without classes.
     """
     if len(boxes) == 0 or len(detections.boxes) == 0:
         return torch.ones(len(boxes), dtype=torch.bool)
@@ -75,14 +69,11 @@ def draw_scenes(
     correct: Sequence[Tensor] | None = None,
     titles: Sequence[str] | None = None,
     inches: float = 1.9,
-    theme: Theme = LIGHT,
 ) -> Figure:
     """Images with their detections: right ones green and solid, wrong ones red and dashed, missed objects grey.
 
-    Convention: boxes are (centre x, centre y, width, height) in pixels of their image.
-
     Args:
-        images: (channels, height, width) each, in [0, 1].
+        images: in [0, 1].
         detections: one record per image.
         boxes: the true boxes of each image, dotted and grey. With ``correct``, only those without a correct detection
             are drawn.
@@ -104,10 +95,15 @@ def draw_scenes(
     """
     pictures = list(images)
     check_lengths(pictures, "images", detections=detections, boxes=boxes, labels=labels, correct=correct, titles=titles)
-    tiles = tiles_for(pictures, columns, inches=inches, header=0.24 if titles else 0.0)
-    figure = tiles.figure(theme)
+    require(pictures, "picture")
+    if columns < 1:
+        raise ValueError(f"columns must be at least 1, got {columns}")
+    columns = min(columns, len(pictures))
+    rows = math.ceil(len(pictures) / columns)
+    tiles = Tiles(rows, columns, *fit_size(pictures[0], inches), header=0.24 if titles else 0.0)
+    figure = tiles.figure()
     for index, (picture, found) in enumerate(zip(pictures, detections, strict=True)):
-        axes = tiles.axes(figure, *divmod(index, tiles.columns))
+        axes = tiles.axes(figure, *divmod(index, columns))
         show_picture(axes, picture)
         right = None if correct is None else correct[index]
         check_lengths(found.boxes, "detections", correct=right)
@@ -118,17 +114,12 @@ def draw_scenes(
         names = () if found.labels is None else [class_label(label, class_names) for label in found.labels.tolist()]
         add_judged_boxes(axes, found.boxes, right, missed, names, inches)
         if titles is not None:
-            title_tile(axes, titles[index], theme)
+            title_tile(axes, titles[index])
     return figure
 
 
 def draw_samples(
-    layouts: Mapping[str, Sequence[Sample]],
-    class_names: Sequence[str] = (),
-    *,
-    boxes: bool = True,
-    inches: float = 1.5,
-    theme: Theme = LIGHT,
+    layouts: Mapping[str, Sequence[Sample]], class_names: Sequence[str] = (), *, boxes: bool = True
 ) -> Figure:
     """A sheet of samples: one row per layout of the data, with the true boxes that training never sees.
 
@@ -136,7 +127,6 @@ def draw_samples(
         layouts: name of the layout -> its samples; sizes may differ between layouts.
         class_names: written on the boxes of labelled samples.
         boxes: False draws the bare images.
-        inches: the longer side of a picture, independent of its size in pixels.
 
     Raises:
         ValueError: if there is no layout or a layout has no sample.
@@ -145,47 +135,41 @@ def draw_samples(
         empty = [name for name, samples in layouts.items() if not samples]
         raise ValueError(f"every layout needs at least one sample, got none for {empty or 'any'}")
     columns = max(len(samples) for samples in layouts.values())
-    tiles = Tiles(rows=len(layouts), columns=columns, width=inches, height=inches, header=0.26)
-    figure = tiles.figure(theme)
+    tiles = Tiles(rows=len(layouts), columns=columns, width=1.5, height=1.5, header=0.26)
+    figure = tiles.figure()
     for row, (name, samples) in enumerate(layouts.items()):
         for column, sample in enumerate(samples):
             axes = tiles.axes(figure, row, column)
             show_picture(axes, sample.image)
             for index, box in enumerate(sample.boxes if boxes and sample.boxes is not None else ()):
                 label = "" if sample.labels is None else class_label(int(sample.labels[index]), class_names)
-                add_box(axes, box, TRUTH, label, 0.7 * inches)
+                add_box(axes, box, TRUTH, label, 0.7 * tiles.width)
             if column == 0:
                 height, width = sample.image.shape[-2:]
-                title_tile(axes, f"{name} ({width} x {height} px)", theme, bold=True)
+                title_tile(axes, f"{name} ({width} x {height} px)", bold=True)
                 # Row titles start at the sheet's left edge and may extend over the next tile.
                 axes.title.set(ha="left", position=(0.0, 1.0))
     return figure
 
 
-def draw_comparison(
-    rows: Sequence[Mapping[str, Float[Tensor, "channels _ _"]]],
-    *,
-    inches: float = 1.35,
-    theme: Theme = LIGHT,
-) -> Figure:
+def draw_comparison(rows: Sequence[Mapping[str, Float[Tensor, "channels _ _"]]]) -> Figure:
     """A sheet with one row per image and one column per system.
 
     Args:
         rows: title of the tile -> picture, clipped to [0, 1]; equally many in each row.
-        inches: the longer side of a picture.
 
     Raises:
         ValueError: if there is no row, or the rows differ in length.
     """
     if not rows or len({len(row) for row in rows}) > 1 or not rows[0]:
         raise ValueError(f"give rows of as many pictures each, got {[len(row) for row in rows]}")
-    tiles = Tiles(rows=len(rows), columns=len(rows[0]), width=inches, height=inches, header=0.24)
-    figure = tiles.figure(theme)
+    tiles = Tiles(rows=len(rows), columns=len(rows[0]), width=1.35, height=1.35, header=0.24)
+    figure = tiles.figure()
     for number, row in enumerate(rows):
         for column, (title, picture) in enumerate(row.items()):
             axes = tiles.axes(figure, number, column)
             show_picture(axes, picture.clamp(0, 1))
-            title_tile(axes, title, theme, bold=number == 0)
+            title_tile(axes, title, bold=number == 0)
     return figure
 
 

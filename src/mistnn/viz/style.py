@@ -80,21 +80,13 @@ DARK = Theme(paper="#1b2027", text="#e8ebef", muted="#a0a9b5", grid="#353d48", l
 
 
 def require(items: Sized, name: str) -> None:
-    """Checks that there is something to draw.
-
-    Raises:
-        ValueError: naming what is missing.
-    """
+    """Raises ``ValueError`` if there is nothing to draw."""
     if not len(items):
         raise ValueError(f"there is nothing to draw: give at least one {name}")
 
 
 def check_lengths(items: Sized, name: str, **others: Sized | None) -> None:
-    """Checks that optional lists have one entry for each item.
-
-    Raises:
-        ValueError: naming the list and both lengths.
-    """
+    """Raises ``ValueError`` unless optional lists have one entry for each item."""
     for other, entries in others.items():
         if entries is not None and len(entries) != len(items):
             raise ValueError(f"{other} has {len(entries)} entries for {len(items)} {name}: give one for each")
@@ -119,15 +111,6 @@ def place_axes(figure: Figure, left: float, top: float, width: float, height: fl
     return axes
 
 
-def place_text(figure: Figure, text: str, right: float, middle: float, theme: Theme, *, upwards: bool = False) -> None:
-    """A row title that ends at ``right``, with its middle at ``middle``, in inches from the upper left corner."""
-    across, down = figure.get_size_inches()
-    figure.text(
-        right / across, 1 - middle / down, text, rotation=90 if upwards else 0, ha="right", va="center", fontsize=8.5,
-        color=theme.text,
-    )  # fmt: skip
-
-
 def dress_plot(axes: Axes, theme: Theme, xlabel: str = "", ylabel: str = "") -> None:
     """Gives the axes of a plot their common look: grid, two spines, small muted labels."""
     axes.set_facecolor(theme.paper)
@@ -142,8 +125,7 @@ def dress_plot(axes: Axes, theme: Theme, xlabel: str = "", ylabel: str = "") -> 
 
 def title_plot(axes: Axes, text: str, theme: Theme) -> None:
     """Writes a title above a plot, literally: a dollar sign starts no formula."""
-    title = axes.set_title(text, fontsize=9, color=theme.text, loc="left", fontweight="bold")
-    title.set_parse_math(False)
+    axes.set_title(text, fontsize=9, color=theme.text, loc="left", fontweight="bold", parse_math=False)
 
 
 @dataclass(frozen=True)
@@ -173,11 +155,11 @@ class Tiles:
         """Space around the sheet; 0 for a single bare picture, which fills the figure."""
         return 0.0 if self.rows * self.columns == 1 and not self.header else self.gap
 
-    def figure(self, theme: Theme = LIGHT) -> Figure:
+    def figure(self) -> Figure:
         """An empty figure that holds exactly the sheet."""
         width = self.columns * self.width + (self.columns - 1) * self.gap + 2 * self.margin + self.left + self.right
         height = self.rows * (self.height + self.header) + (self.rows - 1) * self.gap + 2 * self.margin
-        return new_figure(width, height, theme)
+        return new_figure(width, height)
 
     def top(self, row: int) -> float:
         """The upper edge of a row's tiles, below their titles."""
@@ -188,11 +170,6 @@ class Tiles:
         left = self.margin + self.left + column * (self.width + self.gap)
         return place_axes(figure, left, self.top(row), self.width, self.height)
 
-    def title_rows(self, figure: Figure, names: Sequence[str], right: float, theme: Theme, **style: bool) -> None:
-        """Writes a title left of each row; see ``place_text``."""
-        for row, name in enumerate(names):
-            place_text(figure, name, right, self.top(row) + self.height / 2, theme, **style)
-
 
 def fit_size(picture: Tensor, inches: float) -> tuple[float, float]:
     """Width and height of a tile with the shape of a picture, ``inches`` on its longer side."""
@@ -200,35 +177,8 @@ def fit_size(picture: Tensor, inches: float) -> tuple[float, float]:
     return inches * width / max(height, width), inches * height / max(height, width)
 
 
-def tiles_for(
-    pictures: Sequence[Tensor], columns: int, rows: int | None = None, *, inches: float = 1.9, header: float = 0.0
-) -> Tiles:
-    """A sheet whose tiles have the shape of the first picture.
-
-    Args:
-        pictures: (channels, height, width) or (height, width) each.
-        columns: tiles per row at most; fewer pictures make a narrower sheet.
-        rows: number of rows; ``None`` for as many as the pictures need.
-        inches: the longer side of a tile.
-        header: space above each tile, in inches.
-
-    Raises:
-        ValueError: if there is no picture or ``columns`` is below 1.
-    """
-    require(pictures, "picture")
-    if columns < 1:
-        raise ValueError(f"columns must be at least 1, got {columns}")
-    used = min(columns, len(pictures))
-    width, height = fit_size(pictures[0], inches)
-    return Tiles(math.ceil(len(pictures) / used) if rows is None else rows, used, width, height, header=header)
-
-
 def to_array(picture: Tensor) -> np.ndarray:
-    """Converts (channels, height, width) to (height, width, 3), or to (height, width) for one channel.
-
-    Raises:
-        ValueError: if the picture does not have 1 or 3 channels.
-    """
+    """(channels, height, width) to (height, width, 3), or (height, width) for one channel; ``ValueError`` on others."""
     if picture.ndim != 3 or picture.shape[0] not in (1, 3):
         raise ValueError(f"a picture must be (1 or 3, height, width), got {tuple(picture.shape)}")
     values = picture.detach().to("cpu", torch.float32).nan_to_num(0.0).clamp(0.0, 1.0).numpy()
@@ -242,11 +192,10 @@ def show_picture(axes: Axes, picture: Tensor) -> None:
     axes.set(xlim=(0, width), ylim=(height, 0))
 
 
-def title_tile(axes: Axes, text: str, theme: Theme = LIGHT, *, bold: bool = False) -> None:
+def title_tile(axes: Axes, text: str, *, bold: bool = False) -> None:
     """Writes a title above a tile, literally: a dollar sign starts no formula."""
     weight = "bold" if bold else "normal"
-    title = axes.set_title(text, fontsize=8.5, color=theme.text, pad=3, fontweight=weight)
-    title.set_parse_math(False)
+    axes.set_title(text, fontsize=8.5, color=LIGHT.text, pad=3, fontweight=weight, parse_math=False)
 
 
 def dark_rim(width: float, alpha: float = 0.6) -> list[AbstractPathEffect]:
@@ -257,11 +206,10 @@ def dark_rim(width: float, alpha: float = 0.6) -> list[AbstractPathEffect]:
 
 
 def add_box(axes: Axes, box: Float[Tensor, " 4"], mark: Mark, label: str = "", inches: float = 1.9) -> Rectangle:
-    """Draws one box, with its label at the upper left corner.
+    """Draws one box, (centre x, centre y, width, height) in pixels, with its label at the upper left corner.
 
     Args:
-        axes: axes of a picture drawn by ``show_picture``.
-        box: (centre x, centre y, width, height) in pixels.
+        axes: of a picture drawn by ``show_picture``.
         mark: the kind of box.
         label: empty for none.
         inches: the size of the tile, which scales lines and text.
@@ -271,10 +219,8 @@ def add_box(axes: Axes, box: Float[Tensor, " 4"], mark: Mark, label: str = "", i
     x, y, width, height = (float(value) for value in box)
     left, top = x - width / 2, y - height / 2
     scale = math.sqrt(inches / 1.9)
-    rectangle = patches.Rectangle(
-        (left, top), width, height, fill=False, edgecolor=mark.color, linestyle=mark.line, linewidth=1.7 * scale
-    )
-    rectangle.set_gid(mark.name)
+    line = {"edgecolor": mark.color, "linestyle": mark.line, "linewidth": 1.7 * scale}
+    rectangle = patches.Rectangle((left, top), width, height, fill=False, gid=mark.name, **line)
     rectangle.set_path_effects(dark_rim(3.0 * scale, 0.55))
     axes.add_patch(rectangle)
     if label:
@@ -293,8 +239,7 @@ def add_judged_boxes(
     """Draws detections, right or wrong, and missed objects; the first detection is drawn last, on top.
 
     Args:
-        axes: axes of a picture drawn by ``show_picture``.
-        boxes: of the detections, in pixels.
+        axes: of a picture drawn by ``show_picture``.
         right: whether each detection is right; ``None`` for no judgement.
         missed: boxes of the missed objects; ``None`` for none.
         labels: one per detection; empty for none.
@@ -310,11 +255,9 @@ def add_judged_boxes(
 def _add_label(axes: Axes, span: tuple[float, float, float], mark: Mark, label: str, scale: float) -> None:
     """The label of a box, kept inside the picture: above the box, or below its upper edge if there is no space."""
     left, top, right = span
-    picture_width = axes.get_xlim()[1]
-    picture_height = axes.get_ylim()[0]
+    picture_width, picture_height = axes.get_xlim()[1], axes.get_ylim()[0]
     at_right = left > 0.7 * picture_width
-    inside = top < 0.11 * picture_height
-    text = axes.text(
+    axes.text(
         min(right, picture_width) if at_right else max(left, 0.0),
         max(top, 0.0),
         mark.sign + label,
@@ -322,9 +265,9 @@ def _add_label(axes: Axes, span: tuple[float, float, float], mark: Mark, label: 
         fontsize=8.0 * scale,
         fontweight="bold",
         ha="right" if at_right else "left",
-        va="top" if inside else "bottom",
+        va="top" if top < 0.11 * picture_height else "bottom",
         bbox={"boxstyle": "square,pad=0.18", "facecolor": mark.color, "edgecolor": "none"},
         clip_on=True,
         parse_math=False,
+        gid=f"{mark.name}-label",
     )
-    text.set_gid(f"{mark.name}-label")

@@ -13,7 +13,6 @@ from mistnn.nn.finder import Finder
 from mistnn.nn.mixed_precision import Precision
 from mistnn.nn.schedule import LearningRate
 
-Recurrence = Literal["lstm", "feedforward"]
 AtLeastOne = Annotated[int, at_least(1)]
 Positive = Annotated[float, above(0)]
 Widths = tuple[AtLeastOne, ...]
@@ -48,7 +47,7 @@ class AirConfig(ModelConfig):
     canvas: AtLeastOne = 50
     k: AtLeastOne = 3
     given: bool = False
-    recurrence: Recurrence = "lstm"
+    recurrence: Literal["lstm", "feedforward"] = "lstm"
     units: AtLeastOne = 256
     hidden: Widths = ()
     head: Widths = (320,)

@@ -211,12 +211,8 @@ class Air(Finder):
         fits = counts.shape == (len(images),) and not counts.is_floating_point()
         least, most = torch.stack(counts.aminmax()).tolist() if fits else (-1, -1)
         if least < 0:
-            raise MistError(
-                f"counts must be one whole number of 0 or more for each of the {len(images)} images, got "
-                f"{counts.tolist()}"
-            )
+            wanted = f"one whole number of 0 or more for each of the {len(images)} images"
+            raise MistError(f"counts must be {wanted}, got {counts.tolist()}")
         if most > config.k:
-            raise MistError(
-                f"an image holds {most} objects, and this model finds at most model.k={config.k}: use a model "
-                "with more steps"
-            )
+            limit = f"this model finds at most model.k={config.k}"
+            raise MistError(f"an image holds {most} objects, and {limit}: use a model with more steps")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from mistnn.models.air.config import AirStepConfig
 from mistnn.models.air.network import Air, AirOutput
+from mistnn.nn.collapse import collapse_of
 from mistnn.nn.mixed_precision import half_precision
 from mistnn.ops.priors import concrete_log_density, normal_kl
 from mistnn.records import Batch
@@ -24,6 +26,9 @@ DECADE = 3000.0
 
 FLOOR = 1e-9
 """Added to probabilities before the logarithm. Value of the released code."""
+
+RARE = -2.3
+"""Prior log odds of one more object (0.1 to 1) below which the prior favours few (our limit)."""
 
 
 class AirStep:
@@ -55,8 +60,7 @@ class AirStep:
     def losses(self, images: Tensor, output: AirOutput, log_odds: float) -> dict[str, Tensor]:
         """The terms of the negative bound, (batch,) each."""
         config, model = self.config, self.model.config
-        where, what, alive = output.where, output.what, output.alive
-        rebuilt = output.rebuilt
+        where, what, alive, rebuilt = output.where, output.what, output.alive, output.rebuilt
         likelihood = images * (rebuilt + FLOOR).log() + (1 - images) * (1 - rebuilt + FLOOR).log()
         sides = normal_kl(where.mean[..., :-2], where.deviation[..., :-2], config.scale_prior)
         centre = normal_kl(where.mean[..., -2:], where.deviation[..., -2:], config.shift_prior)
@@ -76,11 +80,8 @@ class AirStep:
     def _watch(self, output: AirOutput, counts: Tensor | None, log_odds: float) -> dict[str, float | Tensor]:
         """The number of objects drawn, compared with the labels, and the scalars that reveal a collapse."""
         found = output.alive.sum(1)
-        watched: dict[str, float | Tensor] = {
-            "objects": found.float().mean(),
-            "steps_made": output.alive.float().mean(),
-        }
-        watched["side"] = output.boxes[..., 2:].detach().mean()
+        side, steps = output.boxes[..., 2:].detach().mean(), output.alive.float().mean()
+        watched: dict[str, float | Tensor] = {"objects": found.float().mean(), "steps_made": steps, "side": side}
         if self.model.config.given:
             return watched
         watched |= {"z_pres": output.logits.detach().sigmoid().mean(), "prior_log_odds": log_odds}
@@ -93,9 +94,19 @@ def prior_log_odds(iteration: float, scale: float = 1.0) -> float:
     """The logarithm of the prior odds of one more object.
 
     Convention: odds = max(START 0.1^(iteration / (scale DECADE)), END); with scale 1, even odds at iteration 12,000.
-
-    Args:
-        iteration: number of updates so far.
-        scale: factor on the length of the schedule.
     """
     return max(math.log(START) - math.log(10) * iteration / (scale * DECADE), math.log(END))
+
+
+def collapse_note(values: Mapping[str, float]) -> str | None:
+    """A warning if a training of AIR has collapsed, from its logged scalars."""
+    log_odds = values.get("prior_log_odds")  # logged if the number of objects is inferred
+    return collapse_of(
+        values["objects"],
+        values["kl_what"],
+        values["steps_made"],
+        infers=log_odds is not None,
+        sparse=log_odds is not None and log_odds < RARE,
+        words="steps draw",
+        fix="a larger --step.annealing",
+    )

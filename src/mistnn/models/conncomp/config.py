@@ -10,8 +10,6 @@ from mistnn.errors import MistError
 from mistnn.interfaces import ModelConfig, Step, TrainingStepConfig
 from mistnn.nn.finder import Finder
 
-Background = Literal["black", "median"]
-
 
 @dataclass(frozen=True)
 class ConnCompConfig(ModelConfig):
@@ -26,7 +24,7 @@ class ConnCompConfig(ModelConfig):
     class_names: ClassVar[tuple[str, ...]] = ()
     k: ClassVar[int] = 1
     channels: Annotated[int, one_of(1, 3)] = 1
-    background: Background = "black"
+    background: Literal["black", "median"] = "black"
 
     def build(self) -> Finder:
         """See ``ModelConfig.build``."""

@@ -13,11 +13,8 @@ from mistnn.ops.components import component_boxes
 from mistnn.ops.matching import UNMATCHED, box_iou, greedy_match
 from mistnn.records import Batch
 
-IOUS = tuple(tenth / 10 for tenth in range(1, 10))
-"""The IoU thresholds of SPAIR's AP."""
-
-POINTS = 11
-"""The recall points of SPAIR's AP."""
+IOUS, POINTS = tuple(tenth / 10 for tenth in range(1, 10)), 11
+"""The IoU thresholds and the number of recall points of SPAIR's AP."""
 
 
 class ConnCompStep:

@@ -42,8 +42,6 @@ class MistConfig(ModelConfig):
         patch_size: side of the resampled patch in patch pixels (paper: 32).
         patch_window: standard deviation of a Gaussian window on the patch, as a fraction of its side; 0 for none
             (paper). A window darkens what lies off the centre.
-        heatmap: the heat-map network.
-        encoder: the patch encoder.
         decoder: width of the decoder, required for reconstruction and for the joint objective; 0 for none. The "paper"
             encoder gets the paper's decoder, where this is the channels of the first level; all others get the small
             one.
@@ -104,7 +102,6 @@ class NaturalMistConfig(ModelConfig):
         nms_window: side of the window of non-maximum suppression in cells (not stated; value of the released code).
         head: "paper": a 1x1 convolution from the features to response and offsets. "released": preceded by a 3x3
             convolution to 32 channels and a ReLU.
-        backbone: computes the features.
         reader: how patches are cut and classified.
     """
 
@@ -224,16 +221,7 @@ class LiftedStepConfig(TrainingStepConfig):
 
 @dataclass(frozen=True)
 class SupervisedStepConfig(TrainingStepConfig):
-    """Choices of the supervised baseline; the paper states none of them.
-
-    Attributes:
-        spread: as in ``LiftedStepConfig``.
-        task_rate: learning rate of Adam for tau.
-        heatmap_rate: learning rate of Adam for eta.
-        decay: as in ``LiftedStepConfig``.
-        decay_steps: as in ``LiftedStepConfig``.
-        precision: as in ``LiftedStepConfig``.
-    """
+    """Choices of the supervised baseline, as in ``LiftedStepConfig``; the paper states none of them."""
 
     kind: ClassVar[str] = "supervised"
     trains: ClassVar[tuple[str, ...]] = ("mist",)
@@ -253,25 +241,17 @@ class SupervisedStepConfig(TrainingStepConfig):
 
 @dataclass(frozen=True)
 class NaturalStepConfig(TrainingStepConfig):
-    """Every choice of Algorithm 1 on photographs. Where the paper leaves a value open, the field says so.
+    """Every choice of Algorithm 1 on photographs; fields without a line are those of ``LiftedStepConfig``.
 
     Attributes:
-        order: as in ``LiftedStepConfig``.
-        inner_steps: as in ``LiftedStepConfig``.
         cell_step: step size of the keypoints in cells^2 on the loss of each image (not stated; the released code's 1e3
             on half the mean over 16 images is 31.25 here).
         cell_reach: longest move of a keypoint in one inner step, in cells; 0 for no limit (paper).
-        penalty: lambda of equation 6 (not stated; the released code has no such term: 0).
-        confidence: c of the weight exp(-c x task loss) of an image in the heat-map loss; 0 for no weights. (Not in the
-            paper; the released code's 5 on half the squared distance is 2.5 here.)
+        confidence: as in ``LiftedStepConfig``; the released code's 5 on half the squared distance is 2.5 here.
         gaussian: whether an eighth of the patch size is the variance of the Gaussian in G ("covariance", paper) or its
             standard deviation ("deviation", released code).
         offset_weight: weight of the Huber loss of the offsets (not stated; value of the released code).
-        task_rate: learning rate of Adam for tau (not stated; value of the released code).
-        heatmap_rate: learning rate of Adam for eta (not stated; value of the released code).
         backbone_rate: learning rate of Adam for a trained backbone (ours; the released code's backbone is frozen).
-        decay: as in ``LiftedStepConfig``.
-        decay_steps: as in ``LiftedStepConfig``.
     """
 
     kind: ClassVar[str] = "natural-lifted"

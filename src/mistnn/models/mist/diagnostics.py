@@ -42,17 +42,10 @@ def keypoint_diagnostics(model: Mist, images: Tensor, anchors: Tensor, keypoints
 
 
 def off_centre_note(values: Mapping[str, float], box_size: float) -> str | None:
-    """A warning if the keypoints have settled beside the objects.
+    """A warning if the keypoints have settled beside the objects, from the scalars of ``keypoint_diagnostics``.
 
     Classification has a second optimum: all keypoints at one constant offset from which the objects can still be
-    classified.
-
-    Args:
-        values: scalars of ``keypoint_diagnostics``.
-        box_size: in pixels.
-
-    Returns:
-        One line if the offset exceeds both a tenth of the box and its own spread; else ``None``.
+    classified. It is reported if the offset exceeds both a tenth of the box and its own spread.
     """
     offset = math.hypot(values["offset_x"], values["offset_y"])
     if offset <= 0.1 * box_size or offset <= values["offset_spread"]:

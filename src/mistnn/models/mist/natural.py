@@ -87,7 +87,7 @@ class NaturalMist(Finder):
 
         Args:
             images: (batch, 3, height, width) in [0, 1]; not resized here.
-            k: the number of patches; by default the K of the configuration.
+            k: by default the K of the configuration.
         """
         features = self.backbone(images)
         maps = self.maps(features)
@@ -105,8 +105,7 @@ class NaturalMist(Finder):
         """E_K: the K best local maxima of the response, each moved by the offset of its cell, within that cell.
 
         Args:
-            maps: from ``maps``.
-            k: the number of keypoints; by default the K of the configuration.
+            k: by default the K of the configuration.
             inside: (batch, rows, columns), the cells that may be selected; by default all.
         """
         best = top_k(maps.response, self.config.k if k is None else k, self.config.nms_window, inside)
@@ -118,12 +117,7 @@ class NaturalMist(Finder):
     def explain(self, images: Tensor, k: int | Tensor | None = None) -> Explanation:
         """Up to K objects of each image, best first, without patches of the background; no reconstruction.
 
-        Args:
-            images: (batch, 3, height, width) in [0, 1], of any size: they are resized here.
-            k: the number of patches; by default the K of the configuration.
-
-        Raises:
-            ValueError: if ``k`` is a tensor.
+        Images have any size: they are resized here. ``k`` is one for all images.
         """
         seen, zoom = to_shorter_edge(images, self.config.shorter_edge)
         features = self.backbone(seen)

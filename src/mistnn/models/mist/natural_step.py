@@ -18,11 +18,7 @@ from mistnn.records import Batch
 
 
 class NaturalStep:
-    """One iteration of Algorithm 1; the features of the backbone are computed once.
-
-    Raises:
-        MistError: if the rates fall over an unknown number of iterations.
-    """
+    """One iteration of Algorithm 1; the features of the backbone are computed once."""
 
     def __init__(self, model: NaturalMist, config: NaturalStepConfig) -> None:
         config.check_model(model.config)
@@ -39,11 +35,7 @@ class NaturalStep:
         }
 
     def __call__(self, batch: Batch, iteration: int) -> dict[str, Tensor]:
-        """Algorithm 1, lines 3 to 5, for one batch; returns the scalars to log.
-
-        Raises:
-            MistError: if the images have no counts.
-        """
+        """Algorithm 1, lines 3 to 5, for one batch with counts; returns the scalars to log."""
         share = cosine_share(iteration, self.config.decay, self.config.decay_steps)
         set_rates(self.optimizers, {name: rate * share for name, rate in self.rates.items()})
         for optimizer in self.optimizers.values():
@@ -99,11 +91,7 @@ class NaturalStep:
         return losses.detach()
 
     def train_heatmap(self, maps: NaturalMaps, keypoints: Tensor, task_loss: Tensor) -> tuple[Tensor, Tensor]:
-        """Line 5: one step on eta; l2 towards G of the lifted keypoints, Huber towards their offsets.
-
-        Returns:
-            Both losses of each image.
-        """
+        """Line 5: one step on eta; l2 towards G of the lifted keypoints, Huber towards their offsets."""
         rows, columns = maps.response.shape[-2:]
         response = heatmap_loss(maps.response, ideal_response(keypoints, rows, columns, self.variance))
         offset = offset_loss(maps.offsets, keypoints)

@@ -44,8 +44,8 @@ class MistOutput(NamedTuple):
 
     Attributes:
         heatmaps: (batch, scales, height, width), the h'_s of H_eta(I); their sum over scales is the heat map.
-        keypoints: (batch, k, 3), E_K(h), x and y in pixels and the scale.
-        responses: (batch, k), the heat map at the keypoints.
+        keypoints: see ``Found``.
+        responses: see ``Found``.
         patches: (batch, k, channels, size, size), S(I, x).
         logits: (batch, k, classes) or ``None``.
         decoded: (batch, k, channels, size, size) or ``None``.
@@ -71,13 +71,9 @@ class Mist(TiledFinder):
         super().__init__()
         self.config = config
         self.heatmap_network = build_heatmap_network(config.channels, config.heatmap)
+        classes = len(config.class_names) + config.background
         self.task_network = TaskNetwork(
-            config.channels,
-            config.patch_size,
-            len(config.class_names) + config.background,
-            config.encoder,
-            config.decoder,
-            config.patch_window,
+            config.channels, config.patch_size, classes, config.encoder, config.decoder, config.patch_window
         )
 
     @property
@@ -124,7 +120,7 @@ class Mist(TiledFinder):
 
         Args:
             images: (batch, channels, height, width) in [0, 1], of any size.
-            k: the number of patches; by default the K of the configuration.
+            k: by default the K of the configuration.
         """
         heatmaps = self.heatmaps(images)
         found = self.keypoints(heatmaps, k)
@@ -138,14 +134,10 @@ class Mist(TiledFinder):
         return self.heatmap_network(images)
 
     def heatmaps(self, images: Tensor, score_map: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """h = H_eta(I): images to the h'_s, (batch, scales, height, width), in [0, 1].
+        """h = H_eta(I): images to the h'_s, (batch, scales, height, width), in [0, 1]; see ``TiledFinder.heatmaps``.
 
         For each scale, the shared network scores the image resized by 1 / s. The scores are resized back, sharpened by
         the local spatial softmax, and pooled over the scales if there are several.
-
-        Args:
-            images: (batch, channels, height, width) in [0, 1].
-            score_map: computes the scores in place of ``self.score_map``, for instance in tiles.
 
         Reference: MIST supplement, section A.
         """
@@ -169,7 +161,7 @@ class Mist(TiledFinder):
 
         Args:
             heatmaps: (batch, scales, height, width).
-            k: the number of keypoints; by default the K of the configuration.
+            k: by default the K of the configuration.
             inside: (batch, height, width), the pixels that may be selected; by default all.
         """
         best = top_k(heatmaps.sum(1), self.config.k if k is None else k, self.config.nms_window, inside)
@@ -181,10 +173,9 @@ class Mist(TiledFinder):
         return extract_patches(images, self._squares(keypoints, self.config.patch_extent), self.config.patch_size)
 
     def limits(self, keypoints: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The range of keypoints: inside the images, between the smallest and the largest scale.
+        """The lowest and the highest keypoint (x, y, s): inside the images, between the smallest and the largest scale.
 
-        Returns:
-            The lowest and the highest (x, y, s); where images are padded, the highest of each as (batch, 1, 3).
+        Where images are padded, the highest is that of each image, (batch, 1, 3).
         """
         height, width = batch.images.shape[-2:]
         scales = self.config.scales
@@ -197,11 +188,7 @@ class Mist(TiledFinder):
 
     @torch.no_grad()
     def presence(self, images: Tensor, keypoints: Tensor) -> Tensor:
-        """The probability that a keypoint is an object, 1 - p(background), (batch, k).
-
-        Raises:
-            ValueError: if the model has no background class.
-        """
+        """1 - p(background) of each keypoint, (batch, k); ``ValueError`` if the model has no background class."""
         if not self.config.background:
             raise ValueError("this model has no background class: model.background=False")
         return 1 - self.task_network.classify(self.cut(images, keypoints)).softmax(-1)[..., -1]
@@ -234,21 +221,13 @@ class Mist(TiledFinder):
 
     @torch.no_grad()
     def explain(self, images: Tensor, k: int | Tensor | None = None) -> Explanation:
-        """The K best objects of each image and, with a decoder, the reconstructions from them.
-
-        Raises:
-            ValueError: if ``k`` is a tensor.
-        """
+        """The K best objects of each image and, with a decoder, the reconstructions; ``k`` is one for all images."""
         heatmaps, k = self.heatmaps(images), shared_k(k)
         rebuilt = self.reconstruct(images, self.keypoints(heatmaps, k).keypoints) if self.reconstructs else None
         return Explanation(self.detect_from_heatmaps(images, heatmaps, k), rebuilt)
 
     def reconstruct_from(self, images: Tensor, found: Sequence[Detections]) -> Tensor:
-        """The images as a sum of parts, given the same number of detections in each.
-
-        Raises:
-            ValueError: if the model has no decoder.
-        """
+        """The images as a sum of parts, given the same number of detections in each; see ``reconstruct``."""
         boxes = torch.stack([one.boxes for one in found]).to(images.device)
         return self.reconstruct(images, self.keypoints_of(boxes))
 

@@ -23,11 +23,7 @@ from mistnn.records import Batch
 
 
 class SupervisedStep:
-    """One iteration of the supervised baseline.
-
-    Raises:
-        MistError: if the rates fall over an unknown number of iterations.
-    """
+    """One iteration of the supervised baseline."""
 
     def __init__(self, model: Mist, config: SupervisedStepConfig) -> None:
         config.check_model(model.config)
@@ -73,9 +69,6 @@ class SupervisedStep:
         """(batch, objects, 3): the true centres and, within the model's range, the true scales.
 
         A model with one scale cuts patches of one size in prediction, so it is trained on patches of that size.
-
-        Raises:
-            MistError: if there are no boxes, or the images differ in their number of objects.
         """
         if batch.boxes is None:
             raise MistError("the supervised baseline needs the true boxes, and these images have none")

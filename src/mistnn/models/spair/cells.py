@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mistnn.models.spair.config import KERNEL, LARGEST_DEVIATION, SpairConfig
-from mistnn.models.spair.waves import Waves, neighbours_of, waves_of
+from mistnn.models.spair.waves import neighbours_of, waves_of
 from mistnn.nn.dense import dense_network
 from mistnn.nn.latents import Normal, joined, normal
 from mistnn.ops.priors import sample_concrete
@@ -100,15 +100,9 @@ class Cells(nn.Module):
         nn.init.constant_(last_bias(self.presence_network), config.first_presence)
 
     def forward(self, images: Tensor, features: Tensor, held: bool = False) -> Latents:
-        """The latents of all cells, wave by wave.
-
-        Args:
-            images: (batch, channels, height, width).
-            features: (batch, cells, features) of the backbone.
-            held: training wheels are on: boxes, depths and presences get no gradient.
-        """
+        """The latents of all cells, wave by wave. ``held``: boxes, depths and presences get no gradient."""
         grid = self.config.grid(images.shape[-2], images.shape[-1])
-        waves: Waves = waves_of(*grid, self.config.look_back)
+        waves = waves_of(*grid, self.config.look_back)
         edge = torch.cat((self.edge[:WHERE].sigmoid(), self.edge[WHERE:-1], self.edge[-1:].sigmoid()))
         edge = edge.expand(len(images), 1, -1)
         elements: list[Tensor] = []
@@ -133,7 +127,6 @@ class Cells(nn.Module):
         """The latents of some cells, and the element that each cell passes to those after it.
 
         Args:
-            images: (batch, channels, height, width).
             features: (batch, m, features) of these cells.
             context: (batch, m, neighbours x element), the elements of the cells before them.
             cells: (m,), their indices in reading order.

@@ -80,11 +80,7 @@ class Spair(Finder):
         )
 
     def background_of(self, images: Tensor) -> Tensor:
-        """x_bg: black, the median colour of each image, or the shared picture.
-
-        Raises:
-            MistError: if the images don't have the size of the shared background.
-        """
+        """x_bg: black, the median colour of each image, or the shared picture, which only has one size."""
         if self.config.background == "black":
             return torch.zeros_like(images)
         if self.config.background == "shared":
@@ -127,8 +123,8 @@ class Spair(Finder):
             precision: precision of the backbone.
 
         Raises:
-            MistError: if the images are not made of whole cells, have another number of channels, or are not
-                floating-point.
+            MistError: if the images are not made of whole cells, don't have the size of the shared background, have
+                another number of channels, or are not floating-point.
             ValueError: if the background doesn't have the shape of the images.
         """
         if images.dim() != 4 or images.shape[1] != self.config.channels or not images.is_floating_point():
@@ -144,17 +140,11 @@ class Spair(Finder):
                 f"the background must be {tuple(images.shape)}, as the images, got {tuple(background.shape)}: crop or "
                 "resize it"
             )
-        z = self.infer(images, held, precision)
+        z, config = self.infer(images, held, precision), self.config
         appearance, alpha = self.decode(z.what.sample)
+        depth = z.depth.sample.squeeze(-1)
         rebuilt = render_objects(
-            appearance,
-            alpha,
-            z.boxes,
-            z.presence,
-            z.depth.sample.squeeze(-1),
-            background,
-            self.config.importance,
-            self.config.edge,
+            appearance, alpha, z.boxes, z.presence, depth, background, config.importance, config.edge
         )
         return Drawn(z, appearance, alpha, rebuilt)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from mistnn.models.spair.cells import Latents
 from mistnn.models.spair.config import SpairStepConfig
 from mistnn.models.spair.network import Spair
+from mistnn.nn.collapse import FEW, collapse_of
 from mistnn.nn.schedule import cosine_share, known_steps, set_rates
 from mistnn.ops.priors import normal_kl, presence_kl, scheduled_s
 from mistnn.records import Batch
@@ -15,8 +18,9 @@ from mistnn.records import Batch
 DECADE = 1000.0
 """Iterations over which the noise on the gradients falls to a tenth. Not stated; value of the released code."""
 
-SILENT = 1e-6
-"""Standard deviation below which the noise is omitted (our choice)."""
+SILENT, SPARSE = 1e-6, 0.5
+"""Our limits: the standard deviation below which the noise is omitted; the s above which the prior favours few objects
+(below it, all cells may be on)."""
 
 
 class SpairStep:
@@ -38,10 +42,8 @@ class SpairStep:
         images = batch.images.contiguous(memory_format=torch.channels_last)
         # z ~ q(z | x), cell by cell; Algorithm 1 renders it
         drawn = self.model(images, held=held, precision=config.precision)
-        terms = {
-            "reconstruction": cross_entropy(drawn.rebuilt, images, config.floor),
-            **self.divergences(drawn.latents, s),
-        }
+        fit = cross_entropy(drawn.rebuilt, images, config.floor)
+        terms = {"reconstruction": fit, **self.divergences(drawn.latents, s)}
         total = torch.stack(list(terms.values())).sum(0)  # equation 3
         self.descend(total.mean(), iteration)
         return {
@@ -83,10 +85,7 @@ class SpairStep:
 def cross_entropy(rebuilt: Tensor, images: Tensor, floor: float) -> Tensor:
     """-log p(x | z) of each image: the cross-entropy of grey values, summed over pixels and channels.
 
-    Args:
-        rebuilt: the reconstruction, in [0, 1].
-        images: x, in [0, 1].
-        floor: share of medium grey that is mixed into the reconstruction.
+    ``floor`` is the share of medium grey that is mixed into the reconstruction.
     """
     mixed = (1 - floor) * rebuilt + floor / 2
     finite = mixed.isfinite()  # torch raises on NaN; here it must show in the loss
@@ -98,3 +97,12 @@ def monitors(z: Latents) -> dict[str, Tensor]:
     """The scalars that reveal a collapse: mean z_pres, the share of cells that are on, and their number per image."""
     on = (z.presence_logits.detach() > 0).float()
     return {"presence": z.presence.detach().mean(), "on": on.mean(), "objects": on.sum(1).mean()}
+
+
+def collapse_note(values: Mapping[str, float]) -> str | None:
+    """A warning if a training of SPAIR has collapsed, from its logged scalars."""
+    objects, sparse = values["objects"], values["s"] >= SPARSE
+    if objects >= FEW and not sparse:
+        return None
+    fix, words = "--step.schedule-scale 2", "cells hold"
+    return collapse_of(objects, values["kl_what"], values["on"], infers=True, sparse=sparse, words=words, fix=fix)

@@ -48,11 +48,6 @@ def waves_of(rows: int, columns: int, look_back: int) -> Waves:
 
     The neighbour one row up and ``look_back`` columns to the right is exactly one wave earlier, and so is the left one.
     All others are earlier still. Without look-back, all cells are one wave.
-
-    Args:
-        rows: rows of cells.
-        columns: columns of cells.
-        look_back: see ``SpairConfig``.
     """
     near, slope = neighbours_of(look_back), look_back + 1
     reach = look_back * (look_back + 2)
