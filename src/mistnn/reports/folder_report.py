@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +20,18 @@ from mistnn.experiments.mist import learns_counts
 from mistnn.inference import Predictor
 from mistnn.inference.judged import JudgedScene, right_by_centre
 from mistnn.models.mist import Mist
-from mistnn.reports.count_page import Compared, CountPage, Table, signed
-from mistnn.reports.examples import Example, commonest, compared_in_words, heatmap_of, in_words, shrunk
+from mistnn.reports.count_page import (
+    Compared,
+    CountPage,
+    Example,
+    Table,
+    commonest,
+    compared_in_words,
+    heatmap_of,
+    in_words,
+    shrunk,
+    signed,
+)  # fmt: skip
 from mistnn.weights import load_model, package_version, read_config
 
 Requested = Literal["test", "validation"]
@@ -43,7 +52,6 @@ def report_on_folder(run: str, root: Path, split: Requested = "test") -> CountPa
         MistError: if the model was not trained on a folder, or does not count; if no image of the folder has counts.
     """
     experiment = restore(run)
-    data: Any = experiment.data
     if not learns_counts(experiment):
         raise MistError(
             f"{run} was not trained on a folder of images with counts and can't count: `mist evaluate {run}` measures "
@@ -59,7 +67,8 @@ def report_on_folder(run: str, root: Path, split: Requested = "test") -> CountPa
             f"{root}: no image has counts to compare with; `mist evaluate` measures classes that are present, and "
             "`mist predict ... --report` makes a page without true counts"
         )
-    view = view_folder(model, dataclasses.replace(data, root=str(root)), used)
+    data: Any = experiment.data.at(str(root))
+    view = view_folder(model, data, used)
     return _page(run, root, model, view, _notes(split, used, root))
 
 
@@ -79,11 +88,9 @@ def _page(run: str, root: Path, model: Mist, view: FolderView, notes: tuple[str,
     counted, true, mean = view.counted(), view.true(), view.mean()
     assert true is not None
     compared = {
-        name: Compared(true[:, index].tolist(), counted[:, index].tolist(), float(mean[index]))
-        for index, name in enumerate(names)
+        name: Compared(true[:, chosen].sum(1).tolist(), counted[:, chosen].sum(1).tolist(), float(mean[chosen].sum()))
+        for name, _, chosen in _groups(names, all_first=True)
     }
-    if len(names) > 1:
-        compared = {"all classes": Compared(_sum(true), _sum(counted), float(mean.sum())), **compared}
     best, worst = _ranked(counted, true)
     examples = {
         "Best counts": [_example(view, place, names, model) for place in best[:EXAMPLES]],
@@ -109,8 +116,11 @@ def _page(run: str, root: Path, model: Mist, view: FolderView, notes: tuple[str,
     )
 
 
-def _sum(counts: Tensor) -> list[int]:
-    return counts.sum(1).tolist()
+def _groups(names: Sequence[str], all_first: bool = False) -> list[tuple[str, str, list[int]]]:
+    """Each class, and all classes if there are several: its name, the ending of its metrics, and the labels."""
+    groups = [(name, f":{name}", [index]) for index, name in enumerate(names)]
+    everything = [("all classes", "", list(range(len(names))))] if len(names) > 1 else []
+    return everything + groups if all_first else groups + everything
 
 
 def _summary(metrics: dict[str, float], names: Sequence[str], split: str, root: Path) -> str:
@@ -125,12 +135,8 @@ def _summary(metrics: dict[str, float], names: Sequence[str], split: str, root: 
 
 
 def _ranked(counted: Tensor, true: Tensor) -> tuple[list[int], list[int]]:
-    """Indices of the images, best counts first and worst counts first.
-
-    The error of an image is the sum over classes. Among equal errors, the images with most objects are best, since they
-    are harder.
-    """
-    errors, objects = (counted - true).abs().sum(1).tolist(), _sum(true)
+    """Indices of the images by the error summed over classes, best and worst first; most objects are best, as harder."""
+    errors, objects = (counted - true).abs().sum(1).tolist(), true.sum(1).tolist()
     order = range(len(errors))
     best = sorted(order, key=lambda place: (errors[place], -objects[place], place))
     worst = sorted(order, key=lambda place: (-errors[place], place))
@@ -164,14 +170,10 @@ def _example(
 def _numbers(metrics: dict[str, float], names: Sequence[str], counted: Tensor, true: Tensor) -> Table:
     rows = []
     bias = (counted - true).double().mean(0)
-    for index, name in enumerate(names):
-        errors = (f"{metrics[f'{key}:{name}']:.2f}" for key in ("count_error", "count_error_mean"))
-        totals = (str(int(counts[:, index].sum())) for counts in (true, counted))
-        rows.append((name, *totals, *errors, signed(float(bias[index]))))
-    if len(names) > 1:
-        errors = (f"{metrics[key]:.2f}" for key in ("count_error", "count_error_mean"))
-        totals = (str(int(counts.sum())) for counts in (true, counted))
-        rows.append(("all classes", *totals, *errors, signed(float(bias.sum()))))
+    for name, ending, chosen in _groups(names):
+        errors = (f"{metrics[key + ending]:.2f}" for key in ("count_error", "count_error_mean"))
+        totals = (str(int(counts[:, chosen].sum())) for counts in (true, counted))
+        rows.append((name, *totals, *errors, signed(float(bias[chosen].sum()))))
     return Table(("class", "true", "counted", "error", "baseline", "bias"), rows)
 
 
@@ -179,21 +181,18 @@ def _found(metrics: dict[str, float], names: Sequence[str]) -> Table | None:
     if "f1" not in metrics:
         return None
     rows = []
-    for name, end in (*((name, f":{name}") for name in names), *((("all classes", ""),) if len(names) > 1 else ())):
-        values = [metrics.get(f"{key}{end}", math.nan) for key in ("precision", "recall", "f1")]
+    for name, ending, _ in _groups(names):
+        values = [metrics.get(key + ending, math.nan) for key in ("precision", "recall", "f1")]
         rows.append((name, *("–" if math.isnan(value) else f"{value:.3f}" for value in values)))
     return Table(("class", "precision", "recall", "F1"), rows)
 
 
 def _images(view: FolderView, counted: Tensor, true: Tensor, names: Sequence[str]) -> Table:
     rows = []
-    for place, image in enumerate(view.images):
-        pairs = [
-            f"{own} of {wanted}" for own, wanted in zip(counted[place].tolist(), true[place].tolist(), strict=True)
-        ]
-        rows.append((image.name, *pairs, f"{int((counted[place] - true[place]).sum()):+d}".replace("+0", "0")))
-    rows.sort(key=lambda row: row[0])
-    return Table(("image: counted of true", *names, "difference"), rows)
+    for image, ours, known in zip(view.images, counted.tolist(), true.tolist(), strict=True):
+        pairs = (f"{own} of {wanted}" for own, wanted in zip(ours, known, strict=True))
+        rows.append((image.name, *pairs, f"{sum(ours) - sum(known):+d}".replace("+0", "0")))
+    return Table(("image: counted of true", *names, "difference"), sorted(rows, key=lambda row: row[0]))
 
 
 def _settings(run: str, model: Mist, view: FolderView) -> dict[str, str]:

@@ -56,10 +56,10 @@ class Inspection(NamedTuple):
 
 
 def inspect_folder(root: Path, progress: Callable[[int, int], None] | None = None, k: int | None = None) -> Inspection:
-    """Reads a folder and decodes some of its images.
+    """Reads a folder, see ``mistnn.data.folder.content``, and decodes some of its images.
 
     Args:
-        root: the folder, see ``mistnn.data.folder.content``.
+        root: the folder.
         progress: called with (decoded, total).
         k: the number of objects per image, if the folder has no counts.
 
@@ -102,9 +102,11 @@ def describe(found: Inspection) -> list[str]:
     sizes = Counter((image.width, image.height) for image in folder.images)
     width, height = sizes.most_common(1)[0][0]
     others = f" most often, {len(sizes)} sizes in all" if len(sizes) > 1 else ""
-    lines = [f"images       {len(folder.images):,}, {width} x {height} px{others}"]
     boxed = sum(image.boxes is not None for image in folder.images)
-    lines.append(f"known from   {folder.counts_from}" + (f"; {boxed:,} images have boxes" if boxed else ""))
+    lines = [
+        f"images       {len(folder.images):,}, {width} x {height} px{others}",
+        f"known from   {folder.counts_from}" + (f"; {boxed:,} images have boxes" if boxed else ""),
+    ]
     for split in get_args(Split):
         images = [image for image in folder.images if image.split == split]
         known = [image.counts for image in images if image.counts is not None]
@@ -125,23 +127,21 @@ def describe(found: Inspection) -> list[str]:
 def describe_fit(found: Inspection, predictor: Predictor) -> list[str]:
     """Which images a model can't process, and which hold more objects than it has slots, as lines of text.
 
-    Args:
-        found: the content of the folder; ``given_k`` stands for missing counts.
-        predictor: of the model.
+    The ``given_k`` of the folder stands for missing counts.
     """
     images = found.folder.images
     refused, full = [], []
     for image in images:
         reason = predictor.refusal(image.height, image.width, 1)
         objects = (found.given_k or 0) if image.counts is None else sum(image.counts)
+        slots = predictor.model.most(image.height, image.width)
         if reason is not None:
             refused.append(f"{image.name} {reason}")
-        elif objects > predictor.model.most(image.height, image.width):
-            full.append((objects, predictor.model.most(image.height, image.width), image.name))
+        elif objects > slots:
+            full.append((objects, slots, image.name))
     lines = []
     if refused:
-        lines.append(f"model        can't process {len(refused):,} of {len(images):,} images:")
-        lines += _first(refused)
+        lines += [f"model        can't process {len(refused):,} of {len(images):,} images:", *_first(refused)]
     if full:
         lines.append(
             f"model        more objects than slots in {len(full):,} of {len(images):,} images: cut such images into "
@@ -190,14 +190,10 @@ def _title(image: FolderImage, folder: OwnFolder) -> str:
 
 
 def sheet_path(root: Path, out: Path | None) -> Path | None:
-    """The path of the contact sheet, which is never inside the folder.
-
-    Args:
-        root: the folder.
-        out: the user's choice; by default NAME-contact-sheet.png in the current folder.
+    """The path of the contact sheet: ``out``, or NAME-contact-sheet.png in the current folder.
 
     Returns:
-        The path; ``None`` if the default would be inside the folder.
+        The path; ``None`` if the default would be inside the folder, which is never written to.
 
     Raises:
         MistError: if ``out`` is inside the folder, or can't be written.
@@ -213,11 +209,7 @@ def sheet_path(root: Path, out: Path | None) -> Path | None:
 
 
 def write_sheet(found: Inspection, path: Path) -> None:
-    """Draws the contact sheet.
-
-    Raises:
-        MistError: if it can't be written.
-    """
+    """Draws the contact sheet. Raises ``MistError`` if it can't be written."""
     pictures, titles = [picture for picture, _ in found.sheet], [title for _, title in found.sheet]
     nothing = Detections(torch.zeros(0, 4), torch.zeros(0))
     figure = draw_scenes(pictures, [nothing] * len(pictures), titles=titles, inches=SHEET_INCHES)

@@ -17,8 +17,7 @@ from mistnn.inference import Predictor, Skipped
 from mistnn.inference.judged import JudgedScene
 from mistnn.inference.tables import COUNTS_FILE
 from mistnn.records import Detections
-from mistnn.reports.count_page import MOST_ROWS, CountPage, Table
-from mistnn.reports.examples import Example, commonest, heatmap_of, in_words, shrunk
+from mistnn.reports.count_page import MOST_ROWS, CountPage, Example, Table, commonest, heatmap_of, in_words, shrunk
 
 EXAMPLES = 4
 """Images shown with most objects, and with fewest."""
@@ -52,8 +51,6 @@ def report_on_prediction(
     histograms: dict[str, Counter[int]] = {name: Counter() for name in classes}
     totals: Counter[int] = Counter()
     rows: list[tuple[str, ...]] = []
-    most: list[tuple[int, int, _Counts]] = []
-    fewest: list[tuple[int, int, _Counts]] = []
     images = 0
     for images, one in enumerate(_counts(results / COUNTS_FILE), start=1):
         for name, count in zip(classes, one.of_class, strict=True):
@@ -61,11 +58,9 @@ def report_on_prediction(
         totals[one.total] += 1
         if images <= MOST_ROWS:
             rows.append((one.name, *map(str, one.of_class)))
-        _keep(most, (one.total, -images, one))
-        _keep(fewest, (-one.total, -images, one))
     groups = {
-        "With most objects": [one for *_, one in sorted(most, reverse=True)],
-        "With fewest objects": [one for *_, one in sorted(fewest, reverse=True)],
+        "With most objects": heapq.nlargest(EXAMPLES, _counts(results / COUNTS_FILE), key=lambda one: one.total),
+        "With fewest objects": heapq.nsmallest(EXAMPLES, _counts(results / COUNTS_FILE), key=lambda one: one.total),
     }
     if images <= EXAMPLES:  # both groups would be the same
         groups = {"All images": groups["With most objects"]}
@@ -88,11 +83,6 @@ def report_on_prediction(
         more=max(0, images - MOST_ROWS),
         repeat=command,
     )
-
-
-def _keep(kept: list[tuple[int, int, _Counts]], one: tuple[int, int, _Counts]) -> None:
-    """Keeps the ``EXAMPLES`` largest items of a stream."""
-    (heapq.heappush if len(kept) < EXAMPLES else heapq.heappushpop)(kept, one)
 
 
 def _counts(path: Path) -> Iterator[_Counts]:
@@ -120,10 +110,8 @@ def _examples(
     found = _found(results / DETECTIONS_FILE, wanted, predictor.model.class_names)
     examples: dict[str, list[Example]] = {}
     for heading, some in groups.items():
-        examples[heading] = []
-        for one in some:
-            if one.name not in files:  # deleted in the meantime; the rest of the page is still useful
-                continue
+        examples[heading] = shown = []
+        for one in (one for one in some if one.name in files):  # others were deleted in the meantime
             try:
                 picture = open_image(files[one.name])
             except UnreadableImage:
@@ -131,12 +119,10 @@ def _examples(
             if picture.width * picture.height > MOST_PIXELS:
                 continue
             image = to_tensor(picture, predictor.model.config.channels)
-            first = len(examples[heading]) == 0
             words = f"counted {in_words(one.of_class, classes)}"
             name = one.name.encode("utf-8", "replace").decode()
-            scene = shrunk(JudgedScene(image, found[one.name]))
-            heatmap = heatmap_of(predictor, image) if first else None
-            examples[heading].append(Example(name, scene, words, heatmap=heatmap))
+            heatmap = None if shown else heatmap_of(predictor, image)
+            shown.append(Example(name, shrunk(JudgedScene(image, found[one.name])), words, heatmap=heatmap))
     return examples
 
 

@@ -12,10 +12,8 @@ from mistnn.weights import load_model, read_config
 
 MOST = 20
 """Digits in the fullest images (SPAIR, section 5.2)."""
-
 IMAGES = 50
 """Test images for each number of digits (our choice)."""
-
 MEASURED = ("count_error", "ap50")
 
 

@@ -11,8 +11,6 @@ class Row(NamedTuple):
     """A row of a table.
 
     Attributes:
-        system: as the paper prints it.
-        data: the data set.
         name: the preset, and the name of the ledger entries that reproduce the row.
         paper: the paper's numbers, in the order of the table's columns; ``None`` where it has none.
         unknown_k: whether the run is also measured without the number of objects, see ``evaluate_unknown_k``.
@@ -72,9 +70,7 @@ class Table(NamedTuple):
         command: its name in ``mist reproduce``.
         title: includes the paper's own number of the table.
         columns: metrics, as the ledger's entries name them.
-        rows: of the table.
         note: what a reader of the table should know.
-        size: of its runs.
         decimals: of the printed numbers.
         least: what a run must reach; failures are listed below the table.
         searched_by: the validation metric by which learning rates are chosen at quick size; "" for no search.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,17 +28,11 @@ SYSTEMS = {
 
 
 def figure_6(request: Request) -> Figure:
-    """Photographs of the test split with each system's detections: right (green), wrong (red) and missed (grey).
+    """Random photographs of the test split with each system's detections: right (green), wrong (red), missed (grey).
 
-    A box is right if its centre lies in an object's box and the class agrees, as in Table 4. The photographs are
-    a random draw from the test split.
-
-    Args:
-        request: its model is the folder of the runs of Table 4, as `mist reproduce` leaves them, or a single run; its
-            root the folder that `mist build` made.
-
-    Raises:
-        MistError: if there is no run of either system, or no such folder.
+    A box is right if its centre lies in an object's box and the class agrees, as in Table 4. The request's model is the
+    folder of the runs of Table 4, as `mist reproduce` leaves them, or a single run; its root is the folder that
+    `mist build` made.
 
     Reference: MIST (CVPR 2021), figure 6.
     """
@@ -71,11 +66,9 @@ def _runs(model: Path) -> dict[str, Path | str]:
         return {titles[0]: model}
     runs: dict[str, Path | str] = {}
     for title, (_, names) in SYSTEMS.items():
-        for name in names:
-            try:
-                runs.setdefault(title, stored_run(model, name))
-            except MistError:
-                continue
+        for name in reversed(names):
+            with contextlib.suppress(MistError):
+                runs[title] = stored_run(model, name)
     if not runs:
         raise MistError(
             f"{model} holds no run of {' or '.join(names[0] for _, names in SYSTEMS.values())}: train them with "
