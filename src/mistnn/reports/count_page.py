@@ -19,12 +19,9 @@ from mistnn.records import Detections
 from mistnn.reports.page import Picture, Tile, in_both_themes, render
 from mistnn.viz import draw_counts, draw_heatmap, draw_histogram, figure_to_png
 
-INCHES = 3.0
-"""Longer side of a picture with boxes: at 160 dots per inch, twice the size that the page shows."""
-MOST_ROWS = 500
-"""Maximum number of rows in the table of images; counts.csv has all of them."""
-LONGEST_SIDE = 480
-"""Maximum height and width in pixels of an image on a page."""
+INCHES = 3.0  #: Longer side of a picture with boxes: at 160 dots per inch, twice the size that the page shows.
+MOST_ROWS = 500  #: Maximum number of rows in the table of images; counts.csv has all of them.
+LONGEST_SIDE = 480  #: Maximum height and width in pixels of an image on a page.
 
 
 class Example(NamedTuple):
@@ -32,11 +29,9 @@ class Example(NamedTuple):
 
     Attributes:
         name: of the file.
-        scene: in pixels of the image.
         words: the predicted counts.
         verdict: the comparison with the true counts; empty if they are unknown.
         good: whether the counts are correct; ``None`` if unknown.
-        heatmap: of the image; ``None`` to show none.
     """
 
     name: str

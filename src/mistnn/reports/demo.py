@@ -11,14 +11,13 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from mistnn.data import ScenesConfig
 from mistnn.experiments import Experiment, evaluate, lifted_parts, read_log, train
 from mistnn.inference.judged import JudgedScene, judge_scenes
+from mistnn.interfaces import SampleDataset
 from mistnn.models.mist import Mist
 from mistnn.presets import find_preset
-from mistnn.records import Sample, collate
 from mistnn.reports.demo_page import DemoReport, HeatmapHistory, PatchView, counts_in_words, render_report
 from mistnn.reports.page import write_page
 from mistnn.training.runfolder import write_atomically
@@ -30,20 +29,18 @@ TEST_IMAGES = 500
 SHOWN_SCENES = 12
 SHOWN_PATCHES = 24
 WATCHED_SCENES = 3
-LOSSES = (
-    ("Counting loss", "classification", "The error of the predicted counts; lower is better."),
-    (
-        "Reconstruction loss",
+LOSSES = {
+    "Counting loss": ("classification", "The error of the predicted counts; lower is better."),
+    "Reconstruction loss": (
         "reconstruction",
         "The share of the image that the reconstructed patches leave unexplained.",
     ),
-    (
-        "Heat-map loss",
+    "Heat-map loss": (
         "heatmap",
         "The distance of the heat map from one that peaks exactly at the optimised keypoints.",
     ),
-)
-"""Title of a curve, its loss in the log, and the line below it."""
+}
+"""Title of a curve -> its loss in the log, and the line below it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +111,7 @@ def run_demo(
     Args:
         out: the run folder.
         seed: of the scenes and the weights.
-        steps: number of iterations; the preset's own if not given.
+        steps: the preset's own if not given.
         force: replace a run that is there.
         start: when the command began, on ``time.monotonic``'s clock.
         task: "classify" digits from counts, or "discover" parts from their number alone.
@@ -158,8 +155,8 @@ class _Watch:
 
     model: Mist
 
-    def __init__(self, scenes: Dataset[Sample]) -> None:
-        self.images = collate([scenes[index] for index in range(WATCHED_SCENES)]).images
+    def __init__(self, scenes: SampleDataset) -> None:
+        self.images = torch.stack([scenes[index].image for index in range(WATCHED_SCENES)])
         self.frames: dict[int, tuple[Tensor, Tensor]] = {}
 
     def look(self, step: int, model: object) -> None:
@@ -172,11 +169,8 @@ class _Watch:
             self.frames[step] = (heatmaps.sum(1).cpu(), points.cpu())
 
     def histories(self) -> tuple[HeatmapHistory, ...]:
-        shown = []
-        for index, image in enumerate(self.images):
-            frames = ((step, maps[index], points[index]) for step, (maps, points) in self.frames.items())
-            shown.append(HeatmapHistory(image, tuple(frames)))
-        return tuple(shown)
+        frames = [[(step, *one) for one in zip(*seen, strict=True)] for step, seen in self.frames.items()]
+        return tuple(HeatmapHistory(*one) for one in zip(self.images, zip(*frames, strict=True), strict=True))
 
 
 def _report(
@@ -213,7 +207,7 @@ def _report(
         histories=watch.histories(),
         patches=tuple(_patches(model, scenes)),
         curves=_curves(log),
-        curve_notes={title: note for title, _, note in LOSSES},
+        curve_notes={title: note for title, (_, note) in LOSSES.items()},
         metrics=metrics,
         settings=_settings(story, experiment),
         repeat=f"mist demo{option} --seed {experiment.train.seed} --steps {experiment.train.steps}",
@@ -243,7 +237,7 @@ def _patches(model: Mist, scenes: Sequence[JudgedScene]) -> list[PatchView]:
 
 def _curves(log: Sequence[dict[str, float]]) -> dict[str, Curve]:
     curves = {}
-    for title, name, _ in LOSSES:
+    for title, (name, _) in LOSSES.items():
         rows = [line for line in log if name in line]
         if rows:
             curves[title] = Curve([int(row["step"]) for row in rows], [row[name] for row in rows], "log", "loss")

@@ -14,8 +14,7 @@ from mistnn.inference.judged import JudgedScene, draw_judged
 from mistnn.reports.page import Picture, Tile, in_both_themes, render
 from mistnn.viz import Curve
 
-MAX_FRAMES = 16
-"""More frames than this are thinned to keep the page small."""
+MAX_FRAMES = 16  #: More frames than this are thinned to keep the page small.
 
 METRIC_MEANINGS = {
     "iou50": "Localisation: the share of objects whose box overlaps the true box by more than half (IoU above 0.5).",

@@ -31,22 +31,18 @@ from mistnn.reports.count_page import (
     in_words,
     shrunk,
     signed,
-)  # fmt: skip
+)
 from mistnn.weights import load_model, package_version, read_config
 
 Requested = Literal["test", "validation"]
-EXAMPLES = 4
-"""Best and worst images shown, of each."""
+EXAMPLES = 4  #: Best and worst images shown, of each.
 HEATMAPS = 2
 
 
 def report_on_folder(run: str, root: Path, split: Requested = "test") -> CountPage:
     """Counts the objects in the images of a split and compares with the true counts.
 
-    Args:
-        run: a run folder of a model that was trained on an image folder.
-        root: the folder of images with their counts.
-        split: which images; if the folder has no such images with counts, another split is used and a note says so.
+    If the folder has no images of that split with counts, another split is used and a note says so.
 
     Raises:
         MistError: if the model was not trained on a folder, or does not count; if no image of the folder has counts.
@@ -92,10 +88,8 @@ def _page(run: str, root: Path, model: Mist, view: FolderView, notes: tuple[str,
         for name, _, chosen in _groups(names, all_first=True)
     }
     best, worst = _ranked(counted, true)
-    examples = {
-        "Best counts": [_example(view, place, names, model) for place in best[:EXAMPLES]],
-        "Worst counts": [_example(view, place, names, model) for place in worst[:EXAMPLES]],
-    }
+    ranked = {"Best counts": best[:EXAMPLES], "Worst counts": worst[:EXAMPLES]}
+    examples = {name: [_example(view, place, names, model) for place in places] for name, places in ranked.items()}
     predictor = Predictor(model)
     shown = [best[0], *worst[: HEATMAPS - 1]]
     split = view.images[0].split
@@ -135,7 +129,7 @@ def _summary(metrics: dict[str, float], names: Sequence[str], split: str, root: 
 
 
 def _ranked(counted: Tensor, true: Tensor) -> tuple[list[int], list[int]]:
-    """Indices of the images by the error summed over classes, best and worst first; most objects are best, as harder."""
+    """Indices of the images by their error, best and worst first; among equal errors, most objects are best."""
     errors, objects = (counted - true).abs().sum(1).tolist(), true.sum(1).tolist()
     order = range(len(errors))
     best = sorted(order, key=lambda place: (errors[place], -objects[place], place))

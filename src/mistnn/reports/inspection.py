@@ -21,16 +21,11 @@ from mistnn.inference import Predictor
 from mistnn.records import Detections
 from mistnn.viz import draw_scenes, figure_to_png
 
-SHEET_IMAGES = 12
-"""Images on the contact sheet, evenly spaced."""
-SHEET_SIDE = 400
-"""Longer side in pixels of an image on the sheet."""
+SHEET_IMAGES = 12  #: Images on the contact sheet, evenly spaced.
+SHEET_SIDE = 400  #: Longer side in pixels of an image on the sheet.
 SHEET_INCHES = 2.4
-TITLE_LETTERS = 36
-"""Letters that fit above an image."""
-BINS = 6
-BAR = 30
-"""Rows of a histogram, and characters of its longest bar."""
+TITLE_LETTERS = 36  #: Letters that fit above an image.
+BINS, BAR = 6, 30  #: Rows of a histogram, and characters of its longest bar.
 SHOWN_CLASSES = 20
 SHOWN_MISFITS = 12
 
@@ -179,12 +174,11 @@ def _describe_class(index: int, name: str, folder: OwnFolder) -> list[str]:
 
 def _title(image: FolderImage, folder: OwnFolder) -> str:
     """The counts, or else the classes that are present, or else the name."""
+    parts = [image.name.encode("utf-8", "replace").decode()]
     if image.counts is not None:
         parts = [f"{name} {count}" for name, count in zip(folder.class_names, image.counts, strict=True) if count]
     elif image.present is not None:
         parts = [name for name, there in zip(folder.class_names, image.present, strict=True) if there]
-    else:
-        parts = [image.name.encode("utf-8", "replace").decode()]
     text = ", ".join(parts) or "nothing"
     return text if len(text) <= TITLE_LETTERS else text[: TITLE_LETTERS - 3] + "..."
 

@@ -19,10 +19,8 @@ from mistnn.inference.tables import COUNTS_FILE
 from mistnn.records import Detections
 from mistnn.reports.count_page import MOST_ROWS, CountPage, Example, Table, commonest, heatmap_of, in_words, shrunk
 
-EXAMPLES = 4
-"""Images shown with most objects, and with fewest."""
-MOST_PIXELS = 25_000_000
-"""Larger images are not shown: drawing them would take gigabytes."""
+EXAMPLES = 4  #: Images shown with most objects, and with fewest.
+MOST_PIXELS = 25_000_000  #: Larger images are not shown: drawing them would take gigabytes.
 
 
 class _Counts(NamedTuple):
@@ -44,8 +42,7 @@ def report_on_prediction(
         paths: the files or folders of the images.
         out: the final folder of the results.
         results: their current folder.
-        skipped: images that were skipped.
-        command: that made the results, for the page.
+        skipped, command: for the page.
     """
     classes = list(predictor.model.class_names) or ["objects"]
     histograms: dict[str, Counter[int]] = {name: Counter() for name in classes}

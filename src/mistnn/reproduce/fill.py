@@ -26,24 +26,17 @@ from mistnn.training.runfolder import CONFIG
 from mistnn.weights import shipped_names
 
 Budget = Literal["quick", "full"]
-SEARCH_IMAGES = 300
-"""Validation images on which learning rates are compared."""
-STOP_SECONDS = 60.0
-"""How long a training may take to write its checkpoint after another one has failed."""
+SEARCH_IMAGES = 300  #: Validation images on which learning rates are compared.
+STOP_SECONDS = 60.0  #: How long a training may take to write its checkpoint after another one has failed.
 
 FACTORS: Mapping[str, float] = MappingProxyType({"x0.3": 0.3, "x1": 1.0, "x3": 3.0})
 """Factors of the learning rates that the search compares, by their name in run folders."""
 
-RANDOM = "random"
-"""Stands for a backbone without pretrained weights. For tests."""
+RANDOM = "random"  #: Stands for a backbone without pretrained weights. For tests.
 
 
 def rows_with_data(rows: Sequence[Row], root: str | None, say: Callable[[str], None]) -> list[Row]:
-    """The rows whose images the folder holds, and all rows that need no particular folder.
-
-    Raises:
-        MistError: if no row is left.
-    """
+    """The rows that need no particular folder or whose images it holds. Raises ``MistError`` if there are none."""
     folder = None if root is None else Path(root).expanduser()
     kept = [row for row in rows if row.holds_data is None or (folder and row.holds_data(folder))]
     if not kept:
@@ -71,9 +64,8 @@ def experiment_of(
     Args:
         table: sets the size.
         row: of the table.
-        budget: "quick" or "full".
+        budget, root: as in ``fill_table``.
         seed: of weights and training images.
-        root: the folder of the images, where the data set needs one.
         factor: multiplies every learning rate.
         backbone: weights of the backbone for a table of photographs; "random" for none.
     """

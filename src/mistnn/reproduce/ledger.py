@@ -16,8 +16,7 @@ from mistnn.experiments import Experiment, read_log, restore, system_of
 from mistnn.training.runfolder import METRICS, write_atomically
 from mistnn.weights import TrainingRecord, commit, explain, hardware, read_config, resolve, strict_converter, versions
 
-QUICK = "-quick"
-"""Ends the name of an entry of ``mist reproduce --budget quick``."""
+QUICK = "-quick"  #: Ends the name of an entry of ``mist reproduce --budget quick``.
 
 
 @dataclass(frozen=True)
@@ -123,8 +122,8 @@ def study_entry(
     train_seconds: float = 0.0,
 ) -> Entry:
     """The entry of a study that keeps no run folder: several trainings of seeds from 0, or no training at all."""
-    seed, memory = 0, 0.0  # of images and weights; unknown
-    trained = (seed, seed, steps, batch_size, train_seconds, memory)
+    # Images and weights of seed 0; the peak memory is unknown.
+    trained = (0, 0, steps, batch_size, train_seconds, 0.0)
     return Entry(name, dict(metrics), images, *trained, **_here(), command=command, note=note)
 
 

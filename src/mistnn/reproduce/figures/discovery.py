@@ -32,16 +32,11 @@ if TYPE_CHECKING:
 HARD_MODEL = "mist-discover-mnist-hard"
 UNEVEN_MODEL = "mist-discover-mnist-hard-one-scale"
 GABOR_MODEL = "mist-discover-gabor"
-TRAINED = "demo-discover"
-"""The preset that figure 7 trains if no run is given."""
-EXAMPLES = 2
-"""Images in figures 3 and 4; figure 3 of the paper shows two."""
-UNEVEN_EXAMPLES = 5
-"""Scenes in figure 8 (our choice)."""
-KERNELS = 9
-"""Kernels below an image of figure 4 (our choice)."""
-NEAR = 0.5
-"""A keypoint finds an impulse within this share of the kernel's width (not stated for figure 4)."""
+TRAINED = "demo-discover"  #: The preset that figure 7 trains if no run is given.
+EXAMPLES = 2  #: Images in figures 3 and 4; figure 3 of the paper shows two.
+UNEVEN_EXAMPLES = 5  #: Scenes in figure 8 (our choice).
+KERNELS = 9  #: Kernels below an image of figure 4 (our choice).
+NEAR = 0.5  #: A keypoint finds an impulse within this share of the kernel's width (not stated for figure 4).
 MOMENTS = (0.0, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 """Moments at which figure 7 shows the heat map, as shares of the training; most changes early."""
 
@@ -64,9 +59,6 @@ def figure_4(request: Request) -> Figure:
     A detection is right if it lies within half a kernel's width of an impulse, one to one, nearest pairs first. Below:
     the right detections of highest response, the true kernel above the reconstructed one.
 
-    Raises:
-        MistError: if the model was not trained on Gabor noise.
-
     Reference: MIST (CVPR 2021), figure 4.
     """
     model = request.model or GABOR_MODEL
@@ -80,12 +72,8 @@ def figure_4(request: Request) -> Figure:
 def figure_7(request: Request) -> Figure:
     """The two losses over a training; if it is trained here, also the heat map of a test scene at some steps.
 
-    Args:
-        request: its model is a run folder, whose log is drawn; if not given, the preset ``demo-discover`` is trained
-            with the request's seed and steps, on digits that ship with the package.
-
-    Raises:
-        MistError: if a shipped model is given, which has no log; if both a model and steps are given.
+    The request's model is a run folder, whose log is drawn. Without one, the preset ``demo-discover`` is trained with
+    the request's seed and steps, on digits that ship with the package.
 
     Reference: MIST (CVPR 2021), figure 7.
     """

@@ -1,30 +1,31 @@
-"""Scenes: figures 2 and 5 of MIST (CVPR 2021), Tables 2 and 3, house numbers, and a sheet of training scenes."""
+"""Figures 2, 5 and 6 of MIST (CVPR 2021), its Tables 2 and 3, house numbers, and a sheet of training scenes."""
 
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
-from mistnn.data import ScenesConfig
+from mistnn.data import NaturalConfig, NaturalImages, ScenesConfig
 from mistnn.data.base import DIGIT_NAMES
 from mistnn.errors import MistError
-from mistnn.inference.judged import draw_judged, judge_scenes
+from mistnn.inference.judged import JudgedScene, draw_judged, judge_scenes, right_by_centre
 from mistnn.presets.mist.digits import HARD
 from mistnn.presets.mist.discover import EASY
 from mistnn.reproduce.figures.source import Request, first_samples, images_of, scenes_of, stored_run
 from mistnn.viz import draw_comparison, draw_samples
-from mistnn.weights import load_model
+from mistnn.weights import load_model, read_config
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-EXAMPLES = 2
-"""Scenes of each kind in figure 2 and the comparison of Tables 2 and 3."""
+EXAMPLES = 2  #: Scenes of each kind in figure 2 and the comparison of Tables 2 and 3.
 SYSTEMS = {
     "MIST": ("mist-discover-mnist-easy", "mist-discover-mnist-hard-one-scale"),
     "Grid": ("grid-mnist-easy", "grid-mnist-hard"),
@@ -33,8 +34,7 @@ SYSTEMS = {
     "Zha18": ("zha18-mnist-easy", "zha18-mnist-hard"),
 }
 """The paper's name of a system -> its presets on MNIST easy and MNIST hard."""
-SLOW = ("Esl16",)
-"""Systems that train for hours and are left out if there is no run."""
+SLOW = ("Esl16",)  #: Systems that train for hours and are left out if there is no run.
 READERS = {
     "MIST, small": "mist-mnist-hard",
     "MIST, paper's": "mist-mnist-hard-paper",
@@ -43,12 +43,9 @@ READERS = {
     "Ch.-wise": "channelwise-read-mnist-hard",
 }
 """Title of a tile -> its preset on MNIST hard; systems without a run are left out."""
-CLASSES_MODEL = "mist-mnist-hard"
-"""Default model of figure 5."""
-NUMBER_IMAGES = 18
-"""House numbers in the figure of S001 (our choice)."""
-SCENES = 8
-"""Scenes in figure 5; the paper shows two."""
+CLASSES_MODEL = "mist-mnist-hard"  #: Default model of figure 5.
+NUMBER_IMAGES = 18  #: House numbers in the figure of S001 (our choice).
+SCENES = 8  #: Scenes in figure 5; the paper shows two.
 SHEET_COLUMNS = 5
 SHEET: Mapping[str, ScenesConfig] = {
     "MNIST easy": ScenesConfig(layout="easy"),
@@ -58,6 +55,12 @@ SHEET: Mapping[str, ScenesConfig] = {
     "three digits": ScenesConfig(layout="hard", canvas=48, counts=(3,)),
     "embedded digits": ScenesConfig(layout="hard", source="embedded", canvas=48, counts=(3,)),
 }
+PHOTOGRAPHS = 6  #: Photographs in a row; the paper shows about as many.
+PHOTOGRAPH_SYSTEMS = {
+    "MIST": ("natural-mist", ("mist-pascal-coco", "mist-pascal-coco-32", "mist-voc07")),
+    "Xie20": ("natural-xie20", ("xie20-pascal-coco", "xie20-voc07")),
+}
+"""Title of a row -> the kind of its model and the presets of which the first with a run is shown."""
 
 
 def figure_2(request: Request) -> Figure:
@@ -112,6 +115,35 @@ def figure_5(request: Request) -> Figure:
     return draw_judged(judge_scenes(network, scenes), network.class_names, 4)
 
 
+def figure_6(request: Request) -> Figure:
+    """Random photographs of the test split with each system's detections: right (green), wrong (red), missed (grey).
+
+    A box is right if its centre lies in an object's box and the class agrees, as in Table 4. The request's model is the
+    folder of the runs of Table 4, as `mist reproduce` leaves them, or a single run; its root is the folder that
+    `mist build` made.
+
+    Reference: MIST (CVPR 2021), figure 6.
+    """
+    runs, root = _photograph_runs(request.runs), request.root
+    if root is None:
+        raise MistError("fig6 needs the photographs: give the folder that `mist build` made with --data-root DIR")
+    images = NaturalImages(NaturalConfig(root=root), "test", sys.maxsize)
+    places = np.random.default_rng(request.seed or 0).permutation(len(images))[:PHOTOGRAPHS].tolist()
+    samples = [images[place] for place in sorted(places)]
+    judged: list[JudgedScene] = []
+    for folder in runs.values():
+        network: Any = load_model(folder)
+        if network.class_names != images.class_names:
+            raise MistError(f"{root} has other classes than {folder}: give the photographs that it was trained on")
+        for sample in samples:
+            assert sample.boxes is not None
+            found = network.explain(sample.image[None], network.config.k).detections[0]
+            correct = right_by_centre(found, sample.boxes, sample.labels)
+            judged.append(JudgedScene(sample.image, found, sample.boxes, sample.labels, correct))
+    titles = [title for title in runs for _ in samples]
+    return draw_judged(judged, images.class_names, len(samples), titles)
+
+
 def svhn_figure_6(request: Request) -> Figure:
     """Boxes and digits on test images of house numbers: right, wrong and missed digits.
 
@@ -147,3 +179,24 @@ def _load(folder: Path | str) -> Any:
     if not network.reconstructs:
         raise MistError(f"{folder} does not reconstruct images: it is no model of Table 1")
     return network
+
+
+def _photograph_runs(model: Path) -> dict[str, Path | str]:
+    """The runs to draw, by the title of their row."""
+    if (model / "config.json").is_file():
+        stored = read_config(model).kind
+        titles = [title for title, (kind, _) in PHOTOGRAPH_SYSTEMS.items() if kind == stored]
+        if not titles:
+            raise MistError(f"{model} is of kind {stored}: fig6 shows systems for photographs")
+        return {titles[0]: model}
+    runs: dict[str, Path | str] = {}
+    for title, (_, names) in PHOTOGRAPH_SYSTEMS.items():
+        for name in reversed(names):
+            with contextlib.suppress(MistError):
+                runs[title] = stored_run(model, name)
+    if not runs:
+        raise MistError(
+            f"{model} holds no run of {' or '.join(names[0] for _, names in PHOTOGRAPH_SYSTEMS.values())}: train them "
+            "with `mist reproduce table4`, or give a run's folder with --model"
+        )
+    return runs

@@ -18,8 +18,7 @@ from mistnn.reproduce.ledger import QUICK
 from mistnn.weights import shipped_names
 
 AnyData = TypeVar("AnyData", bound=DataConfig)
-RUNS = Path("runs/tables")
-"""Default folder of the runs of `mist reproduce`."""
+RUNS = Path("runs/tables")  #: Default folder of the runs of `mist reproduce`.
 
 
 class Request(NamedTuple):

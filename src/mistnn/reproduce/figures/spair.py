@@ -22,8 +22,7 @@ from mistnn.weights import load_model, read_config
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-EXAMPLES = 4
-"""Images in the figure of objects (our choice)."""
+EXAMPLES = 4  #: Images in the figure of objects (our choice).
 
 
 def figure_objects(request: Request) -> Figure:

@@ -24,8 +24,7 @@ from mistnn.weights import load_model, read_config
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-EXAMPLES = 6
-"""Test images in the figure of addition; the paper shows one."""
+EXAMPLES = 6  #: Test images in the figure of addition; the paper shows one.
 COLUMNS = 8
 TITLES: dict[Distortion, str] = {
     "r": "R, rotated",
@@ -34,14 +33,10 @@ TITLES: dict[Distortion, str] = {
     "e": "E, elastic",
     "tc": "TC, translated in clutter",
 }
-COLOCALISATION = "stn-coloc-tc-8"
-"""The digit of the paper's figure 1."""
-SHOWN = 3
-"""Images of figure 1, as in the paper."""
-MOMENTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.48, 0.64, 1.0)
-"""Moments that figure 1 shows, as shares of the training."""
-FRAMES = 60
-"""Frames of the animation after the first; one for each line of the log."""
+COLOCALISATION = "stn-coloc-tc-8"  #: The digit of the paper's figure 1.
+SHOWN = 3  #: Images of figure 1, as in the paper.
+MOMENTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.48, 0.64, 1.0)  #: Moments that figure 1 shows, as shares of the training.
+FRAMES = 60  #: Frames of the animation after the first; one for each line of the log.
 
 
 class Animated(NamedTuple):

@@ -6,8 +6,7 @@ from mistnn.data.house_numbers.placed_numbers import NAME, holds_numbers
 from mistnn.data.house_numbers.svhn import holds_svhn
 from mistnn.reproduce.table import Row, Table
 
-PRECISION = ("ap00", "ap50", "ap60", "ap70", "ap80", "ap90")
-"""Columns of the paper."""
+PRECISION = ("ap00", "ap50", "ap60", "ap70", "ap80", "ap90")  #: Columns of the paper.
 GUESSED = ("iou50", "fixed_iou50", "fixed_ap00", "fixed_ap50")
 """Columns of ours: what was found, and what a guess reaches that sees no image."""
 NONE = (None,) * len(GUESSED)
