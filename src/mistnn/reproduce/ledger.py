@@ -88,7 +88,7 @@ def make_entry(
         record, source = _record_of_log(resolve(folder_or_name), experiment)
     else:
         source = _starts_in_words(record)
-    trainings = record.line()
+    trainings = list(record.line())
     measured_by, split = commit(), "" if root is None else experiment.data.at(root).digest()
     return Entry(
         name=name,
