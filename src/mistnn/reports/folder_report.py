@@ -56,7 +56,7 @@ def report_on_folder(run: str, root: Path, split: Requested = "test") -> CountPa
     model = cast(Mist, load_model(run))
     folder = in_order_of(read_folder(root), model.class_names)
     known = {image.split for image in folder.images if image.counts is not None}
-    order: tuple[Split, ...] = (split, "validation" if split == "test" else "test", "train")
+    order: tuple[Split, ...] = (split, "test", "validation", "train")
     used: Split | None = next((one for one in order if one in known), None)
     if used is None:
         raise MistError(
@@ -73,8 +73,10 @@ def _notes(requested: Requested, used: Split, root: Path) -> tuple[str, ...]:
         "train": "The model was trained on these very images: its numbers here say little.",
         "validation": "The threshold was chosen on these images: the numbers may be slightly optimistic.",
     }
-    missing = f"{root} has no {requested} images with counts, so its {used} images are used."
-    note = " ".join(text for text in ("" if used == requested else missing, warnings.get(used, "")) if text)
+    missing = (
+        "" if used == requested else f"{root} has no {requested} images with counts, so its {used} images are used."
+    )
+    note = f"{missing} {warnings.get(used, '')}".strip()
     return (note,) if note else ()
 
 

@@ -22,7 +22,6 @@ class Picture(NamedTuple):
     """An image inside a page.
 
     Attributes:
-        png: its content.
         alt: its description.
         dark: a version for dark screens; ``None`` to show the same one.
         pixels: whether pixels are enlarged without smoothing.

@@ -28,10 +28,8 @@ from mistnn.weights import shipped_names
 Budget = Literal["quick", "full"]
 SEARCH_IMAGES = 300  #: Validation images on which learning rates are compared.
 STOP_SECONDS = 60.0  #: How long a training may take to write its checkpoint after another one has failed.
-
 FACTORS: Mapping[str, float] = MappingProxyType({"x0.3": 0.3, "x1": 1.0, "x3": 3.0})
 """Factors of the learning rates that the search compares, by their name in run folders."""
-
 RANDOM = "random"  #: Stands for a backbone without pretrained weights. For tests.
 
 
@@ -171,10 +169,7 @@ class _Filler:
         self._train_in_processes([one for one in whole if not self._is_shipped(*one[:2])], jobs)
 
     def _train_in_processes(self, trainings: Sequence[tuple[Row, int, str]], jobs: int) -> None:
-        """Runs each training in its own process. If one fails or is interrupted, no new one starts and all stop.
-
-        They stop as at Ctrl-C: between two steps, with a checkpoint.
-        """
+        """Runs each training in its own process. If one fails or is interrupted, all stop as at Ctrl-C."""
         if not trainings:
             return
         jobs = min(jobs, len(trainings))

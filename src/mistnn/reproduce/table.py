@@ -28,13 +28,7 @@ class Row(NamedTuple):
 
 
 class Least(NamedTuple):
-    """What a run must reach to count as a success.
-
-    Attributes:
-        metric: a metric of the ledger's entries.
-        value: its minimum.
-        system: applies to systems whose name begins like this; to all if empty.
-    """
+    """The value of a metric that a run must reach, of systems whose name begins with ``system``; of all if empty."""
 
     metric: str
     value: float
@@ -49,8 +43,7 @@ class Size(NamedTuple):
         batch: images per step at quick size.
         images: test images at quick size.
         full_images: test images at full size.
-        full: iterations (at most the preset's) and images per step of every row at full size; ``None`` for each
-            preset's own.
+        full: iterations (at most the preset's) and images per step at full size; ``None`` for each preset's own.
     """
 
     steps: int

@@ -63,7 +63,7 @@ def figure_4(request: Request) -> Figure:
     """
     model = request.model or GABOR_MODEL
     problem = f"fig4 shows Gabor noise and {model} was trained on scenes of digits: train {GABOR_MODEL}"
-    noise = GaborNoise(images_of(model, ("gabor",), problem, request._replace(root=None)), "test", EXAMPLES)
+    noise = GaborNoise(images_of(model, ("gabor",), problem, request), "test", EXAMPLES)
     network = _network(model)
     examples = [_explain_noise(network, noise, index) for index in range(EXAMPLES)]
     return draw_parts(examples, marks="points", rows=("true", "found"))

@@ -53,11 +53,7 @@ class Request(NamedTuple):
 
 
 def stored_run(runs: Path, name: str) -> Path | str:
-    """The run of a preset with seed 0: of full size, else of quick size, else the shipped model.
-
-    Raises:
-        MistError: if there is none.
-    """
+    """The run of a preset with seed 0: of full size, else of quick size, else the shipped model; else ``MistError``."""
     for ending in ("-seed0", *(f"{QUICK}-{factor}-seed0" for factor in ("x1", "x3", "x0.3"))):
         if (runs / f"{name}{ending}" / "model.safetensors").is_file():
             return runs / f"{name}{ending}"
@@ -72,21 +68,14 @@ def stored_run(runs: Path, name: str) -> Path | str:
 def images_of(model: str | Path, kinds: tuple[str, ...], problem: str, request: Request) -> Any:
     """The configuration of the images that a model was trained on, with the request's seed and folder.
 
-    Args:
-        model: a run folder or a shipped model.
-        kinds: of data that the figure can show.
-        problem: the error message for other kinds of data.
-        request: its model is not used.
-
     Raises:
-        MistError: if there is no such model, or it was trained on images of another kind.
+        MistError: if there is no such model; with the problem, if its images are of none of the kinds.
     """
-    data: Any = restore(model).data
-    if data.kind not in kinds:
+    experiment = restore(model).at(request.root)
+    if experiment.data.kind not in kinds:
         raise MistError(problem)
-    if request.seed is not None:
-        data = dataclasses.replace(data, seed=request.seed)
-    return data if request.root is None else dataclasses.replace(data, root=request.root)
+    seed = experiment.data.seed if request.seed is None else request.seed
+    return dataclasses.replace(experiment.data, seed=seed)
 
 
 def scenes_of(model: str | Path, request: Request, figure: str) -> Any:
