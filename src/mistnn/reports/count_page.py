@@ -168,10 +168,8 @@ def shrunk(scene: JudgedScene) -> JudgedScene:
     )
 
 
-def heatmap_of(
-    predictor: Predictor, image: Float[Tensor, "channels height width"]
-) -> Float[Tensor, "rows columns"] | None:
-    """The heat map of an image, shrunk to ``LONGEST_SIDE``.
+def heatmap_of(predictor: Predictor, image: Tensor) -> Float[Tensor, "rows columns"] | None:
+    """The heat map of an image, (channels, height, width), shrunk to ``LONGEST_SIDE``.
 
     ``None`` for a model without heat maps, and for an image so large that it would be processed in tiles.
     """

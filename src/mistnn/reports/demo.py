@@ -135,7 +135,7 @@ def run_demo(
     measured = evaluate(model, experiment.data, "test", TEST_IMAGES)
     metrics = {name: measured[name] for name in story.metrics}
     metrics |= {"images": TEST_IMAGES, "seconds": 0.0, "seed": seed, "steps": result.steps}
-    report = _report(task, experiment, model, watch, read_log(out), metrics, notes)
+    report = _report(task, experiment, watch, out, metrics, notes)
     render_report(report)  # the duration on the page includes making the page
     metrics["seconds"] = round(time.monotonic() - start, 1)
     report = dataclasses.replace(report, summary=_summary(story, metrics), metrics=metrics)
@@ -174,15 +174,9 @@ class _Watch:
 
 
 def _report(
-    task: Task,
-    experiment: Experiment,
-    model: Mist,
-    watch: _Watch,
-    log: Sequence[dict[str, float]],
-    metrics: dict[str, float],
-    notes: Sequence[str],
+    task: Task, experiment: Experiment, watch: _Watch, out: Path, metrics: dict[str, float], notes: list[str]
 ) -> DemoReport:
-    story = STORIES[task]
+    story, model = STORIES[task], watch.model
     shown = experiment.data.open("test", SHOWN_SCENES)
     scenes = judge_scenes(model, [shown[index] for index in range(SHOWN_SCENES)])
     example = experiment.data.open("train", 1)[0]
@@ -206,7 +200,7 @@ def _report(
         withheld=(*story.withheld, boxes),
         histories=watch.histories(),
         patches=tuple(_patches(model, scenes)),
-        curves=_curves(log),
+        curves=_curves(read_log(out)),
         curve_notes={title: note for title, (_, note) in LOSSES.items()},
         metrics=metrics,
         settings=_settings(story, experiment),

@@ -73,10 +73,8 @@ def _notes(requested: Requested, used: Split, root: Path) -> tuple[str, ...]:
         "train": "The model was trained on these very images: its numbers here say little.",
         "validation": "The threshold was chosen on these images: the numbers may be slightly optimistic.",
     }
-    missing = (
-        "" if used == requested else f"{root} has no {requested} images with counts, so its {used} images are used."
-    )
-    note = f"{missing} {warnings.get(used, '')}".strip()
+    missing = f"{root} has no {requested} images with counts, so its {used} images are used."
+    note = f"{'' if used == requested else missing} {warnings.get(used, '')}".strip()
     return (note,) if note else ()
 
 

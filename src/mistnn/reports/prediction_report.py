@@ -38,11 +38,11 @@ def report_on_prediction(
     """Reads the results of ``predict_folder`` row by row and shows some of the images.
 
     Args:
-        predictor: that made the results.
+        predictor, command: that made the results.
         paths: the files or folders of the images.
         out: the final folder of the results.
         results: their current folder.
-        skipped, command: for the page.
+        skipped: images without results.
     """
     classes = list(predictor.model.class_names) or ["objects"]
     histograms: dict[str, Counter[int]] = {name: Counter() for name in classes}
@@ -61,7 +61,7 @@ def report_on_prediction(
     }
     if images <= EXAMPLES:  # both groups would be the same
         groups = {"All images": groups["With most objects"]}
-    examples = _examples(predictor, paths, out, results, groups, classes)
+    examples = _examples(predictor, paths, out, results, groups)
     shown = [example for some in examples.values() for example in some]
     together = {"all classes": totals} if len(classes) > 1 else {}
     objects = sum(number * many for number, many in totals.items())
@@ -94,12 +94,7 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
 
 
 def _examples(
-    predictor: Predictor,
-    paths: Sequence[Path],
-    out: Path,
-    results: Path,
-    groups: dict[str, list[_Counts]],
-    classes: Sequence[str],
+    predictor: Predictor, paths: Sequence[Path], out: Path, results: Path, groups: dict[str, list[_Counts]]
 ) -> dict[str, list[Example]]:
     """The chosen images with their boxes; the first of each group with its heat map."""
     wanted = {one.name for some in groups.values() for one in some}
@@ -116,7 +111,7 @@ def _examples(
             if picture.width * picture.height > MOST_PIXELS:
                 continue
             image = to_tensor(picture, predictor.model.config.channels)
-            words = f"counted {in_words(one.of_class, classes)}"
+            words = f"counted {in_words(one.of_class, predictor.model.class_names or ['objects'])}"
             name = one.name.encode("utf-8", "replace").decode()
             heatmap = None if shown else heatmap_of(predictor, image)
             shown.append(Example(name, shrunk(JudgedScene(image, found[one.name])), words, heatmap=heatmap))

@@ -203,15 +203,14 @@ class _Filler:
         all_images = sys.maxsize if self.table.photographs else size.full_images
         images = size.images if self.budget == "quick" else all_images
         for seed in lacking:
-            training = self._training(row, seed, factor)
-            weights = row.name if self._is_shipped(row, seed) else self._trained(*training)
+            weights = row.name if self._is_shipped(row, seed) else self._trained(*self._training(row, seed, factor))
             of = seed if self.table.tested_on_training_images else 0
             metrics = evaluate_stored(weights, images, of, self.root, unknown_k=row.unknown_k)
             measured = int(metrics["images"])  # a folder may hold fewer
             if row.curve:
                 metrics |= transfer_curve(weights, self.root, min(images, CURVE_IMAGES), seed=0)
-            command = self._command(row, seed)
-            entry = make_entry(weights, metrics, measured, of, command, name, self._note(factor), self.root)
+            command, note = self._command(row, seed), self._note(factor)
+            entry = make_entry(weights, metrics, measured, of, command, name, note, self.root)
             write_entry(entry, self._file(name, seed))
             self.say(_line(f"{name}, seed {seed}", self.table.columns, metrics))
         return len(lacking)
