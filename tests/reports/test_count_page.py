@@ -14,8 +14,18 @@ from PIL import Image
 from mistnn.cli.main import main
 from mistnn.inference.judged import JudgedScene, right_by_centre
 from mistnn.records import Detections
-from mistnn.reports.count_page import Compared, CountPage, Table, render_counts, signed
-from mistnn.reports.examples import LONGEST_SIDE, Example, compared_in_words, in_words, shrunk
+from mistnn.reports.count_page import (
+    LONGEST_SIDE,
+    Compared,
+    CountPage,
+    Example,
+    Table,
+    compared_in_words,
+    in_words,
+    render_counts,
+    shrunk,
+    signed,
+)
 from tests.cli.runs import only_line
 from tests.data.folders import make_folder
 from tests.reports.test_demo_page import EVIL, Page
@@ -89,7 +99,7 @@ def test_it_falls_back_to_another_split(run: Path, tmp_path: Path, capsys: Captu
 
 def test_mistakes(run: Path, folder: Path, tmp_path: Path, capsys: Captured) -> None:
     for arguments, words in (
-        (["--data-root", str(folder), "--out", "x.png"], ["--out x.png", ".html"]),
+        (["--data-root", str(folder), "--out", "x.png"], ["--out=x.png", ".html"]),
         (["--data-root", str(folder), "--out", "gone/x.html"], ["folder that exists"]),
         (["--out", str(tmp_path / "a.html")], ["--data-root", "must be given"]),
         (["--data-root", str(tmp_path / "gone")], ["no such folder"]),

@@ -73,7 +73,7 @@ def test_metrics_are_those_of_the_saved_model(run: Run) -> None:
 def test_the_folder_is_a_run(run: Run) -> None:
     names = {"config.json", "model.safetensors", "metrics.jsonl", "checkpoint", "report.html", "metrics.json"}
     assert {path.name for path in run.folder.iterdir()} == names
-    assert restore(run.folder) == demo_experiment(3, 2)
+    assert restore(run.folder) == demo_experiment(3, 2).resolved()
 
 
 def test_the_report_says_what_was_told_and_what_not(page: Page, run: Run) -> None:
@@ -114,7 +114,7 @@ def test_a_run_is_kept_unless_forced_and_the_seed_decides(run: Run, tmp_path: Pa
 def test_seed_and_steps_go_everywhere_they_belong() -> None:
     preset = find_preset("demo").experiment
     assert demo_experiment(preset.train.seed, None) == preset, "without arguments it is the preset"
-    other = demo_experiment(7, 11)
+    other = demo_experiment(7, 11).resolved()
     assert (other.train.seed, other.data.seed, other.train.steps, other.step.decay_steps) == (7, 7, 11, 11)
     assert other.model == preset.model
 
@@ -131,7 +131,7 @@ def test_note_and_whole_time_are_on_the_page(tmp_path: Path, monkeypatch: pytest
     usual = demo_experiment(0, 1)
     short = dataclasses.replace(usual, train=dataclasses.replace(usual.train, batch_size=2))
     monkeypatch.setattr(demo, "demo_experiment", lambda seed, steps, task: short)
-    monkeypatch.setattr("mistnn.presets.off_centre.off_centre_note", lambda values, box_size: "they stand beside")
+    monkeypatch.setattr("mistnn.experiments.mist.off_centre_note", lambda values, box_size: "they stand beside")
     metrics = run_demo(tmp_path / "run", steps=1, start=time.monotonic() - 3000)
     assert metrics["seconds"] > 3000
     text = " ".join(Page((tmp_path / "run" / "report.html").read_text(encoding="utf-8")).text)
@@ -143,7 +143,7 @@ def test_the_unlabelled_demo(tmp_path: Path) -> None:
     metrics = run_demo(tmp_path / "run", seed=1, steps=1, task="discover")
     keys = ["iou50", "rmse", "rmse_black", "rmse_mean", "r2", "images", "seconds", "seed", "steps"]
     assert list(metrics) == keys == list(json.loads((tmp_path / "run" / "metrics.json").read_text()))
-    assert restore(tmp_path / "run") == demo_experiment(1, 1, "discover")
+    assert restore(tmp_path / "run") == demo_experiment(1, 1, "discover").resolved()
     page = Page((tmp_path / "run" / "report.html").read_text(encoding="utf-8"))
     text = " ".join(" ".join(page.text).split())
     assert "mist demo --task discover --seed 1 --steps 1" in text and "without a single label" in text

@@ -11,8 +11,8 @@ from mistnn.errors import MistError
 from mistnn.experiments import train
 from mistnn.models.mist import LiftedStepConfig
 from mistnn.models.rivals import GridConfig, RivalStepConfig, Zha18Config, Zha18StepConfig
-from mistnn.reproduce.figures import Request, comparison, draw_figure
-from mistnn.reproduce.figures.comparison import EXAMPLES, figure_2
+from mistnn.reproduce.figures import Request, draw_figure, scenes
+from mistnn.reproduce.figures.scenes import EXAMPLES, figure_2
 from mistnn.reproduce.figures.source import stored_run
 from tests.experiments.tiny import TINY
 
@@ -41,9 +41,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _tiny_systems(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = {"MIST": ("mist", "mist"), "Grid": ("grid", "grid"), "Zha18": ("zha18", "zha18")}
-    monkeypatch.setattr(comparison, "SYSTEMS", tiny)
-    monkeypatch.setattr(comparison, "EASY", TINY.data)
-    monkeypatch.setattr(comparison, "HARD", dataclasses.replace(TINY.data, canvas=40))
+    monkeypatch.setattr(scenes, "SYSTEMS", tiny)
+    monkeypatch.setattr(scenes, "EASY", TINY.data)
+    monkeypatch.setattr(scenes, "HARD", dataclasses.replace(TINY.data, canvas=40))
 
 
 def test_every_system_on_every_scene(runs: Path, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_fig7_draws_a_log_or_trains(
     for more, words in (
         (["--model", str(scenes), "--steps", "3"], ["--steps 3", "leave one out"]),
         (["--model", "mist-mnist-3"], ["mist-mnist-3", "log"]),
-        (["--steps", "0"], ["--steps 0"]),
+        (["--steps", "0"], ["--steps=0"]),
     ):
         assert main([*given, *more]) == 2
         only_line(capsys.readouterr().err, *words)

@@ -66,7 +66,8 @@ def check_schedule(made: object, preset: object, share: float, steps: int) -> No
     elif isinstance(made, ConnCompStepConfig):
         assert made == preset
     else:
-        assert made.decay_steps == (steps if preset.decay_steps else 0)
+        constant = getattr(preset, "decay", 0.0) == 1
+        assert made.for_run(steps).decay_steps == (None if constant else steps)
     if isinstance(made, SpairStepConfig) and isinstance(preset, SpairStepConfig):
         assert made.schedule_scale == pytest.approx(preset.schedule_scale * share)
         assert made.wheels * made.schedule_scale == pytest.approx(preset.wheels * preset.schedule_scale, abs=1)
@@ -227,7 +228,7 @@ def test_the_command_fills_the_table_and_the_page(
     assert "**tiny-grid-quick**" in (tmp_path / "docs" / "results.md").read_text()
     for arguments, words in (
         (["--steps", "3"], "--steps"),
-        (["--ledger", str(tmp_path / "docs" / "results.md")], "is no folder"),
+        (["--ledger", str(tmp_path / "docs" / "results.md")], "is not a folder"),
         (["--only", "nobody"], "no such system"),
     ):
         assert main(["reproduce", "table8", *arguments]) == 2

@@ -68,7 +68,7 @@ def test_round_trip_in_the_order_of_the_files(tmp_path: Path) -> None:
         (b"null", "not an object"),
         (b"\xff\xfe", "utf-8"),
         (json.dumps({**dataclasses.asdict(ENTRY), "extra": 1}).encode(), "unknown key 'extra'"),
-        (json.dumps({**dataclasses.asdict(ENTRY), "steps": "many"}).encode(), "'many' is no int at steps"),
+        (json.dumps({**dataclasses.asdict(ENTRY), "steps": "many"}).encode(), "'many' is not a whole number at steps"),
         (json.dumps({"name": "x"}).encode(), "missing key 'metrics'"),
     ],
 )

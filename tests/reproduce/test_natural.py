@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from mistnn.presets.natural_evaluation import evaluate_natural
 
 from mistnn.data import NaturalConfig
 from mistnn.data.photographs.build import PASCAL_COCO, build_photographs
 from mistnn.errors import MistError
-from mistnn.experiments import Experiment
+from mistnn.experiments import Experiment, evaluate
 from mistnn.inference.judged import right_by_centre
 from mistnn.metrics import centre_scores
 from mistnn.models.mist import NaturalStepConfig
@@ -115,7 +114,7 @@ def test_evaluation_by_hand(built: str, monkeypatch: pytest.MonkeyPatch) -> None
         return type("Found", (), {"detections": [Detections(boxes, torch.tensor([0.9, 0.8]), labels)]})
 
     monkeypatch.setattr(model, "explain", explain)
-    found = evaluate_natural(model.train(), NaturalConfig(built), "test", 99)
+    found = evaluate(model.train(), NaturalConfig(built), "test", 99)
     assert model.training
     images, objects = len(samples), sum(len(samples[index].labels) for index in range(len(samples)))
     assert (found["images"], found["objects"], found["found"]) == (images, objects, 2 * images)

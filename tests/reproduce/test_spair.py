@@ -55,7 +55,7 @@ def test_nothing_present_is_drawn_as_nothing() -> None:
         list(network.cells.presence_network.parameters())[-1].fill_(-100.0)
     drawn = drawn_objects(network, Sample(torch.rand(1, 24, 24), boxes=torch.tensor([[10.0, 10.0, 14.0, 14.0]])))
     assert len(drawn.boxes) == len(drawn.objects) == 0 and len(drawn.missed) == 1
-    assert not drawn.rebuilt.any()
+    assert not drawn.reconstruction.any()
 
 
 def test_the_figure_judges_boxes_by_the_ink(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

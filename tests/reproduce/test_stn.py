@@ -171,9 +171,9 @@ def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(MistError, match="--steps 3 is for the figures that train, fig7 and stn-colocalisation"):
         draw_figure("stn-addition", Request(steps=3), tmp_path / "out")
     coloc = TINY["tiny-coloc"]
-    with pytest.raises(MistError, match="needs an encoder that tells digits apart"):
+    with pytest.raises(MistError, match="needs an encoder that classifies digits"):
         train(coloc, tmp_path / "run")
-    with pytest.raises(MistError, match="takes 2 or more of them in a batch"):
+    with pytest.raises(MistError, match="train.batch_size=1: a batch must hold 2 or more images"):
         train(dataclasses.replace(coloc, train=dataclasses.replace(LOOP, batch_size=1)), tmp_path / "run")
     train(dataclasses.replace(TINY[ENCODER], model=StnConfig("cnn", 5, side=24)), tmp_path / "other")
     with pytest.raises(MistError, match="is not the encoder of model.encoder"):

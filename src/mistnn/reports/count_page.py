@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from mistnn.inference.judged import draw_judged
-from mistnn.reports.examples import Example
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from mistnn.inference import Predictor
+from mistnn.inference.judged import JudgedScene, draw_judged
+from mistnn.records import Detections
 from mistnn.reports.page import Picture, Tile, in_both_themes, render
 from mistnn.viz import draw_counts, draw_heatmap, draw_histogram, figure_to_png
 
-INCHES = 3.0
-"""Longer side of a picture with boxes: at 160 dots per inch, twice the size that the page shows."""
-MOST_ROWS = 500
-"""Maximum number of rows in the table of images; counts.csv has all of them."""
+INCHES = 3.0  #: Longer side of a picture with boxes: at 160 dots per inch, twice the size that the page shows.
+MOST_ROWS = 500  #: Maximum number of rows in the table of images; counts.csv has all of them.
+LONGEST_SIDE = 480  #: Maximum height and width in pixels of an image on a page.
+
+
+class Example(NamedTuple):
+    """An image and its predictions.
+
+    Attributes:
+        name: of the file.
+        words: the predicted counts.
+        verdict: the comparison with the true counts; empty if they are unknown.
+        good: whether the counts are correct; ``None`` if unknown.
+    """
+
+    name: str
+    scene: JudgedScene
+    words: str
+    verdict: str = ""
+    good: bool | None = None
+    heatmap: Float[Tensor, "rows columns"] | None = None
 
 
 class Compared(NamedTuple):
@@ -38,10 +62,7 @@ class CountPage:
     """The content of the page, as plain text. Sections without content are left out.
 
     Attributes:
-        title: of the page.
-        summary: one or two sentences.
         notes: remarks, one line each.
-        class_names: names of the labels.
         unnamed: the class whose boxes carry no name, to keep pictures readable; "" for none.
         compared: name -> its counts.
         histograms: name -> number of objects -> number of images.
@@ -52,7 +73,6 @@ class CountPage:
         images: the counts of each image.
         more: how many images the table leaves out.
         repeat: the command.
-        settings: name -> value.
     """
 
     title: str
@@ -74,33 +94,26 @@ class CountPage:
 
 def render_counts(page: CountPage) -> str:
     """The page as one string of HTML."""
-    examples = {
-        heading: [_example(example, page) for example in examples]
-        for heading, examples in page.examples.items()
-        if examples
-    }
     return render(
         "counting.html.j2",
         title=page.title,
         page=page,
         compared=[_compared(name, one) for name, one in page.compared.items()],
         histograms=[_histogram(name, images) for name, images in page.histograms.items()],
-        examples=examples,
+        examples={heading: [_example(one, page) for one in some] for heading, some in page.examples.items() if some},
         legend=_legend(page),
         heatmaps=[_with_heatmap(example, page) for example in page.heatmaps if example.heatmap is not None],
     )
 
 
 def _compared(name: str, one: Compared) -> Tile:
-    error = sum(abs(a - b) for a, b in zip(one.true, one.counted, strict=True)) / len(one.true)
-    right = sum(a == b for a, b in zip(one.true, one.counted, strict=True))
+    errors = [abs(a - b) for a, b in zip(one.true, one.counted, strict=True)]
+    words = f"mean absolute error {sum(errors) / len(errors):.2f}"
     picture = in_both_themes(
         lambda theme: draw_counts(one.true, one.counted, one.mean, theme=theme),
-        f"Predicted against true counts of {name}: mean absolute error {error:.2f}.",
+        f"Predicted against true counts of {name}: {words}.",
     )
-    return Tile(
-        (picture,), name, f"mean absolute error {error:.2f}; exactly right in {right:,} of {len(one.true):,} images"
-    )
+    return Tile((picture,), name, f"{words}; exactly right in {errors.count(0):,} of {len(errors):,} images")
 
 
 def _histogram(name: str, images: Mapping[int, int]) -> Tile:
@@ -140,3 +153,62 @@ def _with_heatmap(example: Example, page: CountPage) -> Tile:
 def signed(value: float) -> str:
     """A number with its sign; no sign for what rounds to 0."""
     return "0.00" if math.isclose(value, 0, abs_tol=0.005) else f"{value:+.2f}"
+
+
+def shrunk(scene: JudgedScene) -> JudgedScene:
+    """The image, and its boxes, shrunk to ``LONGEST_SIDE``."""
+    factor, size = _smaller(scene.image)
+    if factor >= 1:
+        return scene
+    found = scene.detections
+    return scene._replace(
+        image=F.interpolate(scene.image[None], size=size, mode="bilinear", antialias=True)[0].clamp(0, 1),
+        detections=found._replace(boxes=found.boxes * factor),
+        boxes=None if scene.boxes is None else scene.boxes * factor,
+    )
+
+
+def heatmap_of(predictor: Predictor, image: Tensor) -> Float[Tensor, "rows columns"] | None:
+    """The heat map of an image, (channels, height, width), shrunk to ``LONGEST_SIDE``.
+
+    ``None`` for a model without heat maps, and for an image so large that it would be processed in tiles.
+    """
+    model: Any = predictor.model
+    if not model.in_tiles:
+        return None
+    with torch.inference_mode():
+        seen = model.prepare(image[None].to(predictor.device))
+        if seen.shape[-2] * seen.shape[-1] > predictor.max_pixels:
+            return None
+        heatmap = model.heatmaps(seen).sum(1)[0].cpu()
+    factor, size = _smaller(heatmap)
+    # Peaks are one or two pixels wide: a mean would dim them, so each cell shows its maximum.
+    return heatmap if factor >= 1 else F.adaptive_max_pool2d(heatmap[None], size)[0]
+
+
+def _smaller(image: Tensor) -> tuple[float, tuple[int, int]]:
+    """The factor that shrinks (..., height, width) to ``LONGEST_SIDE``, and the height and width that it gives."""
+    height, width = image.shape[-2:]
+    factor = LONGEST_SIDE / max(height, width)
+    return factor, (max(1, round(height * factor)), max(1, round(width * factor)))
+
+
+def in_words(counts: Sequence[int], names: Sequence[str]) -> str:
+    """Counts in words, such as ``12 RBC, 1 WBC``; ``nothing`` if all are 0."""
+    return ", ".join(f"{count} {name}" for count, name in zip(counts, names, strict=True) if count) or "nothing"
+
+
+def compared_in_words(counted: Sequence[int], true: Sequence[int], names: Sequence[str]) -> str:
+    """The difference between predicted and true counts, in words."""
+    parts = [
+        f"{name}: {abs(own - wanted)} too {'many' if own > wanted else 'few'}"
+        for name, own, wanted in zip(names, counted, true, strict=True)
+        if own != wanted
+    ]
+    return ", ".join(parts) or "all correct"
+
+
+def commonest(found: Sequence[Detections], class_names: Sequence[str]) -> str:
+    """The most frequent of several classes, whose boxes need no name; "" for a single class."""
+    labels = Counter(int(label) for one in found if one.labels is not None for label in one.labels)
+    return class_names[labels.most_common(1)[0][0]] if labels and len(class_names) > 1 else ""

@@ -11,14 +11,13 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from mistnn.data import ScenesConfig
 from mistnn.experiments import Experiment, evaluate, lifted_parts, read_log, train
 from mistnn.inference.judged import JudgedScene, judge_scenes
+from mistnn.interfaces import SampleDataset
 from mistnn.models.mist import Mist
 from mistnn.presets import find_preset
-from mistnn.records import Sample, collate
 from mistnn.reports.demo_page import DemoReport, HeatmapHistory, PatchView, counts_in_words, render_report
 from mistnn.reports.page import write_page
 from mistnn.training.runfolder import write_atomically
@@ -30,19 +29,26 @@ TEST_IMAGES = 500
 SHOWN_SCENES = 12
 SHOWN_PATCHES = 24
 WATCHED_SCENES = 3
+LOSSES = {
+    "Counting loss": ("classification", "The error of the predicted counts; lower is better."),
+    "Reconstruction loss": (
+        "reconstruction",
+        "The share of the image that the reconstructed patches leave unexplained.",
+    ),
+    "Heat-map loss": (
+        "heatmap",
+        "The distance of the heat map from one that peaks exactly at the optimised keypoints.",
+    ),
+}
+"""Title of a curve -> its loss in the log, and the line below it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Story:
-    """What a demo trains and what its page says.
+    """What a demo trains and what its page says, see ``DemoReport``.
 
     Attributes:
-        preset: what is trained.
         metrics: of ``evaluate``, for ``metrics.json``.
-        title: of the page.
-        intro: the paragraph below the summary.
-        given: what the network is given in training.
-        withheld: what it is not given, besides the boxes.
         result: the end of the summary, a format of the metrics.
         objective: for the table of settings, a format of ``reconstruction``.
     """
@@ -105,7 +111,7 @@ def run_demo(
     Args:
         out: the run folder.
         seed: of the scenes and the weights.
-        steps: number of iterations; the preset's own if not given.
+        steps: the preset's own if not given.
         force: replace a run that is there.
         start: when the command began, on ``time.monotonic``'s clock.
         task: "classify" digits from counts, or "discover" parts from their number alone.
@@ -127,9 +133,9 @@ def run_demo(
         raise KeyboardInterrupt
     model = watch.model.cpu()  # an accelerator is not needed for the rest
     measured = evaluate(model, experiment.data, "test", TEST_IMAGES)
-    metrics: dict[str, float] = {name: measured[name] for name in story.metrics}
+    metrics = {name: measured[name] for name in story.metrics}
     metrics |= {"images": TEST_IMAGES, "seconds": 0.0, "seed": seed, "steps": result.steps}
-    report = _report(task, experiment, model, watch, read_log(out), metrics, notes)
+    report = _report(task, experiment, watch, out, metrics, notes)
     render_report(report)  # the duration on the page includes making the page
     metrics["seconds"] = round(time.monotonic() - start, 1)
     report = dataclasses.replace(report, summary=_summary(story, metrics), metrics=metrics)
@@ -149,8 +155,8 @@ class _Watch:
 
     model: Mist
 
-    def __init__(self, scenes: Dataset[Sample]) -> None:
-        self.images = collate([scenes[index] for index in range(WATCHED_SCENES)]).images
+    def __init__(self, scenes: SampleDataset) -> None:
+        self.images = torch.stack([scenes[index].image for index in range(WATCHED_SCENES)])
         self.frames: dict[int, tuple[Tensor, Tensor]] = {}
 
     def look(self, step: int, model: object) -> None:
@@ -163,24 +169,14 @@ class _Watch:
             self.frames[step] = (heatmaps.sum(1).cpu(), points.cpu())
 
     def histories(self) -> tuple[HeatmapHistory, ...]:
-        return tuple(
-            HeatmapHistory(
-                image, tuple((step, maps[index], points[index]) for step, (maps, points) in self.frames.items())
-            )
-            for index, image in enumerate(self.images)
-        )
+        frames = [[(step, *one) for one in zip(*seen, strict=True)] for step, seen in self.frames.items()]
+        return tuple(HeatmapHistory(*one) for one in zip(self.images, zip(*frames, strict=True), strict=True))
 
 
 def _report(
-    task: Task,
-    experiment: Experiment,
-    model: Mist,
-    watch: _Watch,
-    log: Sequence[dict[str, float]],
-    metrics: dict[str, float],
-    notes: Sequence[str],
+    task: Task, experiment: Experiment, watch: _Watch, out: Path, metrics: dict[str, float], notes: list[str]
 ) -> DemoReport:
-    story = STORIES[task]
+    story, model = STORIES[task], watch.model
     shown = experiment.data.open("test", SHOWN_SCENES)
     scenes = judge_scenes(model, [shown[index] for index in range(SHOWN_SCENES)])
     example = experiment.data.open("train", 1)[0]
@@ -188,6 +184,10 @@ def _report(
     if model.class_names and example.counts is not None:
         label = counts_in_words(example.counts, model.class_names)
     option = "" if task == "classify" else f" --task {task}"
+    boxes = (
+        "The true boxes: they are used after the training only, to count what is correct. The size of a box, "
+        f"{model.config.box_size:g} px, is a setting."
+    )
     return DemoReport(
         title=story.title,
         summary=_summary(story, metrics),
@@ -197,19 +197,11 @@ def _report(
         example=example.image,
         label=label,
         given=story.given,
-        withheld=(
-            *story.withheld,
-            "The true boxes: they are used after the training only, to count what is correct. The size of a box, "
-            f"{model.config.box_size:g} px, is a setting.",
-        ),
+        withheld=(*story.withheld, boxes),
         histories=watch.histories(),
         patches=tuple(_patches(model, scenes)),
-        curves=_curves(log),
-        curve_notes={
-            "Counting loss": "The error of the predicted counts; lower is better.",
-            "Reconstruction loss": "The share of the image that the reconstructed patches leave unexplained.",
-            "Heat-map loss": "The distance of the heat map from one that peaks exactly at the optimised keypoints.",
-        },
+        curves=_curves(read_log(out)),
+        curve_notes={title: note for title, (_, note) in LOSSES.items()},
         metrics=metrics,
         settings=_settings(story, experiment),
         repeat=f"mist demo{option} --seed {experiment.train.seed} --steps {experiment.train.steps}",
@@ -231,24 +223,15 @@ def _patches(model: Mist, scenes: Sequence[JudgedScene]) -> list[PatchView]:
             decoded = model.task_network(cut[None]).decoded
         label, correct = scene.detections.labels, scene.correct
         for index, patch in enumerate(cut):
-            patches.append(
-                PatchView(
-                    patch,
-                    "" if label is None else model.class_names[int(label[index])],
-                    None if correct is None else bool(correct[index]),
-                    None if decoded is None else decoded[0, index],
-                )
-            )
+            name = "" if label is None else model.class_names[int(label[index])]
+            right = None if correct is None else bool(correct[index])
+            patches.append(PatchView(patch, name, right, None if decoded is None else decoded[0, index]))
     return patches[:SHOWN_PATCHES]
 
 
 def _curves(log: Sequence[dict[str, float]]) -> dict[str, Curve]:
     curves = {}
-    for title, name in (
-        ("Counting loss", "classification"),
-        ("Reconstruction loss", "reconstruction"),
-        ("Heat-map loss", "heatmap"),
-    ):
+    for title, (name, _) in LOSSES.items():
         rows = [line for line in log if name in line]
         if rows:
             curves[title] = Curve([int(row["step"]) for row in rows], [row[name] for row in rows], "log", "loss")

@@ -1,8 +1,4 @@
-"""The demo's report: one self-contained page, pictures first, numbers second.
-
-``DemoReport`` holds the content; sections without content are left out, so that runs with and without labels share the
-page.
-"""
+"""The demo's report: one self-contained page, pictures first, numbers second."""
 
 from __future__ import annotations
 
@@ -13,22 +9,12 @@ from dataclasses import dataclass, field
 from jaxtyping import Float
 from torch import Tensor
 
+from mistnn import viz
 from mistnn.inference.judged import JudgedScene, draw_judged
 from mistnn.reports.page import Picture, Tile, in_both_themes, render
-from mistnn.viz import (
-    Curve,
-    class_label,
-    draw_curves,
-    draw_heatmap,
-    figure_to_png,
-    heatmap_peak,
-    missed_truth,
-    picture_to_png,
-    residual,
-)
+from mistnn.viz import Curve
 
-MAX_FRAMES = 16
-"""More frames than this are thinned to keep the page small."""
+MAX_FRAMES = 16  #: More frames than this are thinned to keep the page small.
 
 METRIC_MEANINGS = {
     "iou50": "Localisation: the share of objects whose box overlaps the true box by more than half (IoU above 0.5).",
@@ -53,7 +39,7 @@ class HeatmapHistory:
     """The heat map of one image over the training.
 
     Attributes:
-        image: (channels, height, width), in [0, 1].
+        image: in [0, 1].
         frames: (step, heat map (rows, columns), keypoints (k, 2) in pixels of the image or None), by rising step.
     """
 
@@ -66,7 +52,7 @@ class PatchView:
     """A patch that the network cut out of an image.
 
     Attributes:
-        patch: (channels, size, size), in [0, 1].
+        patch: in [0, 1].
         label: the predicted class, in words.
         correct: whether the class is right; ``None`` if not judged.
         rebuilt: the network's reconstruction of the patch.
@@ -80,24 +66,19 @@ class PatchView:
 
 @dataclass(frozen=True)
 class DemoReport:
-    """The content of the page, as plain text.
+    """The content of the page, as plain text. Sections without content are left out.
 
     Attributes:
-        title: of the page.
         summary: one sentence: what happened.
         intro: paragraphs below it.
-        scenes: test images, in the order of the page.
-        class_names: names of the labels.
+        scenes: test images.
         example: a training image.
         label: the label of ``example``, in words.
-        given: what the network was given, one line each.
+        given: what the network was given in training, one line each.
         withheld: what it was not given, one line each.
         histories: heat maps over the training, all at the same steps.
-        patches: patches that the network cut out.
-        curves: title -> curve.
         curve_notes: title -> a line below the curve.
-        metrics: name -> number, as in ``metrics.json``; ``None`` is shown as a dash.
-        settings: name -> value.
+        metrics: as in ``metrics.json``; ``None`` is shown as a dash.
         repeat: the command that repeats the run.
         notes: problems and warnings, one line each.
     """
@@ -121,11 +102,7 @@ class DemoReport:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Checks that all histories can share one scrub bar.
-
-        Raises:
-            ValueError: if a history is empty, or two were recorded at different steps.
-        """
+        """Checks that all histories can share one scrub bar. Raises ``ValueError`` if their steps differ."""
         steps = [tuple(frame[0] for frame in history.frames) for history in self.histories]
         if steps and (not steps[0] or any(other != steps[0] for other in steps)):
             raise ValueError(f"heat-map histories must share the same steps and have at least one, got {steps}")
@@ -133,6 +110,7 @@ class DemoReport:
 
 def render_report(report: DemoReport) -> str:
     """The page as one string of HTML."""
+    with_rebuilt = [(scene, scene.rebuilt) for scene in report.scenes if scene.rebuilt is not None]
     return render(
         "demo.html.j2",
         title=report.title,
@@ -140,31 +118,22 @@ def render_report(report: DemoReport) -> str:
         scenes=[_scene(number, scene, report.class_names) for number, scene in enumerate(report.scenes, start=1)],
         legend=_legend(report.scenes),
         example=None if report.example is None else _bare(report.example, "A training image without any marks."),
-        images=[
-            _bare(history.image, f"Test image {number}.") for number, history in enumerate(report.histories, start=1)
-        ],
+        images=[_bare(one.image, f"Test image {number}.") for number, one in enumerate(report.histories, start=1)],
         film=_film(report.histories),
         patches=[_patch(view) for view in report.patches],
-        rebuilt=[_rebuilt(number, scene) for number, scene in enumerate(_with_rebuilt(report.scenes), start=1)],
+        rebuilt=[_rebuilt(number, scene, rebuilt) for number, (scene, rebuilt) in enumerate(with_rebuilt, start=1)],
         curves=[_curve(name, curve, report.curve_notes.get(name, "")) for name, curve in report.curves.items()],
-        metrics=[
-            (name, metric_text(name, value), METRIC_MEANINGS.get(name, "")) for name, value in report.metrics.items()
-        ],
+        metrics=[(name, metric_text(name, x), METRIC_MEANINGS.get(name, "")) for name, x in report.metrics.items()],
     )
-
-
-def number_word(number: int) -> str:
-    """A whole number as a word up to twelve, larger ones as digits."""
-    return _NUMBERS[number] if 0 <= number < len(_NUMBERS) else str(number)
 
 
 def counts_in_words(counts: Tensor, class_names: Sequence[str]) -> str:
     """Counts in words, such as ``two 3s, one 7``; ``nothing`` if all are zero."""
-    words = [
-        f"{number_word(number)} {class_label(index, class_names)}{'s' if number > 1 else ''}"
-        for index, number in enumerate(counts.tolist())
-        if number > 0
-    ]
+    words = []
+    for index, number in enumerate(counts.tolist()):
+        if number > 0:
+            word = _NUMBERS[number] if number < len(_NUMBERS) else str(number)
+            words.append(f"{word} {viz.class_label(index, class_names)}{'s' if number > 1 else ''}")
     # A line may break between two classes, not between a number and its class.
     return ", ".join(word.replace(" ", "\N{NO-BREAK SPACE}") for word in words) or "nothing"
 
@@ -186,20 +155,19 @@ def metric_text(name: str, value: float | int | None) -> str:
 
 def thinned(frames: int, limit: int = MAX_FRAMES) -> list[int]:
     """Evenly spaced indices of at most ``limit`` frames, including the first and the last."""
-    if frames <= limit:
-        return list(range(frames))
-    return [round(index * (frames - 1) / (limit - 1)) for index in range(limit)]
+    shown = min(frames, limit)
+    return [round(index * (frames - 1) / max(shown - 1, 1)) for index in range(shown)]
 
 
 def _bare(image: Tensor, alt: str, side: int = 192) -> Picture:
     """An image enlarged by a whole number, so that its pixels stay square in every viewer."""
-    return Picture(picture_to_png(image, max(1, side // max(image.shape[-2:]))), alt, pixels=True)
+    return Picture(viz.picture_to_png(image, max(1, side // max(image.shape[-2:]))), alt, pixels=True)
 
 
 def _scene(number: int, scene: JudgedScene, class_names: Sequence[str]) -> Tile:
     figure = draw_judged([scene], class_names)
     words, verdict, good = _outcome(scene, class_names)
-    picture = Picture(figure_to_png(figure), f"Test image {number} with the predicted boxes: {words}; {verdict}.")
+    picture = Picture(viz.figure_to_png(figure), f"Test image {number} with the predicted boxes: {words}; {verdict}.")
     return Tile((picture,), caption=words, verdict=verdict, good=good)
 
 
@@ -207,12 +175,10 @@ def _outcome(scene: JudgedScene, class_names: Sequence[str]) -> tuple[str, str, 
     """What was detected in a scene, the verdict, and whether it is good."""
     found = scene.detections
     number = len(found.boxes)
-    if found.labels is None:
-        words = f"{number} found"
-    else:
-        left_to_right = found.boxes[:, 0].argsort().tolist() if number else []
-        words = ", ".join(class_label(int(found.labels[index]), class_names) for index in left_to_right)
-        words = words or "nothing found"
+    words = f"{number} found"
+    if found.labels is not None:
+        left_to_right = found.labels[found.boxes[:, 0].argsort()].tolist()
+        words = ", ".join(viz.class_label(label, class_names) for label in left_to_right) or "nothing found"
     if scene.correct is None:
         return words, "not judged", None
     right, missed = int(scene.correct.sum()), _missed(scene)
@@ -224,7 +190,7 @@ def _outcome(scene: JudgedScene, class_names: Sequence[str]) -> tuple[str, str, 
 def _missed(scene: JudgedScene) -> int:
     if scene.correct is None or scene.boxes is None:
         return 0
-    return int(missed_truth(scene.detections, scene.correct, scene.boxes, scene.labels).sum())
+    return int(viz.missed_truth(scene.detections, scene.correct, scene.boxes, scene.labels).sum())
 
 
 def _legend(scenes: Sequence[JudgedScene]) -> list[tuple[str, str]]:
@@ -251,14 +217,10 @@ def _film(histories: Sequence[HeatmapHistory]) -> list[Tile]:
         maps = []
         for number, history in enumerate(histories, start=1):
             _, heatmap, keypoints = history.frames[index]
-            figure = draw_heatmap(
-                heatmap,
-                keypoints,
-                size=(history.image.shape[-1], history.image.shape[-2]),
-                peak=heatmap_peak([frame[1] for frame in history.frames]),
-                inches=1.5,
-            )
-            maps.append(Picture(figure_to_png(figure), f"Heat map of test image {number} at step {step}."))
+            height, width = history.image.shape[-2:]
+            peak = viz.heatmap_peak([frame[1] for frame in history.frames])
+            figure = viz.draw_heatmap(heatmap, keypoints, size=(width, height), peak=peak, inches=1.5)
+            maps.append(Picture(viz.figure_to_png(figure), f"Heat map of test image {number} at step {step}."))
         tiles.append(Tile(tuple(maps), title="before training" if step == 0 else f"step {step:,}"))
     return tiles
 
@@ -271,17 +233,12 @@ def _patch(view: PatchView) -> Tile:
     return Tile(tuple(pictures), caption=f"✗ {view.label}" if view.correct is False else view.label, good=view.correct)
 
 
-def _with_rebuilt(scenes: Sequence[JudgedScene]) -> list[JudgedScene]:
-    return [scene for scene in scenes if scene.rebuilt is not None]
-
-
-def _rebuilt(number: int, scene: JudgedScene) -> tuple[Picture, ...]:
-    assert scene.rebuilt is not None  # selected by _with_rebuilt
-    difference = draw_heatmap(residual(scene.image, scene.rebuilt), peak=1.0, gamma=1.0, inches=1.2)
+def _rebuilt(number: int, scene: JudgedScene, rebuilt: Tensor) -> tuple[Picture, ...]:
+    difference = viz.draw_heatmap(viz.residual(scene.image, rebuilt), peak=1.0, gamma=1.0, inches=1.2)
     return (
         _bare(scene.image, f"Image {number}."),
-        _bare(scene.rebuilt, f"Image {number}, reconstructed from its patches."),
-        Picture(figure_to_png(difference), "The difference: bright where the reconstruction is wrong."),
+        _bare(rebuilt, f"Image {number}, reconstructed from its patches."),
+        Picture(viz.figure_to_png(difference), "The difference: bright where the reconstruction is wrong."),
     )
 
 
@@ -289,6 +246,7 @@ def _curve(name: str, curve: Curve, note: str) -> Tile:
     finite = [value for value in curve.values if math.isfinite(value)]
     ends = f" From {finite[0]:.3g} to {finite[-1]:.3g}." if finite else ""
     picture = in_both_themes(
-        lambda theme: draw_curves({name: curve}, 1, title=False, theme=theme), f"{name} over the training steps.{ends}"
+        lambda theme: viz.draw_curves({name: curve}, 1, title=False, theme=theme),
+        f"{name} over the training steps.{ends}",
     )
     return Tile((picture,), title=name, caption=note)

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import torch
 
 from mistnn.data import FolderImages
-from mistnn.data.folder.content import OwnFolder
 from mistnn.data.folder.images import known_images
-from mistnn.experiments import Experiment, build, check
+from mistnn.experiments import build, check
 from mistnn.experiments.folder import DETECTED_AT_ONCE
 from mistnn.experiments.folder_plan import plan_folder
 from mistnn.experiments.mist import learns_counts
@@ -30,8 +29,6 @@ class Estimate(NamedTuple):
     Attributes:
         seconds: of the whole training, including reading images and periodic evaluation.
         mib: peak memory: that of this process after the steps, plus the images kept in memory; 0 if unknown.
-        steps: of the training.
-        step_seconds: duration of one step.
         batch: images per step.
     """
 
@@ -55,12 +52,13 @@ def estimate_training(found: Inspection, progress: Callable[[int, int], None] | 
     Raises:
         MistError: if no training can be planned for the folder.
     """
+    tell = progress or (lambda done, total: None)
     preset = MY_FOLDER.experiment
-    own = preset.at(str(found.folder.root))
-    experiment = plan_folder(own, found.given_k, folder=found.folder, size=found.size).experiment
+    own, folder = preset.at(str(found.folder.root)), found.folder
+    experiment = plan_folder(own, found.given_k, folder=folder, size=found.size).experiment
     check(experiment)
     data: Any = experiment.data
-    images = FolderImages(data, "train", None, found.folder)
+    images = FolderImages(data, "train", None, folder)
     batch_size, steps = preset.train.batch_size, preset.train.steps
     begun = time.perf_counter()
     samples = [images[index] for index in range(batch_size)]
@@ -73,26 +71,21 @@ def estimate_training(found: Inspection, progress: Callable[[int, int], None] | 
         begun = time.perf_counter()
         step(batch, turn)
         seconds.append(time.perf_counter() - begun)
-        if progress is not None:
-            progress(turn + 1, WARM_UP + STEPS + 1)
+        tell(turn + 1, WARM_UP + STEPS + 1)
     one = min(seconds[WARM_UP:])
     begun = time.perf_counter()
     few = batch.images[:DETECTED_AT_ONCE]
     model.eval().detect(few)
-    measured = _validation_images(experiment, found.folder) * ((time.perf_counter() - begun) / len(few) + reading)
-    if progress is not None:
-        progress(WARM_UP + STEPS + 1, WARM_UP + STEPS + 1)
+    detection = (time.perf_counter() - begun) / len(few)
+    known = len(known_images(folder, "validation"))
+    evaluations = -(-experiment.train.steps // experiment.train.evaluate_every)
+    validated = evaluations * min(known, experiment.evaluation_images) + (known if learns_counts(experiment) else 0)
+    tell(WARM_UP + STEPS + 1, WARM_UP + STEPS + 1)
     reads = len(images.images) if images.keeps else steps * batch_size
     kept = images.room if images.keeps else 0
     memory = peak_memory_mib()
-    return Estimate(steps * one + reads * reading + measured, memory and memory + kept / 2**20, steps, one, batch_size)
-
-
-def _validation_images(experiment: Experiment, folder: OwnFolder) -> int:
-    """The number of validation images that a training processes in total; once more for the threshold."""
-    known = len(known_images(folder, "validation"))
-    times = -(-experiment.train.steps // experiment.train.evaluate_every)
-    return times * min(known, experiment.evaluation_images) + (known if learns_counts(experiment) else 0)
+    total = steps * one + reads * reading + validated * (detection + reading)
+    return Estimate(total, memory and memory + kept / 2**20, steps, one, batch_size)
 
 
 def describe_estimate(estimate: Estimate) -> list[str]:

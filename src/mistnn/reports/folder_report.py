@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,29 +20,34 @@ from mistnn.experiments.mist import learns_counts
 from mistnn.inference import Predictor
 from mistnn.inference.judged import JudgedScene, right_by_centre
 from mistnn.models.mist import Mist
-from mistnn.reports.count_page import Compared, CountPage, Table, signed
-from mistnn.reports.examples import Example, commonest, compared_in_words, heatmap_of, in_words, shrunk
+from mistnn.reports.count_page import (
+    Compared,
+    CountPage,
+    Example,
+    Table,
+    commonest,
+    compared_in_words,
+    heatmap_of,
+    in_words,
+    shrunk,
+    signed,
+)
 from mistnn.weights import load_model, package_version, read_config
 
 Requested = Literal["test", "validation"]
-EXAMPLES = 4
-"""Best and worst images shown, of each."""
+EXAMPLES = 4  #: Best and worst images shown, of each.
 HEATMAPS = 2
 
 
 def report_on_folder(run: str, root: Path, split: Requested = "test") -> CountPage:
     """Counts the objects in the images of a split and compares with the true counts.
 
-    Args:
-        run: a run folder of a model that was trained on an image folder.
-        root: the folder of images with their counts.
-        split: which images; if the folder has no such images with counts, another split is used and a note says so.
+    If the folder has no images of that split with counts, another split is used and a note says so.
 
     Raises:
         MistError: if the model was not trained on a folder, or does not count; if no image of the folder has counts.
     """
     experiment = restore(run)
-    data: Any = experiment.data
     if not learns_counts(experiment):
         raise MistError(
             f"{run} was not trained on a folder of images with counts and can't count: `mist evaluate {run}` measures "
@@ -52,14 +56,15 @@ def report_on_folder(run: str, root: Path, split: Requested = "test") -> CountPa
     model = cast(Mist, load_model(run))
     folder = in_order_of(read_folder(root), model.class_names)
     known = {image.split for image in folder.images if image.counts is not None}
-    order: tuple[Split, ...] = (split, "validation" if split == "test" else "test", "train")
+    order: tuple[Split, ...] = (split, "test", "validation", "train")
     used: Split | None = next((one for one in order if one in known), None)
     if used is None:
         raise MistError(
             f"{root}: no image has counts to compare with; `mist evaluate` measures classes that are present, and "
             "`mist predict ... --report` makes a page without true counts"
         )
-    view = view_folder(model, dataclasses.replace(data, root=str(root)), used)
+    data: Any = experiment.data.at(str(root))
+    view = view_folder(model, data, used)
     return _page(run, root, model, view, _notes(split, used, root))
 
 
@@ -69,7 +74,7 @@ def _notes(requested: Requested, used: Split, root: Path) -> tuple[str, ...]:
         "validation": "The threshold was chosen on these images: the numbers may be slightly optimistic.",
     }
     missing = f"{root} has no {requested} images with counts, so its {used} images are used."
-    note = " ".join(text for text in ("" if used == requested else missing, warnings.get(used, "")) if text)
+    note = f"{'' if used == requested else missing} {warnings.get(used, '')}".strip()
     return (note,) if note else ()
 
 
@@ -79,16 +84,12 @@ def _page(run: str, root: Path, model: Mist, view: FolderView, notes: tuple[str,
     counted, true, mean = view.counted(), view.true(), view.mean()
     assert true is not None
     compared = {
-        name: Compared(true[:, index].tolist(), counted[:, index].tolist(), float(mean[index]))
-        for index, name in enumerate(names)
+        name: Compared(true[:, chosen].sum(1).tolist(), counted[:, chosen].sum(1).tolist(), float(mean[chosen].sum()))
+        for name, _, chosen in _groups(names, all_first=True)
     }
-    if len(names) > 1:
-        compared = {"all classes": Compared(_sum(true), _sum(counted), float(mean.sum())), **compared}
     best, worst = _ranked(counted, true)
-    examples = {
-        "Best counts": [_example(view, place, names, model) for place in best[:EXAMPLES]],
-        "Worst counts": [_example(view, place, names, model) for place in worst[:EXAMPLES]],
-    }
+    ranked = {"Best counts": best[:EXAMPLES], "Worst counts": worst[:EXAMPLES]}
+    examples = {name: [_example(view, place, names, model) for place in places] for name, places in ranked.items()}
     predictor = Predictor(model)
     shown = [best[0], *worst[: HEATMAPS - 1]]
     split = view.images[0].split
@@ -109,8 +110,11 @@ def _page(run: str, root: Path, model: Mist, view: FolderView, notes: tuple[str,
     )
 
 
-def _sum(counts: Tensor) -> list[int]:
-    return counts.sum(1).tolist()
+def _groups(names: Sequence[str], all_first: bool = False) -> list[tuple[str, str, list[int]]]:
+    """Each class, and all classes if there are several: its name, the ending of its metrics, and the labels."""
+    groups = [(name, f":{name}", [index]) for index, name in enumerate(names)]
+    everything = [("all classes", "", list(range(len(names))))] if len(names) > 1 else []
+    return everything + groups if all_first else groups + everything
 
 
 def _summary(metrics: dict[str, float], names: Sequence[str], split: str, root: Path) -> str:
@@ -125,12 +129,8 @@ def _summary(metrics: dict[str, float], names: Sequence[str], split: str, root: 
 
 
 def _ranked(counted: Tensor, true: Tensor) -> tuple[list[int], list[int]]:
-    """Indices of the images, best counts first and worst counts first.
-
-    The error of an image is the sum over classes. Among equal errors, the images with most objects are best, since they
-    are harder.
-    """
-    errors, objects = (counted - true).abs().sum(1).tolist(), _sum(true)
+    """Indices of the images by their error, best and worst first; among equal errors, most objects are best."""
+    errors, objects = (counted - true).abs().sum(1).tolist(), true.sum(1).tolist()
     order = range(len(errors))
     best = sorted(order, key=lambda place: (errors[place], -objects[place], place))
     worst = sorted(order, key=lambda place: (-errors[place], place))
@@ -164,14 +164,10 @@ def _example(
 def _numbers(metrics: dict[str, float], names: Sequence[str], counted: Tensor, true: Tensor) -> Table:
     rows = []
     bias = (counted - true).double().mean(0)
-    for index, name in enumerate(names):
-        errors = (f"{metrics[f'{key}:{name}']:.2f}" for key in ("count_error", "count_error_mean"))
-        totals = (str(int(counts[:, index].sum())) for counts in (true, counted))
-        rows.append((name, *totals, *errors, signed(float(bias[index]))))
-    if len(names) > 1:
-        errors = (f"{metrics[key]:.2f}" for key in ("count_error", "count_error_mean"))
-        totals = (str(int(counts.sum())) for counts in (true, counted))
-        rows.append(("all classes", *totals, *errors, signed(float(bias.sum()))))
+    for name, ending, chosen in _groups(names):
+        errors = (f"{metrics[key + ending]:.2f}" for key in ("count_error", "count_error_mean"))
+        totals = (str(int(counts[:, chosen].sum())) for counts in (true, counted))
+        rows.append((name, *totals, *errors, signed(float(bias[chosen].sum()))))
     return Table(("class", "true", "counted", "error", "baseline", "bias"), rows)
 
 
@@ -179,21 +175,18 @@ def _found(metrics: dict[str, float], names: Sequence[str]) -> Table | None:
     if "f1" not in metrics:
         return None
     rows = []
-    for name, end in (*((name, f":{name}") for name in names), *((("all classes", ""),) if len(names) > 1 else ())):
-        values = [metrics.get(f"{key}{end}", math.nan) for key in ("precision", "recall", "f1")]
+    for name, ending, _ in _groups(names):
+        values = [metrics.get(key + ending, math.nan) for key in ("precision", "recall", "f1")]
         rows.append((name, *("–" if math.isnan(value) else f"{value:.3f}" for value in values)))
     return Table(("class", "precision", "recall", "F1"), rows)
 
 
 def _images(view: FolderView, counted: Tensor, true: Tensor, names: Sequence[str]) -> Table:
     rows = []
-    for place, image in enumerate(view.images):
-        pairs = [
-            f"{own} of {wanted}" for own, wanted in zip(counted[place].tolist(), true[place].tolist(), strict=True)
-        ]
-        rows.append((image.name, *pairs, f"{int((counted[place] - true[place]).sum()):+d}".replace("+0", "0")))
-    rows.sort(key=lambda row: row[0])
-    return Table(("image: counted of true", *names, "difference"), rows)
+    for image, ours, known in zip(view.images, counted.tolist(), true.tolist(), strict=True):
+        pairs = (f"{own} of {wanted}" for own, wanted in zip(ours, known, strict=True))
+        rows.append((image.name, *pairs, f"{sum(ours) - sum(known):+d}".replace("+0", "0")))
+    return Table(("image: counted of true", *names, "difference"), sorted(rows, key=lambda row: row[0]))
 
 
 def _settings(run: str, model: Mist, view: FolderView) -> dict[str, str]:

@@ -21,16 +21,11 @@ from mistnn.inference import Predictor
 from mistnn.records import Detections
 from mistnn.viz import draw_scenes, figure_to_png
 
-SHEET_IMAGES = 12
-"""Images on the contact sheet, evenly spaced."""
-SHEET_SIDE = 400
-"""Longer side in pixels of an image on the sheet."""
+SHEET_IMAGES = 12  #: Images on the contact sheet, evenly spaced.
+SHEET_SIDE = 400  #: Longer side in pixels of an image on the sheet.
 SHEET_INCHES = 2.4
-TITLE_LETTERS = 36
-"""Letters that fit above an image."""
-BINS = 6
-BAR = 30
-"""Rows of a histogram, and characters of its longest bar."""
+TITLE_LETTERS = 36  #: Letters that fit above an image.
+BINS, BAR = 6, 30  #: Rows of a histogram, and characters of its longest bar.
 SHOWN_CLASSES = 20
 SHOWN_MISFITS = 12
 
@@ -56,10 +51,10 @@ class Inspection(NamedTuple):
 
 
 def inspect_folder(root: Path, progress: Callable[[int, int], None] | None = None, k: int | None = None) -> Inspection:
-    """Reads a folder and decodes some of its images.
+    """Reads a folder, see ``mistnn.data.folder.content``, and decodes some of its images.
 
     Args:
-        root: the folder, see ``mistnn.data.folder.content``.
+        root: the folder.
         progress: called with (decoded, total).
         k: the number of objects per image, if the folder has no counts.
 
@@ -102,9 +97,11 @@ def describe(found: Inspection) -> list[str]:
     sizes = Counter((image.width, image.height) for image in folder.images)
     width, height = sizes.most_common(1)[0][0]
     others = f" most often, {len(sizes)} sizes in all" if len(sizes) > 1 else ""
-    lines = [f"images       {len(folder.images):,}, {width} x {height} px{others}"]
     boxed = sum(image.boxes is not None for image in folder.images)
-    lines.append(f"known from   {folder.counts_from}" + (f"; {boxed:,} images have boxes" if boxed else ""))
+    lines = [
+        f"images       {len(folder.images):,}, {width} x {height} px{others}",
+        f"known from   {folder.counts_from}" + (f"; {boxed:,} images have boxes" if boxed else ""),
+    ]
     for split in get_args(Split):
         images = [image for image in folder.images if image.split == split]
         known = [image.counts for image in images if image.counts is not None]
@@ -125,23 +122,21 @@ def describe(found: Inspection) -> list[str]:
 def describe_fit(found: Inspection, predictor: Predictor) -> list[str]:
     """Which images a model can't process, and which hold more objects than it has slots, as lines of text.
 
-    Args:
-        found: the content of the folder; ``given_k`` stands for missing counts.
-        predictor: of the model.
+    The ``given_k`` of the folder stands for missing counts.
     """
     images = found.folder.images
     refused, full = [], []
     for image in images:
         reason = predictor.refusal(image.height, image.width, 1)
         objects = (found.given_k or 0) if image.counts is None else sum(image.counts)
+        slots = predictor.model.most(image.height, image.width)
         if reason is not None:
             refused.append(f"{image.name} {reason}")
-        elif objects > predictor.model.most(image.height, image.width):
-            full.append((objects, predictor.model.most(image.height, image.width), image.name))
+        elif objects > slots:
+            full.append((objects, slots, image.name))
     lines = []
     if refused:
-        lines.append(f"model        can't process {len(refused):,} of {len(images):,} images:")
-        lines += _first(refused)
+        lines += [f"model        can't process {len(refused):,} of {len(images):,} images:", *_first(refused)]
     if full:
         lines.append(
             f"model        more objects than slots in {len(full):,} of {len(images):,} images: cut such images into "
@@ -179,25 +174,20 @@ def _describe_class(index: int, name: str, folder: OwnFolder) -> list[str]:
 
 def _title(image: FolderImage, folder: OwnFolder) -> str:
     """The counts, or else the classes that are present, or else the name."""
+    parts = [image.name.encode("utf-8", "replace").decode()]
     if image.counts is not None:
         parts = [f"{name} {count}" for name, count in zip(folder.class_names, image.counts, strict=True) if count]
     elif image.present is not None:
         parts = [name for name, there in zip(folder.class_names, image.present, strict=True) if there]
-    else:
-        parts = [image.name.encode("utf-8", "replace").decode()]
     text = ", ".join(parts) or "nothing"
     return text if len(text) <= TITLE_LETTERS else text[: TITLE_LETTERS - 3] + "..."
 
 
 def sheet_path(root: Path, out: Path | None) -> Path | None:
-    """The path of the contact sheet, which is never inside the folder.
-
-    Args:
-        root: the folder.
-        out: the user's choice; by default NAME-contact-sheet.png in the current folder.
+    """The path of the contact sheet: ``out``, or NAME-contact-sheet.png in the current folder.
 
     Returns:
-        The path; ``None`` if the default would be inside the folder.
+        The path; ``None`` if the default would be inside the folder, which is never written to.
 
     Raises:
         MistError: if ``out`` is inside the folder, or can't be written.
@@ -213,11 +203,7 @@ def sheet_path(root: Path, out: Path | None) -> Path | None:
 
 
 def write_sheet(found: Inspection, path: Path) -> None:
-    """Draws the contact sheet.
-
-    Raises:
-        MistError: if it can't be written.
-    """
+    """Draws the contact sheet. Raises ``MistError`` if it can't be written."""
     pictures, titles = [picture for picture, _ in found.sheet], [title for _, title in found.sheet]
     nothing = Detections(torch.zeros(0, 4), torch.zeros(0))
     figure = draw_scenes(pictures, [nothing] * len(pictures), titles=titles, inches=SHEET_INCHES)

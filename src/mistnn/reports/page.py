@@ -22,7 +22,6 @@ class Picture(NamedTuple):
     """An image inside a page.
 
     Attributes:
-        png: its content.
         alt: its description.
         dark: a version for dark screens; ``None`` to show the same one.
         pixels: whether pixels are enlarged without smoothing.
@@ -38,9 +37,7 @@ class Tile(NamedTuple):
     """A figure in a grid.
 
     Attributes:
-        pictures: side by side or one below the other.
-        title: above the pictures.
-        caption: below the pictures.
+        pictures: side by side or one below the other; the title is above them, the caption below.
         verdict: after the caption.
         good: whether the verdict is positive; ``None`` for no colour.
     """
@@ -59,25 +56,15 @@ def in_both_themes(draw: Callable[[Theme], Figure], alt: str) -> Picture:
 
 
 def render(template: str, **content: object) -> str:
-    """A page as one string of HTML that needs no other file and no network.
-
-    Args:
-        template: a file in ``templates/``.
-        content: the template's variables.
-    """
+    """A page as one string of HTML that needs no other file and no network, from a file in ``templates/``."""
     return _environment().get_template(template).render(content)
 
 
 def write_page(page: str, path: Path, option: str = "") -> None:
-    """Writes a page, in full or not at all.
-
-    Args:
-        page: HTML.
-        path: in a folder that exists.
-        option: of the command line, for the error.
+    """Writes a page, in full or not at all, into a folder that exists.
 
     Raises:
-        MistError: if it can't be written.
+        MistError: if it can't be written, naming the option of the command line.
     """
     try:
         replace_file(path, page.encode("utf-8", "replace"))
@@ -95,9 +82,5 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["data_uri"] = _data_uri
+    environment.filters["data_uri"] = lambda png: "data:image/png;base64," + base64.b64encode(png).decode("ascii")
     return environment
-
-
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

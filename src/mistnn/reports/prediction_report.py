@@ -17,13 +17,10 @@ from mistnn.inference import Predictor, Skipped
 from mistnn.inference.judged import JudgedScene
 from mistnn.inference.tables import COUNTS_FILE
 from mistnn.records import Detections
-from mistnn.reports.count_page import MOST_ROWS, CountPage, Table
-from mistnn.reports.examples import Example, commonest, heatmap_of, in_words, shrunk
+from mistnn.reports.count_page import MOST_ROWS, CountPage, Example, Table, commonest, heatmap_of, in_words, shrunk
 
-EXAMPLES = 4
-"""Images shown with most objects, and with fewest."""
-MOST_PIXELS = 25_000_000
-"""Larger images are not shown: drawing them would take gigabytes."""
+EXAMPLES = 4  #: Images shown with most objects, and with fewest.
+MOST_PIXELS = 25_000_000  #: Larger images are not shown: drawing them would take gigabytes.
 
 
 class _Counts(NamedTuple):
@@ -41,19 +38,16 @@ def report_on_prediction(
     """Reads the results of ``predict_folder`` row by row and shows some of the images.
 
     Args:
-        predictor: that made the results.
+        predictor, command: that made the results.
         paths: the files or folders of the images.
         out: the final folder of the results.
         results: their current folder.
-        skipped: images that were skipped.
-        command: that made the results, for the page.
+        skipped: images without results.
     """
     classes = list(predictor.model.class_names) or ["objects"]
     histograms: dict[str, Counter[int]] = {name: Counter() for name in classes}
     totals: Counter[int] = Counter()
     rows: list[tuple[str, ...]] = []
-    most: list[tuple[int, int, _Counts]] = []
-    fewest: list[tuple[int, int, _Counts]] = []
     images = 0
     for images, one in enumerate(_counts(results / COUNTS_FILE), start=1):
         for name, count in zip(classes, one.of_class, strict=True):
@@ -61,15 +55,13 @@ def report_on_prediction(
         totals[one.total] += 1
         if images <= MOST_ROWS:
             rows.append((one.name, *map(str, one.of_class)))
-        _keep(most, (one.total, -images, one))
-        _keep(fewest, (-one.total, -images, one))
     groups = {
-        "With most objects": [one for *_, one in sorted(most, reverse=True)],
-        "With fewest objects": [one for *_, one in sorted(fewest, reverse=True)],
+        "With most objects": heapq.nlargest(EXAMPLES, _counts(results / COUNTS_FILE), key=lambda one: one.total),
+        "With fewest objects": heapq.nsmallest(EXAMPLES, _counts(results / COUNTS_FILE), key=lambda one: one.total),
     }
     if images <= EXAMPLES:  # both groups would be the same
         groups = {"All images": groups["With most objects"]}
-    examples = _examples(predictor, paths, out, results, groups, classes)
+    examples = _examples(predictor, paths, out, results, groups)
     shown = [example for some in examples.values() for example in some]
     together = {"all classes": totals} if len(classes) > 1 else {}
     objects = sum(number * many for number, many in totals.items())
@@ -90,11 +82,6 @@ def report_on_prediction(
     )
 
 
-def _keep(kept: list[tuple[int, int, _Counts]], one: tuple[int, int, _Counts]) -> None:
-    """Keeps the ``EXAMPLES`` largest items of a stream."""
-    (heapq.heappush if len(kept) < EXAMPLES else heapq.heappushpop)(kept, one)
-
-
 def _counts(path: Path) -> Iterator[_Counts]:
     """The rows of ``counts.csv``, one image at a time."""
     for name, rows in groupby(_rows(path), key=lambda row: row["file"]):
@@ -107,12 +94,7 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
 
 
 def _examples(
-    predictor: Predictor,
-    paths: Sequence[Path],
-    out: Path,
-    results: Path,
-    groups: dict[str, list[_Counts]],
-    classes: Sequence[str],
+    predictor: Predictor, paths: Sequence[Path], out: Path, results: Path, groups: dict[str, list[_Counts]]
 ) -> dict[str, list[Example]]:
     """The chosen images with their boxes; the first of each group with its heat map."""
     wanted = {one.name for some in groups.values() for one in some}
@@ -120,10 +102,8 @@ def _examples(
     found = _found(results / DETECTIONS_FILE, wanted, predictor.model.class_names)
     examples: dict[str, list[Example]] = {}
     for heading, some in groups.items():
-        examples[heading] = []
-        for one in some:
-            if one.name not in files:  # deleted in the meantime; the rest of the page is still useful
-                continue
+        examples[heading] = shown = []
+        for one in (one for one in some if one.name in files):  # others were deleted in the meantime
             try:
                 picture = open_image(files[one.name])
             except UnreadableImage:
@@ -131,12 +111,10 @@ def _examples(
             if picture.width * picture.height > MOST_PIXELS:
                 continue
             image = to_tensor(picture, predictor.model.config.channels)
-            first = len(examples[heading]) == 0
-            words = f"counted {in_words(one.of_class, classes)}"
+            words = f"counted {in_words(one.of_class, predictor.model.class_names or ['objects'])}"
             name = one.name.encode("utf-8", "replace").decode()
-            scene = shrunk(JudgedScene(image, found[one.name]))
-            heatmap = heatmap_of(predictor, image) if first else None
-            examples[heading].append(Example(name, scene, words, heatmap=heatmap))
+            heatmap = None if shown else heatmap_of(predictor, image)
+            shown.append(Example(name, shrunk(JudgedScene(image, found[one.name])), words, heatmap=heatmap))
     return examples
 
 

@@ -26,27 +26,17 @@ from mistnn.training.runfolder import CONFIG
 from mistnn.weights import shipped_names
 
 Budget = Literal["quick", "full"]
-SEARCH_IMAGES = 300
-"""Validation images on which learning rates are compared."""
-STOP_SECONDS = 60.0
-"""How long a training may take to write its checkpoint after another one has failed."""
-
+SEARCH_IMAGES = 300  #: Validation images on which learning rates are compared.
+STOP_SECONDS = 60.0  #: How long a training may take to write its checkpoint after another one has failed.
 FACTORS: Mapping[str, float] = MappingProxyType({"x0.3": 0.3, "x1": 1.0, "x3": 3.0})
 """Factors of the learning rates that the search compares, by their name in run folders."""
-
-RANDOM = "random"
-"""Stands for a backbone without pretrained weights. For tests."""
+RANDOM = "random"  #: Stands for a backbone without pretrained weights. For tests.
 
 
 def rows_with_data(rows: Sequence[Row], root: str | None, say: Callable[[str], None]) -> list[Row]:
-    """The rows whose images the folder holds. Rows that need no particular folder are all kept.
-
-    Raises:
-        MistError: if no row is left.
-    """
-    kept = [
-        row for row in rows if row.holds_data is None or (root is not None and row.holds_data(Path(root).expanduser()))
-    ]
+    """The rows that need no particular folder or whose images it holds. Raises ``MistError`` if there are none."""
+    folder = None if root is None else Path(root).expanduser()
+    kept = [row for row in rows if row.holds_data is None or (folder and row.holds_data(folder))]
     if not kept:
         raise MistError(
             "these rows need house numbers, which are not part of the package: give --data-root, the folder of SVHN's "
@@ -67,16 +57,15 @@ def experiment_of(
     factor: float = 1.0,
     backbone: str | None = None,
 ) -> Experiment:
-    """The preset of a row, with a seed for its weights and training images, at the size of a budget.
+    """The preset of a row at the size of a budget.
 
     Args:
         table: sets the size.
         row: of the table.
-        budget: "quick" or "full".
+        budget, root: as in ``fill_table``.
         seed: of weights and training images.
-        root: the folder of the images, where the data set needs one.
         factor: multiplies every learning rate.
-        backbone: weights of the backbone of a table of photographs; "random" for none.
+        backbone: weights of the backbone for a table of photographs; "random" for none.
     """
     preset, size = find_preset(row.name).experiment, table.size
     own = (preset.train.steps, preset.train.batch_size)
@@ -126,7 +115,7 @@ def fill_table(
         root: the folder of the images, where the data set needs one.
         say: receives progress messages.
         jobs: trainings at a time, each in its own process with its share of the cores.
-        backbone: weights of the backbone for a table of photographs: a file, "hub", or "random" for tests.
+        backbone: weights for a table of photographs: a file, "hub", or "random" for tests.
 
     Returns:
         The number of new entries.
@@ -168,42 +157,26 @@ class _Filler:
         out, experiment = self.runs / name, find_preset(name).experiment
         if not (out / CONFIG).exists():
             self.say(f"{name}: trained first, into {out}")
-        self._train(experiment.at(self.root), out)
+        self._trained(experiment.at(self.root), out)
 
     def train_together(self, rows: Sequence[Row], seeds: int, jobs: int) -> None:
         """Trains what rows lack, several at a time: first the runs of the searches, then the rest."""
         incomplete = {row: lacking for row in rows if (lacking := self.lacking(row, seeds))}
-        self._train_in_processes(
-            [
-                (row, 0, factor)
-                for row in incomplete
-                if self._searches
-                for factor in FACTORS
-                if not self._search_file(row, factor).exists()
-            ],
-            jobs,
-        )
+        tries = [(row, 0, factor) for row in incomplete for factor in FACTORS if self._searches]
+        self._train_in_processes([one for one in tries if not self._search_file(one[0], one[2]).exists()], jobs)
         factors = {row: self._factor(row) for row in incomplete}
         whole = [(row, seed, factors[row]) for row, lacking in incomplete.items() for seed in lacking]
         self._train_in_processes([one for one in whole if not self._is_shipped(*one[:2])], jobs)
 
     def _train_in_processes(self, trainings: Sequence[tuple[Row, int, str]], jobs: int) -> None:
-        """Runs each training in its own process. If one fails or is interrupted, no new one starts and all stop.
-
-        They stop as at Ctrl-C: between two steps, with a checkpoint.
-        """
+        """Runs each training in its own process. If one fails or is interrupted, all stop as at Ctrl-C."""
         if not trainings:
             return
         jobs = min(jobs, len(trainings))
         threads = max(1, cores() // jobs)
         pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
         try:
-            running = {
-                pool.submit(_train_in_process, *self._training(row, seed, factor), threads): self._out(
-                    row, seed, factor
-                )
-                for row, seed, factor in trainings
-            }
+            running = {pool.submit(_train, *self._training(*one), threads): self._out(*one) for one in trainings}
             for place, future in enumerate(as_completed(running), 1):
                 if _with_hint(future.result, running[future]):
                     raise KeyboardInterrupt
@@ -221,24 +194,23 @@ class _Filler:
 
     def fill(self, row: Row, seeds: int) -> int:
         """Trains and measures what a row lacks; returns the number of new entries."""
-        name, lacking = self._name(row), self.lacking(row, seeds)
+        name, lacking, size = self._name(row), self.lacking(row, seeds), self.table.size
         for seed in set(range(seeds)) - set(lacking):
             self.say(f"{name}, seed {seed}: already in the ledger")
         if not lacking:
             return 0
         factor = self._factor(row)
-        images = self.table.size.images if self.budget == "quick" else self.table.size.full_images
-        if self.budget == "full" and self.table.photographs:
-            images = sys.maxsize  # all test images of the folder
+        all_images = sys.maxsize if self.table.photographs else size.full_images
+        images = size.images if self.budget == "quick" else all_images
         for seed in lacking:
-            weights = row.name if self._is_shipped(row, seed) else self._trained(row, seed, factor)
+            weights = row.name if self._is_shipped(row, seed) else self._trained(*self._training(row, seed, factor))
             of = seed if self.table.tested_on_training_images else 0
             metrics = evaluate_stored(weights, images, of, self.root, unknown_k=row.unknown_k)
             measured = int(metrics["images"])  # a folder may hold fewer
             if row.curve:
                 metrics |= transfer_curve(weights, self.root, min(images, CURVE_IMAGES), seed=0)
-            command = self._command(row, seed)
-            entry = make_entry(weights, metrics, measured, of, command, name, self._note(factor), self.root)
+            command, note = self._command(row, seed), self._note(factor)
+            entry = make_entry(weights, metrics, measured, of, command, name, note, self.root)
             write_entry(entry, self._file(name, seed))
             self.say(_line(f"{name}, seed {seed}", self.table.columns, metrics))
         return len(lacking)
@@ -275,11 +247,8 @@ class _Filler:
             changed = dataclasses.replace(changed, start_from=str(self.runs / self.table.start_preset))
         return changed, self._out(row, seed, factor)
 
-    def _trained(self, row: Row, seed: int, factor: str) -> Path:
-        return self._train(*self._training(row, seed, factor))
-
-    def _train(self, experiment: Experiment, out: Path) -> Path:
-        if _with_hint(lambda: train(experiment, out, resume=(out / CONFIG).exists()).interrupted, out):
+    def _trained(self, experiment: Experiment, out: Path) -> Path:
+        if _with_hint(lambda: _train(experiment, out), out):
             raise KeyboardInterrupt
         return out
 
@@ -298,7 +267,7 @@ class _Filler:
         for factor in FACTORS:
             file = self._search_file(row, factor)
             if not file.exists():
-                out = self._trained(row, 0, factor)
+                out = self._trained(*self._training(row, 0, factor))
                 metrics = evaluate_stored(out, SEARCH_IMAGES, 0, self.root, "validation")
                 note = f"Learning rates {factor}, on validation scenes; at quick size."
                 entry = make_entry(out, metrics, SEARCH_IMAGES, 0, self._command(row, 0), file.stem, note, self.root)
@@ -332,9 +301,10 @@ def _with_hint(training: Callable[[], bool], out: Path) -> bool:
         raise MistError(f"{error}; to train it anew, remove {out}" if out.exists() else str(error)) from error
 
 
-def _train_in_process(experiment: Experiment, out: Path, threads: int) -> bool:
-    """Trains in this process with a number of threads; returns whether it was interrupted."""
-    torch.set_num_threads(threads)
+def _train(experiment: Experiment, out: Path, threads: int | None = None) -> bool:
+    """Starts or resumes a run, with a number of threads if given; returns whether it was interrupted."""
+    if threads is not None:
+        torch.set_num_threads(threads)
     return train(experiment, out, resume=(out / CONFIG).exists()).interrupted
 
 

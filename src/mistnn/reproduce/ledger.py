@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cattrs
 
@@ -15,8 +16,7 @@ from mistnn.experiments import Experiment, read_log, restore, system_of
 from mistnn.training.runfolder import METRICS, write_atomically
 from mistnn.weights import TrainingRecord, commit, explain, hardware, read_config, resolve, strict_converter, versions
 
-QUICK = "-quick"
-"""Ends the name of an entry of ``mist reproduce --budget quick``."""
+QUICK = "-quick"  #: Ends the name of an entry of ``mist reproduce --budget quick``.
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,7 @@ def make_entry(
 
     Args:
         folder_or_name: the run folder or the shipped model.
-        metrics: as measured.
-        images: test images.
-        seed: of the test images.
-        command: reproduces the number.
-        name: of the entry.
-        note: what a reader should know.
+        metrics, images, seed, command, name, note: see ``Entry``.
         root: the folder of the images, if they are files.
     """
     experiment = restore(folder_or_name)
@@ -93,6 +88,7 @@ def make_entry(
         record, source = _record_of_log(resolve(folder_or_name), experiment)
     else:
         source = _starts_in_words(record)
+    trainings = list(record.line())
     measured_by, split = commit(), "" if root is None else experiment.data.at(root).digest()
     return Entry(
         name=name,
@@ -100,10 +96,10 @@ def make_entry(
         images=images,
         seed=seed,
         train_seed=experiment.train.seed,
-        steps=sum(one.steps for one in record.line()),
+        steps=sum(one.steps for one in trainings),
         batch_size=experiment.train.batch_size,
-        train_seconds=round(sum(one.seconds for one in record.line()), 3),
-        peak_memory_mib=round(max(one.peak_memory_mib for one in record.line()), 1),
+        train_seconds=round(sum(one.seconds for one in trainings), 3),
+        peak_memory_mib=round(max(one.peak_memory_mib for one in trainings), 1),
         hardware=record.hardware,
         versions=record.versions,
         commit=record.commit,
@@ -126,22 +122,14 @@ def study_entry(
     train_seconds: float = 0.0,
 ) -> Entry:
     """The entry of a study that keeps no run folder: several trainings of seeds from 0, or no training at all."""
-    return Entry(
-        name=name,
-        metrics=dict(metrics),
-        images=images,
-        seed=0,
-        train_seed=0,
-        steps=steps,
-        batch_size=batch_size,
-        train_seconds=train_seconds,
-        peak_memory_mib=0.0,
-        hardware=hardware(),
-        versions=versions(),
-        commit=commit(),
-        command=command,
-        note=note,
-    )
+    # Images and weights of seed 0; the peak memory is unknown.
+    trained = (0, 0, steps, batch_size, train_seconds, 0.0)
+    return Entry(name, dict(metrics), images, *trained, **_here(), command=command, note=note)
+
+
+def _here() -> dict[str, Any]:
+    """The machine and the versions of this process."""
+    return {"hardware": hardware(), "versions": versions(), "commit": commit()}
 
 
 def _starts_in_words(record: TrainingRecord) -> str:
@@ -152,12 +140,8 @@ def _starts_in_words(record: TrainingRecord) -> str:
         for one in record.line()
         if one.start_from is not None
     ]
-    if not starts:
-        return ""
-    return (
-        f"Trained from the weights of {', which came from '.join(starts)}; steps and time are of all trainings that "
-        "are on record."
-    )
+    line = f"Trained from the weights of {', which came from '.join(starts)}; steps and time are of all trainings that "
+    return f"{line}are on record." if starts else ""
 
 
 def _record_of_log(folder: Path, experiment: Experiment) -> tuple[TrainingRecord, str]:
@@ -167,10 +151,8 @@ def _record_of_log(folder: Path, experiment: Experiment) -> tuple[TrainingRecord
         steps=int(log[-1]["step"]) if log else experiment.train.steps,
         seconds=max((line.get("seconds", 0.0) for line in log), default=0.0),
         peak_memory_mib=max((line.get("peak_memory_mib", 0.0) for line in log), default=0.0),
-        hardware=hardware(),
-        versions=versions(),
-        commit=commit(),
         start_from=experiment.start_from,
+        **_here(),
     )
     known = "steps, time and memory are from the run's log" if log else "the steps are those of the configuration"
     source = (
@@ -191,20 +173,12 @@ def write_entry(entry: Entry, path: Path) -> None:
 
 
 def read_ledger(folder: Path) -> list[Entry]:
-    """All entries of a folder, sorted by file name.
-
-    Raises:
-        MistError: if a file is broken.
-    """
+    """All entries of a folder, sorted by file name. Raises ``MistError`` if a file is broken."""
     return [read_entry(path) for path in sorted(folder.glob("*.json"))]
 
 
 def read_entry(path: Path) -> Entry:
-    """One entry of the ledger.
-
-    Raises:
-        MistError: if the file is broken.
-    """
+    """One entry of the ledger. Raises ``MistError`` if the file is broken."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):

@@ -56,16 +56,13 @@ def results_page(entries: Sequence[Entry]) -> str:
 def table_lines(table: Table, entries: Sequence[Entry], ending: str = "") -> list[str]:
     """A table of a paper in Markdown, with our numbers beside the paper's.
 
-    Args:
-        table: of the paper.
-        entries: of the ledger.
-        ending: QUICK for our runs at quick size, which adds columns of cost.
+    The ``ending`` is QUICK for our runs at quick size, which adds columns of cost.
     """
     heads = " | ".join(f"{name}: paper | ours" for name in table.columns)
     cost = " seconds per run | estimated hours at full size |" if ending else ""
     failures: list[str] = []
-    columns = 3 + 2 * len(table.columns) + (2 if ending else 0)
-    lines = [f"| system | data | runs | {heads} |{cost}", "|" + "---|" * columns]
+    head = f"| system | data | runs | {heads} |{cost}"
+    lines = [head, "|" + "---|" * (head.count("|") - 1)]
     for row in table.rows:
         ours = [entry for entry in entries if entry.name == row.name + ending]
         lines.append(_table_row(table, row, ours) + (_cost(table, row, ours) if ending else ""))
@@ -77,11 +74,8 @@ def table_lines(table: Table, entries: Sequence[Entry], ending: str = "") -> lis
 
 def _failures(least: Least, entries: Sequence[Entry]) -> str:
     """How many runs reach the minimum, and which do not."""
-    failed = [
-        f"seed {entry.train_seed} ({entry.metrics[least.metric]:.3f})"
-        for entry in entries
-        if not entry.metrics.get(least.metric, 0.0) >= least.value
-    ]
+    below = [entry for entry in entries if not entry.metrics.get(least.metric, 0.0) >= least.value]
+    failed = [f"seed {entry.train_seed} ({entry.metrics[least.metric]:.3f})" for entry in below]
     reached = f"`{least.metric}` of at least {least.value:g} in {len(entries) - len(failed)} of {len(entries)} runs"
     return f"{reached}; failed: {', '.join(failed)}." if failed else f"{reached}."
 
@@ -100,10 +94,8 @@ def _cost(table: Table, row: Row, ours: Sequence[Entry]) -> str:
 def _table_row(table: Table, row: Row, ours: Sequence[Entry]) -> str:
     cells = [row.system, row.data, str(len(ours))]
     for name, paper in zip(table.columns, row.paper, strict=True):
-        cells += [
-            "-" if paper is None else f"{paper:.{table.decimals}f}",
-            _spread([entry.metrics[name] for entry in ours if name in entry.metrics], table.decimals),
-        ]
+        values = [entry.metrics[name] for entry in ours if name in entry.metrics]
+        cells += ["-" if paper is None else f"{paper:.{table.decimals}f}", _spread(values, table.decimals)]
     return f"| {' | '.join(cells)} |"
 
 

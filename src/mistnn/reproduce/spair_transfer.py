@@ -10,12 +10,8 @@ from mistnn.errors import MistError
 from mistnn.experiments import evaluate, restore
 from mistnn.weights import load_model, read_config
 
-MOST = 20
-"""Digits in the fullest images (SPAIR, section 5.2)."""
-
-IMAGES = 50
-"""Test images for each number of digits (our choice)."""
-
+MOST = 20  #: Digits in the fullest images (SPAIR, section 5.2).
+IMAGES = 50  #: Test images for each number of digits (our choice).
 MEASURED = ("count_error", "ap50")
 
 

@@ -11,8 +11,6 @@ class Row(NamedTuple):
     """A row of a table.
 
     Attributes:
-        system: as the paper prints it.
-        data: the data set.
         name: the preset, and the name of the ledger entries that reproduce the row.
         paper: the paper's numbers, in the order of the table's columns; ``None`` where it has none.
         unknown_k: whether the run is also measured without the number of objects, see ``evaluate_unknown_k``.
@@ -30,13 +28,7 @@ class Row(NamedTuple):
 
 
 class Least(NamedTuple):
-    """What a run must reach to count as a success.
-
-    Attributes:
-        metric: a metric of the ledger's entries.
-        value: its minimum.
-        system: applies to systems whose name begins like this; to all if empty.
-    """
+    """The value of a metric that a run must reach, of systems whose name begins with ``system``; of all if empty."""
 
     metric: str
     value: float
@@ -51,8 +43,7 @@ class Size(NamedTuple):
         batch: images per step at quick size.
         images: test images at quick size.
         full_images: test images at full size.
-        full: iterations (at most the preset's) and images per step of every row at full size; ``None`` for each
-            preset's own.
+        full: iterations (at most the preset's) and images per step at full size; ``None`` for each preset's own.
     """
 
     steps: int
@@ -72,9 +63,7 @@ class Table(NamedTuple):
         command: its name in ``mist reproduce``.
         title: includes the paper's own number of the table.
         columns: metrics, as the ledger's entries name them.
-        rows: of the table.
         note: what a reader of the table should know.
-        size: of its runs.
         decimals: of the printed numbers.
         least: what a run must reach; failures are listed below the table.
         searched_by: the validation metric by which learning rates are chosen at quick size; "" for no search.

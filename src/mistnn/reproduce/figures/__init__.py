@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mistnn.errors import MistError
-from mistnn.reproduce.figures.comparison import figure_2, figure_readers
 from mistnn.reproduce.figures.discovery import figure_3, figure_4, figure_7, figure_8
-from mistnn.reproduce.figures.natural import figure_6
-from mistnn.reproduce.figures.scenes import figure_5, sample_sheet, svhn_figure_6
+from mistnn.reproduce.figures.scenes import figure_2, figure_5, figure_6, figure_readers, sample_sheet, svhn_figure_6
 from mistnn.reproduce.figures.source import Request
 from mistnn.reproduce.figures.spair import figure_objects, figure_transfer
 from mistnn.reproduce.figures.stn import Animated, figure_addition, figure_colocalisation, stn_samples
@@ -22,8 +20,7 @@ from mistnn.viz import save_animation, save_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TRAINING = ("fig7", "stn-colocalisation")
-"""Figures that train."""
+TRAINING = ("fig7", "stn-colocalisation")  #: Figures that train.
 FIGURES: Mapping[str, Callable[[Request], Figure | Animated]] = {
     "fig2": figure_2,
     "fig3": figure_3,

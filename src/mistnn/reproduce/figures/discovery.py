@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from mistnn.data import GaborNoise, Scenes
+from mistnn.data import GaborNoise
 from mistnn.data.gabor import gabor_kernel, tone
 from mistnn.errors import MistError
-from mistnn.experiments import Experiment, read_log, train
+from mistnn.experiments import Experiment, read_log
 from mistnn.inference.judged import OVERLAP
 from mistnn.models.mist import Mist
 from mistnn.ops.matching import UNMATCHED, box_iou, greedy_match
 from mistnn.presets import find_preset
 from mistnn.presets.mist.discover import UNEVEN
 from mistnn.records import Sample
-from mistnn.reproduce.figures.source import Request, images_of, scenes_of
+from mistnn.reproduce.figures.source import Request, first_samples, images_of, nearest_steps, scenes_of, train_aside
 from mistnn.training.runfolder import METRICS
 from mistnn.viz import Curve, Explained, draw_evolution, draw_parts, draw_syntheses
-from mistnn.viz.heatmaps import HeatmapAtStep
 from mistnn.weights import load_model, read_config, resolve, shipped_names
 
 if TYPE_CHECKING:
@@ -34,19 +32,11 @@ if TYPE_CHECKING:
 HARD_MODEL = "mist-discover-mnist-hard"
 UNEVEN_MODEL = "mist-discover-mnist-hard-one-scale"
 GABOR_MODEL = "mist-discover-gabor"
-TRAINED = "demo-discover"
-"""The preset that figure 7 trains if no run is given."""
-
-EXAMPLES = 2
-"""Images in figures 3 and 4; figure 3 of the paper shows two."""
-UNEVEN_EXAMPLES = 5
-"""Scenes in figure 8 (our choice)."""
-KERNELS = 9
-"""Kernels below an image of figure 4 (our choice)."""
-
-NEAR = 0.5
-"""A keypoint finds an impulse within this share of the kernel's width (not stated for figure 4)."""
-
+TRAINED = "demo-discover"  #: The preset that figure 7 trains if no run is given.
+EXAMPLES = 2  #: Images in figures 3 and 4; figure 3 of the paper shows two.
+UNEVEN_EXAMPLES = 5  #: Scenes in figure 8 (our choice).
+KERNELS = 9  #: Kernels below an image of figure 4 (our choice).
+NEAR = 0.5  #: A keypoint finds an impulse within this share of the kernel's width (not stated for figure 4).
 MOMENTS = (0.0, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 """Moments at which figure 7 shows the heat map, as shares of the training; most changes early."""
 
@@ -59,8 +49,8 @@ def figure_3(request: Request) -> Figure:
     Reference: MIST (CVPR 2021), figure 3.
     """
     model = request.model or HARD_MODEL
-    network, scenes = _network(model), Scenes(scenes_of(model, request, "fig3"), "test", EXAMPLES)
-    return draw_parts([explain(network, scenes[index]) for index in range(EXAMPLES)])
+    network, scenes = _network(model), first_samples(scenes_of(model, request, "fig3"), EXAMPLES)
+    return draw_parts([explain(network, scene) for scene in scenes])
 
 
 def figure_4(request: Request) -> Figure:
@@ -69,14 +59,11 @@ def figure_4(request: Request) -> Figure:
     A detection is right if it lies within half a kernel's width of an impulse, one to one, nearest pairs first. Below:
     the right detections of highest response, the true kernel above the reconstructed one.
 
-    Raises:
-        MistError: if the model was not trained on Gabor noise.
-
     Reference: MIST (CVPR 2021), figure 4.
     """
     model = request.model or GABOR_MODEL
     problem = f"fig4 shows Gabor noise and {model} was trained on scenes of digits: train {GABOR_MODEL}"
-    noise = GaborNoise(images_of(model, ("gabor",), problem, request._replace(root=None)), "test", EXAMPLES)
+    noise = GaborNoise(images_of(model, ("gabor",), problem, request), "test", EXAMPLES)
     network = _network(model)
     examples = [_explain_noise(network, noise, index) for index in range(EXAMPLES)]
     return draw_parts(examples, marks="points", rows=("true", "found"))
@@ -85,12 +72,8 @@ def figure_4(request: Request) -> Figure:
 def figure_7(request: Request) -> Figure:
     """The two losses over a training; if it is trained here, also the heat map of a test scene at some steps.
 
-    Args:
-        request: its model is a run folder, whose log is drawn; if not given, the preset ``demo-discover`` is trained
-            with the request's seed and steps, on digits that ship with the package.
-
-    Raises:
-        MistError: if a shipped model is given, which has no log; if both a model and steps are given.
+    The request's model is a run folder, whose log is drawn. Without one, the preset ``demo-discover`` is trained with
+    the request's seed and steps, on digits that ship with the package.
 
     Reference: MIST (CVPR 2021), figure 7.
     """
@@ -103,23 +86,19 @@ def figure_7(request: Request) -> Figure:
             raise MistError(f"--model {model} is shipped without the log of its training: give a run folder, or none")
         return draw_evolution(_losses(read_log(folder)))
     experiment = _training(request.seed, steps)
-    data: Any = experiment.data
-    scene = Scenes(data, "test", 1)[0]
-    history: list[HeatmapAtStep] = []
+    (scene,) = first_samples(experiment.data, 1)
+    history: dict[int, tuple[Tensor, Tensor]] = {}
 
     def look(step: int, network: object) -> None:
         mist = cast(Mist, network)
         with torch.no_grad():
             heatmaps = mist.heatmaps(scene.image[None].to(next(mist.parameters()).device))
             points = mist.keypoints(heatmaps).keypoints[0, :, :2]
-        history.append((step, heatmaps[0].sum(0).cpu(), points.cpu()))
+        history[step] = (heatmaps[0].sum(0).cpu(), points.cpu())
 
-    with tempfile.TemporaryDirectory() as folder:
-        result = train(experiment, Path(folder) / "run", observe=look)
-        if result.interrupted:
-            raise KeyboardInterrupt
-        log = read_log(Path(folder) / "run")
-    return draw_evolution(_losses(log), scene.image, _at_moments(history))
+    losses = _losses(train_aside(experiment, look))
+    moments = nearest_steps(history, MOMENTS, max(history))
+    return draw_evolution(losses, scene.image, [(step, *history[step]) for step in moments])
 
 
 def figure_8(request: Request) -> Figure:
@@ -133,8 +112,8 @@ def figure_8(request: Request) -> Figure:
     model, seed = request.model or UNEVEN_MODEL, UNEVEN.seed if request.seed is None else request.seed
     own = scenes_of(model, request, "fig8")
     data = dataclasses.replace(UNEVEN, source=own.source, root=own.root, seed=seed)
-    network, scenes = _network(model), Scenes(data, "test", UNEVEN_EXAMPLES)
-    return draw_syntheses([explain(network, scenes[index]) for index in range(UNEVEN_EXAMPLES)])
+    network = _network(model)
+    return draw_syntheses([explain(network, scene) for scene in first_samples(data, UNEVEN_EXAMPLES)])
 
 
 @torch.inference_mode()
@@ -149,29 +128,19 @@ def explain(model: Mist, sample: Sample) -> Explained:
     patches = model.cut(image, keypoints)
     decoded = model.task_network(patches).decoded
     assert decoded is not None
-    boxes = model.boxes(keypoints)[0]
-    return Explained(
-        sample.image,
-        model.rebuild(decoded, keypoints, image)[0],
-        boxes,
-        sample.boxes,
-        greedy_match(box_iou(boxes, sample.boxes), OVERLAP),
-        patches[0],
-        decoded[0],
-        tuple(str(number) for number in range(1, len(boxes) + 1)),
-    )
+    rebuilt, boxes = model.rebuild(decoded, keypoints, image)[0], model.boxes(keypoints)[0]
+    match = greedy_match(box_iou(boxes, sample.boxes), OVERLAP)
+    numbers = tuple(str(number) for number in range(1, len(boxes) + 1))
+    return Explained(sample.image, rebuilt, boxes, sample.boxes, match, patches[0], decoded[0], numbers)
 
 
 def match_places(found: Tensor, truth: Tensor, radius: float) -> Int[Tensor, " k"]:
-    """Matches positions one to one within ``radius`` pixels, the nearest pair first.
+    """For each found position the index of its true one, or ``UNMATCHED``: one to one, the nearest pair first.
 
     Args:
         found: (k, 2) positions, or (k, 4) boxes, whose centres are used.
         truth: (n, 2) or (n, 4).
         radius: in pixels; a pair at exactly this distance still matches.
-
-    Returns:
-        For each found position the index of its true one, or ``UNMATCHED``.
     """
     distance = torch.cdist(found[:, :2].double(), truth[:, :2].double())
     return greedy_match(-distance, -torch.inf, distance <= radius)
@@ -229,18 +198,8 @@ def _losses(log: list[dict[str, float]]) -> dict[str, Curve]:
     if not lines:
         raise MistError(f"{METRICS} holds no line with the losses yet: train the run for some more steps")
     steps = [int(line["step"]) for line in lines]
+    task, heatmap = [line["task"] for line in lines], [1000 * line["heatmap"] for line in lines]
     return {
-        r"(a)  task loss  $\mathcal{L}_\mathrm{task}$": Curve(
-            steps, [line["task"] for line in lines], "log", "per image"
-        ),
-        r"(b)  heat-map loss  $\|G(\{x_k\}) - H_\eta(I)\|^2$": Curve(
-            steps, [1000 * line["heatmap"] for line in lines], "linear", "per pixel, in 1/1000"
-        ),
+        r"(a)  task loss  $\mathcal{L}_\mathrm{task}$": Curve(steps, task, "log", "per image"),
+        r"(b)  heat-map loss  $\|G(\{x_k\}) - H_\eta(I)\|^2$": Curve(steps, heatmap, "linear", "per pixel, in 1/1000"),
     }
-
-
-def _at_moments(history: list[HeatmapAtStep]) -> list[HeatmapAtStep]:
-    """The frames nearest to ``MOMENTS``, each once."""
-    last = history[-1][0]
-    chosen = {min(range(len(history)), key=lambda i: abs(history[i][0] - share * last)) for share in MOMENTS}
-    return [history[index] for index in sorted(chosen)]

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+from torch import nn
 
 from mistnn.errors import MistError
-from mistnn.experiments import restore
+from mistnn.experiments import Experiment, read_log, restore, train
+from mistnn.interfaces import DataConfig, Split
+from mistnn.records import Sample
 from mistnn.reproduce.ledger import QUICK
 from mistnn.weights import shipped_names
 
-RUNS = Path("runs/tables")
-"""Default folder of the runs of `mist reproduce`."""
+AnyData = TypeVar("AnyData", bound=DataConfig)
+RUNS = Path("runs/tables")  #: Default folder of the runs of `mist reproduce`.
 
 
 class Request(NamedTuple):
     """What a figure is asked to show.
 
     Attributes:
-        model: a run folder, a shipped model or, for figures of several systems, the folder of their runs; the figure's
-            own if not given.
-        seed: of the images; the experiment's own if not given, 0 where there is no experiment.
+        model: a run folder, a shipped model or, for figures of several systems, the folder of their runs.
+        seed: of the images; by default that of the experiment, 0 where there is none.
         root: the folder of the images, where the data set needs one.
-        steps: of the training, for figures that train; the preset's own if not given.
+        steps: of the training, for figures that train; by default those of the preset.
     """
 
     model: str | Path | None = None
@@ -32,14 +37,14 @@ class Request(NamedTuple):
     steps: int | None = None
 
     def needed(self, problem: str) -> str | Path:
-        """The model, for a figure that has none of its own.
-
-        Raises:
-            MistError: with the problem, if there is none.
-        """
+        """The model; raises ``MistError`` with the problem if there is none."""
         if self.model is None:
             raise MistError(problem)
         return self.model
+
+    def own(self, data: AnyData) -> AnyData:
+        """The images of a figure that has no experiment, with the request's seed and folder."""
+        return dataclasses.replace(data, seed=self.seed or 0, root=self.root)
 
     @property
     def runs(self) -> Path:
@@ -48,11 +53,7 @@ class Request(NamedTuple):
 
 
 def stored_run(runs: Path, name: str) -> Path | str:
-    """The run of a preset with seed 0: of full size, else of quick size, else the shipped model.
-
-    Raises:
-        MistError: if there is none.
-    """
+    """The run of a preset with seed 0: of full size, else of quick size, else the shipped model; else ``MistError``."""
     for ending in ("-seed0", *(f"{QUICK}-{factor}-seed0" for factor in ("x1", "x3", "x0.3"))):
         if (runs / f"{name}{ending}" / "model.safetensors").is_file():
             return runs / f"{name}{ending}"
@@ -67,21 +68,14 @@ def stored_run(runs: Path, name: str) -> Path | str:
 def images_of(model: str | Path, kinds: tuple[str, ...], problem: str, request: Request) -> Any:
     """The configuration of the images that a model was trained on, with the request's seed and folder.
 
-    Args:
-        model: a run folder or a shipped model.
-        kinds: of data that the figure can show.
-        problem: the error message for other kinds of data.
-        request: its model is not used.
-
     Raises:
-        MistError: if there is no such model, or it was trained on images of another kind.
+        MistError: if there is no such model; with the problem, if its images are of none of the kinds.
     """
-    data: Any = restore(model).data
-    if kind_of_data(data) not in kinds:
+    experiment = restore(model).at(request.root)
+    if experiment.data.kind not in kinds:
         raise MistError(problem)
-    if request.seed is not None:
-        data = dataclasses.replace(data, seed=request.seed)
-    return data if request.root is None else dataclasses.replace(data, root=request.root)
+    seed = experiment.data.seed if request.seed is None else request.seed
+    return dataclasses.replace(experiment.data, seed=seed)
 
 
 def scenes_of(model: str | Path, request: Request, figure: str) -> Any:
@@ -93,15 +87,20 @@ def scenes_of(model: str | Path, request: Request, figure: str) -> Any:
     return images_of(model, ("scenes",), problem, request)
 
 
-def kind_of_data(data: object) -> str:
-    """The kind of a data configuration."""
-    kinds = {
-        "ScenesConfig": "scenes",
-        "ScatterConfig": "scatter",
-        "GaborConfig": "gabor",
-        "SvhnConfig": "svhn",
-        "NumbersConfig": "numbers",
-        "DistortedConfig": "distorted",
-        "FolderConfig": "folder",
-    }
-    return getattr(data, "kind", kinds.get(type(data).__name__, ""))
+def first_samples(data: DataConfig, count: int, split: Split = "test") -> list[Sample]:
+    """The first samples of a split: ``count`` of them, or all."""
+    samples = data.open(split, count)
+    return [samples[index] for index in range(len(samples))]
+
+
+def train_aside(experiment: Experiment, observe: Callable[[int, nn.Module], None]) -> list[dict[str, float]]:
+    """Trains in a temporary folder and returns the log."""
+    with tempfile.TemporaryDirectory() as folder:
+        if train(experiment, Path(folder) / "run", observe=observe).interrupted:
+            raise KeyboardInterrupt
+        return read_log(Path(folder) / "run")
+
+
+def nearest_steps(history: Iterable[int], shares: Sequence[float], length: int) -> list[int]:
+    """The steps that are nearest to some shares of a training, each once."""
+    return sorted({min(history, key=lambda step: abs(step - share * length)) for share in shares})

@@ -22,17 +22,13 @@ from mistnn.weights import load_model, read_config
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-EXAMPLES = 4
-"""Images in the figure of objects (our choice)."""
+EXAMPLES = 4  #: Images in the figure of objects (our choice).
 
 
 def figure_objects(request: Request) -> Figure:
     """Test images of a run of SPAIR: input, boxes numbered by depth, reconstruction, and each object by itself.
 
     A box is right if its IoU with the box around a digit's ink is above one half, one to one, best pairs first.
-
-    Raises:
-        MistError: if no run of SPAIR is given: no such weights ship with the package.
     """
     model = request.needed("spair-objects needs a run of SPAIR: train spair-5, and give --model RUN")
     problem = f"spair-objects shows what SPAIR drew, and {model} is another system: give a run of spair-5"
@@ -46,12 +42,7 @@ def figure_objects(request: Request) -> Figure:
 
 @torch.no_grad()
 def drawn_objects(network: Spair, sample: Sample) -> DrawnObjects:
-    """The objects that are present in one image, the nearest first.
-
-    Args:
-        network: in eval mode.
-        sample: with its true boxes.
-    """
+    """The objects that are present in one image with known boxes, the nearest first. The network is in eval mode."""
     assert sample.boxes is not None
     drawn = network(sample.image[None])
     z = drawn.latents
@@ -67,9 +58,6 @@ def drawn_objects(network: Spair, sample: Sample) -> DrawnObjects:
 
 def figure_transfer(request: Request) -> Figure:
     """Count error and AP of a run on images of 1 to 20 digits.
-
-    Raises:
-        MistError: if no run of SPAIR is given.
 
     Reference: SPAIR (AAAI 2019), section 5.2.
     """

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
@@ -13,22 +11,20 @@ from torch import Tensor, nn
 from mistnn.data import CommonObjects, DistortedConfig, DistortedDigits
 from mistnn.data.digits.distorted import Distortion
 from mistnn.errors import MistError
-from mistnn.experiments import train
 from mistnn.experiments.stn import ENCODER
 from mistnn.inference.judged import right_by_overlap
 from mistnn.models.stn import Colocaliser, StnClassifier
 from mistnn.presets import find_preset
 from mistnn.presets.stn.digits import CANVAS
 from mistnn.records import Detections
-from mistnn.reproduce.figures.source import Request, images_of
+from mistnn.reproduce.figures.source import Request, first_samples, images_of, nearest_steps, train_aside
 from mistnn.viz import TransformerExample, draw_samples, draw_scenes, draw_transformers
 from mistnn.weights import load_model, read_config
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-EXAMPLES = 6
-"""Test images in the figure of addition; the paper shows one."""
+EXAMPLES = 6  #: Test images in the figure of addition; the paper shows one.
 COLUMNS = 8
 TITLES: dict[Distortion, str] = {
     "r": "R, rotated",
@@ -37,23 +33,14 @@ TITLES: dict[Distortion, str] = {
     "e": "E, elastic",
     "tc": "TC, translated in clutter",
 }
-COLOCALISATION = "stn-coloc-tc-8"
-"""The digit of the paper's figure 1."""
-SHOWN = 3
-"""Images of figure 1, as in the paper."""
-MOMENTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.48, 0.64, 1.0)
-"""Moments that figure 1 shows, as shares of the training."""
-FRAMES = 60
-"""Frames of the animation after the first; one for each line of the log."""
+COLOCALISATION = "stn-coloc-tc-8"  #: The digit of the paper's figure 1.
+SHOWN = 3  #: Images of figure 1, as in the paper.
+MOMENTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.48, 0.64, 1.0)  #: Moments that figure 1 shows, as shares of the training.
+FRAMES = 60  #: Frames of the animation after the first; one for each line of the log.
 
 
 class Animated(NamedTuple):
-    """A figure of some moments, and an animation of all.
-
-    Attributes:
-        figure: some moments.
-        frames: every moment.
-    """
+    """A figure of some moments, and the frames of all."""
 
     figure: Figure
     frames: tuple[Figure, ...]
@@ -64,19 +51,13 @@ def stn_samples(request: Request) -> Figure:
 
     Reference: S003, section 1.3.
     """
-    sheets = {}
-    for distortion, title in TITLES.items():
-        config = DistortedConfig(distortion, CANVAS[distortion], seed=request.seed or 0, root=request.root)
-        digits = DistortedDigits(config, "test", COLUMNS)
-        sheets[title] = [digits[index] for index in range(COLUMNS)]
+    images = {title: DistortedConfig(distortion, CANVAS[distortion]) for distortion, title in TITLES.items()}
+    sheets = {title: first_samples(request.own(config), COLUMNS) for title, config in images.items()}
     return draw_samples(sheets, boxes=False)
 
 
 def figure_addition(request: Request) -> Figure:
     """Test images with the border of what each transformer reads, and the class that the network predicts.
-
-    Raises:
-        MistError: without a run, or with one that has no spatial transformer.
 
     Reference: S003, table 1, right.
     """
@@ -94,19 +75,13 @@ def figure_addition(request: Request) -> Figure:
         done = network(batch.images)
     predicted, true = done.logits.argmax(1).tolist(), network.target(batch).tolist()
     what = "sum" if data.digits > 1 else "digit"
-    return draw_transformers(
-        [
-            TransformerExample(
-                image,
-                [outline_of(warp.grid[index], data.canvas) for warp in done.warps],
-                [warp.features[index] for warp in done.warps],
-                f"{what} {true[index]}",
-                f"says {predicted[index]}",
-                predicted[index] == true[index],
-            )
-            for index, image in enumerate(batch.images)
-        ]
-    )
+    examples = []
+    for index, (image, label, guess) in enumerate(zip(batch.images, true, predicted, strict=True)):
+        outlines = [outline_of(warp.grid[index], data.canvas) for warp in done.warps]
+        outputs = [warp.features[index] for warp in done.warps]
+        truth, prediction = f"{what} {label}", f"says {guess}"
+        examples.append(TransformerExample(image, outlines, outputs, truth, prediction, guess == label))
+    return draw_transformers(examples)
 
 
 def outline_of(grid: Tensor, side: int) -> Tensor:
@@ -116,13 +91,7 @@ def outline_of(grid: Tensor, side: int) -> Tensor:
 
 
 def figure_colocalisation(request: Request) -> Animated:
-    """How the windows of three images find what all hundred have in common; trains.
-
-    Args:
-        request: its model is a run of the encoder's preset.
-
-    Raises:
-        MistError: without an encoder.
+    """How the windows of three images find what all hundred have in common. Trains with the request's encoder.
 
     Reference: S003, figure 1.
     """
@@ -132,14 +101,9 @@ def figure_colocalisation(request: Request) -> Animated:
     preset = find_preset(COLOCALISATION).experiment
     length = preset.train.steps if request.steps is None else request.steps
     changed = preset.with_seed_and_steps(request.seed or 0, length)
-    data: Any = dataclasses.replace(changed.data, root=request.root)
-    experiment = dataclasses.replace(
-        changed,
-        data=data,
-        train=dataclasses.replace(changed.train, log_every=-(-length // FRAMES), evaluate_every=0),
-        evaluation_images=0,
-        start_from=str(encoder),
-    )
+    data: Any = changed.data.at(request.root)
+    loop = dataclasses.replace(changed.train, log_every=-(-length // FRAMES), evaluate_every=0)
+    experiment = dataclasses.replace(changed, data=data, train=loop, evaluation_images=0, start_from=str(encoder))
     images = CommonObjects(data, "test", SHOWN)
     batch, history = images.batch(range(SHOWN)), dict[int, list[Detections]]()
 
@@ -147,15 +111,11 @@ def figure_colocalisation(request: Request) -> Animated:
         colocaliser = cast(Colocaliser, network)
         colocaliser.eval()  # in training mode these few images would change its statistics
         device = next(colocaliser.parameters()).device
-        found = colocaliser.explain(batch.images.to(device), 1).detections
-        history[step] = [Detections(one.boxes.cpu(), one.scores.cpu(), None) for one in found]
+        history[step] = [one.cpu() for one in colocaliser.explain(batch.images.to(device), 1).detections]
 
-    with tempfile.TemporaryDirectory() as folder:
-        if train(experiment, Path(folder) / "run", observe=look).interrupted:
-            raise KeyboardInterrupt
-    moments = sorted({min(history, key=lambda step: abs(step - share * length)) for share in MOMENTS})
+    train_aside(experiment, look)
     assert batch.boxes is not None
-    boxes = batch.boxes
+    moments, boxes = nearest_steps(history, MOMENTS, length), batch.boxes
     frames = tuple(_windows(batch.images, boxes, {step: found}) for step, found in history.items())
     return Animated(_windows(batch.images, boxes, {step: history[step] for step in moments}), frames)
 

@@ -6,23 +6,18 @@ from mistnn.errors import MistError
 from mistnn.reproduce.table import Row, Table
 from mistnn.reproduce.tables.digits import DIGIT_TABLES
 from mistnn.reproduce.tables.generative import GENERATIVE_TABLES
-from mistnn.reproduce.tables.house_numbers import HOUSE_NUMBERS
-from mistnn.reproduce.tables.natural import NATURAL_TABLES
+from mistnn.reproduce.tables.photographs import HOUSE_NUMBERS, NATURAL_TABLES
 from mistnn.reproduce.tables.stn import STN_TABLES
 
 TABLES = (*DIGIT_TABLES, HOUSE_NUMBERS, *GENERATIVE_TABLES, *NATURAL_TABLES, *STN_TABLES)
 
 
 def find_table(command: str) -> Table:
-    """The table with a name.
-
-    Raises:
-        MistError: if there is none.
-    """
-    for table in TABLES:
-        if table.command == command:
-            return table
-    raise MistError(f"no table is called {command!r}: choose one of {', '.join(table.command for table in TABLES)}")
+    """The table with a name. Raises ``MistError`` if there is none."""
+    tables = {table.command: table for table in TABLES}
+    if command not in tables:
+        raise MistError(f"no table is called {command!r}: choose one of {', '.join(tables)}")
+    return tables[command]
 
 
 def rows_of(table: Table, only: str | None) -> list[Row]:

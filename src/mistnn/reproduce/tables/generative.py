@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from mistnn.reproduce.table import Least, Row, Size, Table
 
-AIR_RUNS = 5
-"""Default number of seeds of the AIR table, which asks how many of them learn to count."""
+AIR_RUNS = 5  #: Default number of seeds of the AIR table, which asks how many of them learn to count.
 
 AIR = Table(
     "air",
@@ -20,8 +19,7 @@ AIR = Table(
     least=Least("count_accuracy", 0.98),
 )
 
-_NONE = (None,) * 7
-"""The paper shows curves without numbers."""
+_NONE = (None,) * 7  #: The paper shows curves without numbers.
 
 _SYSTEMS = (("SPAIR", "spair"), ("AIR, count given", "air"), ("DAIR, count given", "dair"), ("ConnComp", "conncomp"))
 _FULLER = (("1 to 5", 5), ("6 to 10", 10), ("11 to 15", 15))

@@ -5,12 +5,10 @@ from __future__ import annotations
 from mistnn.experiments.stn import ENCODER
 from mistnn.reproduce.table import Row, Size, Table
 
-TESTED = 10_000
-"""Test digits of MNIST."""
+TESTED = 10_000  #: Test digits of MNIST.
 SIZE = Size(steps=10_000, batch=256, images=TESTED, full_images=TESTED)
 """Quick size is a fifteenth of the paper's steps; the learning rate still falls after each third."""
-COLOCALISED = 100
-"""Images per class (S003, section 1.2)."""
+COLOCALISED = 100  #: Images per class (S003, section 1.2).
 
 NAMES = {"r": "R", "rts": "RTS", "p": "P", "e": "E", "tc": "TC"}
 # Error in percent, as the main paper prints it, on R, RTS, P, E and TC. For TC the paper names no transform.
