@@ -1,11 +1,11 @@
-"""Shared by the ablations: variants of one experiment, several seeds each, one entry of the ledger for each variant."""
+"""Shared by the studies that write to the ledger; most train variants of one experiment with several seeds."""
 
-from __future__ import annotations
-
+import argparse
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,73 +19,65 @@ TEST_IMAGES = 300
 
 
 class Variant(NamedTuple):
-    """A variant of an experiment.
-
-    Attributes:
-        name: of its ledger entry and file.
-        note: describes it.
-        experiment: before seed and number of steps are set.
-    """
+    """A variant of an experiment, before seed and number of steps are set; ``name`` is that of its ledger entry."""
 
     name: str
     note: str
     experiment: Experiment
 
 
-def run_variants(
-    variants: Iterable[Variant],
-    results: Path,
-    command: str,
-    metrics: Sequence[str],
-    seeds: int,
-    steps: int,
-    images: int = TEST_IMAGES,
-    say: Callable[[str], None] = print,
+def fill_ledger(
+    results: Path, studies: Mapping[str, Callable[[], Entry]], say: Callable[[str], None] = print
 ) -> list[Entry]:
-    """Trains and tests each variant that the ledger lacks, and writes its entry.
+    """Measures and writes the entries that the ledger lacks, and returns them.
 
     Args:
-        variants: of one study.
         results: folder of the ledger, created if missing.
+        studies: the function that measures each entry, by the name of its file.
+        say: receives each result.
+    """
+    write_atomically(results / ".writable", b"")  # fails before hours of work
+    (results / ".writable").unlink()
+    entries = []
+    for name, measured in studies.items():
+        path = results / f"{name}.json"
+        if path.exists():
+            say(f"{name}: already in the ledger")
+            continue
+        entries.append(measured())
+        write_entry(entries[-1], path)
+        say(f"{name}: " + ", ".join(f"{metric} {value:.3f}" for metric, value in entries[-1].metrics.items()))
+    return entries
+
+
+def variant_entry(
+    variant: Variant, command: str, metrics: Sequence[str], seeds: int, steps: int, images: int = TEST_IMAGES
+) -> Entry:
+    """Trains and tests a variant: means over the seeds, the worst seed's IoU50 and "both", and each seed's IoU50.
+
+    Args:
+        variant: what to train.
         command: reproduces the numbers, without ``--seeds`` and ``--steps``.
         metrics: of ``measure``, to keep.
         seeds: their number, from 0.
         steps: iterations of each run.
         images: test images of each run.
-        say: receives each result.
-
-    Returns:
-        The new entries: means over the seeds, the worst seed's IoU50 and "both", and each seed's IoU50.
     """
-    write_atomically(results / ".writable", b"")  # fails before hours of work
-    (results / ".writable").unlink()
-    entries = []
-    for variant in variants:
-        path = results / f"{variant.name}.json"
-        if path.exists():
-            say(f"{variant.name}: already in the ledger")
-            continue
-        begun = time.monotonic()
-        measured = [measure(variant.experiment.with_seed_and_steps(seed, steps), images) for seed in range(seeds)]
-        values = {name: sum(one[name] for one in measured) / seeds for name in metrics if name in measured[0]}
-        for name in ("iou50", "both"):
-            if name in values:
-                values[f"{name}_worst"] = min(one[name] for one in measured)
-        values |= {f"iou50_seed{seed}": one["iou50"] for seed, one in enumerate(measured)}
-        entry = study_entry(
-            variant.name,
-            {name: round(value, 4) for name, value in values.items()},
-            images,
-            f"{command} --seeds {seeds} --steps {steps}",
-            f"{variant.note}; seeds 0 to {seeds - 1}, each tested on {images} scenes of its own seed.",
-            steps,
-            variant.experiment.train.batch_size,
-            round(time.monotonic() - begun, 1),
-        )
-        write_entry(entry, path)
-        entries.append(entry)
-        say(f"{variant.name}: " + ", ".join(f"{name} {value:.3f}" for name, value in entry.metrics.items()))
-    return entries
+    begun = time.monotonic()
+    measured = [measure(variant.experiment.with_seed_and_steps(seed, steps), images) for seed in range(seeds)]
+    values = {name: sum(one[name] for one in measured) / seeds for name in metrics if name in measured[0]}
+    values |= {f"{name}_worst": min(one[name] for one in measured) for name in ("iou50", "both") if name in values}
+    values |= {f"iou50_seed{seed}": one["iou50"] for seed, one in enumerate(measured)}
+    return study_entry(
+        variant.name,
+        {name: round(value, 4) for name, value in values.items()},
+        images,
+        f"{command} --seeds {seeds} --steps {steps}",
+        f"{variant.note}; seeds 0 to {seeds - 1}, each tested on {images} scenes of its own seed.",
+        steps,
+        variant.experiment.train.batch_size,
+        round(time.monotonic() - begun, 1),
+    )
 
 
 def measure(experiment: Experiment, images: int) -> dict[str, float]:
@@ -109,13 +101,16 @@ def ledger_options(description: str | None, steps: int) -> Options:
     return options
 
 
+def report(given: argparse.Namespace, studies: Mapping[str, Callable[[], Entry]]) -> None:
+    """Fills the ledger of a command line."""
+    with tempfile.TemporaryDirectory() as aside:
+        ledger = given.ledger or Path(aside if given.smoke else "results")
+        print(f"{len(fill_ledger(ledger, studies))} new entries in {ledger}")
+
+
 def main(name: str, description: str | None, variants: Iterable[Variant], metrics: Sequence[str], steps: int) -> None:
     """Runs a study; with ``--smoke`` its first variant only."""
     given = ledger_options(description, steps).parse()
-    variants = list(variants)[: 1 if given.smoke else None]
-    images = 4 if given.smoke else TEST_IMAGES
-    with tempfile.TemporaryDirectory() as aside:
-        ledger = given.ledger or (Path(aside) if given.smoke else Path("results"))
-        command = f"python -m benchmarks.{name}"
-        new = run_variants(variants, ledger, command, metrics, given.seeds, given.steps, images)
-        print(f"{len(new)} new entries in {ledger}")
+    plan = (f"python -m benchmarks.{name}", metrics, given.seeds, given.steps, 4 if given.smoke else TEST_IMAGES)
+    chosen = list(variants)[: 1 if given.smoke else None]
+    report(given, {variant.name: partial(variant_entry, variant, *plan) for variant in chosen})

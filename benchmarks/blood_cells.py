@@ -5,20 +5,14 @@
 BCCD is a folder in VOC layout, with JPEGImages, Annotations and ImageSets.
 """
 
-from __future__ import annotations
-
-import dataclasses
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 
-if not __package__:  # run as a file: import from the repository's root, as `python -m` does
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
-from benchmarks.ablation import ledger_options
+from benchmarks.ablation import ledger_options, report
 from mistnn.data.folder.content import FolderImage, OwnFolder, read_folder
 from mistnn.data.folder.images import ground_of, load_image, measured_images, object_size_of
 from mistnn.errors import MistError
@@ -28,25 +22,20 @@ from mistnn.inference.blobs import choose_blobs, find_blobs
 from mistnn.metrics import CentreMetrics
 from mistnn.presets import find_preset
 from mistnn.records import Detections
-from mistnn.reproduce.ledger import Entry, make_entry, study_entry, write_entry
+from mistnn.reproduce.ledger import Entry, make_entry, study_entry
 from mistnn.training.runfolder import CONFIG
 
 CELL = "RBC"
 """The measured class: red cells, by their name in the data set."""
 METRICS = ("count_error", "f1", "precision", "recall")
 COMMAND = "python -m benchmarks.blood_cells --data-root BCCD"
+Measure = Callable[[OwnFolder, Sequence[FolderImage], int], tuple[dict[str, float], str]]
 
 
-def run_blood_cells(
-    root: str,
-    results: Path,
-    runs: Path,
-    seeds: int,
-    steps: int | None = None,
-    cell: str = CELL,
-    say: Callable[[str], None] = print,
-) -> int:
-    """Trains, measures on the test images, and writes the entries that the ledger lacks.
+def studies(
+    root: str, runs: Path, seeds: int, steps: int | None = None, cell: str = CELL
+) -> dict[str, Callable[[], Entry]]:
+    """What measures each entry, by the name of its file in the ledger.
 
     Training and tuning see counts only; the boxes of the test images are for measuring. The baselines: predicting the
     mean count of the training images, which finds nothing, and ``find_blobs`` with the settings that fit the counts of
@@ -54,15 +43,10 @@ def run_blood_cells(
 
     Args:
         root: the folder, see ``mist inspect``; images of the test split must have boxes.
-        results: folder of the ledger.
         runs: folder of the run folders.
         seeds: number of trainings, with seeds from 0.
         steps: of each training; the preset's if not given.
         cell: the measured class.
-        say: receives each result.
-
-    Returns:
-        The number of new entries.
 
     Raises:
         MistError: if the folder can't be used, lacks the class, or has no test image with boxes.
@@ -75,48 +59,31 @@ def run_blood_cells(
         raise MistError(f"{root}: all images of the test split must have boxes, by which detections are measured")
     if not _training(folder):
         raise MistError(f"{root}: no training image has counts, so there is nothing to learn from")
-    new = 0
-    for name, measure in (("mean", _mean_count), ("blobs", _blobs)):
-        file = results / f"blood-cells-{name}.json"
-        if file.exists():
-            say(f"{file.stem}: already in the ledger")
-            continue
-        metrics, note = measure(folder, test, folder.class_names.index(cell))
-        metrics = {name: round(value, 5) for name, value in metrics.items()}
-        new += _enter(study_entry(file.stem, metrics, len(test), f"{COMMAND} --seeds 1", note), file, say)
-    for seed in range(seeds):
-        name = "blood-cells-mist" + ("" if steps is None else f"-{steps}-steps")
-        file = results / f"{name}-seed{seed}.json"
-        if file.exists():
-            say(f"{file.stem}: already in the ledger")
-            continue
+    index = folder.class_names.index(cell)
+
+    def baseline(name: str, measure: Measure) -> Entry:
+        metrics, note = measure(folder, test, index)
+        metrics = {metric: round(value, 5) for metric, value in metrics.items()}
+        return study_entry(name, metrics, len(test), f"{COMMAND} --seeds 1", note)
+
+    def trained(name: str, seed: int) -> Entry:
         out = _trained(root, runs / f"{name}-seed{seed}", seed, steps)
         metrics = evaluate_stored(out, len(test), root=root)
-        chosen = {name: metrics[f"{name}:{cell}"] for name in METRICS if f"{name}:{cell}" in metrics}
-        ending = f" --steps {steps}" if steps is not None else ""
-        command = f"{COMMAND} --seeds {seed + 1}{ending}"
+        chosen = {metric: metrics[f"{metric}:{cell}"] for metric in METRICS if f"{metric}:{cell}" in metrics}
+        command = f"{COMMAND} --seeds {seed + 1}" + (f" --steps {steps}" if steps is not None else "")
         note = f"{cell}; trained on counts of {', '.join(folder.class_names)} alone, threshold by validation counts."
-        new += _enter(make_entry(out, chosen, len(test), 0, command, name, note), file, say)
-    return new
+        return make_entry(out, chosen, len(test), 0, command, name, note)
 
-
-def _enter(entry: Entry, file: Path, say: Callable[[str], None]) -> int:
-    write_entry(entry, file)
-    say(f"{file.stem}: " + ", ".join(f"{name} {value:.3f}" for name, value in entry.metrics.items()))
-    return 1
+    baselines = {"blood-cells-mean": _mean_count, "blood-cells-blobs": _blobs}
+    name = "blood-cells-mist" + ("" if steps is None else f"-{steps}-steps")
+    return {one: partial(baseline, one, measure) for one, measure in baselines.items()} | {
+        f"{name}-seed{seed}": partial(trained, name, seed) for seed in range(seeds)
+    }
 
 
 def _trained(root: str, out: Path, seed: int, steps: int | None) -> Path:
-    experiment = find_preset("my-folder").experiment
-    steps = experiment.train.steps if steps is None else steps
-    plan = plan_folder(root, steps)
-    experiment = dataclasses.replace(
-        experiment,
-        model=plan.model,
-        data=dataclasses.replace(plan.data, seed=seed),
-        step=plan.step,
-        train=dataclasses.replace(experiment.train, seed=seed, steps=steps),
-    )
+    planned = plan_folder(find_preset("my-folder").experiment.at(root)).experiment
+    experiment = planned.with_seed_and_steps(seed, planned.train.steps if steps is None else steps)
     try:
         result = train(experiment, out, resume=(out / CONFIG).exists())
     except MistError as error:
@@ -134,14 +101,9 @@ def _mean_count(folder: OwnFolder, test: Sequence[FolderImage], index: int) -> t
 
 
 def _blobs(folder: OwnFolder, test: Sequence[FolderImage], index: int) -> tuple[dict[str, float], str]:
-    measured = measured_images(folder)
-    tuned = _training(folder)
-    config = choose_blobs(
-        [load_image(image, 3) for image in tuned],
-        [_count(image, index) for image in tuned],
-        object_size_of(measured).size,
-        ground_of(measured),
-    )
+    measured, tuned = measured_images(folder), _training(folder)
+    images, counts = [load_image(image, 3) for image in tuned], [_count(image, index) for image in tuned]
+    config = choose_blobs(images, counts, object_size_of(measured).size, ground_of(measured))
     found = [find_blobs(load_image(image, 3), config) for image in test]
     note = (
         f"Threshold, distance transform and watershed, tuned on the counts of {len(tuned)} training images: "
@@ -179,15 +141,13 @@ def main() -> None:
     options.add_argument("--data-root", required=True, metavar="DIR", help="the folder of the BCCD data set")
     options.add_argument("--runs", type=Path, help="folder of the run folders; default: runs/tables")
     given = options.parse()
-    whole = given.steps == find_preset("my-folder").experiment.train.steps
+    steps = None if given.steps == find_preset("my-folder").experiment.train.steps else given.steps
     with tempfile.TemporaryDirectory() as aside:
-        ledger = given.ledger or (Path(aside) if given.smoke else Path("results"))
-        runs = given.runs or (Path(aside, "runs") if given.smoke else Path("runs/tables"))
+        runs = given.runs or Path(aside if given.smoke else "runs/tables")
         try:
-            new = run_blood_cells(given.data_root, ledger, runs, given.seeds, None if whole else given.steps)
+            report(given, studies(given.data_root, runs, given.seeds, steps))
         except MistError as error:
             options.error(str(error))
-        print(f"{new} new entries in {ledger}")
 
 
 if __name__ == "__main__":

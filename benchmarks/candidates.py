@@ -9,27 +9,20 @@ All three have the paper's heat-map network and classifier, nine digits on 80 x 
 * Perturbed: the mean mask of 500 noisy top-K, on the same heat maps and with the same loss; only positions that some
   sample chose are classified, since all others have a mask of exactly 0.
 
-Each point is the median of ``--repeats`` steps after a first one, in its own process; memory is the peak of resident
-memory minus what is held before the first step. Beside it stands the memory predicted from the sizes of saved
-activations: B (d H W + a K) for MIST, B (d H W + a N + 8 N) for masks, with d = 2.7 kB per pixel and a = 0.88 MiB per
-patch.
+Memory is the peak minus what is held before the first step. Beside it stands the memory predicted from the sizes of
+saved activations: B (d H W + a K) for MIST, B (d H W + a N + 8 N) for masks, with d = 2.7 kB per pixel and a = 0.88 MiB
+per patch.
 """
 
-from __future__ import annotations
-
-import statistics
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-if not __package__:  # run as a file: import from the repository's root, as `python -m` does
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
-from benchmarks.measuring import GIB, Options, in_own_process, peak_bytes, repeat, resident_bytes, write
+from benchmarks.measuring import GIB, Options, cost_of, in_own_process, write
 from mistnn.data import Scenes, ScenesConfig
+from mistnn.interfaces import Step
 from mistnn.models.mist import LiftedStep, LiftedStepConfig, Mist
 from mistnn.models.rivals import RivalStep, RivalStepConfig, Xie20, Xie20Config
 from mistnn.nn.heatmap import HeatmapConfig
@@ -72,17 +65,14 @@ def run_point(system: str, canvas: int, stride: int, batch: int, repeats: int) -
     # The content of an image does not change the cost: digits may overlap, so that nine fit into small images.
     data = ScenesConfig(source="embedded", canvas=canvas, counts=(K,), min_distance=0.0)
     scenes = Scenes(data, "train", None)
-    step: LiftedStep | RivalStep
     if system == "MIST":
-        step = LiftedStep(Mist(PAPER), LiftedStepConfig())
+        step: Step = LiftedStep(Mist(PAPER), LiftedStepConfig())
     else:
         network = Xie20 if system == "Xie20" else Perturbed
         config = Xie20Config(k=K, stride=stride, heatmap=HeatmapConfig(channels=PAPER_HEATMAP.channels, blocks=4))
         step = RivalStep(network(config), RivalStepConfig())
     batches = [collate([scenes[turn * batch + index] for index in range(batch)]) for turn in range(repeats + 1)]
-    before = resident_bytes()
-    seconds = repeat(lambda turn: step(batches[turn], turn), repeats)
-    return {"seconds": statistics.median(seconds), "bytes": max(0, peak_bytes() - before)}
+    return cost_of(step, batches)
 
 
 def candidates(canvas: int, stride: int) -> int:
@@ -108,28 +98,21 @@ def main() -> None:
     for system, sizes in POINTS.items():
         for canvas, stride in sizes[: given.points]:
             predicted = formula(system, canvas, stride, given.batch)
-            point = {"system": system, "canvas": canvas, "stride": stride, "n": candidates(canvas, stride)}
-            point |= {"formula_bytes": predicted}
+            n = candidates(canvas, stride)
+            points.append({"system": system, "canvas": canvas, "stride": stride, "n": n, "formula_bytes": predicted})
             if predicted > given.max_memory_gib * GIB:
-                print(f"{system}, N = {point['n']}: left out, would need {predicted / GIB:.1f} GiB")
-            else:
-                point |= in_own_process(run_point, system, canvas, stride, given.batch, given.repeats)
-                print(
-                    f"{system}, N = {point['n']}: {point['seconds']:.2f} s, {point['bytes'] / GIB:.2f} GiB, "
-                    f"formula {predicted / GIB:.2f} GiB",
-                    flush=True,
-                )
-            points.append(point)
+                print(f"{system}, N = {n}: left out, would need {predicted / GIB:.1f} GiB")
+                continue
+            found = in_own_process(run_point, system, canvas, stride, given.batch, given.repeats)
+            points[-1] |= found
+            words = f"{found['seconds']:.2f} s, {found['bytes'] / GIB:.2f} GiB, formula {predicted / GIB:.2f} GiB"
+            print(f"{system}, N = {n}: {words}", flush=True)
     write({"points": points, "k": K, "precision": "float32", **options.settings(given)}, given.json)
     if given.figure:
-        curves = {
-            system: [
-                CandidatePoint(point["n"], point.get("seconds"), point.get("bytes"), point["formula_bytes"])
-                for point in points
-                if point["system"] == system
-            ]
-            for system in POINTS
-        }
+        curves: dict[str, list[CandidatePoint]] = {system: [] for system in POINTS}
+        for point in points:
+            drawn = CandidatePoint(point["n"], point.get("seconds"), point.get("bytes"), point["formula_bytes"])
+            curves[point["system"]].append(drawn)
         given.figure.write_bytes(figure_to_png(draw_candidates(curves)))
 
 

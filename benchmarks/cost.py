@@ -5,31 +5,25 @@
 Contract:
     * One image per step, Gabor noise with K impulses; network, step and precision are those of the preset. The time of
       a step does not depend on the content of the image.
-    * K varies at one canvas, the canvas at one K. Each point is measured in its own process, so that it has its own
-      peak of resident memory. The peak before the first step (Python, libraries, network, image) is reported too.
-    * The first ``--warm-up`` steps are dropped. Reported are the median of a step and its interquartile range.
+    * K varies at one canvas, the canvas at one K. The peak of resident memory before the first step (Python, libraries,
+      network, image) is reported too.
     * A point that would probably need more than ``--max-memory-gib``, or more than ``--max-seconds`` for its steps, is
       left out, and the result says so. The estimate extrapolates the previous points linearly in K or in pixels. A
       process that still takes too long is stopped, and the larger points of its row are left out.
 """
 
-from __future__ import annotations
-
 import dataclasses
+import functools
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-if not __package__:  # run as a file: import from the repository's root, as `python -m` does
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
-from benchmarks.measuring import GIB, Options, in_own_process, peak_bytes, repeat, spread, write
-from mistnn.data import GaborConfig, GaborNoise
+from benchmarks.measuring import GIB, Options, alternate, in_own_process, peak_bytes, spread, write
+from mistnn.data import GaborConfig
 from mistnn.models.mist import LiftedStep, Mist
 from mistnn.nn.mixed_precision import computed_in
 from mistnn.presets import find_preset
@@ -49,21 +43,14 @@ class Limits(NamedTuple):
 
 
 def run_point(k: int, canvas: int, repeats: int, warm_up: int) -> dict[str, Any]:
-    experiment = find_preset(PRESET).experiment
+    experiment: Any = find_preset(PRESET).experiment.resolved()
     torch.manual_seed(0)
     step = LiftedStep(Mist(dataclasses.replace(experiment.model, k=k)), experiment.step)
-    noise = GaborNoise(GaborConfig(canvas=canvas, counts=(k,), min_distance=0.0), "train", None)
-    batch = collate([noise[0]])
+    batch = collate([GaborConfig(canvas=canvas, counts=(k,), min_distance=0.0).open("train", None)[0]])
     before = peak_bytes()
-    seconds = repeat(lambda turn: step(batch, turn), repeats + warm_up, warm_up=0)
-    return {
-        "k": k,
-        "canvas": canvas,
-        "seconds": spread(seconds[warm_up:]),
-        "peak_bytes": peak_bytes(),
-        "peak_bytes_before": before,
-        "total_seconds": sum(seconds),
-    }
+    seconds = alternate({"step": lambda turn: step(batch, turn)}, repeats + warm_up, warm_up=0)["step"]
+    sizes, peaks = {"k": k, "canvas": canvas}, {"peak_bytes": peak_bytes(), "peak_bytes_before": before}
+    return {**sizes, "seconds": spread(seconds[warm_up:]), **peaks, "total_seconds": sum(seconds)}
 
 
 def expected(size: float, sizes: Sequence[float], values: Sequence[float]) -> float | None:
@@ -99,15 +86,16 @@ def measure_row(
     skipped: list[dict[str, Any]] = []
     for k, canvas in points:
         sizes = [size_of(point["k"], point["canvas"]) for point in done]
-        size = size_of(k, canvas)
-        memory = expected(size, sizes, [point["peak_bytes"] for point in done])
-        seconds = expected(size, sizes, [point["total_seconds"] for point in done])
-        reason = None
+        memory, seconds = (
+            expected(size_of(k, canvas), sizes, [point[name] for point in done]) or 0.0
+            for name in ("peak_bytes", "total_seconds")
+        )
+        reason = ""
         if skipped:
             reason = "a smaller one was left out"
-        elif memory is not None and memory > limits.peak_bytes:
+        elif memory > limits.peak_bytes:
             reason = f"would need about {memory / GIB:.1f} GiB, --max-memory-gib is {limits.peak_bytes / GIB:g}"
-        elif seconds is not None and seconds > limits.seconds:
+        elif seconds > limits.seconds:
             reason = f"would take about {seconds:.0f} s, --max-seconds is {limits.seconds:g}"
         else:
             try:
@@ -117,30 +105,22 @@ def measure_row(
             except subprocess.CalledProcessError as error:
                 last = (error.stderr or "").strip().splitlines()[-1:]
                 reason = f"its process ended with {error.returncode} {' '.join(last)}".strip()
-        if reason is None:
-            second = done[-1]["seconds"]
-            say(
-                f"K {k:3}, {canvas:4} px: median {second['median']:.3f} s, IQR {second['iqr']:.3f} s, "
-                f"peak {done[-1]['peak_bytes'] / GIB:.2f} GiB"
-            )
-        else:
+        if reason:
             skipped.append({"k": k, "canvas": canvas, "reason": reason})
             say(f"K {k:3}, {canvas:4} px: left out: {reason}")
+        else:
+            second, peak = done[-1]["seconds"], done[-1]["peak_bytes"] / GIB
+            words = f"median {second['median']:.3f} s, IQR {second['iqr']:.3f} s, peak {peak:.2f} GiB"
+            say(f"K {k:3}, {canvas:4} px: {words}")
     return done, skipped
 
 
 def curve(points: Sequence[dict[str, Any]], name: str) -> list[CostPoint]:
-    return [
-        CostPoint(
-            point[name],
-            point["seconds"]["median"],
-            point["seconds"]["quartile_1"],
-            point["seconds"]["quartile_3"],
-            point["peak_bytes"],
-            point["peak_bytes_before"],
-        )
-        for point in points
-    ]
+    found = []
+    for point in points:
+        seconds = (point["seconds"][part] for part in ("median", "quartile_1", "quartile_3"))
+        found.append(CostPoint(point[name], *seconds, point["peak_bytes"], point["peak_bytes_before"]))
+    return found
 
 
 def main() -> None:
@@ -161,20 +141,17 @@ def main() -> None:
     if max(*given.ks, given.at_k) > min(*given.canvases, given.at_canvas) ** 2:
         options.error("--ks and --at-k must be at most the number of pixels")
     limits = Limits(given.max_memory_gib * GIB, given.max_seconds)
-    measured: dict[tuple[int, int], dict[str, Any]] = {}
 
+    @functools.cache  # the rows cross in one point
     def measure(k: int, canvas: int) -> dict[str, Any]:
-        if (k, canvas) not in measured:  # the rows cross in one point
-            plan = (given.repeats, given.warm_up)
-            measured[k, canvas] = in_own_process(run_point, k, canvas, *plan, timeout=limits.seconds + 60)
-        return measured[k, canvas]
+        return in_own_process(run_point, k, canvas, given.repeats, given.warm_up, timeout=limits.seconds + 60)
 
     along_k = [(k, given.at_canvas) for k in sorted(set(given.ks))]
     along_canvas = [(given.at_k, canvas) for canvas in sorted(set(given.canvases))]
     ks, no_ks = measure_row(along_k, lambda k, _: k, limits, measure, print)
     canvases, no_canvases = measure_row(along_canvas, lambda _, canvas: canvas**2, limits, measure, print)
     if given.json:
-        experiment = find_preset(PRESET).experiment
+        experiment: Any = find_preset(PRESET).experiment.resolved()
         result = {
             "preset": PRESET,
             "precision": computed_in(experiment.step.precision, "cpu"),

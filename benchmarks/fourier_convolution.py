@@ -7,24 +7,15 @@ Contract:
     * Forward, backward and update of a preset's step in float32 on a batch of random images of the preset's size; both
       ways start from the same weights and give the same loss, which is checked before the timing.
     * "plain" is the same network with ``nn.Conv2d`` as its second convolution.
-    * Rounds alternate; the first is dropped. Reported are the median of a round and its interquartile range.
 """
 
-from __future__ import annotations
-
 import dataclasses
-import sys
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import cast
 
 import torch
 
-if not __package__:  # run as a file: import from the repository's root, as `python -m` does
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
-from benchmarks.measuring import CLOCKS, Options, alternate, milliseconds, print_and_write
+from benchmarks.measuring import CLOCKS, Clock, Options, alternate, milliseconds, print_and_write
 from mistnn.models.stn import StnClassifier, StnConfig, StnStep, StnStepConfig
 from mistnn.models.stn.fourier_convolution import FourierConvolution
 from mistnn.presets import find_preset
@@ -33,27 +24,18 @@ from mistnn.records import Batch
 PRESETS = ("stn-cnn-rts", "stn-cnn-affine-rts", "stn-cnn-tc", "stn-cnn-affine-tc", "stn-cnn-addition")
 
 
-class Plain(FourierConvolution):
-    """The plain convolution for every input."""
-
-    def pays(self, input: torch.Tensor) -> bool:
-        """Never."""
-        return False
-
-
 def make_step(model: StnConfig, config: StnStepConfig, plain: bool) -> StnStep:
-    """A preset's step in float32, on the same weights both ways."""
     torch.manual_seed(0)
     network = StnClassifier(model)
     for part in network.modules():
         if plain and isinstance(part, FourierConvolution):
-            part.__class__ = Plain
+            part.pays = lambda input: False  # the plain convolution for every input
     return StnStep(network, dataclasses.replace(config, precision="float32", rate=1e-6))
 
 
-def measure(preset: str, repeats: int, clock: Callable[[], float], batch: int | None = None) -> dict[str, float]:
+def measure(preset: str, repeats: int, clock: Clock, batch: int | None = None) -> dict[str, float]:
     """Both ways on one preset; ``batch`` is the preset's if not given."""
-    experiment = find_preset(preset).experiment
+    experiment = find_preset(preset).experiment.resolved()
     model, step_config = cast(StnConfig, experiment.model), cast(StnStepConfig, experiment.step)
     size = experiment.train.batch_size if batch is None else batch
     random = torch.Generator().manual_seed(1)
@@ -62,9 +44,11 @@ def measure(preset: str, repeats: int, clock: Callable[[], float], batch: int | 
     steps = {name: make_step(model, step_config, name == "plain") for name in ("plain", "fourier")}
     losses = [step(images, 0)["loss"] for step in steps.values()]
     torch.testing.assert_close(*losses, atol=1e-4, rtol=1e-4)
-    found = milliseconds(
-        alternate({name: partial(step, images, 0) for name, step in steps.items()}, repeats, clock=clock)
-    )
+
+    def call(name: str, _: int) -> object:
+        return steps[name](images, 0)
+
+    found = milliseconds(alternate({name: partial(call, name) for name in steps}, repeats, clock=clock))
     return {"ratio": found["plain_ms"] / found["fourier_ms"]} | found
 
 
@@ -76,8 +60,7 @@ def main() -> None:
     given = options.parse()
     batch = 2 if given.smoke else None
     result = {preset: measure(preset, given.repeats, CLOCKS[given.clock], batch) for preset in given.preset}
-    settings = {name: getattr(given, name) for name in ("repeats", "threads", "clock")}
-    print_and_write(result | {"settings": settings}, given.json)
+    print_and_write(result, given, "repeats", "threads", "clock")
 
 
 if __name__ == "__main__":

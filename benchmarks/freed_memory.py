@@ -5,20 +5,14 @@
 Contract:
     * Forward, backward and update of a preset's step on one fixed batch of scenes of embedded digits; each measurement
       has its own process, since ``keep_freed_memory`` can't be undone. The first step of a process is dropped.
-    * Rounds alternate between the two ways. Reported are the median processor time of a step, the part of it that the
-      system takes (this is what keeping memory saves), and the largest peak of resident memory.
+    * Reported are the median processor time of a step, the part of it that the system takes (this is what keeping
+      memory saves), and the largest peak of resident memory.
 """
 
-from __future__ import annotations
-
 import dataclasses
+import itertools
 import resource
 import statistics
-import sys
-from pathlib import Path
-
-if not __package__:  # run as a file: import from the repository's root, as `python -m` does
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.measuring import Options, in_own_process, print_and_write
 from mistnn.experiments import build
@@ -52,14 +46,14 @@ def run_steps(preset: str, way: str, steps: int) -> dict[str, float]:
 
 def measure(preset: str, steps: int, rounds: int) -> dict[str, float]:
     found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
-    for number in range(rounds):
-        for way in WAYS if number % 2 else WAYS[::-1]:
-            found[way].append(in_own_process(run_steps, preset, way, steps))
-    result = {}
-    for way, runs in found.items():
-        for name in ("step_ms", "system_ms"):
-            result[f"{way}_{name}"] = statistics.median(run[name] for run in runs)
-        result[f"{way}_peak_mib"] = max(run["peak_mib"] for run in runs)
+    for way in itertools.islice(itertools.cycle((*WAYS[::-1], *WAYS)), rounds * len(WAYS)):
+        found[way].append(in_own_process(run_steps, preset, way, steps))
+    merged = {"step_ms": statistics.median, "system_ms": statistics.median, "peak_mib": max}
+    result = {
+        f"{way}_{name}": merge(run[name] for run in runs)
+        for way, runs in found.items()
+        for name, merge in merged.items()
+    }
     return {"ratio": result["returned_step_ms"] / result["kept_step_ms"]} | result
 
 
@@ -70,8 +64,7 @@ def main() -> None:
     options.size("rounds", 3, 1, "processes of each way")
     given = options.parse()
     result = {preset: measure(preset, given.steps, given.rounds) for preset in given.preset}
-    settings = {name: getattr(given, name) for name in ("steps", "rounds", "threads")}
-    print_and_write(result | {"settings": settings}, given.json)
+    print_and_write(result, given, "steps", "rounds", "threads")
 
 
 if __name__ == "__main__":

@@ -6,22 +6,15 @@ Contract:
     * Network, step and precision are those of the presets; images are noise, weights random: neither changes the cost.
     * Multiply-accumulate operations (MACs) of one image in the forward pass, as torch's counter counts them:
       convolutions and dense layers, not the sampling.
-    * A step of ``--images`` images, in seconds of processor time of this process: the best of ``--repeats`` after one
-      warm-up. It is scaled up to the preset's batch, which counts the update of the weights too often: an upper bound.
+    * A step of ``--images`` images, in seconds of processor time: the best of ``--repeats`` after one warm-up. It is
+      scaled up to the preset's batch, which counts the update of the weights too often: an upper bound.
 """
 
-from __future__ import annotations
-
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-
-if not __package__:  # run as a file: import from the repository's root, as `python -m` does
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.measuring import Options, alternate, write
 from mistnn.experiments import build
@@ -35,9 +28,8 @@ NAMES = [name for name in PRESETS if name.startswith(("stn-svhn-", BIRDS))]
 
 def measure(name: str, images: int, repeats: int) -> dict[str, Any]:
     experiment = find_preset(name).experiment
-    step: Any = build(experiment, resume=True)  # a run that resumes loads no pretrained weights
-    model, loop = step.model, experiment.train
-    side = model.config.side
+    step: Any = build(experiment, resuming=True)  # a run that resumes loads no pretrained weights
+    model, loop, side = step.model, experiment.train, step.model.config.side
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(torch.rand(1, 3, side, side))
     model.train()
@@ -46,15 +38,16 @@ def measure(name: str, images: int, repeats: int) -> dict[str, Any]:
     labels = [torch.randint(0, classes, (1,), generator=random) for _ in range(images)]
     counts = torch.nn.functional.one_hot(torch.cat(labels), classes)
     batch = Batch(torch.rand(images, 3, side, side, generator=random), counts, labels=labels)
-    best = min(alternate({name: lambda: step(batch, 0)}, repeats, clock=time.process_time)[name])
+    best = min(alternate({name: lambda _: step(batch, 0)}, repeats, clock=time.process_time)[name])
+    whole = best * loop.batch_size / images
     return {
         "preset": name,
         "parameters": count_parameters(model),
         "macs_per_image": counter.get_total_flops() // 2,
         "images": images,
         "step_seconds": best,
-        "preset_step_seconds": best * loop.batch_size / images,
-        "preset_days": best * loop.batch_size / images * loop.steps / 86_400,
+        "preset_step_seconds": whole,
+        "preset_days": whole * loop.steps / 86_400,
     }
 
 
@@ -66,13 +59,12 @@ def main() -> None:
     given = options.parse()
     rows = []
     for name in given.presets:
-        row = measure(name, given.images, given.repeats)
+        rows.append(row := measure(name, given.images, given.repeats))
         print(
             f"{name:22} {row['parameters'] / 1e6:6.1f} M parameters {row['macs_per_image'] / 1e9:6.2f} GMAC per image "
             f"{row['preset_step_seconds']:7.1f} s per step of the preset, {row['preset_days']:7.0f} days in total",
             flush=True,
         )
-        rows.append(row)
     write({"rows": rows}, given.json)
 
 

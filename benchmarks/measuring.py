@@ -1,10 +1,12 @@
 """Shared by all benchmarks: options, alternating rounds, spread, separate processes, and the origin of a result.
 
-Run any benchmark with ``python -m benchmarks.NAME`` or ``python benchmarks/NAME.py``, from any folder of the
-repository's source; ``--smoke`` runs it at its smallest size.
-"""
+Run any benchmark with ``python -m benchmarks.NAME`` or ``python benchmarks/NAME.py``; ``--smoke`` makes it small.
 
-from __future__ import annotations
+Contract, unless a benchmark says otherwise:
+    * Rounds alternate between the ways and begin with another one each, so that a machine that slows down slows all of
+      them. The first rounds are dropped. Reported are the median of a round and its interquartile range.
+    * Peak resident memory is measured in a separate process for each point.
+"""
 
 import argparse
 import importlib
@@ -23,8 +25,8 @@ import torch
 from mistnn.training.runlog import peak_memory_mib
 from mistnn.weights import commit, hardware, versions
 
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-"""Processor time suits one thread on a busy machine."""
+Clock = Callable[[], float]
+CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 GIB = 2**30
 
 
@@ -58,9 +60,9 @@ class Options(argparse.ArgumentParser):
             if getattr(given, name) is None:
                 setattr(given, name, smallest if given.smoke else usual)
             value = getattr(given, name)
-            numbers = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-            if any(isinstance(number, int) and number < least for number in numbers):
-                self.error(f"--{name.replace('_', '-')} must be {least} or more")
+            for number in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(number, int) and number < least:
+                    self.error(f"--{name.replace('_', '-')} must be {least} or more")
         torch.set_num_threads(given.threads)
         return given
 
@@ -70,42 +72,18 @@ class Options(argparse.ArgumentParser):
 
 
 def alternate(
-    ways: Mapping[str, Callable[[], object]],
-    rounds: int,
-    warm_up: int = 1,
-    clock: Callable[[], float] = time.perf_counter,
+    ways: Mapping[str, Callable[[int], object]], rounds: int, warm_up: int = 1, clock: Clock = time.perf_counter
 ) -> dict[str, list[float]]:
-    """Seconds of each way in each measured round.
-
-    Each round begins with another way, so that a machine that slows down slows all of them.
-
-    Args:
-        ways: functions to time.
-        rounds: measured rounds.
-        warm_up: rounds before them.
-        clock: returns seconds.
-    """
+    """Seconds of each way, called with the number of the round, in each round after the first ``warm_up`` ones."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     names = list(ways)
     for turn in range(rounds + warm_up):
         shift = turn % len(names)
         for name in names[shift:] + names[:shift]:
             begun = clock()
-            ways[name]()
-            spent = clock() - begun
-            if turn >= warm_up:
-                seconds[name].append(spent)
-    return seconds
-
-
-def repeat(step: Callable[[int], object], repeats: int, warm_up: int = 1) -> list[float]:
-    """Seconds of each measured call of ``step(turn)``."""
-    seconds = []
-    for turn in range(repeats + warm_up):
-        begun = time.perf_counter()
-        step(turn)
-        seconds.append(time.perf_counter() - begun)
-    return seconds[warm_up:]
+            ways[name](turn)
+            seconds[name].append(clock() - begun)
+    return {name: spent[warm_up:] for name, spent in seconds.items()}
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -117,39 +95,30 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 def milliseconds(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """Median and interquartile range of each way, as ``NAME_ms`` and ``NAME_iqr_ms``."""
-    found = {}
-    for name, values in seconds.items():
-        measured = spread(values)
-        found |= {f"{name}_ms": 1e3 * measured["median"], f"{name}_iqr_ms": 1e3 * measured["iqr"]}
-    return found
+    measured = {name: spread(values) for name, values in seconds.items()}
+    parts = {"ms": "median", "iqr_ms": "iqr"}
+    return {f"{name}_{unit}": 1e3 * one[part] for name, one in measured.items() for unit, part in parts.items()}
 
 
 def peak_bytes() -> int:
     return round(peak_memory_mib() * 2**20)
 
 
-def resident_bytes() -> int:
-    """Current resident memory of this process; its peak where the system does not report it.
-
-    The system counts this more exactly than the peak, which may be a few pages lower.
-    """
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+def cost_of(step: Callable[[Any, int], object], batches: Sequence[Any]) -> dict[str, float]:
+    """Median seconds of the steps after the first one, and the peak of resident memory minus that held before."""
+    try:  # the system counts what is held more exactly than the peak, which may be a few pages lower
+        before = int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
     except OSError:
-        return peak_bytes()
-    return pages * mmap.PAGESIZE
+        before = peak_bytes()
+    seconds = alternate({"step": lambda turn: step(batches[turn], turn)}, len(batches) - 1)["step"]
+    return {"seconds": statistics.median(seconds), "bytes": max(0, peak_bytes() - before)}
 
 
 def in_own_process(function: Callable[..., Any], *arguments: Any, timeout: float | None = None) -> Any:
-    """Calls a benchmark's function in a new process, so that peaks of memory are separate.
-
-    Args:
-        function: of a module in ``benchmarks``; its result must be JSON.
-        arguments: JSON values; paths become text.
-        timeout: in seconds.
+    """Calls a benchmark's function in a new process; arguments and result must be JSON, but paths become text.
 
     Raises:
-        subprocess.TimeoutExpired: if it takes longer.
+        subprocess.TimeoutExpired: if it takes longer than ``timeout`` seconds.
         subprocess.CalledProcessError: if it fails, for example for lack of memory.
     """
     module = f"benchmarks.{Path(function.__code__.co_filename).stem}"
@@ -167,17 +136,15 @@ def answer() -> None:
     print(json.dumps(getattr(importlib.import_module(module), function)(*arguments)))
 
 
-def origin() -> dict[str, object]:
-    return {"hardware": hardware(), "versions": versions(), "commit": commit()}
-
-
 def write(result: Mapping[str, object], path: Path | None) -> None:
     """Writes the result and its origin as JSON; does nothing without a path."""
     if path is not None:
-        path.write_text(json.dumps({**result, **origin()}, indent=2) + "\n", encoding="utf-8")
+        origin = {"hardware": hardware(), "versions": versions(), "commit": commit()}
+        path.write_text(json.dumps({**result, **origin}, indent=2) + "\n", encoding="utf-8")
 
 
-def print_and_write(result: Mapping[str, object], path: Path | None) -> None:
-    """Prints the result as JSON, and writes it if there is a path."""
+def print_and_write(result: Mapping[str, object], given: argparse.Namespace, *settings: str) -> None:
+    """Prints the result and some of the given options as JSON, and writes them with ``--json``."""
+    result = {**result, "settings": {name: getattr(given, name) for name in settings}}
     print(json.dumps(result, indent=2))
-    write(result, path)
+    write(result, given.json)

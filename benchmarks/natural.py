@@ -3,54 +3,37 @@
     python -m benchmarks.natural [--json FILE] [--batch 2] [--repeats 3] [--threads N]
 
 The presets' networks (ResNet34 to its fourth block, frozen; random weights, which cost the same) on photographs of
-224 x 224 random pixels, K = 2, one patch of 112 px per keypoint. Each point is the median of ``--repeats`` steps after
-a first one, in its own process; memory is the peak of resident memory minus what is held before the first step.
-``backbone`` is the features alone, which all systems share. Reading image files is not included.
+224 x 224 random pixels, K = 2, one patch of 112 px per keypoint. Memory is the peak minus what is held before the first
+step. ``backbone`` is the features alone, which all systems share. Reading image files is not included.
 """
 
-from __future__ import annotations
-
 import dataclasses
-import statistics
-import sys
-from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import torch
 
-if not __package__:  # run as a file: import from the repository's root, as `python -m` does
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
-from benchmarks.measuring import GIB, Options, in_own_process, peak_bytes, repeat, resident_bytes, write
-from mistnn.models.mist import NaturalMist, NaturalStep, NaturalStepConfig
-from mistnn.models.rivals import NaturalXie20, RivalStep, RivalStepConfig
+from benchmarks.measuring import GIB, Options, cost_of, in_own_process, write
+from mistnn.models.mist import NaturalStepConfig
+from mistnn.models.rivals import RivalStepConfig
 from mistnn.presets.mist import photographs as natural
+from mistnn.presets.rivals import NATURAL_XIE20
 from mistnn.records import Batch
 
 POINTS = (("backbone", 8), ("MIST", 8), ("MIST", 32), ("Xie20", 8))
 """System and samples along the side of a patch; Xie20 classifies all 196 patches of an image."""
 
 
-def build(system: str, samples: int, edge: int) -> Callable[[Batch, int], object]:
+def run_point(system: str, samples: int, batch: int, repeats: int, edge: int) -> dict[str, float]:
     torch.manual_seed(0)
     reader = dataclasses.replace(natural.MIST.reader, patch_size=samples)
-    if system == "Xie20":
-        model = NaturalXie20(dataclasses.replace(natural.XIE20, reader=reader, shorter_edge=edge))
-        return RivalStep(model, RivalStepConfig())
-    mist = NaturalMist(dataclasses.replace(natural.MIST, reader=reader, shorter_edge=edge))
-    if system == "MIST":
-        return NaturalStep(mist, NaturalStepConfig())
-    return lambda batch, turn: mist.backbone(batch.images)
-
-
-def run_point(system: str, samples: int, batch: int, repeats: int, edge: int) -> dict[str, float]:
-    step = build(system, samples, edge)
+    rival = system == "Xie20"
+    config = dataclasses.replace(NATURAL_XIE20 if rival else natural.MIST, reader=reader, shorter_edge=edge)
+    model: Any = config.build()
+    step = RivalStepConfig() if rival else NaturalStepConfig()
+    run = (lambda batch, _: model.backbone(batch.images)) if system == "backbone" else step.build(model)
     counts = torch.zeros(batch, len(natural.MIST.class_names), dtype=torch.int64)
     counts[:, :2] = 1
-    batches = [Batch(torch.rand(batch, 3, edge, edge), counts) for _ in range(repeats + 1)]
-    before = resident_bytes()
-    seconds = repeat(lambda turn: step(batches[turn], turn), repeats)
-    return {"seconds": statistics.median(seconds), "bytes": max(0, peak_bytes() - before)}
+    return cost_of(run, [Batch(torch.rand(batch, 3, edge, edge), counts) for _ in range(repeats + 1)])
 
 
 def main() -> None:

@@ -3,16 +3,9 @@
 python -m benchmarks.precision [--seeds 3] [--steps 400] [--ledger results]
 """
 
-from __future__ import annotations
-
 import dataclasses
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal, get_args
-
-if not __package__:  # run as a file: import from the repository's root, as `python -m` does
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.ablation import Variant, main
 from mistnn.experiments import lifted_parts

@@ -5,12 +5,9 @@
 Contract:
     * Folders of small PNG images of random noise, in a temporary folder. A tiny network with random weights: measured
       is what the command keeps in memory, not what a network takes.
-    * Each number of images is predicted in its own process, with drawings and the COCO file, so that it has its own
-      peak of resident memory. The peak before the first image (Python, libraries, model) is reported too.
+    * Predicted with drawings and the COCO file. The peak before the first image (Python, libraries, model) is reported.
     * The exit code is 1 if the peak with most images is more than ``--tolerance`` above the peak with fewest.
 """
-
-from __future__ import annotations
 
 import sys
 import tempfile
@@ -22,50 +19,36 @@ import numpy as np
 import torch
 from PIL import Image
 
-if not __package__:  # run as a file: import from the repository's root, as `python -m` does
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
 from benchmarks.measuring import Options, in_own_process, peak_bytes, write
 from mistnn.inference import Predictor, predict_folder
-from mistnn.models.mist import Mist, MistConfig
+from mistnn.models.mist import MistConfig
 from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
 
 MIB = 2**20
 
 
-def make_images(folder: Path, images: int, side: int) -> None:
-    random = np.random.default_rng(0)
-    for index in range(images):
-        values = random.integers(0, 256, (side, side), dtype=np.uint8)
-        Image.fromarray(values).save(folder / f"{index:07}.png", compress_level=1)
-
-
-def tiny_model() -> Mist:
-    """A network that needs almost no memory."""
-    torch.manual_seed(0)
-    heatmap = HeatmapConfig(network="paper", channels=4, blocks=1)
-    return Mist(MistConfig(k=3, heatmap=heatmap, encoder=EncoderConfig(network="small", width=4, code=8)))
+HEATMAP, ENCODER = HeatmapConfig(network="paper", channels=4, blocks=1), EncoderConfig("small", width=4, code=8)
 
 
 def run_point(images: str, out: str) -> dict[str, Any]:
-    predictor = Predictor(tiny_model())
+    torch.manual_seed(0)
+    predictor = Predictor(MistConfig(k=3, heatmap=HEATMAP, encoder=ENCODER).build())
     predictor.predict(torch.rand(1, 32, 32))
     before, start = peak_bytes(), time.perf_counter()
     summary = predict_folder(predictor, [Path(images)], Path(out), coco=True)
-    return {
-        "images": summary.images,
-        "peak_bytes": peak_bytes(),
-        "peak_bytes_before": before,
-        "seconds": round(time.perf_counter() - start, 1),
-    }
+    peaks = {"peak_bytes": peak_bytes(), "peak_bytes_before": before}
+    return {"images": summary.images, **peaks, "seconds": round(time.perf_counter() - start, 1)}
 
 
 def measure(images: int, side: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder, out = Path(name, "images"), Path(name, "out")
         folder.mkdir()
-        make_images(folder, images, side)
+        random = np.random.default_rng(0)
+        for index in range(images):
+            values = random.integers(0, 256, (side, side), dtype=np.uint8)
+            Image.fromarray(values).save(folder / f"{index:07}.png", compress_level=1)
         return in_own_process(run_point, folder, out)
 
 
@@ -79,12 +62,9 @@ def main() -> int:
         options.error("--images must rise")
     points = []
     for images in given.images:
-        points.append(measure(images, given.side))
-        one = points[-1]
-        print(
-            f"{one['images']:>7,} images: peak {one['peak_bytes'] / MIB:.1f} MiB "
-            f"({one['peak_bytes_before'] / MIB:.1f} before the first), {one['seconds']:.1f} s"
-        )
+        points.append(one := measure(images, given.side))
+        peak, before = one["peak_bytes"] / MIB, one["peak_bytes_before"] / MIB
+        print(f"{images:>7,} images: peak {peak:.1f} MiB ({before:.1f} before the first), {one['seconds']:.1f} s")
     growth = points[-1]["peak_bytes"] / points[0]["peak_bytes"] - 1
     flat = growth <= given.tolerance
     print(f"{growth:+.1%} from the fewest to the most: {'flat' if flat else 'NOT flat'} within {given.tolerance:.0%}")

@@ -9,23 +9,15 @@ Contract:
     * Sides of boxes: "digits", 14 pixels as the digits of the paper's scenes; "prior", 48 sigmoid(N(-2.2, 0.5)), the
       paper's prior, mostly a few pixels; "start", 48 sigmoid(N(0, 1)), as of an untrained network.
     * The plain way is Algorithm 1 with its loop over pixels vectorised and its loop over objects kept.
-    * Rounds alternate; the first is dropped. Reported are the median of a round and its interquartile range.
-      ``memory_ratio`` compares the bytes that autograd keeps for the backward pass.
+    * ``memory_ratio`` compares the bytes that autograd keeps for the backward pass.
 """
 
-from __future__ import annotations
-
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-if not __package__:  # run as a file: import from the repository's root, as `python -m` does
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.measuring import Options, alternate, milliseconds, print_and_write
 from mistnn.ops.coordinates import corners_of
@@ -35,6 +27,7 @@ CELL, BASE, OBJECT = 12, 48, 14
 """Sides in pixels of a cell, of the base box and of an object's map: SPAIR, supplement, table 1."""
 
 SIDES = ("digits", "prior", "start")
+Way = Callable[..., Tensor]
 
 
 def objects(canvas: int, sides: str, batch: int) -> list[Tensor]:
@@ -44,11 +37,8 @@ def objects(canvas: int, sides: str, batch: int) -> list[Tensor]:
     corner = torch.cartesian_prod(torch.arange(cells), torch.arange(cells)).flip(1) * float(CELL)
     centre = corner + CELL * torch.rand(batch, cells**2, 2, generator=random)
     noise = torch.randn(batch, cells**2, 2, generator=random)
-    size = {
-        "digits": 0 * noise + OBJECT,
-        "prior": BASE * (0.5 * noise - 2.2).sigmoid(),
-        "start": BASE * noise.sigmoid(),
-    }
+    prior, start = BASE * (0.5 * noise - 2.2).sigmoid(), BASE * noise.sigmoid()
+    size = {"digits": 0 * noise + OBJECT, "prior": prior, "start": start}
     maps = torch.rand(batch, cells**2, 2, OBJECT, OBJECT, generator=random)
     parts = [
         maps[:, :, :1],
@@ -77,7 +67,7 @@ def draw_on_canvases(maps: Sequence[Tensor], boxes: Tensor, background: Tensor, 
         maps: of each object (batch, colours + alpha + importance, rows, columns).
         boxes: (batch, objects, 4).
         background: (batch, colours, height, width).
-        fade: whether objects fade over half a map pixel beyond their box, as in ``render_objects``.
+        fade: objects fade over half a map pixel beyond their box, as in ``render_objects``.
     """
     height, width = background.shape[2:]
     x, y = torch.arange(width) + 0.5, torch.arange(height) + 0.5
@@ -105,6 +95,19 @@ def draw_on_canvases(maps: Sequence[Tensor], boxes: Tensor, background: Tensor, 
     return torch.where(writes == 1, last, several)
 
 
+def kept_mib(way: Way, given: Sequence[Tensor]) -> float:
+    """What autograd keeps for the backward pass."""
+    storages: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        _picture = way(*given)  # alive, so that no storage is used twice
+    return sum(storages.values()) / 2**20
+
+
 def measure(canvas: int, sides: str, batch: int, repeats: int) -> dict[str, float]:
     """Both ways at one size of canvas and one kind of boxes."""
     given = objects(canvas, sides, batch)
@@ -114,20 +117,9 @@ def measure(canvas: int, sides: str, batch: int, repeats: int) -> dict[str, floa
     torch.testing.assert_close(plain(*given), render_objects(*given), atol=1e-4, rtol=0)
     for one, other in zip(found["plain"], found["windows"], strict=True):
         torch.testing.assert_close(one, other, atol=1e-3 * float(one.abs().max()), rtol=0)
-    kept = {}
-    for name, way in ways.items():
-        storages: dict[int, int] = {}
+    kept = {name: kept_mib(way, given) for name, way in ways.items()}
 
-        def pack(tensor: Tensor, storages: dict[int, int] = storages) -> Tensor:
-            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            picture = way(*given)
-        kept[name] = sum(storages.values()) / 2**20
-        del picture
-
-    def both(way: Callable[..., Tensor]) -> None:
+    def both(way: Way, _: int) -> None:
         torch.autograd.grad((way(*given) * weight).sum(), given)
 
     found = milliseconds(alternate({name: partial(both, way) for name, way in ways.items()}, repeats))
@@ -145,8 +137,7 @@ def main() -> None:
         str(canvas): {sides: measure(canvas, sides, given.batch, given.repeats) for sides in SIDES}
         for canvas in given.canvas
     }
-    settings = {name: getattr(given, name) for name in ("batch", "repeats", "threads")}
-    print_and_write(result | {"settings": settings}, given.json)
+    print_and_write(result, given, "batch", "repeats", "threads")
 
 
 if __name__ == "__main__":

@@ -2,29 +2,20 @@
 
     python -m benchmarks.selection [--json FILE] [--n 6400] [--k 9] [--batch 32] [--iterations 200]
 
-Both ways do forward and backward on the same scores in float32, each in its own process with its own peak of memory.
-Time is the median of ``--repeats`` after one warm-up; memory is the peak resident memory of the process minus that of
-a process that only imports and makes the scores. The unrolled way is the published pseudo-code in logarithms.
+Both ways do forward and backward on the same scores in float32. Memory is the peak resident memory minus that of a
+process that only imports and makes the scores. The unrolled way is the published pseudo-code in logarithms.
 """
-
-from __future__ import annotations
 
 import math
 import statistics
-import sys
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-if not __package__:  # run as a file: import from the repository's root, as `python -m` does
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
-from benchmarks.measuring import Options, in_own_process, peak_bytes, print_and_write, repeat
+from benchmarks.measuring import Options, alternate, in_own_process, peak_bytes, print_and_write
 from mistnn.ops import soft_topk
 
-EPSILON = 0.1
-"""As in the official code."""
+EPSILON = 0.1  # as in the official code
 
 
 def unrolled(scores: Tensor, k: int, iterations: int) -> Tensor:
@@ -49,7 +40,7 @@ def measure(variant: str, batch: int, n: int, k: int, iterations: int, repeats: 
         mask = soft_topk(scores, k, epsilon=EPSILON).mask if variant == "root" else unrolled(scores, k, iterations)
         torch.autograd.grad((mask * scores.detach()).sum(), scores)
 
-    seconds = 0.0 if variant == "nothing" else statistics.median(repeat(step, repeats))
+    seconds = 0.0 if variant == "nothing" else statistics.median(alternate({variant: step}, repeats)[variant])
     return {"seconds": seconds, "peak_mib": peak_bytes() / 2**20}
 
 
@@ -70,9 +61,8 @@ def main() -> None:
         "memory_ratio": memory["unrolled"] / memory["root"] if memory["root"] else None,
         "seconds": {name: found[name]["seconds"] for name in memory},
         "memory_mib": memory,
-        "settings": {"batch": given.batch, "n": given.n, "k": given.k, "iterations": given.iterations},
     }
-    print_and_write(result, given.json)
+    print_and_write(result, given, "batch", "n", "k", "iterations")
 
 
 if __name__ == "__main__":

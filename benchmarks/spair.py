@@ -10,37 +10,27 @@ Contract:
       and visits them again for equations B1 and B2. Backbone, cell networks and optimiser are the same code.
     * Where nothing is sampled (eval mode) both ways give the same terms of the loss: checked before the timing.
     * Boxes: "start", as of an untrained network, half the base box on average; "digits", 14 pixels. The cost of the
-      plain renderer does not depend on them, that of the windows does.
-    * Rounds alternate; the first is dropped. Reported are the median of a round, its interquartile range, and as
-      "backbone" the time that both ways spend there.
+      plain renderer does not depend on them, that of the windows does. "backbone" is the time of both there.
 """
 
-from __future__ import annotations
-
 import math
-import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-if not __package__:  # run as a file: import from the repository's root, as `python -m` does
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
-from benchmarks.measuring import CLOCKS, Options, alternate, milliseconds, print_and_write
+from benchmarks.measuring import CLOCKS, Clock, Options, alternate, milliseconds, print_and_write
 from benchmarks.render import draw_on_canvases
 from mistnn.models.spair import Spair, SpairConfig, SpairStep, SpairStepConfig
-from mistnn.models.spair.cells import WHERE, Latents, Normal, last_bias
+from mistnn.models.spair.cells import WHERE, Latents, last_bias
 from mistnn.models.spair.step import cross_entropy
+from mistnn.nn.latents import joined
 from mistnn.ops.priors import count_log_prior
 from mistnn.records import Batch
 
 DIGIT = 14.0
 """Side of a digit in the paper's scenes, in pixels."""
-
 S = 0.9
 """Parameter of the prior; it does not change the time."""
 
@@ -67,17 +57,7 @@ def cell_by_cell(model: Spair, images: Tensor) -> Latents:
             latents, elements[row, column] = cells.infer(images, features[:, index], context, index, columns)
             parts.append(latents)
 
-    def joined(normals: list[Normal]) -> Normal:
-        return Normal(*(torch.cat(group, dim=1) for group in zip(*normals, strict=True)))
-
-    return Latents(
-        joined([part.where for part in parts]),
-        joined([part.what for part in parts]),
-        joined([part.depth for part in parts]),
-        torch.cat([part.presence for part in parts], dim=1),
-        torch.cat([part.presence_logits for part in parts], dim=1),
-        torch.cat([part.boxes for part in parts], dim=1),
-    )
+    return joined(parts)
 
 
 def draw_each(model: Spair, z: Latents, background: Tensor) -> Tensor:
@@ -121,15 +101,6 @@ def plain_terms(step: SpairStep, images: Tensor) -> dict[str, Tensor]:
     return {"reconstruction": cross_entropy(rebuilt, images, step.config.floor), **terms}
 
 
-def wave_terms(step: SpairStep, images: Tensor) -> dict[str, Tensor]:
-    """The terms of the loss, as ``SpairStep`` computes them."""
-    drawn = step.model(images)
-    return {
-        "reconstruction": cross_entropy(drawn.rebuilt, images, step.config.floor),
-        **step.divergences(drawn.latents, S),
-    }
-
-
 def make_step(width: int, digits: bool) -> SpairStep:
     torch.manual_seed(0)
     model = Spair(SpairConfig(width=width))
@@ -144,23 +115,18 @@ def make_step(width: int, digits: bool) -> SpairStep:
 
 
 def measure(
-    canvas: int, digits: bool, width: int, batch: int, repeats: int, clock: Callable[[], float] = time.perf_counter
+    canvas: int, digits: bool, width: int, batch: int, repeats: int, clock: Clock = time.perf_counter
 ) -> dict[str, float]:
     """Both ways at one size of canvas and one kind of boxes."""
     images = torch.rand(batch, 1, canvas, canvas, generator=torch.Generator().manual_seed(1))
     step = make_step(width, digits)
     check(step, images[:4])
 
-    def plainly() -> None:
-        step.descend(torch.stack(list(plain_terms(step, images).values())).sum(0).mean(), 0)
-
-    def in_waves() -> None:
-        step(Batch(images), 0)
-
-    def backbone() -> None:
-        step.model.backbone(images).sum().backward()
-
-    ways = {"plain": plainly, "waves": in_waves, "backbone": backbone}
+    ways = {
+        "plain": lambda _: step.descend(torch.stack(list(plain_terms(step, images).values())).sum(0).mean(), 0),
+        "waves": lambda _: step(Batch(images), 0),
+        "backbone": lambda _: step.model.backbone(images).sum().backward(),
+    }
     found = milliseconds(alternate(ways, repeats, clock=clock))
     return {"ratio": found["plain_ms"] / found["waves_ms"]} | found
 
@@ -169,10 +135,11 @@ def check(step: SpairStep, images: Tensor) -> None:
     """Checks that both ways give the same terms where nothing is sampled."""
     step.model.eval()
     with torch.no_grad():
-        # Some objects on, some off.
-        logits = step.model.infer(images).presence_logits
+        logits = step.model.infer(images).presence_logits  # some objects on, some off
         last_bias(step.model.cells.presence_network).sub_(logits.median())
-        plain, waves = plain_terms(step, images), wave_terms(step, images)
+        plain, drawn = plain_terms(step, images), step.model(images)
+        reconstruction = cross_entropy(drawn.rebuilt, images, step.config.floor)
+        waves = {"reconstruction": reconstruction, **step.divergences(drawn.latents, S)}
     for name, value in waves.items():
         torch.testing.assert_close(plain[name], value, atol=1e-2, rtol=1e-3, msg=f"{name} differs between the two ways")
     step.model.train()
@@ -193,8 +160,7 @@ def main() -> None:
         }
         for canvas in given.canvas
     }
-    settings = {name: getattr(given, name) for name in ("batch", "repeats", "threads", "width", "clock")}
-    print_and_write(result | {"settings": settings}, given.json)
+    print_and_write(result, given, "batch", "repeats", "threads", "width", "clock")
 
 
 if __name__ == "__main__":

@@ -3,36 +3,26 @@
     python -m benchmarks.spatial_transformer [--json FILE] [--threads N] [--rounds N] [--batch 256] [--size 42]
 
 Contract:
-    * Forward and backward, from parameters and images to both gradients, in float32, on 256 images of 42 x 42 by
-      default. The localisation network is left out, since it is the same everywhere; a whole model gains less than
-      these ratios.
+    * Forward and backward, from parameters and images to both gradients, in float32. The localisation network is left
+      out, since it is the same everywhere: a whole model gains less than these ratios.
     * Affine and attention are compared with ``torch.nn.functional.affine_grid`` and ``grid_sample``; projective with
       homogeneous points times a 3 x 3 matrix; thin plate spline with the plain form, which solves the system for each
       image and evaluates the kernel at each pixel (torch and torchvision have none).
     * If kornia is installed (``pip install kornia``), its ``homography_warp`` and ``warp_image_tps`` are timed too.
     * All ways get the same parameters and images, and their outputs are compared (1e-3) before the timing; not that of
-      kornia's spline, which passes through the same points but differs between them.
-    * Rounds alternate and begin with another way each; the first ``--warm-up`` rounds are dropped. Reported are medians
-      and interquartile ranges; ``ratios`` = other way / ours.
+      kornia's spline, which passes through the same points but differs between them. ``ratios`` = other way / ours.
 """
-
-from __future__ import annotations
 
 import importlib
 import importlib.util
 import os
-import sys
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-if not __package__:  # run as a file: import from the repository's root, as `python -m` does
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.measuring import Options, alternate, print_and_write, spread
 from mistnn.nn.spatial_transformer import Kind, SpatialTransformer, TransformConfig
@@ -41,9 +31,8 @@ from mistnn.ops.transforms import REGULARISATION, control_lattice
 Way = Callable[[Tensor, Tensor], Tensor]
 """From images and parameters (minus those of the identity) to the sampled output."""
 KINDS: tuple[Kind, ...] = ("affine", "attention", "projective", "tps")
-SPREAD = 0.05
-"""Standard deviation of the parameters around the identity."""
-TOLERANCE = 1e-3
+SPREAD, TOLERANCE = 0.05, 1e-3
+"""Standard deviation of the parameters around the identity; largest difference of the outputs."""
 
 
 class Given(nn.Module):
@@ -60,8 +49,7 @@ class Given(nn.Module):
 
 def ours(kind: Kind, size: int) -> Way:
     config = TransformConfig(kind)
-    given = Given(config.parameters)
-    transformer = SpatialTransformer(given, config, (size, size))
+    transformer = SpatialTransformer(given := Given(config.parameters), config, (size, size))
 
     def read(images: Tensor, offsets: Tensor) -> Tensor:
         given.parameters_given = offsets
@@ -101,8 +89,7 @@ def kornia(kind: Kind, size: int) -> Way:
     warps = importlib.import_module("kornia.geometry.transform")
     start = TransformConfig(kind).start().float()
     wider = size / (size - 1)  # from the frame of the parameters to kornia's
-    widen = torch.diag(torch.tensor([wider, wider, 1.0]))
-    shrink = torch.diag(torch.tensor([1 / wider, 1 / wider, 1.0]))
+    widen, shrink = (torch.diag(torch.tensor([by, by, 1.0])) for by in (wider, 1 / wider))
     last = {"projective": torch.ones(1)}.get(kind, torch.tensor([0.0, 0.0, 1.0]))
 
     def homography(images: Tensor, offsets: Tensor) -> Tensor:
@@ -151,22 +138,20 @@ def system(control: Tensor) -> Tensor:
 def measure(kind: Kind, batch: int, size: int, rounds: int, warm_up: int) -> dict[str, object]:
     """Seconds of each way for one transform, and the ratios."""
     random = torch.Generator().manual_seed(0)
-    images = torch.rand(batch, 1, size, size, generator=random)
-    count = TransformConfig(kind).parameters
-    offsets = (SPREAD * torch.randn(batch, count, generator=random)).requires_grad_()
-    images.requires_grad_()
+    images = torch.rand(batch, 1, size, size, generator=random).requires_grad_()
+    offsets = SPREAD * torch.randn(batch, TransformConfig(kind).parameters, generator=random)
+    offsets.requires_grad_()
     ways: dict[str, Way] = {"ours": ours(kind, size), "usual": usual(kind, size)}
     if importlib.util.find_spec("kornia"):
         ways["kornia"] = kornia(kind, size)
     expected = ways["ours"](images, offsets)
     for name, way in ways.items():
         difference = float((way(images, offsets) - expected).detach().abs().max())
-        other_spline = kind == "tps" and name == "kornia"  # its kernels lie at the targets
-        if difference > TOLERANCE and not other_spline:
+        if difference > TOLERANCE and (kind, name) != ("tps", "kornia"):  # its kernels lie at the targets
             raise SystemExit(f"{kind}: {name} differs from ours by up to {difference:.3g}")
     weight = torch.rand(expected.shape, generator=random)
 
-    def both(way: Way) -> None:
+    def both(way: Way, _: int) -> None:
         torch.autograd.grad(way(images, offsets), (images, offsets), weight)
 
     seconds = alternate({name: partial(both, way) for name, way in ways.items()}, rounds, warm_up)
@@ -183,12 +168,8 @@ def main() -> None:
     options.size("warm-up", 5, 0, "rounds before them", least=0)
     given = options.parse()
     runs = [measure(kind, given.batch, given.size, given.rounds, given.warm_up) for kind in KINDS]
-    result = {
-        "runs": runs,
-        "settings": {name: getattr(given, name) for name in ("batch", "size", "rounds", "threads")},
-        "kornia": version("kornia") if importlib.util.find_spec("kornia") else None,
-    }
-    print_and_write(result, given.json)
+    result = {"runs": runs, "kornia": version("kornia") if importlib.util.find_spec("kornia") else None}
+    print_and_write(result, given, "batch", "size", "rounds", "threads")
 
 
 if __name__ == "__main__":

@@ -3,38 +3,29 @@
     python -m benchmarks.step [--json FILE] [--threads N] [--rounds N] [--preset NAME ...]
 
 Contract:
-    * Both have the same networks, sizes, initial weights and batches, in one process. Rounds alternate between the
-      variants and begin with another one each, so that a machine that slows down slows all of them.
-    * The first ``--warm-up`` rounds are dropped. Reported are the median of a step and its interquartile range.
+    * Both have the same networks, sizes, initial weights and batches, in one process.
     * The plain step differs in exactly five things: it classifies the patches at E_K for labels in every step; it
       differentiates the weights in the keypoint steps (``loss.backward()``); its Adam loops over single tensors; its
       tensors are in NCHW layout; it does not log. Samplers, softmax and networks are the same, so that their gain over
       the released code is not counted.
     * ``ratio`` = plain / lean in the preset's precision; ``ratio_float32`` = plain / lean in float32.
-    * Peak resident memory is measured in a separate process for each variant.
     * The scenes show embedded digits, so that no data is needed; their content does not change the time.
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
-import itertools
 import os
-import sys
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-if not __package__:  # run as a file: import from the repository's root, as `python -m` does
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
 from benchmarks.measuring import Options, alternate, in_own_process, peak_bytes, spread, write
-from mistnn.data import Scenes, ScenesConfig
-from mistnn.models.mist import LiftedStep, LiftedStepConfig, Mist, MistConfig
+from mistnn.data import ScenesConfig
+from mistnn.models.mist import LiftedStep, LiftedStepConfig, Mist
 from mistnn.nn.mixed_precision import computed_in
 from mistnn.ops.heatmap import ideal_heatmaps
 from mistnn.ops.losses import class_proportion_loss, heatmap_loss, lifting_penalty, reconstruction_loss
@@ -57,9 +48,9 @@ class PlainStep:
         if config.order != "keypoints-first" or config.decay != 1.0 or config.heatmap_warmup:
             raise ValueError(f"the plain step has the released order and constant rates, got {config}")
         self.model, self.config = model, config
-        plain = {"foreach": False, "fused": False}
-        self.task = torch.optim.Adam(model.task_network.parameters(), lr=config.task_rate, **plain)
-        self.heatmap = torch.optim.Adam(model.heatmap_network.parameters(), lr=config.heatmap_rate, **plain)
+        adam = partial(torch.optim.Adam, foreach=False, fused=False)
+        self.task = adam(model.task_network.parameters(), lr=config.task_rate)
+        self.heatmap = adam(model.heatmap_network.parameters(), lr=config.heatmap_rate)
 
     def __call__(self, batch: Batch, iteration: int) -> Tensor:
         """One batch; returns the optimised keypoints."""
@@ -71,8 +62,8 @@ class PlainStep:
         labels = model.task_network(model.cut(images, anchors))
 
         keypoints = anchors.clone().requires_grad_()
-        # The loss is a mean over the images, which the rate undoes.
-        mover = torch.optim.SGD([keypoints], lr=config.keypoint_step * len(images), foreach=False, fused=False)
+        rate = config.keypoint_step * len(images)  # the loss is a mean over the images, which the rate undoes
+        mover = torch.optim.SGD([keypoints], lr=rate, foreach=False, fused=False)
         for _ in range(config.inner_steps):
             mover.zero_grad(set_to_none=False)
             self.task.zero_grad(set_to_none=False)
@@ -80,7 +71,11 @@ class PlainStep:
             if config.penalty:
                 loss = loss + config.penalty * lifting_penalty(keypoints, anchors)
             loss.mean().backward()
-            self.cap(keypoints, config.keypoint_step * len(images))
+            assert keypoints.grad is not None
+            keypoints.grad[..., 2] = 0  # the scale is fixed in both
+            if config.keypoint_reach:  # not in the released code
+                length = (rate * keypoints.grad).norm(dim=-1, keepdim=True).clamp(min=1e-12)
+                keypoints.grad *= (config.keypoint_reach / length).clamp(max=1)
             mover.step()
             with torch.no_grad():
                 keypoints[..., 0].clamp_(0, width)
@@ -98,14 +93,6 @@ class PlainStep:
         self.heatmap.step()
         del labels
         return keypoints
-
-    def cap(self, keypoints: Tensor, rate: float) -> None:
-        """Limits gradients that would move a keypoint beyond its reach (not in the released code)."""
-        assert keypoints.grad is not None
-        keypoints.grad[..., 2] = 0  # the scale is fixed in both
-        if self.config.keypoint_reach:
-            length = (rate * keypoints.grad).norm(dim=-1, keepdim=True).clamp(min=1e-12)
-            keypoints.grad *= (self.config.keypoint_reach / length).clamp(max=1)
 
     def losses(self, batch: Batch, keypoints: Tensor) -> Tensor:
         """The task loss of each image."""
@@ -128,69 +115,51 @@ def build(variant: str, model: Mist, config: LiftedStepConfig) -> Callable[[Batc
     return step(copy.deepcopy(model), config)
 
 
-def settings_of(name: str) -> tuple[MistConfig, LiftedStepConfig, int, int, tuple[int, ...]]:
-    """Model, step, canvas, batch size and objects per image of a preset."""
-    experiment = find_preset(name).experiment
-    return (
-        experiment.model,
-        experiment.step,
-        experiment.data.canvas,
-        experiment.train.batch_size,
-        experiment.data.counts,
-    )
-
-
-def make_batches(canvas: int, size: int, counts: tuple[int, ...], number: int) -> list[Batch]:
-    scenes = Scenes(ScenesConfig(source="embedded", canvas=canvas, counts=counts), "train", None)
+def make_batches(experiment: Any, number: int) -> list[Batch]:
+    data, size = experiment.data, experiment.train.batch_size
+    scenes = ScenesConfig(source="embedded", canvas=data.canvas, counts=data.counts).open("train", None)
     return [collate([scenes[batch * size + index] for index in range(size)]) for batch in range(number)]
 
 
-def time_variants(name: str, rounds: int, warm_up: int) -> dict[str, list[float]]:
+def time_variants(experiment: Any, rounds: int, warm_up: int) -> dict[str, list[float]]:
     """Seconds of each measured step, by variant."""
-    model_config, step_config, canvas, size, counts = settings_of(name)
     torch.manual_seed(0)
-    model = Mist(model_config)
-    steps = {variant: build(variant, model, step_config) for variant in VARIANTS}
-    batches = make_batches(canvas, size, counts, min(4, rounds + warm_up))
+    model = Mist(experiment.model)
+    steps = {variant: build(variant, model, experiment.step) for variant in VARIANTS}
+    batches = make_batches(experiment, min(4, rounds + warm_up))
 
-    def turns(step: Callable[[Batch, int], object]) -> Callable[[], object]:
-        """One step per call, each on the next batch."""
-        count = itertools.count()
+    def call(variant: str, turn: int) -> object:
+        return steps[variant](batches[turn % len(batches)], turn)
 
-        def call() -> object:
-            turn = next(count)
-            return step(batches[turn % len(batches)], turn)
-
-        return call
-
-    return alternate({variant: turns(step) for variant, step in steps.items()}, rounds, warm_up)
+    return alternate({variant: partial(call, variant) for variant in VARIANTS}, rounds, warm_up)
 
 
 def peak_memory(name: str, variant: str) -> int:
     """Peak resident bytes of three steps in this process."""
-    model_config, step_config, canvas, size, counts = settings_of(name)
-    step = build(variant, Mist(model_config), step_config)
-    for turn, batch in enumerate(make_batches(canvas, size, counts, 3)):
+    experiment: Any = find_preset(name).experiment
+    step = build(variant, Mist(experiment.model), experiment.step)
+    for turn, batch in enumerate(make_batches(experiment, 3)):
         step(batch, turn)
     return peak_bytes()
 
 
 def measure(name: str, rounds: int, warm_up: int, memory: bool) -> dict[str, object]:
-    model_config, step_config, canvas, size, counts = settings_of(name)
-    results = {variant: {"seconds": spread(times)} for variant, times in time_variants(name, rounds, warm_up).items()}
-    if memory:
-        for variant in VARIANTS:
-            results[variant]["peak_bytes"] = in_own_process(peak_memory, name, variant)
+    experiment: Any = find_preset(name).experiment
+    model, step, data = experiment.model, experiment.step, experiment.data
+    results = {way: {"seconds": spread(times)} for way, times in time_variants(experiment, rounds, warm_up).items()}
+    for variant in VARIANTS if memory else ():
+        results[variant]["peak_bytes"] = in_own_process(peak_memory, name, variant)
     medians = {variant: result["seconds"]["median"] for variant, result in results.items()}
+    precision = computed_in(step.precision, "cpu")
     return {
         "preset": name,
-        "ratio": medians["plain-float32"] / medians[f"lean-{computed_in(step_config.precision, 'cpu')}"],
+        "ratio": medians["plain-float32"] / medians[f"lean-{precision}"],
         "ratio_float32": medians["plain-float32"] / medians["lean-float32"],
-        "precision": computed_in(step_config.precision, "cpu"),
+        "precision": precision,
         "variants": results,
-        "sizes": {"batch": size, "canvas": canvas, "objects": counts, "k": model_config.k},
-        "model": dataclasses.asdict(model_config),
-        "step": dataclasses.asdict(step_config),
+        "sizes": {"batch": experiment.train.batch_size, "canvas": data.canvas, "objects": data.counts, "k": model.k},
+        "model": dataclasses.asdict(model),
+        "step": dataclasses.asdict(step),
     }
 
 
@@ -208,9 +177,9 @@ def main() -> None:
             second = result["seconds"]
             peak = f", peak {result['peak_bytes'] / 1e9:.2f} GB" if "peak_bytes" in result else ""
             print(f"  {variant:14} median {second['median']:.3f} s, IQR {second['iqr']:.3f} s{peak}")
-    result = {"ratio": runs[0]["ratio"], "ratio_float32": runs[0]["ratio_float32"], "runs": runs}
+    ratios = {name: runs[0][name] for name in ("ratio", "ratio_float32")}
     settings = {name: getattr(given, name) for name in ("rounds", "warm_up", "threads")}
-    write({**result, **settings, "cores": os.cpu_count()}, given.json)
+    write({**ratios, "runs": runs, **settings, "cores": os.cpu_count()}, given.json)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """Tiny generated images in the layout of every data set that presets read from files."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import json
@@ -90,8 +88,8 @@ def make_photographs(root: Path, random: np.random.Generator) -> None:
         listing += f"{file},{'train' if number < 8 else 'validation' if number < 10 else 'test'}\n"
     (root / "boxes.json").write_text(json.dumps(entries))
     (root / "split.csv").write_bytes(listing.encode())
-    described = {"format": 1, "name": "tiny", "classes": classes}
-    described["split_sha256"] = hashlib.sha256(listing.encode()).hexdigest()
+    digest = hashlib.sha256(listing.encode()).hexdigest()
+    described = {"format": 1, "name": "tiny", "classes": classes, "split_sha256": digest}
     (root / "dataset.json").write_text(json.dumps(described))
 
 
@@ -104,8 +102,7 @@ def make_birds(root: Path, random: np.random.Generator) -> None:
         rows["classes"].append(f"{kind} {name}")
         (root / "images" / name).mkdir(parents=True)
         for copy in range(4):
-            number = 4 * kind + copy
-            file = f"{name}/{number}.jpg"
+            number, file = 4 * kind + copy, f"{name}/{4 * kind + copy}.jpg"
             noise(random, 60 + number, 70).save(root / "images" / file)
             rows["images"].append(f"{number} {file}")
             rows["image_class_labels"].append(f"{number} {kind}")

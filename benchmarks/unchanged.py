@@ -20,8 +20,6 @@ Without ``--data-root``, scikit-learn's digits replace MNIST. All other images a
 weights.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import dataclasses
@@ -42,9 +40,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
-if not __package__:  # run as a file: import from the repository's root, as `python -m` does
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.tiny_data import make_data
 
@@ -80,7 +75,6 @@ OWN: Mapping[str, Mapping[str, object]] = {
 
 ENCODER = "stn-coloc-encoder"
 """The preset that trains what ``stn-coloc-t...`` presets start from."""
-
 RENAMED: Mapping[str, Mapping[str, str]] = {"weights": {}, "log": {}, "settings": {}}
 """Part of a case -> old prefix of a name -> new prefix."""
 
@@ -93,15 +87,7 @@ Parts = dict[str, dict[str, Tensor | str]]
 
 
 def run_side(source: Path, out: Path, data: Path, only: str, mnist: str | None) -> None:
-    """Runs all cases with the package that this process imports, and saves the result of each to a file.
-
-    Args:
-        source: the folder from which the package must be imported.
-        out: the folder for the results.
-        data: the folder made by ``make_data``.
-        only: a word in the names of the cases to run.
-        mnist: the folder that holds MNIST, if it is used.
-    """
+    """Runs all cases with the package in ``source``, and saves the result of each to a file in ``out``."""
     import mistnn
     from mistnn.presets import PRESETS
     from mistnn.weights import shipped_names
@@ -174,9 +160,7 @@ def shortened(experiment: Any, name: str, data: Path, out: Path, mnist: str | No
     if has(experiment, "data.source"):
         changes |= {"data.source": "embedded"} if mnist is None else {"data.root": mnist}
     for own in (own for pattern, own in OWN.items() if fnmatch.fnmatch(name, pattern)):
-        changes |= {
-            path: value.format(data=data, out=out) if isinstance(value, str) else value for path, value in own.items()
-        }
+        changes |= {key: new.format(data=data, out=out) if isinstance(new, str) else new for key, new in own.items()}
     for path, value in changes.items():
         experiment = changed(experiment, path, value)
     return experiment
@@ -214,10 +198,7 @@ def fields(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def compare_sides(outs: Mapping[str, Path]) -> dict[str, Any]:
-    """Compares all results.
-
-    Args:
-        outs: the folder of each side.
+    """Compares the results in the folder of each side.
 
     Returns:
         ``equal``, the number of equal comparisons; ``different`` and ``skipped``, a line for each of the others.
@@ -299,15 +280,12 @@ def run_sides(sources: Mapping[str, Path], folder: Path, only: str = "", mnist: 
 
     Args:
         sources: the folder of each side that holds the package.
-        folder: a new folder in it holds the generated data, another one the results of each side.
+        folder: for the generated data and the results.
         only: a word in the names of the cases to run.
         mnist: the folder that holds MNIST, if it is used.
 
     Returns:
         The folders of the results.
-
-    Raises:
-        SystemExit: if a process fails, with the end of its output.
     """
     data, outs = folder / "data", {side: folder / f"{side}-results" for side in SIDES}
     make_data(data)
@@ -318,14 +296,10 @@ def run_sides(sources: Mapping[str, Path], folder: Path, only: str = "", mnist: 
             out.mkdir()
             words = ["--side", str(sources[side]), str(out), str(data), "--only", only]
             words += [] if mnist is None else ["--data-root", mnist]
+            command = [sys.executable, "-m", "benchmarks.unchanged", *words]
+            environment = {**os.environ, **one, "PYTHONPATH": str(sources[side])}
             with (out / "output.txt").open("wb") as output:
-                processes[side] = subprocess.Popen(
-                    [sys.executable, "-m", "benchmarks.unchanged", *words],
-                    env={**os.environ, **one, "PYTHONPATH": str(sources[side])},
-                    cwd=ROOT,
-                    stdout=output,
-                    stderr=output,
-                )
+                processes[side] = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=output, stderr=output)
         for side, process in processes.items():
             if process.wait() != 0:
                 raise SystemExit(f"{side}: the process failed\n{(outs[side] / 'output.txt').read_text()[-3000:]}")
@@ -341,9 +315,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Compares two versions of the package bit by bit.")
     parser.add_argument("--before", metavar="COMMIT", help="the version to compare with")
     parser.add_argument("--data-root", metavar="DIR", help="folder of MNIST (default: scikit-learn's digits instead)")
-    parser.add_argument(
-        "--only", default="", metavar="WORD", help="run only the cases that have this word in their name"
-    )
+    parser.add_argument("--only", default="", metavar="WORD", help="run only the cases with this word in their name")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to this file")
     parser.add_argument("--side", nargs=3, type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from benchmarks import ablation, choices, off_centre, precision
-from benchmarks.ablation import Variant, run_variants
+from benchmarks.ablation import Variant, fill_ledger, variant_entry
 from mistnn.experiments import Experiment, build, check
 from mistnn.presets import find_preset
 from mistnn.presets.mist.digits import EMBEDDED_THREE
@@ -25,7 +26,7 @@ def test_every_cell_has_its_own_file() -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
 def test_a_variant_is_an_experiment_that_starts(variant: Variant) -> None:
-    made = variant.experiment.with_seed_and_steps(4, 9)
+    made = variant.experiment.with_seed_and_steps(4, 9).resolved()
     check(made)
     assert (made.train.seed, made.data.seed, made.train.steps, made.step.decay_steps) == (4, 4, 9, 9)
     assert build(made).config == made.step
@@ -57,8 +58,8 @@ def test_writes_an_entry_and_skips_it_the_second_time(tmp_path: Path, monkeypatc
     names = ("iou50", "both", "offset", "rmse")
 
     def run() -> list[Entry]:
-        command = "python -m benchmarks.off_centre"
-        return run_variants([TINY_VARIANT], ledger, command, names, seeds=1, steps=1, images=4, say=said.append)
+        entry = partial(variant_entry, TINY_VARIANT, "python -m benchmarks.off_centre", names, 1, 1, 4)
+        return fill_ledger(ledger, {TINY_VARIANT.name: entry}, said.append)
 
     (entry,) = run()
     assert read_ledger(ledger) == [entry]
@@ -88,7 +89,8 @@ def test_mean_worst_and_each_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return {"iou50": (0.9, 0.3, 0.6)[seed], "both": (0.8, 0.1, 0.3)[seed], "offset": (1.0, 4.0, 1.0)[seed]}
 
     monkeypatch.setattr(ablation, "measure", measured)
-    entries = run_variants(off_centre.variants(), tmp_path, "x", off_centre.METRICS, 3, 7, say=lambda text: None)
+    studies = {one.name: partial(variant_entry, one, "x", off_centre.METRICS, 3, 7) for one in off_centre.variants()}
+    entries = fill_ledger(tmp_path, studies)
     assert len(entries) == 8 and len(read_ledger(tmp_path)) == 8 and len(asked) == 24
     assert [one.train.seed for one in asked[:3]] == [0, 1, 2] and {one.train.steps for one in asked} == {7}
     for entry in entries:

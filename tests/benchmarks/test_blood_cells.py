@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from benchmarks import blood_cells
-from benchmarks.blood_cells import main, run_blood_cells
+from benchmarks.blood_cells import main, studies
 from mistnn.errors import MistError
 from mistnn.presets import PRESETS, Preset
 from mistnn.reproduce.ledger import read_ledger
@@ -95,4 +95,4 @@ def test_bad_input(
             main()
         assert words in capsys.readouterr().err
     with pytest.raises(MistError, match="no class is called 'WBC'; it has RBC"):
-        run_blood_cells(str(smears), tmp_path, tmp_path, 1, 1, cell="WBC")
+        studies(str(smears), tmp_path, 1, 1, cell="WBC")

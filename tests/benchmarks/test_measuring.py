@@ -17,7 +17,7 @@ def test_rounds_alternate_and_the_first_are_dropped() -> None:
     now, called = [0.0], []
 
     def way(name: str, seconds: float) -> Callable[[], None]:
-        def call() -> None:
+        def call(turn: int) -> None:
             called.append(name)
             now[0] += seconds * (100 if len(called) <= 2 else 1)  # the first round is slow
 
