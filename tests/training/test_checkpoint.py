@@ -164,7 +164,7 @@ def forge(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda header: header.pop("optimizers"), "missing key 'optimizers'"),
         (lambda header: header.pop("peak_memory_mib") and None, "missing key 'peak_memory_mib'"),
         (lambda header: header.update(extra=1), "unknown key 'extra'"),
-        (lambda header: header.update(iteration="2"), "'2' is no int at iteration"),
+        (lambda header: header.update(iteration="2"), "'2' is not a whole number at iteration"),
         (lambda header: header.update(iteration=-2), "iteration -2"),
         (lambda header: header.update(seconds=float("nan")), "nan seconds"),
         (lambda header: header.update(config=None), "header is not one"),

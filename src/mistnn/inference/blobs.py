@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,14 +43,10 @@ class BlobConfig:
 
 
 def find_blobs(image: Float[Tensor, "channels height width"], config: BlobConfig) -> Detections:
-    """The blobs of an image: one class, all scores 1, boxes in pixels of the image.
+    """The blobs of an image in [0, 1]: one class, all scores 1, boxes in pixels of the image.
 
     Regions that differ from the background by more than the threshold are filled, then split along the valleys of
     the distance to the nearest edge.
-
-    Args:
-        image: in [0, 1].
-        config: what counts as a blob.
     """
     prepared = prepare(image[None], PreparationConfig(SIDE / config.size, config.ground))[0]
     ink = prepared.amax(0).double().numpy()
@@ -67,10 +63,9 @@ def find_blobs(image: Float[Tensor, "channels height width"], config: BlobConfig
         regions = watershed(depth, seeds, mask)
         least = config.least * np.pi / 4 * SIDE**2
         for number, place in enumerate(ndimage.find_objects(regions), 1):
-            if place is None or (regions[place] == number).sum() < least:
-                continue
-            low, high = (np.array([getattr(one, side) for one in reversed(place)]) for side in ("start", "stop"))
-            boxes.append(np.concatenate(((low + high) / 2 * scale, (high - low) * scale)))
+            if place is not None and (regions[place] == number).sum() >= least:
+                low, high = np.array([(one.start, one.stop) for one in reversed(place)]).T
+                boxes.append(np.concatenate(((low + high) / 2 * scale, (high - low) * scale)))
     found = torch.tensor(np.array(boxes).reshape(-1, 4), dtype=torch.float32)
     return Detections(found, torch.ones(len(found)), torch.zeros(len(found), dtype=torch.int64))
 
@@ -84,11 +79,8 @@ def watershed(
 
     Args:
         depth: of each pixel inside its blob.
-        seeds: the number of each seed at its pixels, 0 elsewhere.
+        seeds: the number of each seed at its pixels, 0 elsewhere; so is the result for the pixels that it reached.
         mask: where seeds may grow, from a pixel to its four neighbours.
-
-    Returns:
-        The number of the seed that reached each pixel; 0 where none did.
     """
     regions = np.where(mask, seeds, 0)
     edge = [(-depth[row, column], row, column) for row, column in np.argwhere(regions > 0).tolist()]
@@ -104,21 +96,13 @@ def watershed(
     return regions
 
 
-def choose_blobs(
-    images: Sequence[Tensor],
-    counts: Sequence[int],
-    size: float,
-    ground: Ground,
-    progress: Callable[[int, int], None] | None = None,
-) -> BlobConfig:
+def choose_blobs(images: Sequence[Tensor], counts: Sequence[int], size: float, ground: Ground) -> BlobConfig:
     """The settings with the least mean absolute count error on some images; no boxes are used.
 
     Args:
         images: of the training split, (channels, height, width) in [0, 1].
         counts: the number of objects in each.
-        size: width of an object in pixels.
-        ground: see ``BlobConfig``.
-        progress: called with (done, total).
+        size, ground: see ``BlobConfig``.
 
     Raises:
         ValueError: if there is no image, or not one count for each.
@@ -127,16 +111,8 @@ def choose_blobs(
         raise ValueError(
             f"got {len(images)} images and {len(counts)} counts: give one count for each, and at least one"
         )
-    tries = list(_tries(size, ground))
-    errors = []
-    for done, config in enumerate(tries, 1):
-        found = [len(find_blobs(image, config).boxes) for image in images]
-        errors.append(sum(abs(one - count) for one, count in zip(found, counts, strict=True)))
-        if progress is not None:
-            progress(done, len(tries))
-    return tries[int(np.argmin(errors))]
 
+    def error(config: BlobConfig) -> int:
+        return sum(abs(len(find_blobs(one, config).boxes) - k) for one, k in zip(images, counts, strict=True))
 
-def _tries(size: float, ground: Ground) -> Iterator[BlobConfig]:
-    for factor, apart, least in itertools.product(FACTORS, APARTS, LEASTS):
-        yield BlobConfig(size, ground, factor, apart, least)
+    return min((BlobConfig(size, ground, *tried) for tried in itertools.product(FACTORS, APARTS, LEASTS)), key=error)

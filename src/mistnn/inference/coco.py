@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -22,37 +23,19 @@ NOTHING_YET = CocoCounts()
 
 
 class CocoWriter:
-    """Writes images and detections; see ``coco_file``.
+    """An open COCO file, see ``coco_file``: the ``counts`` of its entries so far, and its ``files`` by name."""
 
-    Attributes:
-        files: the open files of both parts, by name.
-    """
-
-    def __init__(self, images: TextIO, annotations: TextIO, begun: CocoCounts, files: Mapping[str, TextIO]) -> None:
-        self._images, self._annotations = images, annotations
-        self._count, self._objects = begun
-        self.files = files
-
-    @property
-    def counts(self) -> CocoCounts:
-        """The number of entries so far."""
-        return CocoCounts(self._count, self._objects)
+    def __init__(self, images: TextIO, annotations: TextIO, begun: CocoCounts) -> None:
+        self._images, self._annotations, self.counts = images, annotations, begun
+        self.files = {Path(file.name).name: file for file in (images, annotations)}
 
     def add(self, name: str, width: int, height: int, found: Detections) -> None:
-        """Adds one image and its detections.
-
-        Args:
-            name: of the file, as in the tables.
-            width: in pixels.
-            height: in pixels.
-            found: boxes in pixels of the image.
-        """
-        self._count += 1
-        entry = {"id": self._count, "file_name": name, "width": width, "height": height}
-        self._images.write(("," if self._count > 1 else "") + "\n" + json.dumps(entry))
-        for one in coco_annotations(found, self._count, self._objects + 1):
-            self._objects += 1
-            self._annotations.write(("," if self._objects > 1 else "") + "\n" + json.dumps(one))
+        """Adds one image, with the name of its file in the tables, and its detections."""
+        image = self.counts.images + 1
+        _add(self._images, {"id": image, "file_name": name, "width": width, "height": height})
+        for entry in coco_annotations(found, image, self.counts.objects + 1):
+            _add(self._annotations, entry)
+        self.counts = CocoCounts(image, self.counts.objects + len(found.boxes))
 
 
 def coco_categories(class_names: Sequence[str]) -> list[dict[str, Any]]:
@@ -82,22 +65,19 @@ def coco_file(path: Path, class_names: Sequence[str], begun: CocoCounts = NOTHIN
 
     Args:
         path: the file, written when the block ends. Two hidden files beside it remain; the caller removes the folder.
-        class_names: of the labels.
         begun: the number of entries that the two hidden files already hold, to continue them.
     """
     parts = [path.with_name(f".{path.name}.{name}") for name in ("images", "annotations")]
     mode = "a" if begun.images else "w"
     with parts[0].open(mode, encoding="utf-8") as images, parts[1].open(mode, encoding="utf-8") as annotations:
-        yield CocoWriter(images, annotations, begun, {parts[0].name: images, parts[1].name: annotations})
+        yield CocoWriter(images, annotations, begun)
     with path.open("w", encoding="utf-8") as file:
         file.write(f'{{"categories": {json.dumps(coco_categories(class_names))},\n"images": [')
-        _append(file, parts[0])
-        file.write('\n],\n"annotations": [')
-        _append(file, parts[1])
-        file.write("\n]}\n")
+        for part, end in zip(parts, ('\n],\n"annotations": [', "\n]}\n"), strict=True):
+            with part.open(encoding="utf-8") as lines:
+                shutil.copyfileobj(lines, file)
+            file.write(end)
 
 
-def _append(file: TextIO, part: Path) -> None:
-    with part.open(encoding="utf-8") as lines:
-        for line in lines:
-            file.write(line)
+def _add(file: TextIO, entry: dict[str, Any]) -> None:
+    file.write(("," if entry["id"] > 1 else "") + "\n" + json.dumps(entry))

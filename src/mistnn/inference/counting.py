@@ -18,7 +18,6 @@ def choose_threshold(scores: Sequence[Tensor], counts: Sequence[int]) -> float:
 
     Args:
         scores: for each image the scores of its detections, (n,), 0 to 1; more detections than objects.
-        counts: for each image the number of objects.
 
     Raises:
         ValueError: if there is no image or no detection, or the numbers of images differ.
@@ -26,12 +25,10 @@ def choose_threshold(scores: Sequence[Tensor], counts: Sequence[int]) -> float:
     if len(scores) != len(counts) or not sum(len(one) for one in scores):
         raise ValueError(f"a threshold needs detections, and a count for each image: {len(scores)} and {len(counts)}")
     every = torch.cat([one.double() for one in scores]).unique()
-    between = (every[1:] + every[:-1]) / 2
-    candidates = torch.cat((every[:1] / 2, between, every[-1:] + 1e-3))
+    candidates = torch.cat((every[:1] / 2, (every[1:] + every[:-1]) / 2, every[-1:] + 1e-3))
     error = torch.zeros_like(candidates)
     for one, count in zip(scores, counts, strict=True):
-        ordered = one.double().sort().values
-        error += (len(one) - torch.searchsorted(ordered, candidates) - count).abs()
+        error += (len(one) - torch.searchsorted(one.double().sort().values, candidates) - count).abs()
     best = candidates[error == error.min()]
     return float(best[len(best) // 2])
 

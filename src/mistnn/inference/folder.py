@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,12 +26,7 @@ BATCH_SIZE = 32
 
 
 class Skipped(NamedTuple):
-    """An image that was skipped.
-
-    Attributes:
-        file: its name in the results.
-        reason: why, as the end of a sentence about the image.
-    """
+    """An image that was skipped: its name in the results, and why, as the end of a sentence about the image."""
 
     file: str
     reason: str
@@ -41,8 +36,7 @@ class PredictSummary(NamedTuple):
     """The outcome of a prediction.
 
     Attributes:
-        images: number of predicted images.
-        detections: number of objects found in them.
+        detections: number of objects found.
         skipped: the other images; the command then exits with code 1.
         approximate: number of large images that were processed in tiles, each normalised on its own, by a network that
             normalises over the whole image.
@@ -83,8 +77,7 @@ def predict_folder(
     - ``counts.csv``: ``file,class,count``; one row per image and class, zeros included; for a model without classes,
       one row per image with an empty class.
     - ``overlays/`` (empty without ``overlays``): each image with its boxes, under its own relative path and in its own
-      file format. If the suffix is not that of an image, ".png" is appended, or "-2.png" and so on if that is the name
-      of another image.
+      file format, see ``overlay_names``.
     - ``reconstructions/`` and ``residuals/``, for a model that reconstructs, with ``overlays``: PNG files named like
       the overlays (".png" is appended to other suffixes) with the image as the sum of the objects found, and with
       the residual: half of (image - reconstruction) above and below middle grey.
@@ -93,16 +86,13 @@ def predict_folder(
 
     Results get their final names only when all is done; an error or Ctrl-C leaves the content of ``out`` unchanged.
     After ``stage.RECORD_SECONDS``, a hidden folder in ``out`` keeps the finished part, and ``resume`` continues from
-    it. The results then equal those of an uninterrupted run byte for byte, on the same number of threads. Without
-    ``resume`` the prediction starts again.
+    it. The results then equal those of an uninterrupted run byte for byte, on the same number of threads.
 
     Args:
-        predictor: the model.
         paths: files or folders, see ``find_images``.
         out: folder for the results, created if missing. It may lie in a folder of images: it is not searched.
         k: objects per image; if not given, as many as the model counts, see ``Predictor.predict``.
         force: replaces results in ``out``; other files there always stay.
-        overlays: whether to write images.
         progress: called with (done, total) after each batch.
         coco: whether to write ``detections.json`` too, see ``coco_file``.
         resume: continue a stopped or killed prediction of the same images with the same model and settings.
@@ -117,7 +107,8 @@ def predict_folder(
         raise MistError(f"--k must be at least 1, got {k}")
     out = Path(out)
     files = find_images(paths, exclude=out)
-    settings = settings_of(predictor, files, k, overlays, coco, BATCH_SIZE, report is not None)
+    options = {"--k": k, "--overlays": overlays, "--coco": coco, "--report": report is not None}
+    settings = settings_of(predictor, files, {**options, "images at once": BATCH_SIZE})
     with staged(out, force, settings, resume) as stage:
         job = _Job(predictor, files, k, overlays, stage, stage.record.tally)
         if not stage.record.made:  # else it was stopped while its results were moved
@@ -133,8 +124,7 @@ def predict_folder(
     return job.summary
 
 
-@dataclass(frozen=True)
-class _Job:
+class _Job(NamedTuple):
     """A prediction in progress: its model and images, and where it stands."""
 
     predictor: Predictor
@@ -190,8 +180,7 @@ class _Job:
     def usable(self) -> Iterator[_Opened]:
         """Opens the images one by one, from where the tally stands; adds those that can't be used to it."""
         k, tally = self.predictor.sought(self.k), self.tally
-        for place in range(tally.done, len(self.files)):
-            file = self.files[place]
+        for place, file in enumerate(self.files[tally.done :], tally.done):
             try:
                 picture = open_image(file.path)
             except UnreadableImage as error:
@@ -208,13 +197,7 @@ class _Job:
 
 def _batches(images: Iterable[_Opened], max_pixels: int) -> Iterator[list[_Opened]]:
     """Consecutive images of one size, at most ``BATCH_SIZE`` of them and ``max_pixels`` pixels, but at least one."""
-    batch: list[_Opened] = []
-    for image in images:
-        size = image.picture.size
-        room = min(BATCH_SIZE, max(1, max_pixels // (size[0] * size[1])))
-        if batch and (batch[0].picture.size != size or len(batch) >= room):
+    for (width, height), of_one_size in itertools.groupby(images, key=lambda one: one.picture.size):
+        room = min(BATCH_SIZE, max(1, max_pixels // (width * height)))
+        while batch := list(itertools.islice(of_one_size, room)):
             yield batch
-            batch = []
-        batch.append(image)
-    if batch:
-        yield batch

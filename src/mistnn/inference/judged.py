@@ -21,11 +21,9 @@ OVERLAP = 0.5
 
 
 class JudgedScene(NamedTuple):
-    """An image and what a model found in it.
+    """An image in [0, 1] and what a model found in it.
 
     Attributes:
-        image: (channels, height, width), in [0, 1].
-        detections: what was found.
         boxes: the true boxes, in pixels; ``None`` if unknown.
         labels: the classes of ``boxes``.
         correct: which detections are right; ``None`` if not judged.
@@ -42,9 +40,7 @@ class JudgedScene(NamedTuple):
 
 def right_by_overlap(found: Detections, boxes: Tensor, labels: Tensor | None) -> Bool[Tensor, " found"]:
     """Detections that overlap a true box of their class by an IoU above ``OVERLAP``, one to one."""
-    eligible = None
-    if found.labels is not None and labels is not None:
-        eligible = found.labels[:, None] == labels[None, :]
+    eligible = None if found.labels is None or labels is None else found.labels[:, None] == labels[None, :]
     return greedy_match(box_iou(found.boxes, boxes), OVERLAP, eligible) != UNMATCHED
 
 
@@ -61,12 +57,7 @@ def right_by_centre(found: Detections, boxes: Tensor, labels: Tensor | None) -> 
 
 
 def judge_scenes(model: Any, samples: Sequence[Sample]) -> list[JudgedScene]:
-    """Runs a model on single samples and judges its detections by overlap; K is each sample's true count.
-
-    Args:
-        model: a ``Finder``.
-        samples: with boxes.
-    """
+    """Runs a ``Finder`` on samples with boxes and judges its detections by overlap; K is each sample's true count."""
     judged = []
     model.eval()
     for sample in samples:

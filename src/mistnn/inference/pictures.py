@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,27 +13,20 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from mistnn.data.images import SUFFIXES
 from mistnn.records import Detections
 from mistnn.viz.overlay import class_colour, draw_detections
 
-# Pillow's writer for each suffix; anything else is written as PNG, see ``overlay_names``.
-_WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".png": ("PNG", {"compress_level": 3}),
-    ".jpg": ("JPEG", {"quality": 95}),
-    ".jpeg": ("JPEG", {"quality": 95}),
-    ".bmp": ("BMP", {}),
-    ".gif": ("GIF", {}),
-    ".tif": ("TIFF", {}),
-    ".tiff": ("TIFF", {}),
-    ".webp": ("WEBP", {"quality": 90}),
-    ".ppm": ("PPM", {}),
-    ".pgm": ("PPM", {}),
-    ".pbm": ("PPM", {}),
-    ".pnm": ("PPM", {}),
-}
+_JPEG: dict[str, Any] = {"quality": 95}
+_OPTIONS = {
+    ".png": {"compress_level": 3},
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
+    ".webp": {"quality": 90},
+}  # of Pillow's writers
 
 
-def overlay_names(names: Sequence[str], suffixes: Iterable[str] = tuple(_WRITERS)) -> dict[str, str]:
+def overlay_names(names: Sequence[str], suffixes: Sequence[str] = SUFFIXES) -> dict[str, str]:
     """A unique path for each image's overlay, relative to the folder of overlays.
 
     Convention: the image's own name, with ".png" appended if its suffix is not in ``suffixes``. If that is the name of
@@ -44,23 +37,20 @@ def overlay_names(names: Sequence[str], suffixes: Iterable[str] = tuple(_WRITERS
     taken, overlays = drawable | folders, {name: name for name in drawable}
     for name in names:
         if name not in drawable:
-            endings = itertools.chain((".png",), (f"-{number}.png" for number in itertools.count(2)))
-            overlays[name] = next(name + ending for ending in endings if name + ending not in taken)
+            candidates = itertools.chain((f"{name}.png",), (f"{name}-{number}.png" for number in itertools.count(2)))
+            overlays[name] = next(candidate for candidate in candidates if candidate not in taken)
             taken.add(overlays[name])
     return overlays
 
 
 def write_overlay(path: Path, picture: Image.Image, found: Detections, names: Sequence[str]) -> None:
     """Writes an image with its boxes, in the format of the path's suffix."""
-    if found.labels is None:
-        # Without classes, a box is labelled with its score.
-        drawn = draw_detections(displayed(picture), found.boxes.tolist(), [f"{s:.2f}" for s in found.scores.tolist()])
-    else:
-        colours = [class_colour(index) for index in found.labels.tolist()]
-        drawn = draw_detections(displayed(picture), found.boxes.tolist(), names, colours)
+    colours = None if found.labels is None else [class_colour(index) for index in found.labels.tolist()]
+    if colours is None:  # without classes, a box is labelled with its score
+        names = [f"{score:.2f}" for score in found.scores.tolist()]
+    drawn = draw_detections(displayed(picture), found.boxes.tolist(), names, colours)
     path.parent.mkdir(parents=True, exist_ok=True)
-    form, options = _WRITERS[path.suffix.lower()]
-    drawn.save(path, format=form, **options)
+    drawn.save(path, **_OPTIONS.get(path.suffix.lower(), {}))
 
 
 def write_tensor(path: Path, image: Float[Tensor, "channels height width"]) -> None:

@@ -73,13 +73,7 @@ class Prediction:
         return table.assign(label=self.names, score=self.scores.numpy())
 
     def to_coco(self, file_name: str = "image") -> dict[str, Any]:
-        """The objects as a COCO dictionary of one image, which ``json.dump`` takes.
-
-        Convention: as in ``mistnn.inference.coco``.
-
-        Args:
-            file_name: the entry of that name.
-        """
+        """The objects as a COCO dictionary of one image, which ``json.dump`` takes; see ``coco_annotations``."""
         height, width = self.image.shape[-2:]
         return {
             "images": [{"id": 1, "file_name": file_name, "width": width, "height": height}],

@@ -35,24 +35,14 @@ class Predictor:
     """
 
     def __init__(self, model: Finder, max_pixels: int = MAX_PIXELS) -> None:
-        """Wraps a model. It is put into eval mode and stays on its device.
-
-        Args:
-            model: finds objects.
-            max_pixels: larger images are processed in tiles, or refused by a model that can't do that.
-        """
+        """Puts the model into eval mode. It processes images above ``max_pixels`` in tiles, or refuses them."""
         self.model = model.eval()
         self.max_pixels = max_pixels
-        parameter = next(model.parameters(), None)
-        self.device = torch.device("cpu") if parameter is None else parameter.device
+        self.device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
     @classmethod
     def from_pretrained(cls, name_or_folder: str | Path, device: str | torch.device = "cpu") -> Predictor:
-        """A predictor with the weights of a run folder or of a shipped model.
-
-        Raises:
-            MistError: if there is no such folder or name, or the folder can't be trusted.
-        """
+        """A predictor with the weights of a run folder or of a shipped model; for ``Raises`` see ``load_model``."""
         return cls(as_finder(load_model(name_or_folder), name_or_folder).to(device))
 
     def predict(
@@ -79,8 +69,7 @@ class Predictor:
             tensor = to_tensor(picture, self.model.config.channels)
         else:
             tensor = as_image_tensor(image, self.model.config.channels)
-        refusal = self.refusal(tensor.shape[-2], tensor.shape[-1], self.sought(k))
-        if refusal is not None:
+        if (refusal := self.refusal(tensor.shape[-2], tensor.shape[-1], self.sought(k))) is not None:
             raise MistError(f"this image {refusal}")
         return Prediction(*self.predict_batch(tensor.unsqueeze(0), k)[0], self.model.class_names, tensor)
 
@@ -88,12 +77,7 @@ class Predictor:
     def predict_batch(
         self, images: Float[Tensor, "batch channels height width"], k: int | None = None
     ) -> list[Detections]:
-        """Finds the K best objects of each of several images of one size; the results are on the CPU.
-
-        Args:
-            images: values in [0, 1], as many channels as the model has.
-            k: how many, as in ``predict``.
-        """
+        """``predict`` for images in [0, 1] of one size, with the model's channels; the results are on the CPU."""
         model = self.model
         wanted = None if k is None and model.counts_itself else self.sought(k)
         found = model.detect(model.prepare(images.to(self.device)), wanted, self.max_pixels)
@@ -114,8 +98,7 @@ class Predictor:
 
         Images above ``max_pixels`` are refused if the model can't process them in tiles.
         """
-        reason = self.model.refusal(height, width)
-        if reason is not None:
+        if (reason := self.model.refusal(height, width)) is not None:
             return reason
         pixels, most = height * width, self.model.most(height, width)
         if not self.model.in_tiles and pixels > self.max_pixels:
@@ -149,14 +132,12 @@ class Predictor:
     ) -> Float[Tensor, "batch channels height width"]:
         """The images as the model explains them: the sum of its reconstructions of all parts, on black.
 
-        A generative model returns the image that it drew.
+        A generative model returns the image that it drew. Overlapping parts may add up to more than 1. The result is on
+        the CPU.
 
         Args:
             images: as given to ``predict_batch``.
             found: what was found in them, the same number of parts in each image.
-
-        Returns:
-            The images, on the CPU. Overlapping parts may add up to more than 1.
 
         Raises:
             ValueError: if the model can't reconstruct.
@@ -174,11 +155,7 @@ class Predictor:
 
 
 def as_finder(model: nn.Module, name: str | Path) -> Finder:
-    """The model, if it finds objects.
-
-    Raises:
-        MistError: if it doesn't.
-    """
+    """The model, if it finds objects; otherwise raises ``MistError``."""
     if not isinstance(model, Finder):
         raise MistError(
             f"{name} holds a {type(model).__name__}, which finds no objects: give a model that does "
@@ -190,11 +167,7 @@ def as_finder(model: nn.Module, name: str | Path) -> Finder:
 def as_image_tensor(
     image: Tensor | NDArray[np.generic] | Image.Image, channels: int
 ) -> Float[Tensor, "channels height width"]:
-    """Converts an image in memory to the tensor that a model takes; see ``Predictor.predict`` for what is accepted.
-
-    Raises:
-        ValueError: if it has another shape, type or range.
-    """
+    """Converts an image in memory to the tensor that a model takes; accepts and raises as ``Predictor.predict``."""
     if isinstance(image, Image.Image):
         try:
             return to_tensor(normalise_mode(ImageOps.exif_transpose(image)), channels)

@@ -19,10 +19,9 @@ import torch
 from mistnn.data.images import DETECTIONS_FILE, PICTURE_FOLDERS, ImageFile, holds_results
 from mistnn.errors import MistError
 from mistnn.files import replace_file
-from mistnn.inference.coco import NOTHING_YET
 from mistnn.inference.predictor import Predictor
 from mistnn.inference.tables import COCO_FILE, COUNTS_FILE
-from mistnn.weights import package_version, strict_converter
+from mistnn.weights import package_version, strict_converter, tensor_digest
 
 REPORT_FILE = "predicted.html"
 """The page about a prediction."""
@@ -31,8 +30,7 @@ RESULTS = (DETECTIONS_FILE, COUNTS_FILE, COCO_FILE, REPORT_FILE, *PICTURE_FOLDER
 RECORD_SECONDS = 5.0
 """Interval between two records of a prediction's progress: the most that a stop can cost."""
 
-_STAGE, _RECORD = ".predict.part", "record.json"
-_FORMAT = 1
+_STAGE, _RECORD, _FORMAT = ".predict.part", "record.json", 1
 # Files of a training run; results are not mixed into its folder unasked.
 _RUN = ("config.json", "model.safetensors", "metrics.jsonl", "metrics.json", "checkpoint", "report.html")
 
@@ -42,13 +40,10 @@ Settings = Mapping[str, Any]
 
 @dataclass
 class Tally:
-    """The progress of a prediction.
+    """The progress of a prediction; counts as in ``PredictSummary``.
 
     Attributes:
         done: number of files processed, in their order.
-        images: number of images predicted.
-        detections: number of objects found.
-        approximate: number of images processed in tiles that are normalised separately.
         room: the most objects that can be found in any image with room for fewer than K; 0 if there is none.
         skipped: (index, name, reason) of skipped files.
     """
@@ -66,8 +61,6 @@ class Record:
     """The stored state of a prediction.
 
     Attributes:
-        settings: of the prediction.
-        tally: its progress.
         lengths: of the tables at that time, in bytes.
         coco: entries of the COCO file at that time: images, objects.
         made: the names of all results once they are complete; empty before.
@@ -76,17 +69,12 @@ class Record:
     settings: Settings
     tally: Tally = field(default_factory=Tally)
     lengths: dict[str, int] = field(default_factory=dict)
-    coco: tuple[int, int] = NOTHING_YET
+    coco: tuple[int, int] = (0, 0)
     made: list[str] = field(default_factory=list)
 
 
 class Stage:
-    """The hidden folder of a prediction.
-
-    Attributes:
-        folder: where it writes.
-        record: its state; that of an earlier run if it continues one.
-    """
+    """The hidden folder of a prediction, and its state: that of an earlier run if it continues one."""
 
     def __init__(self, folder: Path, record: Record) -> None:
         self.folder, self.record = folder, record
@@ -113,8 +101,8 @@ class Stage:
         self._write()
 
     def _write(self) -> None:
-        content = {"format": _FORMAT, **asdict(self.record)}
-        replace_file(self.folder / _RECORD, json.dumps(content, indent=1).encode())
+        content = json.dumps({"format": _FORMAT, **asdict(self.record)}, indent=1)
+        replace_file(self.folder / _RECORD, content.encode())
         self.recorded = True
 
 
@@ -151,17 +139,14 @@ def staged(out: Path, force: bool, settings: Settings, resume: bool) -> Iterator
         yield stage
         _publish(stage, out)
         made = []
-    except MistError:
-        raise
-    except OSError as error:
-        keeps = stage.recorded
+    except BaseException as error:
+        keeps = stage.recorded and not isinstance(error, MistError)
+        if not isinstance(error, OSError):
+            raise
         more = "; then continue with the same command and --resume" if keeps else ""
         raise MistError(
             f"can't write to --out {out} ({error.strerror or error}): give a writable folder with enough space" + more
         ) from error
-    except BaseException:
-        keeps = stage.recorded
-        raise
     finally:
         if not keeps:
             shutil.rmtree(folder, ignore_errors=True)
@@ -178,40 +163,19 @@ def stopped_after(out: Path) -> int | None:
         return None
 
 
-def settings_of(
-    predictor: Predictor,
-    files: Sequence[ImageFile],
-    k: int | None,
-    overlays: bool,
-    coco: bool,
-    batch: int,
-    report: bool = False,
-) -> Settings:
-    """What a prediction depends on; its model and its images by their hashes."""
+def settings_of(predictor: Predictor, files: Sequence[ImageFile], options: Settings) -> Settings:
+    """What a prediction depends on: its options by their names, and its model and its images by their hashes."""
+    model = predictor.model
     return {
         "mistnn": package_version(),
         "torch": torch.__version__,
         "device": predictor.device.type,
-        "model": _hash_of_model(predictor),
-        "--k": k,
-        "--overlays": overlays,
-        "--coco": coco,
-        "--report": report,
+        "model": f"{type(model).__name__} {model.config!r} {model.class_names} {tensor_digest(model.state_dict())}",
+        **options,
         "largest image in one piece": predictor.max_pixels,
-        "images at once": batch,
         "number of images": len(files),
         "images": _hash_of_files(files),
     }
-
-
-def _hash_of_model(predictor: Predictor) -> str:
-    """A hash of the configuration and all weights."""
-    model = predictor.model
-    found = hashlib.sha256(repr((type(model).__name__, model.config, model.class_names)).encode())
-    for name, value in sorted(model.state_dict().items()):
-        found.update(repr((name, value.dtype, tuple(value.shape))).encode())
-        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()
 
 
 def _hash_of_files(files: Sequence[ImageFile]) -> str:
@@ -227,11 +191,7 @@ def _hash_of_files(files: Sequence[ImageFile]) -> str:
 
 
 def _read(folder: Path, out: Path, settings: Settings) -> Record:
-    """The record of a stopped prediction.
-
-    Raises:
-        MistError: if there is none, it is damaged, or it has other settings.
-    """
+    """The record of a stopped prediction; raises if there is none, it is damaged, or it has other settings."""
     again = "leave out --resume to start again"
     path = folder / _RECORD
     if not path.is_file():
@@ -248,15 +208,13 @@ def _read(folder: Path, out: Path, settings: Settings) -> Record:
             raise MistError(f"--resume: {folder / name} is shorter than it was, or gone: {again}")
     for name, value in settings.items():
         before = record.settings.get(name)
-        if before == value:
-            continue
-        if name == "images":
-            raise MistError(f"--resume: images have changed since the start: restore them, or {again}")
-        if name == "model":
-            raise MistError(f"--resume: the prediction was started with another model: give that one, or {again}")
-        raise MistError(
-            f"--resume: {name} was {_shown(before)} at the start and is {_shown(value)} now: give the same, or {again}"
-        )
+        if before != value:
+            changes = {
+                "images": "images have changed since the start: restore them",
+                "model": "the prediction was started with another model: give that one",
+            }
+            other = f"{name} was {_shown(before)} at the start and is {_shown(value)} now: give the same"
+            raise MistError(f"--resume: {changes.get(name, other)}, or {again}")
     return record
 
 
@@ -269,18 +227,11 @@ def _shown(value: Any) -> str:
 def _publish(stage: Stage, out: Path) -> None:
     """Moves the results into ``out`` and removes earlier ones. Can be interrupted and repeated."""
     old = stage.folder / "old"
+    shutil.rmtree(old, ignore_errors=True)  # of a move that was interrupted
     old.mkdir(exist_ok=True)
     for name in RESULTS:
         new = stage.folder / name
         if os.path.lexists(out / name) and (new.exists() or name not in stage.record.made):
-            _remove(old / name)
             os.replace(out / name, old / name)
         if new.exists():
             os.replace(new, out / name)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

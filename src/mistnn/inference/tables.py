@@ -22,12 +22,11 @@ class Tables:
 
     def __init__(self, files: Mapping[str, TextIO], classes: Sequence[str], coco: CocoWriter | None) -> None:
         self._files, self._classes, self.coco = files, classes, coco
-        self._detections, self._counts = (_writer(files[name]) for name in (DETECTIONS_FILE, COUNTS_FILE))
-
-    def head(self) -> None:
-        """Writes the column names."""
-        self._detections.writerow(DETECTION_COLUMNS)
-        self._counts.writerow(("file", "class", "count"))
+        self._detections: Any = csv.writer(_UnixRows(files[DETECTIONS_FILE]))
+        self._counts: Any = csv.writer(_UnixRows(files[COUNTS_FILE]))
+        if files[COUNTS_FILE].tell() == 0:  # new
+            self._detections.writerow(DETECTION_COLUMNS)
+            self._counts.writerow(("file", "class", "count"))
 
     def add(self, name: str, size: tuple[int, int], found: Detections, labels: Sequence[str]) -> None:
         """Adds one image: its name in the results, (width, height), its detections and their class names."""
@@ -45,13 +44,11 @@ class Tables:
 
     def lengths(self) -> dict[str, int]:
         """The length of each file in bytes, after writing them to disk."""
-        files = self._files if self.coco is None else {**self._files, **self.coco.files}
-        lengths = {}
-        for name, file in files.items():
+        files = {**self._files, **({} if self.coco is None else self.coco.files)}
+        for file in files.values():
             file.flush()
             os.fsync(file.fileno())
-            lengths[name] = os.fstat(file.fileno()).st_size
-        return lengths
+        return {name: os.fstat(file.fileno()).st_size for name, file in files.items()}
 
 
 @contextlib.contextmanager
@@ -61,8 +58,6 @@ def open_tables(
     """Opens the tables of a prediction, new or to continue.
 
     Args:
-        folder: where they are.
-        classes: names of the model's classes.
         coco: whether to write a COCO file too, which is completed when the block ends without an error.
         lengths: what ``Tables.lengths`` returned; later rows are cut off. Empty for new tables.
         counts: the entries of the COCO file at that time.
@@ -74,15 +69,10 @@ def open_tables(
         writer = stack.enter_context(coco_file(folder / COCO_FILE, classes, counts)) if coco else None
         files = {
             # surrogateescape: on Linux a file name may be invalid UTF-8; its bytes are written unchanged.
-            name: stack.enter_context(
-                (folder / name).open(mode, encoding="utf-8", errors="surrogateescape", newline="")
-            )
+            name: stack.enter_context(open(folder / name, mode, encoding="utf-8", errors="surrogateescape", newline=""))
             for name in (DETECTIONS_FILE, COUNTS_FILE)
         }
-        tables = Tables(files, classes, writer)
-        if not lengths:
-            tables.head()
-        yield tables
+        yield Tables(files, classes, writer)
 
 
 class _UnixRows:
@@ -96,7 +86,3 @@ class _UnixRows:
 
     def write(self, row: str) -> None:
         self.file.write(row.removesuffix("\r\n") + "\n")
-
-
-def _writer(file: TextIO) -> Any:
-    return csv.writer(_UnixRows(file))

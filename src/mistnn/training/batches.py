@@ -11,11 +11,10 @@ import sys
 from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from mistnn.errors import MistError
@@ -44,11 +43,7 @@ class BatchDataset(MapDataset, Protocol):
 
 
 def dataset_length(dataset: MapDataset) -> int | None:
-    """The number of samples, or ``None`` for an unlimited data set.
-
-    Raises:
-        MistError: if the data set is empty or has no samples by index.
-    """
+    """The number of samples, or ``None`` for an unlimited data set; raises if it is empty or can't be indexed."""
     if isinstance(dataset, IterableDataset):
         raise MistError(
             f"{type(dataset).__name__} is an IterableDataset, and training needs samples by index: give a map-style "
@@ -64,32 +59,23 @@ def share_of_batch(batch_size: int, rank: int, processes: int) -> slice:
     """The contiguous part of the joined batch that one process works on.
 
     Raises:
-        MistError: if the batch can't be split into equal parts. With unequal parts, the mean of the processes'
-            gradients would not be the gradient of the joined batch.
+        MistError: unless all parts are equal: otherwise the mean of their gradients is not that of the joined batch.
     """
-    if batch_size % processes:
-        nearest = max(1, batch_size // processes) * processes
+    share, rest = divmod(batch_size, processes)
+    if rest:
         raise MistError(
             f"train.batch_size={batch_size} cannot be shared among {processes} processes: "
-            f"give a multiple of {processes}, e.g. {nearest}"
+            f"give a multiple of {processes}, e.g. {max(1, share) * processes}"
         )
-    share = batch_size // processes
     return slice(rank * share, (rank + 1) * share)
 
 
 def batch_indices(iteration: int, batch_size: int, length: int | None, seed: int) -> list[int]:
     """Indices of the samples in the joined batch of one iteration.
 
-    Convention:
-        Unlimited data are counted: t B, t B + 1, ... Finite data are permuted in each epoch, and the epochs are
-        concatenated. So each epoch holds each index exactly once, and batches are always full: a batch may start in
-        one epoch and end in the next.
-
-    Args:
-        iteration: t, from 0.
-        batch_size: B, over all processes.
-        length: number of samples, or ``None`` for unlimited data.
-        seed: of the permutations; unlimited data have their own seed.
+    Convention: for iteration t and batch size B, unlimited data (of length ``None``) are counted: t B, t B + 1, ...
+    Finite data are permuted in each epoch, by the seed, and the epochs are concatenated. So each epoch holds each index
+    exactly once, and batches are always full: a batch may start in one epoch and end in the next.
     """
     positions = range(iteration * batch_size, (iteration + 1) * batch_size)
     if length is None:
@@ -116,10 +102,8 @@ def batches(
     """Yields (iteration, this process's part of the batch) for the iterations from ``start`` to ``stop`` - 1.
 
     Args:
-        batch_size: of the joined batch.
+        batch_size: of the joined batch, which ``processes`` share; this one has the number ``rank``.
         seed: of the order of finite data.
-        rank: this process's number, from 0.
-        processes: number of processes that share the batch.
         workers: extra processes that prepare the next batches; they change no value.
 
     Raises:
@@ -129,9 +113,8 @@ def batches(
     share = share_of_batch(batch_size, rank, processes)
     indices = (batch_indices(iteration, batch_size, length, seed)[share] for iteration in range(start, stop))
     joined = _Joined(dataset)
-    if workers == 0:
-        prepared = (joined[batch] for batch in indices)
-    else:
+    prepared = map(joined.__getitem__, indices)
+    if workers:
         prepared = DataLoader(
             joined,  # pyright: ignore[reportArgumentType]  # asks for a nominal subclass, needs only __getitem__
             batch_size=None,
@@ -154,29 +137,25 @@ class _Joined:
 
     def __getitem__(self, indices: Sequence[int]) -> Batch | MistError:
         try:
-            return self._join(indices)
+            if isinstance(self.dataset, BatchDataset):
+                return self.dataset.batch(indices)
+            samples = [self.dataset[index] for index in indices]
+            if wrong := next((type(sample).__name__ for sample in samples if not isinstance(sample, Sample)), None):
+                raise MistError(f"the training data set gives a {wrong} for an index: it must give a mistnn.Sample")
+            return collate(samples)
         except MistError as error:
             return error  # raised by a worker, its one line would come with a traceback of many
-
-    def _join(self, indices: Sequence[int]) -> Batch:
-        if isinstance(self.dataset, BatchDataset):
-            return self.dataset.batch(indices)
-        samples = [self.dataset[index] for index in indices]
-        wrong = next((type(sample).__name__ for sample in samples if not isinstance(sample, Sample)), None)
-        if wrong is not None:
-            raise MistError(f"the training data set gives a {wrong} for an index: it must give a mistnn.Sample")
-        return collate(samples)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with all its tensors on a device."""
 
-    def move(value: Tensor | list[Tensor] | None) -> Tensor | list[Tensor] | None:
+    def move(value: Any) -> Any:
         if isinstance(value, list):
-            return [tensor.to(device, non_blocking=True) for tensor in value]
+            return [move(tensor) for tensor in value]
         return None if value is None else value.to(device, non_blocking=True)
 
-    return Batch(*map(move, batch))  # pyright: ignore[reportArgumentType]
+    return Batch(*map(move, batch))
 
 
 def _ignore_interrupts(worker: int) -> None:

@@ -9,8 +9,7 @@ A checkpoint is one file, ``checkpoint/state.safetensors``. Its tensors are
 Its metadata are ``format``, ``digest`` (SHA-256 of the rest) and ``header`` (JSON, see ``Header``). Reading it runs no
 code.
 
-The file is written to a temporary name, flushed to the disk and renamed. A process that is killed at any moment leaves
-either the previous checkpoint or the new one. Everything is checked on reading before anything is changed.
+The file is replaced atomically. Everything is checked on reading before anything is changed.
 """
 
 from __future__ import annotations
@@ -46,10 +45,9 @@ SAME_CONFIG = "resume with the run's own configuration"
 
 @dataclass(frozen=True)
 class Progress:
-    """The progress of a run.
+    """The progress of a run: the number of iterations done, and what they took.
 
     Attributes:
-        iteration: iterations done.
         seconds: time they took, over all parts of a resumed run.
         peak_memory_mib: largest resident memory of any part; 0 if unknown.
     """
@@ -61,8 +59,7 @@ class Progress:
 
 # Plain dictionaries, because "class" can't be the name of a dataclass field.
 OptimizerPart = TypedDict(
-    "OptimizerPart",
-    {"class": str, "groups": list[list[str]], "options": list[Json], "numbers": dict[str, Json]},
+    "OptimizerPart", {"class": str, "groups": list[list[str]], "options": list[Json], "numbers": dict[str, Json]}
 )
 
 
@@ -77,12 +74,7 @@ class Header(TypedDict):
 
 
 def save_checkpoint(path: Path, step: Step, progress: Progress, config: Json) -> None:
-    """Writes the state of a run atomically.
-
-    Args:
-        step: the step whose model and optimizers are saved.
-        progress: the iterations done.
-        config: the configuration of the run, JSON-able; see ``load_checkpoint``.
+    """Writes the state of a run atomically; ``config`` is its configuration, JSON-able, see ``load_checkpoint``.
 
     Raises:
         MistError: if the file can't be written.
@@ -109,8 +101,7 @@ def load_checkpoint(path: Path, step: Step, config: Json, free: tuple[str, ...] 
     Everything is checked first: after an error the step and the random generators are unchanged.
 
     Args:
-        step: receives the state.
-        config: the configuration of this run; must equal that of the checkpoint's run.
+        config: of this run; must equal that of the checkpoint's run.
         free: dotted paths in ``config`` that may differ; ``*`` matches any beginning.
 
     Raises:
@@ -118,10 +109,9 @@ def load_checkpoint(path: Path, step: Step, config: Json, free: tuple[str, ...] 
             optimizers or another configuration.
     """
     header, tensors = read_checkpoint(path)
-    difference = first_difference(header["config"], config, free)
-    if difference is not None:
+    if difference := first_difference(header["config"], config, free):
         raise MistError(f"{path}: its run had another configuration: {difference}; resume with the same, or start anew")
-    states = {name.removeprefix("model/"): tensor for name, tensor in tensors.items() if name.startswith("model/")}
+    states = _below("model/", tensors)
     own = model_tensors(step.model)
     _check_same_tensors(path, states, own)
     loaded = dict(_optimizer_states(path, header["optimizers"], tensors, step))
@@ -140,11 +130,7 @@ def load_checkpoint(path: Path, step: Step, config: Json, free: tuple[str, ...] 
 
 
 def read_checkpoint(path: Path) -> tuple[Header, dict[str, Tensor]]:
-    """Reads and verifies the header and the tensors of a file.
-
-    Raises:
-        MistError: if the file is missing, truncated, damaged, not a checkpoint, or of another format.
-    """
+    """Reads and verifies the header and the tensors of a file; raises if it is no sound checkpoint of this format."""
     if not path.is_file():
         raise MistError(f"{path}: no checkpoint here; check the run folder, or start without --resume")
     try:
@@ -179,8 +165,7 @@ def _read_header(path: Path, text: str) -> Header:
             if len(part["options"]) != len(part["groups"]):
                 raise ValueError(f"{len(part['options'])} options for {len(part['groups'])} groups of {name!r}")
     except (ValueError, RecursionError, cattrs.BaseValidationError) as error:
-        why = " ".join((explain(error) if isinstance(error, cattrs.BaseValidationError) else str(error)).split())
-        raise MistError(f"{path}: its header is not one that mistnn writes ({why}); {FIX}") from error
+        raise MistError(f"{path}: its header is not one that mistnn writes ({explain(error)}); {FIX}") from error
     return header
 
 
@@ -190,25 +175,19 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def first_difference(old: object, new: object, free: tuple[str, ...] = (), path: str = "") -> str | None:
-    """Describes the first difference between two JSON values, or returns ``None``.
-
-    Args:
-        free: dotted paths that are not compared; ``*`` matches any beginning.
-        path: of these values in the whole.
-    """
+    """The first difference between two JSON values at ``path``, or ``None``; for ``free`` see ``load_checkpoint``."""
     if any(path == name or (name.startswith("*") and path.endswith(name[1:])) for name in free):
         return None
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted(old.keys() | new.keys(), key=str)
         inner = (first_difference(old.get(key), new.get(key), free, f"{path}.{key}".removeprefix(".")) for key in keys)
-        return next((difference for difference in inner if difference is not None), None)
+        return next(filter(None, inner), None)
     # Compared as JSON, so that a tuple equals the list it is written as.
     return None if json.dumps(old) == json.dumps(new) else f"{path} was {old!r} and is now {new!r}"
 
 
 def _cuda_device(model: nn.Module) -> torch.device | None:
-    device = next((tensor.device for tensor in model_tensors(model).values()), torch.device("cpu"))
-    return device if device.type == "cuda" else None
+    return next((tensor.device for tensor in model_tensors(model).values() if tensor.is_cuda), None)
 
 
 def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:
@@ -245,9 +224,8 @@ def _describe_optimizer(name: str, optimizer: Optimizer, model: nn.Module) -> tu
                 kind = type(value).__name__
                 raise ValueError(f"optimizer {name!r} keeps a {kind} as {key}: no checkpoint can hold it")
     options = [{key: value for key, value in group.items() if key != "params"} for group in state["param_groups"]]
-    for key, value in ((key, value) for group in options for key, value in group.items()):
-        if isinstance(value, Tensor):
-            raise ValueError(f"optimizer {name!r} has a tensor as {key}: give a number")
+    if key := next((key for group in options for key, value in group.items() if isinstance(value, Tensor)), None):
+        raise ValueError(f"optimizer {name!r} has a tensor as {key}: give a number")
     return {"class": type(optimizer).__name__, "groups": groups, "options": options, "numbers": numbers}, tensors
 
 
@@ -262,27 +240,28 @@ def _optimizer_states(
     for name, optimizer in step.optimizers.items():
         saved = descriptions[name]
         own = {"class": type(optimizer).__name__, "groups": _group_names(name, optimizer, step.model)}
-        difference = first_difference({key: saved[key] for key in own}, own)
-        if difference is not None:
+        if difference := first_difference({key: saved[key] for key in own}, own):
             raise MistError(f"{path}: optimizer {name!r} differs: {difference}; {SAME_CONFIG}")
         current = optimizer.state_dict()["param_groups"]
         numbers = ((values, {}) for values in saved["numbers"].values())
         for options, like in (*zip(saved["options"], current, strict=True), *numbers):
-            wrong = next((key for key, value in options.items() if not _usable(value, like.get(key))), None)
-            if wrong is not None:
+            if wrong := next((key for key, value in options.items() if not _usable(value, like.get(key))), None):
                 raise MistError(f"{path}: optimizer {name!r} can't take {wrong}={options[wrong]!r}; {FIX}")
         state: dict[int, Json] = {}
         for index, parameter in enumerate(parameter for group in saved["groups"] for parameter in group):
-            prefix = f"optimizer/{name}/{parameter}/"
-            kept = {
-                key.removeprefix(prefix): _laid_out_as(parameters[parameter], value)
-                for key, value in tensors.items()
-                if key.startswith(prefix)
-            }
-            if values := saved["numbers"].get(parameter, {}) | kept:
+            kept = _below(f"optimizer/{name}/{parameter}/", tensors).items()
+            laid_out = {key: _laid_out_as(parameters[parameter], value) for key, value in kept}
+            if values := saved["numbers"].get(parameter, {}) | laid_out:
                 state[index] = values
-        groups = [_options(group, options) for group, options in zip(current, saved["options"], strict=True)]
+        groups = [  # lists become tuples again where JSON had converted them
+            own | {key: tuple(value) if isinstance(own.get(key), tuple) else value for key, value in options.items()}
+            for own, options in zip(current, saved["options"], strict=True)
+        ]
         yield name, {"state": state, "param_groups": groups}
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _usable(value: object, own: object) -> bool:
@@ -301,15 +280,7 @@ def _check_random_state(path: Path, state: Tensor | None) -> None:
             raise ValueError("another length")
         torch.Generator().set_state(state)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise MistError(
-            f"{path}: its random state is of another torch version; resume with that version of torch"
-        ) from error
-
-
-def _options(current: Json, saved: Json) -> Json:
-    """A group's saved options; lists become tuples again where JSON had converted them."""
-    restored = {key: tuple(value) if isinstance(current.get(key), tuple) else value for key, value in saved.items()}
-    return current | restored
+        raise MistError(f"{path}: its random state is of another torch version; resume with that version") from error
 
 
 def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:

@@ -17,9 +17,8 @@ GRACE_SECONDS = 2.0
 def stop_requests() -> Iterator[Callable[[], bool]]:
     """Yields a function that returns whether Ctrl-C or SIGTERM was received inside the context.
 
-    The first signal only sets the flag. A signal more than ``GRACE_SECONDS`` later has its normal effect, so an
-    impatient user can still stop at once. Outside the main thread Python allows no signal handlers, and the function
-    always returns False.
+    The first signal only sets the flag. A signal more than ``GRACE_SECONDS`` later has its normal effect. Outside the
+    main thread Python allows no signal handlers, and the function always returns False.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False

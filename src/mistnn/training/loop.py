@@ -113,7 +113,6 @@ def fit(
         step: one iteration of the algorithm, with its model and optimizers. This function seeds the global generator
             with ``config.seed``; the caller seeds the initialisation of the model.
         dataset: any map-style ``torch.utils.data.Dataset`` of ``Sample``; unlimited if it has no length.
-        config: the settings of the loop.
         out: the run folder, created if missing.
         describe: the content of ``config.json``. A run resumes only with the same content, except for the version of
             the package and the harmless fields of a ``train`` part.
@@ -133,11 +132,7 @@ def fit(
     share_of_batch(config.batch_size, processes.rank, processes.count)
     if processes.device.type == "cpu":
         keep_freed_memory()
-    with (
-        _cpu_threads(config.threads),
-        stop_requests() as stop_requested,
-        shared_gradients(step.optimizers, processes),
-    ):
+    with _cpu_threads(config.threads), stop_requests() as stop_requested, shared_gradients(step.optimizers, processes):
         step.model.to(processes.device).train()
         torch.manual_seed(config.seed)
         path = out / CHECKPOINT

@@ -13,14 +13,11 @@ PAD = 64 << 20
 
 
 def keep_freed_memory() -> bool:
-    """Makes this process keep freed memory instead of returning it to the system.
+    """Makes this process keep freed memory until it ends, and returns whether that works.
 
     PyTorch requests each large tensor from the system, which clears every page of it. For convolutions of large maps,
-    this takes up to two fifths of a training step on a CPU. Kept pages need no clearing. The setting lasts until the
-    process ends, and the process stays about as large as its peak.
-
-    Returns:
-        Whether it is in effect: on Linux with glibc, unless ``MALLOC_TRIM_THRESHOLD_`` or ``MALLOC_MMAP_MAX_`` is set.
+    this takes up to two fifths of a training step on a CPU. It works on Linux with glibc, unless
+    ``MALLOC_TRIM_THRESHOLD_`` or ``MALLOC_MMAP_MAX_`` is set. The process stays about as large as its peak.
     """
     chosen = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_"} & set(os.environ)
     if not sys.platform.startswith("linux") or chosen:

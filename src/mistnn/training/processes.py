@@ -1,7 +1,7 @@
 """Training one model with several processes.
 
 Accelerate finds devices and starts the process group. It is imported only in a run that was launched with it (or with
-torchrun): the import takes about two seconds, a fifth of a short run, and a single process does not need it.
+torchrun): the import takes about two seconds.
 
 The model is not wrapped in ``DistributedDataParallel``, which expects one forward and one backward pass per iteration:
 the steps here make several. Instead, the gradients are averaged just before each optimizer uses them.
@@ -32,8 +32,6 @@ class Processes:
 
     Attributes:
         rank: its number; only number 0, the main process, writes files and evaluates.
-        count: number of processes.
-        device: the device of this process.
         accelerator: ``None`` for a single process.
     """
 
@@ -76,9 +74,6 @@ class Processes:
 def join_processes(device: str) -> Processes:
     """Joins the processes that a launcher started; without a launcher there is a single process.
 
-    Args:
-        device: "auto", "cpu" or "cuda".
-
     Raises:
         MistError: if "cuda" is requested and there is no GPU, or if the launcher requests mixed precision.
     """
@@ -94,8 +89,7 @@ def join_processes(device: str) -> Processes:
                 stacklevel=2,
             )
         return Processes(0, 1, torch.device("cpu" if on_cpu else "cuda"))
-    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if precision != "no":
+    if (precision := os.environ.get("ACCELERATE_MIXED_PRECISION", "no")) != "no":
         raise MistError(
             f"accelerate launch --mixed_precision {precision}: a step chooses its own precision; launch with "
             "--mixed_precision no and set the step's precision field"
@@ -108,16 +102,13 @@ def join_processes(device: str) -> Processes:
 
 @contextmanager
 def shared_gradients(optimizers: Mapping[str, Optimizer], processes: Processes) -> Iterator[None]:
-    """Inside the context, each step of these optimizers uses the mean of the gradients over the processes.
-
-    If losses are means over equal parts of the joined batch, this is the gradient of the joined batch.
-    """
+    """Inside the context, each step of these optimizers uses the mean of the gradients over the processes."""
 
     def average(optimizer: Optimizer, args: object, kwargs: object) -> None:
         average_gradients(optimizer, processes)
 
-    several = processes.count > 1
-    hooks = [optimizer.register_step_pre_hook(average) for optimizer in optimizers.values()] if several else []
+    shared = optimizers.values() if processes.count > 1 else ()
+    hooks = [optimizer.register_step_pre_hook(average) for optimizer in shared]
     try:
         yield
     finally:

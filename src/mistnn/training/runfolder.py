@@ -33,28 +33,25 @@ def prepare_run_folder(out: Path, force: bool, resume: bool) -> None:
         raise MistError(f"{out}: --force starts again and --resume continues; give one of them")
     if resume and not (out / CONFIG).is_file():
         raise MistError(f"{out}: no run to resume here ({CONFIG} is missing); start one without --resume")
-    if not resume and not force:
-        found = [entry for entry in _RUN_ENTRIES if (out / entry).exists()]
-        if found:
-            raise MistError(
-                f"{out}: already holds a run ({found[0]}); --force starts again, `mist train --resume {out}` continues"
-            )
+    found = [] if resume or force else [entry for entry in _RUN_ENTRIES if (out / entry).exists()]
+    if found:
+        raise MistError(
+            f"{out}: already holds a run ({found[0]}); --force starts again, `mist train --resume {out}` continues"
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-        if force:
-            _remove_run(out)
+        tempfile.TemporaryFile(dir=out).close()
+        for path in (out / entry for entry in _RUN_ENTRIES if force):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
     except OSError as error:
         raise MistError(f"{out}: cannot write here ({error.strerror}); choose another folder with --out") from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replaces a file atomically: if the process dies, the file holds either the old or the new content in full.
-
-    Args:
-        path: the file; a missing folder is created.
-        data: the whole new content.
+    """``files.replace_file``, which creates a missing folder.
 
     Raises:
         MistError: if the file can't be written (a full disk, for instance); the old file stays.
@@ -66,12 +63,3 @@ def write_atomically(path: Path, data: bytes) -> None:
         replace_file(path, data)
     except OSError as error:
         raise MistError(f"{path}: cannot be written ({error.strerror}); free space or fix the permissions") from error
-
-
-def _remove_run(out: Path) -> None:
-    for entry in _RUN_ENTRIES:
-        path = out / entry
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)

@@ -48,11 +48,7 @@ class RecentScalars:
         self.rows.append((iteration, row))
 
     def means(self, processes: Processes, checkpoint: Path) -> dict[str, float]:
-        """Means over the stored iterations and over the processes; waits for the device.
-
-        Args:
-            processes: all of them call this at the same iteration.
-            checkpoint: named in the error message.
+        """Means over the stored iterations and over the processes, which all call this; waits for the device.
 
         Raises:
             MistError: if a value is NaN or infinite, naming it and its iteration.
@@ -117,10 +113,9 @@ class RunLog(contextlib.ExitStack):
         """Shows the progress bar."""
         if self._events is not None:
             self.callback(self._events.close)
-        if self._file is not None:
-            self.enter_context(self._file)
-        if self._bar is not None:
-            self.enter_context(self._bar)
+        for opened in (self._file, self._bar):
+            if opened is not None:
+                self.enter_context(opened)
         return self
 
     def advance(self, done: int) -> None:
@@ -130,12 +125,9 @@ class RunLog(contextlib.ExitStack):
             self._bar.update(self._bar.task_ids[0], completed=done, rate=f"{rate:.2f} it/s")
 
     def write(self, done: int, seconds: float, values: Mapping[str, float]) -> dict[str, float]:
-        """Writes one line, and returns its content except ``step``.
+        """Writes a line after ``done`` iterations in ``seconds``, and returns its content except ``step``.
 
-        Args:
-            done: iterations done.
-            seconds: time they took, over all parts of a resumed run.
-            values: by name; a value that is not finite is written as null, because JSON has no NaN.
+        A value that is not finite is written as null, because JSON has no NaN.
         """
         taken = [name for name in values if name in RESERVED]
         if taken:

@@ -19,13 +19,9 @@ class TrainingRecord:
     """What a training took, and where it ran.
 
     Attributes:
-        steps: iterations done.
-        seconds: time they took, over all parts of a run that was resumed; the last evaluation is not in it, since the
-            weights are written before it.
-        peak_memory_mib: most resident memory of the main process, in MiB; 0 where it is not known.
-        hardware: processor, threads and accelerator; of the last part of a run that was resumed, as the next two.
-        versions: of python, torch and mistnn.
-        commit: of the source, with "+changes" where it was not committed.
+        seconds: time the iterations took, over all parts of a resumed run, without the last evaluation.
+        peak_memory_mib: most resident memory of the main process; 0 where it is not known.
+        hardware: processor, threads, accelerator; of a resumed run's last part, as ``versions`` and ``commit``.
         start_from: the run folder or shipped model whose weights it started from; ``None`` for fresh weights.
         before: the record of the model it started from, where that has one.
     """
@@ -41,25 +37,17 @@ class TrainingRecord:
 
     def line(self) -> Iterator[TrainingRecord]:
         """This training and those before it, the latest first."""
-        record: TrainingRecord | None = self
-        while record is not None:
-            yield record
-            record = record.before
+        yield self
+        if self.before is not None:
+            yield from self.before.line()
 
 
 def hardware(device: torch.device | None = None) -> str:
-    """The processor, whether it computes in bfloat16 where a step leaves that open, and how many threads torch uses.
-
-    Args:
-        device: what computes; a GPU's name is added.
-    """
-    model = platform.processor() or platform.machine()
+    """The processor, "bfloat16" if it computes in that by default, torch's threads, and the GPU that computes."""
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        model = names[0] if names else model
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    model = next(names, platform.processor() or platform.machine())
     accelerator = f", {torch.cuda.get_device_name(device)}" if device is not None and device.type == "cuda" else ""
     half = ", bfloat16" if has_bfloat16("cpu") else ""
     return f"{model}{half}, {torch.get_num_threads()} threads{accelerator}"

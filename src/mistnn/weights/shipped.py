@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib.resources
 from pathlib import Path
 
 from mistnn.errors import MistError
@@ -11,16 +10,12 @@ from mistnn.errors import MistError
 
 def shipped_folder() -> Path:
     """The folder that holds one folder a shipped model; it need not exist."""
-    # A wheel is always unpacked when installed, so the resource is a folder on disk.
-    return Path(str(importlib.resources.files("mistnn.weights").joinpath("shipped")))
+    return Path(__file__).with_name("shipped")
 
 
 def shipped_names() -> list[str]:
     """The names of the shipped models, sorted."""
-    folder = shipped_folder()
-    if not folder.is_dir():
-        return []
-    return sorted(path.parent.name for path in folder.glob("*/config.json"))
+    return sorted(path.parent.name for path in shipped_folder().glob("*/config.json"))
 
 
 def resolve(folder_or_name: Path | str) -> Path:

@@ -5,7 +5,7 @@
     {"format": 2, "mistnn": "<package version>",
      "model": {"kind": "mist", ...},   the configuration of the network
      "experiment": {...},              what the training run stores; not interpreted here
-     "digest": "<sha256>",             of the tensors; null until the run saves some
+     "digest": "<sha256>",             of the tensors (``tensor_digest``); null until the run saves some
      "training": {...}}                what the training took (``TrainingRecord``); null or absent if unknown
 
 An unknown format, key or kind is an error, never a guess: an upgrade must not silently change an old model.
@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,16 +50,7 @@ PART = ".part"
 
 @dataclass(frozen=True)
 class StoredModel:
-    """The content of ``config.json``.
-
-    Attributes:
-        format: version of the folder's layout.
-        mistnn: version of the package that wrote it.
-        model: the kind and the fields of the network's configuration.
-        experiment: what the training run stores; not interpreted here.
-        digest: sha256 of the tensors (``tensor_digest``), or ``None`` if the run has not saved any yet.
-        training: what the training took, or ``None`` where that is unknown.
-    """
+    """The content of ``config.json``, see ``mistnn.weights.store``."""
 
     format: int
     mistnn: str
@@ -75,11 +66,7 @@ class StoredModel:
 
 
 def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
-    """The sha256 of a set of named tensors.
-
-    Convention: tensors are sorted by name; each contributes its name, type and shape, then its bytes. Names are
-    included because two swapped tensors of the same shape would otherwise go unnoticed.
-    """
+    """The sha256 of named tensors: sorted by name, of each its name, type and shape, then its bytes."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -96,19 +83,15 @@ def save_model(
     storage: torch.dtype | None = None,
     training: TrainingRecord | None = None,
 ) -> None:
-    """Writes a model folder. At every moment either the old or the new model can be read from it.
+    """Writes a model folder; other files in it stay. At every moment the old or the new model can be read from it.
 
     A new folder is written under another name and then renamed. In an existing folder (a run) both files are written
     under other names and then renamed, weights first; ``load_model`` completes a change that was interrupted between
     the two.
 
     Args:
-        folder: the model folder; its other files stay.
         model: its ``state_dict`` is stored.
-        config: the kind and the fields of the network's configuration, as JSON takes them.
-        experiment: anything that JSON takes.
         storage: the type in which float tensors are stored; ``torch.bfloat16`` halves the file. ``None`` keeps theirs.
-        training: what the training took, where that is known.
 
     Raises:
         MistError: if the folder can't be written to.
@@ -120,21 +103,27 @@ def save_model(
         # Clones, because safetensors refuses two names for the same memory, as tied weights have.
         tensors[name] = tensor.detach().to("cpu", wanted, copy=True).contiguous()
     stored = StoredModel(FORMAT, package_version(), config, experiment, tensor_digest(tensors), training)
-    description, weights = _config_bytes(stored), save(tensors)
+    entries = strict_converter().unstructure(stored)
+    text = json.dumps(entries, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    files = {WEIGHTS_FILE: save(tensors), CONFIG_FILE: text.encode("utf-8")}
     folder = Path(folder)
-    with _writing(folder):
+    try:
         if folder.exists():
-            write_through(folder / (WEIGHTS_FILE + PART), weights)
-            write_through(folder / (CONFIG_FILE + PART), description)
-            os.replace(folder / (WEIGHTS_FILE + PART), folder / WEIGHTS_FILE)
-            os.replace(folder / (CONFIG_FILE + PART), folder / CONFIG_FILE)
+            for name, content in files.items():
+                write_through(folder / (name + PART), content)
+            for name in files:
+                os.replace(folder / (name + PART), folder / name)
             return
         aside = folder.with_name(f".{folder.name}{PART}")
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        write_through(aside / WEIGHTS_FILE, weights)
-        write_through(aside / CONFIG_FILE, description)
+        for name, content in files.items():
+            write_through(aside / name, content)
         os.replace(aside, folder)
+    except OSError as error:
+        raise MistError(
+            f"can't write to {folder} ({error.strerror or error}): choose a folder that you may write to"
+        ) from error
 
 
 def read_config(folder: Path | str) -> StoredModel:
@@ -153,7 +142,6 @@ def load_model(folder_or_name: Path | str, known: Mapping[str, type[ModelConfig]
     left unchanged, although building a network draws from it.
 
     Args:
-        folder_or_name: a run folder or one of ``shipped_names()``.
         known: configuration classes by kind; those of all papers if not given.
 
     Raises:
@@ -171,9 +159,8 @@ def load_model(folder_or_name: Path | str, known: Mapping[str, type[ModelConfig]
     try:
         config = structure_whole(stored.model, known[stored.kind])
     except (cattrs.BaseValidationError, ValueError, MistError) as error:
-        why = explain(error) if isinstance(error, cattrs.BaseValidationError) else str(error)
         raise MistError(
-            f"{folder / CONFIG_FILE}: in 'model', {why}; written by mistnn {stored.mistnn}, read by "
+            f"{folder / CONFIG_FILE}: in 'model', {explain(error)}; written by mistnn {stored.mistnn}, read by "
             f"{package_version()}: fix the entry or use that version"
         ) from error
     with torch.random.fork_rng(devices=[]):
@@ -199,10 +186,9 @@ def _config_paths(folder: Path) -> list[Path]:
 def _read_stored(path: Path) -> StoredModel:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise MistError(f"{path} can't be read ({error}): restore it from a copy") from error
-    except json.JSONDecodeError as error:
-        raise MistError(f"{path} is not valid JSON ({error}): restore it from a copy") from error
+    except (OSError, ValueError) as error:
+        what = "is not valid JSON" if isinstance(error, json.JSONDecodeError) else "can't be read"
+        raise MistError(f"{path} {what} ({error}): restore it from a copy") from error
     if not isinstance(raw, dict):
         raise MistError(f"{path} holds a JSON {type(raw).__name__}, not an object: restore it from a copy")
     # The format is checked before any other key, because another format may have other keys.
@@ -262,11 +248,8 @@ def _fitting(tensors: dict[str, Tensor], wanted: Mapping[str, Tensor], folder: P
     fitting = {}
     for name, tensor in tensors.items():
         goal = wanted[name]
-        if tensor.shape != goal.shape:
-            raise MistError(
-                f"{path}: tensor {name} has shape {tuple(tensor.shape)}, the configuration asks for "
-                f"{tuple(goal.shape)}: {fix}"
-            )
+        if (found := tuple(tensor.shape)) != (asked := tuple(goal.shape)):
+            raise MistError(f"{path}: tensor {name} has shape {found}, the configuration asks for {asked}: {fix}")
         half = tensor.dtype in (torch.bfloat16, torch.float16) and goal.is_floating_point()
         if tensor.dtype != goal.dtype and not half:
             raise MistError(f"{path}: tensor {name} is {tensor.dtype}, the network has {goal.dtype}: {fix}")
@@ -274,18 +257,3 @@ def _fitting(tensors: dict[str, Tensor], wanted: Mapping[str, Tensor], folder: P
             raise MistError(f"{path}: tensor {name} holds NaN or infinity: restore the file from a good copy")
         fitting[name] = tensor.to(goal.dtype)
     return fitting
-
-
-def _config_bytes(stored: StoredModel) -> bytes:
-    entries = strict_converter().unstructure(stored)
-    return (json.dumps(entries, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
-
-
-@contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise MistError(
-            f"can't write to {folder} ({error.strerror or error}): choose a folder that you may write to"
-        ) from error

@@ -1,14 +1,12 @@
 """Configurations as JSON, read strictly: no unknown key, no missing key, no silently converted value.
 
-A model, step or data configuration is stored with its ``kind``, and read by the class of that kind::
-
-    {"kind": "mist", "k": 9, ...}
+A model, step or data configuration is stored with its ``kind``, and read by the class of that kind.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import cattrs
@@ -30,19 +28,15 @@ BASES = (ModelConfig, TrainingStepConfig, DataConfig)
 
 @functools.cache
 def classes_of(base: type) -> Mapping[str, type]:
-    """The configuration classes of all papers or data sets by their kind.
-
-    Args:
-        base: one of ``BASES``.
+    """The configuration classes of all papers or data sets by their kind; ``base`` is one of ``BASES``.
 
     Raises:
         ValueError: if two classes have the same kind.
     """
-    if base is DataConfig:
-        found = list(data.KINDS)
-    else:
-        tuples = (each.MODELS if base is ModelConfig else each.STEPS for each in modules("mistnn.models"))
-        found = [kind for group in tuples for kind in group]
+    found = list(data.KINDS)
+    if base is not DataConfig:
+        papers = modules("mistnn.models")
+        found = [kind for each in papers for kind in (each.MODELS if base is ModelConfig else each.STEPS)]
     by_kind = {each.kind: each for each in found}
     if len(by_kind) < len(found):
         raise ValueError(f"two subclasses of {base.__name__} have the same kind: {sorted(each.kind for each in found)}")
@@ -73,17 +67,16 @@ def structure_whole(content: Any, kind: type[T]) -> T:
     """
     converter = strict_converter()
     read = converter.structure(content, kind)
-    missing = _missing(content, converter.unstructure(read), "")
-    if missing:
-        raise ValueError(f"missing key {missing[0]!r}")
+    if missing := next(_missing(content, converter.unstructure(read), ""), None):
+        raise ValueError(f"missing key {missing!r}")
     return read
 
 
-def explain(error: cattrs.BaseValidationError) -> str:
+def explain(error: BaseException) -> str:
     """The complaints of a failed ``structure`` in one line, each with the place that it is about."""
+    found = transform_error(error, "$", _message) if isinstance(error, cattrs.BaseValidationError) else [str(error)]
     # cattrs marks the place by "@ $.field"; a reader of JSON needs no "$".
-    found = (message.replace(" @ $.", " at ").removesuffix(" @ $") for message in transform_error(error, "$", _message))
-    return "; ".join(" ".join(message.split()) for message in found)
+    return "; ".join(" ".join(each.replace(" @ $.", " at ").removesuffix(" @ $").split()) for each in found)
 
 
 def _has_kind(kind: Any) -> bool:
@@ -98,8 +91,7 @@ def _reader(converter: cattrs.Converter, declared: type) -> Callable[[Any, Any],
             raise ValueError("missing key 'kind'" if isinstance(content, Mapping) else f"{content!r} is not an object")
         base = next(base for base in BASES if issubclass(declared, base))
         known = {declared.kind: declared} if declared not in BASES else classes_of(base)
-        kind = known.get(content["kind"])
-        if kind is None:
+        if (kind := known.get(content["kind"])) is None:
             raise ValueError(f"kind {content['kind']!r} is unknown: this version knows {', '.join(sorted(known))}")
         fields = {name: value for name, value in content.items() if name != "kind"}
         return make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True)(fields, kind)
@@ -116,13 +108,11 @@ def _writer(converter: cattrs.Converter, declared: type) -> Callable[[Any], dict
     return write
 
 
-def _missing(content: Any, whole: Any, place: str) -> list[str]:
-    if not isinstance(whole, dict) or not isinstance(content, dict):
-        return []
-    absent = [place + name for name in whole if name not in content]
-    return absent + [
-        name for key in whole if key in content for name in _missing(content[key], whole[key], f"{place}{key}.")
-    ]
+def _missing(content: Any, whole: Any, place: str) -> Iterator[str]:
+    if isinstance(whole, dict) and isinstance(content, dict):
+        yield from (place + name for name in whole if name not in content)
+        for key in (name for name in whole if name in content):
+            yield from _missing(content[key], whole[key], f"{place}{key}.")
 
 
 def _plain(kind: type, value: Any, _: Any) -> Any:
