@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
-from mistnn.data import FolderConfig, OwnFolder, SizeSuggestion
+from mistnn.data import OwnFolder, SizeSuggestion
 from mistnn.data.folder.images import ground_of, measured_images, object_size_of
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment, Planned
@@ -47,11 +48,13 @@ def plan_folder(
     Raises:
         MistError: if the folder can't be used, or says nothing about how many objects its images hold.
     """
-    data: FolderConfig = experiment.data
+    data: Any = experiment.data
     root = data.root
     if root is None:
         raise MistError("my-folder needs your image folder: `mist train my-folder --data-root DIR`")
-    folder = data.content() if folder is None else folder
+    if folder is None:
+        opened: OwnFolder = data.content()
+        folder = opened
     labelled = folder.counts_from != "nothing"
     totals = _totals(folder, root, k) if labelled else []
     if labelled and not any(totals):
