@@ -532,12 +532,13 @@ def test_code_of_the_page_runs(shapes: Any, tmp_path: Path, monkeypatch: pytest.
     blocks = BLOCK.findall((ROOT / "docs" / "api.md").read_text(encoding="utf-8"))
     assert len(blocks) >= 8
     for number, block in enumerate(blocks, start=1):
-        exec(compile(block, f"docs/api.md, block {number}", "exec"), session)
+        fewer = re.sub(r"steps=\d{3,}", "steps=2", block)
+        exec(compile(fewer, f"docs/api.md, block {number}", "exec"), session)
 
 
 def test_reference_names_everything_public() -> None:
     text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
-    missing = [name for name in mistnn.__all__ if name != "__version__" and f" mistnn.{name}\n" not in text]
+    missing = [name for name in mistnn.__all__ if name != "__version__" and f":: mistnn.{name}\n" not in text]
     ops = [f"mistnn.ops.{path.stem}" for path in (ROOT / "src/mistnn/ops").glob("*.py") if path.stem != "__init__"]
     missing += [name for name in ops if f"automodule:: {name}\n" not in text]
     assert not missing

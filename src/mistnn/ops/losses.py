@@ -170,7 +170,7 @@ def common_object_loss(
         margin: alpha.
 
     Returns:
-        (batch,), for image n the mean over all others m of max(0, |e_n - e_m|^2 - |e_n - e_n^random|^2 + margin).
+        (batch,), for image n the mean over all others m of ``max(0, |e_n - e_m|^2 - |e_n - e_n^random|^2 + margin)``.
 
     Raises:
         ValueError: also if there is only one image.
