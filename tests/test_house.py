@@ -98,7 +98,10 @@ def test_public_names_load_late() -> None:
 
 def test_public_api() -> None:
     """A snapshot: a name that goes or comes is a decision, and a line in CHANGELOG.md."""
-    assert mistnn.__all__ == ["Detections", "MistError", "Predictor", "Sample", "__version__", "from_pretrained"]
+    assert mistnn.__all__ == [
+        "Detections", "MistError", "Model", "Prediction", "Predictor", "Sample", "TrainedNetwork", "__version__",
+        "evaluate", "fit", "from_pretrained", "load", "train",
+    ]  # fmt: skip
     for name in mistnn.__all__:
         assert getattr(mistnn, name) is not None
         assert name in dir(mistnn)

@@ -1,10 +1,11 @@
-"""mistnn: find, count and read the objects of an image without boxes.
+"""mistnn: find, count and classify the objects of an image without boxes.
 
 The public interface, each name loaded when it is first used::
 
     import mistnn
 
-    predictor = mistnn.from_pretrained("mist-mnist-hard")
+    model = mistnn.fit(images, counts)
+    print(model.predict(image).counts)
 
 Importing the package loads nothing else, PyTorch included.
 """
@@ -15,39 +16,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from mistnn.api import Model, TrainedNetwork, evaluate, fit, from_pretrained, load, train
     from mistnn.errors import MistError
-    from mistnn.inference import Predictor
+    from mistnn.inference import Prediction, Predictor
     from mistnn.records import Detections, Sample
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-__all__ = ["Detections", "MistError", "Predictor", "Sample", "__version__", "from_pretrained"]
+__all__ = [
+    "Detections",
+    "MistError",
+    "Model",
+    "Prediction",
+    "Predictor",
+    "Sample",
+    "TrainedNetwork",
+    "__version__",
+    "evaluate",
+    "fit",
+    "from_pretrained",
+    "load",
+    "train",
+]
 
+_API = ("Model", "TrainedNetwork", "evaluate", "fit", "from_pretrained", "load", "train")
 _HOME = {
     "Detections": "mistnn.records",
     "MistError": "mistnn.errors",
+    "Prediction": "mistnn.inference",
     "Predictor": "mistnn.inference",
     "Sample": "mistnn.records",
+    **dict.fromkeys(_API, "mistnn.api"),
 }
-
-
-def from_pretrained(name_or_folder: str | Path) -> Predictor:
-    """Loads a trained detector, ready to predict.
-
-    Args:
-        name_or_folder: the name of weights shipped with the package, or a run folder.
-
-    Returns:
-        The predictor, on the CPU and in eval mode.
-
-    Raises:
-        MistError: if there is no such model, or its files are damaged or of a format this version doesn't know.
-    """
-    from mistnn.inference import Predictor
-
-    return Predictor.from_pretrained(name_or_folder)
 
 
 def __getattr__(name: str) -> object:

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from mistnn.data import FolderConfig, FolderImage, FolderImages
 from mistnn.data.folder.content import in_order_of
-from mistnn.data.folder.images import content_of
 from mistnn.experiments.experiment import Experiment
 from mistnn.experiments.measuring import Measurement
 from mistnn.inference.counting import above, choose_threshold
@@ -84,7 +83,7 @@ class FolderMeasurement(Measurement):
         Raises:
             MistError: if the folder has other classes than the model.
         """
-        folder = in_order_of(content_of(data), model.class_names)
+        folder = in_order_of(data.content(), model.class_names)
         return FolderImages(data, split, images or sys.maxsize, folder)
 
     def batches(self, total: int) -> Iterator[range]:
@@ -109,7 +108,7 @@ class FolderMeasurement(Measurement):
             if self.split == "validation"
             else threshold_by_counts(self.model, self.data)
         )
-        folder = in_order_of(content_of(self.data), self.model.class_names)
+        folder = in_order_of(self.data.content(), self.model.class_names)
         trained = FolderImages(self.data, "train", None, folder).images
         found = [above(one, threshold) for one in self.found]
         return FolderView(self.samples.images[: len(self.known)], self.known, found, threshold, trained)
@@ -188,7 +187,7 @@ def threshold_by_counts(model: Mist, data: FolderConfig) -> float:
         model: left in its mode.
         data: the folder.
     """
-    known = {image.split for image in content_of(data).images if image.present is not None}
+    known = {image.split for image in data.content().images if image.present is not None}
     measurement = _collected(model, data, "validation" if "validation" in known else "train", None)
     return _threshold(measurement.known, measurement.found)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
-from mistnn.data import FolderConfig, OwnFolder, SizeSuggestion, read_folder
+from mistnn.data import OwnFolder, SizeSuggestion
 from mistnn.data.folder.images import ground_of, measured_images, object_size_of
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment, Planned
@@ -47,10 +48,13 @@ def plan_folder(
     Raises:
         MistError: if the folder can't be used, or says nothing about how many objects its images hold.
     """
-    root = experiment.data.root
+    data: Any = experiment.data
+    root = data.root
     if root is None:
         raise MistError("my-folder needs your image folder: `mist train my-folder --data-root DIR`")
-    folder = read_folder(root) if folder is None else folder
+    if folder is None:
+        opened: OwnFolder = data.content()
+        folder = opened
     labelled = folder.counts_from != "nothing"
     totals = _totals(folder, root, k) if labelled else []
     if labelled and not any(totals):
@@ -67,7 +71,7 @@ def plan_folder(
     measured = measured_images(folder)
     size = object_size_of(measured, None if labelled else k) if size is None else size
     preparation = PreparationConfig(zoom=round(BOX / size.size, 4), ground=ground_of(measured))
-    data = FolderConfig(root=root, preparation=preparation)
+    data = dataclasses.replace(data, preparation=preparation)
     resized, subtracted = _preparation_reasons(size, preparation)
     most = max(totals) if k is None else k
     model, step = _counting(folder, most, min(totals) < most) if labelled else _discovering(most)

@@ -14,7 +14,6 @@ from mistnn.data import (
     ScatterConfig,
     ScenesConfig,
     SvhnConfig,
-    read_folder,
 )
 from mistnn.data.folder.images import known_images
 from mistnn.errors import MistError
@@ -74,7 +73,7 @@ class MistSystem(System):
     def can_validate(self, experiment: Experiment) -> bool:
         """A folder may have no validation images."""
         data: Any = experiment.data
-        return data.kind != FolderConfig.kind or bool(known_images(read_folder(data.root), "validation"))
+        return data.kind != FolderConfig.kind or bool(known_images(data.content(), "validation"))
 
     def notes(self, experiment: Experiment, model: Any) -> list[str]:
         """Says on which images the threshold will be chosen."""
@@ -128,14 +127,14 @@ def _check_folder(experiment: Experiment, model: MistConfig, data: FolderConfig)
         )
     if data.root is None:
         return
-    folder = read_folder(data.root)
+    folder = data.content()
     if model.class_names and folder.class_names != model.class_names:
         raise MistError(f"model.class_names={model.class_names}, but {data.root} has the classes {folder.class_names}")
     room, smallest = min((math.prod(data.preparation.size(one.height, one.width)), one.name) for one in folder.images)
     if model.k > room:
         raise MistError(
             f"K = {model.k} is more than the {room} pixels of the smallest image after resizing ({smallest}): "
-            "remove it from the folder, fix counts.csv, or give a smaller --k"
+            "remove it, fix the counts, or give a smaller K (--k)"
         )
     needed, there = patch_bytes(model) * model.k * experiment.train.batch_size, _memory()
     if there and needed > MEMORY_SHARE * there:

@@ -77,6 +77,7 @@ def train(
     on_log: Callable[[int, dict[str, float]], None] | None = None,
     observe: Callable[[int, nn.Module], None] | None = None,
     on_note: Say | None = None,
+    progress: bool = True,
 ) -> FitResult:
     """Trains an experiment into a run folder.
 
@@ -89,6 +90,7 @@ def train(
         on_log: called with each line of the log.
         observe: called with the model at each line of the log, and before the first step.
         on_note: called with each line for the user: facts about the network, and warnings during training.
+        progress: show a progress bar, if there is a terminal or a notebook.
 
     Raises:
         MistError: if the data don't fit the model; else see ``mistnn.training.fit``.
@@ -126,6 +128,7 @@ def train(
         resume=resume,
         save_model=save,
         save_start=system.saves_start,
+        progress=progress,
     )
     if watch is not None:
         watch.end()

@@ -119,7 +119,7 @@ class System:
         Raises:
             MistError: if the model is not for such images.
         """
-        found = self.measured_on.get(type(data))
+        found = next((self.measured_on[kind] for kind in type(data).__mro__ if kind in self.measured_on), None)
         if found is None:
             raise MistError(
                 f"a model of kind {model.kind!r} is for {self.images}, not for data of kind {data.kind!r}: use one of "

@@ -176,12 +176,15 @@ def as_image_tensor(
     if isinstance(image, Tensor):
         if image.ndim != 3:
             raise ValueError(f"an image tensor must be (channels, height, width), got shape {tuple(image.shape)}")
-        values = _unit_range(image)
+        values = _unit_range(image.detach().cpu())
     else:
-        array = np.ascontiguousarray(image)
-        if array.ndim not in (2, 3):
-            raise ValueError(f"an image array must be (height, width) or (height, width, channels), got {array.shape}")
-        values = _unit_range(torch.from_numpy(array))
+        if image.ndim not in (2, 3):
+            raise ValueError(f"an image array must be (height, width) or (height, width, channels), got {image.shape}")
+        if image.dtype.kind not in "buif":
+            raise ValueError(f"image values must be uint8, uint16, bool or floats in 0-1, got {image.dtype}")
+        # A copy, because torch takes only writable memory in the byte order of this machine.
+        wide = image.dtype.kind == "f" and image.dtype.itemsize > 8
+        values = _unit_range(torch.from_numpy(np.array(image, np.float64 if wide else image.dtype.newbyteorder("="))))
         values = values.unsqueeze(0) if values.ndim == 2 else values.permute(2, 0, 1)
     return _with_channels(values, channels)
 

@@ -164,7 +164,7 @@ def share_outside(grid: Grid) -> Float[Tensor, " batch"]:
 def sample(features: Float[Tensor, "batch channels rows columns"], grid: Grid) -> Float[Tensor, "batch channels h w"]:
     """The bilinear sampler, with zeros outside the input (Jaderberg 2015); differentiable in both arguments.
 
-    Convention: pixels have the weight max(0, 1 - |distance|) in each direction, as in the paper: the input fades
+    Convention: pixels have the weight max(0, 1 - ``|distance|``) in each direction, as in the paper: the input fades
     from the centres of its border pixels outwards. (``mistnn.ops.sampling`` keeps the border whole.)
 
     Raises:

@@ -102,6 +102,7 @@ def fit(
     resume: bool = False,
     save_model: SaveModel | None = None,
     save_start: bool = False,
+    progress: bool = True,
 ) -> FitResult:
     """Trains, and writes a run folder from which training can resume.
 
@@ -121,6 +122,7 @@ def fit(
         resume: continue from the folder's checkpoint; from the start if the run ended before its first checkpoint.
         save_model: writes the model to the run folder; called with each checkpoint.
         save_start: also write a checkpoint before the first iteration, for weights that a seed does not reproduce.
+        progress: show a progress bar, if there is a terminal or a notebook.
 
     Raises:
         MistError: if the folder, the data set, the checkpoint or the configuration can't be used, or if a loss term or
@@ -145,7 +147,7 @@ def fit(
             write_atomically(out / CONFIG, (json.dumps(describe, indent=2) + "\n").encode())
         if processes.main and save_start and not path.exists():
             save_checkpoint(path, step, begun, stored)
-        with RunLog(out, begun.iteration, config.steps, config.tensorboard, processes.main) as log:
+        with RunLog(out, begun.iteration, config.steps, config.tensorboard, processes.main, progress) as log:
             run = _Run(step, config, out, stored, processes, log, begun, evaluate, on_log, save_model)
             result = run.train(dataset, stop_requested)
             processes.wait()

@@ -94,18 +94,21 @@ class RunLog(contextlib.ExitStack):
         steps: total number of iterations, for the progress bar.
         tensorboard: also write event files.
         active: whether this process logs.
+        progress: whether to show a progress bar.
 
     Raises:
         MistError: if TensorBoard is requested and not installed.
     """
 
-    def __init__(self, out: Path, start: int, steps: int, tensorboard: bool, active: bool) -> None:
+    def __init__(
+        self, out: Path, start: int, steps: int, tensorboard: bool, active: bool, progress: bool = True
+    ) -> None:
         super().__init__()
         self._events = _open_events(out / TENSORBOARD, start) if tensorboard and active else None
         path = out / METRICS
         self.kept = cut_back(path, start) if active else []
         self._file = path.open("a", encoding="utf-8", buffering=1) if active else None  # flushed after each line
-        console = progress_console() if active else None
+        console = progress_console() if active and progress else None
         self._bar = None if console is None else _make_bar(console, steps, start)
         self._start, self._began = start, time.monotonic()
 

@@ -25,12 +25,13 @@ import os
 import statistics
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from mistnn.data.corners import centred
 from mistnn.data.folder.annotations import Annotation, Annotations, read_annotations
@@ -63,6 +64,8 @@ class FolderImage(NamedTuple):
     boxes: Float[np.ndarray, "n 4"] | None
     labels: Int[np.ndarray, " n"] | None  #: (objects,), the class of each box.
     split: Split | None
+    #: Returns an image that is not a file, (channels, height, width) in [0, 1], given the number of channels.
+    load: Callable[[int], Tensor] | None = None
 
 
 class OwnFolder(NamedTuple):

@@ -51,7 +51,7 @@ def read_image_files(root: Path) -> ImageFiles:
     left_out: dict[str, str] = {}
     for file in found:
         try:
-            headers.append(_read_header(file))
+            headers.append(read_header(file))
         except UnreadableImage as error:
             left_out[file.name] = str(error)
     if not headers:
@@ -60,7 +60,12 @@ def read_image_files(root: Path) -> ImageFiles:
     return ImageFiles(folder, tuple(headers), left_out)
 
 
-def _read_header(file: ImageFile) -> ImageHeader:
+def read_header(file: ImageFile) -> ImageHeader:
+    """Size and kind of an image, without decoding its pixels.
+
+    Raises:
+        UnreadableImage: if it is no image, or too large.
+    """
     with open_header(file.path) as image:
         width, height, mode = image.width, image.height, image.mode
         # Not image.getexif(): that of a PNG file decodes all pixels.

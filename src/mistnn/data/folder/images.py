@@ -54,16 +54,47 @@ class FolderConfig(ImagesConfig):
         """One split, see ``FolderImages``."""
         return FolderImages(self, split, length)
 
+    def content(self) -> OwnFolder:
+        """The content of the folder.
+
+        Raises:
+            MistError: if no folder is given, or it can't be used.
+        """
+        if self.root is None:
+            raise MistError("no image folder is given: name it with --data.root DIR, or data_root= in Python")
+        return read_folder(self.root)
+
     def read_class_names(self) -> tuple[str, ...]:
         """The classes that the folder names; empty if no folder is given."""
-        return () if self.root is None else read_folder(self.root).class_names
+        return () if self.root is None else self.content().class_names
 
     def smallest_image(self) -> tuple[int, str] | None:
         """Pixels and name of the smallest image after preparation; ``None`` if no folder is given."""
         if self.root is None:
             return None
-        images = read_folder(self.root).images
+        images = self.content().images
         return min((math.prod(self.preparation.size(one.height, one.width)), one.name) for one in images)
+
+
+@dataclass(frozen=True)
+class GivenConfig(FolderConfig):
+    """Images and counts that were given in Python. It is stored as a ``FolderConfig`` without a folder.
+
+    Attributes:
+        root: names the images in messages.
+        given: the images with what is known about them.
+    """
+
+    root: str | None = "the given images"
+    given: OwnFolder | None = field(default=None, repr=False, compare=False)
+
+    def content(self) -> OwnFolder:
+        """The given images."""
+        return super().content() if self.given is None else self.given
+
+    def at(self, root: str | None) -> FolderConfig:
+        """The same settings for the images in a folder."""
+        return FolderConfig(root, self.channels, self.preparation, self.flips, seed=self.seed)
 
 
 class FolderImages(StoredImages[FolderConfig]):
@@ -86,7 +117,7 @@ class FolderImages(StoredImages[FolderConfig]):
 
     def __init__(self, config: FolderConfig, split: Split, length: int | None, folder: OwnFolder | None = None) -> None:
         super().__init__(config, split, length)
-        folder = content_of(config) if folder is None else folder
+        folder = config.content() if folder is None else folder
         self.class_names = folder.class_names
         self.images = known_images(folder, split)
         if not self.images:
@@ -140,15 +171,10 @@ class FolderImages(StoredImages[FolderConfig]):
         return image
 
 
-def content_of(config: FolderConfig) -> OwnFolder:
-    """The content of the folder of a configuration; raises ``MistError`` if none is given, or it can't be used."""
-    if config.root is None:
-        raise MistError("no image folder is given: name it with --data.root DIR")
-    return read_folder(config.root)
-
-
 def load_image(known: FolderImage, channels: int) -> Float[Tensor, "channels height width"]:
     """An image of a folder, values in [0, 1]; raises ``MistError`` if it can't be read."""
+    if known.load is not None:
+        return known.load(channels)
     return to_tensor(read_image(known.path, "fix it, or remove it from the folder"), channels)
 
 

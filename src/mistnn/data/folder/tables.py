@@ -68,14 +68,19 @@ def read_table(path: Path, matcher: NameMatcher, kind: Literal["counts", "labels
         MistError: if the header is not understood, a name matches no image or several, a row is repeated, a value is
             missing or impossible, or a split is unknown.
     """
-    lines = _cells(path)
+    return parse_table(path.name, read_text(path), matcher, kind)
+
+
+def parse_table(source: str, text: str, matcher: NameMatcher, kind: Literal["counts", "labels"]) -> Table:
+    """As ``read_table``, from the text of a table; ``source`` names it in messages."""
+    lines = _cells(source, text)
     if not lines:
-        raise MistError(f"{path.name} is empty: begin it with a line such as file,class,count")
+        raise MistError(f"{source} is empty: begin it with a line such as file,class,count")
     number, header = lines[0]
-    columns = _columns(f"{path.name}, row {number}", header, kind)
+    columns = _columns(f"{source}, row {number}", header, kind)
     rows = []
     for number, cells in lines[1:]:
-        place = f"{path.name}, row {number}"
+        place = f"{source}, row {number}"
         if len(cells) > len(header) and any(cells[len(header) :]):
             raise MistError(f"{place}: {len(cells)} values in {len(header)} columns: delete the extra ones")
         cells += [""] * (len(header) - len(cells))
@@ -83,16 +88,15 @@ def read_table(path: Path, matcher: NameMatcher, kind: Literal["counts", "labels
             raise MistError(f"{place}: no file is named: write the name of the image, or delete the row")
         rows.append(_Row(place, matcher.find(cells[columns.file], place), cells))
     if not rows:
-        raise MistError(f"{path.name} has a header but no row: add one for each image")
+        raise MistError(f"{source} has a header but no row: add one for each image")
     splits = _splits(rows, columns.split)
     if columns.label < 0:
         return Table(tuple(columns.classes), _wide(rows, columns.classes, kind), splits, ())
     return _long(rows, columns, splits)
 
 
-def _cells(path: Path) -> list[tuple[int, list[str]]]:
+def _cells(source: str, text: str) -> list[tuple[int, list[str]]]:
     """Line number and stripped values of each line that isn't blank."""
-    text = read_text(path)
     separator = ""
     first = re.match(r"\s*sep=(.)\r?\n", text)  # Excel's own first line
     if first:
@@ -108,7 +112,7 @@ def _cells(path: Path) -> list[tuple[int, list[str]]]:
             if any(stripped):
                 lines.append((reader.line_num, stripped))
     except csv.Error as error:
-        raise MistError(f"{path.name}, row {reader.line_num}: {error}: save it as CSV in UTF-8 again") from error
+        raise MistError(f"{source}, row {reader.line_num}: {error}: save it as CSV in UTF-8 again") from error
     return lines
 
 

@@ -1,0 +1,216 @@
+"""Counts that are given in Python, in any of the usual forms."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from mistnn.data.folder.files import NameMatcher
+from mistnn.data.folder.tables import FILE_WORDS, ONLY_CLASS, Table, parse_table, read_table
+from mistnn.interfaces import Split
+
+
+class Counted(NamedTuple):
+    """Counts of some images.
+
+    Attributes:
+        class_names: the order of the numbers.
+        rows: for each image its numbers; ``None`` where a table has no row for it.
+        splits: for each image its split; empty if the counts say nothing about splits.
+        per_image: whether each image names its own classes, so that one it doesn't name has the count 0.
+    """
+
+    class_names: tuple[str, ...]
+    rows: Sequence[tuple[int, ...] | None]
+    splits: tuple[Split | None, ...] = ()
+    per_image: bool = False
+
+
+def given_counts(counts: Any, names: Sequence[str], files: bool, class_names: Sequence[str] | None) -> Counted:
+    """The counts of some images.
+
+    Args:
+        counts: one of: a list or array of one number per image; a list of {class: number}; {class: numbers}; an array
+            (images, classes), with ``class_names``; where the images are files, {file: {class: number}} or
+            {file: number}, and the path of a ``counts.csv``; or a pandas ``DataFrame``, with one column per class and
+            one row per image in their order (or with the files as index, or in a column ``file``), or with the columns
+            file, class and count.
+        names: of the images.
+        files: whether these are names of files.
+        class_names: the names of the columns of an array; also the name of the one class of a list of numbers.
+
+    Raises:
+        ValueError: if there is not one row for each image, if a number is missing, negative or not whole, or if the
+            form is not one of these; also if names of files are needed and the images have none.
+        MistError: if a file or a table can't be read.
+    """
+    if isinstance(counts, str | Path):
+        _check_files(files, f"counts={str(counts)!r}")
+        return _of_table(read_table(Path(counts), NameMatcher(names), "counts"), names)
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(counts, pandas.DataFrame):
+        return _of_frame(counts, names, files)
+    if isinstance(counts, Mapping):
+        return _of_mapping(counts, names, files, class_names)
+    if isinstance(counts, Tensor):
+        counts = counts.detach().cpu().numpy()
+    if not isinstance(counts, Iterable):
+        raise ValueError(f"counts={counts!r} is a {type(counts).__name__}: give one number for each image")
+    rows = list(counts)
+    _check_length(len(rows), len(names), "counts")
+    if any(isinstance(row, Mapping) for row in rows):
+        return _of_dictionaries(dict(enumerate(rows)), "image")
+    if all(isinstance(row, Sequence | np.ndarray) and not isinstance(row, str) for row in rows):
+        return _of_array(rows, class_names)
+    one = tuple(class_names) if class_names is not None and len(class_names) == 1 else (ONLY_CLASS,)
+    return Counted(one, [(whole(value, f"image {index}"),) for index, value in enumerate(rows)])
+
+
+def whole(value: Any, place: str) -> int:
+    """A count as an int.
+
+    Raises:
+        ValueError: if it is not a whole number of 0 or more.
+    """
+    number = value.item() if isinstance(value, np.generic | Tensor) else value
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise ValueError(
+            f"counts of {place}: {value!r} is not a number: give the number of objects, 0 if there is none"
+        )
+    if math.isnan(number):
+        raise ValueError(f"counts of {place}: the value is NaN: give the number of objects, or leave the image out")
+    if number < 0 or number != number // 1 or math.isinf(number):
+        raise ValueError(f"counts of {place}: {number} is not a whole number of 0 or more: correct it")
+    return int(number)
+
+
+def checked_names(class_names: Sequence[str]) -> tuple[str, ...]:
+    """The names of classes as a tuple.
+
+    Raises:
+        ValueError: if there is none, or they are not distinct texts.
+    """
+    names = (class_names,) if isinstance(class_names, str) else tuple(class_names)
+    if not names or len(set(names)) < len(names) or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f"class_names={names!r} must be distinct names, none of them empty")
+    return names
+
+
+def _check_files(files: bool, what: str) -> None:
+    if not files:
+        raise ValueError(f"{what} names files, and the images are not files: give counts in the order of the images")
+
+
+def _check_length(found: int, wanted: int, what: str) -> None:
+    if found != wanted:
+        raise ValueError(f"{what} has {found} rows for {wanted} images: give one for each, in the same order")
+
+
+def _of_table(table: Table, names: Sequence[str]) -> Counted:
+    rows = [table.values.get(name) for name in names]
+    splits: tuple[Split | None, ...] = tuple(table.splits.get(name) for name in names) if table.splits else ()
+    return Counted(table.class_names, rows, splits)
+
+
+def _of_frame(frame: Any, names: Sequence[str], files: bool) -> Counted:
+    if any(re.sub(r"[\s_-]", "", str(column)).lower() in FILE_WORDS for column in frame.columns):
+        _check_files(files, "the column of files in counts")
+        return _of_table(
+            parse_table("the table of counts", frame.to_csv(index=False), NameMatcher(names), "counts"), names
+        )
+    if all(isinstance(label, str) for label in frame.index) and len(frame):
+        _check_files(files, "the index of counts")
+        text = frame.to_csv(index_label=FILE_WORDS[0])
+        return _of_table(parse_table("the table of counts", text, NameMatcher(names), "counts"), names)
+    return _of_columns({str(column): list(frame[column]) for column in frame.columns}, names)
+
+
+def _of_mapping(
+    counts: Mapping[Any, Any], names: Sequence[str], files: bool, class_names: Sequence[str] | None
+) -> Counted:
+    if not counts:
+        raise ValueError("counts is an empty dictionary: give {class: [number, ...]}")
+    lists = [isinstance(value, Iterable) and not isinstance(value, str | Mapping) for value in counts.values()]
+    if all(lists):
+        return _of_columns({str(key): list(value) for key, value in counts.items()}, names)
+    if any(lists):
+        raise ValueError("counts mixes lists with other values: give {class: [number, ...]} or {file: {class: number}}")
+    _check_files(files, f"counts with the key {next(iter(counts))!r}")
+    matcher, found = NameMatcher(names), {}
+    for key, value in counts.items():
+        name = matcher.find(str(key), "counts")
+        if name in found:
+            raise ValueError(f"counts names {name} twice: keep one of the two")
+        found[name] = value
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise ValueError(f"counts has no entry for {missing[0]}: add it, or leave the image out")
+    if any(isinstance(value, Mapping) for value in found.values()):
+        return _of_dictionaries({name: found[name] for name in names}, "")
+    one = tuple(class_names) if class_names is not None and len(class_names) == 1 else (ONLY_CLASS,)
+    return Counted(one, [(whole(found[name], name),) for name in names])
+
+
+def _of_columns(columns: Mapping[str, Sequence[Any]], names: Sequence[str]) -> Counted:
+    for name, values in columns.items():
+        _check_length(len(values), len(names), f"the column {name!r} of counts")
+    rows = zip(*columns.values(), strict=True)
+    return Counted(
+        tuple(columns),
+        [tuple(whole(value, f"image {index}") for value in row) for index, row in enumerate(rows)],
+    )
+
+
+def _of_dictionaries(counts: Mapping[Any, Any], what: str) -> Counted:
+    for key, row in counts.items():
+        if not isinstance(row, Mapping):
+            raise ValueError(
+                f"counts of {what} {key}: {row!r} is no dictionary, and others are: give {{class: number}}"
+            )
+    classes = tuple(sorted({str(name) for row in counts.values() for name in row}))
+    if not classes:
+        raise ValueError("counts names no class: give {class: number} for each image")
+    rows = []
+    for key, row in counts.items():
+        named = {str(name): whole(value, f"{what} {key}".strip()) for name, value in row.items()}
+        rows.append(tuple(named.get(name, 0) for name in classes))
+    return Counted(classes, rows, per_image=True)
+
+
+def _of_array(rows: Sequence[Any], class_names: Sequence[str] | None) -> Counted:
+    lengths = sorted({len(row) for row in rows})
+    if len(lengths) > 1 or lengths[0] == 0:
+        raise ValueError(f"the rows of counts have {lengths} values: give each image one value per class")
+    if class_names is None and lengths[0] > 1:
+        raise ValueError(f"counts has {lengths[0]} columns: name them, class_names=[...]")
+    names = (ONLY_CLASS,) if class_names is None else tuple(class_names)
+    if len(names) != lengths[0]:
+        raise ValueError(f"counts has {lengths[0]} columns, and class_names has {len(names)}: make them equal")
+    values = [tuple(whole(value, f"image {index}") for value in row) for index, row in enumerate(rows)]
+    return Counted(names, values)
+
+
+def ordered(counted: Counted, class_names: tuple[str, ...] | None) -> Counted:
+    """The counts with their classes in a given order."""
+    if class_names is None or counted.class_names == class_names:
+        return counted
+    unknown = [name for name in counted.class_names if name not in class_names]
+    missing = [name for name in class_names if name not in counted.class_names]
+    if unknown or (missing and not counted.per_image):
+        raise ValueError(
+            f"counts has the classes {', '.join(counted.class_names)}, and those of the model are "
+            f"{', '.join(class_names)}: give the same classes"
+        )
+    place = {name: index for index, name in enumerate(counted.class_names)}
+    rows = [
+        None if row is None else tuple(row[place[name]] if name in place else 0 for name in class_names)
+        for row in counted.rows
+    ]
+    return counted._replace(class_names=class_names, rows=rows)
