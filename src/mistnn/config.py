@@ -106,15 +106,11 @@ class Config:
         for element in value if isinstance(value, tuple) else (value,):
             for rule in rules:
                 if not rule.holds(element):
-                    raise MistError(f"{self.name_of(name)}={_shown(value)} must be {rule.words}")
+                    raise MistError(f"{self.name_of(name)}={value!r} must be {rule.words}")
 
 
 def _words(words: str, hint: str) -> str:
     return f"{words}: {hint}" if hint else words
-
-
-def _shown(value: Any) -> str:
-    return repr(value) if isinstance(value, str) else str(value)
 
 
 @functools.cache

@@ -191,15 +191,6 @@ def impulse_scores(images, radius=None):
     )
 
 
-def count_errors(predicted, true):
-    """(mean total error, mean error per class, share exact) of lists of lists of counts."""
-    images, classes = len(true), len(true[0])
-    total = sum(abs(sum(p) - sum(t)) for p, t in zip(predicted, true, strict=True)) / images
-    each = [sum(abs(predicted[i][c] - true[i][c]) for i in range(images)) / images for c in range(classes)]
-    exact = sum(sum(p) == sum(t) for p, t in zip(predicted, true, strict=True)) / images
-    return total, each, exact
-
-
 def reconstruction_errors(made, images):
     """(rmse, black, mean image, r2) of lists of flat lists of pixels."""
     count, pixels = len(images), len(images[0])

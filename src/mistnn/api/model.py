@@ -130,9 +130,8 @@ class Model(TrainedNetwork, Predictor):
         Raises:
             MistError: if there is no such folder or name, the folder can't be trusted, or its network finds no objects.
         """
-        as_finder(load_model(name_or_folder), name_or_folder)
-        loaded = load_run(name_or_folder, device)
-        assert isinstance(loaded, cls)
+        loaded: Any = load_run(name_or_folder, device)
+        as_finder(loaded.model, name_or_folder)
         return loaded
 
     @property

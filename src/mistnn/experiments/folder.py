@@ -245,7 +245,11 @@ class DiscoveryMeasurement(Measurement):
         self.images += len(samples)
         for sample, found in zip(samples, explained.detections, strict=True):
             if sample.boxes is not None:
-                self.centres.update([_unnamed(found)], [sample.boxes], [_one_class(sample.boxes)])
+                self.centres.update(
+                    [Detections(found.boxes.cpu(), found.scores.cpu(), _one_class(found.boxes))],
+                    [sample.boxes],
+                    [_one_class(sample.boxes)],
+                )
                 self.objects, self.boxed = self.objects + len(sample.boxes), self.boxed + 1
 
     def result(self) -> dict[str, float]:
@@ -274,12 +278,13 @@ def _collected(model: Mist, data: FolderConfig, split: Split, images: int | None
 def _threshold(samples: Sequence[Sample], found: Sequence[Detections]) -> float:
     """The score that counts the objects of some images best, or predicts best which classes are present."""
     scores = [one.scores for one in found]
-    if all(sample.counts is not None for sample in samples):
-        return choose_threshold(scores, [int(_counts(sample).sum()) for sample in samples])
+    counts = [int(sample.counts.sum()) for sample in samples if sample.counts is not None]
+    if len(counts) == len(samples):
+        return choose_threshold(scores, counts)
     # Each class of each image is a bag of detections: at least one of them should count, or none.
     present = [_presence(sample).tolist() for sample in samples]
     pairs = zip(found, present, strict=True)
-    best = [_best(one, index) for one, classes in pairs for index in range(len(classes))]
+    best = [one.scores[_labels(one) == index][:1] for one, classes in pairs for index in range(len(classes))]
     return choose_threshold(best, [int(there) for classes in present for there in classes])
 
 
@@ -298,28 +303,13 @@ def _labels(found: Detections) -> Tensor:
     return found.labels
 
 
-def _counts(sample: Sample) -> Tensor:
-    assert sample.counts is not None
-    return sample.counts
-
-
 def _presence(sample: Sample) -> Tensor:
     assert sample.presence is not None
     return sample.presence
 
 
-def _best(found: Detections, index: int) -> Tensor:
-    """The best score of a class; empty where it has no detection."""
-    return found.scores[_labels(found) == index][:1]
-
-
 def _error(predicted: Tensor, true: Tensor) -> float:
     return float((predicted.double() - true.double()).abs().mean())
-
-
-def _unnamed(found: Detections) -> Detections:
-    """On the CPU, all of one class."""
-    return Detections(found.boxes.cpu(), found.scores.cpu(), _one_class(found.boxes))
 
 
 def _one_class(boxes: Tensor) -> Tensor:

@@ -18,7 +18,6 @@ from mistnn.experiments.experiment import Experiment
 from mistnn.experiments.measuring import Progress
 from mistnn.experiments.system import Say, system_of
 from mistnn.experiments.unknown_k import evaluate_unknown_k
-from mistnn.experiments.watch import Watch
 from mistnn.interfaces import DataConfig, SampleDataset, Split, Step
 from mistnn.training import FitResult, fit, prepare_run_folder
 from mistnn.training.checkpoint import Progress as RunProgress
@@ -95,7 +94,7 @@ def train(
     Raises:
         MistError: if the data don't fit the model; else see ``mistnn.training.fit``.
     """
-    say = on_note if on_note is not None else _silent
+    say = on_note or (lambda note: None)
     system = system_of(experiment.model)
     if resume and (out / CONFIG).is_file():
         stored = restore(out)
@@ -117,6 +116,15 @@ def train(
     for note in () if resuming else system.notes(experiment, step.model):
         say(note)
     watch = system.watch(experiment, say)
+
+    def log(iteration: int, values: dict[str, float]) -> None:
+        if watch is not None:
+            watch.line(iteration, values)
+        if on_log is not None:
+            on_log(iteration, values)
+        if observe is not None:
+            observe(iteration, step.model)
+
     result = fit(
         step,
         samples,
@@ -124,7 +132,7 @@ def train(
         out,
         describe=describe(experiment),
         evaluate=_validation(experiment),
-        on_log=_listeners(step.model, watch, on_log, observe),
+        on_log=log,
         resume=resume,
         save_model=save,
         save_start=system.saves_start,
@@ -181,7 +189,7 @@ def evaluate_stored(
     data = restore(folder_or_name).data
     data = data if root is None else data.at(root)
     data = data if seed is None else dataclasses.replace(data, seed=seed)
-    model = load_model(folder_or_name)
+    model: Any = load_model(folder_or_name)
     metrics = evaluate(model, data, split, images, progress)
     return metrics | evaluate_unknown_k(model, data, split, images) if unknown_k else metrics
 
@@ -239,34 +247,11 @@ def read_log(folder: Path) -> list[dict[str, float]]:
         raise MistError(f"{path}: can't be read ({error}); is {folder} a run folder?") from error
 
 
-def _silent(_: str) -> None:
-    """Says nothing."""
-
-
 def _validation(experiment: Experiment) -> Callable[[nn.Module], dict[str, float]] | None:
     """What measures the model on validation images during training, if there are any."""
     if not experiment.evaluation_images or not system_of(experiment.model).can_validate(experiment):
         return None
     return lambda model: evaluate(model, experiment.data, "validation", experiment.evaluation_images)
-
-
-def _listeners(
-    model: nn.Module,
-    watch: Watch | None,
-    on_log: Callable[[int, dict[str, float]], None] | None,
-    observe: Callable[[int, nn.Module], None] | None,
-) -> Callable[[int, dict[str, float]], None]:
-    """Passes each line of the log to all that want it."""
-
-    def log(iteration: int, values: dict[str, float]) -> None:
-        if watch is not None:
-            watch.line(iteration, values)
-        if on_log is not None:
-            on_log(iteration, values)
-        if observe is not None:
-            observe(iteration, model)
-
-    return log
 
 
 def _saver(experiment: Experiment, before: TrainingRecord | None) -> Callable[[nn.Module, Path, RunProgress], None]:

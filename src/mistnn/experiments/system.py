@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from torch import nn
-
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment
 from mistnn.experiments.measuring import Measurement
@@ -159,8 +157,3 @@ def system_of(model: ModelConfig) -> System:
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value.shape for name, value in state.items()}
-
-
-def device_of(model: nn.Module) -> Any:
-    """The device of a network's parameters."""
-    return next(model.parameters()).device

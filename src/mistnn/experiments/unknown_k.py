@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mistnn.errors import MistError
 from mistnn.experiments.measuring import IMAGES_AT_ONCE, evaluating
-from mistnn.experiments.system import device_of, system_of
+from mistnn.experiments.system import system_of
 from mistnn.inference.counting import above, choose_threshold
 from mistnn.interfaces import DataConfig, Split
 from mistnn.nn.finder import Finder
@@ -65,9 +65,10 @@ def _boxes(sample: Sample) -> Tensor:
 
 
 def _detect(model: Finder, samples: Sequence[Sample], k: int) -> list[Detections]:
+    device = next(model.parameters()).device
     found: list[Detections] = []
     with evaluating(model):
         for start in range(0, len(samples), IMAGES_AT_ONCE):
             batch = collate(samples[start : start + IMAGES_AT_ONCE])
-            found += [one.cpu() for one in model.explain(batch.images.to(device_of(model)), k).detections]
+            found += [one.cpu() for one in model.explain(batch.images.to(device), k).detections]
     return found

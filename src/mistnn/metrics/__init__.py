@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mistnn.metrics.average_precision import COCO_THRESHOLDS, average_precision
 from mistnn.metrics.centre import CentreScores, ImpulseScores, SizeScores, centre_scores, impulse_scores, size_scores
-from mistnn.metrics.counts import CountErrors, class_histogram, classified, classified_paper, count_errors
+from mistnn.metrics.counts import classified, classified_paper
 from mistnn.metrics.detection import both, greedy_optimal_gap, iou50
 from mistnn.metrics.reconstruction import ReconstructionErrors, reconstruction_errors
 
@@ -23,7 +23,6 @@ __all__ = [
     "AveragePrecision",
     "CentreMetrics",
     "CentreScores",
-    "CountErrors",
     "DetectionMetrics",
     "ImpulseScores",
     "ReconstructionErrors",
@@ -32,10 +31,8 @@ __all__ = [
     "average_precision",
     "both",
     "centre_scores",
-    "class_histogram",
     "classified",
     "classified_paper",
-    "count_errors",
     "greedy_optimal_gap",
     "impulse_scores",
     "iou50",

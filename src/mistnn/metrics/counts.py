@@ -1,4 +1,4 @@
-"""Metrics of counts: count errors, and classification independent of location ("Classif." in the MIST tables).
+"""Classification independent of location, by counts ("Classif." in the MIST tables).
 
 ``predicted`` holds detections per class in each image, ``true`` objects per class. All functions raise ``ValueError``
 if the shapes differ. Shares are from 0 to 1, and NaN if there are no objects.
@@ -6,54 +6,11 @@ if the shapes differ. Shares are from 0 to 1, and NaN if there are no objects.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from mistnn.metrics.detection import ratio
-
-
-class CountErrors(NamedTuple):
-    """Count errors over several images.
-
-    Attributes:
-        total: mean absolute error of the number of objects in an image.
-        per_class: the same for each class.
-        accuracy: share of images whose number of objects is exactly right, 0-1.
-    """
-
-    total: float
-    per_class: Float[Tensor, " classes"]
-    accuracy: float
-
-
-def count_errors(predicted: Int[Tensor, "batch classes"], true: Int[Tensor, "batch classes"]) -> CountErrors:
-    """Compares predicted with true counts of one image or more.
-
-    Convention: one column per class; (images, 1) for counts without classes.
-    """
-    if predicted.shape != true.shape or predicted.ndim != 2 or not len(predicted):
-        raise ValueError(
-            f"counts must both be (images, classes) with at least one image, got {tuple(predicted.shape)} and "
-            f"{tuple(true.shape)}"
-        )
-    error = (predicted.sum(1) - true.sum(1)).abs().double()
-    return CountErrors(
-        total=float(error.mean()),
-        per_class=(predicted - true).abs().double().mean(0),
-        accuracy=float((error == 0).double().mean()),
-    )
-
-
-def class_histogram(labels: Int[Tensor, "*batch n"], classes: int) -> Int[Tensor, "*batch {classes}"]:
-    """Counts the occurrences of each class, from 0 to ``classes - 1``; ``ValueError`` on other labels."""
-    outside = labels[(labels < 0) | (labels >= classes)]
-    if outside.numel():
-        raise ValueError(f"labels must be 0 to {classes - 1}, got {int(outside[0])}")
-    zeros = torch.zeros(*labels.shape[:-1], classes, dtype=torch.int64, device=labels.device)
-    return zeros.scatter_add(-1, labels.long(), torch.ones_like(labels, dtype=torch.int64))
 
 
 def accounted_for(

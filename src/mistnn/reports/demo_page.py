@@ -11,23 +11,17 @@ from torch import Tensor
 
 from mistnn import viz
 from mistnn.inference.judged import JudgedScene, draw_judged
+from mistnn.metrics.meanings import MEANINGS
 from mistnn.reports.page import Picture, Tile, in_both_themes, render
 from mistnn.viz import Curve
 
 MAX_FRAMES = 16  #: More frames than this are thinned to keep the page small.
 
 METRIC_MEANINGS = {
-    "iou50": "Localisation: the share of objects whose box overlaps the true box by more than half (IoU above 0.5).",
-    "classified": "Classification: the share of objects that were counted under the right class, wherever their box.",
-    "both": "Both: the share of objects whose box overlaps the true box by more than half and has the right class.",
-    "rmse": "Reconstruction: root mean square error of a pixel, on a scale from 0 (black) to 1 (white).",
-    "rmse_black": "The same error of an all-black image, for comparison.",
-    "rmse_mean": "The same error of the mean of all test images, for comparison.",
-    "r2": "The share of the images' variance that the reconstruction explains: 1 - (rmse / rmse_mean) squared.",
-    "images": "The number of test images; none of them was used in training.",
-    "seconds": "The duration of the whole command, in seconds.",
-    "seed": "The seed of the random numbers: the same seed repeats the run.",
-    "steps": "The number of training steps.",
+    **MEANINGS,
+    "seconds": "duration of the whole command, in seconds",
+    "seed": "seed of the random numbers: the same seed repeats the run",
+    "steps": "training steps",
 }
 
 _FRACTIONS = ("iou50", "classified", "both")
