@@ -86,8 +86,7 @@ def save_checkpoint(path: Path, step: Step, progress: Progress, config: Json) ->
         optimizers[name], state = _describe_optimizer(name, optimizer, step.model)
         tensors |= state
     tensors["rng/cpu"] = torch.get_rng_state()
-    device = _cuda_device(step.model)
-    if device is not None:
+    if (device := _cuda_device(step.model)) is not None:
         tensors["rng/cuda"] = torch.cuda.get_rng_state(device)
     plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     header = json.dumps({**asdict(progress), "config": config, "optimizers": optimizers})

@@ -116,9 +116,11 @@ class RunLog(contextlib.ExitStack):
         """Shows the progress bar."""
         if self._events is not None:
             self.callback(self._events.close)
-        for opened in (self._file, self._bar):
-            if opened is not None:
-                self.enter_context(opened)
+        if self._file is not None:
+            self.enter_context(self._file)
+        if self._bar is not None:
+            self.enter_context(self._bar)
+            self.callback(self._bar.refresh)  # in a notebook, rich does not show the last change itself
         return self
 
     def advance(self, done: int) -> None:
