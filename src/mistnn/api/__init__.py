@@ -260,8 +260,7 @@ def with_settings(experiment: Experiment, settings: Mapping[str, Any]) -> Experi
     try:
         return structure_whole(content, Experiment)
     except (cattrs.BaseValidationError, ValueError) as error:
-        why = explain(error) if isinstance(error, cattrs.BaseValidationError) else str(error)
-        raise MistError(f"settings {', '.join(settings)}: {why}") from error
+        raise MistError(f"settings {', '.join(settings)}: {explain(error)}") from error
 
 
 def _names(content: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -94,10 +94,6 @@ class TrainedNetwork:
         if lines:
             write_atomically(Path(folder) / METRICS, lines.encode())
 
-    def __repr__(self) -> str:
-        """The kind of network and what it finds."""
-        return f"<mistnn.{type(self).__name__}: {self.config.kind}>"
-
 
 class Model(TrainedNetwork, Predictor):
     """A trained network that finds objects: predicts, is evaluated, and is saved.

@@ -11,13 +11,7 @@ PIPED_WIDTH = 160
 
 
 def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[str] = ()) -> None:
-    """Prints a plain table; only its last column may wrap.
-
-    Args:
-        headings: of the columns.
-        rows: of texts.
-        numbers: headings of the columns to align at the right.
-    """
+    """Prints a plain table; only its last column may wrap. ``numbers`` names the columns to align at the right."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -6,7 +6,7 @@ from typing import Any
 
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment
-from mistnn.experiments.generative import GenerativeSystem, most_objects
+from mistnn.experiments.generative import GenerativeSystem
 from mistnn.experiments.system import Say
 from mistnn.experiments.watch import Watch
 from mistnn.models.air import AirConfig, collapse_note
@@ -24,9 +24,11 @@ class AirSystem(GenerativeSystem):
                 f"data.canvas={model.canvas} and no data.crop"
             )
         most = max(data.known.counts, default=0)
-        most_objects(
-            data, model.k, f"AIR finds at most model.k={model.k}, one a step", f"give --k {most} or fewer objects"
-        )
+        if most > model.k:
+            raise MistError(
+                f"data.counts: an image may hold {most} objects, and AIR finds at most model.k={model.k}, one a step: "
+                f"give --k {most} or fewer objects"
+            )
 
     def watch(self, experiment: Experiment, say: Say) -> Watch:
         """Warns of a collapse."""

@@ -1,4 +1,4 @@
-"""Checks that several systems share: whether a model and its images fit together."""
+"""Checks that several systems share: whether a model and its images fit together. All raise ``MistError``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ from mistnn.errors import MistError
 
 
 def check_channels(model: Any, data: Any) -> None:
-    """Compares the channels of the model and of the images.
-
-    Raises:
-        MistError: if they differ.
-    """
+    """Compares the channels of the model and of the images."""
     there = data.known.channels
     if model.channels != there:
         kind = "grey" if there == 1 else "in colour"
@@ -21,11 +17,7 @@ def check_channels(model: Any, data: Any) -> None:
 
 
 def check_classes(model: Any, data: Any) -> None:
-    """Compares the classes of a model that has some with those of the images.
-
-    Raises:
-        MistError: if their numbers differ.
-    """
+    """Compares the classes of a model that has some with those of the images."""
     mine, theirs = len(model.class_names), len(data.class_names)
     if mine and not theirs:
         raise MistError(
@@ -37,22 +29,14 @@ def check_classes(model: Any, data: Any) -> None:
 
 
 def check_k(model: Any, data: Any) -> None:
-    """Checks that an image has a pixel for each of the K objects.
-
-    Raises:
-        MistError: if it has not.
-    """
+    """Checks that an image has a pixel for each of the K objects."""
     height, width = data.size
     if not 1 <= model.k <= height * width:
         raise MistError(f"model.k={model.k} must be from 1 to the {height * width} pixels of the image")
 
 
 def check_equal(left: str, left_value: object, right: str, right_value: object) -> None:
-    """Checks that two settings are equal.
-
-    Raises:
-        MistError: naming both.
-    """
+    """Checks that two settings are equal."""
     if left_value != right_value:
         raise MistError(f"{left}={left_value}, but {right}={right_value}: make them equal")
 

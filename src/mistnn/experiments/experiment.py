@@ -54,12 +54,7 @@ class Experiment(Config):
 
 
 class Planned(NamedTuple):
-    """Settings chosen for an image folder.
-
-    Attributes:
-        experiment: with the chosen settings.
-        reasons: one line for each choice.
-    """
+    """Settings chosen for an image folder, with one line of reason for each choice."""
 
     experiment: Experiment
     reasons: tuple[str, ...]

@@ -126,8 +126,7 @@ def view_folder(model: Mist, data: FolderConfig, split: Split, images: int | Non
     Raises:
         MistError: if the folder has other classes than the model.
     """
-    measurement = _collected(model, data, split, images)
-    return measurement.view()
+    return _collected(model, data, split, images).view()
 
 
 def folder_metrics(view: FolderView, class_names: Sequence[str]) -> dict[str, float]:

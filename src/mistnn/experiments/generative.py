@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from mistnn.data import GaborConfig, Scatter, ScatterConfig, ScenesConfig
-from mistnn.errors import MistError
 from mistnn.experiments.checks import check_channels, check_one_process
 from mistnn.experiments.experiment import Experiment
 from mistnn.experiments.measuring import Measurement
@@ -96,17 +95,6 @@ class GenerativeSystem(System):
         """Refuses several processes, which would draw the same noise."""
         check_one_process("SPAIR, AIR, DAIR and ConnComp", "draw the same noise")
         check_channels(model, data)
-
-
-def most_objects(data: DataConfig, most: int, system: str, fix: str) -> None:
-    """Refuses images that hold more objects than a system can find.
-
-    Raises:
-        MistError: naming both numbers and the fix.
-    """
-    there = max(data.known.counts, default=0)
-    if there > most:
-        raise MistError(f"data.counts: an image may hold {there} objects, and {system}: {fix}")
 
 
 def _precision() -> AveragePrecision:

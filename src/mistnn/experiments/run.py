@@ -214,22 +214,14 @@ def restore(folder_or_name: Path | str) -> Experiment:
     try:
         return structure_whole({"model": stored.model, **stored.experiment}, Experiment)
     except (cattrs.BaseValidationError, ValueError) as error:
-        why = explain(error) if isinstance(error, cattrs.BaseValidationError) else str(error)
         raise MistError(
-            f"{folder_or_name}: config.json can't be read: {why}; written by mistnn {stored.mistnn}, read by "
-            f"{package_version()}: fix the entry or use that version"
+            f"{folder_or_name}: config.json can't be read: {explain(error)}; written by mistnn {stored.mistnn}, read "
+            f"by {package_version()}: fix the entry or use that version"
         ) from error
 
 
 def save_again(folder: Path, out: Path, model: nn.Module, experiment: Experiment) -> None:
-    """Writes a model with a changed configuration; the record of its training stays.
-
-    Args:
-        folder: where the record is read.
-        out: the model folder to write.
-        model: the weights.
-        experiment: with the changed configuration of the model.
-    """
+    """Writes a model with a changed configuration into ``out``, with the record of its training in ``folder``."""
     described = describe(experiment)
     save_model(out, model, described["model"], described["experiment"], training=read_config(folder).training)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment
-from mistnn.experiments.generative import GenerativeSystem, most_objects
+from mistnn.experiments.generative import GenerativeSystem
 from mistnn.experiments.system import Say
 from mistnn.experiments.watch import Watch
 from mistnn.interfaces import SampleDataset
@@ -36,14 +37,13 @@ class SpairSystem(GenerativeSystem):
                 f"model.background_side={model.background_side}, but training uses {seen} of {whole} px: a background "
                 "is shared by whole images of one size; give that size and no data.crop"
             )
-        rows, columns = model.grid(seen, seen)
-        smaller = "crop" if seen < whole else "canvas"
-        most_objects(
-            data,
-            rows * columns,
-            f"SPAIR finds at most one per cell, {rows * columns} in the {seen} x {seen} pixels of a training image",
-            f"give fewer objects or a larger data.{smaller}",
-        )
+        most, cells = max(data.known.counts, default=0), math.prod(model.grid(seen, seen))
+        if most > cells:
+            raise MistError(
+                f"data.counts: an image may hold {most} objects, and SPAIR finds at most one per cell, {cells} in the "
+                f"{seen} x {seen} pixels of a training image: give fewer or a larger data."
+                + ("crop" if seen < whole else "canvas")
+            )
 
     def begin(self, model: Any, experiment: Experiment, samples: SampleDataset) -> None:
         """Computes the background that all images share, where the model has one."""

@@ -59,10 +59,7 @@ class System:
     def initialise(self, model: Any, experiment: Experiment, resuming: bool) -> None:
         """Gives a network its initial weights: those of ``start_from``, where one is named.
 
-        Args:
-            model: with fresh weights.
-            experiment: names what to start from.
-            resuming: the weights will be read from a checkpoint, so that there is nothing to do.
+        If ``resuming``, the weights will be read from a checkpoint, and there is nothing to do.
 
         Raises:
             MistError: if the model to start from is missing, or is a different network.

@@ -185,5 +185,4 @@ def read_entry(path: Path) -> Entry:
             raise ValueError("not an object with keys")
         return strict_converter().structure(content, Entry)
     except (OSError, ValueError, cattrs.BaseValidationError) as error:
-        why = explain(error) if isinstance(error, cattrs.BaseValidationError) else str(error)
-        raise MistError(f"{path}: no entry of the ledger ({why}): fix or remove the file") from error
+        raise MistError(f"{path}: no entry of the ledger ({explain(error)}): fix or remove the file") from error
