@@ -83,7 +83,7 @@ def test_configurations_of_two_kinds_are_told_apart():
 
 
 def test_grey_noise_cannot_be_redrawn_on_black():
-    with pytest.raises(MistError, match="ground=grey"):
+    with pytest.raises(MistError, match="background of 0.5"):
         check(dataclasses.replace(NOISE, data=dataclasses.replace(GABOR, ground="grey")))
 
 

@@ -86,7 +86,7 @@ def test_inspect(folder: Path, tmp_path: Path, capsys: Captured) -> None:
     assert "can't be planned yet" in line and "--k N" in line
     assert main([*arguments, "--k", str(K)]) == 0
     out = capsys.readouterr().out
-    assert "3, as given" in out and "as many as objects" in out and "training     about" in out
+    assert "3, as given" in out and "per object fits the foreground" in out and "training     about" in out
     assert main([*arguments, "--k", "0"]) == 2
     only_line(capsys.readouterr().err, "--k 0", "1 or more")
     assert main([*arguments, "--k", "50000"]) == 0

@@ -172,7 +172,7 @@ def test_a_model_without_classes_has_no_precision(roots: dict[str, Path]) -> Non
         ((), ["not part of the package", "--data-root"]),
         (("--data-root", "nowhere"), ["nowhere has no boxes.json"]),
         (("--model.channels", "1"), ["model.channels=1", "give 3"]),
-        (("--model.class-names", "a", "b"), ["2 classes", "10 digits"]),
+        (("--model.class-names", "a", "b"), ["2 classes", "these images have 10"]),
         (("--model.preparation.zoom", "0.5"), ["model.preparation"]),
         (("--model.k", "14401"), ["model.k=14401", "14400 pixels"]),
         (("--evaluation-images", "-1"), ["evaluation_images=-1"]),
@@ -188,14 +188,14 @@ def test_mistakes(
 
 def test_a_rival_is_refused() -> None:
     grid = find_preset("grid-mnist-easy").experiment
-    with pytest.raises(MistError, match="house numbers are for MIST"):
+    with pytest.raises(MistError, match="not for data of kind 'numbers'"):
         check(dataclasses.replace(grid, data=NumbersConfig()))
 
 
 def test_k_is_known(runs: dict[str, Path], roots: dict[str, Path]) -> None:
     model = build(restore(runs["mist-numbers"])).model
     assert isinstance(model, Mist)
-    with pytest.raises(MistError, match="as many digits"):
+    with pytest.raises(MistError, match="the same number of digits"):
         evaluate_unknown_k(model, numbers_of(roots), "test", 2)
 
 
@@ -242,4 +242,4 @@ def test_the_figure_judges_every_digit(
     assert main(["figure", "svhn-fig6", "--model", "mist-mnist-3", *given]) == 2
     only_line(capsys.readouterr().err, "mist-mnist-3 was trained on other images")
     assert main(["figure", "fig5", "--model", str(runs["mist-numbers"]), *given]) == 2
-    only_line(capsys.readouterr().err, "draw svhn-fig6 with it")
+    only_line(capsys.readouterr().err, "one on house numbers by svhn-fig6")

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from mistnn.cli.main import main
-from mistnn.data import FolderImages
 from mistnn.errors import MistError
-from mistnn.experiments import evaluate_stored
+from mistnn.experiments import evaluate_stored, lifted_parts
 from mistnn.experiments.folder_plan import plan_folder
 from mistnn.models.mist import LiftedStep, Mist, MistConfig
 from mistnn.nn.task import count_or_presence_loss
+from mistnn.presets.mist.my_folder import MY_FOLDER
 from mistnn.records import Batch, collate
 from tests.cli.runs import only_line
 from tests.data.shapes import SHAPES, make_labelled
@@ -33,17 +33,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_plan_takes_k_from_the_user(folder: Path) -> None:
-    plan = plan_folder(str(folder), 10, 4)
-    assert plan.model.k == 4 and plan.model.background and plan.model.class_names == SHAPES
-    assert any("K = 4, as you said" in reason for reason in plan.reasons)
+    mine = MY_FOLDER.experiment.at(str(folder))
+    planned, reasons = plan_folder(mine, 4)
+    model, _ = lifted_parts(planned)
+    assert model.k == 4 and model.background and model.class_names == SHAPES
+    assert any("K = 4, as given" in reason for reason in reasons)
     with pytest.raises(MistError, match="which is not given"):
-        plan_folder(str(folder), 10)
-    with pytest.raises(MistError, match="which is 2, and a training image holds 3 classes"):
-        plan_folder(str(folder), 10, 2)
+        plan_folder(mine)
+    with pytest.raises(MistError, match="which is 2, but a training image holds 3 classes"):
+        plan_folder(mine, 2)
 
 
 def test_samples_carry_presence_and_no_counts(folder: Path) -> None:
-    images = FolderImages(plan_folder(str(folder), 10, 4).data, "train", None)
+    images = plan_folder(MY_FOLDER.experiment.at(str(folder)), 4).experiment.data.open("train")
     batch = collate([images[index] for index in range(4)])
     assert batch.counts is None and batch.presence is not None and batch.presence.dtype == torch.bool
     assert batch.presence.shape == (4, 3)
@@ -74,7 +76,7 @@ def test_train_evaluate_predict(folder: Path, tmp_path: Path, capsys: pytest.Cap
     run, out = tmp_path / "run", tmp_path / "out"
     arguments = ["train", "my-folder", "--data-root", str(folder), "--out", str(run), *SMALL, "--train.steps", "2"]
     assert main([*arguments, "--k", "many"]) == 2
-    only_line(capsys.readouterr().err, "--k many", "1 or more")
+    only_line(capsys.readouterr().err, "'many'", "not a whole number")
     assert main([*arguments, "--k", "4"]) == 0
     assert main(["evaluate", str(run), "--data-root", str(folder)]) == 0
     said = capsys.readouterr().out

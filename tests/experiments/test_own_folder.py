@@ -16,10 +16,11 @@ from mistnn.cli.main import main
 from mistnn.data import FolderConfig, FolderImages
 from mistnn.data.folder.content import in_order_of, read_folder
 from mistnn.errors import MistError
-from mistnn.experiments import check, evaluate_stored, restore
+from mistnn.experiments import check, evaluate_stored, lifted_parts, restore
 from mistnn.experiments.folder_plan import plan_folder
 from mistnn.models.mist import Mist
 from mistnn.presets import find_preset
+from mistnn.presets.mist.my_folder import MY_FOLDER
 from mistnn.weights import load_model
 from tests.data.folders import make_folder
 
@@ -43,25 +44,32 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_plan_follows_the_folder(folder: Path) -> None:
-    plan = plan_folder(str(folder), 100)
-    assert set(plan.model.class_names) == {"zero", "one", "two"}
-    assert plan.model.k == 3 and plan.model.background and plan.step.objects_only
-    assert 0.4 < plan.model.preparation.zoom < 1.0, "digits 40 px wide, their ink 28 to 36, become 20"
-    assert plan.model.preparation == plan.data.preparation
-    assert any("K = 3" in reason for reason in plan.reasons) and plan.step.decay_steps == 100
+    planned, reasons = plan_folder(MY_FOLDER.experiment.at(str(folder)).with_steps(100))
+    model, step = lifted_parts(planned.resolved())
+    assert set(model.class_names) == {"zero", "one", "two"}
+    assert model.k == 3 and model.background and step.objects_only
+    assert 0.4 < model.preparation.zoom < 1.0, "digits 40 px wide, their ink 28 to 36, become 20"
+    assert isinstance(planned.data, FolderConfig) and model.preparation == planned.data.preparation
+    assert any("K = 3" in reason for reason in reasons) and step.decay_steps == 100
+
+
+def ground_for(root: Path) -> str:
+    planned, _ = plan_folder(MY_FOLDER.experiment.at(str(root)))
+    return lifted_parts(planned)[0].preparation.ground
 
 
 def test_the_ground_is_the_one_that_objects_stand_out_from(tmp_path: Path) -> None:
     for name, inverted, ground in (("on_dark", False, "dark"), ("on_light", True, "light")):
         root = make_folder(tmp_path / name, images=12, inverted=inverted)
-        assert plan_folder(str(root), 1).model.preparation.ground == ground
+        assert ground_for(root) == ground
     for image in list((tmp_path / "on_light" / "images").iterdir())[::2]:
         image.write_bytes((tmp_path / "on_dark" / "images" / image.name).read_bytes())
-    assert plan_folder(str(tmp_path / "on_light"), 1).model.preparation.ground == "median"
+    assert ground_for(tmp_path / "on_light") == "median"
 
 
 def test_training_images_are_endless_rounds_and_flipped(folder: Path) -> None:
-    config = plan_folder(str(folder), 1).data
+    config = plan_folder(MY_FOLDER.experiment.at(str(folder))).experiment.data
+    assert isinstance(config, FolderConfig)
     images, again = FolderImages(config, "train", None), FolderImages(config, "train", None)
     count = len(images.images)
     for index in (0, 1, count, 5 * count + 2):
@@ -136,7 +144,7 @@ def test_prediction_counts_in_the_pixels_of_the_images(run: Path, folder: Path, 
 
 def test_mistakes(folder: Path, run: Path, tmp_path: Path, capsys: Captured) -> None:
     assert main(["train", "my-folder", "--out", str(tmp_path / "a")]) == 2
-    assert "needs your folder" in capsys.readouterr().err
+    assert "needs your image folder" in capsys.readouterr().err
     zoom = ["--model.preparation.zoom", "0.3"]
     assert main(["train", "my-folder", "--data-root", str(folder), "--out", str(tmp_path / "b"), *zoom]) == 2
     assert "--data.preparation.zoom" in capsys.readouterr().err
@@ -161,7 +169,7 @@ def test_labels_need_k(folder: Path, tmp_path: Path, capsys: Captured) -> None:
 
 def test_a_folder_is_for_mist(folder: Path) -> None:
     grid = find_preset("grid-mnist-easy").experiment
-    with pytest.raises(MistError, match="my-folder"):
+    with pytest.raises(MistError, match="not for data of kind 'folder'"):
         check(dataclasses.replace(grid, data=FolderConfig(root=str(folder))))
 
 
@@ -211,7 +219,7 @@ def test_training_says_what_looks_wrong_in_the_folder(
     assert main(arguments) == 2, "K is too large, so nothing is trained"
     captured = capsys.readouterr()
     (line,) = (line for line in captured.out.splitlines() if "mist inspect" in line)
-    assert "zzz.png is left out" in line and "more to look at: 1" in line
+    assert "zzz.png is left out" in line and "1 more: see" in line
     assert "pixels of the smallest image" in captured.err and "0.png)" in captured.err
 
 

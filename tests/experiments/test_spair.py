@@ -19,6 +19,7 @@ from mistnn.experiments.watch import LINES, Watch
 from mistnn.inference import Predictor, predict_folder
 from mistnn.models.spair import Spair, SpairConfig, SpairStepConfig, collapse_note
 from mistnn.reproduce.figures import draw_figure
+from mistnn.reproduce.figures.source import Request
 from mistnn.training import TrainConfig
 from mistnn.weights import load_model
 
@@ -68,7 +69,7 @@ def test_what_images_share_is_learnt_before_training(tmp_path: Path) -> None:
         asked = dataclasses.replace(
             TINY, model=dataclasses.replace(model, background_side=wrong), data=dataclasses.replace(TINY.data, **given)
         )
-        with pytest.raises(MistError, match=f"model.background_side={wrong}, but images of"):
+        with pytest.raises(MistError, match=f"model.background_side={wrong}, but training uses"):
             check(asked)
 
 
@@ -107,12 +108,12 @@ def test_files_are_predicted_by_its_own_count(run: Path, tmp_path: Path, capsys:
 
 
 def test_figure(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    png, pdf = draw_figure("spair-objects", run, tmp_path)
+    png, pdf = draw_figure("spair-objects", Request(run), tmp_path)
     assert png.stat().st_size > 5000 and pdf.exists()
     assert main(["figure", "spair-objects", "--out", str(tmp_path)]) == 2
     assert "train spair-5" in capsys.readouterr().err
     with pytest.raises(MistError, match="another system"):
-        draw_figure("spair-objects", "mist-mnist-3", tmp_path)
+        draw_figure("spair-objects", Request("mist-mnist-3"), tmp_path)
 
 
 def test_crops_train_a_network_for_whole_images(tmp_path: Path) -> None:
@@ -127,16 +128,16 @@ def test_crops_train_a_network_for_whole_images(tmp_path: Path) -> None:
     [
         (
             ScatterConfig(source="embedded", canvas=50),
-            "data.canvas=50.* not made of cells of 12 x 12.*a multiple of 12",
+            "data.canvas=50.* made of cells of 12 x 12.*not a multiple of 12",
         ),
-        (ScatterConfig(source="embedded", canvas=84, crop=40), "data.crop=40.* not made of cells of 12"),
+        (ScatterConfig(source="embedded", canvas=84, crop=40), "data.crop=40.* made of cells of 12"),
         (
             ScatterConfig(source="embedded", canvas=24, side=4, counts=(5,)),
-            "5 objects.* one a cell, 4 in the 24 x 24 .*larger data.canvas",
+            "5 objects.* one per cell, 4 in the 24 x 24 .*larger data.canvas",
         ),
         (
             ScatterConfig(source="embedded", canvas=84, crop=24, side=4, counts=(5,)),
-            "5 objects.* one a cell, 4 in the 24 x 24 .*larger data.crop",
+            "5 objects.* one per cell, 4 in the 24 x 24 .*larger data.crop",
         ),
     ],
 )
@@ -163,7 +164,7 @@ def test_no_number_is_trained_with_where_none_is_told(
 ) -> None:
     assert main(["train", preset, "--k", "3", "--out", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
-    assert f"{preset} says itself how many" in error and len(error.strip().splitlines()) == 1
+    assert f"{preset} has no --k" in error and len(error.strip().splitlines()) == 1
 
 
 def test_images_without_objects_train_and_are_measured(tmp_path: Path) -> None:

@@ -91,8 +91,8 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"data": ScenesConfig()}, "go together"),
-        ({"model": find_preset("mist-mnist-3").experiment.model}, "go together"),
+        ({"data": ScenesConfig()}, "not for data of kind"),
+        ({"model": find_preset("mist-mnist-3").experiment.model}, "not for data of kind"),
         ({"data": DistortedConfig("rts", 15, source="embedded")}, "model.side=14, but data.canvas=15"),
         ({"data": DistortedConfig("rts", 14, 2, "embedded")}, "model.channels=1, but data.digits=2"),
         ({"model": dataclasses.replace(TINY.model, classes=19)}, "model.classes=19, but there are 10"),  # pyright: ignore
@@ -105,7 +105,7 @@ def test_parts_that_do_not_fit(changed: dict[str, object], said: str) -> None:
 
 def test_another_step_is_refused(tmp_path: Path) -> None:
     other = dataclasses.replace(TINY, step=find_preset("mist-mnist-3").experiment.step)
-    with pytest.raises(MistError, match="StnClassifier is not trained by LiftedStepConfig"):
+    with pytest.raises(MistError, match="'stn' can't be trained by a step of kind 'lifted'"):
         train(other, tmp_path / "run")
 
 

@@ -125,8 +125,8 @@ def test_ten_views_are_averaged(root: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_parts_that_do_not_fit(root: Path) -> None:
     good = whole(root, None)
     for changed, said in (
-        ({"data": ScenesConfig()}, "go together"),
-        ({"model": find_preset("stn-cnn-tc").experiment.model}, "go together"),
+        ({"data": ScenesConfig()}, "not for data of kind"),
+        ({"model": find_preset("stn-cnn-tc").experiment.model}, "not for data of kind"),
         ({"data": CubConfig(side=64)}, "model.side=32, but data.side=64"),
     ):
         with pytest.raises(MistError, match=said):
@@ -136,7 +136,7 @@ def test_parts_that_do_not_fit(root: Path) -> None:
 def test_mistakes_are_one_line(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, side = ["--out", str(tmp_path / "run")], ["--model.side", "32", "--data.side", "32", "--data-root", str(root)]
     for words, said in (
-        ([], "get it at https://data.caltech.edu"),
+        ([], "download it from https://data.caltech.edu"),
         (["--data-root", str(tmp_path)], "holds neither CUB_200_2011/"),
         ([*side, *SMALL, "--model.backbone.weights", "none.pth"], "no such file"),
         ([*side, *SMALL[:-1], "nothing"], "is unknown: give a classifier of torchvision"),

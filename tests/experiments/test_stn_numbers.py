@@ -110,9 +110,9 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(root: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"data": ScenesConfig()}, "go together"),
-        ({"data": DistortedConfig()}, "go together"),
-        ({"model": find_preset("stn-cnn-tc").experiment.model}, "go together"),
+        ({"data": ScenesConfig()}, "not for data of kind"),
+        ({"data": DistortedConfig()}, "not for data of kind"),
+        ({"model": find_preset("stn-cnn-tc").experiment.model}, "not for data of kind"),
         ({"model": NumberReaderConfig(side=32)}, "model.side=32, but data.side=64"),
     ],
 )
@@ -127,7 +127,7 @@ def test_mistakes_are_one_line(root: Path, tmp_path: Path, capsys: pytest.Captur
     for words, said in (
         ([], "give the folder of its files with --data-root"),
         (["--data-root", str(tmp_path)], "holds neither train/ nor train.tar.gz"),
-        (["--data-root", str(root)], "data.validation=5000 leaves nothing of the 12 images"),
+        (["--data-root", str(root)], "data.validation=5000 leaves none of the 12 images"),
         (["--data-root", str(root), "--model.side", "1", "--data.side", "1"], "model.side=1"),
     ):
         assert main(["train", "stn-svhn-single", *out, *words]) == 2

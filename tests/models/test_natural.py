@@ -271,7 +271,7 @@ def test_other_impossible_values():
     for base, wrong, word in (
         (MIST, {"nms_window": 4}, "must be odd"),
         (XIE20, {"cells": 5}, "from 1 to 4"),
-        (XIE20, {"cells": 4, "k": 1}, "below the 1 places"),
+        (XIE20, {"cells": 4, "k": 1}, "model.k=1 must be below 1"),
         (XIE20, {"epsilon": 0.0}, "epsilon"),
         (READER, {"anchors": ()}, "anchors"),
         (READER, {"anchors": ((1.0, 0.0),)}, "anchors"),

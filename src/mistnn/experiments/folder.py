@@ -197,7 +197,8 @@ def store_threshold(out: Path, experiment: Experiment) -> None:
     from mistnn.weights import load_model
 
     model: Any = load_model(out)
-    chosen = dataclasses.replace(model.config, threshold=round(threshold_by_counts(model, experiment.data), 6))
+    data: Any = experiment.data
+    chosen = dataclasses.replace(model.config, threshold=round(threshold_by_counts(model, data), 6))
     save_again(out, out, model, dataclasses.replace(experiment, model=chosen))
 
 

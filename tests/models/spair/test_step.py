@@ -155,7 +155,7 @@ def test_an_empty_scene_costs_no_object() -> None:
 def test_a_shorter_run_shortens_the_schedules_but_not_the_training_wheels() -> None:
     config = dataclasses.replace(PLAIN, schedule_scale=0.8, wheels=500, decay=0.1, decay_steps=4000)
     shorter = config.rescale_schedule(1000, 100)
-    assert shorter == dataclasses.replace(config, schedule_scale=0.8 * 0.1, wheels=5000, decay_steps=400)
+    assert shorter == dataclasses.replace(config, schedule_scale=0.8 * 100 / 1000, wheels=5000, decay_steps=400)
     whole = dataclasses.replace(PLAIN, decay=0.1)
     with pytest.raises(MistError, match="step.decay_steps"):
         whole.build(network())
