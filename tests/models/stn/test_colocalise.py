@@ -54,7 +54,7 @@ def test_loss_is_equation_1_by_loops() -> None:
 @pytest.mark.plain
 def test_loss_of_other_shapes() -> None:
     for found, random in (((2, 3), (2, 4)), ((1, 3), (1, 3)), ((2, 3, 1), (2, 3, 1))):
-        with pytest.raises(ValueError, match=r"twice \(batch, numbers\) of two images or more"):
+        with pytest.raises(ValueError, match=r"both descriptors must be \(batch, numbers\) of two images or more"):
             common_object_loss(torch.zeros(found), torch.zeros(random))
 
 
