@@ -88,7 +88,7 @@ def test_inspect(folder: Path, tmp_path: Path, capsys: Captured) -> None:
     out = capsys.readouterr().out
     assert "3, as given" in out and "per object fits the foreground" in out and "training     about" in out
     assert main([*arguments, "--k", "0"]) == 2
-    only_line(capsys.readouterr().err, "--k 0", "1 or more")
+    only_line(capsys.readouterr().err, "--k=0", "1 or more")
     assert main([*arguments, "--k", "50000"]) == 0
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("training   "))
     assert "can't be planned yet" in line and "K = 50000" in line
