@@ -16,6 +16,7 @@ import torch
 from torchvision.utils import save_image
 
 from mistnn.papers import PAPERS, modules
+from mistnn.weights.strict import BASES, classes_of
 
 ROOT = Path(__file__).resolve().parents[1]
 TOY = Path(__file__).parent / "toy_paper"
@@ -29,6 +30,11 @@ def test_every_paper_is_on_every_floor(floor: str) -> None:
     for module in found:
         for name in names[floor]:
             assert getattr(module, name), f"{module.__name__}.{name} is empty"
+
+
+def test_kinds_are_unique() -> None:
+    for base in BASES:
+        assert all(name == kind.kind for name, kind in classes_of(base).items())
 
 
 @pytest.fixture(scope="module")

@@ -112,7 +112,7 @@ class Finder(nn.Module, abc.ABC):
 
         Args:
             images: (batch, channels, height, width) in [0, 1], after ``prepare``.
-            k: how many objects in every image, or (batch,), how many in each. ``None``: as many as the model counts
+            k: how many objects in every image, or (batch,), how many in each; never above ``most``. ``None``: as many as the model counts
                 itself, else the K of its configuration.
 
         Returns:

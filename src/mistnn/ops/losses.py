@@ -131,7 +131,7 @@ def common_object_loss(
 ) -> Float[Tensor, " batch"]:
     """Equation 1 of co-localisation: the windows of two images must be closer than window and random crop of one image.
 
-    For image n, the mean over all others m of max(0, |e_n - e_m|^2 - |e_n - e_n^random|^2 + margin).
+    For image n, the mean over all others m of ``max(0, |e_n - e_m|^2 - |e_n - e_n^random|^2 + margin)``.
 
     Args:
         found: descriptors e of the window in each image.

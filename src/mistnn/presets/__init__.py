@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 
 from mistnn.errors import MistError
 from mistnn.experiments import Experiment, Preset
@@ -24,7 +25,8 @@ def find_preset(name: str) -> Preset:
         return PRESETS[name]
     near = difflib.get_close_matches(name, PRESETS, n=1)
     hint = f"did you mean {near[0]}?" if near else "`mist presets` lists them"
-    raise MistError(f"no preset is called {name!r}: {hint}")
+    folder = f"; to train on an image folder: `mist train my-folder --data-root {name}`" if Path(name).is_dir() else ""
+    raise MistError(f"no preset is called {name!r}: {hint}{folder}")
 
 
 __all__ = ["PRESETS", "Experiment", "Preset", "find_preset"]

@@ -39,7 +39,8 @@ def classes_of(base: type) -> Mapping[str, type]:
         found = [kind for each in papers for kind in (each.MODELS if base is ModelConfig else each.STEPS)]
     by_kind = {each.kind: each for each in found}
     if len(by_kind) < len(found):
-        raise ValueError(f"two subclasses of {base.__name__} have the same kind: {sorted(each.kind for each in found)}")
+        twice = [f"{each.__name__} ({each.kind!r})" for each in found if by_kind[each.kind] is not each]
+        raise ValueError(f"kinds must be unique among all papers: give another kind to {', '.join(twice)}")
     return by_kind
 
 

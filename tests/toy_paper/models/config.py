@@ -43,7 +43,7 @@ class BrightestStepConfig(TrainingStepConfig):
 
     Attributes:
         rate: learning rate.
-        decay_steps: over which the rate falls to 0; the whole run if not given.
+        decay_steps: not used by this step; shows that ``None`` becomes the length of the run.
     """
 
     kind: ClassVar[str] = "brightest"
