@@ -112,8 +112,8 @@ class Finder(nn.Module, abc.ABC):
 
         Args:
             images: (batch, channels, height, width) in [0, 1], after ``prepare``.
-            k: how many objects in every image, or (batch,), how many in each; never above ``most``. ``None``: as many as the model counts
-                itself, else the K of its configuration.
+            k: how many objects in every image, or (batch,), how many in each; never above ``most``. ``None``: as many
+                as the model counts itself, else the K of its configuration.
 
         Returns:
             For each image the detections, best first; and the reconstructions.
