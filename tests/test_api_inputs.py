@@ -16,10 +16,12 @@ from PIL import Image
 from torch.utils.data import Dataset, IterableDataset
 
 import mistnn
+from mistnn.api.counts import checked_names, given_counts
 from mistnn.api.given import given_folder
 from mistnn.data import OwnFolder, ScenesConfig
 from mistnn.data.folder.images import load_image
 from mistnn.errors import MistError
+from mistnn.inference.predictor import as_image_tensor
 from mistnn.records import Sample
 
 NAMES = ("a.png", "b.png", "c.png")
@@ -321,3 +323,30 @@ def test_classes_of_a_model() -> None:
     assert rows(given_folder(images, [{"b": 1}, {}, {"b": 2}], ("a", "b"))) == [(0, 1), (0, 0), (0, 2)]
     with pytest.raises(ValueError, match="counts has the classes c, and those of the model are a, b"):
         given_folder(images, {"c": [1, 2, 3]}, ("a", "b"))
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize("counts", [{3, 1, 0}, b"123", np.array(3)], ids=["set", "bytes", "zero dimensions"])
+def test_counts_without_an_order_are_refused(counts: object) -> None:
+    with pytest.raises(ValueError, match="give a list, one number for each image"):
+        given_counts(counts, ["a", "b", "c"], False, None)
+
+
+@pytest.mark.plain
+def test_names_without_an_order_are_refused() -> None:
+    with pytest.raises(ValueError, match="must be distinct names in a list"):
+        checked_names({"x", "y"})  # type: ignore[arg-type]
+
+
+@pytest.mark.plain
+def test_arguments_of_other_types_are_refused_in_one_line() -> None:
+    for bad in (None, 3, ""):
+        with pytest.raises(ValueError, match="is no model"):
+            mistnn.load(bad)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="seed=1.5 must be a whole number"):
+        mistnn.train("demo", seed=1.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="out='' is no run folder"):
+        mistnn.train("demo", steps=1, out="")
+    for bad in (None, 3, [np.zeros((4, 4))]):
+        with pytest.raises(ValueError, match="an image array must be"):
+            as_image_tensor(bad, 1)  # type: ignore[arg-type]

@@ -99,8 +99,8 @@ def fit(
         >>> model.predict(image).counts  # doctest: +SKIP
         {'object': 4}
     """
-    _check_whole("k", k, 1)
-    _check_whole("steps", steps, 1)
+    for name, value, least in (("k", k, 1), ("steps", steps, 1), ("seed", seed, 0)):
+        _check_whole(name, value, least)
     folder = given_folder(images, counts, class_names)
     if len(folder.images) < LEAST_IMAGES:
         raise ValueError(f"{len(folder.images)} images are too few: give at least {LEAST_IMAGES}")
@@ -159,6 +159,7 @@ def train(
         KeyboardInterrupt: on Ctrl-C; ``out``, if given, then holds a checkpoint.
     """
     _check_whole("steps", steps, 1)
+    _check_whole("seed", seed, 0)
     changes, notes = dict(settings or {}), []
     if isinstance(experiment, str):
         preset = find_preset(experiment)
@@ -264,7 +265,7 @@ def with_settings(experiment: Experiment, settings: Mapping[str, Any]) -> Experi
 
 
 def _names(content: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for name, value in content.items():
+    for name, value in ((name, value) for name, value in content.items() if name != "kind"):
         yield prefix + name
         if isinstance(value, dict):
             yield from _names(value, f"{prefix}{name}.")
@@ -282,8 +283,8 @@ def _run(
     notes: list[str],
 ) -> TrainedNetwork:
     """Trains into a run folder, which is temporary if none is given, and loads the result."""
-    if out is None and (resume or force):
-        raise ValueError("resume and force need the run folder: give out=")
+    if not out and (resume or force or out is not None):
+        raise ValueError(f"out={out!r} is no run folder: give out=, which resume and force need")
     loop = dataclasses.replace(experiment.train, device=device)
     loop = loop if threads is None else dataclasses.replace(loop, threads=threads)
     # Without a folder that stays, checkpoints are of no use.

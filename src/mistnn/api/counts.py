@@ -61,8 +61,9 @@ def given_counts(counts: Any, names: Sequence[str], files: bool, class_names: Se
         return _of_mapping(counts, names, files, class_names)
     if isinstance(counts, Tensor):
         counts = counts.detach().cpu().numpy()
-    if not isinstance(counts, Iterable):
-        raise ValueError(f"counts={counts!r} is a {type(counts).__name__}: give one number for each image")
+    unordered = isinstance(counts, set | frozenset | bytes) or getattr(counts, "ndim", 1) == 0
+    if unordered or not isinstance(counts, Iterable):
+        raise ValueError(f"counts={counts!r} is a {type(counts).__name__}: give a list, one number for each image")
     rows = list(counts)
     _check_length(len(rows), len(names), "counts")
     if any(isinstance(row, Mapping) for row in rows):
@@ -98,8 +99,9 @@ def checked_names(class_names: Sequence[str]) -> tuple[str, ...]:
         ValueError: if there is none, or they are not distinct texts.
     """
     names = (class_names,) if isinstance(class_names, str) else tuple(class_names)
-    if not names or len(set(names)) < len(names) or not all(isinstance(name, str) and name for name in names):
-        raise ValueError(f"class_names={names!r} must be distinct names, none of them empty")
+    distinct = len(set(names)) == len(names) and all(isinstance(name, str) and name for name in names)
+    if not names or not distinct or isinstance(class_names, set | frozenset):
+        raise ValueError(f"class_names={names!r} must be distinct names in a list, none of them empty")
     return names
 
 

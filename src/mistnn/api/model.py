@@ -210,6 +210,8 @@ def load_run(
     Raises:
         MistError: if there is no such folder or name, or the folder can't be trusted.
     """
+    if not isinstance(name_or_folder, str | Path) or not str(name_or_folder):
+        raise ValueError(f"{name_or_folder!r} is no model: give a run folder or the name of a shipped model")
     network, experiment = load_model(name_or_folder).to(device), restore(name_or_folder)
     history: list[dict[str, Any]] = []
     with suppress(MistError):  # a shipped model has no log

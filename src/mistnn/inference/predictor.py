@@ -178,8 +178,9 @@ def as_image_tensor(
             raise ValueError(f"an image tensor must be (channels, height, width), got shape {tuple(image.shape)}")
         values = _unit_range(image.detach().cpu())
     else:
-        if image.ndim not in (2, 3):
-            raise ValueError(f"an image array must be (height, width) or (height, width, channels), got {image.shape}")
+        if not isinstance(image, np.ndarray) or image.ndim not in (2, 3):
+            found = getattr(image, "shape", type(image).__name__)
+            raise ValueError(f"an image array must be (height, width) or (height, width, channels), got {found}")
         if image.dtype.kind not in "buif":
             raise ValueError(f"image values must be uint8, uint16, bool or floats in 0-1, got {image.dtype}")
         # A copy, because torch takes only writable memory in the byte order of this machine.
