@@ -106,7 +106,8 @@ class Config:
         for element in value if isinstance(value, tuple) else (value,):
             for rule in rules:
                 if not rule.holds(element):
-                    raise MistError(f"{self.name_of(name)}={value!r} must be {rule.words}")
+                    shown = repr(value) if isinstance(value, str) else value
+                    raise MistError(f"{self.name_of(name)}={shown} must be {rule.words}")
 
 
 def _words(words: str, hint: str) -> str:

@@ -174,7 +174,7 @@ def test_numbers_are_explained(page):
     text = "".join(page.text)
     for shown in ("0.971", "0.900", "1,200", "118", "12345", "–"):
         assert shown in page.text, shown
-    assert "overlaps the true box by more than half" in text
+    assert "share of objects overlapped by a box of their own" in text
 
 
 def test_empty_parts_leave_no_section():
