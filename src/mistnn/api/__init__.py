@@ -40,7 +40,7 @@ VALIDATION_SHARE = 0.15
 """Share of the images that choose the threshold (our choice)."""
 WORK, PATCH = 8.8e6, 600
 """The default number of steps keeps steps x (pixels + 600 K) of an image at this value: about four minutes on two CPU
-cores. A patch costs about as much as 600 pixels of the heat map (measured)."""
+cores. A patch is taken to cost as much as 600 pixels of the heat map (a rough estimate)."""
 FEWEST_STEPS, MOST_STEPS = 300, 1500
 """Limits of the default number of steps (our choice)."""
 

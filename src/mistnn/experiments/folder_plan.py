@@ -29,6 +29,17 @@ BOX = 20.0
 CONTEXT = 1.2
 """Side of a patch in boxes: a little context helps the small networks (our choice)."""
 
+NETWORK = MistConfig(
+    channels=3,
+    box_size=BOX,
+    patch_extent=BOX * CONTEXT,
+    patch_size=24,
+    heatmap=HeatmapConfig(network="paper", channels=16, blocks=4),
+    encoder=EncoderConfig(network="small", width=32, code=128),
+    decoder=16,
+)
+"""The small network of both plans, which set its classes and K."""
+
 
 def plan_folder(
     experiment: Experiment,
@@ -104,18 +115,7 @@ def _looks_wrong(folder: OwnFolder) -> list[str]:
 
 def _counting(folder: OwnFolder, k: int, varies: bool) -> tuple[MistConfig, LiftedStepConfig]:
     """Network and step that learn from counts, or from the classes present."""
-    model = MistConfig(
-        class_names=folder.class_names,
-        background=varies,
-        k=k,
-        channels=3,
-        box_size=BOX,
-        patch_extent=BOX * CONTEXT,
-        patch_size=24,
-        heatmap=HeatmapConfig(network="paper", channels=16, blocks=4),
-        encoder=EncoderConfig(network="small", width=32, code=128),
-        decoder=16,
-    )
+    model = dataclasses.replace(NETWORK, class_names=folder.class_names, background=varies, k=k)
     step = LiftedStepConfig(
         reconstruction=0.5, objects_only=varies, heatmap_rate=3e-4, decay=0.05, heatmap_warmup=50, precision="auto"
     )
@@ -124,17 +124,8 @@ def _counting(folder: OwnFolder, k: int, varies: bool) -> tuple[MistConfig, Lift
 
 def _discovering(k: int) -> tuple[MistConfig, LiftedStepConfig]:
     """Network and step that learn from images and K alone: an image is the sum of K patches (MIST, section 5.1)."""
-    model = MistConfig(
-        class_names=(),
-        k=k,
-        channels=3,
-        box_size=BOX,
-        patch_extent=BOX * CONTEXT,
-        patch_size=24,
-        heatmap=HeatmapConfig(network="paper", channels=16, blocks=4),
-        encoder=EncoderConfig(network="small", width=32, code=32),
-        decoder=32,
-    )
+    encoder = dataclasses.replace(NETWORK.encoder, code=32)
+    model = dataclasses.replace(NETWORK, class_names=(), k=k, encoder=encoder, decoder=32)
     step = LiftedStepConfig(
         reconstruction=1.0, task_rate=2e-3, keypoint_step=62.5, decay=0.05, heatmap_warmup=50, precision="auto"
     )

@@ -73,6 +73,5 @@ def tune_readout(
         say(f"strength {reading.softmax_strength:g}, window {reading.nms_window}: {name} {measured[name]:.4f}")
         if not best or sign * measured[name] > sign * best[name]:
             best, chosen = measured, reading
-    folder = folder_or_name if isinstance(folder_or_name, Path) else Path(folder_or_name)
-    save_again(folder, out, model, dataclasses.replace(experiment, model=chosen))
+    save_again(folder_or_name, out, model, dataclasses.replace(experiment, model=chosen))
     return best

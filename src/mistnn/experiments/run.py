@@ -220,7 +220,7 @@ def restore(folder_or_name: Path | str) -> Experiment:
         ) from error
 
 
-def save_again(folder: Path, out: Path, model: nn.Module, experiment: Experiment) -> None:
+def save_again(folder: Path | str, out: Path, model: nn.Module, experiment: Experiment) -> None:
     """Writes a model with a changed configuration into ``out``, with the record of its training in ``folder``."""
     described = describe(experiment)
     save_model(out, model, described["model"], described["experiment"], training=read_config(folder).training)

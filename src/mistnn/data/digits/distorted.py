@@ -7,7 +7,7 @@ MNIST's frame of 28; for digits with another frame (the embedded ones), all leng
 * RTS: rotated by -45 to 45 degrees, scaled by 0.7 to 1.2, at a random place such that the frame, before its rotation,
   is entirely on the canvas.
 * P: scaled by 0.75 to 1, centred; then the four corners of that frame are moved, each coordinate by a normal variable
-  of 5 px, and the projective map from the frame to the moved corners is applied. Corners are drawn again if they are
+  of 5 px, and the projective map from the frame to the moved corners is applied. New corners are sampled if they are
   not convex (the map would fold the frame), if the centre of the frame is not inside, or if the areas of the triangles
   of three of them differ by more than a factor of ``STEEPEST``: nearly all of the digit would then be in one corner.
 * E: scaled by 0.75 to 1, centred; then bent by a thin plate spline with 4 x 4 control points from edge to edge of the
