@@ -13,7 +13,7 @@ from mistnn.records import Detections
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from pandas import DataFrame  # pyright: ignore[reportMissingImports]
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Prediction:
             ImportError: if pandas is not installed.
         """
         try:
-            from pandas import DataFrame  # pyright: ignore[reportMissingImports]
+            from pandas import DataFrame
         except ImportError as error:
             raise ImportError("to_dataframe needs pandas: pip install pandas") from error
 
