@@ -28,7 +28,7 @@ MAX_FUNCTION_LINES = 60
 # A path (or path::function) and the reason why it is longer.
 LONG_FILES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {
-    "src/mistnn/experiments/run.py::train": "all that happens in a run, in its order; each part is a call",
+    "src/mistnn/experiments/run.py::train": "all that happens in a run, in its order; each part is a call"
 }
 
 # A path of one machine, an address of a package index, a numeric host.

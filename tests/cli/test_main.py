@@ -76,10 +76,7 @@ def test_the_package_can_be_run() -> None:
 
 def test_closed_pipe_is_quiet() -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "mistnn", "--help"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=_environment(),
+        [sys.executable, "-m", "mistnn", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_environment()
     )
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()

@@ -192,10 +192,7 @@ def test_random_weights_are_told(built, tmp_path, capsys):
         (["build", "voc07", "--voc", "v", "--coco", "c", "--out", "o"], ["--coco c", "voc07 is VOC 2007 alone"]),
         (["build", "pascal-coco", "--voc", "nowhere", "--out", "o"], ["nowhere is not a PASCAL VOC folder"]),
         (["build", "pascal-coco", "--coco", "nowhere", "--out", "o"], ["nowhere is not a COCO folder"]),
-        (
-            ["build", "pascal-coco", "--voc", "v", "--out", "o", "--classes", "zebra"],
-            ["--classes=('zebra',) must be"],
-        ),
+        (["build", "pascal-coco", "--voc", "v", "--out", "o", "--classes", "zebra"], ["--classes=('zebra',) must be"]),
         (["train", "mist-pascal-coco"], ["no folder of photographs is given", "mist build"]),
         (["train", "mist-pascal-coco", "--data.root", "nowhere"], ["holds no dataset.json", "mist build"]),
         (["figure", "fig6"], ["runs/tables holds no run of mist-pascal-coco"]),
@@ -217,10 +214,7 @@ def test_other_mistakes(built, trained, tmp_path, capsys):
         (["train", "mist-pascal-coco", *out], "class-names those of the folder"),
         (["train", "demo", *out[:2], "--start-from", str(trained)], "different network"),
         (["train", "mist-pascal-coco", *out, *SMALL, "--model.backbone.weights", "none.pth"], "no such file"),
-        (
-            ["train", "mist-pascal-coco", *out, *SMALL, "--model.backbone.network", "vgg"],
-            "network='vgg' must be",
-        ),
+        (["train", "mist-pascal-coco", *out, *SMALL, "--model.backbone.network", "vgg"], "network='vgg' must be"),
         (["evaluate", str(trained)], "no folder of photographs is given"),
         (["figure", "fig6", "--model", str(trained), "--out", str(tmp_path)], "--data-root DIR"),
         (["figure", "fig6", "--model", "mist-mnist-3", "--out", str(tmp_path)], "holds no run"),

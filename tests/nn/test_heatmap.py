@@ -53,10 +53,7 @@ def test_the_margin_is_the_reach_of_a_pixel(network):
         images = torch.rand(1, 1, side, side, requires_grad=True)
         (gradient,) = torch.autograd.grad(module(images)[0, place[0], place[1]], images)
         rows, columns = gradient[0, 0].nonzero().unbind(1)
-        reach = max(
-            (rows - place[0]).abs().max().item(),
-            (columns - place[1]).abs().max().item(),
-        )
+        reach = max((rows - place[0]).abs().max().item(), (columns - place[1]).abs().max().item())
         assert 0 < reach <= module.margin
 
 

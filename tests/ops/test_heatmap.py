@@ -7,13 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mistnn.ops.heatmap import (
-    ideal_heatmaps,
-    local_spatial_softmax,
-    non_maximum_suppression,
-    pool_scales,
-    scale_moment,
-)
+from mistnn.ops.heatmap import ideal_heatmaps, local_spatial_softmax, non_maximum_suppression, pool_scales, scale_moment
 from mistnn.ops.topk import top_k
 from tests.reference import heatmap as reference
 

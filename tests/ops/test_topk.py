@@ -66,10 +66,7 @@ def test_reference_without_ties():
         assert [tuple(pixel) for pixel in pixels.tolist()] == reference.top_k_pixels(image.tolist(), 5, 5)
 
 
-@given(
-    st.lists(st.tuples(st.floats(0, 13), st.floats(0, 9)), min_size=1, max_size=12),
-    st.sampled_from([1, 3, 5, 7]),
-)
+@given(st.lists(st.tuples(st.floats(0, 13), st.floats(0, 9)), min_size=1, max_size=12), st.sampled_from([1, 3, 5, 7]))
 @settings(max_examples=150, deadline=None)
 def test_round_trip(points, window):
     """E_K(G(x)) = x, rounded to pixels, for keypoints farther apart than the suppression reaches."""

@@ -28,9 +28,7 @@ from mistnn.reproduce.tables import TABLES, find_table, rows_of
 from tests.experiments.tiny import TINY
 
 GRID = dataclasses.replace(
-    TINY,
-    model=GridConfig(cells=2, patch_size=16, encoder=TINY.model.encoder, decoder=4),
-    step=RivalStepConfig(),
+    TINY, model=GridConfig(cells=2, patch_size=16, encoder=TINY.model.encoder, decoder=4), step=RivalStepConfig()
 )
 SIZE = Size(steps=2, batch=3, images=5, full_images=4)
 MIST_ROW = Row("MIST", "tiny", "tiny-mist", (0.9, None), unknown_k=True)

@@ -165,8 +165,7 @@ def _of_columns(columns: Mapping[str, Sequence[Any]], names: Sequence[str]) -> C
         _check_length(len(values), len(names), f"the column {name!r} of counts")
     rows = zip(*columns.values(), strict=True)
     return Counted(
-        tuple(columns),
-        [tuple(whole(value, f"image {index}") for value in row) for index, row in enumerate(rows)],
+        tuple(columns), [tuple(whole(value, f"image {index}") for value in row) for index, row in enumerate(rows)]
     )
 
 

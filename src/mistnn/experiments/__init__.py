@@ -5,16 +5,7 @@
 
 from mistnn.experiments.experiment import Experiment, Planned, Preset
 from mistnn.experiments.mist import lifted_parts
-from mistnn.experiments.run import (
-    build,
-    check,
-    describe,
-    evaluate,
-    evaluate_stored,
-    read_log,
-    restore,
-    train,
-)
+from mistnn.experiments.run import build, check, describe, evaluate, evaluate_stored, read_log, restore, train
 from mistnn.experiments.system import System, system_of
 from mistnn.experiments.unknown_k import evaluate_unknown_k
 

@@ -42,11 +42,7 @@ NETWORK = MistConfig(
 
 
 def plan_folder(
-    experiment: Experiment,
-    k: int | None = None,
-    *,
-    folder: OwnFolder | None = None,
-    size: SizeSuggestion | None = None,
+    experiment: Experiment, k: int | None = None, *, folder: OwnFolder | None = None, size: SizeSuggestion | None = None
 ) -> Planned:
     """Chooses object size, K, classes and objective from what a folder holds.
 

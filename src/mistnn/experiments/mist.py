@@ -7,14 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mistnn.data import (
-    FolderConfig,
-    GaborConfig,
-    NumbersConfig,
-    ScatterConfig,
-    ScenesConfig,
-    SvhnConfig,
-)
+from mistnn.data import FolderConfig, GaborConfig, NumbersConfig, ScatterConfig, ScenesConfig, SvhnConfig
 from mistnn.data.folder.images import known_images
 from mistnn.errors import MistError
 from mistnn.experiments.checks import check_channels, check_classes, check_k

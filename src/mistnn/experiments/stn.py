@@ -17,13 +17,7 @@ from mistnn.experiments.measuring import CommonObjectMeasurement, Measurement
 from mistnn.experiments.photographs import RANDOM_BACKBONE
 from mistnn.experiments.system import System
 from mistnn.interfaces import DataConfig, SampleDataset, Split
-from mistnn.models.stn import (
-    BirdsConfig,
-    ColocaliserConfig,
-    NumberReaderConfig,
-    StnConfig,
-    count_parameters,
-)
+from mistnn.models.stn import BirdsConfig, ColocaliserConfig, NumberReaderConfig, StnConfig, count_parameters
 from mistnn.records import collate
 from mistnn.training.batches import BatchDataset, batches, to_device
 from mistnn.weights import load_model

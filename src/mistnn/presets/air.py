@@ -71,10 +71,7 @@ def _loop(steps: int) -> TrainConfig:
 def _scattered(count: int) -> tuple[Preset, ...]:
     air, data = counted(count), SCATTERED[count]
     presets = []
-    for name, model, released in (
-        ("air", air, AIR_RELEASED[count]),
-        ("dair", feedforward(air), DAIR_RELEASED[count]),
-    ):
+    for name, model, released in (("air", air, AIR_RELEASED[count]), ("dair", feedforward(air), DAIR_RELEASED[count])):
         summary = f"SPAIR's baseline {name.upper()} on {digits_in_words(count)} in 48 x 48, their number given"
         for ending, also, step in (
             ("", "", _step(PRIORS, RATE)),

@@ -21,14 +21,7 @@ SMALL = SpairConfig(width=64, first_side=-0.8, first_presence=2.0, temperature=0
 all present and as large as a digit; and a lower temperature of z_pres. At temperature 1, z_pres stays between 0 and 1
 for thousands of steps, acts as one more transparency, and counts too few objects (docs/logbook.md)."""
 
-SHORT = SpairStepConfig(
-    rate=1e-3,
-    decay=0.05,
-    schedule_scale=0.75,
-    wheels=400,
-    gradient_noise=0.0,
-    precision="auto",
-)
+SHORT = SpairStepConfig(rate=1e-3, decay=0.05, schedule_scale=0.75, wheels=400, gradient_noise=0.0, precision="auto")
 """Ten times the paper's rate, falling to half of it; no training wheels after 300 steps; s is .5 after 4,500."""
 
 LOOP = TrainConfig(steps=STEPS, batch_size=32, log_every=50, save_every=500, evaluate_every=2000)

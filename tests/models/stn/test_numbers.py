@@ -9,14 +9,7 @@ import torch
 from torch import nn
 
 from mistnn.errors import MistError
-from mistnn.models.stn import (
-    NumberReader,
-    NumberReaderConfig,
-    StnStep,
-    StnStepConfig,
-    stepped_share,
-    wrong,
-)
+from mistnn.models.stn import NumberReader, NumberReaderConfig, StnStep, StnStepConfig, stepped_share, wrong
 from mistnn.models.stn.config import Layers, Where
 from mistnn.models.stn.numbers import NOTHING, PLACES, SIGNS
 from mistnn.nn.spatial_transformer import SpatialTransformer
@@ -188,10 +181,7 @@ def test_the_rate_falls_every_80000_iterations() -> None:
 def test_wrong_sizes() -> None:
     with pytest.raises(MistError, match=r"model.side=1 must be 32 or more"):
         NumberReaderConfig(side=1)
-    for given, message in (
-        ({"units": 0}, "model.units=0"),
-        ({"dropout": 1.0}, "model.dropout=1.0"),
-    ):
+    for given, message in (({"units": 0}, "model.units=0"), ({"dropout": 1.0}, "model.dropout=1.0")):
         with pytest.raises(MistError, match=message):
             NumberReaderConfig(**given)
     with pytest.raises(MistError, match="step.drops=0"):

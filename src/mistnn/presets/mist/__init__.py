@@ -2,10 +2,4 @@
 
 from mistnn.presets.mist import digits, discover, house_numbers, my_folder, photographs
 
-PRESETS = (
-    *digits.PRESETS,
-    *discover.PRESETS,
-    *house_numbers.PRESETS,
-    *photographs.PRESETS,
-    *my_folder.PRESETS,
-)
+PRESETS = (*digits.PRESETS, *discover.PRESETS, *house_numbers.PRESETS, *photographs.PRESETS, *my_folder.PRESETS)

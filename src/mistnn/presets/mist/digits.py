@@ -46,13 +46,7 @@ DEMO = Experiment(
         decoder=16,
     ),
     dataclasses.replace(EMBEDDED_THREE, warp=0.25),  # 1,200 digits are few: without warping they are memorised
-    LiftedStepConfig(
-        reconstruction=0.5,
-        task_rate=2e-3,
-        heatmap_warmup=50,
-        decay=0.05,
-        precision="auto",
-    ),
+    LiftedStepConfig(reconstruction=0.5, task_rate=2e-3, heatmap_warmup=50, decay=0.05, precision="auto"),
     TrainConfig(steps=DEMO_STEPS, batch_size=32, log_every=20, save_every=0),
     evaluation_images=0,
 )

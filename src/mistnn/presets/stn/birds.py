@@ -18,12 +18,7 @@ STEPS, BATCH = 30_000, 32
 
 def _preset(number: int, side: int) -> Preset:
     step = StnStepConfig(
-        rate=0.1,
-        momentum=0.0,
-        weight_decay=1e-5,
-        localisation_share=1e-4,
-        decay=0.01,
-        precision="auto",
+        rate=0.1, momentum=0.0, weight_decay=1e-5, localisation_share=1e-4, decay=0.01, precision="auto"
     )
     loop = TrainConfig(steps=STEPS, batch_size=BATCH, log_every=50, save_every=500)
     return Preset(

@@ -27,12 +27,7 @@ NAMES: dict[Where, tuple[str, str]] = {
 def _preset(where: Where, side: int) -> Preset:
     short, title = NAMES[where]
     step = StnStepConfig(
-        momentum=0.0,
-        weight_decay=5e-4,
-        localisation_share=0.1,
-        decay=10.0**-DROPS,
-        drops=DROPS,
-        precision="auto",
+        momentum=0.0, weight_decay=5e-4, localisation_share=0.1, decay=10.0**-DROPS, drops=DROPS, precision="auto"
     )
     loop = TrainConfig(steps=STEPS, batch_size=BATCH, log_every=100, save_every=1000, evaluate_every=10_000)
     model, data = NumberReaderConfig(where, side=side), NumberCropsConfig(side=side, window=WINDOWS[side])

@@ -58,10 +58,7 @@ NATURAL_TABLES = (
         "voc07",
         "Supplement, section E: full VOC 2007 with four anchors (MIST, CVPR 2021)",
         ("f1", "f1_iou50"),
-        (
-            Row("MIST", "VOC 2007", "mist-voc07", (0.338, None)),
-            Row("Xie20", "VOC 2007", "xie20-voc07", (0.298, None)),
-        ),
+        (Row("MIST", "VOC 2007", "mist-voc07", (0.338, None)), Row("Xie20", "VOC 2007", "xie20-voc07", (0.298, None))),
         note=(
             "`f1` follows the rule of Table 4: centre in the box and class right; `f1_iou50` requires an overlap of "
             "0.5. The paper does not state which of the two its F1 is. K = 2 is our choice too: in an image with "
