@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from pathlib import Path
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 import mistnn
 from mistnn.api import with_settings
 from mistnn.api.given import given_folder
 from mistnn.errors import MistError
+from mistnn.experiments import describe
 from mistnn.presets import find_preset
 from mistnn.records import Sample
 from tests.experiments.tiny import TINY
@@ -105,6 +108,68 @@ def test_a_run_folder_can_be_resumed(shapes: Any, fitted: mistnn.Model, tmp_path
     again = mistnn.fit(*shapes, **few, resume=True)
     assert again.history == kept.history
     assert len(mistnn.fit(*shapes, **few, force=True).history) == 2
+    images, counts = shapes
+    turned = [image[::-1].copy() for image in images]
+    fewer = [{"square": 1}, *counts[1:]]
+    for others in ((turned, counts), (images, fewer if fewer != counts else counts[::-1]), (images[1:], counts[1:])):
+        with pytest.raises(MistError, match="started with other images or counts"):
+            mistnn.fit(*others, **few, resume=True)
+
+
+class Samples(torch.utils.data.Dataset[Sample]):
+    """Black images of 80 px with one set of counts."""
+
+    def __init__(self, counts: list[int], image: Tensor | None = None) -> None:
+        self.sample = Sample(torch.zeros(1, 80, 80) if image is None else image, torch.tensor(counts))
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.sample
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (Samples([1, 2]), "counts 2 classes, and the model has 10"),
+        (Samples([-1, *[0] * 9]), "-1 is not a whole number"),
+        (Samples([1] * 10, torch.full((1, 80, 80), 255.0)), "must lie in 0-1, got 255"),
+        (Samples([1] * 10, torch.zeros(3, 80, 80)), "has 3 channels, and the model 1"),
+        ([], "map-style Dataset"),
+        (7, "map-style Dataset"),
+    ],
+)
+def test_samples_are_checked_when_they_are_read(samples: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        mistnn.train("mist-mnist-hard", steps=1, samples=samples, threads=1, progress=False)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": 3, "settings": {"train.steps": 5}}, "steps=3 and settings"),
+        ({"seed": 3, "settings": {"train.seed": 3}}, "seed=3 and settings"),
+        ({"threads": "2"}, "threads='2' must be a whole number"),
+    ],
+)
+def test_conflicts_and_other_types_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        mistnn.train("demo", **arguments)
+
+
+@pytest.mark.parametrize(("part", "message"), [("step", "step"), ("data", "not for data of kind 'common-object'")])
+def test_parts_of_another_system_are_refused(fitted: mistnn.Model, tmp_path: Path, part: str, message: str) -> None:
+    fitted.save(tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    content = json.loads(path.read_text())
+    content["experiment"][part] = describe(find_preset("stn-coloc-t-0").experiment)["experiment"][part]
+    path.write_text(json.dumps(content))
+    with pytest.raises(MistError, match=rf"config\.json can't be read.*{message}"):
+        mistnn.load(tmp_path / "model")
 
 
 def test_interrupted(shapes: Any, monkeypatch: pytest.MonkeyPatch) -> None:

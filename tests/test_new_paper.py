@@ -54,30 +54,46 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def mist(package: Path, *arguments: str) -> str:
+def mist(package: Path, *commands: tuple[str, ...]) -> list[str]:
+    """What each command prints. One process runs them all, because importing the package takes seconds."""
+    code = """
+import contextlib, io, json, sys
+from mistnn.cli.main import main
+said = []
+for arguments in json.loads(sys.argv[1]):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        code = main(arguments)
+    assert code == 0, (arguments, out.getvalue())
+    said.append(out.getvalue())
+print(json.dumps(said))
+"""
     environment = {**os.environ, "PYTHONPATH": str(package)}
-    command = [sys.executable, "-m", "mistnn", *arguments]
+    command = [sys.executable, "-c", code, json.dumps(commands)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=package, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+    return json.loads(done.stdout)
 
 
 def test_a_toy_paper_trains_resumes_evaluates_and_predicts_by_name(package: Path) -> None:
-    assert "toy-scenes" in mist(package, "presets")
-    mist(package, "train", "toy-scenes", "--out", "run", "--train.steps", "4", "--model.window", "7")
-    stored = json.loads((package / "run" / "config.json").read_text())
-    assert stored["model"]["kind"] == stored["experiment"]["step"]["kind"] == "brightest"
-    assert (stored["model"]["window"], stored["experiment"]["step"]["decay_steps"]) == (7, 4)
-    assert "Trained 6 steps" in mist(package, "train", "--resume", "run", "--train.steps", "6")
-    measured = mist(package, "evaluate", "run", "--images", "8", "--json", "metrics.json")
-    assert "iou50" in measured
-    assert json.loads((package / "metrics.json").read_text())["iou50"] > 0.2
-
     image = torch.zeros(3, 40, 40)
     image[:, 8:16, 8:16] = image[:, 26:34, 20:28] = 1
     (package / "images").mkdir()
     save_image(image, package / "images" / "two.png")
-    mist(package, "predict", "run", "images", "--out", "found", "--k", "2")
+    presets, _, resumed, measured, _ = mist(
+        package,
+        ("presets",),
+        ("train", "toy-scenes", "--out", "run", "--train.steps", "4", "--model.window", "7"),
+        ("train", "--resume", "run", "--train.steps", "6"),
+        ("evaluate", "run", "--images", "8", "--json", "metrics.json"),
+        ("predict", "run", "images", "--out", "found", "--k", "2"),
+    )
+    assert "toy-scenes" in presets and "Trained 6 steps" in resumed and "iou50" in measured
+    stored = json.loads((package / "run" / "config.json").read_text())
+    assert stored["model"]["kind"] == stored["experiment"]["step"]["kind"] == "brightest"
+    assert (stored["model"]["window"], stored["experiment"]["step"]["decay_steps"]) == (7, 4)
+    assert json.loads((package / "metrics.json").read_text())["iou50"] > 0.2
+
     with (package / "found" / "detections.csv").open() as file:
         places = sorted((float(row["x"]), float(row["y"])) for row in csv.DictReader(file))
     for place, square in zip(places, [(12, 12), (24, 30)], strict=True):

@@ -19,15 +19,16 @@ from typing import Any, Literal
 import cattrs
 import torch
 
-from mistnn.api.given import given_folder
+from mistnn.api.given import CheckedSamples, given_folder
 from mistnn.api.model import Model, TrainedNetwork, load_run
 from mistnn.data.folder.content import OwnFolder
-from mistnn.data.folder.images import GivenConfig
+from mistnn.data.folder.images import GivenConfig, digest_of
 from mistnn.errors import MistError
 from mistnn.experiments import Experiment, evaluate_stored
 from mistnn.experiments import train as train_experiment
 from mistnn.interfaces import SampleDataset, Split
 from mistnn.presets import find_preset
+from mistnn.training.runfolder import write_atomically
 from mistnn.weights import explain, strict_converter, structure_whole
 
 __all__ = ["Model", "TrainedNetwork", "evaluate", "fit", "from_pretrained", "load", "train"]
@@ -41,6 +42,8 @@ VALIDATION_SHARE = 0.15
 WORK, PATCH = 8.8e6, 600
 """The default number of steps keeps steps x (pixels + 600 K) of an image at this value: about four minutes on two CPU
 cores. A patch is taken to cost as much as 600 pixels of the heat map (a rough estimate)."""
+DIGEST = "images.sha256"
+"""File in a run folder of ``fit``: the digest of its images and counts."""
 FEWEST_STEPS, MOST_STEPS = 300, 1500
 """Limits of the default number of steps (our choice)."""
 
@@ -109,13 +112,16 @@ def fit(
     assert preset.plan is not None
     data = GivenConfig(given=_with_splits(folder))
     planned = preset.plan(dataclasses.replace(preset.experiment, data=data), k)
+    digest = "" if out is None else digest_of(data.content())
+    if out is not None and resume and (path := Path(out) / DIGEST).is_file() and path.read_text() != digest:
+        raise MistError(f"{out} was started with other images or counts: give the same ones, or another out=")
     chosen = _default_steps(planned.experiment, folder) if steps is None else steps
     reason = f"steps = {chosen}, " + ("as given" if steps is not None else "chosen by the size of the images and K")
     notes = [*folder.notes, *planned.reasons, reason]
     for note in notes:
         _log.info(note)
     experiment = planned.experiment.with_seed_and_steps(seed, chosen)
-    found = _run(experiment, None, out, resume, force, device, threads, progress, notes)
+    found = _run(experiment, None, out, resume, force, device, threads, progress, notes, digest)
     assert isinstance(found, Model)
     return found
 
@@ -142,7 +148,8 @@ def train(
         steps: of training; schedules keep their proportion.
         seed: of the initial weights and of training. ``settings={"data.seed": ...}`` selects other images.
         settings: other settings by their dotted names, such as ``{"model.k": 5, "train.batch_size": 8}``.
-        samples: images to train on in place of those of the experiment: any map-style data set of ``Sample``.
+        samples: images to train on in place of those of the experiment: any map-style data set of ``Sample``. Each is
+            checked when it is read. A run that is resumed can't tell whether they are the same as before.
         data_root: the folder of the images, for data sets that need files.
         out: the run folder to write; by default nothing is kept on disk.
         resume: continue the run in ``out``, which was started with the same arguments.
@@ -161,6 +168,9 @@ def train(
     _check_whole("steps", steps, 1)
     _check_whole("seed", seed, 0)
     changes, notes = dict(settings or {}), []
+    for name, value in (("steps", steps), ("seed", seed)):
+        if value is not None and f"train.{name}" in changes:
+            raise ValueError(f"{name}={value} and settings['train.{name}'] say the same thing: give one of them")
     if isinstance(experiment, str):
         preset = find_preset(experiment)
         experiment = preset.experiment
@@ -176,6 +186,7 @@ def train(
     experiment = with_settings(experiment, changes) if changes else experiment
     for note in notes:
         _log.info(note)
+    samples = None if samples is None else CheckedSamples(samples, experiment.model)
     found = _run(experiment, samples, out, resume, force, device, threads, progress, notes)
     # Stored settings don't say where files are.
     found.experiment = dataclasses.replace(found.experiment, data=experiment.data)
@@ -281,10 +292,12 @@ def _run(
     threads: int | None,
     progress: bool,
     notes: list[str],
+    digest: str = "",
 ) -> TrainedNetwork:
     """Trains into a run folder, which is temporary if none is given, and loads the result."""
     if not out and (resume or force or out is not None):
         raise ValueError(f"out={out!r} is no run folder: give out=, which resume and force need")
+    _check_whole("threads", threads, 1)
     loop = dataclasses.replace(experiment.train, device=device)
     loop = loop if threads is None else dataclasses.replace(loop, threads=threads)
     # Without a folder that stays, checkpoints are of no use.
@@ -297,8 +310,20 @@ def _run(
         _log.warning(note)
 
     with _folder(out) as folder:
+
+        def note_digest(iteration: int, model: object) -> None:
+            if digest and iteration == 0:
+                write_atomically(folder / DIGEST, digest.encode())
+
         done = train_experiment(
-            experiment, folder, samples=samples, resume=resume, force=force, on_note=say, progress=progress
+            experiment,
+            folder,
+            samples=samples,
+            resume=resume,
+            force=force,
+            observe=note_digest,
+            on_note=say,
+            progress=progress,
         )
         if done.interrupted:
             kept = "" if out is None else f"; resume=True continues from the checkpoint in {out}"

@@ -21,7 +21,7 @@ from mistnn.data.folder.tables import ONLY_CLASS
 from mistnn.data.images import ImageFile, UnreadableImage
 from mistnn.errors import MistError
 from mistnn.inference.predictor import as_image_tensor
-from mistnn.interfaces import Split
+from mistnn.interfaces import SampleDataset, Split
 from mistnn.records import Sample
 
 ROOT = Path("the given images")
@@ -43,6 +43,35 @@ class FromDataset:
     def __call__(self, channels: int) -> Tensor:
         """The image, (channels, height, width) in [0, 1]."""
         return as_image_tensor(self.dataset[self.index].image, channels)
+
+
+class CheckedSamples:
+    """The samples of another data set, each checked against a model when it is read.
+
+    Args:
+        samples: map-style, of ``Sample``.
+        model: the configuration of the network that is trained.
+    """
+
+    def __init__(self, samples: SampleDataset, model: Any) -> None:
+        if isinstance(samples, IterableDataset) or not hasattr(samples, "__getitem__") or not len(samples):
+            raise ValueError(f"samples={samples!r} must be a map-style Dataset of mistnn.Sample that is not empty")
+        self.samples, self.channels = samples, getattr(model, "channels", None)
+        self.classes = len(getattr(model, "class_names", ()))
+
+    def __len__(self) -> int:
+        """How many samples there are."""
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        """A sample; raises ``ValueError`` that names its index if the model can't learn from it."""
+        sample = self.samples[index]
+        known = _sample(sample, index, None)
+        if self.channels not in (None, sample.image.shape[0]):
+            raise ValueError(f"sample {index} has {sample.image.shape[0]} channels, and the model {self.channels}")
+        if known.counts is not None and self.classes and len(known.counts) != self.classes:
+            raise ValueError(f"sample {index} counts {len(known.counts)} classes, and the model has {self.classes}")
+        return sample
 
 
 def given_folder(images: Any, counts: Any = None, class_names: Sequence[str] | None = None) -> OwnFolder:

@@ -100,6 +100,8 @@ def plan_folder(
             subtracted,
         )
     planned = dataclasses.replace(experiment, model=model, data=data, step=step)
+    if totals and k is not None and k < max(totals):
+        reasons += (f"a training image holds {max(totals)} objects, and never more than K = {k} are found: raise --k",)
     return Planned(planned, (*reasons, *_looks_wrong(folder)))
 
 

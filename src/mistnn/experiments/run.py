@@ -212,8 +212,11 @@ def restore(folder_or_name: Path | str) -> Experiment:
     """
     stored = read_config(folder_or_name)
     try:
-        return structure_whole({"model": stored.model, **stored.experiment}, Experiment)
-    except (cattrs.BaseValidationError, ValueError) as error:
+        experiment = structure_whole({"model": stored.model, **stored.experiment}, Experiment)
+        system_of(experiment.model).measurement_class(experiment.model, experiment.data)
+        experiment.step.check_model(experiment.model)
+        return experiment
+    except (cattrs.BaseValidationError, ValueError, MistError) as error:
         raise MistError(
             f"{folder_or_name}: config.json can't be read: {explain(error)}; written by mistnn {stored.mistnn}, read "
             f"by {package_version()}: fix the entry or use that version"

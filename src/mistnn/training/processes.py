@@ -9,6 +9,7 @@ the steps here make several. Instead, the gradients are averaged just before eac
 
 from __future__ import annotations
 
+import atexit
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -97,6 +98,7 @@ def join_processes(device: str) -> Processes:
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=on_cpu)
+    atexit.register(accelerator.end_training)  # a process that exits within its group may abort
     return Processes(accelerator.process_index, accelerator.num_processes, accelerator.device, accelerator)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -205,6 +206,15 @@ def known_images(folder: OwnFolder, split: Split) -> tuple[FolderImage, ...]:
     """The images of a split with counts or labels; all of them if no image of the folder has any."""
     own = (image for image in folder.images if image.split == split)
     return tuple(image for image in own if image.present is not None or folder.counts_from == "nothing")
+
+
+def digest_of(folder: OwnFolder) -> str:
+    """The sha256 of what is known about all images of a folder, and of the pixels of ``measured_images``."""
+    known = [(image.name, image.width, image.height, image.counts, image.present) for image in folder.images]
+    digest = hashlib.sha256(repr((folder.class_names, known)).encode())
+    for image in measured_images(folder):
+        digest.update(load_image(image, 3).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def ground_of(images: Sequence[FolderImage]) -> Ground:
