@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +274,36 @@ def test_folder_as_on_the_command_line(tmp_path: Path, caplog: pytest.LogCapture
 # Documentation.
 
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def discs_and_squares(number: int, seed: int) -> tuple[list[NDArray[np.uint8]], list[dict[str, int]]]:
+    """Dark discs and squares, 12 px wide, on light noise, in images of 64 px."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:64, :64]
+    images, counts = [], []
+    for _ in range(number):
+        image = random.integers(200, 240, (64, 64, 3)).astype(np.uint8)
+        places = random.permutation(9)[: random.integers(1, 6)]
+        kinds = random.integers(0, 2, len(places))
+        for place, kind in zip(places, kinds, strict=True):
+            left, top = 11 + 21 * (place % 3) + random.integers(-2, 3), 11 + 21 * (place // 3) + random.integers(-2, 3)
+            across, down = abs(x - left), abs(y - top)
+            image[(across**2 + down**2 <= 36) if kind else (np.maximum(across, down) <= 5)] = (40, 60, 90)
+        images.append(image)
+        counts.append({"disc": int(kinds.sum()), "square": int(len(places) - kinds.sum())})
+    return images, counts
+
+
+@pytest.mark.slow
+def test_fit_of_forty_images_takes_minutes() -> None:
+    """`fit` on 40 images of 64 px: at most five minutes on two cores, and far better than guessing the mean."""
+    start = time.perf_counter()
+    model = mistnn.fit(*discs_and_squares(40, 0), progress=False)
+    seconds = time.perf_counter() - start
+    found = model.evaluate(*discs_and_squares(100, 1))
+    print(f"fit: {seconds:.0f} s, count error {found['count_error']:.2f}, mean {found['count_error_mean']:.2f}")
+    assert seconds < 300
+    assert found["count_error"] < 0.25 * found["count_error_mean"]
 
 
 @pytest.mark.slow

@@ -58,6 +58,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blood_cells, "find_preset", lambda name: {"my-folder": short}[name])
 
 
+@pytest.mark.slow
 def test_the_study(
     smears: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

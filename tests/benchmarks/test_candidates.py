@@ -21,5 +21,6 @@ def test_a_step_runs(system: str) -> None:
     assert point["seconds"] > 0 and point["bytes"] >= 0
 
 
+@pytest.mark.slow
 def test_a_point_has_its_own_process() -> None:
     assert in_own_process(run_point, "MIST", 40, 1, 1, 1)["bytes"] > 2**20

@@ -9,6 +9,7 @@ import pytest
 from benchmarks import freed_memory
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked to keep freed memory")
 def test_both_ways_are_measured() -> None:
     result = freed_memory.measure("stn-fcn-rts", steps=2, rounds=1)

@@ -12,6 +12,7 @@ import pytest
 from benchmarks import predict_memory
 
 
+@pytest.mark.slow
 def test_a_few_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.json"
     monkeypatch.setattr(sys, "argv", ["x", "--images", "2", "5", "--json", str(path), "--tolerance", "9"])
