@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from types import ModuleType
 
-PAPERS = ("mist", "rivals", "air", "spair", "conncomp", "stn")
+PAPERS = ("mist", "rivals", "air", "spair", "conncomp", "stn", "photos")
 
 
 def modules(floor: str) -> Iterator[ModuleType]:

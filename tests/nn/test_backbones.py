@@ -203,12 +203,6 @@ def test_hub_reads_what_was_fetched(monkeypatch, whole, tmp_path):
         loaded(backbones.HUB)
 
 
-def test_timm_is_not_installed(monkeypatch):
-    monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(MistError, match=r"needs timm, which is not installed: pip install 'mistnn\[timm\]'"):
-        Backbone(BackboneConfig(network="timm/resnet50"))
-
-
 class FakeBody(nn.Module):
     """The part of timm's ``create_model(features_only=True)`` that is used."""
 
@@ -251,7 +245,6 @@ def test_timm_features_at_a_sixteenth(monkeypatch):
 
 @pytest.mark.parametrize(("network", "channels"), [("timm/resnet18", 256), ("timm/vit_tiny_patch16_224", 192)])
 def test_networks_of_timm(network, channels):
-    pytest.importorskip("timm", reason="an extra: pip install 'mistnn[timm]'")
     backbone = Backbone(BackboneConfig(network=network))
     assert backbone.channels == channels
     assert backbone(torch.rand(1, 3, 224, 224)).shape == (1, channels, 14, 14)

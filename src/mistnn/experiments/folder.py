@@ -19,7 +19,7 @@ from mistnn.experiments.experiment import Experiment
 from mistnn.experiments.measuring import Measurement
 from mistnn.inference.counting import above, choose_threshold
 from mistnn.interfaces import Split
-from mistnn.models.mist import Mist
+from mistnn.nn.finder import Finder
 from mistnn.records import Detections, Sample
 
 DETECTED_AT_ONCE = 8
@@ -68,16 +68,16 @@ class FolderMeasurement(Measurement):
     """
 
     fixed_k = "images of a folder are always measured without K, and `mist evaluate` does so"
-    model: Mist
+    model: Finder
     samples: FolderImages
 
-    def __init__(self, model: Mist, data: FolderConfig, split: Split, samples: FolderImages) -> None:
+    def __init__(self, model: Finder, data: FolderConfig, split: Split, samples: FolderImages) -> None:
         super().__init__(model, data, split, samples)
         self.known: list[Sample] = []
         self.found: list[Detections] = []
 
     @classmethod
-    def open(cls, model: Mist, data: FolderConfig, split: Split, images: int | None) -> FolderImages:
+    def open(cls, model: Finder, data: FolderConfig, split: Split, images: int | None) -> FolderImages:
         """The split, with the folder's classes in the model's order.
 
         Raises:
@@ -103,18 +103,24 @@ class FolderMeasurement(Measurement):
 
     def view(self) -> FolderView:
         """What was found, and what is known about the images."""
-        threshold = self.model.threshold or (
-            _threshold(self.known, self.found)
-            if self.split == "validation"
-            else threshold_by_counts(self.model, self.data)
+        return self.view_above(
+            self.model.threshold
+            or (
+                _threshold(self.known, self.found)
+                if self.split == "validation"
+                else threshold_by_counts(self.model, self.data)
+            )
         )
+
+    def view_above(self, threshold: float) -> FolderView:
+        """``view`` with a given threshold."""
         folder = in_order_of(self.data.content(), self.model.class_names)
         trained = FolderImages(self.data, "train", None, folder).images
         found = [above(one, threshold) for one in self.found]
         return FolderView(self.samples.images[: len(self.known)], self.known, found, threshold, trained)
 
 
-def view_folder(model: Mist, data: FolderConfig, split: Split, images: int | None = None) -> FolderView:
+def view_folder(model: Finder, data: FolderConfig, split: Split, images: int | None = None) -> FolderView:
     """Finds the objects of a split, see ``FolderMeasurement``.
 
     Args:
@@ -177,7 +183,7 @@ def _centre_metrics(view: FolderView, class_names: Sequence[str]) -> dict[str, f
     return result
 
 
-def threshold_by_counts(model: Mist, data: FolderConfig) -> float:
+def threshold_by_counts(model: Finder, data: FolderConfig) -> float:
     """The score that counts the objects of the validation images best, or of the training images if there are none.
 
     Where only the classes present are known, it is the score that predicts best which are.
@@ -211,10 +217,10 @@ class DiscoveryMeasurement(Measurement):
     """
 
     fixed_k = FolderMeasurement.fixed_k
-    model: Mist
+    model: Finder
     samples: FolderImages
 
-    def __init__(self, model: Mist, data: FolderConfig, split: Split, samples: FolderImages) -> None:
+    def __init__(self, model: Finder, data: FolderConfig, split: Split, samples: FolderImages) -> None:
         from mistnn.metrics import CentreMetrics, ReconstructionMetrics
 
         super().__init__(model, data, split, samples)
@@ -225,7 +231,7 @@ class DiscoveryMeasurement(Measurement):
         self.images = self.objects = self.boxed = 0
 
     @classmethod
-    def open(cls, model: Mist, data: FolderConfig, split: Split, images: int | None) -> FolderImages:
+    def open(cls, model: Finder, data: FolderConfig, split: Split, images: int | None) -> FolderImages:
         """The split; classes, if the folder has any, don't matter."""
         return FolderImages(data, split, images or sys.maxsize)
 
@@ -268,7 +274,7 @@ def neighbours(data: FolderConfig, images: Sequence[FolderImage]) -> Iterator[ra
             start = index
 
 
-def _collected(model: Mist, data: FolderConfig, split: Split, images: int | None) -> FolderMeasurement:
+def _collected(model: Finder, data: FolderConfig, split: Split, images: int | None) -> FolderMeasurement:
     """A measurement that has seen its images."""
     measurement = FolderMeasurement(model, data, split, FolderMeasurement.open(model, data, split, images))
     measurement.collect()

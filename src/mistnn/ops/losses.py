@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Bool, Float, Num
-from torch import Tensor
+from torch import Tensor, nn
 
 from mistnn.records import Images, Patches, Points
 
@@ -154,3 +154,26 @@ def common_object_loss(
     hinges = (near - far + margin).clamp(min=0)
     others = 1 - torch.eye(len(found), dtype=found.dtype, device=found.device)
     return (hinges * others).sum(1) / (len(found) - 1)
+
+
+def peak_loss(
+    logits: Float[Tensor, "batch classes rows columns"],
+    targets: Float[Tensor, "batch classes rows columns"],
+    inside: Bool[Tensor, "batch rows columns"],
+) -> Float[Tensor, " batch"]:
+    """The focal loss of heat maps with peaks, for each image: summed over classes and cells, per object.
+
+    Convention: ``targets`` are 1 at keypoints and fall off around them; cells outside ``inside`` don't count.
+
+    Reference: Law and Deng, CornerNet, 2018, equation 1, with alpha = 2 and beta = 4.
+    """
+    if logits.shape != targets.shape or inside.shape != (logits.shape[0], *logits.shape[2:]):
+        raise ValueError(
+            f"logits {tuple(logits.shape)}, targets {tuple(targets.shape)} and inside {tuple(inside.shape)} don't fit"
+        )
+    at_peak = (targets == 1).to(logits.dtype)
+    probability = logits.sigmoid()
+    positive = at_peak * (1 - probability).square() * nn.functional.logsigmoid(logits)
+    negative = (1 - at_peak) * (1 - targets).pow(4) * probability.square() * nn.functional.logsigmoid(-logits)
+    total = -((positive + negative) * inside[:, None]).flatten(1).sum(1)
+    return total / at_peak.flatten(1).sum(1).clamp(min=1)

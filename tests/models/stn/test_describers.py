@@ -85,7 +85,6 @@ def test_timm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("network", "channels"), [("timm/resnet18", 512), ("timm/convnext_atto", 320)])
 def test_networks_of_timm(network: str, channels: int) -> None:
-    pytest.importorskip("timm", reason="an extra: pip install 'mistnn[timm]'")
     describer = Describer(DescriberConfig(network)).eval()
     assert describer.channels == channels and describer(torch.rand(1, 3, 96, 64)).shape == (1, channels, 3, 2)
     with pytest.raises(MistError, match="none at 1/32"):

@@ -145,7 +145,7 @@ class FolderImages(StoredImages[FolderConfig]):
 
     def _sample(self, index: int, across: bool, down: bool) -> Sample:
         known = self.images[index]
-        image = self._prepared(index)
+        image = self.prepared(index)
         height, width = image.shape[-2:]
         zoom = self.config.preparation.zoom
         boxes = None if known.boxes is None else torch.from_numpy(known.boxes).float() * zoom
@@ -163,7 +163,8 @@ class FolderImages(StoredImages[FolderConfig]):
             torch.tensor(known.present) if known.counts is None and known.present is not None else None,
         )
 
-    def _prepared(self, index: int) -> Tensor:
+    def prepared(self, index: int) -> Float[Tensor, "channels height width"]:
+        """The image with this number in ``images``, prepared."""
         if index in self._kept:
             return self._kept[index]
         image = prepare(load_image(self.images[index], self.config.channels)[None], self.config.preparation)[0]

@@ -1,0 +1,88 @@
+"""Settings for a folder of photographs, chosen from what it holds."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from mistnn.data import OwnFolder, SizeSuggestion
+from mistnn.data.folder.images import measured_images, object_size_of
+from mistnn.errors import MistError
+from mistnn.experiments.experiment import Experiment, Planned
+from mistnn.nn.preparation import PreparationConfig
+from mistnn.nn.pyramid import PyramidConfig
+
+LONGEST = 512
+"""Pixels to which the longest edge of the largest image is reduced; smaller ones are not enlarged (our choice)."""
+CELLS = 6.0
+"""The coarsest grid is chosen on which an object is at least so many cells wide (our choice)."""
+ROOM = 1.5
+"""K, as a multiple of the most objects in a training image: the most that is ever reported (our choice)."""
+CELLS_AT_ONCE = 100_000
+"""Cells of all images of a batch, padding included, which bound its memory (our choice)."""
+
+
+def plan_photos(
+    experiment: Experiment, k: int | None = None, *, folder: OwnFolder | None = None, size: SizeSuggestion | None = None
+) -> Planned:
+    """Chooses sizes, grid, classes and K from what a folder of photographs holds.
+
+    Args:
+        experiment: the preset; ``data.root`` is the folder.
+        k: the most objects to report for an image; by default 1.5 times the most in a training image.
+        folder: its content, if it has been read already.
+        size: of its objects, if it has been measured already.
+
+    Raises:
+        MistError: if the folder can't be used, or has no counts.
+    """
+    data: Any = experiment.data
+    if data.root is None:
+        raise MistError("my-photos needs your image folder: `mist train my-photos --data-root DIR`")
+    folder = data.content() if folder is None else folder
+    assert folder is not None
+    counts = [sum(image.counts) for image in folder.images if image.split == "train" and image.counts is not None]
+    if not any(counts):
+        raise MistError(
+            f"{data.root}: no training image has a count above 0: give counts.csv with the columns file,class,count; "
+            f"`mist inspect {data.root}` shows what was read"
+        )
+    measured = measured_images(folder)
+    size = object_size_of(measured, None) if size is None else size
+    longest = max(max(image.height, image.width) for image in folder.images)
+    zoom = round(min(1.0, LONGEST / longest), 4)
+    box = size.size * zoom
+    stride = next((stride for stride in (16, 8) if box / stride >= CELLS), 4)
+    strides = (4, 8, 16) if stride == 4 else (8, 16, 32)
+    preparation = PreparationConfig(zoom=zoom)
+    most = max(1, round(ROOM * max(counts))) if k is None else k
+    base: Any = experiment.model
+    pyramid: PyramidConfig = dataclasses.replace(base.pyramid, strides=strides)
+    model = dataclasses.replace(
+        base,
+        class_names=folder.class_names,
+        k=most,
+        stride=stride,
+        box_size=round(box, 2),
+        preparation=preparation,
+        pyramid=pyramid,
+    )
+    cells = max(
+        -(-round(image.height * zoom) // stride) * -(-round(image.width * zoom) // stride) for image in folder.images
+    )
+    batch = max(2, min(experiment.train.batch_size, CELLS_AT_ONCE // cells, len(counts)))
+    planned = dataclasses.replace(
+        experiment,
+        model=model,
+        data=dataclasses.replace(data, preparation=preparation),
+        train=dataclasses.replace(experiment.train, batch_size=batch),
+    )
+    reasons = (
+        f"the images are photographs: features of {pyramid.network.removeprefix('timm/')} ({pyramid.weights} weights)",
+        f"objects are about {size.size:.0f} px wide ({size.why}): images are resized by a factor of {zoom:g} "
+        "(--model.preparation.zoom and --data.preparation.zoom), and boxes have that side (--model.box-size, after "
+        f"resizing); the grid has a cell every {stride} px (--model.stride)",
+        f"at most {most} objects are reported for an image (K, --k); the most in a training image is {max(counts)}",
+        f"classes: {', '.join(folder.class_names)}",
+    )
+    return Planned(planned, reasons)

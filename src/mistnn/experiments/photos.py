@@ -1,0 +1,251 @@
+"""MIST on photographs: how it is initialised, trained on cached features, and measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mistnn.data import FolderConfig
+from mistnn.data.folder.images import FolderImages, known_images
+from mistnn.errors import MistError
+from mistnn.experiments.experiment import Experiment
+from mistnn.experiments.folder import FolderMeasurement, FolderView
+from mistnn.experiments.system import System
+from mistnn.interfaces import SampleDataset
+from mistnn.models.photos import PhotoConfig, PhotoMist
+from mistnn.nn.pyramid import COARSEST
+from mistnn.records import Batch, Sample
+from mistnn.weights import tensor_digest
+
+MOST_VIEWS = 8
+"""Versions of each training image: one unchanged, the others turned, resized and recoloured (our choice)."""
+VIEWS_IN_ALL = 2400
+"""The number of versions of all images together, which bounds the time of the first epochs (our choice)."""
+CACHED_BYTES = 3 << 29
+"""Features are cached in memory up to this size; those beyond are computed again each time (our choice)."""
+TILT, SMALLEST, LARGEST = 12.0, 0.8, 1.1
+"""Largest angle in degrees, and the range of sizes, of the changed versions (our choice)."""
+LIGHT, SATURATION, BALANCE = 0.25, 0.4, 0.05
+"""Changes of brightness and contrast, of saturation, and of the colours beside each other (our choice)."""
+SCALED_ON = 100
+"""Images from which the mean and deviation of the features are computed."""
+
+
+class CachedFeatures:
+    """The training images as packed features of the frozen network, endless, with neighbours in size in one batch.
+
+    Index i is element i of an endless sequence of rounds, each with every image at least once. The seed and the index
+    alone determine a sample.
+
+    Args:
+        model: computes the features.
+        images: the training split.
+        batch_size: so many samples in a row have similar sizes.
+        turned: whether versions are turned by quarters; else only tilted.
+    """
+
+    def __init__(self, model: PhotoMist, images: FolderImages, batch_size: int, turned: bool) -> None:
+        self.model, self.images, self.turned, self.batch_size = model, images, turned, batch_size
+        self.number = len(images.images)
+        self.views = max(1, min(MOST_VIEWS, VIEWS_IN_ALL // self.number))
+        self.cells = [math.prod(self._sides(index)) for index in range(self.number)]
+        self._round: tuple[int, np.ndarray] = (-1, np.empty((0, 2), dtype=np.int64))
+        self._cache: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        self._cached = 0
+
+    def _sides(self, index: int) -> list[int]:
+        known = self.images.images[index]
+        prepared = self.images.config.preparation.size(known.height, known.width)
+        return [-(-side // COARSEST) for side in prepared]
+
+    def order(self, number: int) -> np.ndarray:
+        """Round ``number``: (samples, 2), image and version of each."""
+        if self._round[0] != number:
+            random = np.random.default_rng((self.images.config.seed, number))
+            length = -(-self.number // self.batch_size) * self.batch_size
+            rounds = -(-length // self.number)
+            images = np.concatenate([random.permutation(self.number) for _ in range(rounds)])[:length]
+            images = images[np.argsort([self.cells[image] for image in images], kind="stable")]
+            batches = random.permutation(images.reshape(-1, self.batch_size))
+            self._round = number, np.stack((batches.ravel(), random.integers(0, self.views, length)), 1)
+        return self._round[1]
+
+    def __getitem__(self, index: int) -> Sample:
+        """The features of a sample, with the counts and the size in pixels of the version."""
+        length = -(-self.number // self.batch_size) * self.batch_size
+        number, place = divmod(index, length)
+        image, view = map(int, self.order(number)[place])
+        features, size = self.features(image, view)
+        counts = self.images.images[image].counts
+        return Sample(features, None if counts is None else torch.tensor(counts), size=size)
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """Several samples, padded to the largest of them."""
+        samples = [self[index] for index in indices]
+        rows, columns = (max(sample.image.shape[axis] for sample in samples) for axis in (1, 2))
+        packed = samples[0].image.new_zeros(len(samples), samples[0].image.shape[0], rows, columns)
+        for place, sample in enumerate(samples):
+            packed[place, :, : sample.image.shape[1], : sample.image.shape[2]] = sample.image
+        counts = [sample.counts for sample in samples if sample.counts is not None]
+        sizes = [sample.size for sample in samples if sample.size is not None]
+        joined = torch.stack(counts) if len(counts) == len(samples) else None
+        return Batch(packed.float(), joined, sizes=torch.stack(sizes))
+
+    def features(self, image: int, view: int) -> tuple[Tensor, Tensor]:
+        """The packed features of a version of an image in half precision, and its height and width in pixels."""
+        known = self._cache.get((image, view))
+        if known is None:
+            pixels = self.images.prepared(image)
+            pixels = pixels if view == 0 else self.changed(pixels, (self.images.config.seed, image, view))
+            device = next(self.model.parameters()).device
+            packed = self.model.pyramid(pixels[None].to(device))[0].half().cpu()
+            known = packed, torch.tensor(pixels.shape[-2:])
+            if self._cached + packed.nbytes <= CACHED_BYTES:
+                self._cache[image, view], self._cached = known, self._cached + packed.nbytes
+        return known
+
+    def changed(self, image: Tensor, key: tuple[int, ...]) -> Tensor:
+        """A version of an image (3, height, width): turned, tilted, resized and recoloured. No object leaves it."""
+        random = np.random.default_rng(key)
+        image = torch.rot90(image, int(random.integers(4)) if self.turned else 0, (-2, -1))
+        image = tilted(image, float(random.uniform(-TILT, TILT)), float(random.uniform(SMALLEST, LARGEST)))
+        return recoloured(image, random)
+
+
+def tilted(image: Tensor, degrees: float, factor: float) -> Tensor:
+    """An image (3, height, width), tilted within a larger frame whose longest edge is ``factor`` times its own.
+
+    The corners of the frame get the mean colour.
+    """
+    sides = torch.tensor(image.shape[-2:], dtype=torch.float32)
+    sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
+    frame = torch.stack((sides[0] * cosine + sides[1] * abs(sine), sides[1] * cosine + sides[0] * abs(sine)))
+    size = [max(1, round(float(side * factor * sides.max() / frame.max()))) for side in frame]
+    # From the new frame to the old image, both in [-1, 1], x first.
+    across, down = frame[1] / sides[1], frame[0] / sides[0]
+    ratio = sides[0] / sides[1]
+    matrix = torch.tensor([[cosine * across, -sine * down * ratio, 0.0], [sine * across / ratio, cosine * down, 0.0]])
+    grid = F.affine_grid(matrix[None], [1, 3, *size], align_corners=False)
+    mean = image.mean((1, 2), keepdim=True)
+    return (F.grid_sample((image - mean)[None], grid, align_corners=False)[0] + mean).clamp(0, 1)
+
+
+def recoloured(image: Tensor, random: np.random.Generator) -> Tensor:
+    """An image (3, height, width) with other brightness, contrast, saturation and colour balance."""
+    gains = 1 + random.uniform(-BALANCE, BALANCE, 3) + random.uniform(-LIGHT, LIGHT)
+    saturation, contrast = 1 + random.uniform(-SATURATION, SATURATION), 1 + random.uniform(-LIGHT, LIGHT)
+    grey = np.tile([0.299, 0.587, 0.114], (3, 1))
+    colours = contrast * gains[:, None] * (saturation * np.eye(3) + (1 - saturation) * grey)
+    matrix = torch.from_numpy(colours).float()
+    mean = (matrix @ image.mean((1, 2))) * (1 / contrast - 1)
+    return (torch.einsum("ij,jhw->ihw", matrix, image) + mean[:, None, None]).clamp(0, 1)
+
+
+class CountedMeasurement(FolderMeasurement):
+    """Counting and detection by a model that decides itself how many objects an image holds.
+
+    Metrics: see ``folder_metrics``.
+    """
+
+    def view(self) -> FolderView:
+        """What was found, and what is known about the images."""
+        return self.view_above(0.0)
+
+
+class PhotoSystem(System):
+    """Photographs of an image folder, with counts."""
+
+    measured_on: ClassVar = {FolderConfig: CountedMeasurement}
+    images = "an image folder"
+    shown = ("count_error", "count_error_mean", "f1")
+
+    def check_parts(self, model: Any, data: Any, experiment: Experiment) -> None:
+        """Compares preparation and classes, and asks for counts."""
+        if model.preparation != data.preparation or data.channels != model.channels:
+            raise MistError(
+                "data.preparation and data.channels must be those of the model: give --model.preparation.zoom and "
+                "--data.preparation.zoom the same value"
+            )
+        if data.root is None:
+            return
+        folder = data.content()
+        if folder.counts_from in ("labels.csv", "nothing"):
+            raise MistError(
+                f"{data.root}: photographs are learned from counts: give counts.csv with the columns file,class,count"
+            )
+        if folder.class_names != model.class_names:
+            raise MistError(
+                f"model.class_names={model.class_names}, but {data.root} has the classes {folder.class_names}"
+            )
+
+    def initialise(self, model: Any, experiment: Experiment, resuming: bool) -> None:
+        """Reads the pretrained weights; with ``start_from``, those of that model."""
+        super().initialise(model, experiment, resuming)
+        if not resuming and experiment.start_from is None:
+            model.pyramid.load_pretrained()
+
+    def begin(self, model: Any, experiment: Experiment, samples: SampleDataset) -> None:
+        """Computes the mean and deviation of features and counts of the training images."""
+        if not isinstance(samples, FolderImages):
+            raise MistError("photographs are trained from an image folder, or from images given to mistnn.fit")
+        counts = torch.tensor([one.counts for one in samples.images], dtype=torch.float32)
+        both = torch.cat((counts, counts.sum(1, keepdim=True)), 1)
+        model.deviations.copy_(both.std(0, correction=0).clamp(min=0.5))
+        if experiment.start_from is not None:
+            return
+        places = np.linspace(0, len(samples.images) - 1, min(SCALED_ON, len(samples.images))).round().astype(int)
+        sums = torch.zeros(2, len(model.center))
+        for index in places:
+            maps = model.pyramid.unpack(model.pyramid(samples.prepared(int(index))[None]))
+            sums += torch.stack([torch.cat([one[0].pow(power).mean((1, 2)) for one in maps]) for power in (1, 2)])
+        mean, square = sums / len(places)
+        model.center.copy_(mean)
+        model.scale.copy_((square - mean.square()).clamp(min=1e-6).sqrt())
+
+    def training_samples(self, model: Any, experiment: Experiment, samples: Any) -> Any:
+        """Cached features in place of images."""
+        return CachedFeatures(model, samples, experiment.train.batch_size, samples.config.flips)
+
+    def note_weights(self, experiment: Experiment, model: Any) -> Experiment:
+        """The experiment with the digest of the pretrained weights."""
+        config: Any = experiment.model
+        if config.pyramid.digest is not None:  # a resumed run, whose weights are in its checkpoint
+            return experiment
+        pyramid = dataclasses.replace(config.pyramid, digest=tensor_digest(model.pyramid.body.state_dict()))
+        return dataclasses.replace(experiment, model=dataclasses.replace(config, pyramid=pyramid))
+
+    def resume(self, experiment: Experiment, stored: Experiment) -> Experiment:
+        """The experiment with the stored digest of the weights, which the checkpoint holds."""
+        config, before = experiment.model, stored.model
+        assert isinstance(config, PhotoConfig)
+        if not isinstance(before, PhotoConfig):
+            return experiment
+        pyramid = dataclasses.replace(config.pyramid, digest=before.pyramid.digest)
+        return dataclasses.replace(experiment, model=dataclasses.replace(config, pyramid=pyramid))
+
+    def weights_used(self, model: Any) -> str:
+        """The pretrained weights that a configuration names, with their hash."""
+        pyramid = model.pyramid
+        return "" if pyramid.weights is None else f"{pyramid.weights} (sha256 {(pyramid.digest or '')[:12]})"
+
+    def can_validate(self, experiment: Experiment) -> bool:
+        """A folder may have no validation images."""
+        data: Any = experiment.data
+        return bool(known_images(data.content(), "validation"))
+
+    def notes(self, experiment: Experiment, model: Any) -> list[str]:
+        """Says what random weights cost."""
+        config: Any = experiment.model
+        if config.pyramid.weights is not None or experiment.start_from is not None:
+            return []
+        return ["the network has random weights, and counts and finds far worse: pip install 'mistnn[photos]'"]
+
+
+SYSTEMS = {PhotoConfig: PhotoSystem()}

@@ -1,0 +1,103 @@
+"""Configurations of MIST on photographs: the network, and the step that learns from counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from mistnn.config import above, at_least, between, one_of
+from mistnn.errors import MistError
+from mistnn.interfaces import ModelConfig, Step, TrainingStepConfig
+from mistnn.nn.finder import Finder, check_class_names
+from mistnn.nn.preparation import PreparationConfig
+from mistnn.nn.pyramid import COARSEST, PyramidConfig
+from mistnn.nn.schedule import Decay, DecaySteps, LearningRate
+
+
+@dataclass(frozen=True)
+class PhotoConfig(ModelConfig):
+    """Everything that shapes the network. Not in the papers: all values are our choice.
+
+    Attributes:
+        class_names: one name per class.
+        k: K, the largest number of objects that is reported for an image.
+        stride: pixels between neighbouring cells of the density and of the heat map.
+        box_size: side in pixels of the reported box around a keypoint; in pixels of the prepared image.
+        width: channels of the head.
+        nms_window: side of the window of non-maximum suppression, as a fraction of ``box_size``.
+        apart: the smallest distance between objects of different classes, as a fraction of ``box_size``.
+        preparation: how images are prepared for the network.
+        pyramid: the pretrained network.
+    """
+
+    kind: ClassVar[str] = "photo-mist"
+    channels: ClassVar[int] = 3
+    class_names: tuple[str, ...] = ("object",)
+    k: Annotated[int, at_least(1)] = 100
+    stride: Annotated[int, one_of(4, 8, 16)] = 8
+    box_size: Annotated[float, above(0)] = 64.0
+    width: Annotated[int, at_least(1)] = 64
+    nms_window: Annotated[float, between(0, 2)] = 0.5
+    apart: Annotated[float, at_least(0)] = 0.35
+    preparation: PreparationConfig = field(default_factory=PreparationConfig)
+    pyramid: PyramidConfig = field(default_factory=PyramidConfig)
+
+    def check(self) -> None:
+        """See ``Config.check``."""
+        check_class_names(self.class_names, least=1)
+        if COARSEST % self.stride:
+            raise MistError(f"model.stride={self.stride} must divide {COARSEST}")
+
+    @property
+    def cells(self) -> float:
+        """The side of a box in cells."""
+        return self.box_size / self.stride
+
+    @property
+    def window(self) -> int:
+        """The side of the window of non-maximum suppression in cells, odd, at least 3."""
+        return max(3, 2 * round((self.nms_window * self.cells - 1) / 2) + 1)
+
+    def build(self) -> Finder:
+        """See ``ModelConfig.build``."""
+        from mistnn.models.photos.network import PhotoMist
+
+        return PhotoMist(self)
+
+
+@dataclass(frozen=True)
+class PhotoStepConfig(TrainingStepConfig):
+    """How the network learns from counts. Not in the papers: all values are our choice.
+
+    Attributes:
+        rate: learning rate of AdamW.
+        weight_decay: of AdamW.
+        dense_share: the share of the run in which only the density learns, before there are keypoints to teach.
+        handover: the share of the rest in which keypoints pass from the maxima of the density to those of the heat map.
+        total_weight: weight of the loss of an image's total beside that of its classes.
+        heatmap_weight: weight of the loss of the heat map.
+        spread: standard deviation of the Gaussian at a keypoint, as a fraction of the box.
+        keypoints: "counts": as many keypoints of each class as the image has objects. "none": no heat map is learned,
+            and the maxima of the density are reported.
+        decay: the learning rate falls to this share along half a cosine over ``decay_steps``.
+        decay_steps: iterations of that fall; ``None`` for the whole run.
+    """
+
+    kind: ClassVar[str] = "photo-counts"
+    trains: ClassVar[tuple[str, ...]] = ("photo-mist",)
+    rate: LearningRate = 4e-3
+    weight_decay: Annotated[float, at_least(0)] = 1e-2
+    dense_share: Annotated[float, between(0, 1)] = 0.35
+    handover: Annotated[float, above(0)] = 0.3
+    total_weight: Annotated[float, at_least(0)] = 1.0
+    heatmap_weight: Annotated[float, at_least(0)] = 1.0
+    spread: Annotated[float, above(0)] = 0.2
+    keypoints: Literal["counts", "none"] = "counts"
+    decay: Decay = 0.02
+    decay_steps: DecaySteps = None
+
+    def build(self, model: Any) -> Step:
+        """See ``TrainingStepConfig.build``."""
+        from mistnn.models.photos.step import PhotoStep
+
+        return PhotoStep(model, self)

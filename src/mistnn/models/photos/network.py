@@ -1,0 +1,190 @@
+"""MIST on photographs: density, heat map, top-K and classes from the features of a pretrained network.
+
+Convention: cell (row i, column j) is centred at (stride (j + 0.5), stride (i + 0.5)) in pixels of the prepared image.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mistnn.models.photos.config import PhotoConfig
+from mistnn.nn.finder import Finder
+from mistnn.nn.preparation import prepare
+from mistnn.nn.pyramid import COARSEST, Pyramid, resample
+from mistnn.ops.peaks import select_peaks, shares
+from mistnn.records import Detections, Explanation
+
+QUIET = 3.0
+"""Is subtracted before the softplus of the density, so that an untrained network finds few objects (our choice)."""
+RARE = -3.0
+"""The initial bias of the heat map, for the same reason (our choice)."""
+
+
+class PhotoMaps(NamedTuple):
+    """What the network says about each cell.
+
+    Attributes:
+        density: (batch, classes, rows, columns), objects per cell: its sum over a region is their number there.
+        heatmap: (batch, classes, rows, columns), H_eta(I) before the logistic function.
+        inside: (batch, rows, columns), the cells whose centres lie in the image, not in padding.
+    """
+
+    density: Tensor
+    heatmap: Tensor
+    inside: Tensor
+
+
+class PhotoMist(Finder):
+    """Counts the objects of a photograph, finds as many, and classifies them.
+
+    The density of a class is the product of a density of objects and the probability of the class there: what all
+    classes have in common is learned from all of them, and each object has one class. Its sum over the image is the
+    count. The heat map has a maximum at each object, as in MIST.
+
+    Reference: the two heads on frozen features are ours; E_K and the heat map are those of MIST (CVPR 2021).
+    """
+
+    center: Tensor
+    scale: Tensor
+    deviations: Tensor
+
+    def __init__(self, config: PhotoConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.pyramid = Pyramid(config.pyramid)
+        classes, width = len(config.class_names), config.width
+        self.reduce = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in self.pyramid.channels)
+        self.mix = nn.Conv2d(width, width, 3, padding=1)
+        self.density_head = nn.Conv2d(width, 1 + classes, 1)
+        self.heatmap_head = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1), nn.GELU(), nn.Conv2d(width, classes, 1)
+        )
+        with torch.no_grad():
+            assert self.density_head.bias is not None
+            self.density_head.bias.zero_()
+            rare = self.heatmap_head[-1].bias
+            assert isinstance(rare, Tensor)
+            rare.fill_(RARE)
+        channels = sum(self.pyramid.channels)
+        self.register_buffer("center", torch.zeros(channels))  # of the features of the training images
+        self.register_buffer("scale", torch.ones(channels))
+        self.register_buffer("deviations", torch.ones(classes + 1))  # of the counts of each class, and of the total
+
+    @property
+    def counts_itself(self) -> bool:
+        """The sum of the density is the number of objects."""
+        return True
+
+    @property
+    def zoom(self) -> float:
+        """The factor by which images are resized."""
+        return self.config.preparation.zoom
+
+    @property
+    def prepares(self) -> bool:
+        """Whether ``prepare`` changes anything."""
+        return self.config.preparation.changes
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """The images as the network takes them."""
+        return prepare(images, self.config.preparation)
+
+    def most(self, height: int, width: int) -> int:
+        """The largest number of objects that can be found: one per cell."""
+        rows, columns = (max(1, round(side * self.zoom / self.config.stride)) for side in (height, width))
+        return rows * columns
+
+    def forward(self, images: Tensor, sizes: Tensor | None = None) -> PhotoMaps:
+        """Maps of prepared images.
+
+        Args:
+            images: (batch, 3, height, width) in [0, 1], or their packed features, see ``Pyramid``.
+            sizes: (batch, 2), height and width of the visible part of each; by default all of it.
+        """
+        if images.shape[1] == self.config.channels:
+            sizes = torch.tensor([images.shape[-2:]] * len(images)) if sizes is None else sizes
+            images = self.pyramid(images)
+        elif sizes is None:
+            sizes = torch.tensor([[side * COARSEST for side in images.shape[-2:]]] * len(images))
+        stride = self.config.stride
+        size = [-(-int(side) // stride) for side in sizes.amax(0)]
+        centres = zip(self.center.split(self.pyramid.channels), self.scale.split(self.pyramid.channels), strict=True)
+        mixed: Tensor | float = 0.0
+        parts = zip(self.pyramid.unpack(images), self.config.pyramid.strides, self.reduce, centres, strict=True)
+        for features, step, reduce, (center, scale) in parts:
+            normal = (features.to(center.dtype) - center[:, None, None]) / scale[:, None, None]
+            mixed = mixed + resample(reduce(normal), step, self.pyramid.first(step), stride, size)
+        assert isinstance(mixed, Tensor)
+        shared = F.gelu(self.mix(F.gelu(mixed)))
+        inside = self.cells_inside(sizes, size).to(shared.device)
+        raw = self.density_head(shared)
+        objects = F.softplus(raw[:, :1] - QUIET) / max(1.0, self.config.cells**2)
+        density = objects * raw[:, 1:].softmax(1) * inside[:, None]
+        return PhotoMaps(density, self.heatmap_head(shared), inside)
+
+    def cells_inside(self, sizes: Tensor, size: list[int]) -> Tensor:
+        """(batch, rows, columns): whether the centres of cells lie in images of (batch, 2) heights and widths."""
+        stride = self.config.stride
+        down, across = (
+            (torch.arange(length) + 0.5) * stride < sizes[:, axis : axis + 1].cpu() for axis, length in enumerate(size)
+        )
+        return down[:, :, None] & across[:, None, :]
+
+    def evidence(self, maps: PhotoMaps) -> Tensor:
+        """The density summed over a window of the size of the non-maximum suppression: (batch, classes, rows, columns).
+
+        The density of an object may be spread over several cells, or lie at its rim. Its local sum has one maximum.
+        """
+        side = self.config.window
+        return F.avg_pool2d(maps.density, side, 1, side // 2) * side**2
+
+    @torch.no_grad()
+    def explain(self, images: Tensor, k: int | Tensor | None = None) -> Explanation:
+        """The objects of each image, best first; no reconstruction.
+
+        Without ``k``, an image has as many as the sum of its density, rounded, and at most the K of the configuration.
+        Classes get their shares of that number by the sums of their densities. With ``k``, the best K of all classes
+        are returned.
+        """
+        maps = self(images)
+        wanted = None if k is None else self.counts_for(images, k)
+        response, sums = maps.heatmap.sigmoid(), maps.density.sum((2, 3))
+        found = []
+        for index in range(len(images)):
+            if wanted is None:
+                total = min(round(float(sums[index].sum())), self.config.k, self.most_of(response))
+                numbers: list[int] | int = shares(sums[index].tolist(), total)
+            else:
+                numbers = wanted[index]
+            found.append(self.detections(response[index], numbers, maps.inside[index]))
+        return Explanation(found, None)
+
+    def most_of(self, response: Tensor) -> int:
+        """The number of cells."""
+        return response.shape[-1] * response.shape[-2]
+
+    def detections(self, response: Tensor, numbers: list[int] | int, inside: Tensor) -> Detections:
+        """The best maxima of one image's heat map (classes, rows, columns), with boxes in pixels."""
+        config = self.config
+        places, scores = select_peaks(response, numbers, config.window, config.apart * config.cells, inside)
+        labels = places[:, 0]
+        centres = self.refined(response.cpu(), places)
+        boxes = torch.cat((centres * config.stride, torch.full((len(places), 2), config.box_size)), 1)
+        order = scores.argsort(descending=True, stable=True)
+        device = response.device
+        return Detections(boxes[order].to(device), scores[order].to(device), labels[order].to(device))
+
+    @staticmethod
+    def refined(response: Tensor, places: Tensor) -> Tensor:
+        """The centres of peaks, (found, 2), x and y in cells: the mean of the response in 3 x 3 cells around each."""
+        padded = F.pad(response, (1, 1, 1, 1))
+        labels, rows, columns = places.unbind(1)
+        shifts = torch.tensor([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)])
+        near = padded[labels[:, None], rows[:, None] + 1 + shifts[:, 0], columns[:, None] + 1 + shifts[:, 1]]
+        weights = near / near.sum(1, keepdim=True).clamp(min=1e-12)
+        offsets = weights @ shifts.to(weights.dtype)
+        return torch.stack((columns + 0.5 + offsets[:, 1], rows + 0.5 + offsets[:, 0]), 1)

@@ -1,0 +1,121 @@
+"""Pretrained features of a photograph at several strides.
+
+Convention: the receptive field of cell (row i, column j) of the map at stride s is centred at the point
+(s j + f, s i + f) of the image, in pixels. f is s - 0.5 for networks with the asymmetric padding of TensorFlow (timm's
+names begin with "tf_"), and 0.5 for networks with symmetric padding, such as ResNets. See ``mistnn.nn.backbones``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Annotated, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mistnn.config import Config, Rule, one_of
+from mistnn.nn.backbones import PACKAGE, TIMM, Weights, load_pyramid, pyramid_body
+
+_OF_TIMM = Rule(lambda name: name.startswith(TIMM) and name != TIMM, f"{TIMM}NAME, a model of timm")
+COARSEST = 32
+"""The coarsest stride; images are padded on the right and at the bottom to a multiple of it."""
+
+
+@dataclass(frozen=True)
+class PyramidConfig(Config):
+    """The pretrained network.
+
+    Attributes:
+        network: "timm/NAME", a convolutional model of timm that supports ``features_only``.
+        weights: ``PACKAGE`` for the weights of the extra "photos"; "hub" to download those of timm; a file; or ``None``
+            for random weights. A run folder stores the weights.
+        strides: of the feature maps that are used.
+        digest: SHA-256 of the weights that were read, set by training; a resumed run accepts no others.
+    """
+
+    section: ClassVar[str] = "model.pyramid"
+    network: Annotated[str, _OF_TIMM] = f"{TIMM}tf_efficientnet_lite0"
+    weights: Weights = PACKAGE
+    strides: Annotated[tuple[int, ...], one_of(4, 8, 16, 32)] = (8, 16, 32)
+    digest: str | None = None
+
+    def portable(self) -> PyramidConfig:
+        """The configuration with the name of the file of weights instead of its path."""
+        return self if self.weights is None else dataclasses.replace(self, weights=PurePath(self.weights).name)
+
+
+class Pyramid(nn.Module):
+    """From images in [0, 1] to features at several strides, packed into one tensor. It is never trained.
+
+    Packed features have the coarsest stride. Finer maps are packed by ``pixel_unshuffle``, which loses nothing and
+    makes one tensor of maps of several sizes, so that they can be cached and batched.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: PyramidConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.body, self.channels, mean, std = pyramid_body(config.network, config.strides, config.weights)
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+        self.packed = [c * (COARSEST // s) ** 2 for c, s in zip(self.channels, config.strides, strict=True)]
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Pyramid:
+        """Keeps eval mode, in which normalisation uses the statistics of the pretraining."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """(batch, 3, height, width) to (batch, sum of ``packed``, ceil(height / 32), ceil(width / 32))."""
+        height, width = images.shape[-2:]
+        normal = (images - self.mean) / self.std
+        padded = F.pad(normal, (0, -width % COARSEST, 0, -height % COARSEST))
+        maps = self.body(padded.contiguous(memory_format=torch.channels_last))
+        steps = (COARSEST // stride for stride in self.config.strides)
+        return torch.cat([F.pixel_unshuffle(one.contiguous(), step) for one, step in zip(maps, steps, strict=True)], 1)
+
+    def unpack(self, packed: Tensor) -> list[Tensor]:
+        """The maps of packed features, one for each stride."""
+        parts = packed.split(self.packed, dim=1)
+        return [
+            F.pixel_shuffle(part, COARSEST // stride) for part, stride in zip(parts, self.config.strides, strict=True)
+        ]
+
+    def first(self, stride: int) -> float:
+        """The centre of the first cell of a map, in pixels."""
+        return stride - 0.5 if self.config.network.startswith(f"{TIMM}tf_") else 0.5
+
+    def load_pretrained(self) -> None:
+        """Reads the weights named in the configuration, if any."""
+        load_pyramid(self.body, self.config.network, self.config.strides, self.config.weights)
+
+
+def resample(
+    features: Float[Tensor, "batch channels rows columns"], stride: int, first: float, new: int, size: Sequence[int]
+) -> Float[Tensor, "batch channels new_rows new_columns"]:
+    """A feature map at another stride, interpolated at the centres of the new cells.
+
+    Convention: old cell j is centred at ``stride`` j + ``first``, new cell j at ``new`` (j + 0.5), in pixels. Where the
+    new stride is the larger one, means of old cells are interpolated. Beyond its outer cells the map is continued.
+
+    Args:
+        size: rows and columns of the result.
+    """
+    if new > stride:
+        times = new // stride
+        features, first, stride = F.avg_pool2d(features, times), first + (times - 1) * stride / 2, new
+    axes = []
+    for old, length in zip(features.shape[-2:], size, strict=True):
+        centres = (torch.arange(length, device=features.device, dtype=features.dtype) + 0.5) * new
+        axes.append(((centres - first) / stride + 0.5) * 2 / old - 1)  # in grid_sample's frame, [-1, 1]
+    grid = torch.stack(torch.meshgrid(axes[1], axes[0], indexing="xy"), -1).expand(len(features), -1, -1, -1)
+    return F.grid_sample(features, grid, mode="bilinear", padding_mode="border", align_corners=False)

@@ -1,0 +1,105 @@
+"""Local maxima of maps with classes: selection under given numbers, and the Gaussians that a map learns at them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def shares(values: Sequence[float], total: int) -> list[int]:
+    """Whole numbers that add up to ``total`` and are closest to given numbers, scaled to that sum.
+
+    The method of the largest remainders; of equal remainders the first wins. All are 0 if the values add up to 0.
+    """
+    whole = sum(values)
+    if whole <= 0:
+        return [0] * len(values)
+    exact = [value * total / whole for value in values]
+    floors = [math.floor(value) for value in exact]
+    order = sorted(range(len(values)), key=lambda index: (floors[index] - exact[index], index))
+    for index in order[: total - sum(floors)]:
+        floors[index] += 1
+    return floors
+
+
+def select_peaks(
+    response: Float[Tensor, "classes rows columns"],
+    numbers: Sequence[int] | int,
+    window: int,
+    apart: float,
+    inside: Bool[Tensor, "rows columns"] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Local maxima of maps of several classes, best first, no two in one place.
+
+    Peaks are taken in the order of their response. A peak is left out if its class has its number already, or if it is
+    closer than ``apart`` to a peak taken before, of whatever class.
+
+    Args:
+        response: one map per class.
+        numbers: how many of each class; or how many in all.
+        window: side in cells of the window of non-maximum suppression within a class, odd.
+        apart: the smallest distance in cells between peaks of different classes.
+        inside: the cells that may be selected; by default all.
+
+    Returns:
+        (found, 3): class, row and column of each, integers; and (found,), their responses. Fewer than asked for where
+        the maps have fewer maxima.
+    """
+    classes, rows, columns = response.shape
+    quotas = [numbers] * classes if isinstance(numbers, int) else list(numbers)
+    rest = numbers if isinstance(numbers, int) else sum(quotas)
+    highest = F.max_pool2d(response[None], window, 1, window // 2)[0]
+    allowed = response >= highest if inside is None else (response >= highest) & inside
+    scores = torch.where(allowed, response, -torch.inf).flatten(1)
+    # One class needs no more candidates than objects; of several, some may lie in the same place.
+    wanted = [min(rows * columns, quota if classes == 1 else 2 * quota + 3) if quota else 0 for quota in quotas]
+    found = scores.topk(max(wanted, default=0), dim=1)
+    values, places = found.values.cpu().numpy(), found.indices.cpu().numpy()
+    candidates = [(values[c, i], c, places[c, i]) for c in range(classes) for i in range(wanted[c])]
+    candidates = sorted((one for one in candidates if one[0] > -np.inf), key=lambda one: (-one[0], one[1], one[2]))
+    taken = np.empty((rest, 3), dtype=np.int64)
+    scored, count = np.empty(rest, dtype=values.dtype), 0
+    for value, label, place in candidates:
+        if count == rest:
+            break
+        if quotas[label] == 0:
+            continue
+        here = np.array((label, place // columns, place % columns))
+        if classes > 1 and count and ((taken[:count, 1:] - here[1:]) ** 2).sum(1).min() < apart**2:
+            continue
+        taken[count], scored[count], count = here, value, count + 1
+        if not isinstance(numbers, int):
+            quotas[label] -= 1
+    return torch.from_numpy(taken[:count]), torch.from_numpy(scored[:count])
+
+
+def gaussian_peaks(
+    points: Float[Tensor, "batch classes rows columns"] | Bool[Tensor, "batch classes rows columns"], spread: float
+) -> Float[Tensor, "batch classes rows columns"]:
+    """Maps with 1 at marked cells, falling as a Gaussian around them; the largest where several meet.
+
+    Args:
+        points: true, or 1, at the marked cells.
+        spread: the standard deviation in cells. The Gaussian is cut at three of them.
+    """
+    reach = max(1, math.ceil(3 * spread))
+    marked = points.to(torch.float32 if points.dtype == torch.bool else points.dtype)
+    rows, columns = marked.shape[-2:]
+    # The Gaussian of a distance is the product of those of its parts, and both are largest at the nearest mark: one
+    # pass along each axis suffices.
+    for axis in (-1, -2):
+        padded = F.pad(marked, (reach, reach) if axis == -1 else (0, 0, reach, reach))
+        length = columns if axis == -1 else rows
+        marked = torch.stack(
+            [
+                padded.narrow(axis, reach + shift, length) * math.exp(-(shift**2) / (2 * spread**2))
+                for shift in range(-reach, reach + 1)
+            ]
+        ).amax(0)
+    return marked

@@ -1,0 +1,177 @@
+"""Photographs of a folder: planned, trained on cached features, resumed, measured and predicted."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mistnn.cli.main import main
+from mistnn.data import FolderConfig
+from mistnn.data.folder.images import FolderImages
+from mistnn.errors import MistError
+from mistnn.experiments import restore, train
+from mistnn.experiments.photo_plan import plan_photos
+from mistnn.experiments.photos import CachedFeatures, recoloured, tilted
+from mistnn.inference import Predictor
+from mistnn.models.photos import PhotoConfig
+from mistnn.presets import find_preset
+
+
+def draw(folder: Path, number: int = 14) -> Path:
+    """Pictures of red discs and blue squares, 30 px wide, of two sizes."""
+    random = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for index in range(number):
+        height, width = (128, 192) if index % 3 else (160, 160)
+        image = random.normal(150, 12, (height, width, 3)).clip(0, 255)
+        y, x = np.mgrid[:height, :width]
+        cells = [(20 + 48 * row, 20 + 48 * column) for row in range(height // 56) for column in range(width // 56)]
+        places = random.permutation(len(cells))[: 1 + index % 4]
+        counts = {"disc": 0, "square": 0}
+        for place in places:
+            top, left = cells[place]
+            disc = bool(random.integers(2))
+            counts["disc" if disc else "square"] += 1
+            near = (y - top) ** 2 + (x - left) ** 2 < 225 if disc else np.maximum(abs(y - top), abs(x - left)) < 14
+            image[near] = (200, 30, 30) if disc else (30, 40, 200)
+        name = f"{index}.png"
+        Image.fromarray(image.astype(np.uint8)).save(folder / "images" / name)
+        split = "test" if index >= number - 3 else "validation" if index >= number - 6 else "train"
+        rows.append([name, counts["disc"], counts["square"], split])
+    with (folder / "counts.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["file", "disc", "square", "split"], *rows])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw(tmp_path_factory.mktemp("photos"))
+
+
+def test_the_plan(folder: Path) -> None:
+    planned = plan_photos(find_preset("my-photos").experiment.at(str(folder)))
+    model = planned.experiment.model
+    assert isinstance(model, PhotoConfig)
+    assert model.class_names == ("disc", "square") and model.k == 6  # 1.5 times the most in a training image
+    assert model.preparation.zoom == 1 and model.preparation == planned.experiment.data.preparation  # type: ignore[attr-defined]
+    assert 20 < model.box_size < 45 and model.stride == 4
+    assert planned.experiment.train.batch_size == 8  # as many as there are training images
+    assert any("at most 6 objects" in reason for reason in planned.reasons)
+    assert plan_photos(find_preset("my-photos").experiment.at(str(folder)), 4).experiment.model.k == 4  # type: ignore[attr-defined]
+
+
+def test_a_folder_without_counts_is_refused(tmp_path: Path) -> None:
+    draw(tmp_path / "a")
+    (tmp_path / "a" / "counts.csv").unlink()
+    with pytest.raises(MistError, match=r"give counts\.csv"):
+        plan_photos(find_preset("my-photos").experiment.at(str(tmp_path / "a")))
+    with pytest.raises(MistError, match="needs your image folder"):
+        plan_photos(find_preset("my-photos").experiment)
+
+
+def test_train_resume_evaluate_predict(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--data-root", str(folder), "--train.threads", "1", "--train.save-every", "3"]
+    out, whole = str(tmp_path / "run"), str(tmp_path / "whole")
+    assert main(["train", "my-photos", *given, "--out", out, "--train.steps", "6"]) == 0
+    assert "the images are photographs" in capsys.readouterr().out
+    assert main(["train", "--resume", out, "--data-root", str(folder), "--train.steps", "8"]) == 0
+    experiment = restore(out)
+    assert isinstance(experiment.model, PhotoConfig) and experiment.model.pyramid.digest
+    assert main(["evaluate", out, "--data-root", str(folder), "--json", str(tmp_path / "metrics.json")]) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["images"] == 3 and {"count_error", "count_error:disc", "count_error_mean"} <= metrics.keys()
+    assert main(["predict", out, str(folder / "images"), "--out", str(tmp_path / "found")]) == 0
+    with (tmp_path / "found" / "detections.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    model = Predictor.from_pretrained(out)
+    assert len(rows) == sum(len(model.predict(path)) for path in sorted((folder / "images").iterdir()))
+    assert {row["label"] for row in rows} <= {"disc", "square"}
+    assert main(["train", "my-photos", *given, "--out", whole, "--train.steps", "6"]) == 0
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(folder: Path, tmp_path: Path) -> None:
+
+    planned = plan_photos(find_preset("my-photos").experiment.at(str(folder))).experiment
+    loop = dataclasses.replace(planned.train, steps=6, save_every=3, evaluate_every=0, threads=1)
+    experiment = dataclasses.replace(planned, train=loop, step=planned.step.for_run(6))
+
+    train(experiment, tmp_path / "whole", progress=False)
+    short = dataclasses.replace(experiment, train=dataclasses.replace(loop, steps=3))
+    train(short, tmp_path / "parts", progress=False)
+    train(experiment, tmp_path / "parts", resume=True, progress=False)
+    one, two = (Predictor.from_pretrained(tmp_path / name).model.state_dict() for name in ("whole", "parts"))
+    for name, value in one.items():
+        assert torch.equal(value, two[name]), name
+
+
+def cached(folder: Path) -> CachedFeatures:
+    planned = plan_photos(find_preset("my-photos").experiment.at(str(folder))).experiment
+    model = planned.model.build().eval()
+    data = planned.data
+    assert isinstance(data, FolderConfig)
+    return CachedFeatures(model, FolderImages(data, "train", None), 4, turned=True)  # type: ignore[arg-type]
+
+
+def test_rounds_hold_every_image_and_batches_neighbours_in_size(folder: Path) -> None:
+    samples = cached(folder)
+    order = samples.order(3)
+    assert order.shape == (8, 2) and set(order[:, 0]) == set(range(8))
+    cells = [{samples.cells[image] for image in part[:, 0]} for part in order.reshape(-1, 4, 2)]
+    assert min(map(len, cells)) == 1  # one batch of one size; the other takes the rest
+    assert (samples.order(3) == order).all() and not (samples.order(4) == order).all()
+
+
+def test_a_batch_is_its_samples_padded(folder: Path) -> None:
+    samples = cached(folder)
+    batch = samples.batch(range(8))
+    assert batch.counts is not None and batch.sizes is not None
+    for index in range(8):
+        one = samples[index]
+        rows, columns = one.image.shape[1:]
+        torch.testing.assert_close(batch.images[index, :, :rows, :columns], one.image.float())
+        assert float(batch.images[index, :, rows:].abs().sum() + batch.images[index, :, :, columns:].abs().sum()) == 0
+        assert one.counts is not None and one.size is not None
+        assert torch.equal(batch.counts[index], one.counts) and torch.equal(batch.sizes[index], one.size)
+
+
+def test_versions_keep_every_object() -> None:
+    """Turned and tilted images keep their mass: a bright dot in each corner stays in the frame."""
+    image = torch.zeros(3, 60, 100)
+    for y in (1, 57):
+        for x in (1, 97):
+            image[:, y : y + 2, x : x + 2] = 1
+    for degrees in (-12.0, 0.0, 7.0):
+        found = tilted(image, degrees, 1.0)
+        bright = (found[0] - found[0].median()).clamp(min=0).sum() * (image.shape[2] / max(found.shape[-2:])) ** 0
+        assert float(bright) > 0.5 * float(image[0].sum()) * (100 / (100 + 60 * 0.21)) ** 2
+    torch.testing.assert_close(tilted(image, 0.0, 1.0), image, atol=1e-4, rtol=0)
+    assert max(tilted(image, 5.0, 0.8).shape[-2:]) == 80
+
+
+def test_tilting_turns_about_the_centre() -> None:
+    image = torch.zeros(3, 80, 120)
+    image[:, 38:42, 98:102] = 1  # 40 px to the right of the centre
+    found = tilted(image, 10.0, 1.0)
+    mass = torch.where(found[0] > 0.1, found[0], 0)  # without the mean colour of the corners
+    height, width = mass.shape
+    y = float((mass.sum(1) * (torch.arange(height) + 0.5)).sum() / mass.sum()) - height / 2
+    x = float((mass.sum(0) * (torch.arange(width) + 0.5)).sum() / mass.sum()) - width / 2
+    shrunk = 120 / (120 * np.cos(np.radians(10)) + 80 * np.sin(np.radians(10)))
+    assert np.hypot(x, y) == pytest.approx(40 * shrunk, abs=1.5)
+    assert abs(np.degrees(np.arctan2(y, x))) == pytest.approx(10, abs=2)
+
+
+def test_colours_change_and_stay_in_range() -> None:
+    image = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = recoloured(image, np.random.default_rng(0))
+    assert found.shape == image.shape and float(found.min()) >= 0 and float(found.max()) <= 1
+    assert not torch.equal(found, image)
+    assert torch.equal(found, recoloured(image, np.random.default_rng(0)))

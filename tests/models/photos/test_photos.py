@@ -1,0 +1,140 @@
+"""MIST on photographs: the network and its step."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from mistnn.errors import MistError
+from mistnn.models.photos import PhotoConfig, PhotoMist, PhotoStep, PhotoStepConfig
+from mistnn.nn.pyramid import PyramidConfig
+from mistnn.records import Batch
+
+CONFIG = PhotoConfig(
+    class_names=("red", "green"), k=9, stride=8, box_size=32, width=16, pyramid=PyramidConfig(weights=None)
+)
+
+
+@pytest.fixture(scope="module")
+def batch() -> Batch:
+    """Squares of two colours on grey."""
+    generator = torch.Generator().manual_seed(0)
+    images, counts = torch.full((16, 3, 96, 128), 0.5), []
+    for image in images:
+        places = torch.randperm(6, generator=generator)[: int(torch.randint(1, 5, (1,), generator=generator))]
+        labels = torch.randint(0, 2, places.shape, generator=generator)
+        for place, label in zip(places.tolist(), labels.tolist(), strict=True):
+            y, x = 8 + 48 * (place // 3), 8 + 40 * (place % 3)
+            image[:, y : y + 28, x : x + 28] = 0.1
+            image[label, y : y + 28, x : x + 28] = 0.9
+        counts.append(torch.bincount(labels, minlength=2))
+    return Batch(images, torch.stack(counts))
+
+
+@pytest.fixture
+def model() -> PhotoMist:
+    torch.manual_seed(0)
+    return PhotoMist(dataclasses.replace(CONFIG, pyramid=PyramidConfig())).eval()
+
+
+def loaded(model: PhotoMist, batch: Batch) -> PhotoMist:
+    model.pyramid.load_pretrained()
+    maps = model.pyramid.unpack(model.pyramid(batch.images))
+    model.center.copy_(torch.cat([one.mean((0, 2, 3)) for one in maps]))
+    model.scale.copy_(torch.cat([one.std((0, 2, 3)) for one in maps]).clamp(min=1e-3))
+    return model
+
+
+def test_one_batch_is_learned(model: PhotoMist, batch: Batch) -> None:
+    step = PhotoStep(loaded(model, batch), PhotoStepConfig(decay_steps=150))
+    step.model.train()
+    features = step.model.pyramid(batch.images)
+    sizes = torch.tensor([[96, 128]] * len(features))
+    for iteration in range(150):
+        logged = step(Batch(features, batch.counts, sizes=sizes), iteration)
+    assert logged["count_error"] < 0.3
+    found = step.model.eval().explain(batch.images).detections
+    assert batch.counts is not None
+    for one, counts in zip(found, batch.counts, strict=True):
+        assert one.labels is not None
+        assert torch.bincount(one.labels, minlength=2).tolist() == counts.tolist()
+        assert bool((one.scores[:-1] >= one.scores[1:]).all())
+    # Each object found is at a square of its colour.
+    inside = total = 0
+    for image, one in zip(batch.images, found, strict=True):
+        for (x, y, *_), label in zip(one.boxes.tolist(), one.labels.tolist(), strict=True):
+            total += 1
+            inside += bool(image[label, int(y), int(x)] > 0.8)
+    assert inside >= 0.7 * total  # a random place is right one time in eight
+
+
+def test_every_head_learns_and_the_pyramid_does_not(model: PhotoMist, batch: Batch) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    step = PhotoStep(model, PhotoStepConfig(dense_share=0.0, decay_steps=2))
+    step(batch, 1)
+    for name, parameter in model.named_parameters():
+        if name.startswith("pyramid"):
+            assert parameter.grad is None and torch.equal(parameter, before[name])
+        else:
+            assert parameter.grad is not None and bool(parameter.grad.isfinite().all()), name
+            assert float(parameter.grad.abs().sum()) > 0, name
+
+
+def test_images_and_their_features_give_the_same(model: PhotoMist, batch: Batch) -> None:
+    sizes = torch.tensor([[96, 128]] * len(batch.images))
+    for one, other in zip(model(batch.images), model(model.pyramid(batch.images), sizes), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_padding_is_not_counted(model: PhotoMist, batch: Batch) -> None:
+    """The visible part of a padded image has the sum and the places of its own cells only."""
+    packed = model.pyramid(batch.images)
+    padded = torch.nn.functional.pad(packed, (0, 2, 0, 1))
+    with torch.no_grad():
+        maps = model(padded, torch.tensor([[96, 128]] * 15 + [[128, 190]]))
+    assert maps.density.shape[-2:] == (16, 24)
+    assert float(maps.density[:15, :, 12:].abs().max()) == 0 == float(maps.density[:15, :, :, 16:].abs().max())
+    assert bool(maps.inside[0, :12, :16].all()) and not bool(maps.inside[0, 12:].any())
+
+
+def test_an_image_does_not_depend_on_its_batch(model: PhotoMist, batch: Batch) -> None:
+    whole = model(batch.images).density
+    torch.testing.assert_close(whole[2:3], model(batch.images[2:3]).density, atol=1e-5, rtol=1e-4)
+
+
+def test_the_number_of_boxes_is_the_rounded_sum(model: PhotoMist, batch: Batch) -> None:
+    with torch.no_grad():
+        model.density_head.bias[0] = 3.0
+        sums = model(batch.images).density.sum((1, 2, 3))
+    found = model.explain(batch.images).detections
+    for one, expected in zip(found, sums.tolist(), strict=True):
+        assert len(one.boxes) == min(round(expected), CONFIG.k)
+    assert [len(one.boxes) for one in model.explain(batch.images, 3).detections] == [3] * len(batch.images)
+    numbers = [0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 4, 5, 6, 1, 2]
+    assert [len(one.boxes) for one in model.explain(batch.images, torch.tensor(numbers)).detections] == numbers
+
+
+def test_refined_places() -> None:
+    response = torch.zeros(1, 5, 5)
+    response[0, 2, 2], response[0, 2, 3] = 0.6, 0.2
+    response[0, 0, 0] = 0.5
+    places = torch.tensor([[0, 2, 2], [0, 0, 0]])
+    expected: Tensor = torch.tensor([[2.5 + 0.25, 2.5], [0.5, 0.5]])
+    torch.testing.assert_close(PhotoMist.refined(response, places), expected)
+
+
+@pytest.mark.plain
+def test_bad_input(batch: Batch) -> None:
+    model = PhotoMist(CONFIG)
+    step = PhotoStep(model, PhotoStepConfig(decay_steps=2))
+    with pytest.raises(MistError, match=r"give counts\.csv"):
+        step(batch._replace(counts=None), 0)
+    with pytest.raises(MistError, match="distinct names"):
+        dataclasses.replace(CONFIG, class_names=())
+    with pytest.raises(MistError, match="timm/NAME"):
+        PyramidConfig(network="resnet34")
+    with pytest.raises(ValueError, match="one whole number"):
+        model.eval().explain(batch.images, torch.tensor([1, 2]))

@@ -1,0 +1,121 @@
+"""Selection of peaks under given numbers, and the Gaussians at them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mistnn.ops.losses import peak_loss
+from mistnn.ops.peaks import gaussian_peaks, select_peaks, shares
+
+
+@given(st.lists(st.floats(0, 30), min_size=1, max_size=6), st.integers(0, 40))
+def test_shares_add_up_and_are_near(values: list[float], total: int) -> None:
+    found = shares(values, total)
+    if sum(values) == 0:
+        assert found == [0] * len(values)
+        return
+    assert sum(found) == total and min(found) >= 0
+    for number, value in zip(found, values, strict=True):
+        assert abs(number - value * total / sum(values)) < 1
+
+
+def slow_peaks(response: torch.Tensor, quotas: list[int], window: int, apart: float) -> list[tuple[int, int, int]]:
+    """The same by loops, for maps without equal values."""
+    classes, rows, columns = response.shape
+    half, peaks = window // 2, []
+    for label in range(classes):
+        for row in range(rows):
+            for column in range(columns):
+                near = response[label, max(0, row - half) : row + half + 1, max(0, column - half) : column + half + 1]
+                if response[label, row, column] == near.max():
+                    peaks.append((-float(response[label, row, column]), label, row, column))
+    # Each class offers only its best few.
+    offered, taken = {label: 2 * quota + 3 if classes > 1 else quota for label, quota in enumerate(quotas)}, []
+    left = list(quotas)
+    for _, label, row, column in sorted(peaks):
+        if quotas[label] == 0 or offered[label] == 0:
+            continue
+        offered[label] -= 1
+        far = all(math.dist((row, column), one[1:]) >= apart for one in taken) or classes == 1
+        if left[label] and far:
+            taken.append((label, row, column))
+            left[label] -= 1
+    return taken
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(0, 10_000), st.sampled_from([3, 5]))
+def test_select_peaks_reference(classes: int, rows: int, columns: int, seed: int, window: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    response = torch.rand(classes, rows, columns, generator=generator)
+    quotas = torch.randint(0, 4, (classes,), generator=generator).tolist()
+    places, scores = select_peaks(response, quotas, window, 2.5)
+    assert [tuple(one) for one in places.tolist()] == slow_peaks(response, quotas, window, 2.5)
+    assert torch.equal(scores, response[places[:, 0], places[:, 1], places[:, 2]])
+
+
+def test_a_number_for_all_classes_and_padding() -> None:
+    response = torch.zeros(2, 8, 8)
+    response[0, 1, 1], response[1, 5, 5], response[1, 1, 6] = 0.9, 0.8, 0.7
+    assert select_peaks(response, 2, 3, 2.0)[0].tolist() == [[0, 1, 1], [1, 5, 5]]
+    inside = torch.ones(8, 8, dtype=torch.bool)
+    inside[1, 1] = False
+    places, _ = select_peaks(response, 2, 3, 2.0, inside)
+    assert places.tolist() == [[1, 5, 5], [1, 1, 6]]
+    assert len(select_peaks(response, [0, 0], 3, 2.0)[0]) == 0
+
+
+def test_objects_of_two_classes_are_apart() -> None:
+    response = torch.zeros(2, 9, 9)
+    response[0, 4, 4], response[1, 4, 5], response[1, 0, 0] = 0.9, 0.8, 0.1
+    assert select_peaks(response, [1, 1], 3, 2.0)[0].tolist() == [[0, 4, 4], [1, 0, 0]]
+    assert select_peaks(response, [1, 1], 3, 1.0)[0].tolist() == [[0, 4, 4], [1, 4, 5]]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 8), st.integers(1, 8), st.integers(0, 1000), st.floats(0.4, 2.5))
+def test_gaussian_peaks_reference(rows: int, columns: int, seed: int, spread: float) -> None:
+    points = torch.rand(1, 2, rows, columns, generator=torch.Generator().manual_seed(seed)) > 0.8
+    found, reach = gaussian_peaks(points, spread), max(1, math.ceil(3 * spread))
+    for label in range(2):
+        for row in range(rows):
+            for column in range(columns):
+                near = [
+                    math.exp(-((row - y) ** 2 + (column - x) ** 2) / (2 * spread**2))
+                    for y, x in points[0, label].nonzero().tolist()
+                    if max(abs(row - y), abs(column - x)) <= reach
+                ]
+                assert float(found[0, label, row, column]) == pytest.approx(max(near, default=0.0), abs=1e-6)
+
+
+def test_peak_loss_reference() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 2, 4, 5, generator=generator, dtype=torch.float64)
+    points = torch.rand(2, 2, 4, 5, generator=generator) > 0.8
+    targets = gaussian_peaks(points, 1.0).double()
+    inside = torch.ones(2, 4, 5, dtype=torch.bool)
+    inside[1, :, 3:] = False
+    expected = []
+    for image in range(2):
+        total, peaks = 0.0, 0
+        for label in range(2):
+            for row in range(4):
+                for column in range(5):
+                    p, t = float(logits[image, label, row, column].sigmoid()), float(targets[image, label, row, column])
+                    peaks += t == 1
+                    if inside[image, row, column]:
+                        total -= (1 - p) ** 2 * math.log(p) if t == 1 else (1 - t) ** 4 * p**2 * math.log(1 - p)
+        expected.append(total / max(1, peaks))
+    torch.testing.assert_close(peak_loss(logits, targets, inside), torch.tensor(expected, dtype=torch.float64))
+    assert torch.autograd.gradcheck(lambda x: peak_loss(x, targets, inside), logits.requires_grad_())
+
+
+@pytest.mark.plain
+def test_peak_loss_shapes() -> None:
+    with pytest.raises(ValueError, match="don't fit"):
+        peak_loss(torch.zeros(1, 2, 3, 3), torch.zeros(1, 2, 3, 4), torch.ones(1, 3, 3, dtype=torch.bool))
