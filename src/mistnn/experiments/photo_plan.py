@@ -9,9 +9,13 @@ from mistnn.data import OwnFolder, SizeSuggestion
 from mistnn.data.folder.images import measured_images, object_size_of
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment, Planned
+from mistnn.models.photos import PhotoConfig, PhotoStepConfig
 from mistnn.nn.preparation import PreparationConfig
 from mistnn.nn.pyramid import PyramidConfig
+from mistnn.training import TrainConfig
 
+PHOTO_TRAIN = TrainConfig(steps=600, batch_size=32, log_every=20, save_every=200, evaluate_every=200)
+"""The length of a run (our choice)."""
 LONGEST = 512
 """Pixels to which the longest edge of the largest image is reduced; smaller ones are not enlarged (our choice)."""
 CELLS = 6.0
@@ -56,10 +60,8 @@ def plan_photos(
     strides = (4, 8, 16) if stride == 4 else (8, 16, 32)
     preparation = PreparationConfig(zoom=zoom)
     most = max(1, round(ROOM * max(counts))) if k is None else k
-    base: Any = experiment.model
-    pyramid: PyramidConfig = dataclasses.replace(base.pyramid, strides=strides)
-    model = dataclasses.replace(
-        base,
+    pyramid = PyramidConfig(strides=strides)
+    model = PhotoConfig(
         class_names=folder.class_names,
         k=most,
         stride=stride,
@@ -74,6 +76,7 @@ def plan_photos(
     planned = dataclasses.replace(
         experiment,
         model=model,
+        step=PhotoStepConfig(),
         data=dataclasses.replace(data, preparation=preparation),
         train=dataclasses.replace(experiment.train, batch_size=batch),
     )

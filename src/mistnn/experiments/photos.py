@@ -49,6 +49,11 @@ class CachedFeatures:
         images: the training split.
         batch_size: so many samples in a row have similar sizes.
         turned: whether versions are turned by quarters; else only tilted.
+
+    Attributes:
+        distinct: the number of versions of all images.
+        room: bytes that the features of all of them take, about.
+        keeps: whether all of them are cached.
     """
 
     def __init__(self, model: PhotoMist, images: FolderImages, batch_size: int, turned: bool) -> None:
@@ -59,6 +64,10 @@ class CachedFeatures:
         self._round: tuple[int, np.ndarray] = (-1, np.empty((0, 2), dtype=np.int64))
         self._cache: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         self._cached = 0
+        self.distinct = self.number * self.views
+        cell = 2 * sum(model.pyramid.packed)  # bytes in half precision
+        self.room = cell * self.views * sum(self.cells)
+        self.keeps = self.room <= CACHED_BYTES
 
     def _sides(self, index: int) -> list[int]:
         known = self.images.images[index]

@@ -123,6 +123,10 @@ class Finder(nn.Module, abc.ABC):
         """As ``explain``, without reconstruction; images above ``max_pixels`` in tiles where ``in_tiles``."""
         return self.explain(images, k).detections
 
+    def shown_heatmap(self, images: Tensor) -> Tensor | None:
+        """One heat map for each image, (batch, rows, columns), to show people; ``None`` if the model has none."""
+        return None
+
     def reconstruct_from(self, images: Tensor, found: Sequence[Detections]) -> Tensor:
         """The images as the model explains them, (batch, channels, height, width), given what it found in them."""
         rebuilt = self.explain(images, None if self.counts_itself else len(found[0].boxes)).reconstruction
@@ -157,6 +161,10 @@ class TiledFinder(Finder, abc.ABC):
     @abc.abstractmethod
     def detect_from_heatmaps(self, images: Tensor, heatmaps: Tensor, k: int | None = None) -> list[Detections]:
         """As ``detect``, with heat maps that were computed before."""
+
+    def shown_heatmap(self, images: Tensor) -> Tensor | None:
+        """The sum over the scales."""
+        return self.heatmaps(images).sum(1)
 
     @torch.no_grad()
     def detect(self, images: Tensor, k: int | Tensor | None = None, max_pixels: int | None = None) -> list[Detections]:

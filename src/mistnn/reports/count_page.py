@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -173,14 +173,14 @@ def heatmap_of(predictor: Predictor, image: Tensor) -> Float[Tensor, "rows colum
 
     ``None`` for a model without heat maps, and for an image so large that it would be processed in tiles.
     """
-    model: Any = predictor.model
-    if not model.in_tiles:
-        return None
     with torch.inference_mode():
-        seen = model.prepare(image[None].to(predictor.device))
+        seen = predictor.model.prepare(image[None].to(predictor.device))
         if seen.shape[-2] * seen.shape[-1] > predictor.max_pixels:
             return None
-        heatmap = model.heatmaps(seen).sum(1)[0].cpu()
+        found = predictor.model.shown_heatmap(seen)
+    if found is None:
+        return None
+    heatmap = found[0].cpu()
     factor, size = _smaller(heatmap)
     # Peaks are one or two pixels wide: a mean would dim them, so each cell shows its maximum.
     return heatmap if factor >= 1 else F.adaptive_max_pool2d(heatmap[None], size)[0]

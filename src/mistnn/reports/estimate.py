@@ -14,9 +14,10 @@ from mistnn.experiments import build, check
 from mistnn.experiments.folder import DETECTED_AT_ONCE
 from mistnn.experiments.folder_plan import plan_folder
 from mistnn.experiments.mist import learns_counts
+from mistnn.experiments.system import system_of
 from mistnn.presets.mist.my_folder import MY_FOLDER
-from mistnn.records import collate
 from mistnn.reports.inspection import Inspection
+from mistnn.training.batches import batches
 from mistnn.training.runlog import peak_memory_mib
 
 WARM_UP, STEPS = 1, 2
@@ -59,14 +60,15 @@ def estimate_training(found: Inspection, progress: Callable[[int, int], None] | 
     check(experiment)
     data: Any = experiment.data
     images = FolderImages(data, "train", None, folder)
-    batch_size, steps = preset.train.batch_size, preset.train.steps
-    begun = time.perf_counter()
-    samples = [images[index] for index in range(batch_size)]
-    reading = (time.perf_counter() - begun) / min(batch_size, len(images.images))
+    batch_size, steps = experiment.train.batch_size, experiment.train.steps
     with torch.random.fork_rng():
         step = build(experiment)
         model: Any = step.model
-    batch, seconds = collate(samples), []
+    samples = system_of(experiment.model).training_samples(model, experiment, images)
+    begun = time.perf_counter()
+    _, batch = next(batches(samples, start=0, stop=1, batch_size=batch_size, seed=0))
+    reading = (time.perf_counter() - begun) / min(batch_size, samples.distinct)
+    seconds = []
     for turn in range(WARM_UP + STEPS):
         begun = time.perf_counter()
         step(batch, turn)
@@ -74,15 +76,15 @@ def estimate_training(found: Inspection, progress: Callable[[int, int], None] | 
         tell(turn + 1, WARM_UP + STEPS + 1)
     one = min(seconds[WARM_UP:])
     begun = time.perf_counter()
-    few = batch.images[:DETECTED_AT_ONCE]
+    few = images.prepared(0)[None].expand(DETECTED_AT_ONCE, -1, -1, -1)
     model.eval().detect(few)
     detection = (time.perf_counter() - begun) / len(few)
     known = len(known_images(folder, "validation"))
     evaluations = -(-experiment.train.steps // experiment.train.evaluate_every)
     validated = evaluations * min(known, experiment.evaluation_images) + (known if learns_counts(experiment) else 0)
     tell(WARM_UP + STEPS + 1, WARM_UP + STEPS + 1)
-    reads = len(images.images) if images.keeps else steps * batch_size
-    kept = images.room if images.keeps else 0
+    reads = min(samples.distinct, steps * batch_size) if samples.keeps else steps * batch_size
+    kept = samples.room if samples.keeps else 0
     memory = peak_memory_mib()
     total = steps * one + reads * reading + validated * (detection + reading)
     return Estimate(total, memory and memory + kept / 2**20, steps, one, batch_size)

@@ -114,6 +114,7 @@ class FolderImages(StoredImages[FolderConfig]):
     Attributes:
         room: bytes that all prepared images take.
         keeps: whether prepared images are cached in memory.
+        distinct: the number of different samples before any random change.
     """
 
     def __init__(self, config: FolderConfig, split: Split, length: int | None, folder: OwnFolder | None = None) -> None:
@@ -130,7 +131,7 @@ class FolderImages(StoredImages[FolderConfig]):
         self.height, self.width = max(height for height, _ in sizes), max(width for _, width in sizes)
         self._kept: dict[int, Tensor] = {}
         self.room = config.channels * self.height * self.width * 4 * len(self.images)
-        self.keeps = self.room <= KEPT_BYTES
+        self.keeps, self.distinct = self.room <= KEPT_BYTES, len(self.images)
 
     def __getitem__(self, index: int) -> Sample:
         """One image with its counts."""

@@ -163,6 +163,10 @@ class PhotoMist(Finder):
             found.append(self.detections(response[index], numbers, maps.inside[index]))
         return Explanation(found, None)
 
+    def shown_heatmap(self, images: Tensor) -> Tensor:
+        """The largest response of all classes in each cell."""
+        return self(images).heatmap.sigmoid().amax(1)
+
     def most_of(self, response: Tensor) -> int:
         """The number of cells."""
         return response.shape[-1] * response.shape[-2]

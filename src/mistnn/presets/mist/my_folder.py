@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from mistnn.data import FolderConfig
 from mistnn.experiments import Experiment, Preset
-from mistnn.experiments.folder_plan import plan_folder
+from mistnn.experiments.folder_plan import plan_folder, plan_shapes
 from mistnn.models.mist import LiftedStepConfig, MistConfig
 from mistnn.training import TrainConfig
 
@@ -21,4 +23,10 @@ MY_FOLDER = Preset(
     ),
     plan_folder,
 )
-PRESETS = (MY_FOLDER,)
+MY_SHAPES = dataclasses.replace(
+    MY_FOLDER,
+    name="my-shapes",
+    summary="as my-folder, always by small networks trained from scratch: for digits, symbols and simple shapes",
+    plan=plan_shapes,
+)
+PRESETS = (MY_FOLDER, MY_SHAPES)
