@@ -17,7 +17,7 @@ from mistnn.data.folder.content import FolderImage, OwnFolder, read_folder
 from mistnn.data.folder.images import ground_of, load_image, measured_images, object_size_of
 from mistnn.errors import MistError
 from mistnn.experiments import evaluate_stored, train
-from mistnn.experiments.folder_plan import plan_folder
+from mistnn.experiments.folder_plan import plan_shapes
 from mistnn.inference.blobs import choose_blobs, find_blobs
 from mistnn.metrics import CentreMetrics
 from mistnn.presets import find_preset
@@ -82,7 +82,7 @@ def studies(
 
 
 def _trained(root: str, out: Path, seed: int, steps: int | None) -> Path:
-    planned = plan_folder(find_preset("my-folder").experiment.at(root)).experiment
+    planned = plan_shapes(find_preset("my-folder").experiment.at(root)).experiment
     experiment = planned.with_seed_and_steps(seed, planned.train.steps if steps is None else steps)
     try:
         result = train(experiment, out, resume=(out / CONFIG).exists())

@@ -18,7 +18,7 @@ from mistnn.data.folder.images import FolderImages
 from mistnn.errors import MistError
 from mistnn.experiments import restore, train
 from mistnn.experiments.photo_plan import plan_photos
-from mistnn.experiments.photos import CachedFeatures, recoloured, tilted
+from mistnn.experiments.photos import CachedFeatures, recoloured
 from mistnn.inference import Predictor
 from mistnn.models.photos import PhotoConfig
 from mistnn.presets import find_preset
@@ -142,31 +142,23 @@ def test_a_batch_is_its_samples_padded(folder: Path) -> None:
         assert torch.equal(batch.counts[index], one.counts) and torch.equal(batch.sizes[index], one.size)
 
 
-def test_versions_keep_every_object() -> None:
-    """Turned and tilted images keep their mass: a bright dot in each corner stays in the frame."""
+def test_versions_are_turned_and_resized(folder: Path) -> None:
+    samples = cached(folder)
     image = torch.zeros(3, 60, 100)
-    for y in (1, 57):
-        for x in (1, 97):
-            image[:, y : y + 2, x : x + 2] = 1
-    for degrees in (-12.0, 0.0, 7.0):
-        found = tilted(image, degrees, 1.0)
-        bright = (found[0] - found[0].median()).clamp(min=0).sum() * (image.shape[2] / max(found.shape[-2:])) ** 0
-        assert float(bright) > 0.5 * float(image[0].sum()) * (100 / (100 + 60 * 0.21)) ** 2
-    torch.testing.assert_close(tilted(image, 0.0, 1.0), image, atol=1e-4, rtol=0)
-    assert max(tilted(image, 5.0, 0.8).shape[-2:]) == 80
-
-
-def test_tilting_turns_about_the_centre() -> None:
-    image = torch.zeros(3, 80, 120)
-    image[:, 38:42, 98:102] = 1  # 40 px to the right of the centre
-    found = tilted(image, 10.0, 1.0)
-    mass = torch.where(found[0] > 0.1, found[0], 0)  # without the mean colour of the corners
-    height, width = mass.shape
-    y = float((mass.sum(1) * (torch.arange(height) + 0.5)).sum() / mass.sum()) - height / 2
-    x = float((mass.sum(0) * (torch.arange(width) + 0.5)).sum() / mass.sum()) - width / 2
-    shrunk = 120 / (120 * np.cos(np.radians(10)) + 80 * np.sin(np.radians(10)))
-    assert np.hypot(x, y) == pytest.approx(40 * shrunk, abs=1.5)
-    assert abs(np.degrees(np.arctan2(y, x))) == pytest.approx(10, abs=2)
+    image[:, :10, :10] = 1  # a mark in one corner
+    shapes, corners = set(), set()
+    for view in range(1, 25):
+        found = samples.changed(image, (0, view))
+        height, width = found.shape[1:]
+        shapes.add(height > width)
+        assert 80 <= max(height, width) <= 110 and min(height, width) / max(height, width) == pytest.approx(
+            0.6, abs=0.02
+        )
+        bright = (found[0] == found[0].max()).nonzero().double().mean(0)
+        corners.add((bool(bright[0] > height / 2), bool(bright[1] > width / 2)))
+    assert shapes == {False, True} and len(corners) == 4
+    samples.turned = False
+    assert all(samples.changed(image, (0, view)).shape[2] > 60 for view in range(8))
 
 
 def test_colours_change_and_stay_in_range() -> None:

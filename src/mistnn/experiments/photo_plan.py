@@ -22,7 +22,7 @@ CELLS = 6.0
 """The coarsest grid is chosen on which an object is at least so many cells wide (our choice)."""
 ROOM = 1.5
 """K, as a multiple of the most objects in a training image: the most that is ever reported (our choice)."""
-CELLS_AT_ONCE = 100_000
+CELLS_AT_ONCE = 250_000
 """Cells of all images of a batch, padding included, which bound its memory (our choice)."""
 
 

@@ -30,8 +30,8 @@ VIEWS_IN_ALL = 2400
 """The number of versions of all images together, which bounds the time of the first epochs (our choice)."""
 CACHED_BYTES = 3 << 29
 """Features are cached in memory up to this size; those beyond are computed again each time (our choice)."""
-TILT, SMALLEST, LARGEST = 12.0, 0.8, 1.1
-"""Largest angle in degrees, and the range of sizes, of the changed versions (our choice)."""
+SMALLEST, LARGEST = 0.8, 1.1
+"""The range of sizes of the changed versions (our choice)."""
 LIGHT, SATURATION, BALANCE = 0.25, 0.4, 0.05
 """Changes of brightness and contrast, of saturation, and of the colours beside each other (our choice)."""
 SCALED_ON = 100
@@ -48,7 +48,7 @@ class CachedFeatures:
         model: computes the features.
         images: the training split.
         batch_size: so many samples in a row have similar sizes.
-        turned: whether versions are turned by quarters; else only tilted.
+        turned: whether versions are turned by quarters.
 
     Attributes:
         distinct: the number of versions of all images.
@@ -121,29 +121,17 @@ class CachedFeatures:
         return known
 
     def changed(self, image: Tensor, key: tuple[int, ...]) -> Tensor:
-        """A version of an image (3, height, width): turned, tilted, resized and recoloured. No object leaves it."""
+        """A version of an image (3, height, width): turned by quarters, resized and recoloured.
+
+        Every object stays in it, and nothing is added: a class that every image has once would else be counted by
+        whatever is added to every image, such as the corners of a tilted frame.
+        """
         random = np.random.default_rng(key)
         image = torch.rot90(image, int(random.integers(4)) if self.turned else 0, (-2, -1))
-        image = tilted(image, float(random.uniform(-TILT, TILT)), float(random.uniform(SMALLEST, LARGEST)))
-        return recoloured(image, random)
-
-
-def tilted(image: Tensor, degrees: float, factor: float) -> Tensor:
-    """An image (3, height, width), tilted within a larger frame whose longest edge is ``factor`` times its own.
-
-    The corners of the frame get the mean colour.
-    """
-    sides = torch.tensor(image.shape[-2:], dtype=torch.float32)
-    sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
-    frame = torch.stack((sides[0] * cosine + sides[1] * abs(sine), sides[1] * cosine + sides[0] * abs(sine)))
-    size = [max(1, round(float(side * factor * sides.max() / frame.max()))) for side in frame]
-    # From the new frame to the old image, both in [-1, 1], x first.
-    across, down = frame[1] / sides[1], frame[0] / sides[0]
-    ratio = sides[0] / sides[1]
-    matrix = torch.tensor([[cosine * across, -sine * down * ratio, 0.0], [sine * across / ratio, cosine * down, 0.0]])
-    grid = F.affine_grid(matrix[None], [1, 3, *size], align_corners=False)
-    mean = image.mean((1, 2), keepdim=True)
-    return (F.grid_sample((image - mean)[None], grid, align_corners=False)[0] + mean).clamp(0, 1)
+        factor = float(random.uniform(SMALLEST, LARGEST))
+        size = [max(1, round(side * factor)) for side in image.shape[-2:]]
+        resized = F.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0]
+        return recoloured(resized, random)
 
 
 def recoloured(image: Tensor, random: np.random.Generator) -> Tensor:

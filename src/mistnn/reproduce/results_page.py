@@ -24,6 +24,11 @@ PLAIN_TABLES = (
         "blood-cells-",
         ("count_error", "f1", "precision", "recall"),
     ),
+    (
+        "Photographs from counts alone, by pretrained features, test images",
+        "photos-",
+        ("count_error", "count_error_mean", "f1", "precision", "recall"),
+    ),
     ("Search for learning rates at quick size, on validation scenes", "search-", READING),
     ("Precision of the heat-map network's convolutions", "precision-", ("iou50", "classified", "both", "both_worst")),
     ("The off-centre trap", "off-centre-", ("iou50", "iou50_worst", "both", "offset")),

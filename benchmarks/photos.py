@@ -1,0 +1,100 @@
+"""Photographs learned from counts alone, by pretrained features, beside predicting the mean.
+
+    python -m benchmarks.photos --data-root DIR --name NAME [--seeds 3] [--test WORD] [--ledger results] [--runs DIR]
+
+DIR is an image folder, see `mist inspect`; boxes of its test images are for measuring. With --test WORD, the test
+images are those whose file names hold the word; of the rest, those with the lowest hashes of their names are for
+validation.
+"""
+
+import dataclasses
+import hashlib
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.ablation import ledger_options, report
+from benchmarks.tiny_data import make_data
+from mistnn.data.folder.content import FolderImage, OwnFolder, read_folder
+from mistnn.data.folder.images import GivenConfig
+from mistnn.errors import MistError
+from mistnn.experiments import evaluate, train
+from mistnn.experiments.photo_plan import PHOTO_TRAIN, plan_photos
+from mistnn.interfaces import Split
+from mistnn.presets import find_preset
+from mistnn.reproduce.ledger import Entry, make_entry
+from mistnn.training.runfolder import CONFIG
+from mistnn.weights import load_model
+
+VALIDATION = 0.18
+"""The share of the images without the word that is for validation."""
+
+
+def with_test_images(folder: OwnFolder, word: str) -> OwnFolder:
+    """The folder with splits by the names of its files."""
+
+    def split(image: FolderImage) -> Split:
+        share = int.from_bytes(hashlib.sha256(image.name.encode()).digest()[:8], "big") / 2**64
+        return "test" if word in image.name else "validation" if share < VALIDATION else "train"
+
+    return folder._replace(images=tuple(image._replace(split=split(image)) for image in folder.images))
+
+
+def studies(
+    root: str, name: str, runs: Path, seeds: int, steps: int, word: str | None, command: str
+) -> dict[str, Callable[[], Entry]]:
+    """What measures each entry, by the name of its file in the ledger.
+
+    Raises:
+        MistError: if the folder can't be used, or has no counts.
+    """
+    folder = read_folder(root)
+    folder = folder if word is None else with_test_images(folder, word)
+    test = [image for image in folder.images if image.split == "test" and image.counts is not None]
+    if not test:
+        raise MistError(f"{root}: no test image has counts: give another --test, or a column split")
+
+    def trained(seed: int) -> Entry:
+        preset = find_preset("my-photos").experiment
+        planned = plan_photos(dataclasses.replace(preset, data=GivenConfig(given=folder))).experiment
+        out = runs / f"photos-{name}-seed{seed}"
+        experiment = planned.with_seed_and_steps(seed, steps)
+        if train(experiment, out, resume=(out / CONFIG).exists()).interrupted:
+            raise KeyboardInterrupt
+        model: Any = load_model(out)
+        metrics = evaluate(model, planned.data, "test", len(test))
+        metrics = {key: value for key, value in metrics.items() if key not in ("threshold", "images")}
+        known = sum(image.split == "train" and image.counts is not None for image in folder.images)
+        note = f"{name}; {known} training images with counts of {', '.join(folder.class_names)}; nothing set by hand."
+        return make_entry(out, metrics, len(test), 0, f"{command} --seeds {seed + 1}", f"photos-{name}", note)
+
+    return {f"photos-{name}-seed{seed}": partial(trained, seed) for seed in range(seeds)}
+
+
+def main() -> None:
+    options = ledger_options(__doc__, PHOTO_TRAIN.steps)
+    options.add_argument("--data-root", metavar="DIR", help="the image folder")
+    options.add_argument("--name", default="folder", help="of the entries")
+    options.add_argument("--test", metavar="WORD", help="what the names of the test images hold")
+    options.add_argument("--runs", type=Path, help="folder of the run folders; default: runs/tables")
+    given = options.parse()
+    if given.data_root is None and not given.smoke:
+        options.error("give the image folder with --data-root DIR")
+    with tempfile.TemporaryDirectory() as aside:
+        if given.data_root is None:
+            make_data(Path(aside) / "data")
+        root = given.data_root or str(Path(aside) / "data" / "folder")
+        word = "" if given.test is None else f" --test {given.test}"
+        length = "" if given.steps == PHOTO_TRAIN.steps else f" --steps {given.steps}"
+        command = f"python -m benchmarks.photos --data-root {given.name.upper()} --name {given.name}{word}{length}"
+        runs = given.runs or (Path(aside) / "runs" if given.smoke else Path("runs/tables"))
+        try:
+            report(given, studies(root, given.name, runs, given.seeds, given.steps, given.test, command))
+        except MistError as error:
+            options.error(str(error))
+
+
+if __name__ == "__main__":
+    main()
