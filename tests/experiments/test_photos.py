@@ -186,6 +186,12 @@ def test_my_folder_chooses_by_the_images(
     assert "mistnn[photos]" not in " ".join(plan_folder(own).reasons)
 
 
+def test_other_samples_are_refused(folder: Path, tmp_path: Path) -> None:
+    samples = find_preset("my-photos").experiment.at(str(folder)).data.open("train")
+    with pytest.raises(MistError, match="is trained on an image folder: leave out samples"):
+        mistnn.train("my-photos", data_root=folder, samples=samples, steps=1, progress=False)
+
+
 def test_fit_learns_photographs_and_reports_them(folder: Path, tmp_path: Path) -> None:
     model = mistnn.fit(folder, steps=3, threads=1, progress=False, out=tmp_path / "run")
     assert model.config.kind == "photo-mist" and model.class_names == ("disc", "square")

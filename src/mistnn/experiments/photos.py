@@ -18,7 +18,6 @@ from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment
 from mistnn.experiments.folder import FolderMeasurement, FolderView
 from mistnn.experiments.system import System
-from mistnn.interfaces import SampleDataset
 from mistnn.models.photos import PhotoConfig, PhotoMist
 from mistnn.nn.pyramid import COARSEST
 from mistnn.records import Batch, Sample
@@ -162,6 +161,7 @@ class PhotoSystem(System):
     measured_on: ClassVar = {FolderConfig: CountedMeasurement}
     images = "an image folder"
     shown = ("count_error", "count_error_mean", "f1")
+    takes_samples = False
 
     def check_parts(self, model: Any, data: Any, experiment: Experiment) -> None:
         """Compares preparation and classes, and asks for counts."""
@@ -188,10 +188,8 @@ class PhotoSystem(System):
         if not resuming and experiment.start_from is None:
             model.pyramid.load_pretrained()
 
-    def begin(self, model: Any, experiment: Experiment, samples: SampleDataset) -> None:
+    def begin(self, model: Any, experiment: Experiment, samples: Any) -> None:
         """Computes the mean and deviation of features and counts of the training images."""
-        if not isinstance(samples, FolderImages):
-            raise MistError("photographs are trained from an image folder, or from images given to mistnn.fit")
         counts = torch.tensor([one.counts for one in samples.images], dtype=torch.float32)
         both = torch.cat((counts, counts.sum(1, keepdim=True)), 1)
         model.deviations.copy_(both.std(0, correction=0).clamp(min=0.5))
@@ -220,9 +218,9 @@ class PhotoSystem(System):
 
     def resume(self, experiment: Experiment, stored: Experiment) -> Experiment:
         """The experiment with the stored digest of the weights, which the checkpoint holds."""
-        config, before = experiment.model, stored.model
-        assert isinstance(config, PhotoConfig)
-        if not isinstance(before, PhotoConfig):
+        config: Any = experiment.model
+        before: Any = stored.model
+        if before.kind != config.kind:
             return experiment
         pyramid = dataclasses.replace(config.pyramid, digest=before.pyramid.digest)
         return dataclasses.replace(experiment, model=dataclasses.replace(config, pyramid=pyramid))

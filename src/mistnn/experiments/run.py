@@ -96,6 +96,8 @@ def train(
     """
     say = on_note or (lambda note: None)
     system = system_of(experiment.model)
+    if samples is not None and not system.takes_samples:
+        raise MistError(f"a model of kind {experiment.model.kind!r} is trained on {system.images}: leave out samples")
     if resume and (out / CONFIG).is_file():
         stored = restore(out)
         # A schedule over the whole run keeps the length that it had when the run was started.

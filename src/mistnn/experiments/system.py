@@ -33,6 +33,7 @@ class System:
         is_classifier: the system classifies whole images instead of finding objects.
         saves_start: whether a checkpoint is written before the first step, because the initial weights can't be
             computed again from the seed.
+        takes_samples: whether any data set can take the place of the experiment's own training images.
     """
 
     measured_on: ClassVar[Mapping[type[DataConfig], type[Measurement]]] = {}
@@ -40,6 +41,7 @@ class System:
     shown: ClassVar[tuple[str, ...]] = ("iou50", "classified", "both", "f1", "count_accuracy", "error")
     is_classifier: ClassVar[bool] = False
     saves_start: ClassVar[bool] = False
+    takes_samples: ClassVar[bool] = True
 
     # Before training.
 
