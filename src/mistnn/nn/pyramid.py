@@ -2,7 +2,7 @@
 
 Convention: the receptive field of cell (row i, column j) of the map at stride s is centred at the point
 (s j + f, s i + f) of the image, in pixels. f is s - 0.5 for networks with the asymmetric padding of TensorFlow (timm's
-names begin with "tf_"), and 0.5 for networks with symmetric padding, such as ResNets. See ``mistnn.nn.backbones``.
+names begin with ``tf_``), and 0.5 for networks with symmetric padding, such as ResNets. See ``mistnn.nn.backbones``.
 """
 
 from __future__ import annotations
