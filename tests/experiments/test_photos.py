@@ -18,6 +18,7 @@ from mistnn.data import FolderConfig
 from mistnn.data.folder.images import FolderImages
 from mistnn.errors import MistError
 from mistnn.experiments import folder_plan, restore, train
+from mistnn.experiments.folder import view_folder
 from mistnn.experiments.folder_plan import plan_folder
 from mistnn.experiments.photo_plan import plan_photos
 from mistnn.experiments.photos import CachedFeatures, recoloured
@@ -197,6 +198,11 @@ def test_fit_learns_photographs_and_reports_them(folder: Path, tmp_path: Path) -
     assert model.config.kind == "photo-mist" and model.class_names == ("disc", "square")
     assert len(mistnn.fit(folder, steps=5, threads=1, progress=False, out=tmp_path / "run", resume=True).history) >= 2
     assert {"count_error", "f1"} <= model.evaluate(folder).keys() | {"f1"}
+    view = view_folder(model.model, FolderConfig(str(folder)), "test")
+    assert view.threshold == 0  # all boxes are counted, in the report as everywhere
+    assert [len(one.boxes) for one in view.found] == [
+        len(model.predict(folder / "images" / image.name)) for image in view.images
+    ]
     report = tmp_path / "report.html"
     assert main(["report", str(tmp_path / "run"), "--data-root", str(folder), "--out", str(report)]) == 0
     assert "photographs" not in model.notes[-1] and report.stat().st_size > 10_000

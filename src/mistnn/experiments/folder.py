@@ -62,7 +62,8 @@ class FolderView(NamedTuple):
 class FolderMeasurement(Measurement):
     """Counting and detection without a given K: detections that reach the model's threshold are counted.
 
-    A model without a threshold gets one here, chosen by what is known about the validation images.
+    A model without a threshold gets one here, chosen by what is known about the validation images. All detections of a
+    model that counts itself are counted.
 
     Metrics: see ``folder_metrics``.
     """
@@ -103,14 +104,12 @@ class FolderMeasurement(Measurement):
 
     def view(self) -> FolderView:
         """What was found, and what is known about the images."""
-        return self.view_above(
-            self.model.threshold
-            or (
-                _threshold(self.known, self.found)
-                if self.split == "validation"
-                else threshold_by_counts(self.model, self.data)
-            )
-        )
+        if self.model.counts_itself:
+            return self.view_above(0.0)
+        own = self.model.threshold
+        if not own and self.split == "validation":
+            own = _threshold(self.known, self.found)
+        return self.view_above(own or threshold_by_counts(self.model, self.data))
 
     def view_above(self, threshold: float) -> FolderView:
         """``view`` with a given threshold."""

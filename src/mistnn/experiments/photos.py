@@ -16,7 +16,7 @@ from mistnn.data import FolderConfig
 from mistnn.data.folder.images import FolderImages, known_images
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment
-from mistnn.experiments.folder import FolderMeasurement, FolderView
+from mistnn.experiments.folder import FolderMeasurement
 from mistnn.experiments.system import System
 from mistnn.models.photos import PhotoConfig, PhotoMist
 from mistnn.nn.pyramid import COARSEST
@@ -144,21 +144,10 @@ def recoloured(image: Tensor, random: np.random.Generator) -> Tensor:
     return (torch.einsum("ij,jhw->ihw", matrix, image) + mean[:, None, None]).clamp(0, 1)
 
 
-class CountedMeasurement(FolderMeasurement):
-    """Counting and detection by a model that decides itself how many objects an image holds.
-
-    Metrics: see ``folder_metrics``.
-    """
-
-    def view(self) -> FolderView:
-        """What was found, and what is known about the images."""
-        return self.view_above(0.0)
-
-
 class PhotoSystem(System):
     """Photographs of an image folder, with counts."""
 
-    measured_on: ClassVar = {FolderConfig: CountedMeasurement}
+    measured_on: ClassVar = {FolderConfig: FolderMeasurement}
     images = "an image folder"
     shown = ("count_error", "count_error_mean", "f1")
     takes_samples = False

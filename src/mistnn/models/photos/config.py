@@ -37,8 +37,8 @@ class PhotoConfig(ModelConfig):
     stride: Annotated[int, one_of(4, 8, 16)] = 8
     box_size: Annotated[float, above(0)] = 64.0
     width: Annotated[int, at_least(1)] = 64
-    nms_window: Annotated[float, between(0, 2)] = 0.5
-    apart: Annotated[float, at_least(0)] = 0.35
+    nms_window: Annotated[float, between(0, 2)] = 0.35
+    apart: Annotated[float, at_least(0)] = 0.3
     preparation: PreparationConfig = field(default_factory=PreparationConfig)
     pyramid: PyramidConfig = field(default_factory=PyramidConfig)
 
