@@ -315,3 +315,14 @@ def test_resume_of_a_config_with_an_unknown_key(copy: Path, capsys: Captured) ->
     (copy / "config.json").write_text(json.dumps(config))
     assert main(["train", "--resume", str(copy)]) == 2
     only_line(capsys.readouterr().err, str(copy), "'stepz'")
+
+
+def test_a_stopped_run_names_the_folder_of_its_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command that continues must be complete: a run doesn't store where files are."""
+    from mistnn.cli.train import _report
+    from mistnn.training import FitResult
+
+    for root, ending in ((None, "run`"), ("my own", "run --data-root 'my own'`")):
+        experiment = PRESETS["my-folder"].experiment.at(root)
+        assert _report(FitResult(3, 1.0, interrupted=True), experiment, Path("run")) == 130
+        assert f"`mist train --resume {ending} continues" in capsys.readouterr().out

@@ -159,7 +159,7 @@ def test_code_in_a_file_is_not_run(tmp_path, capsys):
 
 def test_a_whole_checkpoint_is_refused(whole, tmp_path):
     torch.save({"state_dict": whole.state_dict(), "epoch": 3}, tmp_path / "checkpoint.pth")
-    with pytest.raises(MistError, match="save model.state_dict\(\) alone"):
+    with pytest.raises(MistError, match=r"save model.state_dict\(\) alone"):
         loaded(tmp_path / "checkpoint.pth")
 
 

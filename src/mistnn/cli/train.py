@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -155,7 +156,9 @@ def _note(text: str) -> None:
 def _report(result: FitResult, experiment: Experiment, out: Path) -> int:
     if result.interrupted:
         steps = experiment.train.steps
-        print(f"Stopped after {result.steps} of {steps} steps; `mist train --resume {out}` continues.")
+        root = getattr(experiment.data, "root", None)  # a run doesn't store where files are
+        again = f"mist train --resume {out}" + (f" --data-root {shlex.quote(root)}" if root else "")
+        print(f"Stopped after {result.steps} of {steps} steps; `{again}` continues.")
         return INTERRUPTED
     print(f"Trained {result.steps} steps in {result.seconds:.0f} s; the run is in {out}.")
     shown = [name for name in system_of(experiment.model).shown if name in result.metrics]
