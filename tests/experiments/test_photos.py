@@ -140,7 +140,8 @@ def test_a_batch_is_its_samples_padded(folder: Path) -> None:
         one = samples[index]
         rows, columns = one.image.shape[1:]
         torch.testing.assert_close(batch.images[index, :, :rows, :columns], one.image.float())
-        assert float(batch.images[index, :, rows:].abs().sum() + batch.images[index, :, :, columns:].abs().sum()) == 0
+        last = batch.images[index, :, rows - 1 : rows, :columns]
+        assert torch.equal(batch.images[index, :, rows:, :columns], last.expand(-1, batch.images.shape[2] - rows, -1))
         assert one.counts is not None and one.size is not None
         assert torch.equal(batch.counts[index], one.counts) and torch.equal(batch.sizes[index], one.size)
 

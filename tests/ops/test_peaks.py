@@ -10,18 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mistnn.ops.losses import peak_loss
-from mistnn.ops.peaks import gaussian_peaks, select_peaks, shares
-
-
-@given(st.lists(st.floats(0, 30), min_size=1, max_size=6), st.integers(0, 40))
-def test_shares_add_up_and_are_near(values: list[float], total: int) -> None:
-    found = shares(values, total)
-    if sum(values) == 0:
-        assert found == [0] * len(values)
-        return
-    assert sum(found) == total and min(found) >= 0
-    for number, value in zip(found, values, strict=True):
-        assert abs(number - value * total / sum(values)) < 1
+from mistnn.ops.peaks import gaussian_blur, gaussian_peaks, select_peaks
 
 
 def slow_peaks(response: torch.Tensor, quotas: list[int], window: int, apart: float) -> list[tuple[int, int, int]]:
@@ -91,6 +80,14 @@ def test_gaussian_peaks_reference(rows: int, columns: int, seed: int, spread: fl
                     if max(abs(row - y), abs(column - x)) <= reach
                 ]
                 assert float(found[0, label, row, column]) == pytest.approx(max(near, default=0.0), abs=1e-6)
+
+
+def test_gaussian_blur_reference() -> None:
+    maps = torch.zeros(2, 3, 21, 17)
+    maps[1, 2, 10, 8] = 2.0
+    blurred = gaussian_blur(maps, 1.5)
+    assert float(blurred.sum()) == pytest.approx(2.0) and float(blurred[1, 2].sum()) == pytest.approx(2.0)
+    assert float(blurred[1, 2, 12, 9] / blurred[1, 2, 10, 8]) == pytest.approx(math.exp(-(2**2 + 1) / (2 * 1.5**2)))
 
 
 def test_peak_loss_reference() -> None:

@@ -9,6 +9,7 @@ from mistnn.data import OwnFolder, SizeSuggestion
 from mistnn.data.folder.images import measured_images, object_size_of
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment, Planned
+from mistnn.experiments.photo_size import photo_size
 from mistnn.models.photos import PhotoConfig, PhotoStepConfig
 from mistnn.nn.preparation import PreparationConfig
 from mistnn.nn.pyramid import PyramidConfig
@@ -18,7 +19,7 @@ PHOTO_TRAIN = TrainConfig(steps=600, batch_size=32, log_every=20, save_every=200
 """The length of a run (our choice)."""
 LONGEST = 512
 """Pixels to which the longest edge of the largest image is reduced; smaller ones are not enlarged (our choice)."""
-CELLS = 6.0
+CELLS = 5.0
 """The coarsest grid is chosen on which an object is at least so many cells wide (our choice)."""
 ROOM = 1.5
 """K, as a multiple of the most objects in a training image: the most that is ever reported (our choice)."""
@@ -35,7 +36,7 @@ def plan_photos(
         experiment: the preset; ``data.root`` is the folder.
         k: the most objects to report for an image; by default 1.5 times the most in a training image.
         folder: its content, if it has been read already.
-        size: of its objects, if it has been measured already.
+        size: of its objects by their pixels, if it has been measured already; for images where features say nothing.
 
     Raises:
         MistError: if the folder can't be used, or has no counts.
@@ -51,14 +52,14 @@ def plan_photos(
             f"{data.root}: no training image has a count above 0: give counts.csv with the columns file,class,count; "
             f"`mist inspect {data.root}` shows what was read"
         )
-    measured = measured_images(folder)
-    size = object_size_of(measured, None) if size is None else size
     longest = max(max(image.height, image.width) for image in folder.images)
     zoom = round(min(1.0, LONGEST / longest), 4)
+    preparation = PreparationConfig(zoom=zoom)
+    training = [image for image in folder.images if image.split == "train"]
+    size = photo_size(training, preparation, PyramidConfig()) or size or object_size_of(measured_images(folder))
     box = size.size * zoom
     stride = next((stride for stride in (16, 8) if box / stride >= CELLS), 4)
     strides = (4, 8, 16) if stride == 4 else (8, 16, 32)
-    preparation = PreparationConfig(zoom=zoom)
     most = max(1, round(ROOM * max(counts))) if k is None else k
     pyramid = PyramidConfig(strides=strides)
     model = PhotoConfig(

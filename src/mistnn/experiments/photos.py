@@ -18,7 +18,7 @@ from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment
 from mistnn.experiments.folder import FolderMeasurement
 from mistnn.experiments.system import System
-from mistnn.models.photos import PhotoConfig, PhotoMist
+from mistnn.models.photos import PhotoConfig, PhotoMist, find_templates
 from mistnn.nn.pyramid import COARSEST
 from mistnn.records import Batch, Sample
 from mistnn.weights import tensor_digest
@@ -95,16 +95,18 @@ class CachedFeatures:
         return Sample(features, None if counts is None else torch.tensor(counts), size=size)
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """Several samples, padded to the largest of them."""
+        """Several samples, continued at their lower and right edges to the size of the largest.
+
+        Features of 0 would be an edge that an image has only in some batches, and a class that every image has once
+        would be found there.
+        """
         samples = [self[index] for index in indices]
         rows, columns = (max(sample.image.shape[axis] for sample in samples) for axis in (1, 2))
-        packed = samples[0].image.new_zeros(len(samples), samples[0].image.shape[0], rows, columns)
-        for place, sample in enumerate(samples):
-            packed[place, :, : sample.image.shape[1], : sample.image.shape[2]] = sample.image
+        packed = torch.stack([_enlarged(sample.image, rows, columns) for sample in samples])
         counts = [sample.counts for sample in samples if sample.counts is not None]
         sizes = [sample.size for sample in samples if sample.size is not None]
         joined = torch.stack(counts) if len(counts) == len(samples) else None
-        return Batch(packed.float(), joined, sizes=torch.stack(sizes))
+        return Batch(packed, joined, sizes=torch.stack(sizes))
 
     def features(self, image: int, view: int) -> tuple[Tensor, Tensor]:
         """The packed features of a version of an image in half precision, and its height and width in pixels."""
@@ -131,6 +133,12 @@ class CachedFeatures:
         size = [max(1, round(side * factor)) for side in image.shape[-2:]]
         resized = F.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0]
         return recoloured(resized, random)
+
+
+def _enlarged(packed: Tensor, rows: int, columns: int) -> Tensor:
+    """Features (channels, ...) in single precision, whose last row and column are repeated."""
+    padding = (0, columns - packed.shape[2], 0, rows - packed.shape[1])
+    return F.pad(packed[None].float(), padding, mode="replicate")[0]
 
 
 def recoloured(image: Tensor, random: np.random.Generator) -> Tensor:
@@ -177,21 +185,31 @@ class PhotoSystem(System):
         if not resuming and experiment.start_from is None:
             model.pyramid.load_pretrained()
 
-    def begin(self, model: Any, experiment: Experiment, samples: Any) -> None:
-        """Computes the mean and deviation of features and counts of the training images."""
-        counts = torch.tensor([one.counts for one in samples.images], dtype=torch.float32)
-        both = torch.cat((counts, counts.sum(1, keepdim=True)), 1)
+    def begin(self, model: Any, experiment: Experiment, samples: CachedFeatures) -> None:
+        """Computes mean and deviation of features and counts, and the templates."""
+        step: Any = experiment.step
+        counts = torch.tensor([one.counts for one in samples.images.images])
+        both = torch.cat((counts, counts.sum(1, keepdim=True)), 1).float()
         model.deviations.copy_(both.std(0, correction=0).clamp(min=0.5))
         if experiment.start_from is not None:
             return
-        places = np.linspace(0, len(samples.images) - 1, min(SCALED_ON, len(samples.images))).round().astype(int)
+        places = np.linspace(0, samples.number - 1, min(SCALED_ON, samples.number)).round().astype(int)
         sums = torch.zeros(2, len(model.center))
         for index in places:
-            maps = model.pyramid.unpack(model.pyramid(samples.prepared(int(index))[None]))
+            maps = model.pyramid.unpack(samples.features(int(index), 0)[0][None].float())
             sums += torch.stack([torch.cat([one[0].pow(power).mean((1, 2)) for one in maps]) for power in (1, 2)])
         mean, square = sums / len(places)
         model.center.copy_(mean)
         model.scale.copy_((square - mean.square()).clamp(min=1e-6).sqrt())
+        if step.start == "templates" and step.keypoints == "counts":
+
+            def gridded(index: int) -> Tensor:
+                packed, size = samples.features(index, 0)
+                return model.gridded(packed.float(), size)
+
+            found = find_templates(gridded, counts, model.config.window, samples.images.config.seed)
+            model.template.data.copy_(found.weight)
+            model.template_bias.data.copy_(found.bias)
 
     def training_samples(self, model: Any, experiment: Experiment, samples: Any) -> Any:
         """Cached features in place of images."""

@@ -21,6 +21,7 @@ from mistnn.experiments.unknown_k import evaluate_unknown_k
 from mistnn.interfaces import DataConfig, SampleDataset, Split, Step
 from mistnn.training import FitResult, fit, prepare_run_folder
 from mistnn.training.checkpoint import Progress as RunProgress
+from mistnn.training.loop import cpu_threads
 from mistnn.training.runfolder import CHECKPOINT, CONFIG, METRICS
 from mistnn.weights import (
     StoredModel,
@@ -108,10 +109,11 @@ def train(
     samples = experiment.data.open("train") if samples is None else samples
     resuming = resume and (out / CHECKPOINT).exists()  # a run that was stopped before its first save starts again
     step = build(experiment, resuming)
-    if not resuming:
-        system.begin(step.model, experiment, samples)
-    experiment = system.note_weights(experiment, step.model)
     trained = system.training_samples(step.model, experiment, samples)
+    if not resuming:
+        with cpu_threads(experiment.train.threads):
+            system.begin(step.model, experiment, trained)
+    experiment = system.note_weights(experiment, step.model)
     save = _saver(experiment, _record_before(experiment, out, resuming))
     prepare_run_folder(out, force=force, resume=resume)
     if observe is not None and not resume:

@@ -15,7 +15,7 @@ from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment
 from mistnn.experiments.measuring import Measurement
 from mistnn.experiments.watch import Watch
-from mistnn.interfaces import DataConfig, ModelConfig, SampleDataset, Split
+from mistnn.interfaces import DataConfig, ModelConfig, Split
 from mistnn.papers import modules
 from mistnn.weights import load_model
 
@@ -76,8 +76,8 @@ class System:
             )
         model.load_state_dict(found)
 
-    def begin(self, model: Any, experiment: Experiment, samples: SampleDataset) -> None:
-        """Computes what a network takes from the training images before the first step; not called on a resume."""
+    def begin(self, model: Any, experiment: Experiment, samples: Any) -> None:
+        """Computes what a network takes from ``training_samples`` before the first step; not called on a resume."""
 
     def training_samples(self, model: Any, experiment: Experiment, samples: Any) -> Any:
         """What the step is trained on, given the training images."""

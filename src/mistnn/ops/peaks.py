@@ -12,22 +12,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def shares(values: Sequence[float], total: int) -> list[int]:
-    """Whole numbers that add up to ``total`` and are closest to given numbers, scaled to that sum.
-
-    The method of the largest remainders; of equal remainders the first wins. All are 0 if the values add up to 0.
-    """
-    whole = sum(values)
-    if whole <= 0:
-        return [0] * len(values)
-    exact = [value * total / whole for value in values]
-    floors = [math.floor(value) for value in exact]
-    order = sorted(range(len(values)), key=lambda index: (floors[index] - exact[index], index))
-    for index in order[: total - sum(floors)]:
-        floors[index] += 1
-    return floors
-
-
 def select_peaks(
     response: Float[Tensor, "classes rows columns"],
     numbers: Sequence[int] | int,
@@ -103,3 +87,19 @@ def gaussian_peaks(
             ]
         ).amax(0)
     return marked
+
+
+def gaussian_blur(
+    maps: Float[Tensor, "batch classes rows columns"], spread: float
+) -> Float[Tensor, "batch classes rows columns"]:
+    """Maps blurred by a Gaussian that sums to 1; outside they are 0.
+
+    Args:
+        spread: the standard deviation in cells. The Gaussian is cut at three of them.
+    """
+    reach, classes = max(1, math.ceil(3 * spread)), maps.shape[1]
+    steps = torch.arange(-reach, reach + 1, device=maps.device, dtype=maps.dtype)
+    kernel = torch.exp(-steps.square() / (2 * spread**2))
+    kernel = (kernel / kernel.sum()).expand(classes, 1, 1, -1)
+    across = F.conv2d(maps, kernel, padding=(0, reach), groups=classes)
+    return F.conv2d(across, kernel.transpose(2, 3), padding=(reach, 0), groups=classes)

@@ -134,7 +134,7 @@ def fit(
     share_of_batch(config.batch_size, processes.rank, processes.count)
     if processes.device.type == "cpu":
         keep_freed_memory()
-    with _cpu_threads(config.threads), stop_requests() as stop_requested, shared_gradients(step.optimizers, processes):
+    with cpu_threads(config.threads), stop_requests() as stop_requested, shared_gradients(step.optimizers, processes):
         step.model.to(processes.device).train()
         torch.manual_seed(config.seed)
         path = out / CHECKPOINT
@@ -275,7 +275,8 @@ def _resume(path: Path, step: Step, stored: dict[str, Any], steps: int) -> Progr
 
 
 @contextmanager
-def _cpu_threads(threads: int | None) -> Iterator[None]:
+def cpu_threads(threads: int | None) -> Iterator[None]:
+    """Runs a block with so many CPU threads of torch; ``None`` for the present number."""
     before = torch.get_num_threads()
     torch.set_num_threads(before if threads is None else threads)
     try:

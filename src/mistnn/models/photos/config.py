@@ -37,7 +37,7 @@ class PhotoConfig(ModelConfig):
     stride: Annotated[int, one_of(4, 8, 16)] = 8
     box_size: Annotated[float, above(0)] = 64.0
     width: Annotated[int, at_least(1)] = 64
-    nms_window: Annotated[float, between(0, 2)] = 0.35
+    nms_window: Annotated[float, between(0, 2)] = 0.7
     apart: Annotated[float, at_least(0)] = 0.3
     preparation: PreparationConfig = field(default_factory=PreparationConfig)
     pyramid: PyramidConfig = field(default_factory=PyramidConfig)
@@ -72,10 +72,14 @@ class PhotoStepConfig(TrainingStepConfig):
     Attributes:
         rate: learning rate of AdamW.
         weight_decay: of AdamW.
-        dense_share: the share of the run in which only the density learns, before there are keypoints to teach.
-        handover: the share of the rest in which keypoints pass from the maxima of the density to those of the heat map.
+        start: the first keypoints. "templates": the maxima of a linear heat map for each class, found before the run
+            (``find_templates``). "density": those of the density, after it has learned alone.
+        dense_share: the share of the run in which only the density learns; with "density".
+        hold: the share of the run in which keypoints are those of ``start``.
+        handover: the share of the run in which they then pass to the maxima of the heat map.
         total_weight: weight of the loss of an image's total beside that of its classes.
         heatmap_weight: weight of the loss of the heat map.
+        local_weight: weight of the loss of the density around keypoints.
         spread: standard deviation of the Gaussian at a keypoint, as a fraction of the box.
         keypoints: "counts": as many keypoints of each class as the image has objects. "none": no heat map is learned,
             and the maxima of the density are reported.
@@ -87,10 +91,13 @@ class PhotoStepConfig(TrainingStepConfig):
     trains: ClassVar[tuple[str, ...]] = ("photo-mist",)
     rate: LearningRate = 4e-3
     weight_decay: Annotated[float, at_least(0)] = 1e-2
+    start: Literal["templates", "density"] = "templates"
     dense_share: Annotated[float, between(0, 1)] = 0.35
-    handover: Annotated[float, above(0)] = 0.3
+    hold: Annotated[float, between(0, 1)] = 0.2
+    handover: Annotated[float, above(0)] = 0.4
     total_weight: Annotated[float, at_least(0)] = 1.0
     heatmap_weight: Annotated[float, at_least(0)] = 1.0
+    local_weight: Annotated[float, at_least(0)] = 0.3
     spread: Annotated[float, above(0)] = 0.2
     keypoints: Literal["counts", "none"] = "counts"
     decay: Decay = 0.02

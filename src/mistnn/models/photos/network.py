@@ -15,13 +15,13 @@ from mistnn.models.photos.config import PhotoConfig
 from mistnn.nn.finder import Finder
 from mistnn.nn.preparation import prepare
 from mistnn.nn.pyramid import COARSEST, Pyramid, resample
-from mistnn.ops.peaks import select_peaks, shares
+from mistnn.ops.peaks import select_peaks
 from mistnn.records import Detections, Explanation
 
 QUIET = 3.0
 """Is subtracted before the softplus of the density, so that an untrained network finds few objects (our choice)."""
 RARE = -3.0
-"""The initial bias of the heat map, for the same reason (our choice)."""
+"""The heat map of an untrained network before the logistic function, for the same reason (our choice)."""
 
 
 class PhotoMaps(NamedTuple):
@@ -30,11 +30,13 @@ class PhotoMaps(NamedTuple):
     Attributes:
         density: (batch, classes, rows, columns), objects per cell: its sum over a region is their number there.
         heatmap: (batch, classes, rows, columns), H_eta(I) before the logistic function.
+        linear: its linear part.
         inside: (batch, rows, columns), the cells whose centres lie in the image, not in padding.
     """
 
     density: Tensor
     heatmap: Tensor
+    linear: Tensor
     inside: Tensor
 
 
@@ -43,7 +45,8 @@ class PhotoMist(Finder):
 
     The density of a class is the product of a density of objects and the probability of the class there: what all
     classes have in common is learned from all of them, and each object has one class. Its sum over the image is the
-    count. The heat map has a maximum at each object, as in MIST.
+    count. The heat map has a maximum at each object, as in MIST. It is the sum of a linear map, which is set before
+    training (``find_templates``) and trained slowly, and of what the head adds to it.
 
     Reference: the two heads on frozen features are ours; E_K and the heat map are those of MIST (CVPR 2021).
     """
@@ -63,13 +66,15 @@ class PhotoMist(Finder):
         self.heatmap_head = nn.Sequential(
             nn.Conv2d(width, width, 3, padding=1), nn.GELU(), nn.Conv2d(width, classes, 1)
         )
-        with torch.no_grad():
-            assert self.density_head.bias is not None
-            self.density_head.bias.zero_()
-            rare = self.heatmap_head[-1].bias
-            assert isinstance(rare, Tensor)
-            rare.fill_(RARE)
+        assert self.density_head.bias is not None
+        nn.init.zeros_(self.density_head.bias)
+        last = self.heatmap_head[-1]
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
         channels = sum(self.pyramid.channels)
+        self.template = nn.Parameter(torch.zeros(classes, channels))
+        self.template_bias = nn.Parameter(torch.full((classes,), RARE))
         self.register_buffer("center", torch.zeros(channels))  # of the features of the training images
         self.register_buffer("scale", torch.ones(channels))
         self.register_buffer("deviations", torch.ones(classes + 1))  # of the counts of each class, and of the total
@@ -112,19 +117,41 @@ class PhotoMist(Finder):
             sizes = torch.tensor([[side * COARSEST for side in images.shape[-2:]]] * len(images))
         stride = self.config.stride
         size = [-(-int(side) // stride) for side in sizes.amax(0)]
-        centres = zip(self.center.split(self.pyramid.channels), self.scale.split(self.pyramid.channels), strict=True)
+        templates = self.template[:, :, None, None].split(self.pyramid.channels, 1)
         mixed: Tensor | float = 0.0
-        parts = zip(self.pyramid.unpack(images), self.config.pyramid.strides, self.reduce, centres, strict=True)
-        for features, step, reduce, (center, scale) in parts:
-            normal = (features.to(center.dtype) - center[:, None, None]) / scale[:, None, None]
-            mixed = mixed + resample(reduce(normal), step, self.pyramid.first(step), stride, size)
-        assert isinstance(mixed, Tensor)
+        linear: Tensor | float = 0.0
+        parts = zip(self.normal(images), self.config.pyramid.strides, self.reduce, templates, strict=True)
+        for features, step, reduce, template in parts:
+            first = self.pyramid.first(step)
+            mixed = mixed + resample(reduce(features), step, first, stride, size)
+            linear = linear + resample(F.conv2d(features, template), step, first, stride, size)
+        assert isinstance(mixed, Tensor) and isinstance(linear, Tensor)
         shared = F.gelu(self.mix(F.gelu(mixed)))
         inside = self.cells_inside(sizes, size).to(shared.device)
         raw = self.density_head(shared)
         objects = F.softplus(raw[:, :1] - QUIET) / max(1.0, self.config.cells**2)
         density = objects * raw[:, 1:].softmax(1) * inside[:, None]
-        return PhotoMaps(density, self.heatmap_head(shared), inside)
+        linear = F.avg_pool2d(linear, 3, 1, 1, count_include_pad=False) + self.template_bias[:, None, None]
+        return PhotoMaps(density, linear + self.heatmap_head(shared), linear, inside)
+
+    def normal(self, packed: Tensor) -> list[Tensor]:
+        """The feature maps of packed features, normalised by mean and deviation of the training images."""
+        centers, scales = (one.split(self.pyramid.channels) for one in (self.center, self.scale))
+        parts = zip(self.pyramid.unpack(packed), centers, scales, strict=True)
+        return [(one.to(center.dtype) - center[:, None, None]) / scale[:, None, None] for one, center, scale in parts]
+
+    @torch.no_grad()
+    def gridded(self, packed: Tensor, size: Tensor) -> Tensor:
+        """All normalised features of one image at the stride of the maps: (channels, rows, columns).
+
+        Args:
+            packed: (packed channels, rows, columns).
+            size: height and width of the image in pixels.
+        """
+        stride = self.config.stride
+        cells = [-(-int(side) // stride) for side in size]
+        maps = zip(self.normal(packed[None]), self.config.pyramid.strides, strict=True)
+        return torch.cat([resample(one, step, self.pyramid.first(step), stride, cells) for one, step in maps], 1)[0]
 
     def cells_inside(self, sizes: Tensor, size: list[int]) -> Tensor:
         """(batch, rows, columns): whether the centres of cells lie in images of (batch, 2) heights and widths."""
@@ -142,34 +169,29 @@ class PhotoMist(Finder):
         side = self.config.window
         return F.avg_pool2d(maps.density, side, 1, side // 2) * side**2
 
+    def response(self, maps: PhotoMaps) -> Tensor:
+        """By which objects are found, in [0, 1]: the mean of heat map and evidence, (batch, classes, rows, columns)."""
+        return (maps.heatmap.sigmoid() + self.evidence(maps).clamp(max=1)) / 2
+
     @torch.no_grad()
     def explain(self, images: Tensor, k: int | Tensor | None = None) -> Explanation:
         """The objects of each image, best first; no reconstruction.
 
         Without ``k``, an image has as many as the sum of its density, rounded, and at most the K of the configuration.
-        Classes get their shares of that number by the sums of their densities. With ``k``, the best K of all classes
-        are returned.
+        The best of all classes are returned.
         """
         maps = self(images)
         wanted = None if k is None else self.counts_for(images, k)
-        response, sums = maps.heatmap.sigmoid(), maps.density.sum((2, 3))
+        response, sums = self.response(maps), maps.density.sum((1, 2, 3)).tolist()
         found = []
         for index in range(len(images)):
-            if wanted is None:
-                total = min(round(float(sums[index].sum())), self.config.k, self.most_of(response))
-                numbers: list[int] | int = shares(sums[index].tolist(), total)
-            else:
-                numbers = wanted[index]
-            found.append(self.detections(response[index], numbers, maps.inside[index]))
+            total = min(round(sums[index]), self.config.k, response[0, 0].numel()) if wanted is None else wanted[index]
+            found.append(self.detections(response[index], total, maps.inside[index]))
         return Explanation(found, None)
 
     def shown_heatmap(self, images: Tensor) -> Tensor:
         """The largest response of all classes in each cell."""
-        return self(images).heatmap.sigmoid().amax(1)
-
-    def most_of(self, response: Tensor) -> int:
-        """The number of cells."""
-        return response.shape[-1] * response.shape[-2]
+        return self.response(self(images)).amax(1)
 
     def detections(self, response: Tensor, numbers: list[int] | int, inside: Tensor) -> Detections:
         """The best maxima of one image's heat map (classes, rows, columns), with boxes in pixels."""

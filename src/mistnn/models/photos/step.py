@@ -11,17 +11,24 @@ from mistnn.models.photos.config import PhotoStepConfig
 from mistnn.models.photos.network import PhotoMaps, PhotoMist
 from mistnn.nn.schedule import cosine_share, known_steps, set_rates
 from mistnn.ops.losses import peak_loss
-from mistnn.ops.peaks import gaussian_peaks, select_peaks
+from mistnn.ops.peaks import gaussian_blur, gaussian_peaks, select_peaks
 from mistnn.records import Batch
 
 WARMUP = 20
 """Iterations over which the learning rate rises from 0 (our choice)."""
 LONGEST_GRADIENT = 5.0
 """The largest norm of the gradient (our choice)."""
+TEMPLATES = ("template", "template_bias")
+TEMPLATE_RATE = 0.1
+"""The learning rate of the templates, whose weights are small, as a share of that of the heads (our choice)."""
+LEAST_SPREAD = 0.6
+"""The smallest standard deviation of the Gaussian at a keypoint, in cells (our choice)."""
 
 
 class PhotoStep:
     """One iteration: the density learns the counts; the heat map learns G of the keypoints, line 5 of Algorithm 1.
+
+    The density also learns to hold one object at each keypoint.
 
     K is the true number of objects of each class in each image, so that E_K selects no background.
 
@@ -33,11 +40,13 @@ class PhotoStep:
         config.check_model(model.config)
         self.run = known_steps(config.decay, config.decay_steps)
         self.model, self.config = model.to(memory_format=torch.channels_last), config
-        trained = [value for value in model.parameters() if value.requires_grad]
+        self.trained = [value for value in model.parameters() if value.requires_grad]
+        templates = [getattr(model, name) for name in TEMPLATES]
+        heads = [value for name, value in model.named_parameters() if value.requires_grad and name not in TEMPLATES]
         self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "heads": torch.optim.AdamW(trained, lr=config.rate, weight_decay=config.weight_decay, foreach=True)
+            "heads": torch.optim.AdamW(heads, lr=config.rate, weight_decay=config.weight_decay, foreach=True),
+            "templates": torch.optim.AdamW(templates, lr=config.rate, weight_decay=0),
         }
-        self.trained = trained
 
     def __call__(self, batch: Batch, iteration: int) -> dict[str, Tensor]:
         """One iteration for images or packed features with counts; returns the scalars to log."""
@@ -45,21 +54,40 @@ class PhotoStep:
             raise MistError("photographs are learned from the number of objects of each class: give counts.csv")
         config = self.config
         share = cosine_share(iteration, config.decay, config.decay_steps) * min(1.0, (iteration + 1) / WARMUP)
-        set_rates(self.optimizers, {"heads": config.rate * share})
+        rate = config.rate * share
+        set_rates(self.optimizers, {"heads": rate, "templates": TEMPLATE_RATE * rate})
         maps = self.model(batch.images, batch.sizes)
         count = self.count_loss(maps, batch.counts)
-        start = config.dense_share * self.run
-        heatmap = count.new_zeros(len(count))
-        if config.keypoints == "counts" and iteration >= start:
-            passed = min(1.0, (iteration - start) / max(1.0, config.handover * (self.run - start)))
-            heatmap = peak_loss(maps.heatmap, self.targets(maps, batch.counts, passed), maps.inside)
-        loss = (count + config.heatmap_weight * heatmap).mean()
-        self.optimizers["heads"].zero_grad(set_to_none=True)
+        heatmap = local = count.new_zeros(len(count))
+        passed = self.passed(iteration)
+        if passed is not None:
+            points = self.keypoints(maps, batch.counts, passed)
+            targets = gaussian_peaks(points, self.spread)
+            heatmap = peak_loss(maps.heatmap, targets, maps.inside)
+            local = self.local_loss(maps, points)
+        loss = (count + config.heatmap_weight * heatmap + config.local_weight * local).mean()
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.trained, LONGEST_GRADIENT)
-        self.optimizers["heads"].step()
+        for optimizer in self.optimizers.values():
+            optimizer.step()
         error = (maps.density.detach().sum((1, 2, 3)) - batch.counts.sum(1)).abs().mean()
-        return {"count": count.detach().mean(), "heatmap": heatmap.detach().mean(), "count_error": error}
+        losses = {"count": count, "heatmap": heatmap, "local": local}
+        return {name: one.detach().mean() for name, one in losses.items()} | {"count_error": error}
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation in cells of the Gaussian at a keypoint."""
+        return max(LEAST_SPREAD, self.config.spread * self.model.config.cells)
+
+    def passed(self, iteration: int) -> float | None:
+        """How far keypoints have passed from the start to the heat map, 0 to 1; ``None`` if there are none yet."""
+        config = self.config
+        first = config.dense_share * self.run if config.start == "density" else 0.0
+        if config.keypoints == "none" or iteration < first:
+            return None
+        return min(1.0, max(0.0, iteration - first - config.hold * self.run) / (config.handover * self.run))
 
     def count_loss(self, maps: PhotoMaps, counts: Tensor) -> Tensor:
         """The smooth L1 distance of sums and counts in deviations of the training counts, for each image."""
@@ -69,20 +97,33 @@ class PhotoStep:
         distance = F.smooth_l1_loss(found, true, reduction="none")
         return distance[:, :-1].mean(1) + distance[:, -1]
 
+    def local_loss(self, maps: PhotoMaps, points: Tensor) -> Tensor:
+        """The absolute difference of the density and one object at each keypoint, both blurred, for each image.
+
+        It follows the median: keypoints that other images don't confirm have little influence.
+        """
+        difference = gaussian_blur(maps.density - points.to(maps.density.dtype), self.spread)
+        return (difference.abs().sum((2, 3)) / self.model.deviations[:-1]).mean(1)
+
     @torch.no_grad()
-    def targets(self, maps: PhotoMaps, counts: Tensor, passed: float) -> Tensor:
-        """G of the keypoints of each class, as many as the image has objects: (batch, classes, rows, columns).
+    def keypoints(self, maps: PhotoMaps, counts: Tensor, passed: float) -> Tensor:
+        """Marks as many keypoints of each class as the image has objects: (batch, classes, rows, columns).
 
         Args:
-            passed: keypoints are the maxima of (1 - passed) x density + passed x heat map, the density scaled to 1.
+            passed: keypoints are the maxima of (1 - passed) x start + passed x heat map. The start is the linear map,
+                or the density scaled to 1.
         """
-        config, dense = self.model.config, self.model.evidence(maps)
-        dense = dense / dense.amax((2, 3), keepdim=True).clamp(min=1e-12)
-        response = (1 - passed) * dense + passed * maps.heatmap.sigmoid()
+        config, response = self.model.config, maps.heatmap.sigmoid()
+        if passed < 1:
+            start = maps.linear.sigmoid()
+            if self.config.start == "density":
+                start = self.model.evidence(maps)
+                start = start / start.amax((2, 3), keepdim=True).clamp(min=1e-12)
+            response = passed * response + (1 - passed) * start
         points = torch.zeros_like(response, dtype=torch.bool)
         for index, numbers in enumerate(counts.tolist()):
             places, _ = select_peaks(
                 response[index], numbers, config.window, config.apart * config.cells, maps.inside[index]
             )
             points[index, places[:, 0], places[:, 1], places[:, 2]] = True
-        return gaussian_peaks(points, max(0.6, self.config.spread * config.cells))
+        return points

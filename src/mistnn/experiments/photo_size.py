@@ -1,0 +1,127 @@
+"""Estimates the size of the objects in photographs from pretrained features and counts.
+
+The cells of some images are clustered by their features. Clusters are joined one after another: always the one with
+which the area in an image follows the number of objects best. Joining ends at the largest area whose correlation with
+the counts is within one standard error of the highest. The area for each object is that of a box.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.cluster.vq import kmeans2, vq
+
+from mistnn.data import SizeSuggestion
+from mistnn.data.folder.images import FolderImage, evenly, load_image
+from mistnn.nn.preparation import PreparationConfig, prepare
+from mistnn.nn.pyramid import Pyramid, PyramidConfig, resample
+
+IMAGES = 96
+"""Images from which the size is estimated, evenly spaced (our choice)."""
+CELLS = 40_000
+"""Cells that are clustered (our choice)."""
+DIRECTIONS = 24
+"""Principal components of the features that are kept (our choice)."""
+CLUSTERS = 12
+"""Number of clusters (our choice)."""
+STARTS = 8
+"""Clusterings with different starts; the estimate is the geometric mean of theirs (our choice)."""
+LEAST_CORRELATION = 0.2
+"""If no area follows the counts better than this, there is no estimate (our choice)."""
+FEWEST = 8
+"""With fewer images there is no estimate (our choice)."""
+LEAST_CELLS = 7
+"""Objects of fewer cells are measured again on the grid of half the stride (our choice)."""
+
+
+def photo_size(
+    images: Sequence[FolderImage], preparation: PreparationConfig, network: PyramidConfig
+) -> SizeSuggestion | None:
+    """The typical side of an object in pixels of the images before preparation.
+
+    Args:
+        images: with counts; a sample of them is used.
+        preparation: how images are prepared for the network; sizes are measured after it.
+        network: computes the features; its strides are not used.
+
+    Returns:
+        ``None`` if nothing in the images follows the counts, for example because all counts are equal.
+    """
+    known = evenly([image for image in images if image.counts is not None], IMAGES)
+    counts = np.array([sum(image.counts or ()) for image in known], dtype=float)
+    if len(known) < FEWEST or counts.std() == 0:
+        return None
+    prepared = [prepare(load_image(image, 3)[None], preparation) for image in known]
+    for stride in (16, 8, 4):
+        pyramid = Pyramid(PyramidConfig(network.network, network.weights, (stride, 2 * stride)))
+        pyramid.load_pretrained()
+        features = [_features(pyramid, image, stride) for image in prepared]
+        found = _size(features, counts, stride)
+        if found is None:
+            return None
+        if found[0] >= LEAST_CELLS * stride:
+            break
+    size, correlation = found[0] / preparation.zoom, found[1]
+    return SizeSuggestion(
+        size,
+        f"what follows the counts best in {len(known)} images, correlation {correlation:.2f}, has for each object the "
+        f"area of a square of {size:.0f} px",
+    )
+
+
+def _features(pyramid: Pyramid, image: torch.Tensor, stride: int) -> torch.Tensor:
+    """(cells, channels)."""
+    size = [-(-side // stride) for side in image.shape[-2:]]
+    maps = zip(pyramid.unpack(pyramid(image)), pyramid.config.strides, strict=True)
+    both = [resample(one, step, pyramid.first(step), stride, size) for one, step in maps]
+    return torch.cat(both, 1)[0].flatten(1).T
+
+
+def _size(features: Sequence[torch.Tensor], counts: np.ndarray, stride: int) -> tuple[float, float] | None:
+    """The side of an object in pixels, and the correlation of the area with the counts."""
+    everything = torch.cat(list(features))
+    mean, deviation = everything.mean(0), everything.std(0).clamp(min=1e-6)
+    random = torch.Generator().manual_seed(0)
+    some = everything[torch.randperm(len(everything), generator=random)[:CELLS]]
+    normal = (some - mean) / deviation
+    directions = torch.linalg.eigh(normal.T @ normal).eigenvectors[:, -DIRECTIONS:]
+    reduced = [((one - mean) / deviation @ directions).numpy() for one in features]
+    sizes, correlations = [], []
+    for start in range(STARTS):
+        centres, _ = kmeans2((normal @ directions).numpy(), CLUSTERS, iter=20, minit="++", seed=start)
+        nearest = [vq(one, centres)[0] for one in reduced]
+        areas = np.stack([np.bincount(one, minlength=CLUSTERS) for one in nearest]).astype(float)
+        area, correlation = _joined(areas, counts)
+        sizes.append(stride * math.sqrt((area * counts).sum() / (counts**2).sum()))
+        correlations.append(correlation)
+    if np.median(correlations) < LEAST_CORRELATION:
+        return None
+    return float(np.exp(np.mean(np.log(sizes)))), float(np.median(correlations))
+
+
+def _joined(areas: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, float]:
+    """The area of the joined clusters in each image, and its correlation with the counts.
+
+    Several areas may follow the counts equally well, such as a part of each object and the whole: the largest counts.
+
+    Args:
+        areas: (images, clusters).
+        counts: (images,).
+    """
+    total, left, path = np.zeros(len(areas)), list(range(areas.shape[1])), []
+    while len(left) > 1:  # all clusters together are the whole image
+        options = [(_correlation(total + areas[:, one], counts), one) for one in left]
+        correlation, best = max(options)
+        left.remove(best)
+        total = total + areas[:, best]
+        path.append((correlation, total))
+    highest = max(correlation for correlation, _ in path)
+    error = (1 - highest**2) / math.sqrt(len(counts))
+    return [(total, correlation) for correlation, total in path if correlation >= highest - error][-1]
+
+
+def _correlation(area: np.ndarray, counts: np.ndarray) -> float:
+    return float(np.corrcoef(area, counts)[0, 1]) if area.std() > 0 else -1.0
