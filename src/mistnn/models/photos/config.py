@@ -75,8 +75,7 @@ class PhotoStepConfig(TrainingStepConfig):
         start: the first keypoints. "templates": the maxima of a linear heat map for each class, found before the run
             (``find_templates``). "density": those of the density, after it has learned alone.
         dense_share: the share of the run in which only the density learns; with "density".
-        hold: the share of the run in which keypoints are those of ``start``.
-        handover: the share of the run in which they then pass to the maxima of the heat map.
+        handover: the share of the run in which keypoints pass from those of ``start`` to the maxima of the heat map.
         total_weight: weight of the loss of an image's total beside that of its classes.
         heatmap_weight: weight of the loss of the heat map.
         local_weight: weight of the loss of the density around keypoints.
@@ -93,8 +92,7 @@ class PhotoStepConfig(TrainingStepConfig):
     weight_decay: Annotated[float, at_least(0)] = 1e-2
     start: Literal["templates", "density"] = "templates"
     dense_share: Annotated[float, between(0, 1)] = 0.35
-    hold: Annotated[float, between(0, 1)] = 0.2
-    handover: Annotated[float, above(0)] = 0.4
+    handover: Annotated[float, above(0)] = 0.1
     total_weight: Annotated[float, at_least(0)] = 1.0
     heatmap_weight: Annotated[float, at_least(0)] = 1.0
     local_weight: Annotated[float, at_least(0)] = 0.3

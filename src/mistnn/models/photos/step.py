@@ -87,7 +87,7 @@ class PhotoStep:
         first = config.dense_share * self.run if config.start == "density" else 0.0
         if config.keypoints == "none" or iteration < first:
             return None
-        return min(1.0, max(0.0, iteration - first - config.hold * self.run) / (config.handover * self.run))
+        return min(1.0, (iteration - first) / (config.handover * self.run))
 
     def count_loss(self, maps: PhotoMaps, counts: Tensor) -> Tensor:
         """The smooth L1 distance of sums and counts in deviations of the training counts, for each image."""
