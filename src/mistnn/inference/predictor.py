@@ -71,7 +71,9 @@ class Predictor:
             tensor = as_image_tensor(image, self.model.config.channels)
         if (refusal := self.refusal(tensor.shape[-2], tensor.shape[-1], self.sought(k))) is not None:
             raise MistError(f"this image {refusal}")
-        return Prediction(*self.predict_batch(tensor.unsqueeze(0), k)[0], self.model.class_names, tensor)
+        found = self.predict_batch(tensor.unsqueeze(0), k)[0]
+        at_limit = bool(self.at_limit(len(found.boxes), tensor.shape[-2], tensor.shape[-1], k))
+        return Prediction(*found, self.model.class_names, tensor, at_limit)
 
     @torch.inference_mode()
     def predict_batch(
@@ -86,6 +88,15 @@ class Predictor:
         if k is None and model.threshold:
             found = [above(one, model.threshold) for one in found]
         return [one.cpu() for one in found]
+
+    def at_limit(self, found: int, height: int, width: int, k: int | None) -> bool | None:
+        """Whether as many objects were found in an image of this size as the model reports: there may be more.
+
+        ``None`` if their number says nothing: the user gave K, or the model can't count.
+        """
+        if k is not None or not (self.model.counts_itself or self.model.threshold):
+            return None
+        return found >= self.model.limit(height, width)
 
     def sought(self, k: int | None) -> int:
         """The number of objects that an image must have room for: K, else the model's own, or 1 if it counts itself."""
