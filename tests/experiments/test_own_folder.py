@@ -5,23 +5,30 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import re
+import shlex
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+import mistnn
+from mistnn.api import with_settings
 from mistnn.cli.main import main
 from mistnn.data import FolderConfig, FolderImages
 from mistnn.data.folder.content import in_order_of, read_folder
 from mistnn.errors import MistError
-from mistnn.experiments import check, evaluate_stored, lifted_parts, restore
+from mistnn.experiments import check, evaluate_stored, lifted_parts, restore, train
 from mistnn.experiments.folder_plan import plan_folder
+from mistnn.inference import Predictor
 from mistnn.models.mist import Mist
 from mistnn.presets import find_preset
 from mistnn.presets.mist.my_folder import MY_FOLDER
 from mistnn.weights import load_model
+from tests.cli.runs import only_line
 from tests.data.folders import make_folder
 
 Captured = pytest.CaptureFixture[str]
@@ -140,6 +147,29 @@ def test_prediction_counts_in_the_pixels_of_the_images(run: Path, folder: Path, 
     with (tmp_path / "three" / "detections.csv").open() as file:
         found = list(csv.DictReader(file))
     assert len(found) == 60 and max(float(row["x"]) for row in found) > 48
+
+
+def test_a_run_that_was_stopped_does_not_count(folder: Path, tmp_path: Path, capsys: Captured) -> None:
+    """It has no threshold yet, and would find K objects in every image."""
+    planned = plan_folder(MY_FOLDER.experiment.at(str(folder))).experiment
+    small = {"model.heatmap.channels": 4, "model.encoder.width": 4, "model.encoder.code": 8, "model.decoder": 4}
+    experiment = with_settings(planned, {**small, "train.batch_size": 2, "train.log_every": 1, "train.threads": 1})
+    run, images, out = tmp_path / "a run", str(folder / "images"), tmp_path / "out"
+    assert train(experiment, run, on_log=lambda *_: signal.raise_signal(signal.SIGINT)).interrupted
+    assert main(["predict", str(run), images, "--out", str(out)]) == 2
+    line = only_line(capsys.readouterr().err, "stopped before its threshold was chosen", "--k N")
+    assert not out.exists()
+    for model in (Predictor.from_pretrained(run), mistnn.load(run)):
+        assert isinstance(model, Predictor) and len(model.predict(folder / "images" / "000.png", k=3).boxes) == 3
+        with pytest.raises(MistError, match=re.escape(line.removeprefix("mist: "))):
+            model.predict(folder / "images" / "000.png")
+    assert main(["predict", str(run), images, "--out", str(out), "--k", "3"]) == 0
+    _, *command = shlex.split(line.split("`")[1].replace("DIR", str(folder)))
+    steps = len((run / "metrics.jsonl").read_text().splitlines())
+    assert command[-2:] == ["--train.steps", str(steps)] and main(command) == 0
+    assert main(["predict", str(run), images, "--out", str(out), "--force"]) == 0
+    model = load_model(run)
+    assert isinstance(model, Mist) and model.config.threshold > 0
 
 
 def test_mistakes(folder: Path, run: Path, tmp_path: Path, capsys: Captured) -> None:

@@ -115,12 +115,13 @@ def predict_folder(
         report: makes the page ``REPORT_FILE`` from the folder of the results and the summary; no page if not given.
 
     Raises:
-        MistError: if k is below 1 or above what the model can find in any image; there are no images; ``out`` is not a
-            folder, can't be written to, or holds results or a run; there is nothing to resume, or it has another model,
-            images or settings.
+        MistError: if k is below 1 or above what the model can find in any image; no k is given to a model that can't
+            count yet (``Predictor.check_counting``); there are no images; ``out`` is not a folder, can't be written to,
+            or holds results or a run; there is nothing to resume, or it has another model, images or settings.
     """
     if k is not None and k < 1:
         raise MistError(f"--k must be at least 1, got {k}")
+    predictor.check_counting(k)
     out = Path(out)
     files = find_images(paths, exclude=out)
     options = {"--k": k, "--overlays": overlays, "--coco": coco, "--report": report is not None}
