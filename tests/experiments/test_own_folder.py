@@ -10,6 +10,7 @@ import shlex
 import shutil
 import signal
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from mistnn.errors import MistError
 from mistnn.experiments import check, evaluate_stored, lifted_parts, restore, train
 from mistnn.experiments.folder_plan import plan_folder
 from mistnn.inference import Predictor
+from mistnn.interfaces import Split
 from mistnn.models.mist import Mist
 from mistnn.presets import find_preset
 from mistnn.presets.mist.my_folder import MY_FOLDER
@@ -170,6 +172,35 @@ def test_a_run_that_was_stopped_does_not_count(folder: Path, tmp_path: Path, cap
     assert main(["predict", str(run), images, "--out", str(out), "--force"]) == 0
     model = load_model(run)
     assert isinstance(model, Mist) and model.config.threshold > 0
+
+
+def test_broken_images_are_found_before_the_first_step(tmp_path: Path, capsys: Captured) -> None:
+    """Those for training and validation alone: a test image is not needed."""
+    root = make_folder(tmp_path / "own", 40)
+    arguments = ["train", "my-folder", "--data-root", str(root), "--out", str(tmp_path / "run"), *SMALL]
+    images = {split: [one for one in read_folder(root).images if one.split == split] for split in get_args(Split)}
+    used = len(images["train"]) + len(images["validation"])
+
+    def cut(split: Split, *places: int) -> None:
+        for place in places:
+            path = images[split][place].path
+            path.write_bytes(path.read_bytes()[:-100])
+
+    cut("test", 0)
+    assert main([*arguments, "--force"]) == 0
+    capsys.readouterr()
+    cut("validation", -1)
+    shutil.rmtree(tmp_path / "run")
+    assert main(arguments) == 2
+    name = images["validation"][-1].name
+    only_line(capsys.readouterr().err, f"1 of {used} images", f"({name}: image file is truncated)", "their rows")
+    assert not (tmp_path / "run").exists()
+    unmeasured = [place for place in range(len(images["train"])) if place % 2]  # a plan measures every other one
+    cut("train", *unmeasured)
+    tried: list[tuple[int, int]] = []
+    with pytest.raises(MistError, match=rf"{len(unmeasured) + 1} of {used} .*; {len(unmeasured) - 2} more\)"):
+        FolderConfig(root=str(root)).check_images(lambda done, total: tried.append((done, total)))
+    assert tried == [(done, used) for done in range(1, used + 1)]
 
 
 def test_mistakes(folder: Path, run: Path, tmp_path: Path, capsys: Captured) -> None:
