@@ -122,6 +122,18 @@ def test_images_of_several_sizes_are_padded_in_training_alone(tmp_path: Path) ->
     assert alone.image.shape == (1, 20, 40) and alone.size is None
 
 
+def test_images_that_are_not_trained_on_cost_nothing(tmp_path: Path) -> None:
+    """Neither those without counts nor those for validation and testing, however large they are."""
+    (tmp_path / "images").mkdir()
+    sizes = {"a": (40, 20), "b": (24, 36), "validation": (60, 50), "test": (90, 10), "uncounted": (200, 300)}
+    for name, size in sizes.items():
+        Image.new("L", size, 60).save(tmp_path / "images" / f"{name}.png")
+    (tmp_path / "counts.csv").write_text("file,count,split\na,1,train\nb,2,train\nvalidation,1,val\ntest,1,test\n")
+    images = FolderImages(FolderConfig(root=str(tmp_path)), "train", None)
+    assert images[0].image.shape == (3, 36, 40)
+    assert images.room == 3 * 4 * (40 * 20 + 24 * 36), "as they are kept, without padding"
+
+
 def test_a_run_tells_why_and_ends_with_a_threshold(run: Path, capsys: Captured) -> None:
     model = load_model(run)
     assert isinstance(model, Mist) and model.config.threshold > 0

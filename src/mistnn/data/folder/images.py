@@ -117,9 +117,9 @@ class GivenConfig(FolderConfig):
 class FolderImages(StoredImages[FolderConfig]):
     """One split of an image folder.
 
-    Samples of an endless training set have one size, that of the largest prepared image of the folder: smaller ones are
-    padded with black at the right and at the bottom, and have their true ``size``. Other samples keep their own size.
-    Boxes, if known, are in pixels of the prepared image.
+    Samples of an endless training set have one size, that of its largest prepared image: smaller ones are padded with
+    black at the right and at the bottom, and have their true ``size``. Other samples keep their own size. Boxes, if
+    known, are in pixels of the prepared image.
 
     The images are those with counts or, from ``labels.csv``, with known classes, which become ``presence``. If nothing
     is known of any image, all images are used.
@@ -128,6 +128,7 @@ class FolderImages(StoredImages[FolderConfig]):
         folder: its content, if it was read before.
 
     Attributes:
+        height, width: of the largest prepared image.
         room: bytes that all prepared images take.
         keeps: whether prepared images are cached in memory.
         distinct: the number of different samples before any random change.
@@ -143,10 +144,10 @@ class FolderImages(StoredImages[FolderConfig]):
                 f"{config.root}: no {split} image has counts or labels; `mist inspect {config.root}` explains why"
             )
         self._set_number(len(self.images))
-        sizes = [config.preparation.size(image.height, image.width) for image in folder.images]
+        sizes = [config.preparation.size(image.height, image.width) for image in self.images]
         self.height, self.width = max(height for height, _ in sizes), max(width for _, width in sizes)
         self._kept: dict[int, Tensor] = {}
-        self.room = config.channels * self.height * self.width * 4 * len(self.images)
+        self.room = config.channels * 4 * sum(height * width for height, width in sizes)
         self.keeps, self.distinct = self.room <= KEPT_BYTES, len(self.images)
 
     def __getitem__(self, index: int) -> Sample:
