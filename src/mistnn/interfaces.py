@@ -13,7 +13,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -201,6 +201,16 @@ class DataConfig(Config, abc.ABC):
 
         Raises:
             MistError: if the files are missing or broken.
+        """
+
+    def check_images(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Finds images that training and validation can't read, before the first step; by default there are none.
+
+        Args:
+            progress: called with (images tried, of how many).
+
+        Raises:
+            MistError: naming the files.
         """
 
     def at(self, root: str | None) -> DataConfig:

@@ -9,10 +9,12 @@ import pytest
 from PIL import Image
 
 from mistnn.cli.main import main
+from mistnn.data import read_folder
+from mistnn.data.folder.images import evenly, measured_images
 from mistnn.inference import Predictor
 from mistnn.models.air import Air, AirConfig
 from mistnn.models.spair import Spair, SpairConfig
-from mistnn.reports import estimate
+from mistnn.reports import estimate, inspection
 from mistnn.reports.inspection import describe_fit, inspect_folder
 from tests.cli.runs import only_line
 from tests.data.folders import make_folder
@@ -123,6 +125,27 @@ def test_broken_images_are_noted(tmp_path: Path, capsys: Captured) -> None:
         path.write_bytes(path.read_bytes()[:200])
     assert main(arguments) == 2
     only_line(capsys.readouterr().err, "000.png", "can't be decoded")
+
+
+def test_images_beyond_those_that_are_shown_are_tried(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_folder(tmp_path / "own", 80)
+    shown = {image.name for image in (*measured_images(read_folder(root)), *evenly(read_folder(root).images, 12))}
+    others = [image for image in read_folder(root).images if image.name not in shown]
+    broken = next(image for image in others if image.split == "test"), others[-1]
+    for image in broken:
+        image.path.write_bytes(image.path.read_bytes()[:-100])
+    arguments = ["inspect", str(root), "--out", str(tmp_path / "x.png"), "--no-estimate"]
+    assert main(arguments) == 0
+    notes = capsys.readouterr().out.split("notes\n")[1]
+    assert all(f"  - {image.name} can't be decoded (" in notes for image in broken) and "not decoded" not in notes
+    used = [image.path.stat().st_size for image in others if image.split != "test"]
+    monkeypatch.setattr(inspection, "TRIED_BYTES", sum(used))
+    assert main(arguments) == 0
+    notes = capsys.readouterr().out.split("notes\n")[1]
+    assert f"  - {len(others) - len(used)} images were not decoded, which would take long" in notes
+    assert broken[0].name not in notes, "test images come last"
 
 
 def test_never_into_the_folder(folder: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:

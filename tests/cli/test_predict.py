@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mistnn.cli.main import main
-from tests.cli.runs import only_line, train_tiny
+from tests.cli.runs import only_line, read_config, train_tiny, write_config
 
 Captured = pytest.CaptureFixture[str]
 
@@ -46,7 +46,8 @@ def test_files_and_summary(trained: Path, pictures: Path, tmp_path: Path, capsys
         assert 0 <= float(row["x"]) <= 30 and 0 <= float(row["y"]) <= 24 and 0 <= float(row["score"]) <= 1
         assert row["label"] in list("0123456789")
     counts = _rows(out / "counts.csv")
-    assert list(counts[0]) == ["file", "class", "count"]
+    assert list(counts[0]) == ["file", "class", "count", "at_limit"]
+    assert {row["at_limit"] for row in counts} == {""}, "a model that finds K by design"
     assert len(counts) == 10 * len(names) and sum(int(row["count"]) for row in counts) == len(detections)
     assert all((out / "overlays" / name).is_file() for name in names)
     assert "8 objects in 4 images" in captured.out and str(out) in captured.out
@@ -62,6 +63,21 @@ def test_k_and_no_overlays(trained: Path, pictures: Path, tmp_path: Path, capsys
     only_line(capsys.readouterr().err, str(out), "detections.csv", "--force")
     assert main(["predict", str(trained), files[0], "--out", str(out), "--force"]) == 0
     assert {row["file"] for row in _rows(out / "detections.csv")} == {"grey.png"}
+
+
+def test_a_model_says_where_its_count_reached_k(copy: Path, pictures: Path, tmp_path: Path, capsys: Captured) -> None:
+    config = read_config(copy)
+    config["model"]["threshold"] = 1e-9  # everything counts
+    write_config(copy, config)
+    out = tmp_path / "out"
+    assert main(["predict", str(copy), str(pictures), "--out", str(out), "--report"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("in 4 of 4 images the model found as many objects as it can report (at most K = 2): there")
+    assert "--k" in last and "at_limit" in last and last.split("(at")[0] in (out / "predicted.html").read_text()
+    assert {row["at_limit"] for row in _rows(out / "counts.csv")} == {"1"}
+    assert main(["predict", str(copy), str(pictures), "--out", str(out), "--report", "--k", "2", "--force"]) == 0
+    assert "results in" in capsys.readouterr().out.splitlines()[-1]
+    assert "there may be more" not in (out / "predicted.html").read_text()
 
 
 def test_bad_images_are_skipped_and_named(trained: Path, pictures: Path, tmp_path: Path, capsys: Captured) -> None:

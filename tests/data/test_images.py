@@ -44,6 +44,21 @@ def test_folders_are_searched_to_the_bottom_and_sorted(tmp_path: Path) -> None:
     assert [file.path for file in find_images([tmp_path])][1] == tmp_path / "a" / "b" / "c.tif"
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+def test_a_reduced_image_is_read_to_its_end(tmp_path: Path, suffix: str) -> None:
+    """JPEG becomes smaller, the others don't; a cut in the last quarter is found in each."""
+    path = tmp_path / f"a.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    size = (12, 8) if suffix == "jpg" else (96, 64)
+    assert open_image(path, reduced=True).size == size and open_image(path).size == (96, 64)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 3 // 4])
+    for reduced in (False, True):
+        with pytest.raises(UnreadableImage):
+            open_image(path, reduced)
+
+
 def test_hidden_and_excluded_are_passed_over(tmp_path: Path) -> None:
     for name in ("a.png", ".hidden.png", ".git/b.png", "out/overlays/a.png"):
         _image(tmp_path / name)

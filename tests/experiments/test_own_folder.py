@@ -5,23 +5,32 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import re
+import shlex
 import shutil
+import signal
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from PIL import Image
 
+import mistnn
+from mistnn.api import with_settings
 from mistnn.cli.main import main
 from mistnn.data import FolderConfig, FolderImages
 from mistnn.data.folder.content import in_order_of, read_folder
 from mistnn.errors import MistError
-from mistnn.experiments import check, evaluate_stored, lifted_parts, restore
+from mistnn.experiments import check, evaluate_stored, lifted_parts, restore, train
 from mistnn.experiments.folder_plan import plan_folder
+from mistnn.inference import Predictor
+from mistnn.interfaces import Split
 from mistnn.models.mist import Mist
 from mistnn.presets import find_preset
 from mistnn.presets.mist.my_folder import MY_FOLDER
 from mistnn.weights import load_model
+from tests.cli.runs import only_line
 from tests.data.folders import make_folder
 
 Captured = pytest.CaptureFixture[str]
@@ -113,6 +122,18 @@ def test_images_of_several_sizes_are_padded_in_training_alone(tmp_path: Path) ->
     assert alone.image.shape == (1, 20, 40) and alone.size is None
 
 
+def test_images_that_are_not_trained_on_cost_nothing(tmp_path: Path) -> None:
+    """Neither those without counts nor those for validation and testing, however large they are."""
+    (tmp_path / "images").mkdir()
+    sizes = {"a": (40, 20), "b": (24, 36), "validation": (60, 50), "test": (90, 10), "uncounted": (200, 300)}
+    for name, size in sizes.items():
+        Image.new("L", size, 60).save(tmp_path / "images" / f"{name}.png")
+    (tmp_path / "counts.csv").write_text("file,count,split\na,1,train\nb,2,train\nvalidation,1,val\ntest,1,test\n")
+    images = FolderImages(FolderConfig(root=str(tmp_path)), "train", None)
+    assert images[0].image.shape == (3, 36, 40)
+    assert images.room == 3 * 4 * (40 * 20 + 24 * 36), "as they are kept, without padding"
+
+
 def test_a_run_tells_why_and_ends_with_a_threshold(run: Path, capsys: Captured) -> None:
     model = load_model(run)
     assert isinstance(model, Mist) and model.config.threshold > 0
@@ -140,6 +161,58 @@ def test_prediction_counts_in_the_pixels_of_the_images(run: Path, folder: Path, 
     with (tmp_path / "three" / "detections.csv").open() as file:
         found = list(csv.DictReader(file))
     assert len(found) == 60 and max(float(row["x"]) for row in found) > 48
+
+
+def test_a_run_that_was_stopped_does_not_count(folder: Path, tmp_path: Path, capsys: Captured) -> None:
+    """It has no threshold yet, and would find K objects in every image."""
+    planned = plan_folder(MY_FOLDER.experiment.at(str(folder))).experiment
+    small = {"model.heatmap.channels": 4, "model.encoder.width": 4, "model.encoder.code": 8, "model.decoder": 4}
+    experiment = with_settings(planned, {**small, "train.batch_size": 2, "train.log_every": 1, "train.threads": 1})
+    run, images, out = tmp_path / "a run", str(folder / "images"), tmp_path / "out"
+    assert train(experiment, run, on_log=lambda *_: signal.raise_signal(signal.SIGINT)).interrupted
+    assert main(["predict", str(run), images, "--out", str(out)]) == 2
+    line = only_line(capsys.readouterr().err, "stopped before its threshold was chosen", "--k N")
+    assert not out.exists()
+    for model in (Predictor.from_pretrained(run), mistnn.load(run)):
+        assert isinstance(model, Predictor) and len(model.predict(folder / "images" / "000.png", k=3).boxes) == 3
+        with pytest.raises(MistError, match=re.escape(line.removeprefix("mist: "))):
+            model.predict(folder / "images" / "000.png")
+    assert main(["predict", str(run), images, "--out", str(out), "--k", "3"]) == 0
+    _, *command = shlex.split(line.split("`")[1].replace("DIR", str(folder)))
+    steps = len((run / "metrics.jsonl").read_text().splitlines())
+    assert command[-2:] == ["--train.steps", str(steps)] and main(command) == 0
+    assert main(["predict", str(run), images, "--out", str(out), "--force"]) == 0
+    model = load_model(run)
+    assert isinstance(model, Mist) and model.config.threshold > 0
+
+
+def test_broken_images_are_found_before_the_first_step(tmp_path: Path, capsys: Captured) -> None:
+    """Those for training and validation alone: a test image is not needed."""
+    root = make_folder(tmp_path / "own", 40)
+    arguments = ["train", "my-folder", "--data-root", str(root), "--out", str(tmp_path / "run"), *SMALL]
+    images = {split: [one for one in read_folder(root).images if one.split == split] for split in get_args(Split)}
+    used = len(images["train"]) + len(images["validation"])
+
+    def cut(split: Split, *places: int) -> None:
+        for place in places:
+            path = images[split][place].path
+            path.write_bytes(path.read_bytes()[:-100])
+
+    cut("test", 0)
+    assert main([*arguments, "--force"]) == 0
+    capsys.readouterr()
+    cut("validation", -1)
+    shutil.rmtree(tmp_path / "run")
+    assert main(arguments) == 2
+    name = images["validation"][-1].name
+    only_line(capsys.readouterr().err, f"1 of {used} images", f"({name}: image file is truncated)", "their rows")
+    assert not (tmp_path / "run").exists()
+    unmeasured = [place for place in range(len(images["train"])) if place % 2]  # a plan measures every other one
+    cut("train", *unmeasured)
+    tried: list[tuple[int, int]] = []
+    with pytest.raises(MistError, match=rf"{len(unmeasured) + 1} of {used} .*; {len(unmeasured) - 2} more\)"):
+        FolderConfig(root=str(root)).check_images(lambda done, total: tried.append((done, total)))
+    assert tried == [(done, used) for done in range(1, used + 1)]
 
 
 def test_mistakes(folder: Path, run: Path, tmp_path: Path, capsys: Captured) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mistnn.errors import MistError
 from mistnn.inference import Predictor, folder, predict_folder
-from tests.inference.fakes import FakeDetector
+from tests.inference.fakes import CountingDetector, FakeDetector
 
 
 def _image(path: Path, spot: tuple[int, int] = (5, 3), size: tuple[int, int] = (16, 12)) -> Path:
@@ -35,12 +35,12 @@ def test_results(tmp_path: Path) -> None:
     _image(tmp_path / "in" / "b.png", (5, 3))
     _image(tmp_path / "in" / "a" / "x.png", (8, 2))
     summary = predict_folder(Predictor(FakeDetector()), [tmp_path / "in"], tmp_path / "out", k=1)
-    assert summary == (2, 2, (), 0)
+    assert summary == (2, 2, (), 0, 0, 0)
     text = (tmp_path / "out" / "detections.csv").read_text()
     assert text.startswith("file,x,y,w,h,label,score\na/x.png,8.5000,2.5000,4.0000,4.0000,even,1.000000\n")
     assert text.count("\n") == 3
     assert (tmp_path / "out" / "counts.csv").read_text() == (
-        "file,class,count\na/x.png,even,1\na/x.png,odd,0\nb.png,even,0\nb.png,odd,1\n"
+        "file,class,count,at_limit\na/x.png,even,1,\na/x.png,odd,0,\nb.png,even,0,\nb.png,odd,1,\n"
     )
     assert _tree(tmp_path / "out") == [
         "counts.csv", "detections.csv", "overlays", "overlays/a", "overlays/a/x.png", "overlays/b.png"
@@ -52,8 +52,25 @@ def test_results(tmp_path: Path) -> None:
 def test_model_without_classes(tmp_path: Path) -> None:
     _image(tmp_path / "a.png")
     predict_folder(Predictor(FakeDetector(class_names=(), k=3)), [tmp_path / "a.png"], tmp_path / "out")
-    assert _rows(tmp_path / "out" / "counts.csv") == [{"file": "a.png", "class": "", "count": "3"}]
+    assert _rows(tmp_path / "out" / "counts.csv") == [{"file": "a.png", "class": "", "count": "3", "at_limit": ""}]
     assert [row["label"] for row in _rows(tmp_path / "out" / "detections.csv")] == [""] * 3
+
+
+def test_images_that_reach_the_most_that_is_reported_are_marked(tmp_path: Path) -> None:
+    _image(tmp_path / "in" / "one.png")
+    Image.new("L", (16, 12), 90).save(tmp_path / "in" / "many.png")
+    summary = predict_folder(Predictor(CountingDetector(k=3)), [tmp_path / "in"], tmp_path / "out")
+    rows = _rows(tmp_path / "out" / "counts.csv")
+    assert [(row["file"], row["at_limit"]) for row in rows] == [
+        ("many.png", "1"), ("many.png", "1"), ("one.png", "0"), ("one.png", "0")
+    ]  # fmt: skip
+    assert summary.detections == 4 and (summary.at_limit, summary.limit) == (1, 3)
+    assert summary.limit_note.startswith(
+        "in 1 of 2 images the model found as many objects as it can report (at most K = 3)"
+    )
+    given = predict_folder(Predictor(CountingDetector(k=3)), [tmp_path / "in"], tmp_path / "three", 3)
+    assert {row["at_limit"] for row in _rows(tmp_path / "three" / "counts.csv")} == {""}
+    assert given.detections == 6 and given.at_limit == 0 and given.limit_note == ""
 
 
 def test_bad_images_among_good_ones_are_skipped_and_named(tmp_path: Path) -> None:

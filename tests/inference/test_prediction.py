@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mistnn.inference import Prediction, Predictor
-from tests.inference.fakes import FakeDetector
+from tests.inference.fakes import CountingDetector, FakeDetector
 
 IMAGE = torch.rand(1, 20, 30, generator=torch.Generator().manual_seed(0))
 FOUND = Prediction(
@@ -45,6 +45,14 @@ def test_of_a_predictor() -> None:
     assert isinstance(found, Prediction) and found.counts == {"even": 0, "odd": 1}
     assert found.class_names == ("even", "odd")
     assert found.image.shape == (1, 20, 30) and found.image[0, 5, 17] == 1
+
+
+def test_a_prediction_says_that_there_may_be_more() -> None:
+    predictor = Predictor(CountingDetector(k=3))
+    even, spot = np.full((20, 30), 90, dtype=np.uint8), np.zeros((20, 30), dtype=np.uint8)
+    spot[5, 17] = 255
+    assert predictor.predict(even).at_limit and not predictor.predict(spot).at_limit
+    assert not predictor.predict(even, k=3).at_limit, "as many as were asked for"
 
 
 def test_the_official_coco_reader_understands_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

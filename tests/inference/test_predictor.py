@@ -15,6 +15,10 @@ from mistnn.errors import MistError
 from mistnn.inference import Predictor, predictor
 from mistnn.inference.predictor import as_image_tensor
 from mistnn.interfaces import ModelConfig
+from mistnn.models.air import Air, AirConfig
+from mistnn.models.conncomp import ConnComp, ConnCompConfig
+from mistnn.models.photos import PhotoConfig, PhotoMist
+from mistnn.models.spair import Spair, SpairConfig
 from mistnn.weights import load_model, save_model, strict_converter
 from tests.inference.fakes import FakeConfig, FakeDetector
 
@@ -58,6 +62,21 @@ def test_k_defaults_to_that_of_the_training() -> None:
     assert len(wrapped.predict(_spot(1, 1)).boxes) == 2
     assert len(wrapped.predict(_spot(1, 1), k=7).scores) == 7
     assert [len(found.boxes) for found in wrapped.predict_batch(torch.rand(3, 1, 8, 8))] == [2, 2, 2]
+
+
+def test_the_most_that_models_report_which_count_themselves() -> None:
+    """SPAIR and ConnComp have no K: what stops them is the size of the image."""
+    small = SpairConfig(width=4, hidden=(4,), encoder=(4,), decoder=(4,), features=4, attributes=2)
+    photos = PhotoMist(PhotoConfig(class_names=("a",), k=5, stride=8))
+    models = (
+        (Air(AirConfig(canvas=24, k=2)), 24, 2), (Spair(small), 24, 4), (ConnComp(ConnCompConfig()), 3, 5),
+        (photos, 64, 5), (photos, 16, 4),
+    )  # fmt: skip
+    for model, side, most in models:
+        wrapped = Predictor(model)
+        assert [wrapped.at_limit(found, side, side, None) for found in (most - 1, most)] == [False, True]
+        assert wrapped.at_limit(most, side, side, most) is None
+    assert Predictor(FakeDetector(k=2)).at_limit(2, 9, 9, None) is None, "finds K by design"
 
 
 def test_eval_mode_no_gradient_and_large_images_in_tiles() -> None:

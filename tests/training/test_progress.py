@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich import console
 
-from mistnn.training.runlog import progress_console
+from mistnn.training.runlog import progress_bar, progress_console
 from tests.training.toy import train
 
 DONE = "training.*3/3.*it/s"
@@ -62,6 +62,17 @@ def test_a_terminal_shows_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert re.search(DONE, re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue()))
 
 
+def test_a_terminal_shows_what_goes_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with progress_bar("reading images", show=False) as tell:
+        assert tell is None
+    with progress_bar("reading images") as tell:
+        assert tell is not None
+        tell(2, 3)
+    assert re.search("reading images.*2/3", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue()))
+
+
 def test_a_notebook_with_widgets_shows_progress(
     tmp_path: Path, notebook: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,3 +102,5 @@ def test_a_pipe_shows_nothing(
     assert capsys.readouterr() == ("", "")
     monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
     assert progress_console() is None, "IPython's output goes to a pipe too"
+    with progress_bar("reading images") as tell:
+        assert tell is None

@@ -22,6 +22,7 @@ from mistnn.errors import MistError
 from mistnn.experiments import Experiment, describe, evaluate, read_log, restore
 from mistnn.experiments.folder import FolderView, folder_metrics
 from mistnn.inference import Prediction, Predictor
+from mistnn.inference.counting import missing_threshold
 from mistnn.inference.predictor import as_finder
 from mistnn.interfaces import ModelConfig, Split
 from mistnn.nn.finder import Finder
@@ -216,5 +217,9 @@ def load_run(
     history: list[dict[str, Any]] = []
     with suppress(MistError):  # a shipped model has no log
         history = list(read_log(Path(name_or_folder)))
-    made: Any = Model if isinstance(network, Finder) else TrainedNetwork
-    return made(network, experiment, history, notes, read_config(name_or_folder).training)
+    record = read_config(name_or_folder).training
+    if not isinstance(network, Finder):
+        return TrainedNetwork(network, experiment, history, notes, record)
+    model = Model(network, experiment, history, notes, record)
+    model.uncounted = missing_threshold(name_or_folder, network)
+    return model

@@ -25,7 +25,8 @@ Finds the objects in your images. PATH... are image files, or folders that are s
 
 Writes into the output folder
   detections.csv  file,x,y,w,h,label,score: one row per object; centre and size in pixels of the image
-  counts.csv      file,class,count: the number of objects of each class in each image
+  counts.csv      file,class,count,at_limit: the number of objects of each class in each image; at_limit is
+                  1 where the model found as many objects as it can report: there may be more
   overlays/       the images with the boxes drawn on them
   predicted.html  with --report: a page with histograms, examples and heat maps
   detections.json with --coco: images, boxes and classes as COCO JSON
@@ -114,8 +115,9 @@ def run(arguments: Sequence[str]) -> int:
         print(f"mist: skipped {file}: {reason}", file=sys.stderr)
     if summary.skipped:
         print(f"mist: {_count(len(summary.skipped), 'image')} skipped", file=sys.stderr)
-        return SOME_SKIPPED
-    return 0
+    if summary.limit_note:
+        print(summary.limit_note)
+    return SOME_SKIPPED if summary.skipped else 0
 
 
 def _page_of(
@@ -128,7 +130,7 @@ def _page_of(
     command = shlex.join(["mist", "predict", *(argument for argument in arguments if argument != "--resume")])
 
     def page(results: Path, summary: PredictSummary) -> bytes:
-        found = report_on_prediction(predictor, request.paths, request.out, results, summary.skipped, command)
+        found = report_on_prediction(predictor, request.paths, request.out, results, summary, command)
         return render_counts(found).encode("utf-8", "replace")
 
     return page

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 PIPED_WIDTH = 160
 """Columns of a table that is written to a file or a pipe, which has no width."""
@@ -28,24 +28,8 @@ def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: 
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
-@contextlib.contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Yields a function of (done, total) that moves a bar; ``None`` where stderr is not a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich import progress
-    from rich.console import Console
+def progress_bar(title: str) -> AbstractContextManager[Callable[[int, int], None] | None]:
+    """See ``mistnn.training.runlog.progress_bar``, which is loaded late, since it loads PyTorch."""
+    from mistnn.training import runlog
 
-    bar = progress.Progress(
-        title,
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TimeRemainingColumn(),
-        "left",
-        console=Console(stderr=True),
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    return runlog.progress_bar(title)

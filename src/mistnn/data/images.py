@@ -125,11 +125,15 @@ def holds_results(folder: Path) -> bool:
     return False
 
 
-def open_image(path: Path) -> Image.Image:
+def open_image(path: Path, reduced: bool = False) -> Image.Image:
     """Decodes an image file completely and converts it to one of few modes.
 
     Convention: the result is upright, of mode "L" (grey), "RGB", "I" (16-bit values) or "F" (values in [0, 1]).
     Transparency is put on black, the padding value. Palette, 1-bit and CMYK images become grey or RGB.
+
+    Args:
+        path: of the file.
+        reduced: make a JPEG image eight times smaller. The whole file is still read, in half of the time or less.
 
     Raises:
         UnreadableImage: if it is not an image, truncated, too large, or has values of an unknown range: beyond 16 bits,
@@ -139,6 +143,8 @@ def open_image(path: Path) -> Image.Image:
         if image.width * image.height > MAX_PIXELS:
             size = f"{image.width} x {image.height} pixels"
             raise UnreadableImage(f"it has {size}, more than the {MAX_PIXELS:,} that are read: cut it into parts")
+        if reduced:
+            image.draft(None, (1, 1))
         image.load()
         upright = ImageOps.exif_transpose(image)
     return normalise_mode(upright)

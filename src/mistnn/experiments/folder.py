@@ -24,6 +24,8 @@ from mistnn.records import Detections, Sample
 
 DETECTED_AT_ONCE = 8
 """Images in a batch."""
+LEAST_THRESHOLD = 1e-9
+"""The smallest threshold that is stored, since 0 says that none was chosen."""
 
 
 class FolderView(NamedTuple):
@@ -203,7 +205,8 @@ def store_threshold(out: Path, experiment: Experiment) -> None:
 
     model: Any = load_model(out)
     data: Any = experiment.data
-    chosen = dataclasses.replace(model.config, threshold=round(threshold_by_counts(model, data), 6))
+    threshold = max(round(threshold_by_counts(model, data), 6), LEAST_THRESHOLD)
+    chosen = dataclasses.replace(model.config, threshold=threshold)
     save_again(out, out, model, dataclasses.replace(experiment, model=chosen))
 
 

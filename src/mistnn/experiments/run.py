@@ -23,6 +23,7 @@ from mistnn.training import FitResult, fit, prepare_run_folder
 from mistnn.training.checkpoint import Progress as RunProgress
 from mistnn.training.loop import cpu_threads
 from mistnn.training.runfolder import CHECKPOINT, CONFIG, METRICS
+from mistnn.training.runlog import progress_bar
 from mistnn.weights import (
     StoredModel,
     TrainingRecord,
@@ -93,7 +94,7 @@ def train(
         progress: show a progress bar, if there is a terminal or a notebook.
 
     Raises:
-        MistError: if the data don't fit the model; else see ``mistnn.training.fit``.
+        MistError: if the data don't fit the model, or images can't be read; else see ``mistnn.training.fit``.
     """
     say = on_note or (lambda note: None)
     system = system_of(experiment.model)
@@ -106,7 +107,10 @@ def train(
         experiment = system.resume(dataclasses.replace(experiment, step=step), stored)
     experiment = experiment.resolved()
     system.check(experiment)
-    samples = experiment.data.open("train") if samples is None else samples
+    if samples is None:
+        samples = experiment.data.open("train")
+        with progress_bar("reading images", progress) as tell:
+            experiment.data.check_images(tell)
     resuming = resume and (out / CHECKPOINT).exists()  # a run that was stopped before its first save starts again
     step = build(experiment, resuming)
     trained = system.training_samples(step.model, experiment, samples)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from mistnn.data import FolderConfig
+from mistnn.nn.finder import Finder
 from mistnn.records import Detections
+from mistnn.weights import read_config
 
 
 def choose_threshold(scores: Sequence[Tensor], counts: Sequence[int]) -> float:
@@ -36,3 +41,21 @@ def choose_threshold(scores: Sequence[Tensor], counts: Sequence[int]) -> float:
 def above(found: Detections, threshold: float) -> Detections:
     """The detections whose score reaches a threshold."""
     return found.where(found.scores.double() >= threshold)
+
+
+def missing_threshold(name_or_folder: str | Path, model: Finder) -> str | None:
+    """Why a stored model of an image folder can't count yet, with the fix: its run stopped too early; else ``None``.
+
+    A run chooses the threshold after its last step. Until then the model would find K objects in every image.
+    """
+    stored = read_config(name_or_folder)
+    of_folder = stored.experiment.get("data", {}).get("kind") == FolderConfig.kind
+    if not of_folder or not model.class_names or model.counts_itself or model.threshold:
+        return None
+    steps = 1 if stored.training is None else stored.training.steps
+    command = f"mist train --resume {shlex.quote(str(name_or_folder))} --data-root DIR --train.steps {steps}"
+    return (
+        f"{name_or_folder} was stopped before its threshold was chosen, so it can't count yet: `{command}` chooses it "
+        f"without further training (DIR: the folder of its images; after mistnn.fit: the same call with resume=True, "
+        f"steps={steps}); --k N finds N objects in every image"
+    )

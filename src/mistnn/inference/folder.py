@@ -17,7 +17,7 @@ from mistnn.inference.coco import CocoCounts
 from mistnn.inference.pictures import overlay_names, write_overlay, write_tensor
 from mistnn.inference.predictor import Predictor
 from mistnn.inference.stage import REPORT_FILE, Stage, Tally, settings_of, staged
-from mistnn.inference.tables import Tables, open_tables
+from mistnn.inference.tables import COUNTS_FILE, Tables, open_tables
 
 OVERLAYS_FOLDER, RECONSTRUCTIONS_FOLDER, RESIDUALS_FOLDER = PICTURE_FOLDERS
 
@@ -40,12 +40,27 @@ class PredictSummary(NamedTuple):
         skipped: the other images; the command then exits with code 1.
         approximate: number of large images that were processed in tiles, each normalised on its own, by a network that
             normalises over the whole image.
+        at_limit: number of images in which the model found as many objects as it reports.
+        limit: how many that are; the largest number if images differ.
     """
 
     images: int
     detections: int
     skipped: tuple[Skipped, ...]
     approximate: int
+    at_limit: int = 0
+    limit: int = 0
+
+    @property
+    def limit_note(self) -> str:
+        """Says that counts may be too low because they reached the limit, and what to do; empty if none did."""
+        if not self.at_limit:
+            return ""
+        return (
+            f"in {self.at_limit:,} of {self.images:,} images the model found as many objects as it can report (at most "
+            f"K = {self.limit:,}): there may be more. Train it on images that hold more objects, or with a larger --k "
+            f"(in {COUNTS_FILE} these images have a 1 under at_limit)"
+        )
 
 
 class _Opened(NamedTuple):
@@ -74,8 +89,9 @@ def predict_folder(
     - ``detections.csv``: ``file,x,y,w,h,label,score``; one row per detection, the best of an image first; centre and
       size in pixels of the upright original, where pixel 0 spans 0 to 1; label empty for a model without classes;
       score 0-1.
-    - ``counts.csv``: ``file,class,count``; one row per image and class, zeros included; for a model without classes,
-      one row per image with an empty class.
+    - ``counts.csv``: ``file,class,count,at_limit``; one row per image and class, zeros included; for a model without
+      classes, one row per image with an empty class. ``at_limit`` is 1 if as many objects were found in the image as
+      the model reports, so that there may be more, else 0; empty if K was given or the model can't count.
     - ``overlays/`` (empty without ``overlays``): each image with its boxes, under its own relative path and in its own
       file format, see ``overlay_names``.
     - ``reconstructions/`` and ``residuals/``, for a model that reconstructs, with ``overlays``: PNG files named like
@@ -99,12 +115,13 @@ def predict_folder(
         report: makes the page ``REPORT_FILE`` from the folder of the results and the summary; no page if not given.
 
     Raises:
-        MistError: if k is below 1 or above what the model can find in any image; there are no images; ``out`` is not a
-            folder, can't be written to, or holds results or a run; there is nothing to resume, or it has another model,
-            images or settings.
+        MistError: if k is below 1 or above what the model can find in any image; no k is given to a model that can't
+            count yet (``Predictor.check_counting``); there are no images; ``out`` is not a folder, can't be written to,
+            or holds results or a run; there is nothing to resume, or it has another model, images or settings.
     """
     if k is not None and k < 1:
         raise MistError(f"--k must be at least 1, got {k}")
+    predictor.check_counting(k)
     out = Path(out)
     files = find_images(paths, exclude=out)
     options = {"--k": k, "--overlays": overlays, "--coco": coco, "--report": report is not None}
@@ -137,7 +154,8 @@ class _Job(NamedTuple):
     @property
     def summary(self) -> PredictSummary:
         skipped = tuple(Skipped(name, reason) for _, name, reason in self.tally.skipped)
-        return PredictSummary(self.tally.images, self.tally.detections, skipped, self.tally.approximate)
+        tally = self.tally
+        return PredictSummary(tally.images, tally.detections, skipped, tally.approximate, tally.at_limit, tally.limit)
 
     def run(self, coco: bool, progress: Callable[[int, int], None] | None, keep: bool) -> None:
         """Predicts the remaining images; at the end records the progress if ``keep``."""
@@ -170,12 +188,16 @@ class _Job(NamedTuple):
                 write_tensor(folder / RESIDUALS_FOLDER / rebuilds[one.name], 0.5 + (image - rebuilt) / 2)
         for one, objects in zip(batch, found, strict=True):
             names = predictor.names(objects)
-            tables.add(one.name, one.picture.size, objects, names)
+            height, width = one.picture.height, one.picture.width
+            at_limit = predictor.at_limit(len(objects.boxes), height, width, self.k)
+            tables.add(one.name, one.picture.size, objects, names, at_limit)
             if overlays:
                 write_overlay(folder / OVERLAYS_FOLDER / overlays[one.name], one.picture, objects, names)
             tally.images += 1
             tally.detections += len(objects.boxes)
-            tally.approximate += predictor.is_approximate(one.picture.height, one.picture.width)
+            tally.approximate += predictor.is_approximate(height, width)
+            if at_limit:
+                tally.at_limit, tally.limit = tally.at_limit + 1, max(tally.limit, predictor.model.limit(height, width))
 
     def usable(self) -> Iterator[_Opened]:
         """Opens the images one by one, from where the tally stands; adds those that can't be used to it."""

@@ -26,6 +26,8 @@ class Prediction:
         labels: (found,), indices into ``class_names``, or ``None`` for a model without classes.
         class_names: one name for each class of the model.
         image: (channels, height, width), the image as the model received it, values in [0, 1].
+        at_limit: whether as many objects were found as the model reports in an image: there may be more. Always False
+            where K was given, or the model can't count.
     """
 
     boxes: Tensor
@@ -33,6 +35,7 @@ class Prediction:
     labels: Tensor | None
     class_names: tuple[str, ...]
     image: Tensor
+    at_limit: bool = False
 
     def __len__(self) -> int:
         """The number of objects found."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mistnn.data.images import UnreadableImage, normalise_mode, open_image, to_tensor
 from mistnn.errors import MistError
-from mistnn.inference.counting import above
+from mistnn.inference.counting import above, missing_threshold
 from mistnn.inference.prediction import Prediction
 from mistnn.nn.finder import Finder
 from mistnn.nn.tiles import MAX_PIXELS
@@ -32,7 +32,12 @@ class Predictor:
         >>> predictor = Predictor.from_pretrained("mist-mnist-hard")  # doctest: +SKIP
         >>> found = predictor.predict("scene.png", k=9)  # doctest: +SKIP
         >>> print(found.boxes, found.names)  # doctest: +SKIP
+
+    Attributes:
+        uncounted: why the model can't count yet, with the fix; ``None`` if it can, or never will.
     """
+
+    uncounted: str | None = None
 
     def __init__(self, model: Finder, max_pixels: int = MAX_PIXELS) -> None:
         """Puts the model into eval mode. It processes images above ``max_pixels`` in tiles, or refuses them."""
@@ -43,7 +48,10 @@ class Predictor:
     @classmethod
     def from_pretrained(cls, name_or_folder: str | Path, device: str | torch.device = "cpu") -> Predictor:
         """A predictor with the weights of a run folder or of a shipped model; for ``Raises`` see ``load_model``."""
-        return cls(as_finder(load_model(name_or_folder), name_or_folder).to(device))
+        model = as_finder(load_model(name_or_folder), name_or_folder)
+        predictor = cls(model.to(device))
+        predictor.uncounted = missing_threshold(name_or_folder, model)
+        return predictor
 
     def predict(
         self, image: Tensor | NDArray[np.generic] | Image.Image | str | Path, k: int | None = None
@@ -57,8 +65,8 @@ class Predictor:
                 model can't count (``Finder.threshold``).
 
         Raises:
-            MistError: if the file can't be read, the image has no room for k objects, or it is too large for a model
-                that can't process images in tiles.
+            MistError: if the file can't be read, the image has no room for k objects, it is too large for a model
+                that can't process images in tiles, or no k is given and the run was stopped before it could count.
             ValueError: if an array or tensor has another shape, type or range.
         """
         if isinstance(image, str | Path):
@@ -71,13 +79,16 @@ class Predictor:
             tensor = as_image_tensor(image, self.model.config.channels)
         if (refusal := self.refusal(tensor.shape[-2], tensor.shape[-1], self.sought(k))) is not None:
             raise MistError(f"this image {refusal}")
-        return Prediction(*self.predict_batch(tensor.unsqueeze(0), k)[0], self.model.class_names, tensor)
+        found = self.predict_batch(tensor.unsqueeze(0), k)[0]
+        at_limit = bool(self.at_limit(len(found.boxes), tensor.shape[-2], tensor.shape[-1], k))
+        return Prediction(*found, self.model.class_names, tensor, at_limit)
 
     @torch.inference_mode()
     def predict_batch(
         self, images: Float[Tensor, "batch channels height width"], k: int | None = None
     ) -> list[Detections]:
         """``predict`` for images in [0, 1] of one size, with the model's channels; the results are on the CPU."""
+        self.check_counting(k)
         model = self.model
         wanted = None if k is None and model.counts_itself else self.sought(k)
         found = model.detect(model.prepare(images.to(self.device)), wanted, self.max_pixels)
@@ -86,6 +97,20 @@ class Predictor:
         if k is None and model.threshold:
             found = [above(one, model.threshold) for one in found]
         return [one.cpu() for one in found]
+
+    def check_counting(self, k: int | None) -> None:
+        """Raises ``MistError`` if no K is given to a model that can't count yet."""
+        if k is None and self.uncounted is not None:
+            raise MistError(self.uncounted)
+
+    def at_limit(self, found: int, height: int, width: int, k: int | None) -> bool | None:
+        """Whether as many objects were found in an image of this size as the model reports: there may be more.
+
+        ``None`` if their number says nothing: the user gave K, or the model can't count.
+        """
+        if k is not None or not (self.model.counts_itself or self.model.threshold):
+            return None
+        return found >= self.model.limit(height, width)
 
     def sought(self, k: int | None) -> int:
         """The number of objects that an image must have room for: K, else the model's own, or 1 if it counts itself."""

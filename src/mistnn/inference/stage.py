@@ -30,7 +30,7 @@ RESULTS = (DETECTIONS_FILE, COUNTS_FILE, COCO_FILE, REPORT_FILE, *PICTURE_FOLDER
 RECORD_SECONDS = 5.0
 """Interval between two records of a prediction's progress: the most that a stop can cost."""
 
-_STAGE, _RECORD, _FORMAT = ".predict.part", "record.json", 1
+_STAGE, _RECORD, _FORMAT = ".predict.part", "record.json", 2
 # Files of a training run; results are not mixed into its folder unasked.
 _RUN = ("config.json", "model.safetensors", "metrics.jsonl", "metrics.json", "checkpoint", "report.html")
 
@@ -44,6 +44,7 @@ class Tally:
 
     Attributes:
         done: number of files processed, in their order.
+        limit: the most objects that the model reports in one of the images ``at_limit``; 0 if there is none.
         room: the most objects that can be found in any image with room for fewer than K; 0 if there is none.
         skipped: (index, name, reason) of skipped files.
     """
@@ -52,6 +53,8 @@ class Tally:
     images: int = 0
     detections: int = 0
     approximate: int = 0
+    at_limit: int = 0
+    limit: int = 0
     room: int = 0
     skipped: list[tuple[int, str, str]] = field(default_factory=list)
 

@@ -15,6 +15,7 @@ from mistnn.inference.coco import NOTHING_YET, CocoCounts, CocoWriter, coco_file
 from mistnn.records import Detections
 
 COUNTS_FILE, COCO_FILE = "counts.csv", "detections.json"
+COUNT_COLUMNS = ("file", "class", "count", "at_limit")
 
 
 class Tables:
@@ -26,14 +27,20 @@ class Tables:
         self._counts: Any = csv.writer(_UnixRows(files[COUNTS_FILE]))
         if files[COUNTS_FILE].tell() == 0:  # new
             self._detections.writerow(DETECTION_COLUMNS)
-            self._counts.writerow(("file", "class", "count"))
+            self._counts.writerow(COUNT_COLUMNS)
 
-    def add(self, name: str, size: tuple[int, int], found: Detections, labels: Sequence[str]) -> None:
-        """Adds one image: its name in the results, (width, height), its detections and their class names."""
+    def add(
+        self, name: str, size: tuple[int, int], found: Detections, labels: Sequence[str], at_limit: bool | None
+    ) -> None:
+        """Adds one image: its name in the results, (width, height), its detections and their class names.
+
+        ``at_limit``: see ``Predictor.at_limit``; the cell is empty for ``None``.
+        """
         for box, score, label in zip(found.boxes.tolist(), found.scores.tolist(), labels, strict=True):
             self._detections.writerow((name, *(f"{value:.4f}" for value in box), label, f"{score:.6f}"))
         counts = Counter(labels)
-        self._counts.writerows((name, label, counts[label]) for label in self._classes or ("",))
+        marked = "" if at_limit is None else int(at_limit)
+        self._counts.writerows((name, label, counts[label], marked) for label in self._classes or ("",))
         if self.coco is not None:
             self.coco.add(name, *size, found)
 

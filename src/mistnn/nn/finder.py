@@ -89,6 +89,10 @@ class Finder(nn.Module, abc.ABC):
         """The largest number of objects that can be found in an image of this size, in pixels of the user's image."""
         return max(1, round(height * self.zoom)) * max(1, round(width * self.zoom))
 
+    def limit(self, height: int, width: int) -> int:
+        """The most objects that the model reports in an image of this size where the user gives no K."""
+        return min(self.config.k, self.most(height, width))
+
     def refusal(self, height: int, width: int) -> str | None:
         """Why the network can't take an image of this size, as the end of a sentence about the image; else ``None``."""
         return None

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 
 from mistnn.data.images import DETECTIONS_FILE, UnreadableImage, find_images, open_image, to_tensor
-from mistnn.inference import Predictor, Skipped
+from mistnn.inference import Predictor, PredictSummary
 from mistnn.inference.judged import JudgedScene
 from mistnn.inference.tables import COUNTS_FILE
 from mistnn.records import Detections
@@ -33,7 +33,7 @@ class _Counts(NamedTuple):
 
 
 def report_on_prediction(
-    predictor: Predictor, paths: Sequence[Path], out: Path, results: Path, skipped: Sequence[Skipped], command: str
+    predictor: Predictor, paths: Sequence[Path], out: Path, results: Path, summary: PredictSummary, command: str
 ) -> CountPage:
     """Reads the results of ``predict_folder`` row by row and shows some of the images.
 
@@ -42,8 +42,9 @@ def report_on_prediction(
         paths: the files or folders of the images.
         out: the final folder of the results.
         results: their current folder.
-        skipped: images without results.
+        summary: of the prediction.
     """
+    skipped = summary.skipped
     classes = list(predictor.model.class_names) or ["objects"]
     histograms: dict[str, Counter[int]] = {name: Counter() for name in classes}
     totals: Counter[int] = Counter()
@@ -69,7 +70,8 @@ def report_on_prediction(
         title=f"Predicted counts: {out.resolve().name}",
         summary=f"{objects:,} objects in {images:,} images, a mean of {objects / max(images, 1):.1f} per image. The "
         "true counts are unknown: check the examples before you trust these numbers.",
-        notes=tuple(f"{one.file} was skipped: {one.reason}" for one in skipped[:5])
+        notes=((summary.limit_note,) if summary.limit_note else ())
+        + tuple(f"{one.file} was skipped: {one.reason}" for one in skipped[:5])
         + ((f"{len(skipped) - 5:,} more images were skipped",) if len(skipped) > 5 else ()),
         class_names=tuple(predictor.model.class_names),
         unnamed=commonest([example.scene.detections for example in shown], list(predictor.model.class_names)),

@@ -8,7 +8,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -216,6 +216,29 @@ def progress_console() -> Console | None:
         # rich would warn at each refresh; a notebook also understands the carriage returns of a terminal.
         return Console(force_jupyter=False, force_terminal=True, width=100)
     return console
+
+
+@contextlib.contextmanager
+def progress_bar(title: str, show: bool = True) -> Iterator[Callable[[int, int], None] | None]:
+    """Yields a function of (done, total) that moves a bar; ``None`` where there is no terminal or notebook."""
+    console = progress_console() if show else None
+    if console is None:
+        yield None
+        return
+    from rich import progress
+
+    bar = progress.Progress(
+        title,
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(),
+        "left",
+        console=console,
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _make_bar(console: Console, steps: int, start: int) -> ProgressBar:

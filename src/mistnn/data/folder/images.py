@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
@@ -17,7 +19,7 @@ from mistnn.config import one_of
 from mistnn.data.base import ImagesConfig, StoredImages
 from mistnn.data.folder.content import FolderImage, OwnFolder, read_folder
 from mistnn.data.folder.object_size import SizeSuggestion, suggest_object_size
-from mistnn.data.images import read_image, to_tensor
+from mistnn.data.images import UnreadableImage, open_image, read_image, to_tensor
 from mistnn.errors import MistError
 from mistnn.interfaces import Known, Split
 from mistnn.nn.preparation import Ground, PreparationConfig, prepare
@@ -26,6 +28,8 @@ from mistnn.records import Sample
 MEASURED_IMAGES = 24  #: Number of images on which the size of objects is estimated, evenly spaced.
 TAIL, AGREEMENT = 0.005, 0.8
 """For the type of background: the share of pixels at either end of the brightness, and of images that must agree."""
+DECODED_AT_ONCE = 4  #: Threads that try whether images can be decoded: each may hold a large image.
+SHOWN_BROKEN = 3  #: Broken images that a message names.
 KEPT_BYTES = 1 << 30  #: Prepared images are cached in memory if all of them take at most this much.
 
 
@@ -65,6 +69,18 @@ class FolderConfig(ImagesConfig):
             raise MistError("no image folder is given: name it with --data.root DIR, or data_root= in Python")
         return read_folder(self.root)
 
+    def check_images(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """See ``DataConfig.check_images``: decodes all images of training and validation once."""
+        folder = self.content()
+        images = [*known_images(folder, "train"), *known_images(folder, "validation")]
+        if broken := undecodable(images, progress):
+            shown = "; ".join(f"{name}: {why}" for name, why in list(broken.items())[:SHOWN_BROKEN])
+            more = f"; {len(broken) - SHOWN_BROKEN} more" if len(broken) > SHOWN_BROKEN else ""
+            raise MistError(
+                f"{self.root}: {len(broken)} of {len(images)} images for training and validation can't be read ({shown}"
+                f"{more}): fix these files, or remove them and their rows in the table"
+            )
+
     def read_class_names(self) -> tuple[str, ...]:
         """The classes that the folder names; empty if no folder is given."""
         return () if self.root is None else self.content().class_names
@@ -101,9 +117,9 @@ class GivenConfig(FolderConfig):
 class FolderImages(StoredImages[FolderConfig]):
     """One split of an image folder.
 
-    Samples of an endless training set have one size, that of the largest prepared image of the folder: smaller ones are
-    padded with black at the right and at the bottom, and have their true ``size``. Other samples keep their own size.
-    Boxes, if known, are in pixels of the prepared image.
+    Samples of an endless training set have one size, that of its largest prepared image: smaller ones are padded with
+    black at the right and at the bottom, and have their true ``size``. Other samples keep their own size. Boxes, if
+    known, are in pixels of the prepared image.
 
     The images are those with counts or, from ``labels.csv``, with known classes, which become ``presence``. If nothing
     is known of any image, all images are used.
@@ -112,6 +128,7 @@ class FolderImages(StoredImages[FolderConfig]):
         folder: its content, if it was read before.
 
     Attributes:
+        height, width: of the largest prepared image.
         room: bytes that all prepared images take.
         keeps: whether prepared images are cached in memory.
         distinct: the number of different samples before any random change.
@@ -127,10 +144,10 @@ class FolderImages(StoredImages[FolderConfig]):
                 f"{config.root}: no {split} image has counts or labels; `mist inspect {config.root}` explains why"
             )
         self._set_number(len(self.images))
-        sizes = [config.preparation.size(image.height, image.width) for image in folder.images]
+        sizes = [config.preparation.size(image.height, image.width) for image in self.images]
         self.height, self.width = max(height for height, _ in sizes), max(width for _, width in sizes)
         self._kept: dict[int, Tensor] = {}
-        self.room = config.channels * self.height * self.width * 4 * len(self.images)
+        self.room = config.channels * 4 * sum(height * width for height, width in sizes)
         self.keeps, self.distinct = self.room <= KEPT_BYTES, len(self.images)
 
     def __getitem__(self, index: int) -> Sample:
@@ -179,6 +196,31 @@ def load_image(known: FolderImage, channels: int) -> Float[Tensor, "channels hei
     if known.load is not None:
         return known.load(channels)
     return to_tensor(read_image(known.path, "fix it, or remove it from the folder"), channels)
+
+
+def undecodable(images: Sequence[FolderImage], progress: Callable[[int, int], None] | None = None) -> dict[str, str]:
+    """The images that can't be decoded: name -> why. Each file is decoded once, and quickly, see ``open_image``."""
+    files = [image for image in images if image.load is None]
+    broken: dict[str, str] = {}
+    pool = ThreadPoolExecutor(DECODED_AT_ONCE)
+    with warnings.catch_warnings():  # each thread changes the filters, which are global, and one may restore another's
+        try:
+            for done, (image, why) in enumerate(zip(files, pool.map(_why_undecodable, files), strict=True), start=1):
+                if why is not None:
+                    broken[image.name] = why
+                if progress is not None:
+                    progress(done, len(files))
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return broken
+
+
+def _why_undecodable(image: FolderImage) -> str | None:
+    try:
+        open_image(image.path, reduced=True)
+    except UnreadableImage as error:
+        return str(error)
+    return None
 
 
 def measured_images(folder: OwnFolder) -> Sequence[FolderImage]:

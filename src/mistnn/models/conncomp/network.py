@@ -29,6 +29,10 @@ class ConnComp(Finder):
         """The number of pixels that don't touch each other."""
         return (height * width + 1) // 2
 
+    def limit(self, height: int, width: int) -> int:
+        """As ``most``."""
+        return self.most(height, width)
+
     def difference(self, images: Tensor) -> Tensor:
         """The distance of each pixel from the background, (batch, height, width), summed over the channels."""
         if self.config.background == "median":

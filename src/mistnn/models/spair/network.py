@@ -67,6 +67,10 @@ class Spair(Finder):
         """The number of whole cells."""
         return height // self.config.cell * (width // self.config.cell)
 
+    def limit(self, height: int, width: int) -> int:
+        """One object in each cell."""
+        return self.most(height, width)
+
     def refusal(self, height: int, width: int) -> str | None:
         """See ``Finder.refusal``: images must be made of whole cells, or have the size of the shared background."""
         cell, side = self.config.cell, self.config.background_side
