@@ -73,6 +73,76 @@ def test_a_class_without_a_row_counts_0(tmp_path: Path) -> None:
     noted(folder, "without a row count 0", "2 images", "a.png, b.png")
 
 
+COUNTED = [3, 0, 2, 7, 1, 4]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "why"),
+    [
+        *(
+            (name, [64, 80, 64, 80, 64, 80], "by its name")
+            for name in ("width", "Image Width", "imageHeight", "Total Area", "area_px", "plate", "Plate No.", "well")
+        ),
+        *((name, [3, 1, 4, 1, 5, 9], "by its name") for name in ("id", "cell ID", "Unnamed: 0", "time (h)", "day")),
+        ("taken", ["2024-05-01"] * 6, "'2024-05-01' is text"),
+        ("stamp", [20240501, 20240502, 20240501, 20240501, 20240507, 20240503], "'20240501' is too large"),
+        ("ph_7", [7, 7.2, 7, 7, 7.4, 7], "by its name"),
+        ("strength", [7, 7.2, 7, 7, 7.4, 7], "'7.2' is a fraction"),
+        ("mean grey", [123.456, 98.765, 100.5, 77.001, 120.111, 80.008], "'123.456' is a fraction"),
+        ("dx", [3, -1, 4, -1, 5, 9], "'-1' is negative"),
+        ("observer", ["", "NA", "", "", "nan", "-"], "empty"),
+        ("number", [1, 2, 3, 4, 5, 6], "consecutive numbers"),
+        ("breite", [64] * 6, "64 in every row"),
+    ],
+)
+def test_a_column_that_holds_no_counts(tmp_path: Path, name: str, values: list[object], why: str) -> None:
+    make(tmp_path, *(f"{index}.png" for index in range(6)))
+    table = [["file", "red", name], *([f"{index}.png", COUNTED[index], values[index]] for index in range(6))]
+    folder = read_folder(write(tmp_path, "\n".join(";".join(map(str, row)) for row in table)))
+    assert folder.class_names == ("red",) and [image.counts for image in folder.images] == [(n,) for n in COUNTED]
+    noted(folder, "counts.csv, row 1", "left out", f"'{name}' ({why})", f"'{name} count'", "file,class,count")
+    assert folder.notes[0].startswith("counts.csv"), "the first note is the one that a training shows"
+
+
+@pytest.mark.parametrize("name", ["width count", "plates_counted_count", "green", "5", "x", "total"])
+def test_a_column_of_counts_stays(tmp_path: Path, name: str) -> None:
+    make(tmp_path, *(f"{index}.png" for index in range(6)))
+    rows = [f"{index},{COUNTED[index]},{index % 3}" for index in range(6)]
+    folder = read_folder(write(tmp_path, "\n".join([f"file,red,{name}", *rows])))
+    assert folder.class_names == ("red", name) and folder.notes == ()
+
+
+def test_what_remains_of_a_table_without_classes(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{index}.png" for index in range(6)))
+    refused(write(tmp_path, "file,width,Area\n0,64,9\n"), "row 1", "no column holds counts", "'width'", "'Area'")
+    folder = read_folder(write(tmp_path, "file,count,width\n0,2,64\n1,3,64\n"))
+    assert folder.class_names == ("object",), "as without the other column"
+    folder = read_folder(write(tmp_path, "file,eggs,x,y\n0,2,31,5\n1,3,40,77\n"))
+    assert folder.class_names == ("eggs",)
+    folder = read_folder(write(tmp_path, "file,v,x,y\n0,2,1,0\n1,3,0,1\n"))
+    assert folder.class_names == ("v", "x", "y"), "letters are classes too"
+    in_order = "\n".join(f"{index},{index},64" for index in range(6))
+    folder = read_folder(write(tmp_path, f"file,eggs,width\n{in_order}\n"))
+    assert folder.class_names == ("eggs",), "the only column is that of the counts"
+    refused(write(tmp_path, "file,eggs,width\n0,2,64\n1,two,64\n"), "row 3, eggs", "'two'")
+    refused(write(tmp_path, "file,red,eggs\n0,2,1\n1,1,two\n2,1,0\n"), "row 3, eggs", "'two'")
+
+
+def test_a_total_is_no_class(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{index}.png" for index in range(6)))
+    rows = [f"{index},{COUNTED[index]},{index % 3},{COUNTED[index] + index % 3}" for index in range(6)]
+    folder = read_folder(write(tmp_path, "\n".join(["file,red,white,Total", *rows])))
+    assert folder.class_names == ("red", "white")
+    noted(folder, "'Total' (the sum of the others)")
+
+
+def test_more_columns_beside_classes_in_rows(tmp_path: Path) -> None:
+    text = LONG.replace("count", "count,width").replace("\n", ",64\n").replace("width,64", "width")
+    folder = read_folder(write(make(tmp_path), text))
+    assert counts_of(folder) == EXPECTED
+    noted(folder, "not used", "'width'")
+
+
 @pytest.mark.parametrize(
     "text", ["file,class\na,red\na,white\nb,red\nc,\n", "image,red,white\na.png,1,1\nb.png,1,0\nc.jpg,0,0\n"]
 )
@@ -126,7 +196,7 @@ def test_images_are_upright(tmp_path: Path) -> None:
         ("file,class,count\na,,1\n", ["row 2", "class is missing"]),
         ("file,class,count\n,red,1\n", ["row 2", "no file"]),
         ("file,class,count\na,red,many\n", ["row 2", "'many'", "not a whole number"]),
-        ("file,red,white\na,1,NA\n", ["row 2, white", "'NA'"]),
+        ("file,red,white\na,1,2\nb,1,NA\n", ["row 3, white", "'NA'"]),
         ("file,red\na,12345678901\n", ["row 2", "12345678901"]),
         ("file,class,count\na,red,1\nd.png,red,1\n", ["row 3", "'d.png'", "did you mean", "delete the row"]),
         ("file,class,count\na,red,1\nimages/a.png,red,1\n", ["row 3", "a.png", "already"]),

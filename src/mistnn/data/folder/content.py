@@ -114,7 +114,7 @@ def read_folder(root: Path | str) -> OwnFolder:
     images = tuple(
         _image(header, table, drawn.get(header.name), counts_from, splits.get(header.name)) for header in files.headers
     )
-    notes += [*_file_notes(files), *table.notes, *(() if annotations is None else annotations.notes)]
+    notes = [*table.notes, *notes, *_file_notes(files), *(() if annotations is None else annotations.notes)]
     other = sorted({label for one in drawn.values() for label in one.labels} - set(table.class_names))
     if other and counts_from != "nothing":
         notes.append(f"boxes of {listed(other)} are ignored: {counts_from} does not have this class")
