@@ -40,6 +40,14 @@ def test_voc_beside_the_images_and_by_its_filename(tmp_path: Path) -> None:
     noted(folder, "1 images that are not there", "gone.png")
 
 
+def test_names_of_the_images_before_they_were_converted(tmp_path: Path) -> None:
+    make(tmp_path, "a.png", "b.png")
+    write(tmp_path, voc(("red", (1, 1, 2, 2)), filename="B.TIF"), "Annotations/1.xml")
+    folder = read_folder(write(tmp_path, voc(filename="B.TIF"), "Annotations/a.xml"))
+    assert counts_of(folder) == {"a.png": (0,), "b.png": (1,)}, "the name of the XML file comes first if it fits"
+    noted(folder, "Annotations/: 1 names differ", "'B.TIF' is taken for 'b.png'")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -264,14 +264,43 @@ def test_ambiguous_names(tmp_path: Path) -> None:
     assert {name for name, counts in counts_of(folder).items() if counts} == {"a.png", "y/b.png", "c.tif"}
 
 
+@pytest.mark.parametrize(
+    ("written", "images", "example"),
+    [
+        (["A.PNG", "b.TIF", "C"], ["a.png", "b.png", "c.jpg"], "'A.PNG' is taken for 'a.png'"),
+        (["a.tif", "x\\b.tif", "c.jpeg"], ["a.png", "x/b.png", "c.jpg"], "'a.tif' is taken for 'a.png'"),
+        (["0", "07", "12.0"], ["000.png", "007.png", "012.tif"], "'0' is taken for '000.png'"),
+        (["scans/X/a.tif", "Y\\A", "b.bmp"], ["x/a.png", "y/a.png", "b.png"], "'scans/X/a.tif' is taken for 'x/a.png'"),
+    ],
+)
+def test_names_that_match_loosely(tmp_path: Path, written: list[str], images: list[str], example: str) -> None:
+    make(tmp_path, *images)
+    rows = "\n".join(f"{name},{count}" for count, name in enumerate(written))
+    folder = read_folder(write(tmp_path, f"file,n\n{rows}\n"))
+    assert counts_of(folder) == {name: (count,) for count, name in enumerate(images)}
+    noted(folder, "counts.csv: 3 names differ", example)
+
+
+def test_names_that_match_several_images_loosely(tmp_path: Path) -> None:
+    make(tmp_path, "a.png", "a.jpg", "x/01.png", "y/001.png", "1.5.png")
+    for written, words in (("a.tif", ["a.jpg", "a.png"]), ("1", ["x/01.png", "y/001.png"])):
+        refused(write(tmp_path, f"file,n\n{written},1\n"), "row 2", f"'{written}' may be", *words)
+    for written in ("b.tif", "z/01.png", "10", "1.6", "01.5"):
+        refused(write(tmp_path, f"file,n\na.png,2\n{written},1\n"), "row 3", f"no image is called '{written}'")
+    refused(write(tmp_path, "file,n\ny/1,1\n001,1\n"), "row 3", "y/001.png already has a row")
+    lines = "".join(f"gone{number},1\n" for number in range(7))
+    refused(write(tmp_path, f"file,n\na.png,2\n{lines}"), "row 3", "'gone0', and 6 more names fit none")
+
+
 def test_split_lists_go_first(tmp_path: Path) -> None:
     make(tmp_path, "a.png", "b.png", "c.png", "d.png")
     write(tmp_path, "file,n,split\na,1,test\nb,1,test\nc,1,test\nd,1,test\n")
-    for name, text in (("train", "a\n\nb.png  -1\n"), ("val", "c\ngone\n")):
+    for name, text in (("train", "a\n\nb.tif  -1\n"), ("val", "c\ngone\n")):
         write(tmp_path, text, f"ImageSets/Main/{name}.txt")
     folder = read_folder(tmp_path)
     assert [image.split for image in folder.images] == ["train", "train", "validation", None]
     noted(folder, "ImageSets/Main names 1 images that are not there", "gone")
+    noted(folder, "ImageSets/Main: 1 names differ", "'b.tif' is taken for 'b.png'")
     noted(folder, "1 images have no split", "d.png")
     noted(folder, "no image is for test")
     write(tmp_path, "d\na\n", "ImageSets/Main/test.txt")

@@ -165,10 +165,11 @@ def _of_mapping(
     missing = [name for name in names if name not in found]
     if missing:
         raise ValueError(f"counts has no entry for {missing[0]}: add it, or leave the image out")
+    notes = matcher.loosely_matched("counts", map(str, counts))
     if any(isinstance(value, Mapping) for value in found.values()):
-        return _of_dictionaries({name: found[name] for name in names}, "")
+        return _of_dictionaries({name: found[name] for name in names}, "")._replace(notes=notes)
     one = tuple(class_names) if class_names is not None and len(class_names) == 1 else (ONLY_CLASS,)
-    return Counted(one, [(whole(found[name], name),) for name in names])
+    return Counted(one, [(whole(found[name], name),) for name in names], notes=notes)
 
 
 def _of_columns(columns: Mapping[str, Sequence[Any]], names: Sequence[str]) -> Counted:

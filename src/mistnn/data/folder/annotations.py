@@ -97,13 +97,18 @@ def _matched(source: str, written: Sequence[_Written], files: ImageFiles, matche
     unknown: list[str] = []
     resized: list[str] = []
     flat: list[str] = []
+    written_names: list[str] = []
     for one in written:
-        name = next((match for name in one.names if (match := _only(name, one.place, matcher))), None)
-        if name is None:
+        ways = (matcher.match, matcher.match_loosely)
+        fitting = next((name for match in ways for name in one.names if match(name)), None)
+        if fitting is None:
             unknown.append(one.names[-1])
-        elif name in places:
+            continue
+        written_names.append(fitting)
+        name = matcher.find(fitting, one.place)
+        if name in places:
             raise MistError(f"{one.place}: {name} is described in {places[name]} already: delete one of the two")
-        elif name in headers:  # otherwise the image can't be used, which has its own note
+        if name in headers:  # otherwise the image can't be used, which has its own note
             header = headers[name]
             places[name] = one.place
             labels = [item.label for item in one.objects]
@@ -117,7 +122,7 @@ def _matched(source: str, written: Sequence[_Written], files: ImageFiles, matche
             if len(kept) < len(corners):
                 flat.append(name)
             found[name] = Annotation(tuple(labels[index] for index in kept), corners[kept], one.split)
-    notes = []
+    notes = [*matcher.loosely_matched(source, written_names)]
     if unknown:
         notes.append(f"{source} describes {len(unknown)} images that are not there ({listed(unknown)})")
     if resized:
@@ -125,10 +130,6 @@ def _matched(source: str, written: Sequence[_Written], files: ImageFiles, matche
     if flat:
         notes.append(f"boxes without area inside the image are ignored, in {len(flat)} images ({listed(flat)})")
     return Annotations(source, found, tuple(notes))
-
-
-def _only(name: str, place: str, matcher: NameMatcher) -> str | None:
-    return matcher.find(name, place) if matcher.match(name) else None
 
 
 def _read_voc(path: Path, folder: Path) -> _Written:

@@ -214,19 +214,22 @@ def _hashed_splits(names: Sequence[str]) -> dict[str, Split]:
 def _listed_splits(root: Path, matcher: NameMatcher, notes: list[str]) -> dict[str, Split]:
     splits: dict[str, Split] = {}
     unknown: list[str] = []
+    named: list[str] = []
     for file, split in LISTS.items():
         path = root / "ImageSets" / "Main" / file
         for number, line in enumerate(read_text(path).splitlines() if os.path.lexists(path) else (), start=1):
             written = line.strip()
-            if written and not matcher.match(written):
+            if written and not matcher.match_loosely(written):
                 written = written.split()[0]  # "000012 -1": a list of VOC for one class
-            if written and not matcher.match(written):
+            if written and not matcher.match_loosely(written):
                 unknown.append(written)
             elif written:
+                named.append(written)
                 place = f"ImageSets/Main/{file}, row {number}"
                 name = matcher.find(written, place)
                 if splits.setdefault(name, split) != split:
                     raise MistError(f"{place}: {name} is also for {splits[name]}: remove it from one list")
+    notes += matcher.loosely_matched("ImageSets/Main", named)
     if unknown:
         notes.append(f"ImageSets/Main names {len(unknown)} images that are not there ({listed(unknown)})")
     return splits

@@ -93,17 +93,23 @@ def parse_table(source: str, text: str, matcher: NameMatcher, kind: Literal["cou
         cells += [""] * (len(header) - len(cells))
         if not cells[columns.file]:
             raise MistError(f"{place}: no file is named: write the name of the image, or delete the row")
-        rows.append(_Row(place, matcher.find(cells[columns.file], place), cells))
+        rows.append(_Row(place, cells[columns.file], cells))
     if not rows:
         raise MistError(f"{source} has a header but no row: add one for each image")
+    unknown = [row for row in rows if not matcher.match_loosely(row.image)]
+    if unknown:
+        matcher.find(unknown[0].image, unknown[0].place, len({row.image for row in unknown}) - 1)
+    written = [row.image for row in rows]
+    rows = [row._replace(image=matcher.find(row.image, row.place)) for row in rows]
+    loose = matcher.loosely_matched(source, written)
     splits = _splits(rows, columns.split)
     if columns.label < 0:
         classes, notes = _class_columns(f"{source}, row {lines[0][0]}", rows, columns.classes, kind)
-        return Table(tuple(classes), _wide(rows, classes, kind), splits, notes)
+        return Table(tuple(classes), _wide(rows, classes, kind), splits, (*notes, *loose))
     table = _long(rows, columns, splits)
     unused = [name for index, name in enumerate(header) if name and index not in columns.used]
-    note = f"{source}: columns that are not used: {', '.join(map(repr, unused))}"
-    return table._replace(notes=(note, *table.notes)) if unused else table
+    notes = (f"{source}: columns that are not used: {', '.join(map(repr, unused))}",) if unused else ()
+    return table._replace(notes=(*notes, *loose, *table.notes))
 
 
 def _cells(source: str, text: str) -> list[tuple[int, list[str]]]:
