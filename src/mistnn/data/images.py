@@ -31,6 +31,17 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".p
 PICTURE_FOLDERS = ("overlays", "reconstructions", "residuals")
 """Folders of pictures that a prediction writes into its results; in a folder of images they are skipped."""
 
+SYSTEM_FOLDERS = (
+    "__MACOSX",
+    "__pycache__",
+    "@eaDir",
+    "#recycle",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "lost+found",
+)
+"""Folders that systems and storage devices leave behind; like hidden ones, they are never searched."""
+
 DETECTIONS_FILE = "detections.csv"
 DETECTION_COLUMNS = ("file", "x", "y", "w", "h", "label", "score")
 """The table of a prediction; it identifies a folder of results."""
@@ -62,7 +73,7 @@ def find_images(paths: Sequence[Path | str], exclude: Path | None = None) -> lis
     """All images in files and folders, including subfolders.
 
     Convention: sorted by name within an argument, arguments in their order. In folders, these are skipped: hidden files
-    and folders (a leading dot), other suffixes, and ``PICTURE_FOLDERS`` beside a prediction's table of detections.
+    and folders, see ``is_hidden``, other suffixes, and ``PICTURE_FOLDERS`` beside a prediction's table of detections.
     Linked folders are entered, each real folder once. A file found twice under one name counts once.
 
     Args:
@@ -102,7 +113,7 @@ def _images_below(root: Path, exclude: Path | None) -> Iterator[ImageFile]:
 
     for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
         drawn = PICTURE_FOLDERS if holds_results(Path(folder)) else ()
-        shown = sorted(name for name in folders if not name.startswith(".") and name not in drawn)
+        shown = sorted(name for name in folders if not is_hidden(name) and name not in drawn)
         folders.clear()
         for name in shown:
             real = os.path.realpath(os.path.join(folder, name))
@@ -110,9 +121,14 @@ def _images_below(root: Path, exclude: Path | None) -> Iterator[ImageFile]:
                 entered.add(real)
                 folders.append(name)
         for name in files:
-            if not name.startswith(".") and name.lower().endswith(SUFFIXES):
+            if not is_hidden(name) and name.lower().endswith(SUFFIXES):
                 path = Path(folder, name)
                 yield ImageFile(path, path.relative_to(root).as_posix())
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder belongs to the system: a leading dot (``._a.png`` of macOS too), or a known name."""
+    return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
 def holds_results(folder: Path) -> bool:

@@ -36,6 +36,7 @@ from torch import Tensor
 from mistnn.data.corners import centred
 from mistnn.data.folder.annotations import Annotation, Annotations, read_annotations
 from mistnn.data.folder.files import ImageFiles, ImageHeader, NameMatcher, read_image_files
+from mistnn.data.folder.other_tools import other_annotations
 from mistnn.data.folder.tables import SPLIT_WORDS, Table, read_table
 from mistnn.data.images import DETECTIONS_FILE, holds_results
 from mistnn.data.random_numbers import hash_share
@@ -101,20 +102,21 @@ def read_folder(root: Path | str) -> OwnFolder:
     """Reads a folder, see the module; no image is decoded.
 
     Raises:
-        MistError: if there is no folder or no usable image, or if a table, a list or an annotation is not understood;
-            the message names the file, the row, the value and the fix.
+        MistError: if there is no folder or no usable image, if a table or a list is not understood, or if there is no
+            table and no annotation can be used; the message names the file, the row, the value and the fix.
     """
     root = Path(root)
     files = read_image_files(root)
     matcher = NameMatcher([header.name for header in files.headers] + list(files.left_out))
     annotations = read_annotations(root, files, matcher)
     counts_from, table, notes = _read_known(root, files, matcher, annotations)
-    drawn = {} if annotations is None else annotations.of_image
+    drawn = annotations.of_image
     splits, split_notes = _splits(root, files, matcher, table, drawn)
     images = tuple(
         _image(header, table, drawn.get(header.name), counts_from, splits.get(header.name)) for header in files.headers
     )
-    notes = [*table.notes, *notes, *_file_notes(files), *(() if annotations is None else annotations.notes)]
+    notes = [*table.notes, *notes, *_file_notes(files), *annotations.notes]
+    notes += other_annotations(root, files, annotations.used)
     other = sorted({label for one in drawn.values() for label in one.labels} - set(table.class_names))
     if other and counts_from != "nothing":
         notes.append(f"boxes of {listed(other)} are ignored: {counts_from} does not have this class")
@@ -123,7 +125,7 @@ def read_folder(root: Path | str) -> OwnFolder:
 
 
 def _read_known(
-    root: Path, files: ImageFiles, matcher: NameMatcher, annotations: Annotations | None
+    root: Path, files: ImageFiles, matcher: NameMatcher, annotations: Annotations
 ) -> tuple[CountsFrom, Table, list[str]]:
     """The counts or labels, and their source."""
     counts, labels = (_find(name, root, files.folder) for name in ("counts.csv", "labels.csv"))
@@ -134,7 +136,9 @@ def _read_known(
         return "counts.csv", read_table(counts, matcher, "counts"), notes
     if labels is not None:
         return "labels.csv", read_table(labels, matcher, "labels"), []
-    if annotations is None:
+    if not annotations.of_image and annotations.problems:
+        raise MistError(annotations.problems[0])  # left out, nothing would be known
+    if not annotations.source:
         return "nothing", Table((), {}, {}, ()), []
     classes = tuple(sorted({label for one in annotations.of_image.values() for label in one.labels}))
     counted = {name: tuple(one.labels.count(label) for label in classes) for name, one in annotations.of_image.items()}
