@@ -102,6 +102,18 @@ def test_only_images(tmp_path: Path, capsys: Captured, monkeypatch: pytest.Monke
     assert "4 sizes" in out and (tmp_path / "mine-contact-sheet.png").is_file()
 
 
+@pytest.mark.parametrize(("low", "high", "hot"), [(100, 340, False), (30_000, 30_240, False), (100, 340, True)])
+def test_16_bit_images_are_seen_on_the_sheet(tmp_path: Path, low: int, high: int, hot: bool) -> None:
+    values = np.full((60, 60), low, dtype=np.uint16)
+    values[20:40, 20:40] = high
+    if hot:
+        values[0, 0] = 65_535
+    (tmp_path / "mine").mkdir()
+    Image.fromarray(values).save(tmp_path / "mine" / "a.tif")
+    ((picture, _),) = inspect_folder(tmp_path / "mine").sheet
+    assert picture[:, 30, 30].min() > 0.95 and picture[:, 10, 10].max() < 0.05
+
+
 def test_only_labels(folder: Path, tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "images").symlink_to(folder / "images", target_is_directory=True)

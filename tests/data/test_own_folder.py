@@ -360,6 +360,16 @@ def test_images_that_cannot_be_used_are_noted(tmp_path: Path) -> None:
     refused(tmp_path, "none of the 4 images", "bomb.png")
 
 
+def test_photos_that_cannot_be_read_are_one_note(tmp_path: Path) -> None:
+    make(tmp_path)
+    for name in ("IMG_1.NEF", "IMG_2.nef", "scan.czi"):
+        write(tmp_path, b"x", f"images/{name}")
+    folder = read_folder(write(tmp_path, "file,n\na,1\nIMG_1,2\nscan.czi,2\n"))
+    assert [image.name for image in folder.images] == list(NAMES)
+    noted(folder, "2 files (IMG_1.NEF, IMG_2.nef) are left out", "raw photographs", "JPEG or PNG")
+    noted(folder, "scan.czi is left out")
+
+
 def test_no_images(tmp_path: Path) -> None:
     refused(tmp_path / "gone", "no such folder", "gone")
     (tmp_path / "images").mkdir()

@@ -7,6 +7,7 @@ that upright image. Only the first frame of a file is read.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
 import os
 import struct
@@ -25,8 +26,30 @@ from torch import Tensor
 from mistnn.data.text_files import one_line
 from mistnn.errors import MistError
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
-"""Suffixes of the images in a folder, in either case. A file that the user names is read whatever its suffix."""
+SUFFIXES = (
+    ".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx", ".pbm", ".pgm", ".png", ".pnm",
+    ".ppm", ".tif", ".tiff", ".webp",
+)  # fmt: skip
+"""Suffixes of the images in a folder, in either case. A file that the user names is read whatever its suffix, unless it
+is one of ``FOREIGN``."""
+
+_HEIF = (".heic", ".heif", ".hif")
+
+FOREIGN = {
+    **dict.fromkeys(_HEIF, "HEIC needs the package pillow-heif: install it, or convert it to JPEG"),
+    **dict.fromkeys(
+        (".arw", ".cr2", ".cr3", ".dng", ".jxl", ".nef", ".orf", ".raf", ".rw2"),
+        "raw photographs and JPEG XL aren't read: convert it to JPEG or PNG",
+    ),
+    **dict.fromkeys(
+        (
+            ".czi", ".dcm", ".ims", ".lif", ".lsm", ".mrxs", ".nd2", ".ndpi", ".oib", ".oif", ".scn", ".svs", ".vsi",
+            ".zvi",
+        ),
+        "files of microscopes and scanners aren't read: export it as PNG or TIFF",
+    ),
+}  # fmt: skip
+"""Suffixes of images that can't be read, and the fix. They are named, unless the same image is beside them."""
 
 PICTURE_FOLDERS = ("overlays", "reconstructions", "residuals")
 """Folders of pictures that a prediction writes into its results; in a folder of images they are skipped."""
@@ -50,6 +73,7 @@ MAX_PIXELS = 150_000_000
 """Pixels of the largest image that is read: above 10,000 x 10,000, below the 179 million that Pillow rejects."""
 
 _SIXTEEN_BIT, _SIXTEEN_BIT_MODES = 65535, ("I;16", "I;16B", "I;16L", "I;16N", "I")
+_ALWAYS_READ = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 # Pillow's decoders raise these on damaged files; OSError includes "unidentified" and "truncated".
 _DECODING_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, NotImplementedError,
@@ -74,6 +98,7 @@ def find_images(paths: Sequence[Path | str], exclude: Path | None = None) -> lis
 
     Convention: sorted by name within an argument, arguments in their order. In folders, these are skipped: hidden files
     and folders, see ``is_hidden``, other suffixes, and ``PICTURE_FOLDERS`` beside a prediction's table of detections.
+    A ``FOREIGN`` file is found too, so that opening it says what to do, but not beside an image of the same name.
     Linked folders are entered, each real folder once. A file found twice under one name counts once.
 
     Args:
@@ -120,8 +145,11 @@ def _images_below(root: Path, exclude: Path | None) -> Iterator[ImageFile]:
             if real not in left_out and real not in entered:
                 entered.add(real)
                 folders.append(name)
-        for name in files:
-            if not is_hidden(name) and name.lower().endswith(SUFFIXES):
+        own = [name for name in files if not is_hidden(name)]
+        parts = {name: os.path.splitext(name.lower()) for name in own}
+        read = {stem for stem, suffix in parts.values() if suffix in SUFFIXES}
+        for name, (stem, suffix) in parts.items():
+            if suffix in SUFFIXES or (suffix in FOREIGN and stem not in read):
                 path = Path(folder, name)
                 yield ImageFile(path, path.relative_to(root).as_posix())
 
@@ -165,6 +193,9 @@ def open_header(path: Path) -> Iterator[Image.Image]:
     """Opens an image file without decoding its pixels; Pillow's errors become ``UnreadableImage``, its warnings go."""
     if not path.is_file():  # reading a pipe would wait forever
         raise UnreadableImage("not a regular file")
+    suffix = path.suffix.lower()
+    if suffix in FOREIGN and not (suffix in _HEIF and _reads_heif()):
+        raise UnreadableImage(FOREIGN[suffix])  # some of them would open as their thumbnail
     try:
         with warnings.catch_warnings():
             # Pillow warns above 89 million pixels, below our own limit, and of damaged metadata, which does not matter.
@@ -177,9 +208,21 @@ def open_header(path: Path) -> Iterator[Image.Image]:
             f"more than the {MAX_PIXELS:,} pixels that are read, perhaps a decompression bomb: cut it into parts"
         ) from error
     except Image.UnidentifiedImageError as error:
-        raise UnreadableImage("not an image in a known format") from error
+        known = suffix in SUFFIXES and suffix not in _ALWAYS_READ
+        fix = f", or the installed Pillow doesn't read {suffix}: convert it to JPEG or PNG" if known else ""
+        raise UnreadableImage(f"not an image in a known format{fix}") from error
     except _DECODING_ERRORS as error:
         raise UnreadableImage(one_line(error)) from error
+
+
+def _reads_heif() -> bool:
+    """Whether Pillow reads HEIC, with the help of pillow-heif."""
+    try:
+        heif = importlib.import_module("pillow_heif")
+    except ImportError:
+        return False
+    heif.register_heif_opener()
+    return True
 
 
 def normalise_mode(image: Image.Image) -> Image.Image:

@@ -18,6 +18,7 @@ from mistnn.data.images import UnreadableImage, open_image, to_tensor
 from mistnn.errors import MistError
 from mistnn.files import replace_file
 from mistnn.inference import Predictor
+from mistnn.inference.pictures import displayed
 from mistnn.records import Detections
 from mistnn.viz import draw_scenes, figure_to_png
 
@@ -75,7 +76,7 @@ def inspect_folder(root: Path, progress: Callable[[int, int], None] | None = Non
             broken.append(f"{image.name} can't be decoded ({error}): fix it, or remove it from the folder")
         else:
             picture.thumbnail((SHEET_SIDE, SHEET_SIDE))
-            pictures[image.name] = to_tensor(picture, 3)
+            pictures[image.name] = to_tensor(displayed(picture), 3)
         if progress is not None:
             progress(done, len(tried))
     readable = [image for image in measured if image.name in pictures]

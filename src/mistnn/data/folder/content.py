@@ -51,6 +51,8 @@ TRAIN_SHARE, VALIDATION_SHARE = 0.70, 0.15  #: Shares of the splits by hash; the
 OUTLIER_FACTOR, OUTLIER_LEAST = 5, 10
 """A count above 10 and above 5 x the median over images that hold the class is noted as suspicious (our choice)."""
 
+SHOWN_REASONS = 3
+
 
 class FolderImage(NamedTuple):
     """An image and its annotations; unknown ones are ``None``."""
@@ -240,9 +242,17 @@ def _listed_splits(root: Path, matcher: NameMatcher, notes: list[str]) -> dict[s
 
 
 def _file_notes(files: ImageFiles) -> list[str]:
-    notes = [f"{name} is left out: {why}" for name, why in list(files.left_out.items())[:3]]
-    if len(files.left_out) > 3:
-        notes.append(f"{len(files.left_out) - 3} more images are left out ({listed(list(files.left_out)[3:])})")
+    reasons: dict[str, list[str]] = {}
+    for name, why in files.left_out.items():
+        reasons.setdefault(why, []).append(name)
+    notes = [
+        f"{names[0]} is left out: {why}"
+        if len(names) == 1
+        else f"{len(names)} files ({listed(names)}) are left out: {why}"
+        for why, names in list(reasons.items())[:SHOWN_REASONS]
+    ]
+    if more := [name for names in list(reasons.values())[SHOWN_REASONS:] for name in names]:
+        notes.append(f"{len(more)} more images are left out ({listed(more)})")
     sizes = sorted({(one.width * one.height, one.width, one.height) for one in files.headers})
     if len(sizes) > 1:
         (_, *least), (_, *most) = sizes[0], sizes[-1]

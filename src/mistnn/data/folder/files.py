@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from PIL import ExifTags, Image
 
-from mistnn.data.images import MAX_PIXELS, SUFFIXES, ImageFile, UnreadableImage, find_images, open_header
+from mistnn.data.images import FOREIGN, MAX_PIXELS, SUFFIXES, ImageFile, UnreadableImage, find_images, open_header
 from mistnn.errors import MistError
 
 IMAGE_FOLDERS = ("images", "JPEGImages")  #: Folders that are searched for images before the folder itself.
@@ -166,6 +166,6 @@ def _loose_parts(name: str) -> tuple[str, ...]:
     """The parts in lower case, the last one without the suffix of an image and without zeros before a number."""
     *folders, last = [part.casefold() for part in _parts(name)] or [""]
     stem, dot, suffix = last.rpartition(".")
-    last = stem if dot and f".{suffix}" in SUFFIXES else last
+    last = stem if dot and f".{suffix}" in (*SUFFIXES, *FOREIGN) else last
     number = re.fullmatch(r"([0-9]+)(?:\.0*)?", last)  # 7.0 is how tables of numbers write 7
     return (*folders, str(int(number.group(1))) if number else last)
