@@ -1,7 +1,7 @@
 """Finding image files and converting them to tensors.
 
 Convention: an image is upright, as viewers show it (its EXIF orientation is applied), and detections are in pixels of
-that upright image. Only the first frame of a file is read.
+that upright image. Only the first frame or page of a file is read.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
+from PIL.ImageFile import ImageFile as OpenedFile
 from torch import Tensor
 
+from mistnn.data import tiff
 from mistnn.data.text_files import one_line
 from mistnn.errors import MistError
 
@@ -72,8 +74,14 @@ DETECTION_COLUMNS = ("file", "x", "y", "w", "h", "label", "score")
 MAX_PIXELS = 150_000_000
 """Pixels of the largest image that is read: above 10,000 x 10,000, below the 179 million that Pillow rejects."""
 
+PAGES = "pages"
+"""Key in the ``info`` of a decoded image: the pages of its file; only the first is read."""
+
+LEAST_TOP = 16
+"""Largest of the 8-bit values of a 16-bit colour image below which it is refused: 4 bits remain of 12 (our choice)."""
+
 _SIXTEEN_BIT, _SIXTEEN_BIT_MODES = 65535, ("I;16", "I;16B", "I;16L", "I;16N", "I")
-_ALWAYS_READ = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
+_ALWAYS_READ = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 # Pillow's decoders raise these on damaged files; OSError includes "unidentified" and "truncated".
 _DECODING_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, NotImplementedError,
@@ -177,19 +185,39 @@ def open_image(path: Path) -> Image.Image:
 
     Raises:
         UnreadableImage: if it is not an image, truncated, too large, or has values of an unknown range: beyond 16 bits,
-            or floats outside [0, 1].
+            or floats outside [0, 1]; also if Pillow would read it wrong, see ``mistnn.data.tiff``, 16-bit colours are
+            so dark that hardly any of the 8 bits that remain are used, or the first of several pages is empty.
     """
     with open_header(path) as image:
         if image.width * image.height > MAX_PIXELS:
             size = f"{image.width} x {image.height} pixels"
             raise UnreadableImage(f"it has {size}, more than the {MAX_PIXELS:,} that are read: cut it into parts")
+        if (why := tiff.refusal(image)) is not None:
+            raise UnreadableImage(why)
+        # Pillow keeps the upper 8 bits of 16-bit colours.
+        deep = image.mode not in _SIXTEEN_BIT_MODES and any(";16" in str(tile[3]) for tile in image.tile)
+        pages, white_is_zero = tiff.pages_of(image), tiff.is_white_zero(image)
         image.load()
-        upright = ImageOps.exif_transpose(image)
-    return normalise_mode(upright)
+        decoded = normalise_mode(tiff.upright_values(ImageOps.exif_transpose(image), white_is_zero))
+    ranges = _ranges(decoded) if deep or pages > 1 else []
+    if pages > 1 and all(low == high for low, high in ranges):
+        raise UnreadableImage(f"the first of its {pages} pages is empty: save the page to use as a file of its own")
+    if deep and (top := max(high for _, high in ranges)) < LEAST_TOP:
+        used = f"only values up to about {256 * (int(top) + 1) - 1} are used"
+        raise UnreadableImage(
+            f"its colours have 16 bits, but {used}: scale them to the full range, or convert it to grey"
+        )
+    decoded.info[PAGES] = pages
+    return decoded
+
+
+def _ranges(image: Image.Image) -> list[tuple[float, float]]:
+    """The smallest and the largest value of each channel."""
+    return [band.getextrema() for band in image.split()]  # pyright: ignore[reportReturnType]
 
 
 @contextlib.contextmanager
-def open_header(path: Path) -> Iterator[Image.Image]:
+def open_header(path: Path) -> Iterator[OpenedFile]:
     """Opens an image file without decoding its pixels; Pillow's errors become ``UnreadableImage``, its warnings go."""
     if not path.is_file():  # reading a pipe would wait forever
         raise UnreadableImage("not a regular file")
@@ -208,8 +236,11 @@ def open_header(path: Path) -> Iterator[Image.Image]:
             f"more than the {MAX_PIXELS:,} pixels that are read, perhaps a decompression bomb: cut it into parts"
         ) from error
     except Image.UnidentifiedImageError as error:
-        known = suffix in SUFFIXES and suffix not in _ALWAYS_READ
-        fix = f", or the installed Pillow doesn't read {suffix}: convert it to JPEG or PNG" if known else ""
+        fix = ""
+        if suffix in (".tif", ".tiff"):
+            fix = ", or a TIFF of channels or numbers that aren't read: save it as 8- or 16-bit grey or 8-bit RGB"
+        elif suffix in SUFFIXES and suffix not in _ALWAYS_READ:
+            fix = f", or the installed Pillow doesn't read {suffix}: convert it to JPEG or PNG"
         raise UnreadableImage(f"not an image in a known format{fix}") from error
     except _DECODING_ERRORS as error:
         raise UnreadableImage(one_line(error)) from error

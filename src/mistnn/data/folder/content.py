@@ -253,6 +253,8 @@ def _file_notes(files: ImageFiles) -> list[str]:
     ]
     if more := [name for names in list(reasons.values())[SHOWN_REASONS:] for name in names]:
         notes.append(f"{len(more)} more images are left out ({listed(more)})")
+    if stacks := [f"{one.name}: {one.pages}" for one in files.headers if one.pages > 1]:
+        notes.append(f"{len(stacks)} files hold several pages ({listed(stacks)}): only the first of each is used")
     sizes = sorted({(one.width * one.height, one.width, one.height) for one in files.headers})
     if len(sizes) > 1:
         (_, *least), (_, *most) = sizes[0], sizes[-1]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from PIL import ExifTags, Image
 
+from mistnn.data import tiff
 from mistnn.data.images import FOREIGN, MAX_PIXELS, SUFFIXES, ImageFile, UnreadableImage, find_images, open_header
 from mistnn.errors import MistError
 
@@ -28,6 +29,7 @@ class ImageHeader(NamedTuple):
     width: int  #: In pixels, upright (its EXIF orientation is applied).
     height: int
     kind: str  #: "grey", "16-bit or float" or "colour".
+    pages: int  #: Of a TIFF file; only the first is read.
 
 
 class ImageFiles(NamedTuple):
@@ -71,13 +73,16 @@ def read_header(file: ImageFile) -> ImageHeader:
         width, height, mode = image.width, image.height, image.mode
         # Not image.getexif(): that of a PNG file decodes all pixels.
         turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation) in _TURNED
+        why, pages = tiff.refusal(image), tiff.pages_of(image)
+    if why is not None:
+        raise UnreadableImage(why)
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         limit = f"{MAX_SIDE:,} a side or {MAX_PIXELS:,} in all"
         raise UnreadableImage(f"{width} x {height} pixels, more than {limit}: cut it into parts")
     if turned:
         width, height = height, width
     kind = "16-bit or float" if mode.startswith(("I", "F")) else "grey" if mode in ("1", "L", "LA", "La") else "colour"
-    return ImageHeader(file.name, file.path, width, height, kind)
+    return ImageHeader(file.name, file.path, width, height, kind, pages)
 
 
 class NameMatcher:
