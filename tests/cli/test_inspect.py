@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import itertools
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +102,17 @@ def test_only_images(tmp_path: Path, capsys: Captured, monkeypatch: pytest.Monke
     out = capsys.readouterr().out
     assert "unknown: no training image has counts" in out and "without counts" in out and "known from   nothing" in out
     assert "4 sizes" in out and (tmp_path / "mine-contact-sheet.png").is_file()
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_output_in_any_encoding(tmp_path: Path, encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_folder(tmp_path / "own", 3)
+    (root / "counts.csv").write_text("file,κύτταρο\n000,1\n001,2\n002,1\n", encoding="utf-8")
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+    assert main(["inspect", str(root), "--no-estimate", "--out", str(tmp_path / "x.png")]) == 0
+    name = "κύτταρο".encode(encoding, "replace").decode(encoding)
+    assert f"{name}: 1 to 2 per image" in written.getvalue().decode(encoding)
 
 
 @pytest.mark.parametrize(("low", "high", "hot"), [(100, 340, False), (30_000, 30_240, False), (100, 340, True)])
