@@ -213,6 +213,12 @@ def test_data_frames(frame: Any, files: list[Path]) -> None:
     assert rows(given_folder(files, frame({"image": ["b", "c", "a"], "cell": [1, 0, 2], "dot": [3, 1, 0]}))) == ROWS
     long = {"file": ["a", "b", "b", "c"], "class": ["cell", "cell", "dot", "dot"], "count": [2, 1, 3, 1]}
     assert rows(given_folder(files, frame(long))) == ROWS
+    more = wide | {"width": [24, 24, 24]}
+    for images, table in (([picture()] * 3, frame(more)), (files, frame(more, index=list(NAMES)))):
+        folder = given_folder(images, table)
+        assert rows(folder) == ROWS and "'width' (by its name)" in folder.notes[0]
+    with pytest.raises(ValueError, match="no column of counts holds counts: 'width'"):
+        given_folder([picture()] * 3, frame({"width": [24, 24, 24]}))
     with pytest.raises(ValueError, match="the images are not files"):
         given_folder([picture()] * 3, frame(long))
     with pytest.raises(ValueError, match="'cell' of counts has 3 rows for 2 images"):

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import itertools
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +104,29 @@ def test_only_images(tmp_path: Path, capsys: Captured, monkeypatch: pytest.Monke
     out = capsys.readouterr().out
     assert "unknown: no training image has counts" in out and "without counts" in out and "known from   nothing" in out
     assert "4 sizes" in out and (tmp_path / "mine-contact-sheet.png").is_file()
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_output_in_any_encoding(tmp_path: Path, encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_folder(tmp_path / "own", 3)
+    (root / "counts.csv").write_text("file,κύτταρο\n000,1\n001,2\n002,1\n", encoding="utf-8")
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+    assert main(["inspect", str(root), "--no-estimate", "--out", str(tmp_path / "x.png")]) == 0
+    name = "κύτταρο".encode(encoding, "replace").decode(encoding)
+    assert f"{name}: 1 to 2 per image" in written.getvalue().decode(encoding)
+
+
+@pytest.mark.parametrize(("low", "high", "hot"), [(100, 340, False), (30_000, 30_240, False), (100, 340, True)])
+def test_16_bit_images_are_seen_on_the_sheet(tmp_path: Path, low: int, high: int, hot: bool) -> None:
+    values = np.full((60, 60), low, dtype=np.uint16)
+    values[20:40, 20:40] = high
+    if hot:
+        values[0, 0] = 65_535
+    (tmp_path / "mine").mkdir()
+    Image.fromarray(values).save(tmp_path / "mine" / "a.tif")
+    ((picture, _),) = inspect_folder(tmp_path / "mine").sheet
+    assert picture[:, 30, 30].min() > 0.95 and picture[:, 10, 10].max() < 0.05
 
 
 def test_only_labels(folder: Path, tmp_path: Path, capsys: Captured) -> None:

@@ -40,11 +40,18 @@ def test_voc_beside_the_images_and_by_its_filename(tmp_path: Path) -> None:
     noted(folder, "1 images that are not there", "gone.png")
 
 
+def test_names_of_the_images_before_they_were_converted(tmp_path: Path) -> None:
+    make(tmp_path, "a.png", "b.png")
+    write(tmp_path, voc(("red", (1, 1, 2, 2)), filename="B.TIF"), "Annotations/1.xml")
+    folder = read_folder(write(tmp_path, voc(filename="B.TIF"), "Annotations/a.xml"))
+    assert counts_of(folder) == {"a.png": (0,), "b.png": (1,)}, "the name of the XML file comes first if it fits"
+    noted(folder, "Annotations/: 1 names differ", "'B.TIF' is taken for 'b.png'")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("<annotation><object>", ["Annotations/a.xml", "broken XML", "line 1"]),
-        ("<svg/>", ["Annotations/a.xml", "<svg>"]),
         (voc(("red", (1, 1, 2, 2))).replace("<xmax>2</xmax>", ""), ["a.xml", "object 1 (red)", "None"]),
         (voc(("red", (1, 1, 2, 2))).replace("<xmax>2", "<xmax>two"), ["object 1 (red)", "'two'"]),
         (voc(("", (1, 1, 2, 2))), ["object 1 has no name"]),
@@ -89,15 +96,84 @@ def test_coco_in_the_folders_of_the_splits(tmp_path: Path) -> None:
         ("[" * 100_000, ["annotations.json", "broken JSON"]),
         ("[]", ["annotations.json", "not a COCO file"]),
         (json.dumps({"images": []}), ["not a COCO file", "categories"]),
-        (json.dumps(coco({"bbox": [1, 2, 3]})), ["annotation 0 (a.png)", "[1, 2, 3]", "4 numbers"]),
-        (json.dumps(coco({"bbox": [1, 2, 3, "x"]})), ["'x'"]),
-        (json.dumps(coco({"bbox": [1, 2, 3, float("nan")]})), ["nan"]),
-        (json.dumps(coco({"bbox": [1, 2, 3, 4], "category_id": 9})), ["not a COCO file", "9"]),
-        (json.dumps(coco(files=("a.png", "images/a.png"))), ["a.png is described", "already"]),
     ],
 )
 def test_bad_coco(tmp_path: Path, content: str, words: list[str]) -> None:
     refused(write(make(tmp_path), content, "annotations.json"), *words)
+    folder = read_folder(write(tmp_path, "file,red\na,7\nb,0\n"))
+    assert counts_of(folder)["a.png"] == (7,)
+    noted(folder, "left out", *words)
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"bbox": [1, 2, 3]}, ["annotation 1 (b.png)", "[1, 2, 3]", "4 numbers"]),
+        ({"bbox": [1, 2, 3, "x"]}, ["'x'"]),
+        ({"bbox": [1, 2, 3, float("nan")]}, ["nan"]),
+        ({"bbox": [1, 2, 3, 4], "category_id": 9}, ["annotation 1 (b.png)", "category 9"]),
+        ({"segmentation": {"counts": "xyz"}}, ["annotation 1 (b.png)", "None", "4 numbers"]),
+    ],
+)
+def test_an_image_with_a_bad_annotation_in_coco_is_left_out(tmp_path: Path, bad: Any, words: list[str]) -> None:
+    content = coco({"bbox": [0, 0, 2, 2]}, {"image_id": 11, **bad}, {"image_id": 11, "bbox": [0, 0, 2, 2]})
+    folder = read_folder(write_json(make(tmp_path), content, "annotations.json"))
+    assert counts_of(folder) == {"a.png": (1,), "b.png": None, "c.jpg": (0,)}, "one object less would be a wrong count"
+    noted(folder, "left out", *words)
+
+
+def test_coco_of_removed_images_with_ids_as_text_and_without_boxes(tmp_path: Path) -> None:
+    polygons = [[1, 1, 3, 1, 3, 4], [5, 2, 6, 2, 6, 3]]
+    content = coco({"segmentation": polygons, "image_id": "11"}, *[{"image_id": 99, "bbox": [0, 0, 1, 1]}] * 2)
+    folder = read_folder(write_json(make(tmp_path), content, "annotations.json"))
+    assert counts_of(folder) == {"a.png": (0,), "b.png": (1,), "c.jpg": (0,)}
+    assert boxes_of(folder.images[1]) == [[3.5, 2.5, 5, 3]]
+    noted(folder, "annotations.json: image 99 is not listed, but has 2 annotations")
+
+
+def test_an_image_that_is_described_twice_is_left_out(tmp_path: Path) -> None:
+    content = coco({"bbox": [0, 0, 2, 2], "image_id": 12}, files=("a.png", "images/a.png", "b.png"))
+    folder = read_folder(write_json(make(tmp_path), content, "annotations.json"))
+    assert counts_of(folder) == {"a.png": None, "b.png": (1,), "c.jpg": None}
+    noted(folder, "annotations.json: a.png is described", "already")
+
+
+def test_bad_annotations_among_good_ones_are_noted(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{name}.png" for name in "abcdef"))
+    write(tmp_path, voc(("red", (1, 1, 2, 2))), "Annotations/a.xml")
+    for name in "bcdef":
+        write(tmp_path, "<annotation><object>", f"Annotations/{name}.xml")
+    folder = read_folder(tmp_path)
+    assert [image.counts for image in folder.images] == [(1,), *[None] * 5]
+    noted(folder, "Annotations/b.xml is broken XML")
+    noted(folder, "2 more reasons")
+
+
+def test_files_that_systems_and_microscopes_leave(tmp_path: Path) -> None:
+    make(tmp_path)
+    write(tmp_path, voc(("red", (1, 1, 2, 2))), "Annotations/a.xml")
+    plain = counts_of(read_folder(tmp_path))
+    apple = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X"
+    for name in (
+        "Annotations/._a.xml", "Annotations/.ipynb_checkpoints/a-checkpoint.xml", "__MACOSX/Annotations/._b.xml",
+        "images/._a.png", "images/__MACOSX/a.png", "images/@eaDir/a.png/THUMB.jpg", "images/.DS_Store",
+        "images/Thumbs.db", "images/desktop.ini", "Annotations/Thumbs.db", "__MACOSX/annotations.json", "._counts.csv",
+        ".ipynb_checkpoints/instances_x.json", "ImageSets/Main/._train.txt",
+    ):  # fmt: skip
+        write(tmp_path, apple, name)
+    folder = read_folder(tmp_path)
+    assert counts_of(folder) == plain == {"a.png": (1,), "b.png": None, "c.jpg": None}
+    assert not [note for note in folder.notes if "left out" in note]
+
+
+@pytest.mark.parametrize("text", ['<OME xmlns="http://www.openmicroscopy.org"/>', "<svg/>", "\x00\x05\x16\x07", ""])
+def test_other_xml_beside_the_images(tmp_path: Path, text: str) -> None:
+    make(tmp_path)
+    write(tmp_path, text, "images/a.xml")
+    assert read_folder(tmp_path).counts_from == "nothing"
+    write(tmp_path, voc(("red", (1, 1, 2, 2))), "images/b.xml")
+    assert counts_of(read_folder(tmp_path)) == {"a.png": None, "b.png": (1,), "c.jpg": None}
+    assert counts_of(read_folder(write(tmp_path, "file,red\na,7\n")))["a.png"] == (7,)
 
 
 def test_boxes_json(tmp_path: Path) -> None:
@@ -130,6 +206,63 @@ def test_boxes_json(tmp_path: Path) -> None:
 )
 def test_bad_boxes_json(tmp_path: Path, content: Any, words: list[str]) -> None:
     refused(write_json(make(tmp_path), content), *words)
+    if content:
+        folder = read_folder(write_json(tmp_path, [*content, {"file": "b.png", "boxes": [[1, 2, 3, 4]]}]))
+        assert counts_of(folder) == {"a.png": None, "b.png": (1,), "c.jpg": None}
+        noted(folder, "left out", *words)
+
+
+YOLO = "0 0.5 0.5 0.2 0.1\n1 0.1 0.2 0.05 0.05\n"
+LABELME = json.dumps({"version": "5.0", "shapes": [{"label": "cell", "points": [[3, 3]]}], "imagePath": "a.png"})
+VIA = "filename,region_count,region_id,region_shape_attributes\na.png,1,0,{}\n"
+STUDIO = json.dumps([{"id": 1, "data": {"image": "a.png"}, "annotations": [{"result": []}]}])
+CVAT = '<annotations><version>1.1</version><image name="a.png"><box label="cell"/></image></annotations>'
+GEO = json.dumps({"type": "FeatureCollection", "features": []})
+
+
+@pytest.mark.parametrize(
+    ("files", "text", "words"),
+    [
+        (["labels/a.txt", "labels/b.txt"], YOLO, ["YOLO (labels/a.txt and 1 more)", "COCO JSON"]),
+        (["labels/classes.txt", "labels/a.txt"], YOLO, ["YOLO (labels/a.txt)"]),
+        (["images/a.txt"], YOLO, ["YOLO (images/a.txt)"]),
+        (["annotations.xml"], CVAT, ["CVAT (annotations.xml)"]),
+        (["Annotations/x.xml"], CVAT, ["CVAT (Annotations/x.xml)"]),
+        (["images/a.json", "images/b.json"], LABELME, ["LabelMe (images/a.json and 1 more)"]),
+        (["via_region_data.csv"], VIA, ["VIA (via_region_data.csv)"]),
+        (["via.json"], '{"a.png1": {"regions": [{"shape_attributes": {}}]}}', ["VIA (via.json)"]),
+        (["export.json"], STUDIO, ["Label Studio (export.json)"]),
+        (["result.json"], json.dumps(coco()), ["result.json", "call it annotations.json"]),
+        (["cells.geojson"], GEO, ["GeoJSON (cells.geojson)"]),
+        (["_annotations.csv"], "filename,width,height,class,xmin,ymin,xmax,ymax\n", ["boxes (_annotations.csv)"]),
+        (["counts.xlsx"], "PK", ["spreadsheet (counts.xlsx)", "counts.csv"]),
+        (["images/a_seg.npy"], "", ["Cellpose (images/a_seg.npy)"]),
+        (["images/a.xml"], '<OME xmlns="x"/>', ["<OME>", "images/a.xml"]),
+        (["images/a.xml"], "<", ["broken XML (images/a.xml)"]),
+    ],
+)
+def test_annotations_of_other_programs_are_named(tmp_path: Path, files: list[str], text: str, words: list[str]) -> None:
+    make(tmp_path)
+    for name in files:
+        write(tmp_path, text, name)
+    for counts in (None, (7,)):
+        folder = read_folder(tmp_path)
+        assert folder.images[0].counts == counts
+        noted(folder, "not read", *words)
+        write(tmp_path, "file,red\na,7\n")
+
+
+def test_other_files_are_not_named(tmp_path: Path) -> None:
+    write(make(tmp_path), "file,red\na,7\nb,1\nc,0\n")
+    write_json(tmp_path, [{"file": "a", "boxes": [[0, 0, 1, 1]]}])
+    for name, text in (
+        ("notes.txt", "10 mice"),
+        ("data.yaml", "nc: 1"),
+        ("settings.json", '{"images": 3}'),
+        ("x.csv", "a,b"),
+    ):
+        write(tmp_path, text, name)
+    assert not [note for note in read_folder(tmp_path).notes if "not read" in note]
 
 
 def test_boxes_never_change_counts_that_are_given(tmp_path: Path) -> None:

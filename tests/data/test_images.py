@@ -3,15 +3,17 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import sys
 import tracemalloc
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, features
 
 from mistnn.data import images as module
 from mistnn.errors import MistError
@@ -70,6 +72,50 @@ def test_files_keep_their_name_whatever_their_suffix(tmp_path: Path) -> None:
     image = _image(tmp_path / "sub" / "a.png").rename(tmp_path / "sub" / "scan.dat")
     other = _image(tmp_path / ".b.png")
     assert _names(image, str(other)) == ["scan.dat", ".b.png"]
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "jpe", "avif", "jp2", "J2K", "WEBP"])
+def test_photos_of_other_kinds(tmp_path: Path, suffix: str) -> None:
+    codec = {"avif": "avif", "jp2": "jpg_2000", "j2k": "jpg_2000", "webp": "webp"}.get(suffix.lower())
+    if codec is not None and not features.check(codec):
+        pytest.skip(f"Pillow was built without {codec}")
+    options = {"format": "JPEG"} if suffix in ("jfif", "jpe") else {}
+    Image.new("RGB", (16, 8), (200, 30, 90)).save(tmp_path / f"a.{suffix}", **options)
+    assert _names(tmp_path) == [f"a.{suffix}"]
+    expected = torch.tensor((200, 30, 90)) / 255
+    torch.testing.assert_close(_read(tmp_path / f"a.{suffix}", 3)[:, 4, 8], expected, rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "words"),
+    [
+        ("HEIC", "HEIC needs .*pillow-heif.*JPEG"),
+        ("czi", "microscopes .*PNG or TIFF"),
+        ("NEF", "raw photographs .*JPEG or PNG"),
+        ("avif", "Pillow doesn't read .avif: convert it"),
+    ],
+)
+def test_photos_that_cannot_be_read_are_named(
+    tmp_path: Path, suffix: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    path = _image(tmp_path / "x.tif").rename(tmp_path / f"a.{suffix}")  # raw files open as TIFF: their thumbnail
+    if suffix == "avif":
+        path.write_bytes(b"not this")
+    assert _names(tmp_path) == [path.name]
+    with pytest.raises(UnreadableImage, match=words):
+        open_image(path)
+    _image(tmp_path / "A.jpg")
+    assert _names(tmp_path) == (["A.jpg", "a.avif"] if suffix == "avif" else ["A.jpg"]), "the same image, as JPEG"
+
+
+def test_heic_is_read_where_its_package_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    package = ModuleType("pillow_heif")
+    package.register_heif_opener = lambda: asked.append(True)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pillow_heif", package)
+    _image(tmp_path / "a.png").rename(tmp_path / "a.heic")
+    assert open_image(tmp_path / "a.heic").size == (6, 4) and asked
 
 
 def test_links(tmp_path: Path) -> None:

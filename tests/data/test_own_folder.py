@@ -73,6 +73,76 @@ def test_a_class_without_a_row_counts_0(tmp_path: Path) -> None:
     noted(folder, "without a row count 0", "2 images", "a.png, b.png")
 
 
+COUNTED = [3, 0, 2, 7, 1, 4]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "why"),
+    [
+        *(
+            (name, [64, 80, 64, 80, 64, 80], "by its name")
+            for name in ("width", "Image Width", "imageHeight", "Total Area", "area_px", "plate", "Plate No.", "well")
+        ),
+        *((name, [3, 1, 4, 1, 5, 9], "by its name") for name in ("id", "cell ID", "Unnamed: 0", "time (h)", "day")),
+        ("taken", ["2024-05-01"] * 6, "'2024-05-01' is text"),
+        ("stamp", [20240501, 20240502, 20240501, 20240501, 20240507, 20240503], "'20240501' is too large"),
+        ("ph_7", [7, 7.2, 7, 7, 7.4, 7], "by its name"),
+        ("strength", [7, 7.2, 7, 7, 7.4, 7], "'7.2' is a fraction"),
+        ("mean grey", [123.456, 98.765, 100.5, 77.001, 120.111, 80.008], "'123.456' is a fraction"),
+        ("dx", [3, -1, 4, -1, 5, 9], "'-1' is negative"),
+        ("observer", ["", "NA", "", "", "nan", "-"], "empty"),
+        ("number", [1, 2, 3, 4, 5, 6], "consecutive numbers"),
+        ("breite", [64] * 6, "64 in every row"),
+    ],
+)
+def test_a_column_that_holds_no_counts(tmp_path: Path, name: str, values: list[object], why: str) -> None:
+    make(tmp_path, *(f"{index}.png" for index in range(6)))
+    table = [["file", "red", name], *([f"{index}.png", COUNTED[index], values[index]] for index in range(6))]
+    folder = read_folder(write(tmp_path, "\n".join(";".join(map(str, row)) for row in table)))
+    assert folder.class_names == ("red",) and [image.counts for image in folder.images] == [(n,) for n in COUNTED]
+    noted(folder, "counts.csv, row 1", "left out", f"'{name}' ({why})", f"'{name} count'", "file,class,count")
+    assert folder.notes[0].startswith("counts.csv"), "the first note is the one that a training shows"
+
+
+@pytest.mark.parametrize("name", ["width count", "plates_counted_count", "green", "5", "x", "total"])
+def test_a_column_of_counts_stays(tmp_path: Path, name: str) -> None:
+    make(tmp_path, *(f"{index}.png" for index in range(6)))
+    rows = [f"{index},{COUNTED[index]},{index % 3}" for index in range(6)]
+    folder = read_folder(write(tmp_path, "\n".join([f"file,red,{name}", *rows])))
+    assert folder.class_names == ("red", name) and folder.notes == ()
+
+
+def test_what_remains_of_a_table_without_classes(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{index}.png" for index in range(6)))
+    refused(write(tmp_path, "file,width,Area\n0,64,9\n"), "row 1", "no column holds counts", "'width'", "'Area'")
+    folder = read_folder(write(tmp_path, "file,count,width\n0,2,64\n1,3,64\n"))
+    assert folder.class_names == ("object",), "as without the other column"
+    folder = read_folder(write(tmp_path, "file,eggs,x,y\n0,2,31,5\n1,3,40,77\n"))
+    assert folder.class_names == ("eggs",)
+    folder = read_folder(write(tmp_path, "file,v,x,y\n0,2,1,0\n1,3,0,1\n"))
+    assert folder.class_names == ("v", "x", "y"), "letters are classes too"
+    in_order = "\n".join(f"{index},{index},64" for index in range(6))
+    folder = read_folder(write(tmp_path, f"file,eggs,width\n{in_order}\n"))
+    assert folder.class_names == ("eggs",), "the only column is that of the counts"
+    refused(write(tmp_path, "file,eggs,width\n0,2,64\n1,two,64\n"), "row 3, eggs", "'two'")
+    refused(write(tmp_path, "file,red,eggs\n0,2,1\n1,1,two\n2,1,0\n"), "row 3, eggs", "'two'")
+
+
+def test_a_total_is_no_class(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{index}.png" for index in range(6)))
+    rows = [f"{index},{COUNTED[index]},{index % 3},{COUNTED[index] + index % 3}" for index in range(6)]
+    folder = read_folder(write(tmp_path, "\n".join(["file,red,white,Total", *rows])))
+    assert folder.class_names == ("red", "white")
+    noted(folder, "'Total' (the sum of the others)")
+
+
+def test_more_columns_beside_classes_in_rows(tmp_path: Path) -> None:
+    text = LONG.replace("count", "count,width").replace("\n", ",64\n").replace("width,64", "width")
+    folder = read_folder(write(make(tmp_path), text))
+    assert counts_of(folder) == EXPECTED
+    noted(folder, "not used", "'width'")
+
+
 @pytest.mark.parametrize(
     "text", ["file,class\na,red\na,white\nb,red\nc,\n", "image,red,white\na.png,1,1\nb.png,1,0\nc.jpg,0,0\n"]
 )
@@ -126,7 +196,7 @@ def test_images_are_upright(tmp_path: Path) -> None:
         ("file,class,count\na,,1\n", ["row 2", "class is missing"]),
         ("file,class,count\n,red,1\n", ["row 2", "no file"]),
         ("file,class,count\na,red,many\n", ["row 2", "'many'", "not a whole number"]),
-        ("file,red,white\na,1,NA\n", ["row 2, white", "'NA'"]),
+        ("file,red,white\na,1,2\nb,1,NA\n", ["row 3, white", "'NA'"]),
         ("file,red\na,12345678901\n", ["row 2", "12345678901"]),
         ("file,class,count\na,red,1\nd.png,red,1\n", ["row 3", "'d.png'", "did you mean", "delete the row"]),
         ("file,class,count\na,red,1\nimages/a.png,red,1\n", ["row 3", "a.png", "already"]),
@@ -194,14 +264,43 @@ def test_ambiguous_names(tmp_path: Path) -> None:
     assert {name for name, counts in counts_of(folder).items() if counts} == {"a.png", "y/b.png", "c.tif"}
 
 
+@pytest.mark.parametrize(
+    ("written", "images", "example"),
+    [
+        (["A.PNG", "b.TIF", "C"], ["a.png", "b.png", "c.jpg"], "'A.PNG' is taken for 'a.png'"),
+        (["a.tif", "x\\b.tif", "c.jpeg"], ["a.png", "x/b.png", "c.jpg"], "'a.tif' is taken for 'a.png'"),
+        (["0", "07", "12.0"], ["000.png", "007.png", "012.tif"], "'0' is taken for '000.png'"),
+        (["scans/X/a.tif", "Y\\A", "b.bmp"], ["x/a.png", "y/a.png", "b.png"], "'scans/X/a.tif' is taken for 'x/a.png'"),
+    ],
+)
+def test_names_that_match_loosely(tmp_path: Path, written: list[str], images: list[str], example: str) -> None:
+    make(tmp_path, *images)
+    rows = "\n".join(f"{name},{count}" for count, name in enumerate(written))
+    folder = read_folder(write(tmp_path, f"file,n\n{rows}\n"))
+    assert counts_of(folder) == {name: (count,) for count, name in enumerate(images)}
+    noted(folder, "counts.csv: 3 names differ", example)
+
+
+def test_names_that_match_several_images_loosely(tmp_path: Path) -> None:
+    make(tmp_path, "a.png", "a.jpg", "x/01.png", "y/001.png", "1.5.png")
+    for written, words in (("a.tif", ["a.jpg", "a.png"]), ("1", ["x/01.png", "y/001.png"])):
+        refused(write(tmp_path, f"file,n\n{written},1\n"), "row 2", f"'{written}' may be", *words)
+    for written in ("b.tif", "z/01.png", "10", "1.6", "01.5"):
+        refused(write(tmp_path, f"file,n\na.png,2\n{written},1\n"), "row 3", f"no image is called '{written}'")
+    refused(write(tmp_path, "file,n\ny/1,1\n001,1\n"), "row 3", "y/001.png already has a row")
+    lines = "".join(f"gone{number},1\n" for number in range(7))
+    refused(write(tmp_path, f"file,n\na.png,2\n{lines}"), "row 3", "'gone0', and 6 more names fit none")
+
+
 def test_split_lists_go_first(tmp_path: Path) -> None:
     make(tmp_path, "a.png", "b.png", "c.png", "d.png")
     write(tmp_path, "file,n,split\na,1,test\nb,1,test\nc,1,test\nd,1,test\n")
-    for name, text in (("train", "a\n\nb.png  -1\n"), ("val", "c\ngone\n")):
+    for name, text in (("train", "a\n\nb.tif  -1\n"), ("val", "c\ngone\n")):
         write(tmp_path, text, f"ImageSets/Main/{name}.txt")
     folder = read_folder(tmp_path)
     assert [image.split for image in folder.images] == ["train", "train", "validation", None]
     noted(folder, "ImageSets/Main names 1 images that are not there", "gone")
+    noted(folder, "ImageSets/Main: 1 names differ", "'b.tif' is taken for 'b.png'")
     noted(folder, "1 images have no split", "d.png")
     noted(folder, "no image is for test")
     write(tmp_path, "d\na\n", "ImageSets/Main/test.txt")
@@ -259,6 +358,16 @@ def test_images_that_cannot_be_used_are_noted(tmp_path: Path) -> None:
     for name in NAMES:
         (images / name).unlink()
     refused(tmp_path, "none of the 4 images", "bomb.png")
+
+
+def test_photos_that_cannot_be_read_are_one_note(tmp_path: Path) -> None:
+    make(tmp_path)
+    for name in ("IMG_1.NEF", "IMG_2.nef", "scan.czi"):
+        write(tmp_path, b"x", f"images/{name}")
+    folder = read_folder(write(tmp_path, "file,n\na,1\nIMG_1,2\nscan.czi,2\n"))
+    assert [image.name for image in folder.images] == list(NAMES)
+    noted(folder, "2 files (IMG_1.NEF, IMG_2.nef) are left out", "raw photographs", "JPEG or PNG")
+    noted(folder, "scan.czi is left out")
 
 
 def test_no_images(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from mistnn.data.folder.columns import explained, not_counts
 from mistnn.data.folder.files import NameMatcher
-from mistnn.data.folder.tables import FILE_WORDS, ONLY_CLASS, Table, parse_table, read_table
+from mistnn.data.folder.tables import EXAMPLES, FILE_WORDS, ONLY_CLASS, Table, parse_table, read_table
 from mistnn.interfaces import Split
 
 
@@ -25,12 +26,14 @@ class Counted(NamedTuple):
         rows: for each image its numbers; ``None`` where a table has no row for it.
         splits: for each image its split; empty if the counts say nothing about splits.
         per_image: whether each image names its own classes, so that one it doesn't name has the count 0.
+        notes: what was left out, one line each.
     """
 
     class_names: tuple[str, ...]
     rows: Sequence[tuple[int, ...] | None]
     splits: tuple[Split | None, ...] = ()
     per_image: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def given_counts(counts: Any, names: Sequence[str], files: bool, class_names: Sequence[str] | None) -> Counted:
@@ -118,7 +121,7 @@ def _check_length(found: int, wanted: int, what: str) -> None:
 def _of_table(table: Table, names: Sequence[str]) -> Counted:
     rows = [table.values.get(name) for name in names]
     splits: tuple[Split | None, ...] = tuple(table.splits.get(name) for name in names) if table.splits else ()
-    return Counted(table.class_names, rows, splits)
+    return Counted(table.class_names, rows, splits, notes=table.notes)
 
 
 def _of_frame(frame: Any, names: Sequence[str], files: bool) -> Counted:
@@ -131,7 +134,15 @@ def _of_frame(frame: Any, names: Sequence[str], files: bool) -> Counted:
         _check_files(files, "the index of counts")
         text = frame.to_csv(index_label=FILE_WORDS[0])
         return _of_table(parse_table("the table of counts", text, NameMatcher(names), "counts"), names)
-    return _of_columns({str(column): list(frame[column]) for column in frame.columns}, names)
+    columns = {str(column): list(frame[column]) for column in frame.columns}
+    left = not_counts({name: [str(value) for value in values] for name, values in columns.items()})
+    if not left:
+        return _of_columns(columns, names)
+    others = explained(left, EXAMPLES["counts"])
+    if len(left) == len(columns):
+        raise ValueError(f"no column of counts holds counts: {others}")
+    found = _of_columns({name: values for name, values in columns.items() if name not in left}, names)
+    return found._replace(notes=(f"columns that hold no counts are left out: {others}",))
 
 
 def _of_mapping(
@@ -154,10 +165,11 @@ def _of_mapping(
     missing = [name for name in names if name not in found]
     if missing:
         raise ValueError(f"counts has no entry for {missing[0]}: add it, or leave the image out")
+    notes = matcher.loosely_matched("counts", map(str, counts))
     if any(isinstance(value, Mapping) for value in found.values()):
-        return _of_dictionaries({name: found[name] for name in names}, "")
+        return _of_dictionaries({name: found[name] for name in names}, "")._replace(notes=notes)
     one = tuple(class_names) if class_names is not None and len(class_names) == 1 else (ONLY_CLASS,)
-    return Counted(one, [(whole(found[name], name),) for name in names])
+    return Counted(one, [(whole(found[name], name),) for name in names], notes=notes)
 
 
 def _of_columns(columns: Mapping[str, Sequence[Any]], names: Sequence[str]) -> Counted:

@@ -106,6 +106,7 @@ def given_folder(images: Any, counts: Any = None, class_names: Sequence[str] | N
     names = [image.name for image in known]
     files = all(image.load is None for image in known)
     counted = ordered(given_counts(counts, names, files, class_names), class_names)
+    notes += counted.notes
     missing = [image.name for image, row in zip(known, counted.rows, strict=True) if row is None]
     if len(missing) == len(known):
         raise ValueError("the table of counts has no row for any of the images: check the names of the files")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import errno
 import importlib
+import io
 import logging
 import os
 import sys
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    _replace_unwritable()
     try:
         with _plain_warnings():
             code = _run(given)
@@ -66,6 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         code = _refuse(_fix(error))
     return _flushed(code)
+
+
+def _replace_unwritable() -> None:
+    """Lets the streams write "?" for letters that their encoding lacks, such as a Greek class name in Windows-1252."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _flushed(code: int) -> int:

@@ -1,12 +1,13 @@
 """Finding image files and converting them to tensors.
 
 Convention: an image is upright, as viewers show it (its EXIF orientation is applied), and detections are in pixels of
-that upright image. Only the first frame of a file is read.
+that upright image. Only the first frame or page of a file is read.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
 import os
 import struct
@@ -20,16 +21,51 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
+from PIL.ImageFile import ImageFile as OpenedFile
 from torch import Tensor
 
+from mistnn.data import tiff
 from mistnn.data.text_files import one_line
 from mistnn.errors import MistError
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
-"""Suffixes of the images in a folder, in either case. A file that the user names is read whatever its suffix."""
+SUFFIXES = (
+    ".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx", ".pbm", ".pgm", ".png", ".pnm",
+    ".ppm", ".tif", ".tiff", ".webp",
+)  # fmt: skip
+"""Suffixes of the images in a folder, in either case. A file that the user names is read whatever its suffix, unless it
+is one of ``FOREIGN``."""
+
+_HEIF = (".heic", ".heif", ".hif")
+
+FOREIGN = {
+    **dict.fromkeys(_HEIF, "HEIC needs the package pillow-heif: install it, or convert it to JPEG"),
+    **dict.fromkeys(
+        (".arw", ".cr2", ".cr3", ".dng", ".jxl", ".nef", ".orf", ".raf", ".rw2"),
+        "raw photographs and JPEG XL aren't read: convert it to JPEG or PNG",
+    ),
+    **dict.fromkeys(
+        (
+            ".czi", ".dcm", ".ims", ".lif", ".lsm", ".mrxs", ".nd2", ".ndpi", ".oib", ".oif", ".scn", ".svs", ".vsi",
+            ".zvi",
+        ),
+        "files of microscopes and scanners aren't read: export it as PNG or TIFF",
+    ),
+}  # fmt: skip
+"""Suffixes of images that can't be read, and the fix. They are named, unless the same image is beside them."""
 
 PICTURE_FOLDERS = ("overlays", "reconstructions", "residuals")
 """Folders of pictures that a prediction writes into its results; in a folder of images they are skipped."""
+
+SYSTEM_FOLDERS = (
+    "__MACOSX",
+    "__pycache__",
+    "@eaDir",
+    "#recycle",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "lost+found",
+)
+"""Folders that systems and storage devices leave behind; like hidden ones, they are never searched."""
 
 DETECTIONS_FILE = "detections.csv"
 DETECTION_COLUMNS = ("file", "x", "y", "w", "h", "label", "score")
@@ -38,7 +74,14 @@ DETECTION_COLUMNS = ("file", "x", "y", "w", "h", "label", "score")
 MAX_PIXELS = 150_000_000
 """Pixels of the largest image that is read: above 10,000 x 10,000, below the 179 million that Pillow rejects."""
 
+PAGES = "pages"
+"""Key in the ``info`` of a decoded image: the pages of its file; only the first is read."""
+
+LEAST_TOP = 16
+"""Largest of the 8-bit values of a 16-bit colour image below which it is refused: 4 bits remain of 12 (our choice)."""
+
 _SIXTEEN_BIT, _SIXTEEN_BIT_MODES = 65535, ("I;16", "I;16B", "I;16L", "I;16N", "I")
+_ALWAYS_READ = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 # Pillow's decoders raise these on damaged files; OSError includes "unidentified" and "truncated".
 _DECODING_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, NotImplementedError,
@@ -62,7 +105,8 @@ def find_images(paths: Sequence[Path | str], exclude: Path | None = None) -> lis
     """All images in files and folders, including subfolders.
 
     Convention: sorted by name within an argument, arguments in their order. In folders, these are skipped: hidden files
-    and folders (a leading dot), other suffixes, and ``PICTURE_FOLDERS`` beside a prediction's table of detections.
+    and folders, see ``is_hidden``, other suffixes, and ``PICTURE_FOLDERS`` beside a prediction's table of detections.
+    A ``FOREIGN`` file is found too, so that opening it says what to do, but not beside an image of the same name.
     Linked folders are entered, each real folder once. A file found twice under one name counts once.
 
     Args:
@@ -102,17 +146,25 @@ def _images_below(root: Path, exclude: Path | None) -> Iterator[ImageFile]:
 
     for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
         drawn = PICTURE_FOLDERS if holds_results(Path(folder)) else ()
-        shown = sorted(name for name in folders if not name.startswith(".") and name not in drawn)
+        shown = sorted(name for name in folders if not is_hidden(name) and name not in drawn)
         folders.clear()
         for name in shown:
             real = os.path.realpath(os.path.join(folder, name))
             if real not in left_out and real not in entered:
                 entered.add(real)
                 folders.append(name)
-        for name in files:
-            if not name.startswith(".") and name.lower().endswith(SUFFIXES):
+        own = [name for name in files if not is_hidden(name)]
+        parts = {name: os.path.splitext(name.lower()) for name in own}
+        read = {stem for stem, suffix in parts.values() if suffix in SUFFIXES}
+        for name, (stem, suffix) in parts.items():
+            if suffix in SUFFIXES or (suffix in FOREIGN and stem not in read):
                 path = Path(folder, name)
                 yield ImageFile(path, path.relative_to(root).as_posix())
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder belongs to the system: a leading dot (``._a.png`` of macOS too), or a known name."""
+    return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
 def holds_results(folder: Path) -> bool:
@@ -137,24 +189,47 @@ def open_image(path: Path, reduced: bool = False) -> Image.Image:
 
     Raises:
         UnreadableImage: if it is not an image, truncated, too large, or has values of an unknown range: beyond 16 bits,
-            or floats outside [0, 1].
+            or floats outside [0, 1]; also if Pillow would read it wrong, see ``mistnn.data.tiff``, 16-bit colours are
+            so dark that hardly any of the 8 bits that remain are used, or the first of several pages is empty.
     """
     with open_header(path) as image:
         if image.width * image.height > MAX_PIXELS:
             size = f"{image.width} x {image.height} pixels"
             raise UnreadableImage(f"it has {size}, more than the {MAX_PIXELS:,} that are read: cut it into parts")
+        if (why := tiff.refusal(image)) is not None:
+            raise UnreadableImage(why)
+        # Pillow keeps the upper 8 bits of 16-bit colours.
+        deep = image.mode not in _SIXTEEN_BIT_MODES and any(";16" in str(tile[3]) for tile in image.tile)
+        pages, white_is_zero = tiff.pages_of(image), tiff.is_white_zero(image)
         if reduced:
             image.draft(None, (1, 1))
         image.load()
-        upright = ImageOps.exif_transpose(image)
-    return normalise_mode(upright)
+        decoded = normalise_mode(tiff.upright_values(ImageOps.exif_transpose(image), white_is_zero))
+    ranges = _ranges(decoded) if deep or pages > 1 else []
+    if pages > 1 and all(low == high for low, high in ranges):
+        raise UnreadableImage(f"the first of its {pages} pages is empty: save the page to use as a file of its own")
+    if deep and (top := max(high for _, high in ranges)) < LEAST_TOP:
+        used = f"only values up to about {256 * (int(top) + 1) - 1} are used"
+        raise UnreadableImage(
+            f"its colours have 16 bits, but {used}: scale them to the full range, or convert it to grey"
+        )
+    decoded.info[PAGES] = pages
+    return decoded
+
+
+def _ranges(image: Image.Image) -> list[tuple[float, float]]:
+    """The smallest and the largest value of each channel."""
+    return [band.getextrema() for band in image.split()]  # pyright: ignore[reportReturnType]
 
 
 @contextlib.contextmanager
-def open_header(path: Path) -> Iterator[Image.Image]:
+def open_header(path: Path) -> Iterator[OpenedFile]:
     """Opens an image file without decoding its pixels; Pillow's errors become ``UnreadableImage``, its warnings go."""
     if not path.is_file():  # reading a pipe would wait forever
         raise UnreadableImage("not a regular file")
+    suffix = path.suffix.lower()
+    if suffix in FOREIGN and not (suffix in _HEIF and _reads_heif()):
+        raise UnreadableImage(FOREIGN[suffix])  # some of them would open as their thumbnail
     try:
         with warnings.catch_warnings():
             # Pillow warns above 89 million pixels, below our own limit, and of damaged metadata, which does not matter.
@@ -167,9 +242,24 @@ def open_header(path: Path) -> Iterator[Image.Image]:
             f"more than the {MAX_PIXELS:,} pixels that are read, perhaps a decompression bomb: cut it into parts"
         ) from error
     except Image.UnidentifiedImageError as error:
-        raise UnreadableImage("not an image in a known format") from error
+        fix = ""
+        if suffix in (".tif", ".tiff"):
+            fix = ", or a TIFF of channels or numbers that aren't read: save it as 8- or 16-bit grey or 8-bit RGB"
+        elif suffix in SUFFIXES and suffix not in _ALWAYS_READ:
+            fix = f", or the installed Pillow doesn't read {suffix}: convert it to JPEG or PNG"
+        raise UnreadableImage(f"not an image in a known format{fix}") from error
     except _DECODING_ERRORS as error:
         raise UnreadableImage(one_line(error)) from error
+
+
+def _reads_heif() -> bool:
+    """Whether Pillow reads HEIC, with the help of pillow-heif."""
+    try:
+        heif = importlib.import_module("pillow_heif")
+    except ImportError:
+        return False
+    heif.register_heif_opener()
+    return True
 
 
 def normalise_mode(image: Image.Image) -> Image.Image:

@@ -15,9 +15,12 @@ from __future__ import annotations
 import json
 import math
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from mistnn.errors import MistError
 
@@ -114,29 +117,62 @@ def voc_objects(tree: ElementTree.Element, place: str) -> Iterator[AnnotatedObje
 
 
 def read_coco_file(
-    path: Path, place: str, fix: str = BROKEN, crowds: bool = False, keys: Sequence[str] = ()
+    path: Path,
+    place: str,
+    fix: str = BROKEN,
+    crowds: bool = False,
+    keys: Sequence[str] = (),
+    left_out: list[str] | None = None,
 ) -> list[tuple[dict[str, Any], list[AnnotatedObject]]]:
     """The images of a COCO file and their objects; without ``crowds``, these are left out.
 
-    Every image must have the ``keys``.
+    Every image must have the ``keys``. An object without a box has that of its polygons. If ``left_out`` is given, an
+    image with an annotation that can't be used is left out instead of an error, and its message is added there.
     """
     content = read_json(path, place, fix)
     try:
-        classes = {entry["id"]: str(entry["name"]).strip() for entry in content["categories"]}
-        images = {entry["id"]: entry for entry in content["images"]}
-        objects: dict[Any, list[AnnotatedObject]] = {number: [] for number in images}
+        classes = {str(entry["id"]): str(entry["name"]).strip() for entry in content["categories"]}
+        images = {str(entry["id"]): entry for entry in content["images"]}
+        objects: dict[str, list[AnnotatedObject]] = {number: [] for number in images}
+        unlisted: Counter[str] = Counter()
         for entry in content["annotations"]:
-            crowd = bool(entry.get("iscrowd", 0))
-            if crowds or not crowd:
-                name = images[entry["image_id"]].get("file_name", "")
-                x, y, width, height = finite_numbers(entry["bbox"], f"{place}, annotation {entry['id']} ({name})", 4)
-                one = AnnotatedObject(classes[entry["category_id"]], (x, y, x + width, y + height), crowd=crowd)
-                objects[entry["image_id"]].append(one)
-        return [({**image, **{key: image[key] for key in keys}}, objects[number]) for number, image in images.items()]
+            number = str(entry["image_id"])
+            if number not in images and left_out is not None:
+                unlisted[number] += 1
+            elif number in objects and (crowds or not entry.get("iscrowd", 0)):
+                name = f"{place}, annotation {entry.get('id')} ({images[number].get('file_name', '')})"
+                try:
+                    objects[number].append(_coco_object(entry, classes, name))
+                except MistError as error:
+                    if left_out is None:
+                        raise
+                    left_out.append(str(error))
+                    del objects[number]
+            elif number not in images:
+                raise KeyError(number)
+        if left_out is not None:
+            left_out += [
+                f"{place}: image {one} is not listed, but has {many} annotations" for one, many in unlisted.items()
+            ]
+        whole = {number: images[number] for number in objects}
+        return [({**image, **{key: image[key] for key in keys}}, objects[number]) for number, image in whole.items()]
     except (KeyError, TypeError, AttributeError) as error:
         why = f"{type(error).__name__} {error}"
         needed = "images, annotations and categories with file_name, width, height, bbox and category_id"
         raise MistError(f"{place} is not a COCO file ({why}): it needs {needed}") from error
+
+
+def _coco_object(entry: dict[str, Any], classes: Mapping[str, str], place: str) -> AnnotatedObject:
+    label = classes.get(str(entry.get("category_id")))
+    if label is None:
+        raise MistError(f"{place}: category {entry.get('category_id')!r} is not listed: add it to categories")
+    box, polygons = entry.get("bbox"), entry.get("segmentation")
+    if box is None and isinstance(polygons, list) and polygons:
+        points = np.array([one for polygon in polygons for one in finite_numbers(polygon, place)])
+        x1, y1, x2, y2 = points[::2].min(), points[1::2].min(), points[::2].max(), points[1::2].max()
+        return AnnotatedObject(label, (x1, y1, x2, y2), crowd=bool(entry.get("iscrowd", 0)))
+    x, y, width, height = finite_numbers(box, place, 4)
+    return AnnotatedObject(label, (x, y, x + width, y + height), crowd=bool(entry.get("iscrowd", 0)))
 
 
 class BoxesEntry(NamedTuple):
@@ -150,20 +186,34 @@ class BoxesEntry(NamedTuple):
     split: str  #: As written; empty where missing.
 
 
-def read_boxes(path: Path, place: str) -> Iterator[BoxesEntry]:
-    """The entries of a ``boxes.json``; the caller checks sizes and labels."""
+def read_boxes(path: Path, place: str, left_out: list[str] | None = None) -> Iterator[BoxesEntry]:
+    """The entries of a ``boxes.json``; the caller checks sizes and labels.
+
+    If ``left_out`` is given, an entry that can't be used is left out instead of an error, and its message added there.
+    """
     content = read_json(path, place)
     if not isinstance(content, list):
         raise MistError(f"{place} must be a list of entries with file, boxes and labels")
     for number, entry in enumerate(content, start=1):
-        if not isinstance(entry, dict) or not isinstance(entry.get("file"), str):
-            raise MistError(f"{place}, entry {number}: no file is named: write an entry with file, boxes and labels")
-        own = f"{place}, entry {number} ({entry['file']})"
-        boxes, labels = entry.get("boxes"), entry.get("labels")
-        if not isinstance(boxes, list):
-            raise MistError(f"{own}: no boxes: write a list of [x1, y1, x2, y2], empty if there is no object")
-        if "labels" in entry and (not isinstance(labels, list) or len(labels) != len(boxes)):
-            raise MistError(f"{own}: {len(boxes)} boxes, but labels are {labels!r}: give one for each")
-        corners = [(x1, y1, x2, y2) for x1, y1, x2, y2 in (finite_numbers(box, own, 4) for box in boxes)]
-        size = entry.get("width"), entry.get("height")
-        yield BoxesEntry(own, entry["file"], size, corners, labels, str(entry.get("split", "")))
+        try:
+            found = _boxes_entry(entry, f"{place}, entry {number}")
+        except MistError as error:
+            if left_out is None:
+                raise
+            left_out.append(str(error))
+        else:
+            yield found
+
+
+def _boxes_entry(entry: Any, place: str) -> BoxesEntry:
+    if not isinstance(entry, dict) or not isinstance(entry.get("file"), str):
+        raise MistError(f"{place}: no file is named: write an entry with file, boxes and labels")
+    own = f"{place} ({entry['file']})"
+    boxes, labels = entry.get("boxes"), entry.get("labels")
+    if not isinstance(boxes, list):
+        raise MistError(f"{own}: no boxes: write a list of [x1, y1, x2, y2], empty if there is no object")
+    if "labels" in entry and (not isinstance(labels, list) or len(labels) != len(boxes)):
+        raise MistError(f"{own}: {len(boxes)} boxes, but labels are {labels!r}: give one for each")
+    corners = [(x1, y1, x2, y2) for x1, y1, x2, y2 in (finite_numbers(box, own, 4) for box in boxes)]
+    size = entry.get("width"), entry.get("height")
+    return BoxesEntry(own, entry["file"], size, corners, labels, str(entry.get("split", "")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mistnn.data.images import PICTURE_FOLDERS, ImageFile, UnreadableImage, find_images, open_image, to_tensor
-from mistnn.errors import MistError
+from mistnn.data.images import PAGES, PICTURE_FOLDERS, ImageFile, UnreadableImage, find_images, open_image, to_tensor
+from mistnn.data.text_files import listed
+from mistnn.errors import MistError, MistWarning
 from mistnn.inference.coco import CocoCounts
 from mistnn.inference.pictures import overlay_names, write_overlay, write_tensor
 from mistnn.inference.predictor import Predictor
@@ -98,6 +100,8 @@ def predict_folder(
       the overlays (".png" is appended to other suffixes) with the image as the sum of the objects found, and with
       the residual: half of (image - reconstruction) above and below middle grey.
 
+    A ``MistWarning`` names files of several pages, of which only the first is used.
+
     Convention: images keep their size, see ``Predictor``. Consecutive images of one size share a batch.
 
     Results get their final names only when all is done; an error or Ctrl-C leaves the content of ``out`` unchanged.
@@ -127,7 +131,7 @@ def predict_folder(
     options = {"--k": k, "--overlays": overlays, "--coco": coco, "--report": report is not None}
     settings = settings_of(predictor, files, {**options, "images at once": BATCH_SIZE})
     with staged(out, force, settings, resume) as stage:
-        job = _Job(predictor, files, k, overlays, stage, stage.record.tally)
+        job = _Job(predictor, files, k, overlays, stage, stage.record.tally, [])
         if not stage.record.made:  # else it was stopped while its results were moved
             job.run(coco, progress, keep=report is not None)
             if job.tally.images == 0 and job.tally.room:
@@ -138,6 +142,13 @@ def predict_folder(
             if report is not None:
                 (stage.folder / REPORT_FILE).write_bytes(report(stage.folder, job.summary))
             stage.complete(job.tally)
+    if job.stacks:
+        which = listed(job.stacks)
+        warnings.warn(
+            f"{len(job.stacks)} files hold several pages ({which}): only the first of each was used",
+            MistWarning,
+            stacklevel=2,
+        )
     return job.summary
 
 
@@ -150,6 +161,7 @@ class _Job(NamedTuple):
     overlays: bool
     stage: Stage
     tally: Tally
+    stacks: list[str]  # "name: pages" of the files with several pages
 
     @property
     def summary(self) -> PredictSummary:
@@ -208,6 +220,8 @@ class _Job(NamedTuple):
             except UnreadableImage as error:
                 tally.skipped.append((place, file.name, f"can't be read: {error}"))
                 continue
+            if (pages := picture.info.get(PAGES, 1)) > 1:
+                self.stacks.append(f"{file.name}: {pages}")
             refusal = self.predictor.refusal(picture.height, picture.width, k)
             if refusal is None:
                 yield _Opened(place, file.name, picture, to_tensor(picture, self.predictor.model.config.channels))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,9 +14,14 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from mistnn.data.images import SUFFIXES
 from mistnn.records import Detections
 from mistnn.viz.overlay import class_colour, draw_detections
+
+WRITTEN = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
+"""Suffixes of the formats in which overlays are written; others become PNG."""
+
+STRETCH_TAIL, STRETCH_PIXELS = 0.001, 1_000_000
+"""For 16-bit images: share of pixels that is clipped at either end, and pixels that are measured (our choice)."""
 
 _JPEG: dict[str, Any] = {"quality": 95}
 _OPTIONS = {
@@ -26,7 +32,7 @@ _OPTIONS = {
 }  # of Pillow's writers
 
 
-def overlay_names(names: Sequence[str], suffixes: Sequence[str] = SUFFIXES) -> dict[str, str]:
+def overlay_names(names: Sequence[str], suffixes: Sequence[str] = WRITTEN) -> dict[str, str]:
     """A unique path for each image's overlay, relative to the folder of overlays.
 
     Convention: the image's own name, with ".png" appended if its suffix is not in ``suffixes``. If that is the name of
@@ -61,9 +67,19 @@ def write_tensor(path: Path, image: Float[Tensor, "channels height width"]) -> N
 
 
 def displayed(picture: Image.Image) -> Image.Image:
-    """The image with 8 bits; 16-bit images are scaled to their maximum, since many cameras use only 12 bits."""
+    """The image with 8 bits; 16-bit images are stretched, since cameras use few of their values.
+
+    All but the darkest and the lightest 0.1 % of the pixels lie between black and white.
+    """
     if picture.mode not in ("I", "F"):
         return picture
     values = np.asarray(picture, dtype=np.float32)
-    top = max(float(values.max()), 1.0)
-    return Image.fromarray((values * (255 / top)).astype(np.uint8))
+    low, high = 0.0, 1.0
+    if picture.mode == "I":
+        some = values.ravel()[:: math.ceil(values.size / STRETCH_PIXELS)]
+        low, high = np.percentile(some, (100 * STRETCH_TAIL, 100 - 100 * STRETCH_TAIL))
+        if low == high:  # objects smaller than that
+            low, high = values.min(), values.max()
+        if low == high:
+            low, high = 0.0, max(high, 1.0)
+    return Image.fromarray(((values - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8))

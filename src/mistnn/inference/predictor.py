@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from mistnn.data.images import UnreadableImage, normalise_mode, open_image, to_tensor
-from mistnn.errors import MistError
+from mistnn.data.images import PAGES, UnreadableImage, normalise_mode, open_image, to_tensor
+from mistnn.errors import MistError, MistWarning
 from mistnn.inference.counting import above, missing_threshold
 from mistnn.inference.prediction import Prediction
 from mistnn.nn.finder import Finder
@@ -74,6 +75,8 @@ class Predictor:
                 picture = open_image(Path(image))
             except UnreadableImage as error:
                 raise MistError(f"can't read {image}: {error}") from error
+            if (pages := picture.info.get(PAGES, 1)) > 1:
+                warnings.warn(f"{image} holds {pages} pages: only the first is used", MistWarning, stacklevel=3)
             tensor = to_tensor(picture, self.model.config.channels)
         else:
             tensor = as_image_tensor(image, self.model.config.channels)

@@ -19,6 +19,7 @@ from mistnn.data.images import UnreadableImage, open_image, to_tensor
 from mistnn.errors import MistError
 from mistnn.files import replace_file
 from mistnn.inference import Predictor
+from mistnn.inference.pictures import displayed
 from mistnn.records import Detections
 from mistnn.viz import draw_scenes, figure_to_png
 
@@ -81,7 +82,7 @@ def inspect_folder(root: Path, progress: Callable[[int, int], None] | None = Non
             broken[image.name] = str(error)
         else:
             picture.thumbnail((SHEET_SIDE, SHEET_SIDE))
-            pictures[image.name] = to_tensor(picture, 3)
+            pictures[image.name] = to_tensor(displayed(picture), 3)
         if progress is not None:
             progress(done, total)
     readable = [image for image in measured if image.name in pictures]

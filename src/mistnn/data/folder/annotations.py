@@ -5,12 +5,16 @@ Convention: see ``mistnn.data.text_files``; boxes are in pixels of the upright i
 * VOC: objects marked as difficult or truncated are objects.
 * COCO's (x, y, width, height) becomes (x, y, x + width, y + height). Crowds (``iscrowd``) are left out.
 * ``boxes.json``: without labels, all objects are of the class "object".
+
+An annotation that can't be used is left out, with its image: a count without one of its objects would be wrong. A note
+names it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +24,7 @@ from jaxtyping import Float
 
 from mistnn.data.folder.files import ImageFiles, NameMatcher
 from mistnn.data.folder.tables import ONLY_CLASS, SPLIT_WORDS
+from mistnn.data.images import is_hidden
 from mistnn.data.text_files import (
     AnnotatedObject,
     check_file,
@@ -36,6 +41,7 @@ from mistnn.interfaces import Split
 VOC_FOLDERS = ("Annotations", "annotations")
 COCO_NAMES = ("annotations.json", "instances*.json", "_annotations.coco.json")
 BOXES_NAME = "boxes.json"
+SHOWN_PROBLEMS = 3
 
 
 class Annotation(NamedTuple):
@@ -50,9 +56,11 @@ class Annotation(NamedTuple):
 class Annotations(NamedTuple):
     """The objects of the images of a folder."""
 
-    source: str  #: The files, for messages.
+    source: str  #: The files, for messages; empty if there are none.
     of_image: dict[str, Annotation]  #: Name -> annotation; images without annotation are missing.
     notes: tuple[str, ...]  #: Messages of one line each.
+    used: frozenset[Path]  #: The files.
+    problems: tuple[str, ...]  #: Why annotations are left out, one line each.
 
 
 class _Written(NamedTuple):
@@ -65,44 +73,74 @@ class _Written(NamedTuple):
     split: Split | None = None
 
 
-def read_annotations(root: Path, files: ImageFiles, matcher: NameMatcher) -> Annotations | None:
+def read_annotations(root: Path, files: ImageFiles, matcher: NameMatcher) -> Annotations:
     """Reads the first of: VOC XML in ``Annotations/`` or beside the images, COCO JSON, ``boxes.json``.
 
-    COCO JSON may be in the folder or in a direct subfolder, such as ``annotations/`` or ``train/``. ``None`` if there
-    is no annotation. Raises ``MistError`` if one is broken or in another format, or an image is described twice.
+    COCO JSON may be in the folder or in a direct subfolder, such as ``annotations/`` or ``train/``. Hidden files and
+    XML of other kinds are passed over.
     """
     below = [root / name for name in VOC_FOLDERS if (root / name).is_dir()]
-    voc = sorted(chain.from_iterable(folder.rglob("*.xml") for folder in below))
-    beside = [path for header in files.headers if (path := header.path.with_suffix(".xml")).is_file()]
-    coco = sorted({path for name in COCO_NAMES for path in chain(root.glob(name), root.glob(f"*/{name}"))})
+    problems: list[str] = []
+    voc = _read_all_voc(chain.from_iterable(map(files_below, below)), root, problems)
     if voc:
-        source, written = f"{voc[0].parent.name}/", [_read_voc(path, root) for path in voc]
-    elif beside:
-        source, written = "the XML files beside the images", [_read_voc(path, files.folder) for path in beside]
-    elif coco:
-        source = listed([path.relative_to(root).as_posix() for path in coco])
-        written = [one for path in coco for one in _read_coco(path, root)]
-    elif os.path.lexists(root / BOXES_NAME):
-        source, written = BOXES_NAME, list(_read_boxes(root / BOXES_NAME))
-    else:
-        return None
-    return _matched(source, written, files, matcher)
+        return _matched(f"{next(iter(voc)).relative_to(root).parts[0]}/", voc, files, matcher, problems)
+    broken: list[str] = []  # whatever it is, it lies where other programs put theirs
+    beside = _read_all_voc((header.path.with_suffix(".xml") for header in files.headers), files.folder, broken)
+    if beside:
+        return _matched("the XML files beside the images", beside, files, matcher, [*problems, *broken])
+    written: dict[Path, list[_Written]] = {}
+    coco = sorted({path for name in COCO_NAMES for path in chain(root.glob(name), root.glob(f"*/{name}"))})
+    for path in coco or [path for path in [root / BOXES_NAME] if os.path.lexists(path)]:
+        place = path.relative_to(root)
+        if not any(map(is_hidden, place.parts)):
+            read = _read_coco if coco else _read_boxes
+            try:
+                written[path] = list(read(path, root, problems))
+            except MistError as error:
+                written[path] = []
+                problems.append(str(error))
+    source = listed([path.relative_to(root).as_posix() for path in written])
+    return _matched(source, written, files, matcher, problems)
 
 
-def _matched(source: str, written: Sequence[_Written], files: ImageFiles, matcher: NameMatcher) -> Annotations:
-    """Matches annotations with images."""
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files in a folder and its subfolders, sorted, without hidden ones."""
+    for path in sorted(folder.rglob("*")):
+        if not any(map(is_hidden, path.relative_to(folder).parts)) and not path.is_dir():
+            yield path
+
+
+def _matched(
+    source: str,
+    written: Mapping[Path, Sequence[_Written]],
+    files: ImageFiles,
+    matcher: NameMatcher,
+    problems: list[str],
+) -> Annotations:
+    """Matches annotations with images; adds to the ``problems``."""
     headers = {header.name: header for header in files.headers}
     found: dict[str, Annotation] = {}
     places: dict[str, str] = {}
+    twice: set[str] = set()
     unknown: list[str] = []
     resized: list[str] = []
     flat: list[str] = []
-    for one in written:
-        name = next((match for name in one.names if (match := _only(name, one.place, matcher))), None)
-        if name is None:
+    written_names: list[str] = []
+    for one in chain.from_iterable(written.values()):
+        ways = (matcher.match, matcher.match_loosely)
+        fitting = next((name for match in ways for name in one.names if match(name)), None)
+        if fitting is None:
             unknown.append(one.names[-1])
-        elif name in places:
-            raise MistError(f"{one.place}: {name} is described in {places[name]} already: delete one of the two")
+            continue
+        try:
+            name = matcher.find(fitting, one.place)
+        except MistError as error:
+            problems.append(str(error))
+            continue
+        written_names.append(fitting)
+        if name in places:
+            problems.append(f"{one.place}: {name} is described in {places[name]} already: delete one of the two")
+            twice.add(name)
         elif name in headers:  # otherwise the image can't be used, which has its own note
             header = headers[name]
             places[name] = one.place
@@ -117,29 +155,40 @@ def _matched(source: str, written: Sequence[_Written], files: ImageFiles, matche
             if len(kept) < len(corners):
                 flat.append(name)
             found[name] = Annotation(tuple(labels[index] for index in kept), corners[kept], one.split)
-    notes = []
+    notes = [*matcher.loosely_matched(source, written_names)]
+    notes += [f"annotations are left out: {problem}" for problem in problems[:SHOWN_PROBLEMS]]
+    if len(problems) > SHOWN_PROBLEMS:
+        notes.append(f"annotations are left out for {len(problems) - SHOWN_PROBLEMS} more reasons of this kind")
     if unknown:
         notes.append(f"{source} describes {len(unknown)} images that are not there ({listed(unknown)})")
     if resized:
         notes.append(f"boxes for another image size are ignored: {len(resized)} images ({listed(resized)})")
     if flat:
         notes.append(f"boxes without area inside the image are ignored, in {len(flat)} images ({listed(flat)})")
-    return Annotations(source, found, tuple(notes))
+    found = {name: one for name, one in found.items() if name not in twice}
+    return Annotations(source, found, tuple(notes), frozenset(written), tuple(problems))
 
 
-def _only(name: str, place: str, matcher: NameMatcher) -> str | None:
-    return matcher.find(name, place) if matcher.match(name) else None
+def _read_all_voc(paths: Iterable[Path], folder: Path, problems: list[str]) -> dict[Path, list[_Written]]:
+    """The VOC annotations among some files; adds to the ``problems`` why XML files can't be used."""
+    found: dict[Path, list[_Written]] = {}
+    for path in paths:
+        if path.suffix.lower() == ".xml" and os.path.lexists(path):
+            try:
+                check_file(path)
+                place = path.relative_to(folder).as_posix()
+                tree = read_xml(path, place)
+                if tree.tag == "annotation":  # CVAT, microscopes and others write XML too
+                    found[path] = [_read_voc(tree, place)]
+            except MistError as error:
+                problems.append(str(error))
+    return found
 
 
-def _read_voc(path: Path, folder: Path) -> _Written:
-    place = path.relative_to(folder).as_posix()
-    check_file(path)
-    tree = read_xml(path, place)
-    if tree.tag != "annotation":
-        raise MistError(f"{place} is not a PASCAL VOC annotation, but <{tree.tag}>: remove it from the folder")
+def _read_voc(tree: ElementTree.Element, place: str) -> _Written:
     objects = list(voc_objects(tree, place))
     # The name of the XML file comes first: <filename> is often the name before the image was converted.
-    own = path.relative_to(folder).with_suffix("").as_posix()
+    own = place.rpartition(".")[0]
     inner = own.partition("/")[2] if own.startswith(VOC_FOLDERS) else own
     names = (inner, (tree.findtext("filename") or inner).strip())
     sides = [tree.findtext(f"size/{side}") or "0" for side in ("width", "height")]
@@ -147,22 +196,27 @@ def _read_voc(path: Path, folder: Path) -> _Written:
     return _Written(place, names, (width, height), objects)
 
 
-def _read_coco(path: Path, root: Path) -> Iterator[_Written]:
+def _read_coco(path: Path, root: Path, problems: list[str]) -> Iterator[_Written]:
     place = path.relative_to(root).as_posix()
     within = path.parent.relative_to(root).as_posix()
-    for image, objects in read_coco_file(path, place):
+    for image, objects in read_coco_file(path, place, left_out=problems):
         name = str(image.get("file_name", ""))
-        size = _size(image.get("width"), image.get("height"), f"{place}, image {name}")
-        yield _Written(place, (f"{within}/{name}", name), size, objects)
+        if size := _size(image.get("width"), image.get("height"), f"{place}, image {name}", problems):
+            yield _Written(place, (f"{within}/{name}", name), size, objects)
 
 
-def _read_boxes(path: Path) -> Iterator[_Written]:
-    for entry in read_boxes(path, path.name):
-        size, labels = _size(*entry.size, entry.place), entry.labels or [ONLY_CLASS] * len(entry.corners)
+def _read_boxes(path: Path, root: Path, problems: list[str]) -> Iterator[_Written]:
+    for entry in read_boxes(path, path.name, problems):
+        labels = entry.labels or [ONLY_CLASS] * len(entry.corners)
         objects = [AnnotatedObject(str(label), box) for label, box in zip(labels, entry.corners, strict=True)]
-        yield _Written(entry.place, (entry.file,), size, objects, SPLIT_WORDS.get(entry.split.lower()))
+        if size := _size(*entry.size, entry.place, problems):
+            yield _Written(entry.place, (entry.file,), size, objects, SPLIT_WORDS.get(entry.split.lower()))
 
 
-def _size(width: Any, height: Any, place: str) -> tuple[float, float]:
-    width, height = finite_numbers([width or 0, height or 0], f"{place}: width and height")
+def _size(width: Any, height: Any, place: str, problems: list[str]) -> tuple[float, float] | None:
+    try:
+        width, height = finite_numbers([width or 0, height or 0], f"{place}: width and height")
+    except MistError as error:
+        problems.append(str(error))
+        return None
     return width, height

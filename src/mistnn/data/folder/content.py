@@ -36,6 +36,7 @@ from torch import Tensor
 from mistnn.data.corners import centred
 from mistnn.data.folder.annotations import Annotation, Annotations, read_annotations
 from mistnn.data.folder.files import ImageFiles, ImageHeader, NameMatcher, read_image_files
+from mistnn.data.folder.other_tools import other_annotations
 from mistnn.data.folder.tables import SPLIT_WORDS, Table, read_table
 from mistnn.data.images import DETECTIONS_FILE, holds_results
 from mistnn.data.random_numbers import hash_share
@@ -49,6 +50,8 @@ LISTS: Mapping[str, Split] = {"train.txt": "train", "val.txt": "validation", "te
 TRAIN_SHARE, VALIDATION_SHARE = 0.70, 0.15  #: Shares of the splits by hash; the rest is for testing (our choice).
 OUTLIER_FACTOR, OUTLIER_LEAST = 5, 10
 """A count above 10 and above 5 x the median over images that hold the class is noted as suspicious (our choice)."""
+
+SHOWN_REASONS = 3
 
 
 class FolderImage(NamedTuple):
@@ -101,20 +104,21 @@ def read_folder(root: Path | str) -> OwnFolder:
     """Reads a folder, see the module; no image is decoded.
 
     Raises:
-        MistError: if there is no folder or no usable image, or if a table, a list or an annotation is not understood;
-            the message names the file, the row, the value and the fix.
+        MistError: if there is no folder or no usable image, if a table or a list is not understood, or if there is no
+            table and no annotation can be used; the message names the file, the row, the value and the fix.
     """
     root = Path(root)
     files = read_image_files(root)
     matcher = NameMatcher([header.name for header in files.headers] + list(files.left_out))
     annotations = read_annotations(root, files, matcher)
     counts_from, table, notes = _read_known(root, files, matcher, annotations)
-    drawn = {} if annotations is None else annotations.of_image
+    drawn = annotations.of_image
     splits, split_notes = _splits(root, files, matcher, table, drawn)
     images = tuple(
         _image(header, table, drawn.get(header.name), counts_from, splits.get(header.name)) for header in files.headers
     )
-    notes += [*_file_notes(files), *table.notes, *(() if annotations is None else annotations.notes)]
+    notes = [*table.notes, *notes, *_file_notes(files), *annotations.notes]
+    notes += other_annotations(root, files, annotations.used)
     other = sorted({label for one in drawn.values() for label in one.labels} - set(table.class_names))
     if other and counts_from != "nothing":
         notes.append(f"boxes of {listed(other)} are ignored: {counts_from} does not have this class")
@@ -123,7 +127,7 @@ def read_folder(root: Path | str) -> OwnFolder:
 
 
 def _read_known(
-    root: Path, files: ImageFiles, matcher: NameMatcher, annotations: Annotations | None
+    root: Path, files: ImageFiles, matcher: NameMatcher, annotations: Annotations
 ) -> tuple[CountsFrom, Table, list[str]]:
     """The counts or labels, and their source."""
     counts, labels = (_find(name, root, files.folder) for name in ("counts.csv", "labels.csv"))
@@ -134,7 +138,9 @@ def _read_known(
         return "counts.csv", read_table(counts, matcher, "counts"), notes
     if labels is not None:
         return "labels.csv", read_table(labels, matcher, "labels"), []
-    if annotations is None:
+    if not annotations.of_image and annotations.problems:
+        raise MistError(annotations.problems[0])  # left out, nothing would be known
+    if not annotations.source:
         return "nothing", Table((), {}, {}, ()), []
     classes = tuple(sorted({label for one in annotations.of_image.values() for label in one.labels}))
     counted = {name: tuple(one.labels.count(label) for label in classes) for name, one in annotations.of_image.items()}
@@ -214,28 +220,41 @@ def _hashed_splits(names: Sequence[str]) -> dict[str, Split]:
 def _listed_splits(root: Path, matcher: NameMatcher, notes: list[str]) -> dict[str, Split]:
     splits: dict[str, Split] = {}
     unknown: list[str] = []
+    named: list[str] = []
     for file, split in LISTS.items():
         path = root / "ImageSets" / "Main" / file
         for number, line in enumerate(read_text(path).splitlines() if os.path.lexists(path) else (), start=1):
             written = line.strip()
-            if written and not matcher.match(written):
+            if written and not matcher.match_loosely(written):
                 written = written.split()[0]  # "000012 -1": a list of VOC for one class
-            if written and not matcher.match(written):
+            if written and not matcher.match_loosely(written):
                 unknown.append(written)
             elif written:
+                named.append(written)
                 place = f"ImageSets/Main/{file}, row {number}"
                 name = matcher.find(written, place)
                 if splits.setdefault(name, split) != split:
                     raise MistError(f"{place}: {name} is also for {splits[name]}: remove it from one list")
+    notes += matcher.loosely_matched("ImageSets/Main", named)
     if unknown:
         notes.append(f"ImageSets/Main names {len(unknown)} images that are not there ({listed(unknown)})")
     return splits
 
 
 def _file_notes(files: ImageFiles) -> list[str]:
-    notes = [f"{name} is left out: {why}" for name, why in list(files.left_out.items())[:3]]
-    if len(files.left_out) > 3:
-        notes.append(f"{len(files.left_out) - 3} more images are left out ({listed(list(files.left_out)[3:])})")
+    reasons: dict[str, list[str]] = {}
+    for name, why in files.left_out.items():
+        reasons.setdefault(why, []).append(name)
+    notes = [
+        f"{names[0]} is left out: {why}"
+        if len(names) == 1
+        else f"{len(names)} files ({listed(names)}) are left out: {why}"
+        for why, names in list(reasons.items())[:SHOWN_REASONS]
+    ]
+    if more := [name for names in list(reasons.values())[SHOWN_REASONS:] for name in names]:
+        notes.append(f"{len(more)} more images are left out ({listed(more)})")
+    if stacks := [f"{one.name}: {one.pages}" for one in files.headers if one.pages > 1]:
+        notes.append(f"{len(stacks)} files hold several pages ({listed(stacks)}): only the first of each is used")
     sizes = sorted({(one.width * one.height, one.width, one.height) for one in files.headers})
     if len(sizes) > 1:
         (_, *least), (_, *most) = sizes[0], sizes[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import NamedTuple
 
 from PIL import ExifTags, Image
 
-from mistnn.data.images import MAX_PIXELS, ImageFile, UnreadableImage, find_images, open_header
+from mistnn.data import tiff
+from mistnn.data.images import FOREIGN, MAX_PIXELS, SUFFIXES, ImageFile, UnreadableImage, find_images, open_header
 from mistnn.errors import MistError
 
 IMAGE_FOLDERS = ("images", "JPEGImages")  #: Folders that are searched for images before the folder itself.
@@ -27,6 +29,7 @@ class ImageHeader(NamedTuple):
     width: int  #: In pixels, upright (its EXIF orientation is applied).
     height: int
     kind: str  #: "grey", "16-bit or float" or "colour".
+    pages: int  #: Of a TIFF file; only the first is read.
 
 
 class ImageFiles(NamedTuple):
@@ -70,13 +73,16 @@ def read_header(file: ImageFile) -> ImageHeader:
         width, height, mode = image.width, image.height, image.mode
         # Not image.getexif(): that of a PNG file decodes all pixels.
         turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation) in _TURNED
+        why, pages = tiff.refusal(image), tiff.pages_of(image)
+    if why is not None:
+        raise UnreadableImage(why)
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         limit = f"{MAX_SIDE:,} a side or {MAX_PIXELS:,} in all"
         raise UnreadableImage(f"{width} x {height} pixels, more than {limit}: cut it into parts")
     if turned:
         width, height = height, width
     kind = "16-bit or float" if mode.startswith(("I", "F")) else "grey" if mode in ("1", "L", "LA", "La") else "colour"
-    return ImageHeader(file.name, file.path, width, height, kind)
+    return ImageHeader(file.name, file.path, width, height, kind, pages)
 
 
 class NameMatcher:
@@ -85,49 +91,86 @@ class NameMatcher:
     Convention: a name matches an image if one of the two paths ends with the other, in whole parts, with or without the
     image's suffix; "\" is "/". So "a.png", "a", "images/a.png" and "C:\x\images\a.png" all match images/a.png.
     Of several matches, the image with the longest path inside the name is meant.
+
+    A name without any match matches loosely: the case, the suffix of an image file and zeros before a number (which
+    spreadsheets delete) may differ. So "A.TIF" matches a.png, and "7" matches 007.png.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         # The names of all images, including unusable ones.
         self.names = tuple(names)
         self._exact = {"/".join(_parts(name)): name for name in self.names}
-        self._by_last: dict[str, list[tuple[tuple[str, ...], str]]] = {}
+        self._by_last: _Index = {}
+        self._loose: _Index = {}
         for name in self.names:
-            *parts, last = _parts(name)
+            *folders, last = _parts(name)
             for key in {last, last.rpartition(".")[0]}:
-                self._by_last.setdefault(key, []).append(((*parts, key), name))
+                self._by_last.setdefault(key, []).append(((*folders, key), name))
+            loose = _loose_parts(name)
+            self._loose.setdefault(loose[-1], []).append((loose, name))
 
     def match(self, written: str) -> list[str]:
         """The images that a name may refer to: none, one, or several if it is ambiguous."""
         parts = _parts(written)
-        if not parts:
-            return []
         if "/".join(parts) in self._exact:
             return [self._exact["/".join(parts)]]
-        fitting = [
-            (len(path), name)
-            for path, name in self._by_last.get(parts[-1], ())
-            if path[-len(parts) :] == parts[-len(path) :]
-        ]
-        exact = [name for length, name in fitting if length == len(parts)]
-        inside = [length for length, _ in fitting if length < len(parts)]
-        if exact or not inside:
-            return exact or [name for _, name in fitting]
-        return [name for length, name in fitting if length == max(inside)]
+        return _fitting(parts, self._by_last)
 
-    def find(self, written: str, place: str) -> str:
-        """The one image that a name refers to; raises ``MistError`` with the ``place`` unless there is exactly one."""
-        found = self.match(written)
+    def match_loosely(self, written: str) -> list[str]:
+        """The images that a name may refer to, as ``match``, or else loosely."""
+        return self.match(written) or _fitting(_loose_parts(written), self._loose)
+
+    def find(self, written: str, place: str, others: int = 0) -> str:
+        """The one image that a name refers to.
+
+        Raises:
+            MistError: unless there is exactly one; it names the ``place`` and the number of ``others`` without a match.
+        """
+        found = self.match_loosely(written)
         if len(found) == 1:
             return found[0]
         if found:
             raise MistError(f"{place}: {written!r} may be {found[0]} or {found[1]}: write a longer path")
         near = difflib.get_close_matches(written, self.names, n=1)
         hint = f"did you mean {near[0]!r}? Correct the name" if near else "correct the name"
-        raise MistError(f"{place}: no image is called {written!r}: {hint} or delete the row")
+        more = f", and {others} more names fit none" if others else ""
+        raise MistError(f"{place}: no image is called {written!r}{more}: {hint} or delete the row")
+
+    def loosely_matched(self, source: str, written: Iterable[str]) -> tuple[str, ...]:
+        """A note about the names in a file that match only loosely, if there are any."""
+        loose = [one for one in dict.fromkeys(written) if not self.match(one)]
+        if not loose:
+            return ()
+        example = f"{loose[0]!r} is taken for {self.match_loosely(loose[0])[0]!r}"
+        return (f"{source}: {len(loose)} names differ from those of the images in ending, case or zeros: {example}",)
+
+
+_Index = dict[str, list[tuple[tuple[str, ...], str]]]  # last part -> (parts, name of an image)
+
+
+def _fitting(parts: tuple[str, ...], index: _Index) -> list[str]:
+    if not parts:
+        return []
+    fitting = [
+        (len(path), name) for path, name in index.get(parts[-1], ()) if path[-len(parts) :] == parts[-len(path) :]
+    ]
+    exact = [name for length, name in fitting if length == len(parts)]
+    inside = [length for length, _ in fitting if length < len(parts)]
+    if exact or not inside:
+        return exact or [name for _, name in fitting]
+    return [name for length, name in fitting if length == max(inside)]
 
 
 def _parts(name: str) -> tuple[str, ...]:
     # macOS stores accents as separate characters, other systems don't.
     parts = unicodedata.normalize("NFC", name).replace("\\", "/").split("/")
     return tuple(part.strip() for part in parts if part.strip() not in ("", "."))
+
+
+def _loose_parts(name: str) -> tuple[str, ...]:
+    """The parts in lower case, the last one without the suffix of an image and without zeros before a number."""
+    *folders, last = [part.casefold() for part in _parts(name)] or [""]
+    stem, dot, suffix = last.rpartition(".")
+    last = stem if dot and f".{suffix}" in (*SUFFIXES, *FOREIGN) else last
+    number = re.fullmatch(r"([0-9]+)(?:\.0*)?", last)  # 7.0 is how tables of numbers write 7
+    return (*folders, str(int(number.group(1))) if number else last)

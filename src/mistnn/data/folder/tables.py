@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from mistnn.data.folder.columns import explained, not_counts
 from mistnn.data.folder.files import NameMatcher
 from mistnn.data.text_files import listed, read_text
 from mistnn.errors import MistError
@@ -27,6 +28,7 @@ SPLIT_WORDS: Mapping[str, Split] = {
     "val": "validation", "valid": "validation", "validation": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
+EXAMPLES = {"counts": "file,class,count", "labels": "file,class"}  #: First lines of tables.
 ONLY_CLASS = "object"  #: The class where a file has counts or boxes but no classes.
 
 _NUMBER = re.compile(r"([+-]?[0-9]+)(?:[.,]([0-9]*))?")
@@ -56,13 +58,18 @@ class _Columns(NamedTuple):
     number: int
     classes: dict[str, int]
 
+    @property
+    def used(self) -> tuple[int, ...]:
+        return (self.file, self.split, self.label, self.number, *self.classes.values())
+
 
 def read_table(path: Path, matcher: NameMatcher, kind: Literal["counts", "labels"]) -> Table:
     """Reads ``counts.csv`` or ``labels.csv``.
 
     Counts are rows ``file,class,count``, or one column per class; ``file,count`` has one class called "object". If an
     image has rows for some classes only, the others count 0. Labels are rows ``file,class`` (an empty class: none is
-    present), or one column of 0 and 1 per class. A column ``split`` holds train, validation or test.
+    present), or one column of 0 and 1 per class. A column ``split`` holds train, validation or test. Columns that hold
+    something else, see ``not_counts``, are left out; a note names each.
 
     Raises:
         MistError: if the header is not understood, a name matches no image or several, a row is repeated, a value is
@@ -86,13 +93,23 @@ def parse_table(source: str, text: str, matcher: NameMatcher, kind: Literal["cou
         cells += [""] * (len(header) - len(cells))
         if not cells[columns.file]:
             raise MistError(f"{place}: no file is named: write the name of the image, or delete the row")
-        rows.append(_Row(place, matcher.find(cells[columns.file], place), cells))
+        rows.append(_Row(place, cells[columns.file], cells))
     if not rows:
         raise MistError(f"{source} has a header but no row: add one for each image")
+    unknown = [row for row in rows if not matcher.match_loosely(row.image)]
+    if unknown:
+        matcher.find(unknown[0].image, unknown[0].place, len({row.image for row in unknown}) - 1)
+    written = [row.image for row in rows]
+    rows = [row._replace(image=matcher.find(row.image, row.place)) for row in rows]
+    loose = matcher.loosely_matched(source, written)
     splits = _splits(rows, columns.split)
     if columns.label < 0:
-        return Table(tuple(columns.classes), _wide(rows, columns.classes, kind), splits, ())
-    return _long(rows, columns, splits)
+        classes, notes = _class_columns(f"{source}, row {lines[0][0]}", rows, columns.classes, kind)
+        return Table(tuple(classes), _wide(rows, classes, kind), splits, (*notes, *loose))
+    table = _long(rows, columns, splits)
+    unused = [name for index, name in enumerate(header) if name and index not in columns.used]
+    notes = (f"{source}: columns that are not used: {', '.join(map(repr, unused))}",) if unused else ()
+    return table._replace(notes=(*notes, *loose, *table.notes))
 
 
 def _cells(source: str, text: str) -> list[tuple[int, list[str]]]:
@@ -118,13 +135,13 @@ def _cells(source: str, text: str) -> list[tuple[int, list[str]]]:
 
 def _columns(place: str, header: Sequence[str], kind: Literal["counts", "labels"]) -> _Columns:
     """The role of each column, from the header."""
-    words = [re.sub(r"[\s_-]", "", cell).lower() for cell in header]
+    words = [_word(cell) for cell in header]
     found = ", ".join(filter(None, header))
 
     def position(names: Sequence[str]) -> int:
         return next((words.index(name) for name in names if name in words), -1)
 
-    example = "file,class,count" if kind == "counts" else "file,class"
+    example = EXAMPLES[kind]
     file, split, label, count = (position(names) for names in (FILE_WORDS, ("split",), CLASS_WORDS, COUNT_WORDS))
     if file < 0:
         raise MistError(f"{place}: no column is called file, but {found}: begin with a line such as {example}")
@@ -139,9 +156,31 @@ def _columns(place: str, header: Sequence[str], kind: Literal["counts", "labels"
     if len(classes) < len(named):
         twice = next(name for name in classes if list(header).count(name) > 1)
         raise MistError(f"{place}: two columns are called {twice!r}: give each class one column")
-    if kind == "counts" and list(classes.values()) == [count]:
-        classes = {ONLY_CLASS: count}
     return _Columns(file, split, -1, -1, classes)
+
+
+def _class_columns(
+    place: str, rows: Sequence[_Row], named: Mapping[str, int], kind: Literal["counts", "labels"]
+) -> tuple[dict[str, int], tuple[str, ...]]:
+    """The columns of classes, and a note that names the others."""
+    left = not_counts({name: [row.cells[column] for row in rows] for name, column in named.items()})
+    classes = {name: column for name, column in named.items() if name not in left}
+    if not left:
+        return _one_unnamed(classes, kind), ()
+    others = explained(left, EXAMPLES[kind])
+    if not classes:
+        raise MistError(f"{place}: no column holds counts: {others}")
+    return _one_unnamed(classes, kind), (f"{place}: columns that hold no counts are left out: {others}",)
+
+
+def _one_unnamed(classes: dict[str, int], kind: Literal["counts", "labels"]) -> dict[str, int]:
+    """``ONLY_CLASS`` in place of the name "count" of the only column."""
+    only = kind == "counts" and len(classes) == 1 and _word(next(iter(classes))) in COUNT_WORDS
+    return {ONLY_CLASS: next(iter(classes.values()))} if only else classes
+
+
+def _word(name: str) -> str:
+    return re.sub(r"[\s_-]", "", name).lower()
 
 
 def _splits(rows: Sequence[_Row], column: int) -> dict[str, Split]:

@@ -1,0 +1,138 @@
+"""Which columns of a table hold counts: spreadsheets also have sizes, numbers of rows, places and times.
+
+Convention: a column is judged by its name and by its values. A name with the word "count" is always that of a class.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+MEASURES = frozenset(
+    "area circularity coordinate depth diameter feret filename height id identifier idx index intensity latitude "
+    "length longitude perimeter radius resolution size solidity std timestamp uuid unnamed volume width".split()
+)
+"""A column with one of these words in its name is no class (our choice)."""
+
+CONTEXTS = frozenset(
+    "acquisition age angle aspect batch col column date datetime day dilution dose experiment exposure field file fold "
+    "folder fov frame gain hour iso lab magnification max mean median minute month path patient ph plate quality "
+    "rating replicate row sample scale score session site slice slide stage subject temperature time version weight "
+    "well year zoom".split()
+)
+"""A column whose name has only these words and ``QUALIFIERS`` is no class (our choice)."""
+
+QUALIFIERS = frozenset(
+    "a average avg c celsius cm first h image img in kg last m min mm ms name no nr num number of per px pixel s sec "
+    "taken the total um x y z".split()
+)
+
+AXES = frozenset({"x", "y", "z", "w", "h"})
+"""Columns of one letter are no classes if at least two of them are these, and none is another letter (our choice)."""
+
+TOTALS = frozenset({"all", "count", "n", "number", "object", "sum", "total"})
+MISSING = frozenset({"", "-", "?", "n/a", "na", "nan", "none", "null", "unknown"})
+
+FEW_ROWS = 5
+"""With fewer rows, whole numbers are taken for counts whatever they are (our choice)."""
+CONSTANT_LEAST = 10
+"""A number that stands in every row is no count from here on (our choice): it is a size or a setting."""
+COUNT_DIGITS = 6
+"""A larger number is an identifier or a date (our choice)."""
+
+_COUNT = re.compile(r"\+?([0-9]+)(?:[.,]0*)?")
+_FRACTION = re.compile(r"[+-]?[0-9]*[.,][0-9]+(?:e[+-]?[0-9]+)?|[+-]?[0-9]+e[+-]?[0-9]+", re.IGNORECASE)
+_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}")
+
+
+def not_counts(columns: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The columns that hold no counts, each with the reason; the values are as written, one per row.
+
+    Left out are: columns whose name is that of a measure, an identifier, a place or a time; columns without a value;
+    columns where two values or more, and a fifth of them, are no counts (text, fractions, negative or huge numbers);
+    columns of consecutive numbers; of one number in every row; and a total of the other columns. The last four need
+    ``FEW_ROWS``, and no column is left out for its values if none would remain: the values themselves are then refused.
+    """
+    letters = {name for name in columns if len(name) == 1 and name.isalpha()}
+    axes = letters if len(letters) > 1 and all(name.lower() in AXES for name in letters) else set()
+    left = {name: "by its name" for name in columns if name in axes or _named_otherwise(name)}
+    others = {name: values for name, values in columns.items() if name not in left}
+    judged = {name: values for name, values in others.items() if "count" not in _words(name)}
+    bad = {name: why for name, values in judged.items() if (why := _no_counts(values))}
+    if len(bad) == len(others):
+        return left
+    others = {name: values for name, values in others.items() if name not in bad}
+    odd = {name: why for name in others if name in judged and (why := _no_variable(others[name]))}
+    if len(odd) == len(others):
+        odd = {}
+    others = {name: values for name, values in others.items() if name not in odd}
+    total = next((name for name in others if _is_total(name, others)), None)
+    found = left | bad | odd | ({} if total is None else {total: "the sum of the others"})
+    return {name: found[name] for name in columns if name in found}
+
+
+def explained(left: Mapping[str, str], example: str) -> str:
+    """The columns that are left out and how to keep one, for a message."""
+    listing = ", ".join(f"{name!r} ({why})" for name, why in left.items())
+    return f"{listing}; to keep one, call it {f'{next(iter(left))} count'!r}, or write rows of {example}"
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name in lower case; also of "imageWidth" and "width_px". A plural becomes a singular."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    words = re.findall(r"[^\W_]+", apart.lower())
+    return [word[:-1] if word.endswith("s") and word not in MEASURES else word for word in words]
+
+
+def _named_otherwise(name: str) -> bool:
+    words = _words(name)
+    if "count" in words:
+        return False
+    telling = [word for word in words if word not in QUALIFIERS and not word.isdigit()]
+    return bool(MEASURES & set(words)) or (bool(telling) and CONTEXTS.issuperset(telling))
+
+
+def _no_counts(values: Sequence[str]) -> str:
+    """Why the values of a column are no counts; empty if they are."""
+    filled = [value for value in values if value.lower() not in MISSING]
+    if not filled:
+        return "empty"
+    whys = [(value, _no_count(value)) for value in filled]
+    if any(why == "a fraction" for _, why in whys):  # then 1.234 isn't 1234 either
+        whys = [(value, "a fraction" if _THOUSANDS.fullmatch(value) else why) for value, why in whys]
+    bad = [(value, why) for value, why in whys if why]
+    if len(bad) == len(filled) or (len(bad) > 1 and 5 * len(bad) >= len(filled)):
+        value, why = bad[0]
+        return f"{value[:20]!r} is {why}"
+    return ""
+
+
+def _no_count(value: str) -> str:
+    if match := _COUNT.fullmatch(value):
+        return "" if len(match.group(1).lstrip("0")) <= COUNT_DIGITS else "too large"
+    if _THOUSANDS.fullmatch(value):
+        return ""
+    if value.startswith("-") and (_FRACTION.fullmatch(value) or value[1:].isdigit()):
+        return "negative"
+    return "a fraction" if _FRACTION.fullmatch(value) else "text"
+
+
+def _no_variable(values: Sequence[str]) -> str:
+    """Why whole numbers are no counts of objects; empty if they may be."""
+    matches = [_COUNT.fullmatch(value) for value in values]
+    numbers = [int(match.group(1)) for match in matches if match is not None]
+    if len(numbers) < max(FEW_ROWS, len(values)):
+        return ""
+    if numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+        return "consecutive numbers"
+    return f"{numbers[0]} in every row" if len(set(numbers)) == 1 and numbers[0] >= CONSTANT_LEAST else ""
+
+
+def _is_total(name: str, columns: Mapping[str, Sequence[str]]) -> bool:
+    if len(columns) < 3 or not TOTALS.intersection(_words(name)):
+        return False
+    matches = {one: [_COUNT.fullmatch(value) for value in values] for one, values in columns.items()}
+    if not all(all(row) for row in matches.values()) or len(columns[name]) < FEW_ROWS:
+        return False
+    numbers = {one: [int(match.group(1)) for match in row if match] for one, row in matches.items()}
+    return numbers.pop(name) == [sum(row) for row in zip(*numbers.values(), strict=True)]

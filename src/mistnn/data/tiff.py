@@ -1,0 +1,66 @@
+"""What Pillow reads wrong or leaves out in TIFF files: planes, inverted values and further pages."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
+
+REDUCED_PAGES = 10
+"""Pages that are compared with the first: a reduced copy or a preview has another size (our choice)."""
+
+_BITS, _PHOTOMETRIC, _DESCRIPTION, _SAMPLES, _PLANAR = 258, 262, 270, 277, 284  # tags
+_WHITE_IS_ZERO, _SEPARATE = 0, 2
+_IMAGEJ = re.compile(r"ImageJ=.*?^images=([0-9]+)", re.DOTALL | re.MULTILINE)
+
+
+def refusal(image: Image.Image) -> str | None:
+    """Why Pillow would decode an opened file wrong, as the end of a sentence about it; ``None`` if it would not."""
+    samples, bits = _tag(image, _SAMPLES, 1), _tag(image, _BITS, 1)
+    if samples > 1 and bits > 8 and _tag(image, _PLANAR, 1) == _SEPARATE:
+        return f"its {samples} channels of {bits} bits are stored apart (planar): save it with interleaved channels"
+    if samples > 4 and image.mode != "CMYK":
+        return f"it has {samples} channels: save the ones to use as grey or RGB"
+    return None
+
+
+def upright_values(image: Image.Image, white_is_zero: bool) -> Image.Image:
+    """The decoded image with 0 as black; Pillow does this for 8 bits only."""
+    if not white_is_zero or image.mode not in ("I;16", "I;16B", "F"):
+        return image
+    values = np.asarray(image)
+    return Image.fromarray(1 - values if image.mode == "F" else 65535 - values.astype(np.uint16))
+
+
+def is_white_zero(image: Image.Image) -> bool:
+    """Whether an opened TIFF file stores white as 0."""
+    return _tag(image, _PHOTOMETRIC, 1) == _WHITE_IS_ZERO
+
+
+def pages_of(image: Image.Image) -> int:
+    """The number of pages of an opened TIFF file that are as large as the first; 1 for other formats.
+
+    An error in a later page ends the count.
+    """
+    if not isinstance(image, TiffImageFile):
+        return 1
+    described = _IMAGEJ.match(str(_tag(image, _DESCRIPTION, "")))
+    pages = int(described.group(1)) if described else 1  # ImageJ stores large stacks as one page
+    with contextlib.suppress(EOFError, OSError, SyntaxError, ValueError, KeyError, TypeError):
+        size, frames = image.size, image.n_frames
+        others = 0
+        for page in range(1, min(frames, REDUCED_PAGES)):
+            image.seek(page)
+            others += image.size != size
+        pages = max(pages, frames - others)
+    image.seek(0)
+    return pages
+
+
+def _tag(image: Image.Image, tag: int, missing: Any) -> Any:
+    value = image.tag_v2.get(tag, missing) if isinstance(image, TiffImageFile) else missing
+    return value[0] if isinstance(value, tuple) else value
