@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,7 +92,8 @@ def _size(features: Sequence[torch.Tensor], counts: np.ndarray, stride: int) -> 
     reduced = [((one - mean) / deviation @ directions).numpy() for one in features]
     sizes, correlations = [], []
     for start in range(STARTS):
-        centres, _ = kmeans2((normal @ directions).numpy(), CLUSTERS, iter=20, minit="++", seed=start)
+        seed: dict[str, Any] = {"seed": start}  # newer stubs of SciPy know it as rng, older versions don't
+        centres, _ = kmeans2((normal @ directions).numpy(), CLUSTERS, iter=20, minit="++", **seed)
         nearest = [vq(one, centres)[0] for one in reduced]
         areas = np.stack([np.bincount(one, minlength=CLUSTERS) for one in nearest]).astype(float)
         area, correlation = _joined(areas, counts)
