@@ -25,8 +25,9 @@ Finds the objects in your images. PATH... are image files, or folders that are s
 
 Writes into the output folder
   detections.csv  file,x,y,w,h,label,score: one row per object; centre and size in pixels of the image
-  counts.csv      file,class,count,at_limit: the number of objects of each class in each image; at_limit is
-                  1 where the model found as many objects as it can report: there may be more
+  counts.csv      file,class,count,at_limit,low,high: the number of objects of each class in each image; at_limit
+                  is 1 where the model found as many objects as it can report: there may be more; in 80 % of images
+                  like those of the training, the true count is from low to high (where this was measured)
   overlays/       the images with the boxes drawn on them
   predicted.html  with --report: a page with histograms, examples and heat maps
   detections.json with --coco: images, boxes and classes as COCO JSON

@@ -17,7 +17,7 @@ from mistnn.data import FolderConfig, FolderImage, FolderImages
 from mistnn.data.folder.content import in_order_of
 from mistnn.experiments.experiment import Experiment
 from mistnn.experiments.measuring import Measurement
-from mistnn.inference.counting import above, choose_threshold
+from mistnn.inference.counting import above, choose_threshold, interval, interval_factor
 from mistnn.interfaces import Split
 from mistnn.nn.finder import Finder
 from mistnn.records import Detections, Sample
@@ -67,7 +67,7 @@ class FolderMeasurement(Measurement):
     A model without a threshold gets one here, chosen by what is known about the validation images. All detections of a
     model that counts itself are counted.
 
-    Metrics: see ``folder_metrics``.
+    Metrics: see ``folder_metrics`` and ``interval_metrics``.
     """
 
     fixed_k = "images of a folder are always measured without K, and `mist evaluate` does so"
@@ -102,7 +102,8 @@ class FolderMeasurement(Measurement):
 
     def result(self) -> dict[str, float]:
         """The metrics."""
-        return folder_metrics(self.view(), self.model.class_names)
+        view = self.view()
+        return folder_metrics(view, self.model.class_names) | interval_metrics(view, self.model)
 
     def view(self) -> FolderView:
         """What was found, and what is known about the images."""
@@ -208,6 +209,40 @@ def store_threshold(out: Path, experiment: Experiment) -> None:
     threshold = max(round(threshold_by_counts(model, data), 6), LEAST_THRESHOLD)
     chosen = dataclasses.replace(model.config, threshold=threshold)
     save_again(out, out, model, dataclasses.replace(experiment, model=chosen))
+
+
+def store_intervals(out: Path, experiment: Experiment) -> None:
+    """Writes the model of a run again, with the intervals of its counts on the validation images, if these suffice."""
+    from mistnn.experiments.run import save_again
+    from mistnn.weights import load_model
+
+    model: Any = load_model(out)
+    data: Any = experiment.data
+    view = view_folder(model, data, "validation")
+    counted, true = view.counted(), view.true()
+    assert true is not None
+    factors = [interval_factor(*pair) for pair in zip(counted.T.tolist(), true.T.tolist(), strict=True)]
+    known = tuple(round(one, 6) for one in factors if one is not None)
+    if len(known) == len(factors):
+        chosen = dataclasses.replace(model.config, intervals=known)
+        save_again(out, out, model, dataclasses.replace(experiment, model=chosen))
+
+
+def interval_metrics(view: FolderView, model: Finder) -> dict[str, float]:
+    """``interval_coverage``: the share of (image, class) pairs whose true count lies in its interval; and their widths.
+
+    Empty for a model without intervals, or if counts are unknown. ``interval_width`` is the mean of largest - smallest.
+    """
+    true = view.true()
+    if not model.intervals or true is None:
+        return {}
+    within, widths = [], []
+    for counted, counts in zip(view.counted().tolist(), true.tolist(), strict=True):
+        for one, count, factor in zip(counted, counts, model.intervals, strict=True):
+            low, high = interval(one, factor)
+            within.append(low <= count <= high)
+            widths.append(high - low)
+    return {"interval_coverage": sum(within) / len(within), "interval_width": sum(widths) / len(widths)}
 
 
 class DiscoveryMeasurement(Measurement):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from mistnn.data import FolderConfig
 from mistnn.data.folder.images import FolderImages, known_images
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment
-from mistnn.experiments.folder import FolderMeasurement
+from mistnn.experiments.folder import FolderMeasurement, store_intervals
 from mistnn.experiments.system import System
 from mistnn.models.photos import PhotoConfig, PhotoMist, find_templates
 from mistnn.nn.pyramid import COARSEST
@@ -241,6 +242,11 @@ class PhotoSystem(System):
         """A folder may have no validation images."""
         data: Any = experiment.data
         return bool(known_images(data.content(), "validation"))
+
+    def finish(self, out: Path, experiment: Experiment) -> None:
+        """Measures on the validation images how far counts can be trusted."""
+        if self.can_validate(experiment):
+            store_intervals(out, experiment)
 
     def notes(self, experiment: Experiment, model: Any) -> list[str]:
         """Says what random weights cost."""

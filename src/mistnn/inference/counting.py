@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,36 @@ def choose_threshold(scores: Sequence[Tensor], counts: Sequence[int]) -> float:
 def above(found: Detections, threshold: float) -> Detections:
     """The detections whose score reaches a threshold."""
     return found.where(found.scores.double() >= threshold)
+
+
+LEVEL = 0.8
+"""The share of images whose true count lies in its interval."""
+
+
+def interval_factor(found: Sequence[int], true: Sequence[int]) -> float | None:
+    """Half the width of the interval of a count n, in units of sqrt(n + 1), such that it holds ``LEVEL`` of the images.
+
+    The errors of a count grow about with its square root. If new images are like these, which the model has not been
+    trained on, the interval holds the true count of a new image with at least that probability.
+
+    Args:
+        found: the counts of the model.
+        true: the true ones.
+
+    Returns:
+        ``None`` for fewer than four images, too few for such an interval.
+
+    Reference: split conformal prediction; Lei et al., Distribution-free predictive inference for regression, 2018.
+    """
+    errors = sorted(abs(one - other) / math.sqrt(one + 1) for one, other in zip(found, true, strict=True))
+    rank = math.ceil(LEVEL * (len(errors) + 1))
+    return errors[rank - 1] if rank <= len(errors) else None
+
+
+def interval(count: int, factor: float) -> tuple[int, int]:
+    """The smallest and the largest number of objects that a count stands for, see ``interval_factor``."""
+    half = factor * math.sqrt(count + 1) + 1e-9  # rounding must not leave out the error that set the factor
+    return max(0, math.ceil(count - half)), math.floor(count + half)
 
 
 def missing_threshold(name_or_folder: str | Path, model: Finder) -> str | None:

@@ -91,9 +91,10 @@ def predict_folder(
     - ``detections.csv``: ``file,x,y,w,h,label,score``; one row per detection, the best of an image first; centre and
       size in pixels of the upright original, where pixel 0 spans 0 to 1; label empty for a model without classes;
       score 0-1.
-    - ``counts.csv``: ``file,class,count,at_limit``; one row per image and class, zeros included; for a model without
-      classes, one row per image with an empty class. ``at_limit`` is 1 if as many objects were found in the image as
-      the model reports, so that there may be more, else 0; empty if K was given or the model can't count.
+    - ``counts.csv``: ``file,class,count,at_limit,low,high``; one row per image and class, zeros included; for a model
+      without classes, one row per image with an empty class. ``at_limit`` is 1 if as many objects were found in the
+      image as the model reports, so that there may be more, else 0; empty if K was given or the model can't count. In
+      80 % of images like those of the training, the true count is from ``low`` to ``high``; empty if unknown.
     - ``overlays/`` (empty without ``overlays``): each image with its boxes, under its own relative path and in its own
       file format, see ``overlay_names``.
     - ``reconstructions/`` and ``residuals/``, for a model that reconstructs, with ``overlays``: PNG files named like
@@ -202,7 +203,8 @@ class _Job(NamedTuple):
             names = predictor.names(objects)
             height, width = one.picture.height, one.picture.width
             at_limit = predictor.at_limit(len(objects.boxes), height, width, self.k)
-            tables.add(one.name, one.picture.size, objects, names, at_limit)
+            intervals = () if self.k else predictor.model.intervals
+            tables.add(one.name, one.picture.size, objects, names, at_limit, intervals)
             if overlays:
                 write_overlay(folder / OVERLAYS_FOLDER / overlays[one.name], one.picture, objects, names)
             tally.images += 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from mistnn.inference.coco import coco_annotations, coco_categories
+from mistnn.inference.counting import interval
 from mistnn.records import Detections
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Prediction:
         image: (channels, height, width), the image as the model received it, values in [0, 1].
         at_limit: whether as many objects were found as the model reports in an image: there may be more. Always False
             where K was given, or the model can't count.
+        intervals: for each class the half width of its interval, see ``count_intervals``; empty if unknown.
     """
 
     boxes: Tensor
@@ -36,6 +38,7 @@ class Prediction:
     class_names: tuple[str, ...]
     image: Tensor
     at_limit: bool = False
+    intervals: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         """The number of objects found."""
@@ -60,6 +63,16 @@ class Prediction:
             return {"object": len(self.boxes)}
         found = Counter(self.names)
         return {name: found[name] for name in self.class_names}
+
+    @property
+    def count_intervals(self) -> dict[str, tuple[int, int]]:
+        """For each class, the interval that holds the true number in 80 % of images like those of the training.
+
+        Empty where K was given, or the model has no intervals. See ``interval_factor``.
+        """
+        numbers = self.counts
+        pairs = zip(self.class_names, self.intervals, strict=True) if self.intervals else ()
+        return {name: interval(numbers[name], factor) for name, factor in pairs}
 
     def to_dataframe(self) -> DataFrame:
         """A pandas table, one row per object, with the columns x, y, w, h, label and score of ``detections.csv``.

@@ -12,10 +12,11 @@ from typing import Any, TextIO
 
 from mistnn.data.images import DETECTION_COLUMNS, DETECTIONS_FILE
 from mistnn.inference.coco import NOTHING_YET, CocoCounts, CocoWriter, coco_file
+from mistnn.inference.counting import interval
 from mistnn.records import Detections
 
 COUNTS_FILE, COCO_FILE = "counts.csv", "detections.json"
-COUNT_COLUMNS = ("file", "class", "count", "at_limit")
+COUNT_COLUMNS = ("file", "class", "count", "at_limit", "low", "high")
 
 
 class Tables:
@@ -30,17 +31,27 @@ class Tables:
             self._counts.writerow(COUNT_COLUMNS)
 
     def add(
-        self, name: str, size: tuple[int, int], found: Detections, labels: Sequence[str], at_limit: bool | None
+        self,
+        name: str,
+        size: tuple[int, int],
+        found: Detections,
+        labels: Sequence[str],
+        at_limit: bool | None,
+        intervals: Sequence[float],
     ) -> None:
         """Adds one image: its name in the results, (width, height), its detections and their class names.
 
-        ``at_limit``: see ``Predictor.at_limit``; the cell is empty for ``None``.
+        ``at_limit``: see ``Predictor.at_limit``; the cell is empty for ``None``. ``intervals``: see
+        ``Finder.intervals``; the cells are empty without them.
         """
         for box, score, label in zip(found.boxes.tolist(), found.scores.tolist(), labels, strict=True):
             self._detections.writerow((name, *(f"{value:.4f}" for value in box), label, f"{score:.6f}"))
         counts = Counter(labels)
         marked = "" if at_limit is None else int(at_limit)
-        self._counts.writerows((name, label, counts[label], marked) for label in self._classes or ("",))
+        labels = self._classes or ("",)
+        for label, factor in zip(labels, intervals or [None] * len(labels), strict=True):
+            ends = ("", "") if factor is None else interval(counts[label], factor)
+            self._counts.writerow((name, label, counts[label], marked, *ends))
         if self.coco is not None:
             self.coco.add(name, *size, found)
 

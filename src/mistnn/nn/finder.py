@@ -72,6 +72,11 @@ class Finder(nn.Module, abc.ABC):
         return 0.0
 
     @property
+    def intervals(self) -> tuple[float, ...]:
+        """For each class the half width of the interval of a count n, in units of sqrt(n + 1); empty if unknown."""
+        return ()
+
+    @property
     def zoom(self) -> float:
         """The factor by which ``prepare`` resizes: boxes are that much larger than in the user's image."""
         return 1.0

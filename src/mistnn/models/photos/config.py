@@ -26,6 +26,8 @@ class PhotoConfig(ModelConfig):
         width: channels of the head.
         nms_window: side of the window of non-maximum suppression, as a fraction of ``box_size``.
         apart: the smallest distance between objects of different classes, as a fraction of ``box_size``.
+        intervals: for each class the half width of the interval of a count n, in units of sqrt(n + 1), set after
+            training, see ``interval_factor``; empty if unknown.
         preparation: how images are prepared for the network.
         pyramid: the pretrained network.
     """
@@ -39,12 +41,15 @@ class PhotoConfig(ModelConfig):
     width: Annotated[int, at_least(1)] = 64
     nms_window: Annotated[float, between(0, 2)] = 0.7
     apart: Annotated[float, at_least(0)] = 0.3
+    intervals: tuple[float, ...] = ()
     preparation: PreparationConfig = field(default_factory=PreparationConfig)
     pyramid: PyramidConfig = field(default_factory=PyramidConfig)
 
     def check(self) -> None:
         """See ``Config.check``."""
         check_class_names(self.class_names, least=1)
+        if self.intervals and len(self.intervals) != len(self.class_names):
+            raise MistError(f"model.intervals={self.intervals} must have one number for each class")
         if COARSEST % self.stride:
             raise MistError(f"model.stride={self.stride} must divide {COARSEST}")
 

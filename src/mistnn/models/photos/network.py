@@ -85,6 +85,11 @@ class PhotoMist(Finder):
         return True
 
     @property
+    def intervals(self) -> tuple[float, ...]:
+        """See ``PhotoConfig``."""
+        return self.config.intervals
+
+    @property
     def zoom(self) -> float:
         """The factor by which images are resized."""
         return self.config.preparation.zoom
