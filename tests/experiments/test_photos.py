@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 
 import mistnn
 from mistnn.cli.main import main
-from mistnn.data import FolderConfig
+from mistnn.data import FolderConfig, SizeSuggestion
 from mistnn.data.folder.images import FolderImages
 from mistnn.errors import MistError
 from mistnn.experiments import folder_plan, restore, train
@@ -207,3 +208,38 @@ def test_fit_learns_photographs_and_reports_them(folder: Path, tmp_path: Path) -
     report = tmp_path / "report.html"
     assert main(["report", str(tmp_path / "run"), "--data-root", str(folder), "--out", str(report)]) == 0
     assert "photographs" not in model.notes[-1] and report.stat().st_size > 10_000
+
+
+def test_one_huge_or_tiny_thing_is_named(folder: Path, tmp_path: Path) -> None:
+    """A much larger image that is trained on decides for all, and is named; a test image costs nothing."""
+    shutil.copytree(folder, tmp_path / "a")
+    huge = Image.new("RGB", (1200, 900), (150, 150, 150))
+    huge.save(tmp_path / "a" / "images" / "huge.png")
+    table = (folder / "counts.csv").read_text()
+    preset = find_preset("my-photos").experiment
+    for split, named in (("test", False), ("train", True)):
+        (tmp_path / "a" / "counts.csv").write_text(table + f"huge.png,0,0,{split}\n")
+        planned = plan_photos(preset.at(str(tmp_path / "a")))
+        assert any("huge.png is 1200 px long" in reason for reason in planned.reasons) == named
+        assert planned.experiment.model.preparation.zoom == (0.4267 if named else 1)  # type: ignore[attr-defined]
+    small = plan_photos(preset.at(str(folder)), size=SizeSuggestion(5.0, "it was said"))
+    assert any("5 px wide, which is too small" in reason for reason in small.reasons)
+
+
+def test_intervals_are_measured(folder: Path, tmp_path: Path) -> None:
+    """Three validation images are too few for intervals; with more, a run stores and tells them."""
+    rows = [line.split(",") for line in (folder / "counts.csv").read_text().splitlines()]
+    shutil.copytree(folder, tmp_path / "a")
+    split = [[*row[:3], "validation" if index % 2 else "train"] for index, row in enumerate(rows[1:])]
+    (tmp_path / "a" / "counts.csv").write_text("\n".join(",".join(row) for row in [rows[0], *split]) + "\n")
+    given = ["--train.threads", "1", "--train.steps", "2"]
+    for name, root in (("few", folder), ("more", tmp_path / "a")):
+        out = tmp_path / name
+        assert main(["train", "my-photos", "--data-root", str(root), *given, "--out", str(out)]) == 0
+        model = Predictor.from_pretrained(out)
+        found = model.predict(folder / "images" / "0.png")
+        assert (len(model.model.intervals), len(found.count_intervals)) == ((0, 0) if name == "few" else (2, 2))
+    json_file = tmp_path / "metrics.json"
+    command = ["evaluate", str(tmp_path / "more"), "--data-root", str(tmp_path / "a"), "--split", "validation"]
+    assert main([*command, "--json", str(json_file)]) == 0
+    assert json.loads(json_file.read_text())["interval_coverage"] >= 0.8

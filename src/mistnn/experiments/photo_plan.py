@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from statistics import median
 from typing import Any
 
 from mistnn.data import OwnFolder, SizeSuggestion
@@ -23,6 +24,10 @@ CELLS = 5.0
 """The coarsest grid is chosen on which an object is at least so many cells wide (our choice)."""
 ROOM = 1.5
 """K, as a multiple of the most objects in a training image: the most that is ever reported (our choice)."""
+MUCH_LARGER = 3.0
+"""An image so many times larger than the median is named (our choice)."""
+LEAST_BOX = 8
+"""Two cells of the finest grid: smaller objects are named (our choice)."""
 CELLS_AT_ONCE = 250_000
 """Cells of all images of a batch, padding included, which bound its memory (our choice)."""
 
@@ -36,7 +41,7 @@ def plan_photos(
         experiment: the preset; ``data.root`` is the folder.
         k: the most objects to report for an image; by default 1.5 times the most in a training image.
         folder: its content, if it has been read already.
-        size: of its objects by their pixels, if it has been measured already; for images where features say nothing.
+        size: of its objects, if it has been measured already.
 
     Raises:
         MistError: if the folder can't be used, or has no counts.
@@ -52,11 +57,12 @@ def plan_photos(
             f"{data.root}: no training image has a count above 0: give counts.csv with the columns file,class,count; "
             f"`mist inspect {data.root}` shows what was read"
         )
-    longest = max(max(image.height, image.width) for image in folder.images)
-    zoom = round(min(1.0, LONGEST / longest), 4)
+    training = [image for image in folder.images if image.split == "train" and image.counts is not None]
+    edges = {image.name: max(image.height, image.width) for image in training}
+    largest = max(edges, key=lambda name: edges[name])
+    zoom = round(min(1.0, LONGEST / edges[largest]), 4)
     preparation = PreparationConfig(zoom=zoom)
-    training = [image for image in folder.images if image.split == "train"]
-    size = photo_size(training, preparation, PyramidConfig()) or size or object_size_of(measured_images(folder))
+    size = size_in_photos(folder) if size is None else size
     box = size.size * zoom
     stride = next((stride for stride in (16, 8) if box / stride >= CELLS), 4)
     strides = (4, 8, 16) if stride == 4 else (8, 16, 32)
@@ -70,9 +76,7 @@ def plan_photos(
         preparation=preparation,
         pyramid=pyramid,
     )
-    cells = max(
-        -(-round(image.height * zoom) // stride) * -(-round(image.width * zoom) // stride) for image in folder.images
-    )
+    cells = max(-(-round(one.height * zoom) // stride) * -(-round(one.width * zoom) // stride) for one in training)
     batch = max(2, min(experiment.train.batch_size, CELLS_AT_ONCE // cells, len(counts)))
     planned = dataclasses.replace(
         experiment,
@@ -89,4 +93,26 @@ def plan_photos(
         f"at most {most} objects are reported for an image (K, --k); the most in a training image is {max(counts)}",
         f"classes: {', '.join(folder.class_names)}",
     )
+    if edges[largest] > MUCH_LARGER * (usual := median(edges.values())):
+        reasons += (
+            f"{largest} is {edges[largest]} px long, and others are about {usual:.0f} px: it decides how much all "
+            "images are reduced; leave it out, or cut it into parts",
+        )
+    if box < LEAST_BOX:
+        reasons += (
+            f"after resizing, objects are {box:.0f} px wide, which is too small to tell neighbours apart: photograph "
+            f"them larger, or cut the images into parts, so that objects are at least {LEAST_BOX} px",
+        )
     return Planned(planned, reasons)
+
+
+def size_in_photos(folder: OwnFolder) -> SizeSuggestion:
+    """The size of the objects by features and counts, or by pixels where features say nothing about it.
+
+    Raises:
+        MistError: if an image can't be decoded.
+    """
+    training = [image for image in folder.images if image.split == "train" and image.counts is not None]
+    longest = max(max(image.height, image.width) for image in training)
+    preparation = PreparationConfig(zoom=round(min(1.0, LONGEST / longest), 4))
+    return photo_size(training, preparation, PyramidConfig()) or object_size_of(measured_images(folder))

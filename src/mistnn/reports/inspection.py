@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from mistnn.data import FolderImage, OwnFolder, SizeSuggestion, Split, read_folder
-from mistnn.data.folder.images import evenly, known_images, measured_images, object_size_of, undecodable
+from mistnn.data.folder.images import evenly, known_images, measured_images, undecodable
 from mistnn.data.images import UnreadableImage, open_image, to_tensor
 from mistnn.errors import MistError
+from mistnn.experiments.folder_plan import folder_size
 from mistnn.files import replace_file
 from mistnn.inference import Predictor
 from mistnn.inference.pictures import displayed
@@ -40,7 +41,7 @@ class Inspection(NamedTuple):
 
     Attributes:
         folder: its files, as read.
-        size: of the objects, estimated from the pixels.
+        size: of the objects, estimated.
         k: the largest number of objects in a training image; ``None`` if no training image has counts.
         given_k: the user's K, if given.
         sheet: some images and their titles.
@@ -93,7 +94,7 @@ def inspect_folder(root: Path, progress: Callable[[int, int], None] | None = Non
     notes = _undecoded_notes(broken | undecodable(others, tell), len(folder.images) - total)
     return Inspection(
         folder=folder,
-        size=object_size_of(readable, k if folder.counts_from == "nothing" else None),
+        size=folder_size(folder, readable, k),
         k=max((sum(image.counts or ()) for image in training), default=None),
         given_k=k,
         sheet=tuple((pictures[image.name], _title(image, folder)) for image in shown if image.name in pictures),
