@@ -225,6 +225,7 @@ GEO = json.dumps({"type": "FeatureCollection", "features": []})
     [
         (["labels/a.txt", "labels/b.txt"], YOLO, ["YOLO (labels/a.txt and 1 more)", "COCO JSON"]),
         (["labels/classes.txt", "labels/a.txt"], YOLO, ["YOLO (labels/a.txt)"]),
+        (["labels/train/a.txt", "labels/val/b.txt"], YOLO, ["YOLO (labels/train/a.txt and 1 more)"]),
         (["images/a.txt"], YOLO, ["YOLO (images/a.txt)"]),
         (["annotations.xml"], CVAT, ["CVAT (annotations.xml)"]),
         (["Annotations/x.xml"], CVAT, ["CVAT (Annotations/x.xml)"]),
@@ -250,6 +251,14 @@ def test_annotations_of_other_programs_are_named(tmp_path: Path, files: list[str
         assert folder.images[0].counts == counts
         noted(folder, "not read", *words)
         write(tmp_path, "file,red\na,7\n")
+
+
+def test_yolo_in_the_folders_of_the_splits(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        make(tmp_path, "a.png", folder=f"{split}/images")
+        write(tmp_path, YOLO, f"{split}/labels/a.txt")
+    noted(read_folder(tmp_path), "YOLO (train/labels/a.txt and 1 more): not read")
+    assert read_folder(tmp_path / "train" / "images").notes[0].startswith("no image is for"), "not outside the folder"
 
 
 def test_other_files_are_not_named(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ MEASURES = frozenset(
 """A column with one of these words in its name is no class (our choice)."""
 
 CONTEXTS = frozenset(
-    "acquisition age angle aspect batch col column date datetime day dilution dose experiment exposure field file fold "
-    "folder fov frame gain hour iso lab magnification max mean median minute month path patient ph plate quality "
-    "rating replicate row sample scale score session site slice slide stage subject temperature time version weight "
-    "well year zoom".split()
+    "acquisition age angle aspect batch block channel col column date datetime day dilution dose experiment "
+    "exposure field file fold folder fov frame gain hour iso lab lane magnification max mean median minute month "
+    "path patient ph plate plot position quality rating replicate row run sample scale scan score sequence series "
+    "session site slice slide stage station subject temp temperature time transect tray version weight well year "
+    "zoom".split()
 )
 """A column whose name has only these words and ``QUALIFIERS`` is no class (our choice)."""
 

@@ -130,7 +130,9 @@ class NameMatcher:
         if len(found) == 1:
             return found[0]
         if found:
-            raise MistError(f"{place}: {written!r} may be {found[0]} or {found[1]}: write a longer path")
+            raise MistError(
+                f"{place}: {written!r} may be {found[0]} or {found[1]}: write the name with its folder and suffix"
+            )
         near = difflib.get_close_matches(written, self.names, n=1)
         hint = f"did you mean {near[0]!r}? Correct the name" if near else "correct the name"
         more = f", and {others} more names fit none" if others else ""

@@ -13,8 +13,8 @@ from mistnn.data.images import holds_results, is_hidden
 from mistnn.data.text_files import read_xml
 from mistnn.errors import MistError
 
-FOLDERS = ("", "Annotations", "annotations", "labels", "Labels")
-"""Where annotations lie, in the folder; they may also lie beside the images."""
+FOLDERS = ("Annotations", "annotations", "labels", "Labels")
+"""Where annotations lie, with subfolders; they may also lie beside the images, or in the folder itself."""
 
 LOOKED_AT = 5  #: Files of a folder with one suffix that are opened (our choice).
 MAX_BYTES = 1 << 28  #: Of a file that is searched (our choice).
@@ -62,8 +62,10 @@ def tool_of(path: Path) -> tuple[str, str] | None:
 
 
 def _candidates(root: Path, files: ImageFiles, used: Set[Path]) -> Iterator[Path]:
-    folders = [root / name for name in FOLDERS] + [header.path.parent for header in files.headers]
-    for folder in dict.fromkeys(folders):
+    own = dict.fromkeys(header.path.parent for header in files.headers)
+    named = [base / name for base in (root, *(folder.parent for folder in own if folder != root)) for name in FOLDERS]
+    below = [folder for top in named for folder in (top, *top.glob("**/"))]
+    for folder in dict.fromkeys((root, *below, *own)):
         if folder.is_dir() and not holds_results(folder):
             for path in sorted(folder.iterdir()):
                 known = path.suffix.lower() in SUFFIXES and path not in used
