@@ -74,7 +74,7 @@ def studies(
         note = f"{cell}; trained on counts of {', '.join(folder.class_names)} alone, threshold by validation counts."
         return make_entry(out, chosen, len(test), 0, command, name, note)
 
-    baselines = {"blood-cells-mean": _mean_count, "blood-cells-blobs": _blobs}
+    baselines = {"blood-cells-mean": _mean_count, "blood-cells-blobs": tuned_blobs}
     name = "blood-cells-mist" + ("" if steps is None else f"-{steps}-steps")
     return {one: partial(baseline, one, measure) for one, measure in baselines.items()} | {
         f"{name}-seed{seed}": partial(trained, name, seed) for seed in range(seeds)
@@ -100,7 +100,8 @@ def _mean_count(folder: OwnFolder, test: Sequence[FolderImage], index: int) -> t
     return {"count_error": error}, f"Predicts {mean:.2f} for every image, the mean of {len(known)} training images."
 
 
-def _blobs(folder: OwnFolder, test: Sequence[FolderImage], index: int) -> tuple[dict[str, float], str]:
+def tuned_blobs(folder: OwnFolder, test: Sequence[FolderImage], index: int) -> tuple[dict[str, float], str]:
+    """The metrics of ``find_blobs`` for one class, tuned on the counts of the training images, and how it was tuned."""
     measured, tuned = measured_images(folder), _training(folder)
     images, counts = [load_image(image, 3) for image in tuned], [_count(image, index) for image in tuned]
     config = choose_blobs(images, counts, object_size_of(measured).size, ground_of(measured))
@@ -108,7 +109,7 @@ def _blobs(folder: OwnFolder, test: Sequence[FolderImage], index: int) -> tuple[
     note = (
         f"Threshold, distance transform and watershed, tuned on the counts of {len(tuned)} training images: "
         f"{config.factor:g} of Otsu's threshold, {config.apart:g} of {config.size:.0f} px apart, at least "
-        f"{config.least:g} of a disc; every blob is called a cell."
+        f"{config.least:g} of a disc; every blob is called an object."
     )
     return _measured(found, test, index), note
 

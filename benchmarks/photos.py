@@ -1,5 +1,7 @@
 """Photographs learned from counts alone, by pretrained features, beside predicting the mean.
 
+Folders of one class are also measured by classical blobs, tuned on the counts of the training images.
+
     python -m benchmarks.photos --data-root DIR --name NAME [--seeds 3] [--test WORD] [--ledger results] [--runs DIR]
 
 DIR is an image folder, see `mist inspect`; boxes of its test images are for measuring. With --test WORD, the test
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ablation import ledger_options, report
+from benchmarks.blood_cells import tuned_blobs
 from benchmarks.tiny_data import make_data
 from mistnn.data.folder.content import FolderImage, OwnFolder, read_folder
 from mistnn.data.folder.images import GivenConfig
@@ -24,7 +27,7 @@ from mistnn.experiments import evaluate, train
 from mistnn.experiments.photo_plan import PHOTO_TRAIN, plan_photos
 from mistnn.interfaces import Split
 from mistnn.presets import find_preset
-from mistnn.reproduce.ledger import Entry, make_entry
+from mistnn.reproduce.ledger import Entry, make_entry, study_entry
 from mistnn.training.runfolder import CONFIG
 from mistnn.weights import load_model
 
@@ -70,7 +73,13 @@ def studies(
         note = f"{name}; {known} training images with counts of {', '.join(folder.class_names)}; nothing set by hand."
         return make_entry(out, metrics, len(test), 0, f"{command} --seeds {seed + 1}", f"photos-{name}", note)
 
-    return {f"photos-{name}-seed{seed}": partial(trained, seed) for seed in range(seeds)}
+    def blobs() -> Entry:
+        metrics, note = tuned_blobs(folder, test, 0)
+        metrics = {metric: round(value, 5) for metric, value in metrics.items()}
+        return study_entry(f"photos-{name}-blobs", metrics, len(test), f"{command} --seeds 1", note)
+
+    baselines = {f"photos-{name}-blobs": blobs} if len(folder.class_names) == 1 else {}
+    return baselines | {f"photos-{name}-seed{seed}": partial(trained, seed) for seed in range(seeds)}
 
 
 def main() -> None:
