@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from mistnn.data import OwnFolder, SizeSuggestion
+from mistnn.data import FolderImage, OwnFolder, SizeSuggestion
 from mistnn.data.folder.images import measured_images, object_size_of
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment, Planned
@@ -51,17 +52,15 @@ def plan_photos(
         raise MistError("my-photos needs your image folder: `mist train my-photos --data-root DIR`")
     folder = data.content() if folder is None else folder
     assert folder is not None
-    counts = [sum(image.counts) for image in folder.images if image.split == "train" and image.counts is not None]
+    training = _training(folder)
+    counts = [sum(image.counts or ()) for image in training]
     if not any(counts):
         raise MistError(
             f"{data.root}: no training image has a count above 0: give counts.csv with the columns file,class,count; "
             f"`mist inspect {data.root}` shows what was read"
         )
-    training = [image for image in folder.images if image.split == "train" and image.counts is not None]
-    edges = {image.name: max(image.height, image.width) for image in training}
-    largest = max(edges, key=lambda name: edges[name])
-    zoom = round(min(1.0, LONGEST / edges[largest]), 4)
-    preparation = PreparationConfig(zoom=zoom)
+    preparation = _preparation(training)
+    zoom = preparation.zoom
     size = size_in_photos(folder) if size is None else size
     box = size.size * zoom
     stride = next((stride for stride in (16, 8) if box / stride >= CELLS), 4)
@@ -93,17 +92,36 @@ def plan_photos(
         f"at most {most} objects are reported for an image (K, --k); the most in a training image is {max(counts)}",
         f"classes: {', '.join(folder.class_names)}",
     )
-    if edges[largest] > MUCH_LARGER * (usual := median(edges.values())):
-        reasons += (
+    return Planned(planned, (*reasons, *_warnings(training, box)))
+
+
+def _training(folder: OwnFolder) -> list[FolderImage]:
+    """The images that are trained on."""
+    return [image for image in folder.images if image.split == "train" and image.counts is not None]
+
+
+def _preparation(training: Sequence[FolderImage]) -> PreparationConfig:
+    """All images are reduced by one factor, so that objects keep their sizes."""
+    longest = max(max(image.height, image.width) for image in training)
+    return PreparationConfig(zoom=round(min(1.0, LONGEST / longest), 4))
+
+
+def _warnings(training: Sequence[FolderImage], box: float) -> list[str]:
+    """What speaks against good results: one huge image, or tiny objects."""
+    edges = {image.name: max(image.height, image.width) for image in training}
+    largest, usual = max(edges, key=lambda name: edges[name]), median(edges.values())
+    warnings = []
+    if edges[largest] > MUCH_LARGER * usual:
+        warnings.append(
             f"{largest} is {edges[largest]} px long, and others are about {usual:.0f} px: it decides how much all "
-            "images are reduced; leave it out, or cut it into parts",
+            "images are reduced; leave it out, or cut it into parts"
         )
     if box < LEAST_BOX:
-        reasons += (
+        warnings.append(
             f"after resizing, objects are {box:.0f} px wide, which is too small to tell neighbours apart: photograph "
-            f"them larger, or cut the images into parts, so that objects are at least {LEAST_BOX} px",
+            f"them larger, or cut the images into parts, so that objects are at least {LEAST_BOX} px"
         )
-    return Planned(planned, reasons)
+    return warnings
 
 
 def size_in_photos(folder: OwnFolder) -> SizeSuggestion:
@@ -112,7 +130,6 @@ def size_in_photos(folder: OwnFolder) -> SizeSuggestion:
     Raises:
         MistError: if an image can't be decoded.
     """
-    training = [image for image in folder.images if image.split == "train" and image.counts is not None]
-    longest = max(max(image.height, image.width) for image in training)
-    preparation = PreparationConfig(zoom=round(min(1.0, LONGEST / longest), 4))
-    return photo_size(training, preparation, PyramidConfig()) or object_size_of(measured_images(folder))
+    training = _training(folder)
+    found = photo_size(training, _preparation(training), PyramidConfig())
+    return found or object_size_of(measured_images(folder))
