@@ -17,7 +17,7 @@ from mistnn.nn.preparation import PreparationConfig
 from mistnn.nn.pyramid import PyramidConfig
 from mistnn.training import TrainConfig
 
-PHOTO_TRAIN = TrainConfig(steps=400, batch_size=32, log_every=20, save_every=100, evaluate_every=200)
+PHOTO_TRAIN = TrainConfig(steps=600, batch_size=32, log_every=20, save_every=100, evaluate_every=200)
 """The length of a run (our choice)."""
 LONGEST = 512
 """Pixels to which the longest edge of the largest image is reduced; smaller ones are not enlarged (our choice)."""
