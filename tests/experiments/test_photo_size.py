@@ -16,7 +16,7 @@ from mistnn.nn.pyramid import PyramidConfig
 
 
 def draw(folder: Path, side: int, count: Callable[[int], int], number: int = 24) -> tuple[FolderImage, ...]:
-    """Pictures of bright squares on a patterned, noisy ground."""
+    """Pictures of bright squares on a patterned, noisy background."""
     random = np.random.default_rng(0)
     (folder / "images").mkdir(parents=True)
     rows = ["file,class,count"]
@@ -48,7 +48,7 @@ def test_sizes_are_those_before_preparation(tmp_path: Path) -> None:
 
 
 def test_nothing_to_go_by(tmp_path: Path) -> None:
-    """Equal counts say nothing about areas; nor do a few images."""
+    """There is no estimate if all counts are equal, or from a few images."""
     assert photo_size(draw(tmp_path / "a", 24, lambda _: 3, 9), PreparationConfig(), PyramidConfig()) is None
     few = draw(tmp_path / "b", 24, lambda index: 1 + index % 6, 5)
     assert photo_size(few, PreparationConfig(), PyramidConfig()) is None
@@ -56,11 +56,11 @@ def test_nothing_to_go_by(tmp_path: Path) -> None:
 
 @pytest.mark.plain
 def test_parts_are_joined_to_the_whole() -> None:
-    """Two parts follow the counts alike, and the ground does not: both parts are the object."""
+    """Two parts follow the counts and the background does not: the object is both parts."""
     random = np.random.default_rng(1)
     counts = random.integers(1, 8, 60).astype(float)
     parts = [size * counts + random.normal(0, size / 2, 60) for size in (3, 9)]
-    ground = 300 - sum(parts) + random.normal(0, 40, 60)
-    area, correlation = _joined(np.stack((*parts, ground), 1), counts)
+    background = 300 - sum(parts) + random.normal(0, 40, 60)
+    area, correlation = _joined(np.stack((*parts, background), 1), counts)
     np.testing.assert_allclose(area, parts[0] + parts[1])
     assert correlation > 0.95

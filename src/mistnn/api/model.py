@@ -20,7 +20,7 @@ from mistnn.data.folder.images import GivenConfig, load_image
 from mistnn.data.folder.tables import ONLY_CLASS
 from mistnn.errors import MistError
 from mistnn.experiments import Experiment, describe, evaluate, read_log, restore
-from mistnn.experiments.folder import FolderView, folder_metrics
+from mistnn.experiments.folder import FolderView, folder_metrics, interval_metrics
 from mistnn.inference import Prediction, Predictor
 from mistnn.inference.counting import missing_threshold
 from mistnn.inference.predictor import as_finder
@@ -186,7 +186,8 @@ class Model(TrainedNetwork, Predictor):
                     torch.tensor(image.present),
                 )
             )
-        return folder_metrics(FolderView(known, samples, found, self.model.threshold, known), names)
+        view = FolderView(known, samples, found, self.model.threshold, known)
+        return folder_metrics(view, names) | interval_metrics(view, self.model)
 
     def _reconstruction(self, folder: OwnFolder) -> dict[str, float]:
         """The error of the reconstruction, of images without counts."""

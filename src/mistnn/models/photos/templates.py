@@ -72,7 +72,8 @@ def find_templates(
     rows, columns = (max(one.shape[axis] for one in maps) for axis in (0, 1))
     padding = [(0, columns - one.shape[1], 0, rows - one.shape[0]) for one in maps]
     padded = torch.stack([F.pad(one, (0, 0, *pad)) for one, pad in zip(maps, padding, strict=True)])
-    inside = torch.stack([F.pad(one[..., 0] == one[..., 0], pad) for one, pad in zip(maps, padding, strict=True)])
+    shapes = [torch.ones(one.shape[:2], dtype=torch.bool) for one in maps]
+    inside = torch.stack([F.pad(one, pad) for one, pad in zip(shapes, padding, strict=True)])
     random = torch.Generator().manual_seed(seed)
     found = [_search(padded, inside, one, window, random) for one in counts[used].T]
     weight = torch.stack([gain * (whitening @ direction) for direction, gain, _ in found])
@@ -158,7 +159,7 @@ def _peaks(maps: Tensor, inside: Tensor, counts: Tensor, direction: Tensor, wind
     response = F.avg_pool2d((maps @ direction)[:, None], 3, 1, 1, count_include_pad=False)
     response = response.masked_fill(~inside[:, None], -torch.inf)
     peak = response >= F.max_pool2d(response, window, 1, window // 2)
-    scores = torch.where(peak & inside[:, None], response, -torch.inf).flatten(1)
+    scores = torch.where(peak, response, -torch.inf).flatten(1)
     most = min(int(counts.max()) + 1, scores.shape[1])
     values, places = scores.topk(most, dim=1)
     order, real = torch.arange(most), values.isfinite()
