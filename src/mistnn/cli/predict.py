@@ -25,9 +25,10 @@ Finds the objects in your images. PATH... are image files, or folders that are s
 
 Writes into the output folder
   detections.csv  file,x,y,w,h,label,score: one row per object; centre and size in pixels of the image
-  counts.csv      file,class,count,at_limit,low,high: the number of objects of each class in each image; at_limit
-                  is 1 where the model found as many objects as it can report: there may be more; in 80 % of images
-                  like those of the training, the true count is from low to high (where this was measured)
+  counts.csv      file,class,count,at_limit,low,high,unlike: the number of objects of each class in each image;
+                  at_limit is 1 where the model found as many objects as it can report: there may be more; in 80 %
+                  of images like those of the training, the true count is from low to high (where this was measured);
+                  unlike is 1 for an image that differs from those of the training
   overlays/       the images with the boxes drawn on them
   predicted.html  with --report: a page with histograms, examples and heat maps
   detections.json with --coco: images, boxes and classes as COCO JSON
@@ -116,8 +117,8 @@ def run(arguments: Sequence[str]) -> int:
         print(f"mist: skipped {file}: {reason}", file=sys.stderr)
     if summary.skipped:
         print(f"mist: {_count(len(summary.skipped), 'image')} skipped", file=sys.stderr)
-    if summary.limit_note:
-        print(summary.limit_note)
+    for note in summary.notes:
+        print(note)
     return SOME_SKIPPED if summary.skipped else 0
 
 

@@ -212,20 +212,25 @@ def store_threshold(out: Path, experiment: Experiment) -> None:
 
 
 def store_intervals(out: Path, experiment: Experiment) -> None:
-    """Writes the model of a run again, with the intervals of its counts on the validation images, if these suffice."""
+    """Writes the model of a run again, with what its validation images tell.
+
+    These are the intervals of its counts, if the images suffice, and the largest distance from the training images.
+    """
     from mistnn.experiments.run import save_again
     from mistnn.weights import load_model
 
     model: Any = load_model(out)
     data: Any = experiment.data
+    model.config = dataclasses.replace(model.config, usual=1.0)  # distances are then found in their own unit
     view = view_folder(model, data, "validation")
+    usual = max((one.unlike for one in view.found if one.unlike is not None), default=0.0)
     counted, true = view.counted(), view.true()
     assert true is not None
     factors = [interval_factor(*pair) for pair in zip(counted.T.tolist(), true.T.tolist(), strict=True)]
     known = tuple(round(one, 6) for one in factors if one is not None)
-    if len(known) == len(factors):
-        chosen = dataclasses.replace(model.config, intervals=known)
-        save_again(out, out, model, dataclasses.replace(experiment, model=chosen))
+    known = known if len(known) == len(factors) else ()
+    chosen = dataclasses.replace(model.config, intervals=known, usual=round(usual, 6))
+    save_again(out, out, model, dataclasses.replace(experiment, model=chosen))
 
 
 def interval_metrics(view: FolderView, model: Finder) -> dict[str, float]:

@@ -195,13 +195,15 @@ class PhotoSystem(System):
         if experiment.start_from is not None:
             return
         places = np.linspace(0, samples.number - 1, min(SCALED_ON, samples.number)).round().astype(int)
-        sums = torch.zeros(2, len(model.center))
+        means, squares = [], []
         for index in places:
             maps = model.pyramid.unpack(samples.features(int(index), 0)[0][None].float())
-            sums += torch.stack([torch.cat([one[0].pow(power).mean((1, 2)) for one in maps]) for power in (1, 2)])
-        mean, square = sums / len(places)
+            means.append(model.means(maps)[0])
+            squares.append(model.means([one.square() for one in maps])[0])
+        mean = torch.stack(means).mean(0)
         model.center.copy_(mean)
-        model.scale.copy_((square - mean.square()).clamp(min=1e-6).sqrt())
+        model.scale.copy_((torch.stack(squares).mean(0) - mean.square()).clamp(min=1e-6).sqrt())
+        model.spread.copy_((torch.stack(means).std(0, correction=0) / model.scale).clamp(min=1e-3))
         if step.start == "templates" and step.keypoints == "counts":
 
             def gridded(index: int) -> Tensor:
@@ -244,7 +246,7 @@ class PhotoSystem(System):
         return bool(known_images(data.content(), "validation"))
 
     def finish(self, out: Path, experiment: Experiment) -> None:
-        """Measures on the validation images how far counts can be trusted."""
+        """Measures on the validation images how far counts can be trusted, and which images are usual."""
         if self.can_validate(experiment):
             store_intervals(out, experiment)
 

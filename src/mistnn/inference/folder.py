@@ -44,6 +44,7 @@ class PredictSummary(NamedTuple):
             normalises over the whole image.
         at_limit: number of images in which the model found as many objects as it reports.
         limit: how many that are; the largest number if images differ.
+        unlike: number of images that differ more from the training images than all validation images do.
     """
 
     images: int
@@ -52,6 +53,23 @@ class PredictSummary(NamedTuple):
     approximate: int
     at_limit: int = 0
     limit: int = 0
+    unlike: int = 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user must know before trusting the counts."""
+        return tuple(note for note in (self.limit_note, self.unlike_note) if note)
+
+    @property
+    def unlike_note(self) -> str:
+        """Says that images differ from those of the training, and what to do; empty if none does."""
+        if not self.unlike:
+            return ""
+        return (
+            f"{self.unlike:,} of {self.images:,} images differ more from the training images than all validation "
+            f"images do: check their counts, and train on images like them (in {COUNTS_FILE} they have a 1 under "
+            "unlike)"
+        )
 
     @property
     def limit_note(self) -> str:
@@ -91,10 +109,11 @@ def predict_folder(
     - ``detections.csv``: ``file,x,y,w,h,label,score``; one row per detection, the best of an image first; centre and
       size in pixels of the upright original, where pixel 0 spans 0 to 1; label empty for a model without classes;
       score 0-1.
-    - ``counts.csv``: ``file,class,count,at_limit,low,high``; one row per image and class, zeros included; for a model
-      without classes, one row per image with an empty class. ``at_limit`` is 1 if as many objects were found in the
-      image as the model reports, so that there may be more, else 0; empty if K was given or the model can't count. In
-      80 % of images like those of the training, the true count is from ``low`` to ``high``; empty if unknown.
+    - ``counts.csv``: ``file,class,count,at_limit,low,high,unlike``; one row per image and class, zeros included;
+      for a model without classes, one row per image with an empty class. ``at_limit`` is 1 if as many objects were
+      found in the image as the model reports, so that there may be more, else 0; empty if K was given or the model
+      can't count. In 80 % of images like those of the training, the true count is from ``low`` to ``high``; empty if unknown.
+      ``unlike`` is 1 if the image differs more from the training images than all validation images do.
     - ``overlays/`` (empty without ``overlays``): each image with its boxes, under its own relative path and in its own
       file format, see ``overlay_names``.
     - ``reconstructions/`` and ``residuals/``, for a model that reconstructs, with ``overlays``: PNG files named like
@@ -168,7 +187,7 @@ class _Job(NamedTuple):
     def summary(self) -> PredictSummary:
         skipped = tuple(Skipped(name, reason) for _, name, reason in self.tally.skipped)
         tally = self.tally
-        return PredictSummary(tally.images, tally.detections, skipped, tally.approximate, tally.at_limit, tally.limit)
+        return PredictSummary(tally.images, tally.detections, skipped, tally.approximate, *tally.flagged)
 
     def run(self, coco: bool, progress: Callable[[int, int], None] | None, keep: bool) -> None:
         """Predicts the remaining images; at the end records the progress if ``keep``."""
@@ -209,6 +228,7 @@ class _Job(NamedTuple):
                 write_overlay(folder / OVERLAYS_FOLDER / overlays[one.name], one.picture, objects, names)
             tally.images += 1
             tally.detections += len(objects.boxes)
+            tally.unlike += objects.unlike is not None and objects.unlike > 1
             tally.approximate += predictor.is_approximate(height, width)
             if at_limit:
                 tally.at_limit, tally.limit = tally.at_limit + 1, max(tally.limit, predictor.model.limit(height, width))

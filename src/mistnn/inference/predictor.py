@@ -84,7 +84,9 @@ class Predictor:
             raise MistError(f"this image {refusal}")
         found = self.predict_batch(tensor.unsqueeze(0), k)[0]
         at_limit = bool(self.at_limit(len(found.boxes), tensor.shape[-2], tensor.shape[-1], k))
-        return Prediction(*found, self.model.class_names, tensor, at_limit, () if k else self.model.intervals)
+        intervals = () if k else self.model.intervals
+        boxes, scores, labels, unlike = found
+        return Prediction(boxes, scores, labels, self.model.class_names, tensor, at_limit, intervals, unlike)
 
     @torch.inference_mode()
     def predict_batch(

@@ -55,8 +55,14 @@ class Tally:
     approximate: int = 0
     at_limit: int = 0
     limit: int = 0
+    unlike: int = 0
     room: int = 0
     skipped: list[tuple[int, str, str]] = field(default_factory=list)
+
+    @property
+    def flagged(self) -> tuple[int, int, int]:
+        """``at_limit``, ``limit`` and ``unlike``."""
+        return self.at_limit, self.limit, self.unlike
 
 
 @dataclass

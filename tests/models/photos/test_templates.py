@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mistnn.models.photos import find_templates
+from mistnn.models.photos.templates import _regions
 
 
 def scenes(least: int, most: int, number: int = 40) -> tuple[list[Tensor], Tensor, list[list[list[tuple[int, int]]]]]:
@@ -90,7 +91,7 @@ def touching(number: int = 60) -> tuple[list[Tensor], Tensor, list[list[tuple[in
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_objects_are_found_rather_than_the_gaps_between_them(seed: int) -> None:
+def test_touching_objects_are_found(seed: int) -> None:
     images, counts, places = touching()
     found = find_templates(lambda index: images[index], counts, 3, seed)
     right = 0
@@ -102,3 +103,22 @@ def test_objects_are_found_rather_than_the_gaps_between_them(seed: int) -> None:
             row, column = divmod(place, image.shape[2])
             right += any(y <= row < y + 4 and x <= column < x + 4 for y, x in placed)
     assert right > 0.9 * int(counts.sum())
+
+
+@pytest.mark.plain
+def test_regions_are_where_the_area_follows_the_counts() -> None:
+    """Objects of 9 cells are covered, and the rest of the images, in which a mark is elsewhere each time, is not."""
+    random = torch.Generator().manual_seed(5)
+    looks = 4 * torch.randn(2, 12, generator=random)
+    maps, counts = torch.randn(40, 12, 16, 12, generator=random), torch.randint(1, 7, (40, 1), generator=random)
+    objects = torch.zeros(40, 12, 16, dtype=torch.bool)
+    marks = torch.zeros_like(objects)
+    for index, number in enumerate(counts[:, 0].tolist()):
+        for place in range(number):
+            row, column = 4 * (place // 4), 4 * (place % 4)
+            objects[index, row : row + 3, column : column + 3] = True
+        marks[index, 9:, : int(torch.randint(1, 17, (1,), generator=random))] = True
+    maps = maps + objects[..., None] * looks[0] + marks[..., None] * looks[1]
+    regions = _regions(maps, torch.ones_like(objects), counts, random)[0]
+    assert float(regions[objects].mean()) > 0.95
+    assert float(regions[marks].mean()) < 0.05 and float(regions[~objects & ~marks].mean()) < 0.1

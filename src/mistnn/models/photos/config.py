@@ -28,6 +28,8 @@ class PhotoConfig(ModelConfig):
         apart: the smallest distance between objects of different classes, as a fraction of ``box_size``.
         intervals: for each class the half width of the interval of a count n, in units of sqrt(n + 1), set after
             training, see ``interval_factor``; empty if unknown.
+        usual: the largest distance of a validation image from the training images, set after training, see
+            ``PhotoMist.distances``; 0 if unknown.
         preparation: how images are prepared for the network.
         pyramid: the pretrained network.
     """
@@ -42,6 +44,7 @@ class PhotoConfig(ModelConfig):
     nms_window: Annotated[float, between(0, 2)] = 0.7
     apart: Annotated[float, at_least(0)] = 0.3
     intervals: tuple[float, ...] = ()
+    usual: Annotated[float, at_least(0)] = 0.0
     preparation: PreparationConfig = field(default_factory=PreparationConfig)
     pyramid: PyramidConfig = field(default_factory=PyramidConfig)
 
