@@ -16,6 +16,7 @@ from PIL import Image
 import mistnn
 from mistnn.cli.main import main
 from mistnn.data import FolderConfig, SizeSuggestion
+from mistnn.data.folder.content import read_folder
 from mistnn.data.folder.images import FolderImages
 from mistnn.errors import MistError
 from mistnn.experiments import folder_plan, restore, train
@@ -23,7 +24,7 @@ from mistnn.experiments.folder import view_folder
 from mistnn.experiments.folder_plan import plan_folder
 from mistnn.experiments.photo_plan import plan_photos
 from mistnn.experiments.photos import CachedFeatures, recoloured
-from mistnn.inference import Predictor
+from mistnn.inference import Predictor, predict_folder
 from mistnn.models.photos import PhotoConfig
 from mistnn.presets import find_preset
 
@@ -243,3 +244,21 @@ def test_intervals_are_measured(folder: Path, tmp_path: Path) -> None:
     command = ["evaluate", str(tmp_path / "more"), "--data-root", str(tmp_path / "a"), "--split", "validation"]
     assert main([*command, "--json", str(json_file)]) == 0
     assert json.loads(json_file.read_text())["interval_coverage"] >= 0.8
+
+
+def test_unlike_images_are_flagged(folder: Path, tmp_path: Path) -> None:
+    """Noise differs from the training images more than all validation images do, and an image of the folder doesn't."""
+    out, noise = tmp_path / "run", tmp_path / "images" / "noise.png"
+    given = ["--train.threads", "1", "--train.steps", "2"]
+    assert main(["train", "my-photos", "--data-root", str(folder), *given, "--out", str(out)]) == 0
+    noise.parent.mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (180, 240, 3), dtype=np.uint8)).save(noise)
+    own = next(image for image in read_folder(folder).images if image.split == "validation")
+    shutil.copy(folder / "images" / own.name, noise.parent / "own.png")
+    predictor = Predictor.from_pretrained(out)
+    far, near = (predictor.predict(noise.parent / name).unlike for name in ("noise.png", "own.png"))
+    assert far is not None and near is not None and near <= 1.001 < 1.2 < far
+    summary = predict_folder(predictor, [noise.parent], tmp_path / "found")
+    assert summary.unlike == 1 and "1 of 2 images differ" in summary.notes[-1]
+    with open(tmp_path / "found" / "counts.csv", newline="") as file:
+        assert {(row["file"], row["unlike"]) for row in csv.DictReader(file)} == {("noise.png", "1"), ("own.png", "0")}
