@@ -16,17 +16,18 @@ from PIL import Image
 import mistnn
 from mistnn.cli.main import main
 from mistnn.data import FolderConfig, SizeSuggestion
-from mistnn.data.folder.content import read_folder
+from mistnn.data.folder.content import FolderImage, read_folder
 from mistnn.data.folder.images import FolderImages
 from mistnn.errors import MistError
 from mistnn.experiments import folder_plan, restore, train
-from mistnn.experiments.folder import view_folder
+from mistnn.experiments.folder import FolderView, folder_metrics, view_folder
 from mistnn.experiments.folder_plan import plan_folder
 from mistnn.experiments.photo_plan import plan_photos
 from mistnn.experiments.photos import CachedFeatures, recoloured
 from mistnn.inference import Predictor, predict_folder
 from mistnn.models.photos import PhotoConfig
 from mistnn.presets import find_preset
+from mistnn.records import Detections, Sample
 
 
 def draw(folder: Path, number: int = 14) -> Path:
@@ -262,3 +263,15 @@ def test_unlike_images_are_flagged(folder: Path, tmp_path: Path) -> None:
     assert summary.unlike == 1 and "1 of 2 images differ" in summary.notes[-1]
     with open(tmp_path / "found" / "counts.csv", newline="") as file:
         assert {(row["file"], row["unlike"]) for row in csv.DictReader(file)} == {("noise.png", "1"), ("own.png", "0")}
+
+
+def test_overlap_is_measured_beside_centres() -> None:
+    """Three detections with their centres in objects of their class: one box fits, one is too small, one is too far."""
+    boxes = torch.tensor([[20.0, 20, 10, 10], [50, 20, 10, 10], [80, 20, 10, 10]])
+    found = torch.tensor([[20.0, 21, 10, 10], [50, 20, 6, 6], [84, 24, 10, 10]])
+    image = FolderImage("a.png", Path("a.png"), 100, 40, (2, 1), (True, True), None, None, "test")
+    sample = Sample(torch.empty(0), torch.tensor([2, 1]), boxes, torch.tensor([0, 0, 1]))
+    view = FolderView((image,), [sample], [Detections(found, torch.ones(3), torch.tensor([0, 0, 1]))], 0.0, (image,))
+    metrics = folder_metrics(view, ("one", "two"))
+    assert metrics["f1"] == 1 and metrics["f1_iou50"] == pytest.approx(1 / 3)
+    assert (metrics["f1_iou50:one"], metrics["f1_iou50:two"]) == (0.5, 0.0)

@@ -38,7 +38,7 @@ class PhotoConfig(ModelConfig):
     channels: ClassVar[int] = 3
     class_names: tuple[str, ...] = ("object",)
     k: Annotated[int, at_least(1)] = 100
-    stride: Annotated[int, one_of(4, 8, 16)] = 8
+    stride: Annotated[int, one_of(4, 8, 16, 32)] = 8
     box_size: Annotated[float, above(0)] = 64.0
     width: Annotated[int, at_least(1)] = 64
     nms_window: Annotated[float, between(0, 2)] = 0.7
@@ -100,7 +100,7 @@ class PhotoStepConfig(TrainingStepConfig):
     weight_decay: Annotated[float, at_least(0)] = 1e-2
     start: Literal["templates", "density"] = "templates"
     dense_share: Annotated[float, between(0, 1)] = 0.35
-    handover: Annotated[float, above(0)] = 0.1
+    handover: Annotated[float, above(0)] = 0.3
     total_weight: Annotated[float, at_least(0)] = 1.0
     heatmap_weight: Annotated[float, at_least(0)] = 1.0
     local_weight: Annotated[float, at_least(0)] = 0.3
