@@ -67,8 +67,9 @@ def test_the_plan(folder: Path) -> None:
     model = planned.experiment.model
     assert isinstance(model, PhotoConfig)
     assert model.class_names == ("disc", "square") and model.k == 6  # 1.5 times the most in a training image
-    assert model.preparation.zoom == 1 and model.preparation == planned.experiment.data.preparation  # type: ignore[attr-defined]
-    assert 20 < model.box_size < 45 and model.stride == 4
+    assert model.preparation.zoom == 1.5 and model.preparation == planned.experiment.data.preparation  # type: ignore[attr-defined]
+    assert 1.5 * 20 < model.box_size < 1.5 * 45 and model.stride == (8 if model.box_size >= 40 else 4)
+    assert any("expect an error of about" in reason for reason in planned.reasons)
     assert planned.experiment.train.batch_size == 8  # as many as there are training images
     assert any("at most 6 objects" in reason for reason in planned.reasons)
     assert plan_photos(find_preset("my-photos").experiment.at(str(folder)), 4).experiment.model.k == 4  # type: ignore[attr-defined]
@@ -223,7 +224,7 @@ def test_one_huge_or_tiny_thing_is_named(folder: Path, tmp_path: Path) -> None:
         (tmp_path / "a" / "counts.csv").write_text(table + f"huge.png,0,0,{split}\n")
         planned = plan_photos(preset.at(str(tmp_path / "a")))
         assert any("huge.png is 1200 px long" in reason for reason in planned.reasons) == named
-        assert planned.experiment.model.preparation.zoom == (0.4267 if named else 1)  # type: ignore[attr-defined]
+        assert planned.experiment.model.preparation.zoom == (0.64 if named else 1.5)  # type: ignore[attr-defined]
     small = plan_photos(preset.at(str(folder)), size=SizeSuggestion(5.0, "it was said"))
     assert any("5 px wide, which is too small" in reason for reason in small.reasons)
 

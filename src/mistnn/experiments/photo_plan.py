@@ -11,6 +11,7 @@ from mistnn.data import FolderImage, OwnFolder, SizeSuggestion
 from mistnn.data.folder.images import measured_images, object_size_of
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment, Planned
+from mistnn.experiments.photo_estimate import count_estimate
 from mistnn.experiments.photo_size import photo_size
 from mistnn.models.photos import PhotoConfig, PhotoStepConfig
 from mistnn.nn.preparation import PreparationConfig
@@ -94,7 +95,9 @@ def plan_photos(
         f"at most {most} objects are reported for an image (K, --k); the most in a training image is {max(counts)}",
         f"classes: {', '.join(folder.class_names)}",
     )
-    return Planned(planned, (*reasons, *_warnings(training, box)))
+    expected = count_estimate(training, _preparation(training), PyramidConfig())
+    expectations = () if expected is None else (expected.reason,)
+    return Planned(planned, (*reasons, *expectations, *_warnings(training, box)))
 
 
 def _training(folder: OwnFolder) -> list[FolderImage]:
