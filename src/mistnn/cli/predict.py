@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from mistnn.cli.main import INTERRUPTED
-from mistnn.cli.parsing import Folder, Model, parse
+from mistnn.cli.parsing import Device, Folder, Model, parse
 from mistnn.cli.screen import progress_bar
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Predict:
         resume: continue a prediction that was stopped or killed, with the same images, model and settings.
         coco: also write the detections as COCO JSON, detections.json.
         report: also write predicted.html: histograms of the counts, examples with boxes, heat maps.
+        device: auto, cpu, cuda or mps; auto is a CUDA device if there is one, else the CPU.
         overlays: draw the boxes on copies of the images; without it no image is written, reconstructions included.
     """
 
@@ -70,6 +71,7 @@ class Predict:
     resume: bool = False
     coco: bool = False
     report: bool = False
+    device: Device = "auto"
     overlays: bool = True
 
 
@@ -79,7 +81,7 @@ def run(arguments: Sequence[str]) -> int:
     from mistnn.inference import Predictor, predict_folder
     from mistnn.inference.stage import stopped_after
 
-    predictor = Predictor.from_pretrained(request.model)
+    predictor = Predictor.from_pretrained(request.model, request.device)
     try:
         with progress_bar("predicting") as progress:
             summary = predict_folder(

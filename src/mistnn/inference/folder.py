@@ -14,7 +14,9 @@ from torch import Tensor
 
 from mistnn.data.images import PAGES, PICTURE_FOLDERS, ImageFile, UnreadableImage, find_images, open_image, to_tensor
 from mistnn.data.text_files import listed
+from mistnn.devices import is_out_of_memory
 from mistnn.errors import MistError, MistWarning
+from mistnn.files import locked
 from mistnn.inference.coco import CocoCounts
 from mistnn.inference.pictures import overlay_names, write_overlay, write_tensor
 from mistnn.inference.predictor import Predictor
@@ -25,6 +27,8 @@ OVERLAYS_FOLDER, RECONSTRUCTIONS_FOLDER, RESIDUALS_FOLDER = PICTURE_FOLDERS
 
 BATCH_SIZE = 32
 """Largest number of images in a batch; fewer if they are large, see ``Predictor.max_pixels``."""
+
+NO_MEMORY = "needs more memory than there is: close other programs, or crop or shrink it"
 
 
 class Skipped(NamedTuple):
@@ -141,27 +145,29 @@ def predict_folder(
     Raises:
         MistError: if k is below 1 or above what the model can find in any image; no k is given to a model that can't
             count yet (``Predictor.check_counting``); there are no images; ``out`` is not a folder, can't be written to,
-            or holds results or a run; there is nothing to resume, or it has another model, images or settings.
+            holds results or a run, or another process writes to it; there is nothing to resume, or it has another
+            model, images or settings.
     """
     if k is not None and k < 1:
         raise MistError(f"--k must be at least 1, got {k}")
     predictor.check_counting(k)
     out = Path(out)
-    files = find_images(paths, exclude=out)
-    options = {"--k": k, "--overlays": overlays, "--coco": coco, "--report": report is not None}
-    settings = settings_of(predictor, files, {**options, "images at once": BATCH_SIZE})
-    with staged(out, force, settings, resume) as stage:
-        job = _Job(predictor, files, k, overlays, stage, stage.record.tally, [])
-        if not stage.record.made:  # else it was stopped while its results were moved
-            job.run(coco, progress, keep=report is not None)
-            if job.tally.images == 0 and job.tally.room:
-                raise MistError(
-                    f"--k {predictor.sought(k)} is too large, since this model finds at most {job.tally.room} objects "
-                    "in these images: give fewer"
-                )
-            if report is not None:
-                (stage.folder / REPORT_FILE).write_bytes(report(stage.folder, job.summary))
-            stage.complete(job.tally)
+    with locked(out):
+        files = find_images(paths, exclude=out)
+        options = {"--k": k, "--overlays": overlays, "--coco": coco, "--report": report is not None}
+        settings = settings_of(predictor, files, {**options, "images at once": BATCH_SIZE})
+        with staged(out, force, settings, resume) as stage:
+            job = _Job(predictor, files, k, overlays, stage, stage.record.tally, [])
+            if not stage.record.made:  # else it was stopped while its results were moved
+                job.run(coco, progress, keep=report is not None)
+                if job.tally.images == 0 and job.tally.room:
+                    raise MistError(
+                        f"--k {predictor.sought(k)} is too large, since this model finds at most {job.tally.room} "
+                        "objects in these images: give fewer"
+                    )
+                if report is not None:
+                    (stage.folder / REPORT_FILE).write_bytes(report(stage.folder, job.summary))
+                stage.complete(job.tally)
     if job.stacks:
         which = listed(job.stacks)
         warnings.warn(
@@ -210,12 +216,25 @@ class _Job(NamedTuple):
     def predict(
         self, batch: Sequence[_Opened], tables: Tables, overlays: dict[str, str], rebuilds: dict[str, str]
     ) -> None:
-        """Predicts images of one size and writes all of their results."""
+        """Predicts images of one size and writes all of their results.
+
+        If memory is too small for all of them, they are predicted one by one; one that is too large alone is skipped.
+        """
         predictor, folder, tally = self.predictor, self.stage.folder, self.tally
-        images = torch.stack([one.tensor for one in batch])
-        found = predictor.predict_batch(images, self.k)
+        try:
+            images = torch.stack([one.tensor for one in batch])
+            found = predictor.predict_batch(images, self.k)
+            rebuilt_images = predictor.reconstruct(images, found) if rebuilds else images
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(batch) == 1:
+                tally.skipped.append((batch[0].place, batch[0].name, NO_MEMORY))
+            for one in batch if len(batch) > 1 else ():
+                self.predict([one], tables, overlays, rebuilds)
+            return
         if rebuilds:
-            for one, image, rebuilt in zip(batch, images, predictor.reconstruct(images, found), strict=True):
+            for one, image, rebuilt in zip(batch, images, rebuilt_images, strict=True):
                 write_tensor(folder / RECONSTRUCTIONS_FOLDER / rebuilds[one.name], rebuilt)
                 write_tensor(folder / RESIDUALS_FOLDER / rebuilds[one.name], 0.5 + (image - rebuilt) / 2)
         for one, objects in zip(batch, found, strict=True):
@@ -239,15 +258,21 @@ class _Job(NamedTuple):
         for place, file in enumerate(self.files[tally.done :], tally.done):
             try:
                 picture = open_image(file.path)
+                refusal = self.predictor.refusal(picture.height, picture.width, k)
+                tensor = None if refusal else to_tensor(picture, self.predictor.model.config.channels)
             except UnreadableImage as error:
                 tally.skipped.append((place, file.name, f"can't be read: {error}"))
                 continue
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                tally.skipped.append((place, file.name, NO_MEMORY))
+                continue
             if (pages := picture.info.get(PAGES, 1)) > 1:
                 self.stacks.append(f"{file.name}: {pages}")
-            refusal = self.predictor.refusal(picture.height, picture.width, k)
-            if refusal is None:
-                yield _Opened(place, file.name, picture, to_tensor(picture, self.predictor.model.config.channels))
-            else:
+            if tensor is not None:
+                yield _Opened(place, file.name, picture, tensor)
+            elif refusal is not None:
                 tally.skipped.append((place, file.name, refusal))
                 most = self.predictor.model.most(picture.height, picture.width)
                 tally.room = max(tally.room, most if most < k else 0)

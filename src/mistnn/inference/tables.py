@@ -92,7 +92,9 @@ def open_tables(
             name: stack.enter_context(open(folder / name, mode, encoding="utf-8", errors="surrogateescape", newline=""))
             for name in (DETECTIONS_FILE, COUNTS_FILE)
         }
-        yield Tables(files, classes, writer)
+        tables = Tables(files, classes, writer)
+        yield tables
+        tables.lengths()  # flushed to the disk before they get their final names
 
 
 class _UnixRows:
