@@ -3,34 +3,42 @@
 Folders of one class are also measured by classical blobs, tuned on the counts of the training images.
 
     python -m benchmarks.photos --data-root DIR --name NAME [--seeds 3] [--test WORD] [--known N]
-                                [--ledger results] [--runs DIR]
+                                [--ledger results] [--runs DIR] [--draw FILE.jpg]
 
 DIR is an image folder, see `mist inspect`; boxes of its test images are for measuring. With --test WORD, the test
 images are those whose file names hold the word; of the rest, those with the lowest hashes of their names are for
 validation. With --known N, only so many images for training and validation together are used, those with the lowest
-hashes, as if nobody had counted the others.
+hashes, as if nobody had counted the others. With --draw FILE, the model of seed 0 is drawn on some test images.
 """
 
 import dataclasses
 import hashlib
+import io
 import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+from PIL import Image
+
 from benchmarks.ablation import ledger_options, report
 from benchmarks.blood_cells import tuned_blobs
 from benchmarks.tiny_data import make_data
 from mistnn.data.folder.content import FolderImage, OwnFolder, read_folder
-from mistnn.data.folder.images import GivenConfig
+from mistnn.data.folder.images import GivenConfig, evenly
 from mistnn.errors import MistError
 from mistnn.experiments import evaluate, train
 from mistnn.experiments.photo_plan import PHOTO_TRAIN, plan_photos
+from mistnn.inference import Predictor
+from mistnn.inference.judged import right_by_centre
 from mistnn.interfaces import Split
 from mistnn.presets import find_preset
 from mistnn.reproduce.ledger import Entry, make_entry, study_entry
 from mistnn.training.runfolder import CONFIG
+from mistnn.viz import draw_scenes
+from mistnn.viz.saving import figure_to_png
 from mistnn.weights import load_model
 
 VALIDATION = 0.18
@@ -98,12 +106,45 @@ def studies(
     return baselines | {f"photos-{name}-seed{seed}": partial(trained, seed) for seed in range(seeds)}
 
 
+def drawing(run: Path, folder: OwnFolder, number: int = 4) -> Image.Image:
+    """Test images, evenly spaced, with the boxes that a model found.
+
+    Boxes whose centre lies in an object of their class are green.
+    """
+    predictor = Predictor.from_pretrained(run)
+    known = [image for image in folder.images if image.split == "test" and image.boxes is not None]
+    if not known:
+        raise MistError(f"{folder.root}: no test image has boxes, so --draw can't tell right from wrong")
+    shown = evenly(known, number)
+    found = [predictor.predict(image.path) for image in shown]
+    names = predictor.model.class_names
+    boxes = [torch.from_numpy(image.boxes) for image in shown]
+    labels = [torch.from_numpy(image.labels).long() for image in shown]
+    correct = [right_by_centre(one.detections, *true) for one, *true in zip(found, boxes, labels, strict=True)]
+    titles = [f"{len(one)} found, {len(true)} counted by hand" for one, true in zip(found, boxes, strict=True)]
+    pictures = [one.image for one in found]
+    detections = [one.detections for one in found]
+    figure = draw_scenes(
+        pictures,
+        detections,
+        boxes,
+        labels,
+        names if len(names) > 1 else [""],
+        number,
+        correct=correct,
+        titles=titles,
+        inches=3,
+    )
+    return Image.open(io.BytesIO(figure_to_png(figure))).convert("RGB")
+
+
 def main() -> None:
     options = ledger_options(__doc__, PHOTO_TRAIN.steps)
     options.add_argument("--data-root", metavar="DIR", help="the image folder")
     options.add_argument("--name", default="folder", help="of the entries")
     options.add_argument("--test", metavar="WORD", help="what the names of the test images hold")
     options.add_argument("--known", type=int, metavar="N", help="images for training and validation")
+    options.add_argument("--draw", type=Path, metavar="FILE", help="picture of some test images with boxes")
     options.add_argument("--runs", type=Path, help="folder of the run folders; default: runs/tables")
     given = options.parse()
     if given.data_root is None and not given.smoke:
@@ -119,6 +160,10 @@ def main() -> None:
         runs = given.runs or (Path(aside) / "runs" if given.smoke else Path("runs/tables"))
         try:
             report(given, studies(root, given.name, runs, given.seeds, given.steps, given.test, command, given.known))
+            if given.draw is not None:
+                folder = read_folder(root)
+                folder = folder if given.test is None else with_test_images(folder, given.test)
+                drawing(runs / f"photos-{given.name}-seed0", folder).save(given.draw, quality=85)
         except MistError as error:
             options.error(str(error))
 

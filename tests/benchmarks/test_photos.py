@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks.photos import main, with_known, with_test_images
+from benchmarks.photos import drawing, main, with_known, with_test_images
 from mistnn.data.folder.content import read_folder
+from mistnn.errors import MistError
 from mistnn.reproduce.ledger import read_ledger
 from tests.experiments.test_photos import draw
 
@@ -41,6 +43,12 @@ def test_a_run_becomes_an_entry(
     assert entry.name == "photos-own" and entry.steps == 2 and entry.images == 3
     assert {"count_error", "count_error:disc", "count_error_mean", "objects"} <= entry.metrics.keys()
     assert "--name own --steps 2 --seeds 1" in entry.command and str(tmp_path) not in entry.command
+    folder = read_folder(tmp_path / "own")
+    with pytest.raises(MistError, match="no test image has boxes"):
+        drawing(tmp_path / "runs" / "photos-own-seed0", folder)
+    boxes, labels = np.array([[30.0, 30, 20, 20]]), np.array([1])
+    boxed = folder._replace(images=tuple(one._replace(boxes=boxes, labels=labels) for one in folder.images))
+    assert drawing(tmp_path / "runs" / "photos-own-seed0", boxed, 2).size[0] > 300
     monkeypatch.setattr(sys, "argv", ["x", *given, "--test", "nothing"])
     with pytest.raises(SystemExit):
         main()
