@@ -3,6 +3,7 @@
 #   make demo [OUT=demo] [SEED=0]   learn to find and read digits, then write OUT/report.html
 #   make test                       lint, types, import rules, the README's commands, quick tests (what .ci/run runs)
 #   make test-all                   the same with the slow tests
+#   make fuzz                       2,000 broken inputs to every reader of a folder and to the options
 #   make docs                       the documentation, in docs/_build/html
 #   make clean                      remove .venv and caches
 #
@@ -17,7 +18,7 @@ DOCS_STAMP := $(VENV)/.installed-docs
 OUT ?= demo
 SEED ?= 0
 
-.PHONY: demo test test-all lint types imports readme tests-plain tests tests-plain-all tests-all docs format clean venv
+.PHONY: demo fuzz test test-all lint types imports readme tests-plain tests tests-plain-all tests-all docs format clean venv
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -57,6 +58,9 @@ tests-plain-all: $(STAMP)
 
 tests-all: $(STAMP)
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "not plain"
+
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz 2000
 
 docs: $(DOCS_STAMP)
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html

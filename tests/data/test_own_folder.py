@@ -80,8 +80,12 @@ COUNTED = [3, 0, 2, 7, 1, 4]
     ("name", "values", "why"),
     [
         *(
+            (name, [7, 9, 7, 8, 12, 7], "by its name, although its values could be counts")
+            for name in ("plate", "Plate No.", "well")
+        ),
+        *(
             (name, [64, 80, 64, 80, 64, 80], "by its name")
-            for name in ("width", "Image Width", "imageHeight", "Total Area", "area_px", "plate", "Plate No.", "well")
+            for name in ("width", "Image Width", "imageHeight", "Total Area", "area_px")
         ),
         *((name, [3, 1, 4, 1, 5, 9], "by its name") for name in ("id", "cell ID", "Unnamed: 0", "time (h)", "day")),
         ("taken", ["2024-05-01"] * 6, "'2024-05-01' is text"),

@@ -15,6 +15,7 @@ from torch import Tensor
 from mistnn.data.folder.columns import explained, not_counts
 from mistnn.data.folder.files import NameMatcher
 from mistnn.data.folder.tables import EXAMPLES, FILE_WORDS, ONLY_CLASS, Table, parse_table, read_table
+from mistnn.data.text_files import check_name
 from mistnn.interfaces import Split
 
 
@@ -105,6 +106,8 @@ def checked_names(class_names: Sequence[str]) -> tuple[str, ...]:
     distinct = len(set(names)) == len(names) and all(isinstance(name, str) and name for name in names)
     if not names or not distinct or isinstance(class_names, set | frozenset):
         raise ValueError(f"class_names={names!r} must be distinct names in a list, none of them empty")
+    for name in names:
+        check_name(name, "class_names")
     return names
 
 

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import unicodedata
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +26,7 @@ import numpy as np
 
 from mistnn.errors import MistError
 
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 BROKEN = "fix it, or remove it from the folder"
 Corners = tuple[float, float, float, float]  #: x1, y1, x2, y2.
 
@@ -36,6 +39,25 @@ def listed(names: Sequence[str], most: int = 3) -> str:
 def one_line(error: BaseException) -> str:
     """An error's text on one line."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def as_cell(text: str) -> str:
+    """A text as it is written to a table: with a "'" before it, if a spreadsheet would take it for a formula.
+
+    Convention: a formula begins with =, +, -, @, a tab or a carriage return. Spreadsheets show the rest as text.
+    """
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def from_cell(text: str) -> str:
+    """The text that ``as_cell`` has written."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
+def check_name(name: str, place: str) -> None:
+    """Raises ``MistError`` if the name of a class holds a control character, or half of a letter of UTF-16."""
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
+        raise MistError(f"{place}: the class {name[:40]!a} holds a character that can't be written: rename it")
 
 
 def check_file(path: Path) -> None:
@@ -76,10 +98,13 @@ def read_json(path: Path, place: str, fix: str = BROKEN) -> Any:
 
 
 def read_xml(path: Path, place: str, fix: str = BROKEN) -> ElementTree.Element:
-    """The root element of an XML file."""
+    """The root element of an XML file. Files that define entities are refused: these can grow without bound."""
     try:
-        return ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, OSError, LookupError, ValueError) as error:
+        data = path.read_bytes()
+        if any("<!ENTITY".encode(encoding) in data for encoding in ("utf-8", "utf-16-le", "utf-16-be")):
+            raise MistError(f"{place} defines XML entities, which no annotation needs: {fix}")
+        return ElementTree.fromstring(data)
+    except (ElementTree.ParseError, OSError, LookupError, ValueError, RecursionError) as error:
         raise MistError(f"{place} is broken XML ({error}): {fix}") from error
 
 

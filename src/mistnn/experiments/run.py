@@ -255,7 +255,7 @@ def read_log(folder: Path) -> list[dict[str, float]]:
     path = folder / METRICS
     try:
         return [json.loads(line) for line in path.read_text().splitlines()]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise MistError(f"{path}: can't be read ({error}); is {folder} a run folder?") from error
 
 

@@ -34,6 +34,10 @@ _STAGE, _RECORD, _FORMAT = ".predict.part", "record.json", 2
 # Files of a training run; results are not mixed into its folder unasked.
 _RUN = ("config.json", "model.safetensors", "metrics.jsonl", "metrics.json", "checkpoint", "report.html")
 
+_DAMAGED = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, cattrs.BaseValidationError
+)  # fmt: skip
+
 Settings = Mapping[str, Any]
 """What must be unchanged for a prediction to continue; see ``settings_of``."""
 
@@ -178,7 +182,7 @@ def _is_complete(folder: Path) -> bool:
     """Whether a stage holds the record of a prediction that was complete when it was killed."""
     try:
         return bool(json.loads((folder / _RECORD).read_text(encoding="utf-8"))["made"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except _DAMAGED:
         return False
 
 
@@ -197,7 +201,7 @@ def stopped_after(out: Path) -> int | None:
     """The number of files that a stopped prediction in ``out`` has processed; ``None`` if there is none to resume."""
     try:
         return int(json.loads((out / _STAGE / _RECORD).read_text(encoding="utf-8"))["tally"]["done"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except _DAMAGED:
         return None
 
 
@@ -239,7 +243,7 @@ def _read(folder: Path, out: Path, settings: Settings) -> Record:
         if content.pop("format") != _FORMAT:
             raise MistError(f"--resume: {path} was written by another version: {again}")
         record = strict_converter().structure(content, Record)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, cattrs.BaseValidationError) as error:
+    except _DAMAGED as error:
         raise MistError(f"--resume: {path} is damaged ({type(error).__name__}): {again}") from error
     for name, length in () if record.made else record.lengths.items():
         if not (folder / name).is_file() or (folder / name).stat().st_size < length:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mistnn.data.images import DETECTION_COLUMNS, DETECTIONS_FILE
+from mistnn.data.text_files import as_cell
 from mistnn.inference.coco import NOTHING_YET, CocoCounts, CocoWriter, coco_file
 from mistnn.inference.counting import interval
 from mistnn.records import Detections
@@ -46,14 +47,16 @@ class Tables:
         training images than all validation images do, else 0; empty if the model can't say.
         """
         for box, score, label in zip(found.boxes.tolist(), found.scores.tolist(), labels, strict=True):
-            self._detections.writerow((name, *(f"{value:.4f}" for value in box), label, f"{score:.6f}"))
+            self._detections.writerow(
+                (as_cell(name), *(f"{value:.4f}" for value in box), as_cell(label), f"{score:.6f}")
+            )
         counts = Counter(labels)
         marked = "" if at_limit is None else int(at_limit)
         unlike = "" if found.unlike is None else int(found.unlike > 1)
         labels = self._classes or ("",)
         for label, factor in zip(labels, intervals or [None] * len(labels), strict=True):
             ends = ("", "") if factor is None else interval(counts[label], factor)
-            self._counts.writerow((name, label, counts[label], marked, *ends, unlike))
+            self._counts.writerow((as_cell(name), as_cell(label), counts[label], marked, *ends, unlike))
         if self.coco is not None:
             self.coco.add(name, *size, found)
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 
 from mistnn.data.images import DETECTIONS_FILE, UnreadableImage, find_images, open_image, to_tensor
+from mistnn.data.text_files import from_cell
 from mistnn.inference import Predictor, PredictSummary
 from mistnn.inference.judged import JudgedScene
 from mistnn.inference.tables import COUNTS_FILE
@@ -92,7 +93,8 @@ def _counts(path: Path) -> Iterator[_Counts]:
 
 def _rows(path: Path) -> Iterator[dict[str, str]]:
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        yield from csv.DictReader(file)
+        for row in csv.DictReader(file):
+            yield {name: from_cell(value) for name, value in row.items()}
 
 
 def _examples(

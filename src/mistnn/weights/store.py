@@ -217,7 +217,7 @@ def _complete_save(folder: Path) -> None:
 def _read_stored(path: Path) -> StoredModel:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         what = "is not valid JSON" if isinstance(error, json.JSONDecodeError) else "can't be read"
         raise MistError(f"{path} {what} ({error}): restore it from a copy") from error
     if not isinstance(raw, dict):

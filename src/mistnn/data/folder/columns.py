@@ -23,6 +23,9 @@ CONTEXTS = frozenset(
 )
 """A column whose name has only these words and ``QUALIFIERS`` is no class (our choice)."""
 
+THINGS = frozenset({"block", "plate", "slide", "station", "tray", "well"})
+"""Those of ``CONTEXTS`` that may also be objects in an image."""
+
 QUALIFIERS = frozenset(
     "a average avg c celsius cm first h image img in kg last m min mm ms name no nr num number of per px pixel s sec "
     "taken the total um x y z".split()
@@ -56,7 +59,7 @@ def not_counts(columns: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """
     letters = {name for name in columns if len(name) == 1 and name.isalpha()}
     axes = letters if len(letters) > 1 and all(name.lower() in AXES for name in letters) else set()
-    left = {name: _by_its_name(columns[name]) for name in columns if name in axes or _named_otherwise(name)}
+    left = {name: _by_its_name(name, columns[name]) for name in columns if name in axes or _named_otherwise(name)}
     others = {name: values for name, values in columns.items() if name not in left}
     judged = {name: values for name, values in others.items() if "count" not in _words(name)}
     bad = {name: why for name, values in judged.items() if (why := _no_counts(values))}
@@ -93,9 +96,9 @@ def _named_otherwise(name: str) -> bool:
     return bool(MEASURES & set(words)) or (bool(telling) and CONTEXTS.issuperset(telling))
 
 
-def _by_its_name(values: Sequence[str]) -> str:
-    """The reason, which says so if the values could be counts: a plate, a tray or a dish may be an object."""
-    varied = len(values) >= FEW_ROWS and len(set(values)) > 1
+def _by_its_name(name: str, values: Sequence[str]) -> str:
+    """The reason, which says so if the values could be counts and the name that of ``THINGS``, such as trays."""
+    varied = bool(THINGS & set(_words(name))) and len(values) >= FEW_ROWS and len(set(values)) > 1
     could = varied and not _no_counts(values) and not _no_variable(values)
     return "by its name, although its values could be counts" if could else "by its name"
 

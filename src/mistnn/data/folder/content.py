@@ -40,7 +40,7 @@ from mistnn.data.folder.other_tools import other_annotations
 from mistnn.data.folder.tables import SPLIT_WORDS, Table, read_table
 from mistnn.data.images import DETECTIONS_FILE, holds_results
 from mistnn.data.random_numbers import hash_share
-from mistnn.data.text_files import check_file, listed, read_text
+from mistnn.data.text_files import check_file, check_name, listed, read_text
 from mistnn.errors import MistError
 from mistnn.interfaces import Split
 
@@ -123,6 +123,8 @@ def read_folder(root: Path | str) -> OwnFolder:
     if other and counts_from != "nothing":
         notes.append(f"boxes of {listed(other)} are ignored: {counts_from} does not have this class")
     notes += [*split_notes, *_count_notes(images, table, counts_from)]
+    for name in table.class_names:
+        check_name(name, f"{root}, {counts_from}")
     return OwnFolder(root, images, table.class_names, counts_from, tuple(notes))
 
 

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 from mistnn.data.folder.columns import explained, not_counts
 from mistnn.data.folder.files import NameMatcher
-from mistnn.data.text_files import listed, read_text
+from mistnn.data.text_files import from_cell, listed, read_text
 from mistnn.errors import MistError
 from mistnn.interfaces import Split
 
@@ -120,12 +120,15 @@ def _cells(source: str, text: str) -> list[tuple[int, list[str]]]:
         separator, text = first.group(1), "\n" + text[first.end() :]
     if not separator:
         header = next((line for line in text.splitlines() if line.strip()), "")
-        separator = max(",;\t", key=lambda sign: len(next(csv.reader([header], delimiter=sign))))
+        try:
+            separator = max(",;\t", key=lambda sign: len(next(csv.reader([header], delimiter=sign))))
+        except csv.Error as error:
+            raise MistError(f"{source}, row 1: {error}: save it as CSV in UTF-8 again") from error
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator != "\t")
     lines = []
     try:
         for cells in reader:
-            stripped = [cell.strip() for cell in cells]
+            stripped = [from_cell(cell.strip()) for cell in cells]
             if any(stripped):
                 lines.append((reader.line_num, stripped))
     except csv.Error as error:
