@@ -221,22 +221,39 @@ GEO = json.dumps({"type": "FeatureCollection", "features": []})
 
 
 @pytest.mark.parametrize(
+    ("files", "text", "counts"),
+    [
+        (["labels/a.txt", "labels/b.txt"], YOLO, {"a.png": (1, 1), "b.png": (1, 1), "c.jpg": None}),
+        (["labels/train/a.txt", "labels/val/b.txt"], YOLO, {"a.png": (1, 1), "b.png": (1, 1), "c.jpg": None}),
+        (["images/a.txt"], YOLO, {"a.png": (1, 1), "b.png": None, "c.jpg": None}),
+        (["images/a.json", "images/b.json"], LABELME, {"a.png": (1,), "b.png": (1,), "c.jpg": None}),
+    ],
+)
+def test_annotations_of_other_programs_are_read(
+    tmp_path: Path, files: list[str], text: str, counts: dict[str, tuple[int, ...] | None]
+) -> None:
+    make(tmp_path)
+    for name in files:
+        write(tmp_path, text, name)
+    folder = read_folder(tmp_path)
+    assert counts_of(folder) == counts and folder.counts_from == "boxes"
+    assert not [note for note in folder.notes if "not read" in note]
+    write(tmp_path, "file,red\na,7\n")
+    assert counts_of(read_folder(tmp_path))["a.png"] == (7,), "a table comes first"
+
+
+@pytest.mark.parametrize(
     ("files", "text", "words"),
     [
-        (["labels/a.txt", "labels/b.txt"], YOLO, ["YOLO (labels/a.txt and 1 more)", "COCO JSON"]),
-        (["labels/classes.txt", "labels/a.txt"], YOLO, ["YOLO (labels/a.txt)"]),
-        (["labels/train/a.txt", "labels/val/b.txt"], YOLO, ["YOLO (labels/train/a.txt and 1 more)"]),
-        (["images/a.txt"], YOLO, ["YOLO (images/a.txt)"]),
         (["annotations.xml"], CVAT, ["CVAT (annotations.xml)"]),
         (["Annotations/x.xml"], CVAT, ["CVAT (Annotations/x.xml)"]),
-        (["images/a.json", "images/b.json"], LABELME, ["LabelMe (images/a.json and 1 more)"]),
         (["via_region_data.csv"], VIA, ["VIA (via_region_data.csv)"]),
         (["via.json"], '{"a.png1": {"regions": [{"shape_attributes": {}}]}}', ["VIA (via.json)"]),
         (["export.json"], STUDIO, ["Label Studio (export.json)"]),
         (["result.json"], json.dumps(coco()), ["result.json", "call it annotations.json"]),
         (["cells.geojson"], GEO, ["GeoJSON (cells.geojson)"]),
         (["_annotations.csv"], "filename,width,height,class,xmin,ymin,xmax,ymax\n", ["boxes (_annotations.csv)"]),
-        (["counts.xlsx"], "PK", ["spreadsheet (counts.xlsx)", "counts.csv"]),
+        (["other.xlsx"], "PK", ["spreadsheet (other.xlsx)", "counts.xlsx"]),
         (["images/a_seg.npy"], "", ["Cellpose (images/a_seg.npy)"]),
         (["images/a.xml"], '<OME xmlns="x"/>', ["<OME>", "images/a.xml"]),
         (["images/a.xml"], "<", ["broken XML (images/a.xml)"]),
@@ -257,7 +274,8 @@ def test_yolo_in_the_folders_of_the_splits(tmp_path: Path) -> None:
     for split in ("train", "valid"):
         make(tmp_path, "a.png", folder=f"{split}/images")
         write(tmp_path, YOLO, f"{split}/labels/a.txt")
-    noted(read_folder(tmp_path), "YOLO (train/labels/a.txt and 1 more): not read")
+    folder = read_folder(tmp_path)
+    assert counts_of(folder) == {"train/images/a.png": (1, 1), "valid/images/a.png": (1, 1)}
     assert read_folder(tmp_path / "train" / "images").notes[0].startswith("no image is for"), "not outside the folder"
 
 

@@ -24,6 +24,7 @@ from mistnn.experiments import Experiment, describe, evaluate, read_log, restore
 from mistnn.experiments.folder import FolderView, folder_metrics, interval_metrics
 from mistnn.inference import Prediction, Predictor
 from mistnn.inference.counting import missing_threshold
+from mistnn.inference.export import Format, export_model
 from mistnn.inference.predictor import as_finder
 from mistnn.interfaces import ModelConfig, Split
 from mistnn.nn.finder import Finder
@@ -189,6 +190,14 @@ class Model(TrainedNetwork, Predictor):
             )
         view = FolderView(known, samples, found, self.model.threshold, known)
         return folder_metrics(view, names) | interval_metrics(view, self.model)
+
+    def export(self, path: str | Path, format: Format = "onnx") -> None:
+        """Writes the whole detector as an ONNX or PT2 file, as ``mist export`` does.
+
+        Raises:
+            MistError: if networks of this kind can't be exported, or a package is missing.
+        """
+        export_model(self, Path(path), format)
 
     def _reconstruction(self, folder: OwnFolder) -> dict[str, float]:
         """The error of the reconstruction, of images without counts."""

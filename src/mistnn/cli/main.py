@@ -41,13 +41,17 @@ COMMANDS = {
     "presets": ("", "list the experiments that can be trained"),
     "inspect": ("DIR [--out FILE.png]", "see what an image folder holds"),
     "build": ("NAME --out DIR", "make the photographs of PASCAL+COCO or VOC07"),
+    "label": ("DIR", "count objects in a browser, one image at a time"),
     "train": ("PRESET [--out DIR]", "train a preset; --resume DIR continues a run"),
     "evaluate": ("MODEL", "measure a trained model on test images"),
     "report": ("MODEL --data-root DIR", "write a page about a model's counts in a folder"),
     "tune": ("MODEL --out DIR", "choose how a heat map is read, on validation images"),
     "predict": ("MODEL PATH... --out DIR", "find objects in your images"),
+    "export": ("MODEL --out FILE", "write a model as ONNX or PT2, to run without this package"),
     "figure": ("NAME", "draw a figure of the papers with a trained model"),
     "reproduce": ("NAME", "fill a table of a paper"),
+    "doctor": ("", "show versions, hardware, weights and missing extras"),
+    "completion": ("SHELL", "print a script that completes commands in bash, zsh or fish"),
     "results": ("", "make the page of all measured results"),
 }
 """Subcommands with their main arguments and a summary. ``mistnn.cli.<name>.run(arguments)`` returns the exit code."""

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -32,6 +32,7 @@ Writes into the output folder
   overlays/       the images with the boxes drawn on them
   predicted.html  with --report: a page with histograms, examples and heat maps
   detections.json with --coco: images, boxes and classes as COCO JSON
+  yolo/, labelme/, rois/  with --formats: the boxes for other programs, one file for each image
   reconstructions/, residuals/    for a model that reconstructs: the images as the sum of the objects found, and
                   what is left unexplained (middle grey: nothing)
 
@@ -53,6 +54,7 @@ class Predict:
         force: replace the results that the folder holds.
         resume: continue a prediction that was stopped or killed, with the same images, model and settings.
         coco: also write the detections as COCO JSON, detections.json.
+        formats: also write the boxes for other programs: yolo, labelme, imagej (ROIs), one folder each.
         report: also write predicted.html: histograms of the counts, examples with boxes, heat maps.
         device: auto, cpu, cuda or mps; auto is a CUDA device if there is one, else the CPU.
         overlays: draw the boxes on copies of the images; without it no image is written, reconstructions included.
@@ -70,6 +72,7 @@ class Predict:
     force: bool = False
     resume: bool = False
     coco: bool = False
+    formats: tuple[Literal["yolo", "labelme", "imagej"], ...] = ()
     report: bool = False
     device: Device = "auto"
     overlays: bool = True
@@ -79,9 +82,11 @@ def run(arguments: Sequence[str]) -> int:
     """Predicts, and prints what was done and what was skipped."""
     request = parse(Predict, arguments, "mist predict", DESCRIPTION)
     from mistnn.inference import Predictor, predict_folder
+    from mistnn.inference.other_formats import check_formats, write_formats
     from mistnn.inference.stage import stopped_after
 
     predictor = Predictor.from_pretrained(request.model, request.device)
+    check_formats(request.out, request.formats, request.force)
     try:
         with progress_bar("predicting") as progress:
             summary = predict_folder(
@@ -102,6 +107,7 @@ def run(arguments: Sequence[str]) -> int:
             raise
         print(f"mist: stopped after {_count(done, 'image')}; the same command with --resume continues", file=sys.stderr)
         return INTERRUPTED
+    write_formats(request.out, request.paths, predictor.model.class_names, request.formats)
     if predictor.finds_k and request.k is None:
         why = "needs the number of objects as input" if predictor.model.needs_counts else "was trained without counts"
         print(

@@ -7,6 +7,7 @@ the cells of a ResNet are not centred in squares of stride x stride pixels, but 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import importlib
@@ -289,6 +290,33 @@ def pyramid_body(
     own = network == _PACKAGED[0] and weights == PACKAGE
     mean, std = ((127 / 255,) * 3, (128 / 255,) * 3) if own else (tuple(known.mean), tuple(known.std))
     return body, list(body.feature_info.channels()), mean, std
+
+
+def with_fixed_padding(body: nn.Module) -> nn.Module:
+    """A copy of a model of timm for inputs whose sides are multiples of every stride.
+
+    For these, the padding of TensorFlow ("same") doesn't depend on the size, which an export must keep variable.
+    """
+    layers: Any = importlib.import_module("timm.layers")
+    body = copy.deepcopy(body)
+    modules: list[tuple[str, Any]] = list(body.named_modules())
+    for name, module in modules:
+        if isinstance(module, layers.Conv2dSame):
+            sizes = zip(module.kernel_size, module.stride, module.dilation, strict=True)
+            rows, columns = (max(0, (kernel - 1) * apart + 1 - stride) for kernel, stride, apart in sizes)
+            border = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+            plain = nn.Conv2d(
+                module.in_channels,
+                module.out_channels,
+                module.kernel_size,
+                module.stride,
+                dilation=module.dilation,
+                groups=module.groups,
+                bias=module.bias is not None,
+            )
+            plain.load_state_dict(module.state_dict())
+            body.set_submodule(name, nn.Sequential(nn.ZeroPad2d(border), plain))
+    return body.eval()
 
 
 def load_pyramid(body: nn.Module, network: str, strides: tuple[int, ...], weights: str | None) -> None:

@@ -136,12 +136,40 @@ class Finder(nn.Module, abc.ABC):
         """One heat map for each image, (batch, rows, columns), to show people; ``None`` if the model has none."""
         return None
 
+    def for_export(self) -> WholeDetector | None:
+        """The whole detector as a module of tensors, for an export; ``None`` if this kind can't be exported."""
+        return None
+
     def reconstruct_from(self, images: Tensor, found: Sequence[Detections]) -> Tensor:
         """The images as the model explains them, (batch, channels, height, width), given what it found in them."""
         rebuilt = self.explain(images, None if self.counts_itself else len(found[0].boxes)).reconstruction
         if rebuilt is None:
             raise ValueError("this model can't reconstruct images")
         return rebuilt
+
+
+class WholeDetector(nn.Module, abc.ABC):
+    """A finder with its preparation and its count, as one module that ``torch.export`` takes.
+
+    Attributes:
+        least: the smallest side in pixels of an image.
+    """
+
+    least: int
+
+    @abc.abstractmethod
+    def forward(self, image: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Finds the objects of an image, best first.
+
+        Args:
+            image: (1, channels, height, width) in [0, 1], the user's image, without preparation.
+            k: a whole number, int64, without dimensions: how many objects. 0: as many as the model counts, or its own K
+                if it can't count; never more than ``Finder.limit``.
+
+        Returns:
+            Boxes (found, 4): centre x, centre y, width, height in pixels of the image; scores (found,); and labels
+            (found,), all 0 for a model without classes.
+        """
 
 
 class TiledFinder(Finder, abc.ABC):

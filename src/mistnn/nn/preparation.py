@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from fractions import Fraction
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -12,10 +12,12 @@ from torch.nn import functional as F
 
 from mistnn.config import Config, above
 
-BRIGHT = 0.995
+BRIGHT = Fraction(995, 1000)
 """The share of the values that lies below 1 after background subtraction (ours)."""
 LIGHT, DARK = 0.95, 0.05
 """Quantiles of a channel's values that stand for a light and a dark background; objects may cover most of an image."""
+MOST_DENOMINATOR = 1 << 16
+"""Of the fraction that stands for a factor in an export: exact enough for sides up to 30,000 pixels."""
 Ground = Literal["black", "median", "light", "dark"]
 
 
@@ -47,7 +49,30 @@ class PreparationConfig(Config):
 
 def zoomed(height: int, width: int, zoom: float) -> tuple[int, int]:
     """Height and width of an image resized by a factor, each at least 1."""
-    return max(1, round(height * zoom)), max(1, round(width * zoom))
+    return whole(height, zoom), whole(width, zoom)
+
+
+def whole(length: int, factor: float, divisor: float = 1.0) -> int:
+    """A length times a factor, by a divisor, rounded, at least 1; see ``rounded``."""
+    size: Any = torch.sym_max(1, rounded(length, factor, divisor))
+    return size
+
+
+def rounded(number: int, factor: float, divisor: float = 1.0) -> int:
+    """A whole number times a factor, by a divisor, rounded half to even.
+
+    An export keeps the size of the image variable: the number is then a symbol, and no format of exports can round its
+    product with a float. Whole numbers give the same result for every size of an image.
+    """
+    if isinstance(number, int):
+        return round(number * factor / divisor)
+    ratio = (Fraction(factor) / Fraction(divisor)).limit_denominator(MOST_DENOMINATOR)
+    above, below = ratio.numerator, ratio.denominator
+    doubled = 2 * number * above + below
+    nearest = doubled // (2 * below)
+    if below % 2 == 0:  # only then are there halves; 1 is subtracted from an odd number above a half
+        nearest = nearest - nearest % 2 * (1 - (doubled % (2 * below) + 2 * below - 1) // (2 * below))
+    return nearest
 
 
 def resized(images: Tensor, zoom: float) -> Tensor:
@@ -68,10 +93,11 @@ def prepare(images: Tensor, config: PreparationConfig) -> Tensor:
         values = (values - values.median(2, keepdim=True).values).abs()
     else:
         ranked = values.sort(2).values
-        place = round((LIGHT if config.ground == "light" else DARK) * (ranked.shape[2] - 1))
+        place = rounded(ranked.shape[2] - 1, LIGHT if config.ground == "light" else DARK)
         above = values - ranked[..., place : place + 1]
         values = (-above if config.ground == "light" else above).clamp(min=0)
     ranked = values.flatten(1).sort(1).values
-    bright = ranked[:, min(ranked.shape[1] - 1, math.ceil(BRIGHT * ranked.shape[1]))]
+    beyond = (BRIGHT.numerator * ranked.shape[1] + BRIGHT.denominator - 1) // BRIGHT.denominator  # rounded up
+    bright = ranked[:, torch.sym_min(ranked.shape[1] - 1, beyond)]
     scaled = values / bright.clamp(min=torch.finfo(values.dtype).eps)[:, None, None]
     return scaled.clamp(0, 1).view_as(images)

@@ -78,7 +78,8 @@ class Pyramid(nn.Module):
         """(batch, 3, height, width) to (batch, sum of ``packed``, ceil(height / 32), ceil(width / 32))."""
         height, width = images.shape[-2:]
         normal = (images - self.mean) / self.std
-        padded = F.pad(normal, (0, -width % COARSEST, 0, -height % COARSEST))
+        rows, columns = ((side + COARSEST - 1) // COARSEST * COARSEST for side in (height, width))
+        padded = F.pad(normal, (0, columns - width, 0, rows - height))
         maps = self.body(padded.contiguous(memory_format=torch.channels_last))
         steps = (COARSEST // stride for stride in self.config.strides)
         return torch.cat([F.pixel_unshuffle(one.contiguous(), step) for one, step in zip(maps, steps, strict=True)], 1)

@@ -29,7 +29,8 @@ def centre_of(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 def normalise(points: Tensor, height: int, width: int) -> Tensor:
     """Positions (..., 2) in pixels to the frame of ``grid_sample(align_corners=False)``: the edges become -1 and 1."""
-    return points * points.new_tensor((2.0 / width, 2.0 / height)) - 1.0
+    # By axis, not by a tensor of both factors: an export keeps the size of the image variable.
+    return torch.stack((points[..., 0] * (2.0 / width) - 1.0, points[..., 1] * (2.0 / height) - 1.0), dim=-1)
 
 
 def boxes_at(points: Tensor, size: float | Tensor) -> Tensor:

@@ -61,5 +61,6 @@ def top_k(heatmap: Heatmap, k: int, window: int = 5, inside: Bool[Tensor, "batch
     rest = torch.where(survives, lowest, heatmap).flatten(1).topk(k, dim=1).indices
     beyond = torch.arange(k, device=heatmap.device) - survives.flatten(1).sum(1, keepdim=True)
     site = torch.where(beyond < 0, best, rest.gather(1, beyond.clamp(min=0)))
-    pixels = torch.stack((site % width, site // width), dim=-1)
+    rows = site // width
+    pixels = torch.stack((site - rows * width, rows), dim=-1)  # no remainder: its export to ONNX needs a fixed width
     return TopK(centre_of(pixels, heatmap.dtype), heatmap.flatten(1).gather(1, site))

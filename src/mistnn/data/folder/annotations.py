@@ -1,4 +1,4 @@
-"""Boxes of the images in a folder: PASCAL VOC, COCO, or ``boxes.json``. They are used for evaluation only.
+"""Boxes of the images in a folder: PASCAL VOC, COCO, ``boxes.json``, or other programs', for evaluation only.
 
 Convention: see ``mistnn.data.text_files``; boxes are in pixels of the upright image and clipped to it.
 
@@ -23,6 +23,8 @@ import numpy as np
 from jaxtyping import Float
 
 from mistnn.data.folder.files import ImageFiles, NameMatcher
+from mistnn.data.folder.formats import READERS
+from mistnn.data.folder.other_tools import readable
 from mistnn.data.folder.tables import ONLY_CLASS, SPLIT_WORDS
 from mistnn.data.images import is_hidden
 from mistnn.data.text_files import (
@@ -71,10 +73,14 @@ class _Written(NamedTuple):
     size: tuple[float, float]  # width and height; 0 where missing
     objects: list[AnnotatedObject]
     split: Split | None = None
+    are_boxes: bool = True  # else objects are points, and only their number is known
+    relative: bool = False  # corners are shares of the width and the height
 
 
 def read_annotations(root: Path, files: ImageFiles, matcher: NameMatcher) -> Annotations:
-    """Reads the first of: VOC XML in ``Annotations/`` or beside the images, COCO JSON, ``boxes.json``.
+    """Reads the first of: VOC XML in ``Annotations/`` or beside the images, COCO JSON, ``boxes.json``, other programs'.
+
+    Of other programs, the kind that most files have is read, see ``mistnn.data.folder.formats``.
 
     COCO JSON may be in the folder or in a direct subfolder, such as ``annotations/`` or ``train/``. Hidden files and
     XML of other kinds are passed over.
@@ -99,8 +105,27 @@ def read_annotations(root: Path, files: ImageFiles, matcher: NameMatcher) -> Ann
             except MistError as error:
                 written[path] = []
                 problems.append(str(error))
+    if not written:
+        source, paths = readable(root, files)
+        before = tuple(problems)
+        other = {path: _read_other(source, path, root, problems) for path in paths}
+        found = _matched(source, other, files, matcher, problems)
+        # Files of another program that fit no image are not meant as labels: the folder has none.
+        return found if found.of_image else found._replace(source="", used=frozenset(), problems=before)
     source = listed([path.relative_to(root).as_posix() for path in written])
     return _matched(source, written, files, matcher, problems)
+
+
+def _read_other(kind: str, path: Path, root: Path, problems: list[str]) -> list[_Written]:
+    place = path.relative_to(root).as_posix()
+    try:
+        return [
+            _Written(one.place, one.names, one.size, one.objects, None, one.are_boxes, one.relative)
+            for one in READERS[kind](path, place, problems)
+        ]
+    except MistError as error:
+        problems.append(str(error))
+        return []
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -149,7 +174,11 @@ def _matched(
                 resized.append(name)
                 found[name] = Annotation(tuple(labels), None, one.split)
                 continue
+            if not one.are_boxes:
+                found[name] = Annotation(tuple(labels), None, one.split)
+                continue
             corners = np.array([item.corners for item in one.objects], dtype=np.float64).reshape(-1, 4)
+            corners = corners * ([header.width, header.height] * 2) if one.relative else corners
             corners = corners.clip(0, [header.width, header.height] * 2)
             kept = np.flatnonzero(np.all(corners[:, 2:] > corners[:, :2], axis=1)).tolist()
             if len(kept) < len(corners):

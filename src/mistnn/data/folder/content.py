@@ -4,7 +4,7 @@
 
     my-folder/
       images/          or JPEGImages/, or the images in my-folder itself; subfolders are searched too
-      counts.csv       file,class,count; or file and one column per class; or file,count
+      counts.csv       file,class,count; or file and one column per class; or file,count; counts.tsv and .xlsx, too
       labels.csv       instead: file,class, or file and one column of 0 and 1 per class: only which classes are present
       Annotations/     PASCAL VOC XML, or COCO JSON, or boxes.json: boxes, for evaluation only
       ImageSets/Main/  train.txt, val.txt, test.txt: the images of each split
@@ -37,7 +37,7 @@ from mistnn.data.corners import centred
 from mistnn.data.folder.annotations import Annotation, Annotations, read_annotations
 from mistnn.data.folder.files import ImageFiles, ImageHeader, NameMatcher, read_image_files
 from mistnn.data.folder.other_tools import other_annotations
-from mistnn.data.folder.tables import SPLIT_WORDS, Table, read_table
+from mistnn.data.folder.tables import SPLIT_WORDS, TABLE_SUFFIXES, Table, read_table
 from mistnn.data.images import DETECTIONS_FILE, holds_results
 from mistnn.data.random_numbers import hash_share
 from mistnn.data.text_files import check_file, check_name, listed, read_text
@@ -132,9 +132,10 @@ def _read_known(
     root: Path, files: ImageFiles, matcher: NameMatcher, annotations: Annotations
 ) -> tuple[CountsFrom, Table, list[str]]:
     """The counts or labels, and their source."""
-    counts, labels = (_find(name, root, files.folder) for name in ("counts.csv", "labels.csv"))
+    (counts, more), (labels, _) = (_find(name, root, files.folder) for name in ("counts", "labels"))
     if counts is not None:
-        notes = [] if labels is None else ["labels.csv isn't used: counts.csv contains more information"]
+        notes = [] if labels is None else [f"{labels.name} isn't used: {counts.name} contains more information"]
+        notes += [f"{path.name} isn't used: {counts.name} is" for path in more]
         if holds_results(counts.parent):
             notes += [f"{counts} lies beside a {DETECTIONS_FILE}: counts that a model predicted are not ground truth"]
         return "counts.csv", read_table(counts, matcher, "counts"), notes
@@ -150,12 +151,19 @@ def _read_known(
     return "boxes", Table(classes, counted, {}, ()), [note]
 
 
-def _find(name: str, *folders: Path) -> Path | None:
-    """The file in the first folder that has it, ignoring the case of its name."""
-    found = next((path for folder in folders for path in sorted(folder.iterdir()) if path.name.lower() == name), None)
-    if found is not None:
-        check_file(found)
-    return found
+def _find(stem: str, *folders: Path) -> tuple[Path | None, list[Path]]:
+    """The table of a name in the first folder that has one, ignoring case, and those of other formats beside it.
+
+    The order of the formats is that of ``TABLE_SUFFIXES``.
+    """
+    names = [stem + suffix for suffix in TABLE_SUFFIXES]
+    for folder in folders:
+        found = {path.name.lower(): path for path in sorted(folder.iterdir(), reverse=True)}
+        there = [found[name] for name in names if name in found]
+        if there:
+            check_file(there[0])
+            return there[0], there[1:]
+    return None, []
 
 
 def _image(

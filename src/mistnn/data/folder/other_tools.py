@@ -1,14 +1,16 @@
-"""Names the annotations of other programs in a folder: they are not read, and a note says what to do."""
+"""Recognises the annotations of other programs in a folder. Those that are not read are named, with what to do."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import re
+import zipfile
 from collections.abc import Iterator, Set
 from pathlib import Path
 
 from mistnn.data.folder.files import ImageFiles
+from mistnn.data.folder.formats import READERS
 from mistnn.data.images import holds_results, is_hidden
 from mistnn.data.text_files import read_xml
 from mistnn.errors import MistError
@@ -21,7 +23,8 @@ MAX_BYTES = 1 << 28  #: Of a file that is searched (our choice).
 
 EXPORT = "export them as COCO JSON (annotations.json) or PASCAL VOC, or write counts.csv"
 SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
-SUFFIXES = (".xml", ".json", ".geojson", ".txt", ".csv", ".tsv", ".npy", *SHEETS)
+SUFFIXES = (".xml", ".json", ".geojson", ".txt", ".csv", ".tsv", ".npy", ".zip", ".roi", *SHEETS)
+YOLO = "annotations of YOLO"
 _YOLO = re.compile(rb"\s*[0-9]+(?:[ \t]+[0-9.]+(?:e-?[0-9]+)?){4,}\s*(?:\n|\r|$)")
 
 
@@ -48,13 +51,39 @@ def other_annotations(root: Path, files: ImageFiles, used: Set[Path]) -> list[st
     ]
 
 
+def readable(root: Path, files: ImageFiles) -> tuple[str, list[Path]]:
+    """The kind of annotations that most files of the folder have, of those that are read, and these files.
+
+    Empty if there are none. Beside files of YOLO, all text files with the name of an image are such files: those of
+    images without objects are empty, and broken ones must be named.
+    """
+    stems = {header.path.stem for header in files.headers}
+    found: dict[str, list[Path]] = {}
+    texts: list[Path] = []
+    for path in _candidates(root, files, frozenset()):
+        tool = tool_of(path)
+        if tool is not None and tool[0] in READERS:
+            found.setdefault(tool[0], []).append(path)
+        elif path.suffix.lower() == ".txt" and path.stem in stems:
+            texts.append(path)
+    if not found:
+        return "", []
+    kind = max(found, key=lambda name: len(found[name]))
+    folders = {path.parent for path in found[kind]}
+    return kind, [*found[kind], *(path for path in texts if kind == YOLO and path.parent in folders)]
+
+
 def tool_of(path: Path) -> tuple[str, str] | None:
     """The kind of a file and what to do to use it; ``None`` if it is of no known kind."""
     suffix = path.suffix.lower()
     if suffix in SHEETS:
-        return "a spreadsheet", "save its table as CSV, called counts.csv"
+        if path.name.lower() in ("counts.xlsx", "labels.xlsx"):
+            return None
+        return "a spreadsheet", "call it counts.xlsx, or save its table as counts.csv"
     if suffix == ".xml":
         return _xml(path)
+    if suffix in (".zip", ".roi"):
+        return _rois(path)
     with contextlib.suppress(OSError):
         if path.stat().st_size <= MAX_BYTES:
             return _text(suffix, path.read_bytes(), path.name)
@@ -86,7 +115,21 @@ def _xml(path: Path) -> tuple[str, str] | None:
         return None
     if tag == "annotations":
         return "annotations of CVAT", EXPORT
+    if tag == "CellCounter_Marker_File":
+        return "markers of Cell Counter", EXPORT
     return f"XML of another program, <{tag}>", "no annotations are expected in it"
+
+
+def _rois(path: Path) -> tuple[str, str] | None:
+    """ROIs of ImageJ: a file that begins as they do, or an archive of such files; an empty one for no objects."""
+    with contextlib.suppress(OSError, zipfile.BadZipFile):
+        if path.suffix.lower() == ".roi":
+            with path.open("rb") as file:
+                return ("ROIs of ImageJ", EXPORT) if file.read(4) == b"Iout" else None
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        return ("ROIs of ImageJ", EXPORT) if all(one.lower().endswith(".roi") for one in names) else None
+    return None
 
 
 def _text(suffix: str, data: bytes, name: str) -> tuple[str, str] | None:
@@ -96,7 +139,7 @@ def _text(suffix: str, data: bytes, name: str) -> tuple[str, str] | None:
         return all(b'"' + key + b'"' in data for key in keys)
 
     if suffix == ".txt" and _YOLO.match(data):
-        return "annotations of YOLO", EXPORT
+        return YOLO, EXPORT
     if suffix in (".csv", ".tsv"):
         first = data.partition(b"\n")[0].lower()
         if b"region_shape_attributes" in first:
@@ -104,7 +147,8 @@ def _text(suffix: str, data: bytes, name: str) -> tuple[str, str] | None:
         return ("a table of boxes", EXPORT) if b"xmin" in first and b"ymax" in first else None
     if suffix == ".npy" and name.endswith("_seg.npy"):
         return "masks of Cellpose", "write the number of objects of each image into counts.csv"
-    if suffix == ".geojson" or (suffix == ".json" and holds(b"FeatureCollection", b"features")):
+    features = holds(b"FeatureCollection", b"features") or holds(b"Feature", b"geometry")
+    if suffix == ".geojson" or (suffix == ".json" and features):
         return "annotations as GeoJSON", EXPORT
     if suffix != ".json":
         return None

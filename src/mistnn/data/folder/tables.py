@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 
 from mistnn.data.folder.columns import explained, not_counts
 from mistnn.data.folder.files import NameMatcher
+from mistnn.data.folder.sheets import read_sheet
 from mistnn.data.text_files import from_cell, listed, read_text
 from mistnn.errors import MistError
 from mistnn.interfaces import Split
@@ -29,6 +30,7 @@ SPLIT_WORDS: Mapping[str, Split] = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 EXAMPLES = {"counts": "file,class,count", "labels": "file,class"}  #: First lines of tables.
+TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
 ONLY_CLASS = "object"  #: The class where a file has counts or boxes but no classes.
 
 _NUMBER = re.compile(r"([+-]?[0-9]+)(?:[.,]([0-9]*))?")
@@ -64,7 +66,7 @@ class _Columns(NamedTuple):
 
 
 def read_table(path: Path, matcher: NameMatcher, kind: Literal["counts", "labels"]) -> Table:
-    """Reads ``counts.csv`` or ``labels.csv``.
+    """Reads ``counts.csv`` or ``labels.csv``, or the same as ``.tsv`` or, with the extra "files", as ``.xlsx``.
 
     Counts are rows ``file,class,count``, or one column per class; ``file,count`` has one class called "object". If an
     image has rows for some classes only, the others count 0. Labels are rows ``file,class`` (an empty class: none is
@@ -75,7 +77,8 @@ def read_table(path: Path, matcher: NameMatcher, kind: Literal["counts", "labels
         MistError: if the header is not understood, a name matches no image or several, a row is repeated, a value is
             missing or impossible, or a split is unknown.
     """
-    return parse_table(path.name, read_text(path), matcher, kind)
+    text = read_sheet(path) if path.suffix.lower() == ".xlsx" else read_text(path)
+    return parse_table(path.name, text, matcher, kind)
 
 
 def parse_table(source: str, text: str, matcher: NameMatcher, kind: Literal["counts", "labels"]) -> Table:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mistnn.models.mist.config import MistConfig
-from mistnn.nn.finder import TiledFinder, shared_k
+from mistnn.nn.finder import TiledFinder, WholeDetector, shared_k
 from mistnn.nn.heatmap import build_heatmap_network
-from mistnn.nn.preparation import prepare
+from mistnn.nn.preparation import prepare, whole
 from mistnn.nn.task import TaskNetwork
 from mistnn.ops.coordinates import boxes_at
 from mistnn.ops.heatmap import local_spatial_softmax, pool_scales, scale_moment
@@ -146,8 +146,11 @@ class Mist(TiledFinder):
         height, width = images.shape[-2:]
         sharpened = []
         for scale in config.scales:
-            seen = _resize(images, max(1, round(height / scale)), max(1, round(width / scale)))  # I_s
-            scores = _resize(score_map(seen).unsqueeze(1), height, width).squeeze(1)
+            seen = (
+                images if scale == 1 else _resize(images, *(whole(side, 1.0, scale) for side in (height, width)))
+            )  # I_s
+            scores = score_map(seen)
+            scores = scores if scale == 1 else _resize(scores.unsqueeze(1), height, width).squeeze(1)
             sharpened.append(local_spatial_softmax(scores, config.softmax_window, config.softmax_strength))
         heatmaps = torch.stack(sharpened, dim=1)
         return heatmaps if len(config.scales) == 1 else pool_scales(heatmaps)
@@ -248,6 +251,12 @@ class Mist(TiledFinder):
             result.append(Detections(boxes[index, order], scores[index, order], label))
         return result
 
+    def for_export(self) -> WholeDetector:
+        """See ``Finder.for_export``."""
+        from mistnn.models.mist.whole import WholeMist  # it imports this module
+
+        return WholeMist(self)
+
     def _classify(self, images: Tensor, keypoints: Tensor) -> Tensor:
         """The logits of the patches around keypoints, a limited number at a time: K may be thousands."""
         some = max(1, PATCHES_AT_ONCE // len(images))
@@ -259,6 +268,4 @@ class Mist(TiledFinder):
 
 def _resize(maps: Tensor, height: int, width: int) -> Tensor:
     """Resizes (batch, channels, rows, columns) to height x width; antialiased where it shrinks."""
-    if maps.shape[-2:] == (height, width):
-        return maps
     return F.interpolate(maps, (height, width), mode="bilinear", align_corners=False, antialias=True)

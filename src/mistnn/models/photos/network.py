@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mistnn.models.photos.config import PhotoConfig
-from mistnn.nn.finder import Finder
+from mistnn.nn.finder import Finder, WholeDetector
 from mistnn.nn.preparation import prepare
 from mistnn.nn.pyramid import COARSEST, Pyramid, resample
 from mistnn.ops.peaks import select_peaks
@@ -124,12 +124,16 @@ class PhotoMist(Finder):
             images = self.pyramid(images)
         elif sizes is None:
             sizes = torch.tensor([[side * COARSEST for side in images.shape[-2:]]] * len(images))
+        size = [-(-int(side) // self.config.stride) for side in sizes.amax(0)]
+        return self.maps(images, size, self.cells_inside(sizes, size))
+
+    def maps(self, packed: Tensor, size: list[int], inside: Tensor) -> PhotoMaps:
+        """Maps of packed features, with so many rows and columns; ``inside`` as in ``PhotoMaps``."""
         stride = self.config.stride
-        size = [-(-int(side) // stride) for side in sizes.amax(0)]
         templates = self.template[:, :, None, None].split(self.pyramid.channels, 1)
         mixed: Tensor | float = 0.0
         linear: Tensor | float = 0.0
-        normal = self.normal(images)
+        normal = self.normal(packed)
         parts = zip(normal, self.config.pyramid.strides, self.reduce, templates, strict=True)
         for features, step, reduce, template in parts:
             first = self.pyramid.first(step)
@@ -137,7 +141,7 @@ class PhotoMist(Finder):
             linear = linear + resample(F.conv2d(features, template), step, first, stride, size)
         assert isinstance(mixed, Tensor) and isinstance(linear, Tensor)
         shared = F.gelu(self.mix(F.gelu(mixed)))
-        inside = self.cells_inside(sizes, size).to(shared.device)
+        inside = inside.to(shared.device)
         raw = self.density_head(shared)
         objects = F.softplus(raw[:, :1] - QUIET) / max(1.0, self.config.cells**2)
         density = objects * raw[:, 1:].softmax(1) * inside[:, None]
@@ -228,6 +232,12 @@ class PhotoMist(Finder):
         order = scores.argsort(descending=True, stable=True)
         device = response.device
         return Detections(boxes[order].to(device), scores[order].to(device), labels[order].to(device))
+
+    def for_export(self) -> WholeDetector:
+        """See ``Finder.for_export``."""
+        from mistnn.models.photos.whole import WholePhotoMist  # it imports this module
+
+        return WholePhotoMist(self)
 
     @staticmethod
     def refined(response: Tensor, places: Tensor) -> Tensor:

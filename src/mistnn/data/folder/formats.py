@@ -1,0 +1,329 @@
+"""Reading the annotations of other programs: CVAT, LabelMe, VIA, YOLO, ImageJ and QuPath.
+
+Convention: see ``mistnn.data.text_files``. Boxes are in pixels; other shapes have the box around them. An image with a
+point among its objects has counts and no boxes. A label that is missing is ``ONLY_CLASS``. Every reader raises
+``MistError`` for a file that can't be used, and adds to the problems what it leaves out of one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mistnn.data.folder.sheets import check_archive
+from mistnn.data.folder.tables import ONLY_CLASS
+from mistnn.data.text_files import AnnotatedObject, Corners, finite_numbers, read_json, read_text, read_xml
+from mistnn.errors import MistError
+
+_ROI_NAMES = re.compile(r"[ _.-]*(roi|rois|roiset|cellcounter|annotations?|counts?)$", re.IGNORECASE)
+"""What programs append to the name of an image."""
+
+
+class Drawn(NamedTuple):
+    """The objects of an image, as another program has them."""
+
+    place: str  #: For messages.
+    names: tuple[str, ...]  #: Of the image; the first that fits counts.
+    size: tuple[float, float]  #: Width and height; 0 where unknown.
+    objects: list[AnnotatedObject]
+    are_boxes: bool  #: Whether all have a box.
+    relative: bool = False  #: Whether corners are shares of the image's width and height.
+
+
+class Shape(NamedTuple):
+    """An object: its label and its points; one point is no box."""
+
+    label: str
+    points: Sequence[tuple[float, float]]
+
+
+def drawn(place: str, names: Iterable[str], size: tuple[float, float], shapes: Sequence[Shape]) -> Drawn:
+    """The boxes around shapes."""
+    objects = [AnnotatedObject(shape.label or ONLY_CLASS, around(shape.points)) for shape in shapes]
+    boxes = all(x1 < x2 and y1 < y2 for x1, y1, x2, y2 in (one.corners for one in objects))
+    return Drawn(place, tuple(dict.fromkeys(filter(None, names))), size, objects, boxes)
+
+
+def around(points: Sequence[tuple[float, float]]) -> Corners:
+    """The corners of the box around points."""
+    xs, ys = zip(*points, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def cvat(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
+    """CVAT for images 1.1."""
+    tree = read_xml(path, place)
+    if tree.find("track") is not None:
+        raise MistError(f"{place} holds tracks of a video: export it as CVAT for images")
+    for image in tree.iter("image"):
+        name = image.get("name", "")
+        own = f"{place}, image {name}"
+        try:
+            width, height = finite_numbers([image.get("width", 0), image.get("height", 0)], f"{own}: the size")
+            shapes = [shape for entry in image for shape in _cvat_shapes(entry, own)]
+        except MistError as error:
+            problems.append(str(error))
+        else:
+            yield drawn(own, (name,), (width, height), shapes)
+
+
+def _cvat_shapes(entry: ElementTree.Element, place: str) -> Iterator[Shape]:
+    label, own = (entry.get("label") or "").strip(), f"{place}: {entry.tag}"
+    if entry.tag == "box":
+        x1, y1, x2, y2 = finite_numbers([entry.get(side) for side in ("xtl", "ytl", "xbr", "ybr")], own)
+        yield Shape(label, ((x1, y1), (x2, y2)))
+    elif entry.tag == "ellipse":
+        x, y, wide, high = finite_numbers([entry.get(name) for name in ("cx", "cy", "rx", "ry")], own)
+        yield Shape(label, ((x - wide, y - high), (x + wide, y + high)))
+    elif entry.tag == "mask":
+        x, y, wide, high = finite_numbers([entry.get(name) for name in ("left", "top", "width", "height")], own)
+        yield Shape(label, ((x, y), (x + wide, y + high)))
+    elif entry.tag in ("polygon", "polyline", "points"):
+        pairs = [one.split(",") for one in (entry.get("points") or "").split(";")]
+        points = _pairs(pairs, own)
+        # Points of one entry are objects of their own.
+        yield from [Shape(label, [one]) for one in points] if entry.tag == "points" else [Shape(label, points)]
+    elif entry.tag != "tag":
+        raise MistError(f"{own} is a shape that isn't read: use boxes, polygons, ellipses or points")
+
+
+def labelme(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
+    """LabelMe: one JSON file for each image."""
+    content = _object(read_json(path, place), place)
+    shapes = []
+    for number, entry in enumerate(_list(content.get("shapes"), f"{place}: shapes"), start=1):
+        own = f"{place}: shape {number}"
+        entry = _object(entry, own)
+        kind, points = entry.get("shape_type") or "polygon", _pairs(_list(entry.get("points"), own), own)
+        if kind == "circle" and len(points) == 2:
+            (x, y), other = points
+            radius = math.dist((x, y), other)
+            points = [(x - radius, y - radius), (x + radius, y + radius)]
+        single = kind in ("point", "points")
+        label = str(entry.get("label") or "").strip()
+        shapes += [Shape(label, [one]) for one in points] if single else [Shape(label, points)]
+    size = finite_numbers([content.get("imageWidth") or 0, content.get("imageHeight") or 0], f"{place}: the size")
+    yield drawn(place, (path.stem, _last(content.get("imagePath"))), (size[0], size[1]), shapes)
+
+
+def via(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
+    """VIA: a project or its annotations as JSON."""
+    content = _object(read_json(path, place), place)
+    entries = _object(content.get("_via_img_metadata", content), place)
+    for entry in entries.values():
+        name = entry.get("filename") if isinstance(entry, dict) else None
+        own = f"{place}, image {name}"
+        try:
+            regions = _object(entry, own).get("regions") or []
+            listing = list(regions.values()) if isinstance(regions, dict) else _list(regions, own)
+            shapes = [_via_shape(_object(one, own), own) for one in listing]
+        except MistError as error:
+            problems.append(str(error))
+        else:
+            yield drawn(own, (str(name),), (0, 0), shapes)
+
+
+def _via_shape(region: dict[str, Any], place: str) -> Shape:
+    shape = _object(region.get("shape_attributes"), place)
+    attributes = region.get("region_attributes")
+    attributes = attributes if isinstance(attributes, dict) else {}
+    key = next((name for name in ("class", "label", "name", "type") if name in attributes), next(iter(attributes), ""))
+    value = attributes.get(key, "")
+    chosen = [str(name) for name, on in value.items() if on] if isinstance(value, dict) else [str(value)]
+    label, kind = " ".join(chosen).strip(), shape.get("name")
+
+    def numbers(*names: str) -> list[float]:
+        return finite_numbers([shape.get(name) for name in names], f"{place}: {kind}")
+
+    if kind == "rect":
+        x, y, wide, high = numbers("x", "y", "width", "height")
+        return Shape(label, ((x, y), (x + wide, y + high)))
+    if kind in ("circle", "ellipse"):
+        x, y, *radii = numbers("cx", "cy", *(("r",) if kind == "circle" else ("rx", "ry")))
+        return Shape(label, ((x - radii[0], y - radii[-1]), (x + radii[0], y + radii[-1])))
+    if kind == "point":
+        x, y = numbers("cx", "cy")
+        return Shape(label, ((x, y),))
+    if kind in ("polygon", "polyline"):
+        rows = [_list(shape.get(f"all_points_{axis}"), f"{place}: {kind}") for axis in "xy"]
+        if len(rows[0]) == len(rows[1]):
+            return Shape(label, _pairs(list(zip(*rows, strict=True)), f"{place}: {kind}"))
+    raise MistError(f"{place}: a shape {kind!r} isn't read: use rectangles, polygons, circles, ellipses or points")
+
+
+def yolo(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
+    """YOLO: one text file for each image; class, then a box or a polygon as shares of the image."""
+    classes = yolo_names(path)
+    objects: list[AnnotatedObject] = []
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        own = f"{place}, row {number}"
+        first, *rest = line.split()
+        if not first.isdigit():
+            raise MistError(f"{own}: {first!r} is no number of a class: write 0, 1, 2, ...")
+        values = finite_numbers(list(rest), own)
+        label = classes.get(int(first), f"class {int(first)}")
+        if len(values) in (4, 5):  # the fifth is the confidence of a prediction
+            x, y, wide, high = values[:4]
+            objects.append(AnnotatedObject(label, (x - wide / 2, y - high / 2, x + wide / 2, y + high / 2)))
+        elif len(values) >= 6 and len(values) % 2 == 0:
+            objects.append(AnnotatedObject(label, around(list(zip(values[::2], values[1::2], strict=True)))))
+        else:
+            raise MistError(f"{own}: {len(values)} numbers after the class: write 4, centre x, centre y, width, height")
+    inner = place.partition("/")[2] if "/" in place else place
+    beside = re.sub("(^|/)labels/", r"\1images/", place, flags=re.IGNORECASE)
+    names = tuple(dict.fromkeys(one.rpartition(".")[0] for one in (beside, inner, path.name)))
+    yield Drawn(place, names, (0, 0), objects, are_boxes=True, relative=True)
+
+
+def yolo_names(path: Path) -> dict[int, str]:
+    """The classes of YOLO: ``classes.txt``, ``obj.names`` or ``data.yaml`` beside the labels or up to two levels up."""
+    for folder in list(path.parents)[:3]:
+        for name in ("classes.txt", "obj.names"):
+            if (file := folder / name).is_file():
+                return dict(enumerate(line.strip() for line in read_text(file).splitlines() if line.strip()))
+        for name in ("data.yaml", "dataset.yaml", "data.yml"):
+            if (file := folder / name).is_file():
+                return _names_of_yaml(read_text(file))
+    return {}
+
+
+def _names_of_yaml(text: str) -> dict[int, str]:
+    """The entry ``names``: a list in one line, a list of lines, or lines of number and name."""
+    match = re.search(r"^names:[ \t]*(\[[^\]]*\]|.*)$((?:\n[ \t]*(?:-|[0-9]+:)[^\n]*)*)", text, re.MULTILINE)
+    if match is None:
+        return {}
+    inline, below = match.groups()
+    if inline.startswith("["):
+        return dict(enumerate(_bare(one) for one in inline.strip("[]").split(",") if one.strip()))
+    names: dict[int, str] = {}
+    for line in below.splitlines():
+        key, sign, value = line.strip().partition("-" if line.strip().startswith("-") else ":")
+        if sign:
+            names[int(key) if key else len(names)] = _bare(value)
+    return names
+
+
+def _bare(text: str) -> str:
+    return text.partition(" #")[0].strip().strip("'\"")
+
+
+def cell_counter(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
+    """Cell Counter of ImageJ and Fiji: points of several types."""
+    tree = read_xml(path, place)
+    shapes = []
+    for kind in tree.iter("Marker_Type"):
+        number = (kind.findtext("Type") or "").strip()
+        label = (kind.findtext("Name") or "").strip() or f"type {number}"
+        for marker in kind.iter("Marker"):
+            written = [marker.findtext(f"Marker{axis}") for axis in "XY"]
+            x, y = finite_numbers(written, f"{place}: a marker of {label}")
+            shapes.append(Shape(label, ((x, y),)))
+    names = (_last(tree.findtext("Image_Properties/Image_Filename")), own_name(path))
+    yield drawn(place, names, (0, 0), shapes)
+
+
+def imagej_rois(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
+    """ROIs of ImageJ and Fiji: a ``.zip`` of the ROI manager, or one ``.roi``."""
+    try:
+        roifile = importlib.import_module("roifile")
+    except ImportError as error:
+        raise MistError(f"{place}: ROIs are read with roifile: pip install 'mistnn[files]'") from error
+    try:
+        if path.suffix.lower() == ".zip":
+            check_archive(path, place)
+        read = roifile.roiread(path)
+    except (OSError, ValueError, zipfile.BadZipFile, IndexError, KeyError) as error:
+        raise MistError(f"{place} can't be read ({error}): save the ROIs again") from error
+    shapes = []
+    for roi in read if isinstance(read, list) else [read]:
+        label = f"group {roi.group}" if roi.group else ONLY_CLASS
+        if roi.roitype == roifile.ROI_TYPE.POINT:
+            shapes += [Shape(label, ((float(x), float(y)),)) for x, y in roi.coordinates()]
+        else:
+            shapes.append(Shape(label, ((roi.left, roi.top), (roi.right, roi.bottom))))
+    yield drawn(place, (own_name(path),), (0, 0), shapes)
+
+
+def geojson(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
+    """QuPath: the objects of one image. Detections and cells count; annotations only where there are none."""
+    content = read_json(path, place)
+    features = content.get("features") if isinstance(content, dict) else content
+    shapes: dict[bool, list[Shape]] = {True: [], False: []}
+    for number, feature in enumerate(_list(features, place), start=1):
+        own = f"{place}, feature {number}"
+        feature = _object(feature, own)
+        about = feature.get("properties")
+        about = about if isinstance(about, dict) else {}
+        named = about.get("classification")
+        label = str(named.get("name") or "") if isinstance(named, dict) else str(named or "")
+        kind = str(about.get("objectType") or about.get("object_type") or "").lower()
+        if kind not in ("root", "tma_core"):
+            shapes[kind in ("detection", "cell")] += _geometry(_object(feature.get("geometry"), own), label, own)
+    yield drawn(place, (own_name(path),), (0, 0), shapes[True] or shapes[False])
+
+
+def _geometry(geometry: dict[str, Any], label: str, place: str) -> list[Shape]:
+    kind, places = geometry.get("type"), geometry.get("coordinates")
+    if kind == "Point":
+        return [Shape(label, _pairs([places], place))]
+    rows = _list(places, place)
+    if not rows:
+        raise MistError(f"{place}: a {kind} without coordinates: draw the object again, or delete it")
+    if kind == "MultiPoint":
+        return [Shape(label, [one]) for one in _pairs(rows, place)]
+    if kind == "LineString":
+        return [Shape(label, _pairs(rows, place))]
+    if kind == "Polygon":
+        return [Shape(label, _pairs(_list(rows[0], place), place))]
+    if kind == "MultiPolygon":  # one object in several parts
+        outlines = [outline for part in rows for outline in _list(part, place)[:1]]
+        return [Shape(label, [one for outline in outlines for one in _pairs(_list(outline, place), place)])]
+    raise MistError(f"{place}: a geometry {kind!r} isn't read: use points or polygons")
+
+
+READERS: Mapping[str, Callable[[Path, str, list[str]], Iterator[Drawn]]] = {
+    "annotations of CVAT": cvat,
+    "annotations of LabelMe": labelme,
+    "annotations of VIA": via,
+    "annotations of YOLO": yolo,
+    "markers of Cell Counter": cell_counter,
+    "ROIs of ImageJ": imagej_rois,
+    "annotations as GeoJSON": geojson,
+}
+"""The kinds of ``tool_of`` that are read."""
+
+
+def own_name(path: Path) -> str:
+    """The name of the image that a file is about: its own, without suffixes that programs append."""
+    return _ROI_NAMES.sub("", path.stem) or path.stem
+
+
+def _last(written: Any) -> str:
+    return str(written or "").replace("\\", "/").rpartition("/")[2].strip()
+
+
+def _pairs(values: Sequence[Any], place: str) -> list[tuple[float, float]]:
+    if not values:
+        raise MistError(f"{place}: no points: draw the object again, or delete it")
+    pairs = [finite_numbers(list(one)[:2] if isinstance(one, list | tuple) else one, place, 2) for one in values]
+    return [(x, y) for x, y in pairs]
+
+
+def _list(value: Any, place: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise MistError(f"{place}: {str(value)[:40]!r} is no list: export the file again")
+    return value
+
+
+def _object(value: Any, place: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise MistError(f"{place}: {str(value)[:40]!r} is not what is expected there: export the file again")
+    return value

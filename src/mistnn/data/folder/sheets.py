@@ -1,0 +1,76 @@
+"""Tables from Excel, and the limits of archives, which these are."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import importlib
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from mistnn.data.text_files import check_file, one_line
+from mistnn.errors import MistError
+
+MOST_BYTES = 1 << 28
+"""Of the unpacked content of an archive (our choice)."""
+
+
+def check_archive(path: Path, place: str) -> None:
+    """Refuses an archive whose content is too large to unpack; ``zipfile.BadZipFile`` if it is none."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > MOST_BYTES:
+        limit = f"more than the {MOST_BYTES:,} that are read"
+        raise MistError(f"{place} unpacks to {size:,} bytes, {limit}: check the file")
+
+
+def read_sheet(path: Path) -> str:
+    """The first sheet of an ``.xlsx`` file as the text of a CSV file. Of formulas, the stored results are read.
+
+    Raises:
+        MistError: if openpyxl is missing, or the file is damaged, declares entities in its XML, or has several sheets
+            with content.
+    """
+    check_file(path)
+    try:
+        openpyxl = importlib.import_module("openpyxl")
+    except ImportError as error:
+        raise MistError(
+            f"{path.name}: Excel is read with openpyxl: pip install 'mistnn[files]', or save the table as CSV"
+        ) from error
+    try:
+        check_archive(path, path.name)
+        _check_entities(path)
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        sheets = {sheet.title: [[_text(cell) for cell in row] for row in sheet.values] for sheet in book.worksheets}
+        book.close()
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, SyntaxError, EOFError) as error:
+        raise MistError(f"{path.name} can't be read ({one_line(error)}): save it again, or as CSV") from error
+    filled = [title for title, rows in sheets.items() if any(any(row) for row in rows)]
+    if len(filled) > 1:
+        raise MistError(f"{path.name} has several sheets ({', '.join(filled)}): keep the one with the counts")
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(sheets[filled[0]] if filled else ())
+    return text.getvalue()
+
+
+def _check_entities(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            content = archive.read(name)
+            if name.endswith((".xml", ".rels")) and b"<!ENTITY" in content.replace(b"\0", b""):
+                raise MistError(f"{path.name} declares an entity in {name}, which is not read: save it again")
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, datetime.datetime | datetime.date):
+        return value.isoformat()
+    return str(value)

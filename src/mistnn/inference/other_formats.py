@@ -1,0 +1,166 @@
+"""The detections of a prediction as files of other programs: YOLO, LabelMe and ROIs of ImageJ.
+
+Convention: each format has a folder in the results, with one file for each image at the image's own relative path.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+import json
+import shutil
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from mistnn.data.folder.files import read_header
+from mistnn.data.folder.tables import ONLY_CLASS
+from mistnn.data.images import DETECTIONS_FILE, UnreadableImage, find_images
+from mistnn.errors import MistError
+from mistnn.files import write_through
+
+FormatName = Literal["yolo", "labelme", "imagej"]
+FOLDERS: Mapping[FormatName, str] = {"yolo": "yolo", "labelme": "labelme", "imagej": "rois"}
+NAMES_FILE = "classes.txt"
+MOST_GROUPS = 255
+"""Groups of ROIs that ImageJ knows."""
+
+
+class Box(NamedTuple):
+    """A detection, in pixels."""
+
+    x: float
+    y: float
+    w: float
+    h: float
+    label: str
+    score: float
+
+
+def check_formats(out: Path, formats: Sequence[FormatName], force: bool) -> None:
+    """Raises ``MistError`` if a folder of a format is there already, or a package is missing."""
+    if "imagej" in formats:
+        _roifile()
+    taken = [FOLDERS[name] for name in formats if (out / FOLDERS[name]).exists()]
+    if taken and not force:
+        raise MistError(f"--out {out} already holds {', '.join(taken)}: give another folder, or --force to replace it")
+
+
+def write_formats(
+    out: Path, paths: Sequence[Path | str], class_names: Sequence[str], formats: Sequence[FormatName]
+) -> None:
+    """Writes the detections in ``out`` in other formats; earlier files of a format are replaced.
+
+    Args:
+        out: the folder of a finished prediction.
+        paths: its images.
+        class_names: those of the model; empty for a model without classes.
+
+    Raises:
+        MistError: if a package is missing, or a folder can't be written to.
+    """
+    names = tuple(class_names) or (ONLY_CLASS,)
+    found = _detections(out / DETECTIONS_FILE)
+    writers: Mapping[FormatName, Callable[[str, tuple[int, int], Sequence[Box], Sequence[str]], bytes]] = {
+        "yolo": as_yolo,
+        "labelme": as_labelme,
+        "imagej": as_rois,
+    }
+    suffixes = {"yolo": ".txt", "labelme": ".json", "imagej": ".zip"}
+    try:
+        for kind in formats:
+            aside = out / f".{FOLDERS[kind]}.part"
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+            for file in find_images(paths, out):
+                try:
+                    header = read_header(file)
+                except UnreadableImage:
+                    continue  # the prediction has named it
+                target = aside / Path(file.name).with_suffix(suffixes[kind])
+                if target.exists():  # a.png and a.jpg
+                    target = aside / (file.name + suffixes[kind])
+                target.parent.mkdir(parents=True, exist_ok=True)
+                size = header.width, header.height
+                write_through(target, writers[kind](file.name, size, found.get(file.name, []), names))
+            if kind == "yolo":
+                write_through(aside / NAMES_FILE, "".join(f"{name}\n" for name in names).encode())
+            shutil.rmtree(out / FOLDERS[kind], ignore_errors=True)
+            aside.rename(out / FOLDERS[kind])
+    except OSError as error:
+        raise MistError(f"can't write to {out} ({error.strerror}): give a writable folder with enough space") from error
+
+
+def as_yolo(name: str, size: tuple[int, int], boxes: Sequence[Box], class_names: Sequence[str]) -> bytes:
+    """Rows of class, centre x, centre y, width and height as shares of the image, and score."""
+    width, height = size
+    rows = (
+        f"{class_names.index(box.label)} {box.x / width:.6f} {box.y / height:.6f} {box.w / width:.6f} "
+        f"{box.h / height:.6f} {box.score:.6f}\n"
+        for box in boxes
+    )
+    return "".join(rows).encode()
+
+
+def as_labelme(name: str, size: tuple[int, int], boxes: Sequence[Box], class_names: Sequence[str]) -> bytes:
+    """The JSON of LabelMe, with rectangles; the image is named, not stored."""
+    shapes = [
+        {
+            "label": box.label,
+            "points": [[box.x - box.w / 2, box.y - box.h / 2], [box.x + box.w / 2, box.y + box.h / 2]],
+            "group_id": None,
+            "description": f"{box.score:.4f}",
+            "shape_type": "rectangle",
+            "flags": {},
+        }
+        for box in boxes
+    ]
+    content = {
+        "version": "5.4.1",
+        "flags": {},
+        "shapes": shapes,
+        "imagePath": Path(name).name,
+        "imageData": None,
+        "imageHeight": size[1],
+        "imageWidth": size[0],
+    }
+    return json.dumps(content, indent=1).encode()
+
+
+def as_rois(name: str, size: tuple[int, int], boxes: Sequence[Box], class_names: Sequence[str]) -> bytes:
+    """The archive of ImageJ's ROI manager: a rectangle for each box; the group is the number of the class, from 1."""
+    roifile = _roifile()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, box in enumerate(boxes, start=1):
+            left, top = round(box.x - box.w / 2), round(box.y - box.h / 2)
+            right, bottom = max(left + 1, round(box.x + box.w / 2)), max(top + 1, round(box.y + box.h / 2))
+            roi = roifile.ImagejRoi(
+                roitype=roifile.ROI_TYPE.RECT,
+                left=left,
+                top=top,
+                right=right,
+                bottom=bottom,
+                name=f"{number:04}-{box.label}",
+                group=min(class_names.index(box.label) + 1, MOST_GROUPS),
+            )
+            archive.writestr(f"{number:04}.roi", roi.tobytes())
+    return buffer.getvalue()
+
+
+def _detections(path: Path) -> dict[str, list[Box]]:
+    found: dict[str, list[Box]] = {}
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        for row in csv.DictReader(file):
+            x, y, w, h, score = (float(row[name]) for name in ("x", "y", "w", "h", "score"))
+            found.setdefault(row["file"], []).append(Box(x, y, w, h, row["label"] or ONLY_CLASS, score))
+    return found
+
+
+def _roifile() -> Any:
+    try:
+        return importlib.import_module("roifile")
+    except ImportError as error:
+        raise MistError("ROIs are written with roifile: pip install 'mistnn[files]'") from error

@@ -1,0 +1,1 @@
+"""Local pages: labelling the counts of images in a browser. They serve this computer only."""

@@ -1,0 +1,210 @@
+"""The counts of images while a person labels them: order, undo, and ``counts.csv`` after each change."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mistnn.data.folder.files import ImageHeader, NameMatcher, read_image_files
+from mistnn.data.folder.tables import ONLY_CLASS, Table, read_table
+from mistnn.data.images import UnreadableImage, holds_results, open_image, to_tensor
+from mistnn.data.text_files import listed
+from mistnn.errors import MistError
+from mistnn.files import replace_file
+from mistnn.inference.predictor import Predictor
+
+COUNTS_FILE = "counts.csv"
+MOST = 999_999
+"""The largest count that can be entered; tables refuse larger ones."""
+NEAR = 2.0
+"""A detection is doubtful if its score is within this factor of the threshold (our choice)."""
+
+
+class Guess(NamedTuple):
+    """What a model says about an image.
+
+    Attributes:
+        counts: one for each class.
+        doubt: how uncertain they are; only its order matters.
+    """
+
+    counts: tuple[int, ...]
+    doubt: float
+
+
+class Labels:
+    """The images of a folder in the order in which they are labelled, and their counts.
+
+    Convention: images without counts come first, the most uncertain ones before others; then by name. Each change
+    replaces ``counts.csv`` atomically. Images that lie outside the folder, behind links, are left out.
+
+    Attributes:
+        root: the folder.
+        class_names: the classes.
+        headers: the images in their order.
+        counts: image name -> one count for each class.
+        notes: what is left out, one line each.
+    """
+
+    def __init__(self, root: Path, class_names: Sequence[str] = ()) -> None:
+        """Reads the folder and its ``counts.csv``, if there is one.
+
+        Raises:
+            MistError: if there is no image, ``counts.csv`` has other classes or columns that would be lost, or a class
+                has no name.
+        """
+        files = read_image_files(root)
+        self.root, self.path, self.notes = root, root / COUNTS_FILE, list[str]()
+        real = root.resolve()
+        self.headers = [one for one in files.headers if one.path.resolve().is_relative_to(real)]
+        if outside := [one.name for one in files.headers if one not in self.headers]:
+            self.notes.append(f"{len(outside)} images lie outside {root}, behind links: left out ({listed(outside)})")
+        if files.left_out:
+            name, why = next(iter(files.left_out.items()))
+            self.notes.append(f"{len(files.left_out)} files can't be used ({name}: {why})")
+        if not self.headers:
+            raise MistError(f"no image lies in {root} itself: give the folder that holds them")
+        matcher = NameMatcher([header.name for header in files.headers] + list(files.left_out))
+        table = self._read(matcher)
+        self.class_names = self._classes(table, tuple(class_names))
+        order = [self.class_names.index(name) for name in table.class_names]
+        self.counts = {name: _placed(values, order, len(self.class_names)) for name, values in table.values.items()}
+        self.splits = dict(table.splits)
+        self.guesses: dict[str, Guess] = {}
+        self._undo: list[tuple[str, tuple[int, ...] | None]] = []
+        self.sort()
+
+    def sort(self) -> None:
+        """Puts the images in order, see the class."""
+        doubt = {name: guess.doubt for name, guess in self.guesses.items()}
+        self.headers.sort(key=lambda one: (one.name in self.counts, -doubt.get(one.name, 0.0), one.name))
+
+    def guess_with(self, predictor: Predictor, progress: Callable[[int, int], None] | None = None) -> None:
+        """Predicts the images without counts, and sorts again: the most uncertain first.
+
+        The doubt is the width of the intervals of the counts; for a model without them, the number of detections with a
+        score near the threshold.
+
+        Raises:
+            MistError: if the model can't count, or has other classes.
+        """
+        names = predictor.model.class_names or (ONLY_CLASS,)
+        if predictor.finds_k:
+            raise MistError("this model finds K objects in every image and can't count: give a model with a threshold")
+        if set(names) != set(self.class_names):
+            raise MistError(
+                f"the model counts {', '.join(names)}, and the labels are {', '.join(self.class_names)}: give a model "
+                "with the same classes, or leave out --classes"
+            )
+        order = [self.class_names.index(name) for name in names]
+        todo = [header for header in self.headers if header.name not in self.counts]
+        for index, header in enumerate(todo):
+            if (guess := _guess(predictor, header)) is not None:
+                counts = _placed(guess.counts, order, len(order))
+                self.guesses[header.name] = guess._replace(counts=counts)
+            if progress is not None:
+                progress(index + 1, len(todo))
+        if unusable := [header.name for header in todo if header.name not in self.guesses]:
+            self.notes.append(f"the model can't process {len(unusable)} images ({listed(unusable)})")
+        self.sort()
+
+    def set(self, name: str, counts: Sequence[Any]) -> None:
+        """Sets the counts of an image and writes the table.
+
+        Raises:
+            ValueError: if there is no such image, or the counts are not whole numbers from 0, one for each class.
+            MistError: if the table can't be written; the counts then stay as they were.
+        """
+        if name not in {header.name for header in self.headers}:
+            raise ValueError(f"no image is called {name!r}")
+        whole = [one for one in counts if isinstance(one, int) and not isinstance(one, bool) and 0 <= one <= MOST]
+        if len(whole) != len(counts) or len(counts) != len(self.class_names):
+            raise ValueError(f"{list(counts)!r} are not {len(self.class_names)} whole numbers from 0 to {MOST:,}")
+        before = self.counts.get(name)
+        self._put(name, tuple(whole))
+        self._undo.append((name, before))
+
+    def undo(self) -> str | None:
+        """Takes the last change back; returns the name of its image, ``None`` if there is none. Raises as ``set``."""
+        if not self._undo:
+            return None
+        name, before = self._undo[-1]
+        self._put(name, before)
+        self._undo.pop()
+        return name
+
+    def _put(self, name: str, counts: tuple[int, ...] | None) -> None:
+        changed = {**self.counts}
+        if counts is None:
+            changed.pop(name, None)
+        else:
+            changed[name] = counts
+        try:
+            replace_file(self.path, self._table(changed).encode("utf-8"))
+        except OSError as error:
+            raise MistError(
+                f"can't write {self.path} ({error.strerror}): make room, or change its permissions"
+            ) from error
+        self.counts = changed
+
+    def _table(self, counts: Mapping[str, Sequence[int]]) -> str:
+        """Rows of file, class and count: no column can be mistaken for something else."""
+        text = io.StringIO(newline="")
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(["file", "class", "count", *(["split"] if self.splits else [])])
+        for name in sorted(counts):
+            split = [self.splits[name]] if name in self.splits else []
+            if not self.splits or split:
+                rows.writerows(
+                    (name, label, n, *split) for label, n in zip(self.class_names, counts[name], strict=True)
+                )
+        return text.getvalue()
+
+    def _read(self, matcher: NameMatcher) -> Table:
+        if not self.path.exists():
+            return Table((), {}, {}, ())
+        if holds_results(self.root):
+            raise MistError(f"{self.path} is the result of a prediction, not labels: give the folder of the images")
+        if not self.path.read_bytes().strip():
+            raise MistError(f"{self.path} is empty: delete it")
+        table = read_table(self.path, matcher, "counts")
+        if lost := [note for note in table.notes if "columns" in note]:
+            raise MistError(f"{lost[0]}; labelling would lose them: rename the file, or delete these columns")
+        if table.splits and (others := sorted({one.name for one in self.headers} - set(table.splits))):
+            raise MistError(f"{self.path} has a column split, but no row for {listed(others)}: delete the column")
+        return table
+
+    @staticmethod
+    def _classes(table: Table, wanted: tuple[str, ...]) -> tuple[str, ...]:
+        names = wanted or table.class_names or (ONLY_CLASS,)
+        if len(set(names)) < len(names) or not all(name.strip() == name != "" for name in names):
+            raise MistError(f"--classes {' '.join(names)}: give distinct names, none of them empty")
+        if lacking := [name for name in table.class_names if name not in names]:
+            raise MistError(f"{COUNTS_FILE} also counts {', '.join(lacking)}: add them to --classes")
+        return names
+
+
+def _placed(values: Sequence[int], order: Sequence[int], size: int) -> tuple[int, ...]:
+    """The values at other places; 0 elsewhere."""
+    placed = [0] * size
+    for value, place in zip(values, order, strict=True):
+        placed[place] = value
+    return tuple(placed)
+
+
+def _guess(predictor: Predictor, header: ImageHeader) -> Guess | None:
+    """The counts of an image and their doubt; ``None`` if the model or Pillow can't process it."""
+    try:
+        image = to_tensor(open_image(header.path), predictor.model.config.channels)
+        found = predictor.predict(image)
+    except (UnreadableImage, MistError):
+        return None
+    counts = tuple(found.counts.values())
+    if found.count_intervals:
+        return Guess(counts, float(sum(high - low for low, high in found.count_intervals.values())))
+    threshold = predictor.model.threshold
+    scores = predictor.predict(image, k=predictor.model.limit(*image.shape[-2:])).scores
+    return Guess(counts, float(((scores > threshold / NEAR) & (scores < threshold * NEAR)).sum()))

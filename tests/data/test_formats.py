@@ -1,0 +1,250 @@
+"""Annotations of other programs, as these programs write them: counts, and boxes where there are some."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mistnn.data.folder.content import OwnFolder, read_folder
+from mistnn.data.folder.formats import READERS, yolo_names
+from mistnn.data.text_files import read_xml
+from mistnn.errors import MistError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name in ("a", "b", "c"):
+        path = tmp_path / "images" / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((50, 100), np.uint8)).save(path)
+    return tmp_path
+
+
+def write(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+
+
+def summary(folder: OwnFolder) -> dict[str, tuple[dict[str, int] | None, list[list[float]] | None]]:
+    """Image -> counts by class, and corners."""
+    found = {}
+    for image in folder.images:
+        counts = None if image.counts is None else dict(zip(folder.class_names, image.counts, strict=True))
+        boxes = None
+        if image.boxes is not None:
+            low, high = image.boxes[:, :2] - image.boxes[:, 2:] / 2, image.boxes[:, :2] + image.boxes[:, 2:] / 2
+            boxes = np.concatenate((low, high), 1).round(3).tolist()
+        found[image.name] = (counts, boxes)
+    return found
+
+
+CVAT = """<?xml version="1.0" encoding="utf-8"?>
+<annotations><version>1.1</version><meta><task><size>3</size></task></meta>
+<image id="0" name="a.png" width="100" height="50">
+ <box label="cell" source="manual" occluded="0" xtl="10.0" ytl="5.0" xbr="30.0" ybr="25.0" z_order="0"></box>
+ <polygon label="dirt" points="50.0,10.0;70.0,10.0;60.0,30.0"></polygon>
+ <ellipse label="cell" cx="80" cy="20" rx="5" ry="10"></ellipse><tag label="blurred"/>
+</image>
+<image id="1" name="b.png" width="100" height="50"><points label="cell" points="1,2;3,4;5,6"></points></image>
+<image id="2" name="c.png" width="100" height="50"><box label="cell" xtl="x" ytl="5" xbr="30" ybr="25"/></image>
+</annotations>"""
+
+
+def test_cvat(root: Path) -> None:
+    write(root / "annotations.xml", CVAT)
+    folder = read_folder(root)
+    assert summary(folder) == {
+        "a.png": ({"cell": 2, "dirt": 1}, [[10, 5, 30, 25], [50, 10, 70, 30], [75, 10, 85, 30]]),
+        "b.png": ({"cell": 3, "dirt": 0}, None),  # points have no boxes
+        "c.png": (None, None),
+    }
+    assert any("annotations are left out: annotations.xml, image c.png: box" in note for note in folder.notes)
+    assert any("the numbers of boxes in annotations of CVAT" in note for note in folder.notes)
+
+
+def test_labelme(root: Path) -> None:
+    shapes = [
+        {"label": "cell", "points": [[30, 25], [10, 5]], "shape_type": "rectangle"},
+        {"label": "cell", "points": [[50, 20], [53, 24]], "shape_type": "circle"},
+        {"label": "dirt", "points": [[0, 0], [8, 0], [4, 6]], "shape_type": "polygon"},
+    ]
+    head = {"version": "5.4.1", "imageData": None, "imageHeight": 50, "imageWidth": 100}
+    write(root / "images" / "a.json", {**head, "shapes": shapes, "imagePath": "a.png"})
+    point = [{"label": "dirt", "points": [[3, 3]], "shape_type": "point"}]
+    write(root / "images" / "b.json", {**head, "shapes": point, "imagePath": "..\\images\\b.png"})
+    write(
+        root / "images" / "c.json", {**head, "shapes": [{"label": "x", "shape_type": "polygon"}], "imagePath": "c.png"}
+    )
+    folder = read_folder(root)
+    assert summary(folder) == {
+        "a.png": ({"cell": 2, "dirt": 1}, [[10, 5, 30, 25], [45, 15, 55, 25], [0, 0, 8, 6]]),
+        "b.png": ({"cell": 0, "dirt": 1}, None),
+        "c.png": (None, None),
+    }
+    assert any("images/c.json: shape 1" in note for note in folder.notes)
+
+
+@pytest.mark.parametrize("project", [True, False])
+def test_via(root: Path, project: bool) -> None:
+    rectangle = {"name": "rect", "x": 1, "y": 2, "width": 10, "height": 20}
+    circle = {"name": "circle", "cx": 50, "cy": 25, "r": 5}
+    polygon = {"name": "polygon", "all_points_x": [0, 9, 5], "all_points_y": [0, 1, 8]}
+    regions = [
+        {"shape_attributes": rectangle, "region_attributes": {"class": "cell"}},
+        {"shape_attributes": circle, "region_attributes": {"class": {"dirt": True}}},
+        {"shape_attributes": polygon, "region_attributes": {}},
+    ]
+    images = {
+        "a.png1": {"filename": "a.png", "size": 1, "regions": regions, "file_attributes": {}},
+        "b.png1": {"filename": "b.png", "size": 1, "regions": {"0": regions[0]}, "file_attributes": {}},  # VIA 1
+        "c.png1": {"filename": "c.png", "size": 1, "regions": [{"shape_attributes": {"name": "star"}}]},
+    }
+    write(root / "via.json", {"_via_img_metadata": images, "_via_settings": {}} if project else images)
+    folder = read_folder(root)
+    assert summary(folder) == {
+        "a.png": ({"cell": 1, "dirt": 1, "object": 1}, [[1, 2, 11, 22], [45, 20, 55, 30], [0, 0, 9, 8]]),
+        "b.png": ({"cell": 1, "dirt": 0, "object": 0}, [[1, 2, 11, 22]]),
+        "c.png": (None, None),
+    }
+    assert any("a shape 'star' isn't read" in note for note in folder.notes)
+
+
+def test_yolo(root: Path) -> None:
+    write(root / "labels" / "a.txt", "0 0.2 0.5 0.2 0.4\n1 0.5 0.5 0.1 0.1 0.87\n1 0 0 0.1 0 0.1 0.2\n")
+    write(root / "labels" / "b.txt", "")
+    write(root / "labels" / "c.txt", "0 0.5 0.5 0.1\n")
+    write(root / "data.yaml", "train: images\nnames:\n  0: cell  # red\n  1: 'dirt'\nnc: 2\n")
+    folder = read_folder(root)
+    assert summary(folder) == {
+        "a.png": ({"cell": 1, "dirt": 2}, [[10, 15, 30, 35], [45, 22.5, 55, 27.5], [0, 0, 10, 10]]),
+        "b.png": ({"cell": 0, "dirt": 0}, []),
+        "c.png": (None, None),
+    }
+    assert any("labels/c.txt, row 1: 3 numbers" in note for note in folder.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("classes.txt", "cell\ndirt\n"),
+        ("data.yaml", "names: [cell, 'dirt']\n"),
+        ("data.yaml", "path: x\nnames:\n- cell\n- dirt\n"),
+        ("data.yaml", 'nc: 2\nnames:\n  0: "cell"\n  1: dirt\nother: 3\n'),
+    ],
+)
+def test_names_of_yolo(tmp_path: Path, name: str, text: str) -> None:
+    write(tmp_path / name, text)
+    assert yolo_names(tmp_path / "labels" / "train" / "a.txt") == {0: "cell", 1: "dirt"}
+    assert yolo_names(tmp_path / "far" / "labels" / "train" / "a.txt") == {}
+
+
+def test_cell_counter(root: Path) -> None:
+    def marker(x: int) -> str:
+        return f"<Marker><MarkerX>{x}</MarkerX><MarkerY>3</MarkerY><MarkerZ>1</MarkerZ></Marker>"
+
+    text = f"""<?xml version="1.0" encoding="UTF-8"?>
+<CellCounter_Marker_File><Image_Properties><Image_Filename>a.png</Image_Filename></Image_Properties>
+<Marker_Data><Current_Type>1</Current_Type>
+<Marker_Type><Type>1</Type><Name>live</Name>{marker(1)}{marker(2)}</Marker_Type>
+<Marker_Type><Type>2</Type>{marker(9)}</Marker_Type></Marker_Data></CellCounter_Marker_File>"""
+    write(root / "images" / "CellCounter_a.xml", text)
+    text = text.replace("<Image_Filename>a.png</Image_Filename>", "").replace("1</MarkerX>", "q</MarkerX>")
+    write(root / "images" / "b_CellCounter.xml", text)
+    folder = read_folder(root)
+    assert summary(folder)["a.png"] == ({"live": 2, "type 2": 1}, None)
+    assert summary(folder)["b.png"] == (None, None)
+    assert any("b_CellCounter.xml: a marker of live" in note for note in folder.notes)
+
+
+def test_rois_of_imagej(root: Path) -> None:
+    roifile = pytest.importorskip("roifile", reason="the extra files reads ROIs")
+    square = roifile.ImagejRoi.frompoints(np.array([[10, 5], [30, 5], [30, 25], [10, 25]], np.float32))
+    with zipfile.ZipFile(root / "images" / "a_RoiSet.zip", "w") as archive:
+        archive.writestr("0001.roi", square.tobytes())
+        square.group = 2
+        archive.writestr("0002.roi", square.tobytes())
+    points = roifile.ImagejRoi.frompoints(np.array([[1, 2], [3, 4], [5, 6]], np.float32))
+    points.roitype = roifile.ROI_TYPE.POINT
+    points.tofile(root / "images" / "b.roi")
+    (root / "images" / "c.roi").write_bytes(b"Iout" + b"\0" * 10)
+    folder = read_folder(root)
+    assert summary(folder) == {
+        "a.png": ({"group 2": 1, "object": 1}, [[10, 5, 31, 26], [10, 5, 31, 26]]),  # the last pixel included
+        "b.png": ({"group 2": 0, "object": 3}, None),
+        "c.png": (None, None),
+    }
+    assert any("images/c.roi can't be read" in note for note in folder.notes)
+
+
+def test_archives_that_unpack_without_limit(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(root / "images" / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("0001.roi", b"\0" * 100_000)
+    monkeypatch.setattr("mistnn.data.folder.sheets.MOST_BYTES", 50_000)
+    with pytest.raises(MistError, match="unpacks to 100,000 bytes"):
+        list(READERS["ROIs of ImageJ"](root / "images" / "a.zip", "a.zip", []))
+
+
+def test_geojson_of_qupath(root: Path) -> None:
+    def feature(kind: str, shape: str, places: Any, label: Any = None) -> dict[str, Any]:
+        about = {"objectType": kind} | (
+            {} if label is None else {"classification": {"name": label, "color": [1, 2, 3]}}
+        )
+        return {"type": "Feature", "geometry": {"type": shape, "coordinates": places}, "properties": about}
+
+    square = [[[10, 5], [30, 5], [30, 25], [10, 25], [10, 5]]]
+    region = feature("annotation", "Polygon", [[[0, 0], [99, 0], [99, 49], [0, 0]]])
+    cells = [
+        feature("cell", "Polygon", square, "tumor"),
+        feature("detection", "MultiPolygon", [square, square], "tumor"),
+    ]
+    write(root / "images" / "a.geojson", {"type": "FeatureCollection", "features": [region, *cells]})
+    write(root / "images" / "b.geojson", [feature("annotation", "MultiPoint", [[1, 2], [3, 4]], "stroma")])
+    write(root / "images" / "c.geojson", {"type": "FeatureCollection", "features": [feature("cell", "Polygon", [])]})
+    folder = read_folder(root)
+    assert summary(folder) == {
+        "a.png": ({"stroma": 0, "tumor": 2}, [[10, 5, 30, 25], [10, 5, 30, 25]]),
+        "b.png": ({"stroma": 2, "tumor": 0}, None),
+        "c.png": (None, None),
+    }
+    assert any("images/c.geojson, feature 1: a Polygon without coordinates" in note for note in folder.notes)
+
+
+@pytest.mark.parametrize("head", [
+    '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]>',
+    '<!DOCTYPE a [<!ENTITY x "aaaa"><!ENTITY y "&x;&x;&x;">]>',
+    '<!DOCTYPE a [<!ENTITY % x SYSTEM "http://127.0.0.1:9/x.dtd"> %x;]>',
+])  # fmt: skip
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_entities_are_refused(root: Path, head: str, encoding: str) -> None:
+    text = (
+        f'<?xml version="1.0" encoding="{encoding}"?>{head}<annotations><image name="a.png">&x;</image></annotations>'
+    )
+    (root / "bomb.xml").write_text(text, encoding=encoding)
+    with pytest.raises(MistError, match="declares an entity"):
+        read_xml(root / "bomb.xml", "bomb.xml")
+    assert any("broken XML (bomb.xml)" in note for note in read_folder(root).notes)
+
+
+def test_xml_keeps_names_and_text(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text('<a xmlns="urn:x" b="1">t&amp;<c>u</c>v</a>', encoding="utf-8")
+    tree = read_xml(tmp_path / "a.xml", "a.xml")
+    assert tree.tag == "{urn:x}a" and tree.attrib == {"b": "1"} and tree.text == "t&"
+    assert tree[0].tag == "{urn:x}c" and tree[0].text == "u" and tree[0].tail == "v"
+    for broken in ("", "<a>", "<a></b>", "text", "<a/><b/>"):
+        (tmp_path / "a.xml").write_text(broken, encoding="utf-8")
+        with pytest.raises(MistError, match="broken XML"):
+            read_xml(tmp_path / "a.xml", "a.xml")
+
+
+def test_own_formats_come_first(root: Path) -> None:
+    write(root / "annotations.xml", CVAT)
+    write(root / "boxes.json", [{"file": "a.png", "boxes": [[0, 0, 9, 9]]}])
+    folder = read_folder(root)
+    assert summary(folder)["a.png"] == ({"object": 1}, [[0, 0, 9, 9]])
+    assert any("annotations of CVAT (annotations.xml): not read" in note for note in folder.notes)

@@ -1,0 +1,83 @@
+"""Counts from Excel and as tab-separated values."""
+
+from __future__ import annotations
+
+import importlib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mistnn.data.folder.content import read_folder
+from tests.data.layouts import counts_of, make, noted, refused, write
+
+openpyxl: Any = pytest.importorskip("openpyxl", reason="the extra files reads Excel")
+
+
+def save(folder: Path, rows: list[list[Any]], name: str = "counts.xlsx", *more: str) -> Path:
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    for title in more:
+        book.create_sheet(title).append(["x"])
+    book.create_sheet("empty")
+    book.save(folder / name)
+    return folder
+
+
+def test_excel(tmp_path: Path) -> None:
+    folder = read_folder(
+        save(make(tmp_path), [["file", "red", "a, b", "split"], ["a.png", 3, 0.0, "train"], ["b", 1, 2, "test"]])
+    )
+    assert folder.class_names == ("red", "a, b")
+    assert counts_of(folder) == {"a.png": (3, 0), "b.png": (1, 2), "c.jpg": None}
+    assert {image.name: image.split for image in folder.images}["b.png"] == "test"
+    assert not [note for note in folder.notes if "xlsx" in note and "not read" in note]
+
+
+def test_numbers_as_names_and_bad_cells(tmp_path: Path) -> None:
+    make(tmp_path, "007.png", "8.png", "9.png")
+    folder = read_folder(save(tmp_path, [["file", "count"], [7, 2], [8, 1], [9, 5]]))
+    assert counts_of(folder) == {"007.png": (2,), "8.png": (1,), "9.png": (5,)}
+    refused(save(tmp_path, [["file", "count"], [7, 2.5]]), "counts.xlsx, row 2", "2.5", "fraction")
+
+
+def test_tabs_and_order(tmp_path: Path) -> None:
+    make(tmp_path)
+    write(tmp_path, "file\tred\na\t4\n", "counts.tsv")
+    assert counts_of(read_folder(tmp_path))["a.png"] == (4,)
+    save(tmp_path, [["file", "red"], ["a", 9]])
+    folder = read_folder(tmp_path)
+    assert counts_of(folder)["a.png"] == (4,)
+    noted(folder, "counts.xlsx isn't used: counts.tsv is")
+    write(tmp_path, "file,red\na,5\n", "counts.csv")
+    assert counts_of(read_folder(tmp_path))["a.png"] == (5,)
+
+
+def test_labels_from_excel(tmp_path: Path) -> None:
+    folder = read_folder(save(make(tmp_path), [["file", "class"], ["a", "red"], ["b", None]], "labels.xlsx"))
+    assert folder.counts_from == "labels.csv" and folder.class_names == ("red",)
+
+
+def test_damaged_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path)
+    refused(save(tmp_path, [["file", "red"], ["a", 1]], "counts.xlsx", "notes"), "several sheets (Sheet, notes)")
+    write(tmp_path, "PK", "counts.xlsx")
+    refused(tmp_path, "counts.xlsx can't be read", "save it again")
+    save(tmp_path, [["file", "red"], ["a", 1]])
+    with zipfile.ZipFile(tmp_path / "counts.xlsx", "a") as archive:
+        archive.writestr("xl/bomb.xml", '<!DOCTYPE a [<!ENTITY x "aa">]><a>&x;</a>')
+    refused(tmp_path, "declares an entity in xl/bomb.xml")
+    save(tmp_path, [["file", "red"], ["a", 1]])
+    monkeypatch.setattr("mistnn.data.folder.sheets.MOST_BYTES", 100)
+    refused(tmp_path, "counts.xlsx unpacks to")
+    real = importlib.import_module
+
+    def without(name: str) -> Any:
+        if name == "openpyxl":
+            raise ImportError(name)
+        return real(name)
+
+    monkeypatch.setattr("mistnn.data.folder.sheets.importlib.import_module", without)
+    refused(tmp_path, "pip install 'mistnn[files]'")

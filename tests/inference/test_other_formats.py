@@ -1,0 +1,64 @@
+"""Detections as files of other programs, read back by the readers of folders."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mistnn.data.folder.content import read_folder
+from mistnn.errors import MistError
+from mistnn.inference.other_formats import check_formats, write_formats
+
+ROWS = "file,x,y,w,h,label,score\na.png,20,15,20,10,red,0.9\na.png,50.5,25,9,8,blue,0.5\nsub/b.png,5,5,10,10,red,0.8\n"
+COUNTS = {"a.png": {"blue": 1, "red": 1}, "sub/b.png": {"blue": 0, "red": 1}, "c.png": {"blue": 0, "red": 0}}
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    for name in COUNTS:
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((50, 100), np.uint8)).save(path)
+    (tmp_path / "images" / "broken.png").write_bytes(b"x")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "detections.csv").write_text(ROWS, encoding="utf-8")
+    return out
+
+
+@pytest.mark.parametrize(("kind", "folder"), [("yolo", "yolo"), ("labelme", "labelme"), ("imagej", "rois")])
+def test_round_trip(out: Path, kind: str, folder: str) -> None:
+    if kind == "imagej":
+        pytest.importorskip("roifile", reason="the extra files writes ROIs")
+    images = out.parent / "images"
+    write_formats(out, [images], ("red", "blue"), [kind])  # pyright: ignore[reportArgumentType]
+    assert sorted(path.name for path in out.iterdir()) == sorted(["detections.csv", folder])
+    target = out.parent / "labels" if kind == "yolo" else images
+    shutil.copytree(out / folder, target, dirs_exist_ok=True)
+    found = read_folder(out.parent)
+    names = {"red": "group 1", "blue": "group 2"} if kind == "imagej" else {"red": "red", "blue": "blue"}
+    for image in found.images:
+        assert image.counts is not None
+        counts = dict(zip(found.class_names, image.counts, strict=True))
+        assert {name: counts[names[name]] for name in names} == COUNTS[image.name]
+    boxes = next(image.boxes for image in found.images if image.name == "a.png")
+    assert boxes is not None
+    np.testing.assert_allclose(boxes, [[20, 15, 20, 10], [50.5, 25, 9, 8]], atol=0.51 if kind == "imagej" else 0.01)
+
+
+def test_one_class_and_existing_folders(out: Path) -> None:
+    (out / "detections.csv").write_text("file,x,y,w,h,label,score\na.png,20,15,20,10,,0.9\n", encoding="utf-8")
+    write_formats(out, [out.parent / "images"], (), ["labelme"])
+    content = json.loads((out / "labelme" / "a.json").read_text(encoding="utf-8"))
+    assert content["shapes"][0]["label"] == "object" and content["shapes"][0]["points"] == [[10, 10], [30, 20]]
+    with pytest.raises(MistError, match="already holds labelme"):
+        check_formats(out, ["labelme", "yolo"], force=False)
+    check_formats(out, ["labelme"], force=True)
+    (out / "labelme" / "old.json").write_text("{}", encoding="utf-8")
+    write_formats(out, [out.parent / "images"], (), ["labelme"])
+    assert not (out / "labelme" / "old.json").exists()

@@ -1,0 +1,261 @@
+"""The labelling page over HTTP, and in a browser where one is installed."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import http.client
+import importlib
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mistnn.data.folder.content import read_folder
+from mistnn.errors import MistError
+from mistnn.inference import Predictor
+from mistnn.models.mist.config import MistConfig
+from mistnn.nn.heatmap import HeatmapConfig
+from mistnn.web.labels import Labels
+from mistnn.web.server import LabelServer
+
+NAMES = ("a.png", "b.png", "sub/c.png")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "mine"
+    for index, name in enumerate(NAMES):
+        path = root / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((40, 60 + index), 40 * index, np.uint8)).save(path)
+    return root
+
+
+@contextlib.contextmanager
+def serving(labels: Labels) -> Iterator[LabelServer]:
+    with LabelServer(labels, 0) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def ask(server: LabelServer, path: str, content: Any = None, **headers: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+    own = {"Content-Type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    if content is None:
+        connection.request("GET", path, headers=headers)
+    else:
+        connection.request("POST", path, json.dumps(content), own)
+    answer = connection.getresponse()
+    code, body = answer.status, answer.read()
+    connection.close()
+    return code, body
+
+
+def rows(folder: Path) -> list[list[str]]:
+    with (folder / "counts.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))[1:]
+
+
+def test_counts_are_written_as_they_come(folder: Path) -> None:
+    with serving(Labels(folder, ["cell", "area"])) as server:  # a column "area" would be no class
+        state = json.loads(ask(server, "/state")[1])
+        assert [one["name"] for one in state["images"]] == list(NAMES) and state["classes"] == ["cell", "area"]
+        assert ask(server, "/count", {"name": "a.png", "counts": [12, 0]})[0] == 200
+        assert rows(folder) == [["a.png", "cell", "12"], ["a.png", "area", "0"]]
+        ask(server, "/count", {"name": "sub/c.png", "counts": [3, 1]})
+        ask(server, "/count", {"name": "a.png", "counts": [13, 0]})
+        assert rows(folder)[0] == ["a.png", "cell", "13"]
+        assert json.loads(ask(server, "/undo", {})[1]) == {"name": "a.png"}
+        assert rows(folder)[0] == ["a.png", "cell", "12"]
+        ask(server, "/undo", {})
+        assert len(rows(folder)) == 2
+    content = read_folder(folder)  # what training reads
+    assert content.class_names == ("area", "cell")
+    assert {one.name: one.counts for one in content.images}["a.png"] == (0, 12)
+    again = Labels(folder)
+    assert again.class_names == ("area", "cell") and again.counts == {"a.png": (0, 12)}
+    assert [one.name for one in again.headers] == ["b.png", "sub/c.png", "a.png"]  # those without counts first
+
+
+def test_requests_from_elsewhere_are_refused(folder: Path) -> None:
+    with serving(Labels(folder)) as server:
+        assert server.server_address[0] == "127.0.0.1"
+        body = {"name": "a.png", "counts": [1]}
+        assert ask(server, "/state", Host="evil.example")[0] == 403
+        assert ask(server, "/count", body, Host="evil.example")[0] == 403
+        assert ask(server, "/count", body, Origin="http://evil.example")[0] == 403
+        assert ask(server, "/count", body, Content_Type="text/plain")[0] == 403
+        assert not (folder / "counts.csv").exists()
+        assert ask(server, "/count", body, Origin=server.url.rstrip("/"))[0] == 200
+
+
+def test_only_images_by_number_are_served(folder: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    shutil.copy(folder / "images" / "a.png", secret)
+    (folder / "images" / "link.png").symlink_to(secret)
+    labels = Labels(folder)
+    assert [one.name for one in labels.headers] == list(NAMES) and "link.png" in labels.notes[0]
+    with serving(labels) as server:
+        code, body = ask(server, "/image/2")
+        assert code == 200 and body.startswith(b"\x89PNG")
+        refused = ("/image/3", "/image/-1", "/image/../../secret.png", "/images/a.png", "/../secret.png", "/counts.csv")
+        assert [ask(server, path)[0] for path in refused] == [404] * len(refused)
+        page = ask(server, "/")[1] + ask(server, "/label.js")[1] + ask(server, "/label.css")[1]
+        assert b"http" not in page.replace(b"http.", b"")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, [], {}, {"name": "a.png"}, {"name": "x.png", "counts": [1]}, *({"name": "a.png", "counts": c} for c in
+     ([], [1, 2], [-1], [1.5], ["1"], [True], [10**7]))],
+)  # fmt: skip
+def test_wrong_counts_change_nothing(folder: Path, content: Any) -> None:
+    with serving(Labels(folder)) as server:
+        code, body = ask(server, "/count", "x" if content is None else content)
+        assert code == 400 and json.loads(body)["error"]
+    assert not (folder / "counts.csv").exists()
+
+
+def test_a_failed_write_keeps_the_old_counts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = Labels(folder)
+    labels.set("a.png", [2])
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mistnn.web.labels.replace_file", full)
+    with serving(labels) as server:
+        code, body = ask(server, "/count", {"name": "a.png", "counts": [3]})
+        assert code == 500 and "No space left" in json.loads(body)["error"]
+    assert labels.counts == {"a.png": (2,)} and rows(folder) == [["a.png", "object", "2"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("file,cell,area\na,1,7\nb,2,9\n", "would lose them"),
+        ("file,class,count,note\na,cell,1,x\n", "would lose them"),
+        ("file,class,count\na,dog,1\n", "also counts dog: add them to --classes"),
+        ("", "is empty: delete it"),
+    ],
+)
+def test_tables_that_would_be_damaged_are_refused(folder: Path, text: str, words: str) -> None:
+    (folder / "counts.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(MistError, match=words):
+        Labels(folder, ["cell"])
+    assert (folder / "counts.csv").read_text(encoding="utf-8") == text
+
+
+def test_splits_stay(folder: Path) -> None:
+    lines = "".join(f"{name},cell,1,{split}\n" for name, split in zip(NAMES, ("train", "test", "train"), strict=True))
+    (folder / "counts.csv").write_text("file,class,count,split\n" + lines, encoding="utf-8")
+    labels = Labels(folder)
+    labels.set("b.png", [5])
+    assert rows(folder)[1] == ["b.png", "cell", "5", "test"]
+    assert {one.name: one.split for one in read_folder(folder).images}["b.png"] == "test"
+
+
+class Model(Predictor):
+    """A predictor that counts by brightness, or finds K objects in every image."""
+
+    def __init__(self, names: tuple[str, ...] = ("cell", "dirt"), finds_k: bool = False) -> None:
+        config = MistConfig(class_names=() if finds_k else names, k=4, patch_size=32, heatmap=HeatmapConfig(channels=2))
+        super().__init__(dataclasses.replace(config, decoder=2 if finds_k else 0).build())
+
+    def predict(self, image: Any, k: int | None = None) -> Any:
+        n = round(float(image.mean()) * 10)
+        return SimpleNamespace(counts={"cell": n, "dirt": 1}, count_intervals={"cell": (0, 2 * n), "dirt": (1, 1)})
+
+
+def test_uncertain_images_come_first(folder: Path) -> None:
+    labels = Labels(folder, ["dirt", "cell"])
+    labels.guess_with(Model())
+    assert [one.name for one in labels.headers] == ["sub/c.png", "b.png", "a.png"]
+    assert labels.guesses["sub/c.png"].counts == (1, 3)
+    assert not labels.counts  # a guess is no label until it is saved
+    for wrong, words in ((Model(("x",)), "the same classes"), (Model(finds_k=True), "can't count")):
+        with pytest.raises(MistError, match=words):
+            labels.guess_with(wrong)
+
+
+def test_doubt_without_intervals(folder: Path) -> None:
+    config = MistConfig(
+        class_names=("object",), k=4, patch_size=32, threshold=0.004, heatmap=HeatmapConfig(channels=2, blocks=0)
+    )
+    labels = Labels(folder)
+    labels.guess_with(Predictor(config.build()))
+    assert len(labels.guesses) == 3 and all(0 <= one.doubt <= 4 for one in labels.guesses.values())
+
+
+def chromium() -> Any:
+    """Playwright, and the path of a browser; skips with a reason where one is missing."""
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no chromium is installed (Debian: apt install chromium; or name it in CHROMIUM)")
+    try:
+        return importlib.import_module("playwright.sync_api").sync_playwright, path
+    except ImportError:
+        pytest.skip("playwright is not installed (pip install playwright)")
+
+
+def until(page: Any, expression: str) -> None:
+    """Waits until an expression is true; not by Playwright, whose way the page's security policy refuses."""
+    end = time.monotonic() + 30
+    while not page.evaluate(f"() => {expression}"):
+        assert time.monotonic() < end, expression
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_in_a_browser(folder: Path, tmp_path: Path) -> None:
+    playwright, path = chromium()
+    labels = Labels(folder, ["cell", "dirt"])
+    with serving(labels) as server, playwright() as runner:
+        browser = runner.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1200, "height": 760})
+        asked: list[str] = []
+        wrong: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        page.goto(server.url)
+        until(page, "document.activeElement.tagName === 'INPUT'")
+        page.keyboard.type("12")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.type("3")
+        page.keyboard.press("Enter")
+        until(page, "document.getElementById('name').textContent === 'b.png'")
+        assert labels.counts == {"a.png": (12, 3)}
+        assert rows(folder) == [["a.png", "cell", "12"], ["a.png", "dirt", "3"]]
+        page.keyboard.type("7x")  # letters are no part of a number
+        page.keyboard.press("Enter")
+        until(page, "document.getElementById('name').textContent === 'sub/c.png'")
+        assert labels.counts["b.png"] == (7, 0)
+        assert page.text_content("#progress") == "Image 3 of 3; 2 counted"
+        page.keyboard.press("u")
+        until(page, "document.getElementById('name').textContent === 'b.png'")
+        assert "b.png" not in labels.counts
+        until(page, "document.getElementById('image').naturalWidth === 61")
+        page.keyboard.press("z")
+        assert page.get_attribute("#zoom", "aria-pressed") == "true"
+        if folder_of_pictures := os.environ.get("MIST_SCREENSHOTS"):
+            page.screenshot(path=str(Path(folder_of_pictures) / "label.png"))
+        browser.close()
+    assert not wrong
+    assert all(url.startswith((server.url, "data:")) for url in asked)
