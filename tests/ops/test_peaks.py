@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mistnn.ops.losses import peak_loss
-from mistnn.ops.peaks import gaussian_blur, gaussian_peaks, select_peaks
+from mistnn.ops.peaks import count_bonus, gaussian_blur, gaussian_peaks, select_peaks
 
 
 def slow_peaks(response: torch.Tensor, quotas: list[int], window: int, apart: float) -> list[tuple[int, int, int]]:
@@ -64,6 +64,28 @@ def test_objects_of_two_classes_are_apart() -> None:
     response[0, 4, 4], response[1, 4, 5], response[1, 0, 0] = 0.9, 0.8, 0.1
     assert select_peaks(response, [1, 1], 3, 2.0)[0].tolist() == [[0, 4, 4], [1, 0, 0]]
     assert select_peaks(response, [1, 1], 3, 1.0)[0].tolist() == [[0, 4, 4], [1, 4, 5]]
+
+
+def test_count_bonus_is_the_error_that_a_peak_removes() -> None:
+    expected = torch.tensor([0.0, 1.25, 3.0])
+    found = count_bonus(expected, 5)
+    for label, number in enumerate(expected.tolist()):
+        for rank in range(5):
+            removed = abs(rank - number) - abs(rank + 1 - number)
+            assert float(found[label, rank]) == pytest.approx(removed, abs=1e-6)
+
+
+def test_a_bonus_decides_between_classes() -> None:
+    """Three peaks in all: the second class is expected twice, so its second peak goes before the first class's second."""
+    response = torch.zeros(2, 5, 13)
+    response[0, 2, 0], response[0, 2, 4], response[1, 2, 8], response[1, 2, 12] = 0.9, 0.6, 0.8, 0.5
+    plain, scores = select_peaks(response, 3, 3, 1.0)
+    assert plain[:, 0].tolist() == [0, 1, 0]
+    bonus = 0.1 * count_bonus(torch.tensor([1.0, 2.0]), 2)
+    preferred, scores = select_peaks(response, 3, 3, 1.0, bonus=bonus)
+    assert preferred[:, 0].tolist() == [0, 1, 1]
+    assert scores.tolist() == pytest.approx([0.9, 0.8, 0.5]), "responses, without bonus"
+    assert select_peaks(response, 3, 3, 1.0, bonus=0.01 * count_bonus(torch.tensor([1.0, 2.0]), 2))[0].equal(plain)
 
 
 @settings(max_examples=30, deadline=None)

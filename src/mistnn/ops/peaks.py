@@ -18,11 +18,12 @@ def select_peaks(
     window: int,
     apart: float,
     inside: Bool[Tensor, "rows columns"] | None = None,
+    bonus: Float[Tensor, "classes ranks"] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Local maxima of maps of several classes, best first, no two in one place.
 
-    Peaks are taken in the order of their response. A peak is left out if its class has its number already, or if it is
-    closer than ``apart`` to a peak taken before, of whatever class.
+    Peaks are taken in the order of their response, plus the bonus of their class and rank. A peak is left out if its
+    class has its number already, or if it is closer than ``apart`` to a peak taken before, of whatever class.
 
     Args:
         response: one map per class.
@@ -30,10 +31,11 @@ def select_peaks(
         window: side in cells of the window of non-maximum suppression within a class, odd.
         apart: the smallest distance in cells between peaks of different classes.
         inside: the cells that may be selected; by default all.
+        bonus: of the best peak of each class, the second best, ...; falling. Peaks beyond the last have the last one.
 
     Returns:
-        (found, 3): class, row and column of each, integers; and (found,), their responses. Fewer than asked for where
-        the maps have fewer maxima.
+        (found, 3): class, row and column of each, integers; and (found,), their responses without bonus. Fewer than
+        asked for where the maps have fewer maxima.
     """
     classes, rows, columns = response.shape
     quotas = [numbers] * classes if isinstance(numbers, int) else list(numbers)
@@ -45,11 +47,12 @@ def select_peaks(
     wanted = [min(rows * columns, quota if classes == 1 else 2 * quota + 3) if quota else 0 for quota in quotas]
     found = scores.topk(max(wanted, default=0), dim=1)
     values, places = found.values.cpu().numpy(), found.indices.cpu().numpy()
-    candidates = [(values[c, i], c, places[c, i]) for c in range(classes) for i in range(wanted[c])]
+    gains = values if bonus is None else values + _bonuses(bonus, values.shape[1])
+    candidates = [(gains[c, i], c, places[c, i], values[c, i]) for c in range(classes) for i in range(wanted[c])]
     candidates = sorted((one for one in candidates if one[0] > -np.inf), key=lambda one: (-one[0], one[1], one[2]))
     taken = np.empty((rest, 3), dtype=np.int64)
     scored, count = np.empty(rest, dtype=values.dtype), 0
-    for value, label, place in candidates:
+    for _, label, place, value in candidates:
         if count == rest:
             break
         if quotas[label] == 0:
@@ -61,6 +64,21 @@ def select_peaks(
         if not isinstance(numbers, int):
             quotas[label] -= 1
     return torch.from_numpy(taken[:count]), torch.from_numpy(scored[:count])
+
+
+def _bonuses(bonus: Tensor, ranks: int) -> np.ndarray:
+    """The bonus of so many ranks, (classes, ranks)."""
+    last = bonus.shape[1] - 1
+    return bonus.cpu().numpy()[:, np.minimum(np.arange(ranks), last)]
+
+
+def count_bonus(expected: Float[Tensor, " classes"], ranks: int) -> Float[Tensor, "classes ranks"]:
+    """What each further peak of a class gains if so many are expected: 1 up to the number, then -1.
+
+    The peak of rank j, counted from 0, gains abs(j - expected) - abs(j + 1 - expected): the error that it removes.
+    """
+    rank = torch.arange(ranks, device=expected.device, dtype=expected.dtype)
+    return (rank - expected[:, None]).abs() - (rank + 1 - expected[:, None]).abs()
 
 
 def gaussian_peaks(

@@ -15,11 +15,13 @@ from mistnn.models.photos.config import PhotoConfig
 from mistnn.nn.finder import Finder, WholeDetector
 from mistnn.nn.preparation import prepare
 from mistnn.nn.pyramid import COARSEST, Pyramid, resample
-from mistnn.ops.peaks import select_peaks
+from mistnn.ops.peaks import count_bonus, select_peaks
 from mistnn.records import Detections, Explanation
 
 QUIET = 3.0
 """Is subtracted before the softplus of the density, so that an untrained network finds few objects (our choice)."""
+COUNTED = 0.1
+"""Weight of the number of objects of each class beside the response, where the best of all classes are taken (ours)."""
 RARE = -3.0
 """The heat map of an untrained network before the logistic function, for the same reason (our choice)."""
 
@@ -205,16 +207,18 @@ class PhotoMist(Finder):
         """The objects of each image, best first; no reconstruction.
 
         Without ``k``, an image has as many as the sum of its density, rounded, and at most the K of the configuration.
-        The best of all classes are returned.
+        The best of all classes are returned; classes of which the density counts more are preferred, see
+        ``count_bonus``.
         """
         maps = self(images)
         wanted = None if k is None else self.counts_for(images, k)
-        response, sums = self.response(maps), maps.density.sum((1, 2, 3)).tolist()
+        response, numbers = self.response(maps), maps.density.sum((2, 3))
+        sums = numbers.sum(1).tolist()
         unlike = (self.distances(maps.means) / self.config.usual).tolist() if self.config.usual else [None] * len(sums)
         found = []
         for index in range(len(images)):
             total = min(round(sums[index]), self.config.k, response[0, 0].numel()) if wanted is None else wanted[index]
-            objects = self.detections(response[index], total, maps.inside[index])
+            objects = self.detections(response[index], total, maps.inside[index], numbers[index])
             found.append(objects._replace(unlike=unlike[index]))
         return Explanation(found, None)
 
@@ -222,16 +226,31 @@ class PhotoMist(Finder):
         """The largest response of all classes in each cell."""
         return self.response(self(images)).amax(1)
 
-    def detections(self, response: Tensor, numbers: list[int] | int, inside: Tensor) -> Detections:
-        """The best maxima of one image's heat map (classes, rows, columns), with boxes in pixels."""
+    def detections(
+        self, response: Tensor, numbers: list[int] | int, inside: Tensor, expected: Tensor | None = None
+    ) -> Detections:
+        """The best maxima of one image's heat map (classes, rows, columns), with boxes in pixels.
+
+        Args:
+            response: of one image.
+            numbers: see ``select_peaks``.
+            inside: (rows, columns).
+            expected: the number of objects of each class, (classes,), if it is to be considered.
+        """
         config = self.config
-        places, scores = select_peaks(response, numbers, config.window, config.apart * config.cells, inside)
+        bonus = None if expected is None else self.bonus(expected, response[0].numel())
+        places, scores = select_peaks(response, numbers, config.window, config.apart * config.cells, inside, bonus)
         labels = places[:, 0]
         centres = self.refined(response.cpu(), places)
         boxes = torch.cat((centres * config.stride, torch.full((len(places), 2), config.box_size)), 1)
         order = scores.argsort(descending=True, stable=True)
         device = response.device
         return Detections(boxes[order].to(device), scores[order].to(device), labels[order].to(device))
+
+    @staticmethod
+    def bonus(expected: Tensor, ranks: int) -> Tensor:
+        """See ``select_peaks``: (classes, ranks), for the number of objects that the density counts of each class."""
+        return COUNTED * count_bonus(expected, ranks)
 
     def for_export(self) -> WholeDetector:
         """See ``Finder.for_export``."""

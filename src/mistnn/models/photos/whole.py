@@ -38,26 +38,29 @@ class WholePhotoMist(WholeDetector):
         )
         maps = model.maps(model.pyramid(images), size, inside[None])
         response, cells = model.response(maps)[0], size[0] * size[1]
-        counted = maps.density.sum().round().long().clamp(max=model.config.k)
+        numbers = maps.density.sum((2, 3))[0]
+        counted = numbers.sum().round().long().clamp(max=model.config.k)
         number: Any = torch.where(k > 0, k, counted).clamp(max=cells).item()
         torch._check(number >= 0)
         torch._check(number <= cells)
-        places, scores = self.peaks(response, number, inside)
+        places, scores = self.peaks(response, number, inside, numbers)
         order = scores.topk(scores.shape[0]).indices
         places, scores = places[order], scores[order]
         centres = model.refined(response, places) * (stride / model.zoom)
         sides = torch.full((places.shape[0], 2), model.config.box_size / model.zoom)
         return torch.cat((centres, sides), 1), scores, places[:, 0]
 
-    def peaks(self, response: Tensor, number: int, inside: Tensor) -> tuple[Tensor, Tensor]:
-        """``select_peaks`` for one number in all."""
+    def peaks(self, response: Tensor, number: int, inside: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
+        """``select_peaks`` for one number in all, with the bonus of the classes that are expected."""
         window, apart = self.model.config.window, self.model.config.apart * self.model.config.cells
         classes, rows, columns = response.shape
         highest = F.max_pool2d(response[None], window, 1, window // 2)[0]
         scores = torch.where((response >= highest) & inside, response, -torch.inf).flatten(1)
         wanted: Any = number if classes == 1 else torch.sym_min(rows * columns, 2 * number + 3)
         best = scores.topk(wanted, dim=1)
-        values, order = best.values.flatten().topk(classes * wanted)
+        gains = best.values if classes == 1 else best.values + self.model.bonus(expected, wanted)
+        order = gains.flatten().topk(classes * wanted).indices
+        values = best.values.flatten()[order]
         sites = best.indices.flatten()[order]
         down = sites // columns
         places = torch.stack((order // wanted, down, sites - down * columns), 1)
