@@ -76,7 +76,7 @@ def test_count_bonus_is_the_error_that_a_peak_removes() -> None:
 
 
 def test_a_bonus_decides_between_classes() -> None:
-    """Three peaks in all: the second class is expected twice, so its second peak goes before the first class's second."""
+    """Three peaks in all: the second class is expected twice, so its second peak goes before that of the first."""
     response = torch.zeros(2, 5, 13)
     response[0, 2, 0], response[0, 2, 4], response[1, 2, 8], response[1, 2, 12] = 0.9, 0.6, 0.8, 0.5
     plain, scores = select_peaks(response, 3, 3, 1.0)
