@@ -2,11 +2,13 @@
 
 Folders of one class are also measured by classical blobs, tuned on the counts of the training images.
 
-    python -m benchmarks.photos --data-root DIR --name NAME [--seeds 3] [--test WORD] [--ledger results] [--runs DIR]
+    python -m benchmarks.photos --data-root DIR --name NAME [--seeds 3] [--test WORD] [--known N]
+                                [--ledger results] [--runs DIR]
 
 DIR is an image folder, see `mist inspect`; boxes of its test images are for measuring. With --test WORD, the test
 images are those whose file names hold the word; of the rest, those with the lowest hashes of their names are for
-validation.
+validation. With --known N, only so many images for training and validation together are used, those with the lowest
+hashes, as if nobody had counted the others.
 """
 
 import dataclasses
@@ -45,8 +47,20 @@ def with_test_images(folder: OwnFolder, word: str) -> OwnFolder:
     return folder._replace(images=tuple(image._replace(split=split(image)) for image in folder.images))
 
 
+def with_known(folder: OwnFolder, number: int) -> OwnFolder:
+    """The folder with only so many images for training and validation, and all for testing."""
+
+    def place(image: FolderImage) -> bytes:
+        return hashlib.sha256(f"known {image.name}".encode()).digest()
+
+    known = [image for image in folder.images if image.split != "test" and image.counts is not None]
+    kept = {image.name for image in sorted(known, key=place)[:number]}
+    images = [image for image in folder.images if image.split == "test" or image.name in kept]
+    return folder._replace(images=tuple(images))
+
+
 def studies(
-    root: str, name: str, runs: Path, seeds: int, steps: int, word: str | None, command: str
+    root: str, name: str, runs: Path, seeds: int, steps: int, word: str | None, command: str, number: int | None = None
 ) -> dict[str, Callable[[], Entry]]:
     """What measures each entry, by the name of its file in the ledger.
 
@@ -55,6 +69,8 @@ def studies(
     """
     folder = read_folder(root)
     folder = folder if word is None else with_test_images(folder, word)
+    folder = folder if number is None else with_known(folder, number)
+    name = name if number is None else f"{name}-known{number}"
     test = [image for image in folder.images if image.split == "test" and image.counts is not None]
     if not test:
         raise MistError(f"{root}: no test image has counts: give another --test, or a column split")
@@ -87,6 +103,7 @@ def main() -> None:
     options.add_argument("--data-root", metavar="DIR", help="the image folder")
     options.add_argument("--name", default="folder", help="of the entries")
     options.add_argument("--test", metavar="WORD", help="what the names of the test images hold")
+    options.add_argument("--known", type=int, metavar="N", help="images for training and validation")
     options.add_argument("--runs", type=Path, help="folder of the run folders; default: runs/tables")
     given = options.parse()
     if given.data_root is None and not given.smoke:
@@ -96,11 +113,12 @@ def main() -> None:
             make_data(Path(aside) / "data")
         root = given.data_root or str(Path(aside) / "data" / "folder")
         word = "" if given.test is None else f" --test {given.test}"
+        word += "" if given.known is None else f" --known {given.known}"
         length = "" if given.steps == PHOTO_TRAIN.steps else f" --steps {given.steps}"
         command = f"python -m benchmarks.photos --data-root {given.name.upper()} --name {given.name}{word}{length}"
         runs = given.runs or (Path(aside) / "runs" if given.smoke else Path("runs/tables"))
         try:
-            report(given, studies(root, given.name, runs, given.seeds, given.steps, given.test, command))
+            report(given, studies(root, given.name, runs, given.seeds, given.steps, given.test, command, given.known))
         except MistError as error:
             options.error(str(error))
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from mistnn.files import replace_file, write_through
+from mistnn.errors import MistError
+from mistnn.files import locked, replace_file, replace_files, write_through
 
 
 def test_the_content_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -36,3 +40,67 @@ def test_the_name_aside_can_be_chosen(tmp_path: Path) -> None:
     (tmp_path / "a.tmp").write_text("another's")
     replace_file(tmp_path / "a", b"mine", aside=".7.tmp")
     assert (tmp_path / "a.tmp").read_text() == "another's" and (tmp_path / "a").read_bytes() == b"mine"
+
+
+def test_of_several_files_the_old_ones_stay_until_all_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_files(tmp_path, {"a": b"1", "b": b"2"})
+    real = os.fsync
+
+    def full(descriptor: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith("b.part"):
+            raise OSError(28, "No space left on device")
+        real(descriptor)
+
+    if os.path.isdir("/proc/self/fd"):
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+            patch.setattr(os, "fsync", full)
+            replace_files(tmp_path, {"a": b"3", "b": b"4"})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"1", "b": b"2"}
+
+
+def test_a_folder_is_locked_by_one(tmp_path: Path) -> None:
+    """By one thread of one process; the lock leaves nothing behind."""
+    out = tmp_path / "new" / "out"
+    code = (
+        f"from pathlib import Path; from mistnn.files import locked\nwith locked(Path({str(out)!r})): print('locked')"
+    )
+
+    def other() -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    refused: list[str] = []
+
+    def from_a_thread() -> None:
+        try:
+            with locked(out):
+                refused.append("")
+        except MistError as error:
+            refused.append(str(error))
+
+    with locked(out):
+        with locked(out):  # by the same thread
+            pass
+        done = other()
+        assert done.returncode == 1 and "another process is writing to" in done.stderr
+        thread = threading.Thread(target=from_a_thread)
+        thread.start()
+        thread.join()
+        (out / "kept").write_text("")
+    assert refused and "another process is writing to" in refused[0]
+    assert list(out.iterdir()) == [out / "kept"]
+    assert other().stdout == "locked\n"
+    (out / "kept").unlink()
+    out.rmdir()
+    with locked(out):
+        pass
+    assert out.parent.is_dir() and not out.exists(), "only what the lock created, and only if it is empty"
+
+
+def test_a_lock_on_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MistError, match="is a file"), locked(tmp_path / "file"):
+        pass
+    with pytest.raises(MistError, match="can't write to --out"), locked(tmp_path / "file" / "out"):
+        pass

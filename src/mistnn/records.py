@@ -62,25 +62,29 @@ class Detections(NamedTuple):
         boxes: (found, 4), centre x, centre y, width, height in pixels.
         scores: (found,), in [0, 1].
         labels: (found,), or ``None`` for a model without classes.
+        unlike: how much the whole image differs from the training images: 1 is as much as the most different one of
+            the validation images. ``None`` if the model can't say.
     """
 
     boxes: Float[Tensor, "found 4"]
     scores: Float[Tensor, " found"]
     labels: Int[Tensor, " found"] | None = None
+    unlike: float | None = None
 
     def cpu(self) -> Detections:
         """The same on the CPU."""
-        return Detections(self.boxes.cpu(), self.scores.cpu(), None if self.labels is None else self.labels.cpu())
+        labels = None if self.labels is None else self.labels.cpu()
+        return Detections(self.boxes.cpu(), self.scores.cpu(), labels, self.unlike)
 
     def first(self, count: int) -> Detections:
         """The best ``count`` of them."""
         labels = None if self.labels is None else self.labels[:count]
-        return Detections(self.boxes[:count], self.scores[:count], labels)
+        return Detections(self.boxes[:count], self.scores[:count], labels, self.unlike)
 
     def where(self, kept: Bool[Tensor, " found"]) -> Detections:
         """Those for which the mask is true."""
         labels = None if self.labels is None else self.labels[kept]
-        return Detections(self.boxes[kept], self.scores[kept], labels)
+        return Detections(self.boxes[kept], self.scores[kept], labels, self.unlike)
 
 
 class Explanation(NamedTuple):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.photos import main, with_test_images
+from benchmarks.photos import main, with_known, with_test_images
 from mistnn.data.folder.content import read_folder
 from mistnn.reproduce.ledger import read_ledger
 from tests.experiments.test_photos import draw
@@ -19,6 +19,15 @@ def test_splits_by_name(tmp_path: Path) -> None:
     assert {name for name, split in splits.items() if split == "test"} == {name for name in splits if "2" in name}
     assert {"train", "validation"} <= set(splits.values())
     assert splits == {image.name: image.split for image in with_test_images(folder, "2").images}
+
+
+def test_only_some_images_are_known(tmp_path: Path) -> None:
+    folder = read_folder(draw(tmp_path / "own", 30))
+    few, more = with_known(folder, 5), with_known(folder, 12)
+    names = [{image.name for image in one.images} for one in (few, more)]
+    test = {image.name for image in folder.images if image.split == "test"}
+    assert len(test) == 3 and all(test <= one for one in names)
+    assert (len(names[0]), len(names[1])) == (8, 15) and names[0] < names[1]
 
 
 def test_a_run_becomes_an_entry(

@@ -46,7 +46,7 @@ def test_files_and_summary(trained: Path, pictures: Path, tmp_path: Path, capsys
         assert 0 <= float(row["x"]) <= 30 and 0 <= float(row["y"]) <= 24 and 0 <= float(row["score"]) <= 1
         assert row["label"] in list("0123456789")
     counts = _rows(out / "counts.csv")
-    assert list(counts[0]) == ["file", "class", "count", "at_limit", "low", "high"]
+    assert list(counts[0]) == ["file", "class", "count", "at_limit", "low", "high", "unlike"]
     assert {row["at_limit"] for row in counts} == {""}, "a model that finds K by design"
     assert len(counts) == 10 * len(names) and sum(int(row["count"]) for row in counts) == len(detections)
     assert all((out / "overlays" / name).is_file() for name in names)

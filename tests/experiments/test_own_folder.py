@@ -29,7 +29,7 @@ from mistnn.interfaces import Split
 from mistnn.models.mist import Mist
 from mistnn.presets import find_preset
 from mistnn.presets.mist.my_folder import MY_FOLDER
-from mistnn.weights import load_model
+from mistnn.weights import load_model, read_config
 from tests.cli.runs import only_line
 from tests.data.folders import make_folder
 
@@ -302,3 +302,14 @@ def test_more_objects_than_pixels_are_refused_before_the_run(
     arguments = ["train", "my-folder", "--data-root", str(folder), "--out", str(tmp_path / "run"), *SMALL]
     assert main([*arguments, "--k", "99999999999"]) == 2
     assert "pixels of the smallest image" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_goes_on(run: Path, folder: Path, tmp_path: Path) -> None:
+    """Its threshold was chosen after its last step, and is chosen again."""
+    again = shutil.copytree(run, tmp_path / "again")
+    assert read_config(again).model["threshold"] > 0
+    for steps in ("3", "5"):
+        assert main(["train", "--resume", str(again), "--data-root", str(folder), "--train.steps", steps]) == 0
+        stored = read_config(again)
+        assert stored.training is not None and stored.training.steps == int(steps)
+        assert stored.model["threshold"] > 0

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from mistnn.data.folder.content import FolderImage, read_folder
-from mistnn.experiments.photo_size import _joined, photo_size
+from mistnn.experiments.photo_size import photo_size
+from mistnn.models.photos.regions import joined
 from mistnn.nn.preparation import PreparationConfig
 from mistnn.nn.pyramid import PyramidConfig
 
@@ -61,6 +62,7 @@ def test_parts_are_joined_to_the_whole() -> None:
     counts = random.integers(1, 8, 60).astype(float)
     parts = [size * counts + random.normal(0, size / 2, 60) for size in (3, 9)]
     background = 300 - sum(parts) + random.normal(0, 40, 60)
-    area, correlation = _joined(np.stack((*parts, background), 1), counts)
+    clusters, area, correlation = joined(np.stack((*parts, background), 1), counts)
+    assert set(clusters) == {0, 1}
     np.testing.assert_allclose(area, parts[0] + parts[1])
     assert correlation > 0.95

@@ -16,16 +16,18 @@ from PIL import Image
 import mistnn
 from mistnn.cli.main import main
 from mistnn.data import FolderConfig, SizeSuggestion
+from mistnn.data.folder.content import FolderImage, read_folder
 from mistnn.data.folder.images import FolderImages
 from mistnn.errors import MistError
 from mistnn.experiments import folder_plan, restore, train
-from mistnn.experiments.folder import view_folder
+from mistnn.experiments.folder import FolderView, folder_metrics, view_folder
 from mistnn.experiments.folder_plan import plan_folder
 from mistnn.experiments.photo_plan import plan_photos
 from mistnn.experiments.photos import CachedFeatures, recoloured
-from mistnn.inference import Predictor
+from mistnn.inference import Predictor, predict_folder
 from mistnn.models.photos import PhotoConfig
 from mistnn.presets import find_preset
+from mistnn.records import Detections, Sample
 
 
 def draw(folder: Path, number: int = 14) -> Path:
@@ -65,8 +67,9 @@ def test_the_plan(folder: Path) -> None:
     model = planned.experiment.model
     assert isinstance(model, PhotoConfig)
     assert model.class_names == ("disc", "square") and model.k == 6  # 1.5 times the most in a training image
-    assert model.preparation.zoom == 1 and model.preparation == planned.experiment.data.preparation  # type: ignore[attr-defined]
-    assert 20 < model.box_size < 45 and model.stride == 4
+    assert model.preparation.zoom == 1.5 and model.preparation == planned.experiment.data.preparation  # type: ignore[attr-defined]
+    assert 1.5 * 20 < model.box_size < 1.5 * 45 and model.stride == (8 if model.box_size >= 40 else 4)
+    assert any("expect an error of about" in reason for reason in planned.reasons)
     assert planned.experiment.train.batch_size == 8  # as many as there are training images
     assert any("at most 6 objects" in reason for reason in planned.reasons)
     assert plan_photos(find_preset("my-photos").experiment.at(str(folder)), 4).experiment.model.k == 4  # type: ignore[attr-defined]
@@ -221,7 +224,7 @@ def test_one_huge_or_tiny_thing_is_named(folder: Path, tmp_path: Path) -> None:
         (tmp_path / "a" / "counts.csv").write_text(table + f"huge.png,0,0,{split}\n")
         planned = plan_photos(preset.at(str(tmp_path / "a")))
         assert any("huge.png is 1200 px long" in reason for reason in planned.reasons) == named
-        assert planned.experiment.model.preparation.zoom == (0.4267 if named else 1)  # type: ignore[attr-defined]
+        assert planned.experiment.model.preparation.zoom == (0.64 if named else 1.5)  # type: ignore[attr-defined]
     small = plan_photos(preset.at(str(folder)), size=SizeSuggestion(5.0, "it was said"))
     assert any("5 px wide, which is too small" in reason for reason in small.reasons)
 
@@ -243,3 +246,33 @@ def test_intervals_are_measured(folder: Path, tmp_path: Path) -> None:
     command = ["evaluate", str(tmp_path / "more"), "--data-root", str(tmp_path / "a"), "--split", "validation"]
     assert main([*command, "--json", str(json_file)]) == 0
     assert json.loads(json_file.read_text())["interval_coverage"] >= 0.8
+
+
+def test_unlike_images_are_flagged(folder: Path, tmp_path: Path) -> None:
+    """Noise differs from the training images more than all validation images do, and an image of the folder doesn't."""
+    out, noise = tmp_path / "run", tmp_path / "images" / "noise.png"
+    given = ["--train.threads", "1", "--train.steps", "2"]
+    assert main(["train", "my-photos", "--data-root", str(folder), *given, "--out", str(out)]) == 0
+    noise.parent.mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (180, 240, 3), dtype=np.uint8)).save(noise)
+    own = next(image for image in read_folder(folder).images if image.split == "validation")
+    shutil.copy(folder / "images" / own.name, noise.parent / "own.png")
+    predictor = Predictor.from_pretrained(out)
+    far, near = (predictor.predict(noise.parent / name).unlike for name in ("noise.png", "own.png"))
+    assert far is not None and near is not None and near <= 1.001 < 1.2 < far
+    summary = predict_folder(predictor, [noise.parent], tmp_path / "found")
+    assert summary.unlike == 1 and "1 of 2 images differ" in summary.notes[-1]
+    with open(tmp_path / "found" / "counts.csv", newline="") as file:
+        assert {(row["file"], row["unlike"]) for row in csv.DictReader(file)} == {("noise.png", "1"), ("own.png", "0")}
+
+
+def test_overlap_is_measured_beside_centres() -> None:
+    """Three detections with their centres in objects of their class: one box fits, one is too small, one is too far."""
+    boxes = torch.tensor([[20.0, 20, 10, 10], [50, 20, 10, 10], [80, 20, 10, 10]])
+    found = torch.tensor([[20.0, 21, 10, 10], [50, 20, 6, 6], [84, 24, 10, 10]])
+    image = FolderImage("a.png", Path("a.png"), 100, 40, (2, 1), (True, True), None, None, "test")
+    sample = Sample(torch.empty(0), torch.tensor([2, 1]), boxes, torch.tensor([0, 0, 1]))
+    view = FolderView((image,), [sample], [Detections(found, torch.ones(3), torch.tensor([0, 0, 1]))], 0.0, (image,))
+    metrics = folder_metrics(view, ("one", "two"))
+    assert metrics["f1"] == 1 and metrics["f1_iou50"] == pytest.approx(1 / 3)
+    assert (metrics["f1_iou50:one"], metrics["f1_iou50:two"]) == (0.5, 0.0)

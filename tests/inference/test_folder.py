@@ -35,12 +35,13 @@ def test_results(tmp_path: Path) -> None:
     _image(tmp_path / "in" / "b.png", (5, 3))
     _image(tmp_path / "in" / "a" / "x.png", (8, 2))
     summary = predict_folder(Predictor(FakeDetector()), [tmp_path / "in"], tmp_path / "out", k=1)
-    assert summary == (2, 2, (), 0, 0, 0)
+    assert summary == (2, 2, (), 0, 0, 0, 0)
     text = (tmp_path / "out" / "detections.csv").read_text()
     assert text.startswith("file,x,y,w,h,label,score\na/x.png,8.5000,2.5000,4.0000,4.0000,even,1.000000\n")
     assert text.count("\n") == 3
     assert (tmp_path / "out" / "counts.csv").read_text() == (
-        "file,class,count,at_limit,low,high\na/x.png,even,1,,,\na/x.png,odd,0,,,\nb.png,even,0,,,\nb.png,odd,1,,,\n"
+        "file,class,count,at_limit,low,high,unlike\n"
+        "a/x.png,even,1,,,,\na/x.png,odd,0,,,,\nb.png,even,0,,,,\nb.png,odd,1,,,,\n"
     )
     assert _tree(tmp_path / "out") == [
         "counts.csv", "detections.csv", "overlays", "overlays/a", "overlays/a/x.png", "overlays/b.png"
@@ -53,7 +54,7 @@ def test_model_without_classes(tmp_path: Path) -> None:
     _image(tmp_path / "a.png")
     predict_folder(Predictor(FakeDetector(class_names=(), k=3)), [tmp_path / "a.png"], tmp_path / "out")
     assert _rows(tmp_path / "out" / "counts.csv") == [
-        {"file": "a.png", "class": "", "count": "3", "at_limit": "", "low": "", "high": ""}
+        {"file": "a.png", "class": "", "count": "3", "at_limit": "", "low": "", "high": "", "unlike": ""}
     ]
     assert [row["label"] for row in _rows(tmp_path / "out" / "detections.csv")] == [""] * 3
 

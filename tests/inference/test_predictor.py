@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import copy
 import functools
+import io
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -140,3 +144,75 @@ def test_from_pretrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         Predictor.from_pretrained(str(tmp_path / "b"))
     with pytest.raises(MistError, match="no model"):
         Predictor.from_pretrained("nothing")
+
+
+@pytest.mark.plain
+def test_arrays_of_other_libraries(tmp_path: Path) -> None:
+    """Any byte order, read-only and not contiguous; numbers of NumPy; a path of any type."""
+    predictor = Predictor(FakeDetector())
+    grey = np.random.default_rng(0).integers(0, 256, (20, 24)).astype(np.uint8)
+    wanted = predictor.predict(grey, 3).boxes
+    frozen = grey.copy()
+    frozen.flags.writeable = False
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    deep = grey.astype(np.uint16) * 257
+    for image in (
+        frozen,
+        np.asarray(Image.fromarray(grey)),
+        np.asfortranarray(grey),
+        grey[::-1].copy()[::-1],
+        np.repeat(grey, 2, axis=1)[:, ::2],
+        deep.astype(">u2"),
+        deep.astype("<u2"),
+        (grey / 255).astype(">f4"),
+        (grey / 255).astype(np.longdouble),
+        str(tmp_path / "a.png"),
+        tmp_path / "a.png",
+    ):
+        assert torch.equal(predictor.predict(image, 3).boxes, wanted)
+    assert torch.equal(predictor.predict(grey, np.int64(3)).boxes, wanted)  # type: ignore[arg-type]
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["a.png", "a.png"], "predict_many"),
+        (io.BytesIO(b"x"), "BytesIO.*PIL.Image.open"),
+        (b"x", "bytes.*PIL.Image.open"),
+        (None, "got a NoneType"),
+        (np.zeros((3, 3), complex), "complex128"),
+        (np.array([["a"]]), "<U1"),
+        (np.full((4, 4), np.nan), "0-1, got nan"),
+        (np.zeros((0, 4)), "at least one pixel"),
+    ],
+)
+def test_what_is_no_image_is_named(given: object, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Predictor(FakeDetector()).predict(given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["fake", "mist-mnist-3"])
+def test_one_predictor_in_many_places(name: str) -> None:
+    """From eight threads, copied, pickled, under autocast and with another default type: the same results."""
+    predictor = Predictor(FakeDetector()) if name == "fake" else Predictor.from_pretrained(name)
+    images = [torch.rand(1, 40, 44, generator=torch.Generator().manual_seed(one)) for one in range(12)]
+    wanted = [predictor.predict(image, 3).boxes for image in images]
+
+    def same(other: Predictor) -> None:
+        for image, boxes in zip(images, wanted, strict=True):
+            assert torch.equal(other.predict(image, 3).boxes, boxes)
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda image: predictor.predict(image, 3).boxes, images))
+    assert all(map(torch.equal, found, wanted))
+    same(copy.deepcopy(predictor))
+    same(pickle.loads(pickle.dumps(predictor)))
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        same(predictor)
+    finally:
+        torch.set_default_dtype(before)
+    with torch.autocast("cpu", torch.bfloat16):
+        same(predictor)

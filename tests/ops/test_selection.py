@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import ot
 import pytest
 import torch
@@ -289,3 +290,57 @@ def test_no_second_derivative_is_made_up():
 
 def test_perturbed_topk_of_no_rows():
     assert perturbed_topk(torch.empty(0, 5), 2).mask.shape == (0, 5)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_soft_topk_leaves_out_scores_of_minus_infinity(k: int) -> None:
+    """As if they were not there; a row with k others selects these."""
+    scores = torch.tensor([[0.2, 0.9, 0.4, 0.7, 0.1]], dtype=torch.float64, requires_grad=True)
+    shown = torch.tensor([[True, False, True, True, True]])
+    masked = torch.where(shown, scores, -torch.inf)
+    found, wanted = soft_topk(masked, k), soft_topk(scores[shown][None], k)
+    assert torch.allclose(found.mask[shown], wanted.mask[0], atol=1e-12) and found.mask[0, 1] == 0
+    assert found.mask.sum().item() == pytest.approx(k)
+    assert 1 not in found.indices.tolist()[0]
+    weights = torch.arange(4.0, dtype=torch.float64)
+    (ours,) = torch.autograd.grad((found.mask[shown] * weights).sum(), scores)
+    (theirs,) = torch.autograd.grad((wanted.mask[0] * weights).sum(), scores)
+    assert torch.allclose(ours, theirs, atol=1e-12)
+
+
+def test_soft_topk_selects_all_that_remain() -> None:
+    scores = torch.tensor([[0.2, 0.9, -torch.inf], [0.3, 0.1, 0.8]], requires_grad=True)
+    mask = soft_topk(scores, 2).mask
+    assert mask[0].tolist() == [1.0, 1.0, 0.0]
+    assert torch.allclose(mask[1:], soft_topk(scores[1:], 2).mask)
+    mask.sum().backward()
+    assert scores.grad is not None and torch.isfinite(scores.grad).all() and not scores.grad[0].any()
+    everything = soft_topk(scores[1:], 3)
+    assert everything.mask.tolist() == [[1.0] * 3] and everything.indices.tolist() == [[2, 0, 1]]
+
+
+def test_soft_topk_is_flat_for_logits_and_sharp_for_their_sigmoid() -> None:
+    """As its docstring says, with the remedy."""
+    logits = torch.tensor([[-20.0, 2.0, 3.0, 20.0]])
+    flat, sharp = soft_topk(logits, 2).mask[0], soft_topk(logits.sigmoid(), 2).mask[0]
+    assert (flat[2] - flat[1]).abs() < 0.03 < 0.2 < sharp[2] - sharp[0]
+    scores = torch.tensor([[3.0, 1.0, 0.5]], dtype=torch.float64, requires_grad=True)
+    (ours,) = torch.autograd.grad(soft_topk(scores, 1).mask[0, 0], scores)
+    nudged = scores.detach() + torch.tensor([[1e-6, 0.0, 0.0]], dtype=torch.float64)
+    numerical = (soft_topk(nudged, 1).mask[0, 0] - soft_topk(scores.detach(), 1).mask[0, 0]) / 1e-6
+    assert ours[0, 0] > 0 > numerical, "the gradient of the largest cost is left out"
+
+
+@pytest.mark.plain
+def test_soft_topk_takes_numbers_of_numpy_and_names_what_is_wrong() -> None:
+    scores = torch.tensor([[0.2, 0.9, 0.4]])
+    assert torch.equal(soft_topk(scores, np.int64(2)).mask, soft_topk(scores, 2).mask)  # type: ignore[arg-type]
+    for wrong, k, words in (
+        (scores[0], 2, r"give scores\[None\]"),
+        (scores, 4, "from 1 to 3, the number of scores"),
+        (scores, 1.5, "whole number"),
+        (torch.tensor([[0.2, -torch.inf, -torch.inf]]), 2, "fewer than k = 2 scores"),
+        (torch.tensor([[0.2, torch.inf, 0.1]]), 2, "NaN or infinity"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            soft_topk(wrong, k)  # type: ignore[arg-type]

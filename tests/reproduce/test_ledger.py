@@ -13,7 +13,7 @@ from mistnn.errors import MistError
 from mistnn.experiments import describe
 from mistnn.presets import PRESETS
 from mistnn.reproduce.ledger import Entry, entry_name, make_entry, read_ledger, write_entry
-from mistnn.reproduce.results_page import results_page, table_lines
+from mistnn.reproduce.results_page import results_page, table_lines, verdict
 from mistnn.reproduce.tables import TABLES, find_table
 from mistnn.weights import TrainingRecord, commit, hardware, versions
 from tests.experiments.tiny import TINY
@@ -157,7 +157,7 @@ def test_every_table_is_a_table() -> None:
     page = results_page([ENTRY, demo, trap])
     widths = [line.count("|") for line in page.splitlines() if line.startswith("|")]
     blocks = re.findall(r"(?:^\|.*\n)+", page, flags=re.MULTILINE)
-    assert len(blocks) == len(TABLES) + 2 and len(widths) == sum(block.count("\n") for block in blocks)
+    assert len(blocks) == 1 + len(TABLES) + 2 and len(widths) == sum(block.count("\n") for block in blocks)
     for block in blocks:
         assert len({line.count("|") for line in block.splitlines()}) == 1, block
     assert "| demo | 2 | 2000 | 0.98 |  | 0.95 | 118.2 |" in page
@@ -291,3 +291,31 @@ def test_quick_runs_have_their_own_table_on_the_page() -> None:
     page = results_page([quick])
     assert "### Table 3 at quick size" in page and "### Table 1 at quick size" not in page
     assert "Far smaller than the paper's" in page and page.count("0.500") == 1
+
+
+@pytest.mark.parametrize(
+    ("measure", "paper", "values", "expected"),
+    [
+        ("both", 0.9, [0.95], "better"),
+        ("both", 0.9, [0.9004], "equal"),
+        ("both", 0.9, [0.88, 0.92], "equal"),
+        ("both", 0.9, [0.88, 0.86], "short by 0.030"),
+        ("rmse", 0.05, [0.04, 0.045], "better"),
+        ("rmse", 0.05, [0.04, 0.06], "equal"),
+        ("error", 0.05, [0.07], "short by 0.020"),
+    ],
+)
+def test_verdicts(measure: str, paper: float, values: list[float], expected: str) -> None:
+    assert verdict(measure, paper, values, 3) == expected
+
+
+def test_the_page_begins_with_verdicts_that_link_to_entries() -> None:
+    page = results_page([with_metrics(0, iou50=0.99, both=0.96), with_metrics(1, iou50=0.99, both=0.98)])
+    head = page[: page.index("## Table 1")]
+    (line,) = [line for line in head.splitlines() if "Table 3: MIST, small classifier | MNIST-3" in line]
+    assert line.endswith("| `both` | 0.966 | [0.970 (0.960 - 0.980)](#mist-mnist-3) | 2 | equal |")
+    assert page.count("### mist-mnist-3\n") == 1
+    with_numbers = {(table.title, row) for table in TABLES for row in table.rows if any(row.paper)}
+    assert sum(line.startswith("| Table") or line.startswith("| ") for line in head.splitlines()) >= len(with_numbers)
+    assert "Xie20, stride 8, small classifier | MNIST-3 digits | `both` | 0.922 | - | 0 | not run |" in head
+    assert "| PASCAL+COCO | `f1` | 0.679 | - | 0 | no data here |" in head

@@ -125,4 +125,4 @@ class Stream(IterableDataset[Sample]):
 def test_an_iterable_data_set_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(MistError, match="Stream is an IterableDataset.*give a map-style"):
         run(Stream(), tmp_path / "run")
-    assert list((tmp_path / "run").iterdir()) == []
+    assert not (tmp_path / "run").exists()

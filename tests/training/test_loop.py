@@ -354,12 +354,12 @@ def test_run_folder(tmp_path: Path) -> None:
     assert (out / STATE).exists()
     prepare_run_folder(out, force=True, resume=False)
     assert [path.name for path in out.iterdir()] == ["notes.txt"]
-    with pytest.raises(MistError, match="cannot write here"):
+    with pytest.raises(MistError, match="can.t write to --out|cannot write here"):
         prepare_run_folder(out / "notes.txt" / "run", force=False, resume=False)
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(MistError, match="cannot write here"):
+    with pytest.raises(MistError, match="can.t write to --out|cannot write here"):
         prepare_run_folder(tmp_path, force=False, resume=False)

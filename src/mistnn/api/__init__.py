@@ -10,11 +10,12 @@ import dataclasses
 import difflib
 import logging
 import math
+import operator
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cattrs
 import torch
@@ -23,6 +24,7 @@ from mistnn.api.given import CheckedSamples, given_folder
 from mistnn.api.model import Model, TrainedNetwork, load_run
 from mistnn.data.folder.content import OwnFolder
 from mistnn.data.folder.images import GivenConfig, digest_of
+from mistnn.devices import DeviceName
 from mistnn.errors import MistError
 from mistnn.experiments import Experiment, evaluate_stored
 from mistnn.experiments import train as train_experiment
@@ -33,7 +35,7 @@ from mistnn.weights import explain, strict_converter, structure_whole
 
 __all__ = ["Model", "TrainedNetwork", "evaluate", "fit", "from_pretrained", "load", "train"]
 
-Device = Literal["auto", "cpu", "cuda"]
+Device = DeviceName
 
 LEAST_IMAGES = 3
 """Images that ``fit`` needs: two to train on, one to choose the threshold."""
@@ -102,8 +104,8 @@ def fit(
         >>> model.predict(image).counts  # doctest: +SKIP
         {'object': 4}
     """
-    for name, value, least in (("k", k, 1), ("steps", steps, 1), ("seed", seed, 0)):
-        _check_whole(name, value, least)
+    k, steps, given_seed = _whole("k", k, 1), _whole("steps", steps, 1), _whole("seed", seed, 0)
+    seed = 0 if given_seed is None else given_seed
     folder = given_folder(images, counts, class_names)
     if len(folder.images) < LEAST_IMAGES:
         raise ValueError(f"{len(folder.images)} images are too few: give at least {LEAST_IMAGES}")
@@ -167,8 +169,8 @@ def train(
         MistError: if there is no such preset or setting, or the settings or the data can't be used.
         KeyboardInterrupt: on Ctrl-C; ``out``, if given, then holds a checkpoint.
     """
-    _check_whole("steps", steps, 1)
-    _check_whole("seed", seed, 0)
+    steps = _whole("steps", steps, 1)
+    seed = _whole("seed", seed, 0)
     changes, notes = dict(settings or {}), []
     for name, value in (("steps", steps), ("seed", seed)):
         if value is not None and f"train.{name}" in changes:
@@ -299,7 +301,7 @@ def _run(
     """Trains into a run folder, which is temporary if none is given, and loads the result."""
     if not out and (resume or force or out is not None):
         raise ValueError(f"out={out!r} is no run folder: give out=, which resume and force need")
-    _check_whole("threads", threads, 1)
+    threads = _whole("threads", threads, 1)
     loop = dataclasses.replace(experiment.train, device=device)
     loop = loop if threads is None else dataclasses.replace(loop, threads=threads)
     # Without a folder that stays, checkpoints are of no use.
@@ -330,8 +332,7 @@ def _run(
         if done.interrupted:
             kept = "" if out is None else f"; resume=True continues from the checkpoint in {out}"
             raise KeyboardInterrupt(f"training was stopped after {done.steps} of {loop.steps} steps{kept}")
-        on_gpu = device != "cpu" and torch.cuda.is_available()
-        return load_run(folder, "cuda" if on_gpu else "cpu", notes)
+        return load_run(folder, device, notes)
 
 
 @contextmanager
@@ -343,9 +344,17 @@ def _folder(out: str | Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _check_whole(name: str, value: Any, least: int) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+def _whole(name: str, value: Any, least: int) -> int | None:
+    """A whole number of any type, those of NumPy included, as an ``int``."""
+    if value is None:
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if isinstance(value, bool) or number < least:
         raise ValueError(f"{name}={value!r} must be a whole number of {least} or more")
+    return number
 
 
 def _check_supervision(folder: OwnFolder, k: int | None) -> None:

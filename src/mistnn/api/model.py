@@ -18,6 +18,7 @@ from mistnn.api.given import given_folder
 from mistnn.data.folder.content import OwnFolder
 from mistnn.data.folder.images import GivenConfig, load_image
 from mistnn.data.folder.tables import ONLY_CLASS
+from mistnn.devices import find_device
 from mistnn.errors import MistError
 from mistnn.experiments import Experiment, describe, evaluate, read_log, restore
 from mistnn.experiments.folder import FolderView, folder_metrics, interval_metrics
@@ -223,7 +224,8 @@ def load_run(
     """
     if not isinstance(name_or_folder, str | Path) or not str(name_or_folder):
         raise ValueError(f"{name_or_folder!r} is no model: give a run folder or the name of a shipped model")
-    network, experiment = load_model(name_or_folder).to(device), restore(name_or_folder)
+    place = find_device(device, "device") if isinstance(device, str) else device
+    network, experiment = load_model(name_or_folder).to(place), restore(name_or_folder)
     history: list[dict[str, Any]] = []
     with suppress(MistError):  # a shipped model has no log
         history = list(read_log(Path(name_or_folder)))

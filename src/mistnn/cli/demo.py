@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mistnn.cli.parsing import NewFile, OptionalPath, OptionalSteps, Options, Seed, parse
+from mistnn.cli.parsing import Device, NewFile, OptionalPath, OptionalSteps, Options, Seed, parse
 
 DESCRIPTION = (
     "Trains a small network on images of three handwritten digits. It is supervised by how many of each digit an image "
@@ -28,6 +28,7 @@ class Demo(Options):
             not given.
         seed: of the initial weights and of training.
         steps: of training; fewer are faster and less accurate. The preset's number if not given.
+        device: auto, cpu, cuda or mps; auto is a CUDA device if there is one, else the CPU.
         force: replace the files of an earlier demo in the folder.
         record: write an entry of the ledger to this file, see `mist evaluate`.
     """
@@ -36,6 +37,7 @@ class Demo(Options):
     out: OptionalPath = None
     seed: Seed = 0
     steps: OptionalSteps = None
+    device: Device = "auto"
     force: bool = False
     record: NewFile = None
 
@@ -48,7 +50,7 @@ def run(arguments: Sequence[str]) -> int:
 
     story = STORIES[demo.task]
     out = Path("demo" if demo.task == "classify" else "demo-discover") if demo.out is None else demo.out
-    metrics = run_demo(out, demo.seed, demo.steps, demo.force, start, demo.task)
+    metrics = run_demo(out, demo.seed, demo.steps, demo.force, start, demo.task, demo.device)
     if demo.record is not None:
         from mistnn.reproduce.ledger import make_entry, write_entry
 

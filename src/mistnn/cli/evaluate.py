@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mistnn.cli.parsing import Images, Model, NewFile, OptionalFolder, OptionalSeed, Options, parse, renamed
+from mistnn.cli.parsing import Device, Images, Model, NewFile, OptionalFolder, OptionalSeed, Options, parse, renamed
 from mistnn.cli.screen import progress_bar, show_table
 from mistnn.errors import MistError
 from mistnn.files import replace_file
@@ -35,6 +35,7 @@ class Evaluate(Options):
             commit. The file's name, without its ending and "-seedN", is the entry's name; `mist results` makes a page
             of all entries.
         data_root: the folder that holds the images' files. For MNIST, the environment variable MIST_DATA also names it.
+        device: auto, cpu, cuda or mps; auto is a CUDA device if there is one, else the CPU.
     """
 
     model: Model
@@ -44,6 +45,7 @@ class Evaluate(Options):
     json: NewFile = None
     record: NewFile = None
     data_root: OptionalFolder = None
+    device: Device = "auto"
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -54,7 +56,9 @@ def run(arguments: Sequence[str]) -> int:
 
     seed = restore(request.model).data.seed if request.seed is None else request.seed
     with progress_bar("measuring") as progress:
-        metrics = evaluate_stored(request.model, request.images, seed, request.data_root, request.split, progress)
+        metrics = evaluate_stored(
+            request.model, request.images, seed, request.data_root, request.split, progress, device=request.device
+        )
     if request.json is not None:
         numbers = {name: int(value) if name in COUNTS else value for name, value in metrics.items()}
         _write_json(request.json, {"model": request.model, "split": request.split, "seed": seed, **numbers})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from mistnn.cli.parsing import OptionalFile, OptionalModel, OptionalNumber, Options, parse
+from mistnn.cli.parsing import Device, OptionalFile, OptionalModel, OptionalNumber, Options, parse
 from mistnn.cli.screen import progress_bar
 from mistnn.config import at_least
 from mistnn.errors import MistError
@@ -40,6 +40,7 @@ class Inspect(Options):
         k: how many objects an image holds, if the folder has no counts: for the size of the objects and the estimate.
         model: a run folder, or the name of a shipped model: also report which images it can't process, and where it has
             fewer slots than there are objects.
+        device: for the model: auto, cpu, cuda or mps; auto is a CUDA device if there is one, else the CPU.
         estimate: run a few steps of `mist train my-folder` to estimate its time and memory.
     """
 
@@ -47,6 +48,7 @@ class Inspect(Options):
     out: OptionalFile = None
     k: Annotated[OptionalNumber, at_least(1)] = None
     model: OptionalModel = None
+    device: Device = "auto"
     estimate: bool = True
 
 
@@ -54,22 +56,35 @@ def run(arguments: Sequence[str]) -> int:
     """Prints what was found, and draws the contact sheet."""
     request = parse(Inspect, arguments, "mist inspect", DESCRIPTION)
     from mistnn.inference import Predictor
-    from mistnn.reports.inspection import describe, describe_fit, inspect_folder, sheet_path, write_sheet
+    from mistnn.reports.inspection import describe, describe_fit, inspect_folder, sheet_path
 
-    predictor = None if request.model is None else Predictor.from_pretrained(request.model)
+    predictor = None if request.model is None else Predictor.from_pretrained(request.model, request.device)
     path = sheet_path(request.folder, request.out)
     with progress_bar("reading") as progress:
         found = inspect_folder(request.folder, progress, request.k)
+    where = "not drawn: the current folder lies in DIR; name a file elsewhere with --out"
     if path is not None:
-        write_sheet(found, path)
+        where = _sheet(found, path, request.out is None)
     print("\n".join(describe(found)))
     if predictor is not None:
         print("\n".join(("", *describe_fit(found, predictor))))
     if request.estimate:
         print("\n".join(("", *_estimate(found))))
-    where = "not drawn: the current folder lies in DIR; name a file elsewhere with --out" if path is None else path
     print(f"\ncontact sheet  {where}")
     return 0
+
+
+def _sheet(found: Inspection, path: Path, is_default: bool) -> str:
+    """Draws the contact sheet; returns its path. The default one may be missing: the report is worth more."""
+    from mistnn.reports.inspection import write_sheet
+
+    try:
+        write_sheet(found, path)
+    except MistError:
+        if not is_default:
+            raise
+        return "not drawn: the current folder can't be written to; name a file elsewhere with --out"
+    return str(path)
 
 
 def _estimate(found: Inspection) -> list[str]:

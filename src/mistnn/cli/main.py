@@ -10,15 +10,19 @@ import difflib
 import errno
 import importlib
 import io
+import itertools
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from mistnn import __version__
+from mistnn.devices import is_out_of_memory
 from mistnn.errors import MistError, MistWarning
 
 MISTAKE, INTERRUPTED = 2, 130
@@ -26,6 +30,11 @@ MISTAKE, INTERRUPTED = 2, 130
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Errors of a write to a full or missing device."""
 
+NO_MEMORY = (
+    "there is not enough memory: close other programs, shrink large images, or process fewer at once "
+    "(mist train: a smaller --train.batch-size); a run or a prediction that has saved its progress continues with "
+    "--resume"
+)
 
 COMMANDS = {
     "demo": ("[--out DIR]", "learn to find digits without boxes, and write a report"),
@@ -60,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     _replace_unwritable()
     try:
-        with _plain_warnings():
+        with _plain_warnings(), _stop_signals():
             code = _run(given)
     except MistError as error:
         code = _refuse(str(error))
@@ -71,6 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = 0
     except OSError as error:
         code = _refuse(_fix(error))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        code = _refuse(NO_MEMORY)
     return _flushed(code)
 
 
@@ -117,6 +130,26 @@ def _plain_warnings() -> Iterator[None]:
         warnings.showwarning = usual
 
 
+@contextmanager
+def _stop_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP interrupt like Ctrl-C, so that finished work is kept; one that is ignored stays ignored."""
+    numbers = [one for one in signal.Signals if one.name in ("SIGTERM", "SIGHUP")]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []  # Python allows no signal handlers here
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    changed = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in changed:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def _fix(error: OSError) -> str:
     """The message for system errors that can occur in any command: a path that is too long, a full device.
 
@@ -145,9 +178,27 @@ def _run(arguments: list[str]) -> int:
     logging.basicConfig(format="mist: %(message)s")
     logging.getLogger("mistnn").setLevel(logging.INFO)
     try:
-        return importlib.import_module(f"mistnn.cli.{name}").run(arguments[1:])
+        return importlib.import_module(f"mistnn.cli.{name}").run(_usable(arguments[1:]))
     except SystemExit as stop:  # after a help page
         return stop.code if isinstance(stop.code, int) else 0
+
+
+def _usable(arguments: list[str]) -> list[str]:
+    """The arguments with ``~`` in place of the user's folder, which no shell expands in ``--out=~/x``.
+
+    Raises:
+        MistError: if a value is empty, as that of a shell variable that is not set: it would mean the current folder.
+    """
+    result = []
+    for before, argument in itertools.pairwise(("", *arguments)):
+        option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+        if not value and (equals or not option):
+            name = option or (before if before.startswith("--") else "an argument")
+            raise MistError(f"{name} is empty: give a value, or leave it out")
+        if value == "~" or value.startswith(("~/", "~\\")):
+            value = os.path.expanduser(value)
+        result.append(f"{option}{equals}{value}")
+    return result
 
 
 def overview() -> str:

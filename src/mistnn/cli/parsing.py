@@ -19,6 +19,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from mistnn.config import Config, Rule, at_least
+from mistnn.devices import DeviceName
 from mistnn.errors import MistError
 
 Arguments = TypeVar("Arguments")
@@ -34,6 +35,7 @@ OptionalFolder = Annotated[str | None, tyro.conf.arg(metavar="DIR", help_behavio
 OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")]
 OptionalFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
 
+Device = Annotated[DeviceName, tyro.conf.arg(metavar="NAME")]
 Images = Annotated[Number, at_least(1)]
 OptionalSteps = Annotated[OptionalNumber, at_least(1)]
 Seed = Annotated[Number, at_least(0)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from mistnn.cli.main import INTERRUPTED
-from mistnn.cli.parsing import Folder, Model, parse
+from mistnn.cli.parsing import Device, Folder, Model, parse
 from mistnn.cli.screen import progress_bar
 
 if TYPE_CHECKING:
@@ -25,9 +25,10 @@ Finds the objects in your images. PATH... are image files, or folders that are s
 
 Writes into the output folder
   detections.csv  file,x,y,w,h,label,score: one row per object; centre and size in pixels of the image
-  counts.csv      file,class,count,at_limit,low,high: the number of objects of each class in each image; at_limit
-                  is 1 where the model found as many objects as it can report: there may be more; in 80 % of images
-                  like those of the training, the true count is from low to high (where this was measured)
+  counts.csv      file,class,count,at_limit,low,high,unlike: the number of objects of each class in each image;
+                  at_limit is 1 where the model found as many objects as it can report: there may be more; in 80 %
+                  of images like those of the training, the true count is from low to high (where this was measured);
+                  unlike is 1 for an image that differs from those of the training
   overlays/       the images with the boxes drawn on them
   predicted.html  with --report: a page with histograms, examples and heat maps
   detections.json with --coco: images, boxes and classes as COCO JSON
@@ -55,6 +56,7 @@ class Predict:
         coco: also write the detections as COCO JSON, detections.json.
         formats: also write the boxes for other programs: yolo, labelme, imagej (ROIs), one folder each.
         report: also write predicted.html: histograms of the counts, examples with boxes, heat maps.
+        device: auto, cpu, cuda or mps; auto is a CUDA device if there is one, else the CPU.
         overlays: draw the boxes on copies of the images; without it no image is written, reconstructions included.
     """
 
@@ -72,6 +74,7 @@ class Predict:
     coco: bool = False
     formats: tuple[Literal["yolo", "labelme", "imagej"], ...] = ()
     report: bool = False
+    device: Device = "auto"
     overlays: bool = True
 
 
@@ -82,7 +85,7 @@ def run(arguments: Sequence[str]) -> int:
     from mistnn.inference.other_formats import check_formats, write_formats
     from mistnn.inference.stage import stopped_after
 
-    predictor = Predictor.from_pretrained(request.model)
+    predictor = Predictor.from_pretrained(request.model, request.device)
     check_formats(request.out, request.formats, request.force)
     try:
         with progress_bar("predicting") as progress:
@@ -122,8 +125,8 @@ def run(arguments: Sequence[str]) -> int:
         print(f"mist: skipped {file}: {reason}", file=sys.stderr)
     if summary.skipped:
         print(f"mist: {_count(len(summary.skipped), 'image')} skipped", file=sys.stderr)
-    if summary.limit_note:
-        print(summary.limit_note)
+    for note in summary.notes:
+        print(note)
     return SOME_SKIPPED if summary.skipped else 0
 
 

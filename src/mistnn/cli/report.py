@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from mistnn.cli.parsing import PAGE, Folder, Model, Options, parse, renamed
+from mistnn.cli.parsing import PAGE, Device, Folder, Model, Options, parse, renamed
 
 DESCRIPTION = """\
 Compares the counts of a model with the known counts of an image folder, and writes one HTML page: predicted against \
@@ -30,12 +30,14 @@ class Report(Options):
         data_root: the folder of images with their counts.
         out: the page.
         split: which images; if the folder has none of these, others are used, and the page says so.
+        device: auto, cpu, cuda or mps; auto is a CUDA device if there is one, else the CPU.
     """
 
     model: Model
     data_root: Folder
     out: Annotated[Path, tyro.conf.arg(metavar="FILE"), PAGE] = Path("report.html")
     split: Literal["test", "validation"] = "test"
+    device: Device = "auto"
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -45,7 +47,7 @@ def run(arguments: Sequence[str]) -> int:
     from mistnn.reports.folder_report import report_on_folder
     from mistnn.reports.page import write_page
 
-    page = report_on_folder(request.model, request.data_root, request.split)
+    page = report_on_folder(request.model, request.data_root, request.split, request.device)
     write_page(render_counts(page), request.out, "--out")
     for note in page.notes:
         print(f"mist: {note}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mistnn.cli.parsing import Folder, Images, Model, OptionalFolder, Options, parse, renamed
+from mistnn.cli.parsing import Device, Folder, Images, Model, OptionalFolder, Options, parse, renamed
 
 DESCRIPTION = (
     "Chooses how the heat map of a trained model is read: the strength of its softmax, and the window in which only "
@@ -26,6 +26,7 @@ class Tune(Options):
         strengths: strengths of the softmax to try.
         windows: sides of the suppression window to try, in pixels, odd.
         data_root: the folder that holds the images' files. For MNIST, the environment variable MIST_DATA also names it.
+        device: auto, cpu, cuda or mps; auto is a CUDA device if there is one, else the CPU.
     """
 
     model: Model
@@ -34,6 +35,7 @@ class Tune(Options):
     strengths: tuple[float, ...] = (10.0, 3.0, 1.0, 0.5, 0.2, 0.1)
     windows: tuple[int, ...] = (5, 11)
     data_root: OptionalFolder = None
+    device: Device = "auto"
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -41,6 +43,14 @@ def run(arguments: Sequence[str]) -> int:
     request = parse(Tune, renamed(arguments, "--data.root", "--data-root"), "mist tune", DESCRIPTION)
     from mistnn.experiments.readout import tune_readout
 
-    tune_readout(request.model, request.out, request.images, request.strengths, request.windows, root=request.data_root)
+    tune_readout(
+        request.model,
+        request.out,
+        request.images,
+        request.strengths,
+        request.windows,
+        root=request.data_root,
+        device=request.device,
+    )
     print(f"The best combination is in {request.out}.")
     return 0

@@ -149,8 +149,9 @@ def folder_metrics(view: FolderView, class_names: Sequence[str]) -> dict[str, fl
         guessing the mean of the training images. Both also for each class, with its name after a colon. Where only the
         classes present are known, ``presence`` instead: the share of (image, class) pairs for which the presence of
         the class is predicted correctly; ``presence_guess``: that of always predicting what is true of most training
-        images. Where boxes are known, ``precision``, ``recall`` and ``f1`` by the centre of a box, for each class and
-        overall. ``threshold``, ``images``, and ``objects`` where counts are known.
+        images. Where boxes are known, ``precision``, ``recall`` and ``f1`` by the centre of a box, and ``f1_iou50``
+        by an overlap of more than half, for each class and overall. ``threshold``, ``images``, and ``objects`` where
+        counts are known.
     """
     counted, true, mean = view.counted(), view.true(), view.mean()
     result = {"threshold": view.threshold, "images": float(len(view.images))}
@@ -170,8 +171,8 @@ def folder_metrics(view: FolderView, class_names: Sequence[str]) -> dict[str, fl
 
 
 def _centre_metrics(view: FolderView, class_names: Sequence[str]) -> dict[str, float]:
-    """Precision, recall and F1 on the images with known boxes."""
-    from mistnn.metrics import CentreMetrics
+    """Precision, recall and F1 by centres, and F1 by overlap, on the images with known boxes."""
+    from mistnn.metrics import CentreMetrics, both
 
     result: dict[str, float] = {}
     boxed = [place for place, sample in enumerate(view.samples) if sample.boxes is not None]
@@ -182,6 +183,9 @@ def _centre_metrics(view: FolderView, class_names: Sequence[str]) -> dict[str, f
         chosen = [_of_class(view.found[place], view.samples[place], index) for place in boxed]
         metric.update([one for one, _, _ in chosen], [boxes for _, boxes, _ in chosen], [own for _, _, own in chosen])
         result |= {f"{key}{name}": value for key, value in metric.compute().items()}
+        if objects := sum(len(boxes) for _, boxes, _ in chosen):
+            overlapping = both(*(list(part) for part in zip(*chosen, strict=True))) * objects
+            result[f"f1_iou50{name}"] = 2 * overlapping / (objects + sum(len(one.boxes) for one, _, _ in chosen))
     return result
 
 
@@ -212,20 +216,25 @@ def store_threshold(out: Path, experiment: Experiment) -> None:
 
 
 def store_intervals(out: Path, experiment: Experiment) -> None:
-    """Writes the model of a run again, with the intervals of its counts on the validation images, if these suffice."""
+    """Writes the model of a run again, with what its validation images tell.
+
+    These are the intervals of its counts, if the images suffice, and the largest distance from the training images.
+    """
     from mistnn.experiments.run import save_again
     from mistnn.weights import load_model
 
     model: Any = load_model(out)
     data: Any = experiment.data
+    model.config = dataclasses.replace(model.config, usual=1.0)  # distances are then found in their own unit
     view = view_folder(model, data, "validation")
+    usual = max((one.unlike for one in view.found if one.unlike is not None), default=0.0)
     counted, true = view.counted(), view.true()
     assert true is not None
     factors = [interval_factor(*pair) for pair in zip(counted.T.tolist(), true.T.tolist(), strict=True)]
     known = tuple(round(one, 6) for one in factors if one is not None)
-    if len(known) == len(factors):
-        chosen = dataclasses.replace(model.config, intervals=known)
-        save_again(out, out, model, dataclasses.replace(experiment, model=chosen))
+    known = known if len(known) == len(factors) else ()
+    chosen = dataclasses.replace(model.config, intervals=known, usual=round(usual, 6))
+    save_again(out, out, model, dataclasses.replace(experiment, model=chosen))
 
 
 def interval_metrics(view: FolderView, model: Finder) -> dict[str, float]:

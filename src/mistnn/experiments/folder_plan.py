@@ -45,6 +45,9 @@ NETWORK = MistConfig(
 """The small network of both plans, which set its classes and K."""
 
 
+NO_FOLDER = (
+    "my-folder is the name of a preset, and needs the folder of your images: `mist train my-folder --data-root DIR`"
+)
 PHOTO_EDGE = 160
 """Images whose longest edge has at least so many pixels, in the median, are taken for photographs (our choice)."""
 
@@ -68,7 +71,7 @@ def plan_folder(
     """
     data: Any = experiment.data
     if data.root is None:
-        raise MistError("my-folder needs your image folder: `mist train my-folder --data-root DIR`")
+        raise MistError(NO_FOLDER)
     folder = data.content() if folder is None else folder
     assert folder is not None
     if not are_photographs(folder):
@@ -117,7 +120,7 @@ def plan_shapes(
     data: Any = experiment.data
     root = data.root
     if root is None:
-        raise MistError("my-folder needs your image folder: `mist train my-folder --data-root DIR`")
+        raise MistError(NO_FOLDER)
     if folder is None:
         opened: OwnFolder = data.content()
         folder = opened
@@ -145,7 +148,8 @@ def plan_shapes(
     if labelled:
         reasons = (
             resized,
-            f"K = {most}, " + ("as given by --k" if k is not None else "the most objects in a training image (--k)"),
+            f"at most {most} objects are found in an image (K = {most}, "
+            + ("as given by --k)" if k is not None else "the most in a training image; --k changes it)"),
             f"classes: {', '.join(folder.class_names)}"
             + (", and a background class for boxes without an object" if model.background else ""),
             subtracted,

@@ -41,6 +41,7 @@ class MistSystem(System):
         FolderConfig: FolderMeasurement,
     }
     images = "digits, Gabor noise, house numbers or an image folder"
+    chosen_last = ("threshold",)
 
     def measurement_class(self, model: Any, data: DataConfig) -> type[Measurement]:
         """On a folder, a model without classes is measured by its reconstructions."""

@@ -11,16 +11,19 @@ from mistnn.data import FolderImage, OwnFolder, SizeSuggestion
 from mistnn.data.folder.images import measured_images, object_size_of
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment, Planned
+from mistnn.experiments.photo_estimate import count_estimate
 from mistnn.experiments.photo_size import photo_size
 from mistnn.models.photos import PhotoConfig, PhotoStepConfig
 from mistnn.nn.preparation import PreparationConfig
 from mistnn.nn.pyramid import PyramidConfig
 from mistnn.training import TrainConfig
 
-PHOTO_TRAIN = TrainConfig(steps=600, batch_size=32, log_every=20, save_every=100, evaluate_every=200)
+PHOTO_TRAIN = TrainConfig(steps=400, batch_size=32, log_every=20, save_every=100, evaluate_every=200)
 """The length of a run (our choice)."""
 LONGEST = 512
-"""Pixels to which the longest edge of the largest image is reduced; smaller ones are not enlarged (our choice)."""
+"""Pixels to which the longest edge of the largest image is reduced for one class (our choice)."""
+LONGEST_OF_CLASSES, ENLARGED = 768, 1.5
+"""The same for several classes, which differ in details, and the most that small images are enlarged (our choice)."""
 CELLS = 5.0
 """The coarsest grid is chosen on which an object is at least so many cells wide (our choice)."""
 ROOM = 1.5
@@ -59,11 +62,11 @@ def plan_photos(
             f"{data.root}: no training image has a count above 0: give counts.csv with the columns file,class,count; "
             f"`mist inspect {data.root}` shows what was read"
         )
-    preparation = _preparation(training)
+    preparation = _preparation(training, len(folder.class_names))
     zoom = preparation.zoom
     size = size_in_photos(folder) if size is None else size
     box = size.size * zoom
-    stride = next((stride for stride in (16, 8) if box / stride >= CELLS), 4)
+    stride = next((stride for stride in (32, 16, 8) if box / stride >= CELLS), 4)
     strides = (4, 8, 16) if stride == 4 else (8, 16, 32)
     most = max(1, round(ROOM * max(counts))) if k is None else k
     pyramid = PyramidConfig(strides=strides)
@@ -92,7 +95,9 @@ def plan_photos(
         f"at most {most} objects are reported for an image (K, --k); the most in a training image is {max(counts)}",
         f"classes: {', '.join(folder.class_names)}",
     )
-    return Planned(planned, (*reasons, *_warnings(training, box)))
+    expected = count_estimate(training, _preparation(training), PyramidConfig())
+    expectations = () if expected is None else (expected.reason,)
+    return Planned(planned, (*reasons, *expectations, *_warnings(training, box)))
 
 
 def _training(folder: OwnFolder) -> list[FolderImage]:
@@ -100,10 +105,11 @@ def _training(folder: OwnFolder) -> list[FolderImage]:
     return [image for image in folder.images if image.split == "train" and image.counts is not None]
 
 
-def _preparation(training: Sequence[FolderImage]) -> PreparationConfig:
-    """All images are reduced by one factor, so that objects keep their sizes."""
+def _preparation(training: Sequence[FolderImage], classes: int = 1) -> PreparationConfig:
+    """All images are resized by one factor, so that objects keep their sizes."""
     longest = max(max(image.height, image.width) for image in training)
-    return PreparationConfig(zoom=round(min(1.0, LONGEST / longest), 4))
+    wanted, most = (LONGEST, 1.0) if classes == 1 else (LONGEST_OF_CLASSES, ENLARGED)
+    return PreparationConfig(zoom=round(min(most, wanted / longest), 4))
 
 
 def _warnings(training: Sequence[FolderImage], box: float) -> list[str]:

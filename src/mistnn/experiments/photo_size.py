@@ -1,22 +1,21 @@
 """Estimates the size of the objects in photographs from pretrained features and counts.
 
-The cells of some images are clustered by their features. Clusters are joined one after another: always the one with
-which the area in an image follows the number of objects best. Joining ends at the largest area whose correlation with
-the counts is within one standard error of the highest. The area for each object is that of a box.
+The cells of some images are clustered by their features. Clusters whose area follows the number of objects are joined
+(``models.photos.regions``). The area for each object is that of a box. The estimate is the geometric mean of those of
+several clusterings.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from scipy.cluster.vq import kmeans2, vq
 
 from mistnn.data import SizeSuggestion
 from mistnn.data.folder.images import FolderImage, evenly, load_image
+from mistnn.models.photos.regions import areas_of, clusterings, joined
 from mistnn.nn.preparation import PreparationConfig, prepare
 from mistnn.nn.pyramid import Pyramid, PyramidConfig, resample
 
@@ -26,10 +25,6 @@ CELLS = 40_000
 """Cells that are clustered (our choice)."""
 DIRECTIONS = 24
 """Principal components of the features that are kept (our choice)."""
-CLUSTERS = 12
-"""Number of clusters (our choice)."""
-STARTS = 8
-"""Clusterings with different starts; the estimate is the geometric mean of theirs (our choice)."""
 LEAST_CORRELATION = 0.2
 """If no area follows the counts better than this, there is no estimate (our choice)."""
 FEWEST = 8
@@ -91,39 +86,10 @@ def _size(features: Sequence[torch.Tensor], counts: np.ndarray, stride: int) -> 
     directions = torch.linalg.eigh(normal.T @ normal).eigenvectors[:, -DIRECTIONS:]
     reduced = [((one - mean) / deviation @ directions).numpy() for one in features]
     sizes, correlations = [], []
-    for start in range(STARTS):
-        seed: dict[str, Any] = {"seed": start}  # newer stubs of SciPy know it as rng, older versions don't
-        centres, _ = kmeans2((normal @ directions).numpy(), CLUSTERS, iter=20, minit="++", **seed)
-        nearest = [vq(one, centres)[0] for one in reduced]
-        areas = np.stack([np.bincount(one, minlength=CLUSTERS) for one in nearest]).astype(float)
-        area, correlation = _joined(areas, counts)
-        sizes.append(stride * math.sqrt((area * counts).sum() / (counts**2).sum()))
-        correlations.append(correlation)
+    for nearest in clusterings((normal @ directions).numpy(), reduced):
+        found = joined(areas_of(nearest), counts)
+        sizes.append(stride * math.sqrt((found.area * counts).sum() / (counts**2).sum()))
+        correlations.append(found.correlation)
     if np.median(correlations) < LEAST_CORRELATION:
         return None
     return float(np.exp(np.mean(np.log(sizes)))), float(np.median(correlations))
-
-
-def _joined(areas: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, float]:
-    """The area of the joined clusters in each image, and its correlation with the counts.
-
-    Several areas may follow the counts equally well, such as a part of each object and the whole: the largest counts.
-
-    Args:
-        areas: (images, clusters).
-        counts: (images,).
-    """
-    total, left, path = np.zeros(len(areas)), list(range(areas.shape[1])), []
-    while len(left) > 1:  # all clusters together are the whole image
-        options = [(_correlation(total + areas[:, one], counts), one) for one in left]
-        correlation, best = max(options)
-        left.remove(best)
-        total = total + areas[:, best]
-        path.append((correlation, total))
-    highest = max(correlation for correlation, _ in path)
-    error = (1 - highest**2) / math.sqrt(len(counts))
-    return [(total, correlation) for correlation, total in path if correlation >= highest - error][-1]
-
-
-def _correlation(area: np.ndarray, counts: np.ndarray) -> float:
-    return float(np.corrcoef(area, counts)[0, 1]) if area.std() > 0 else -1.0

@@ -26,8 +26,8 @@ from mistnn.weights import tensor_digest
 
 MOST_VIEWS = 8
 """Versions of each training image: one unchanged, the others turned, resized and recoloured (our choice)."""
-VIEWS_IN_ALL = 2400
-"""The number of versions of all images together, which bounds the time of the first epochs (our choice)."""
+CELLS_IN_ALL = 600_000
+"""Squares of 32 px of all versions of all images, which bound the time of the first epochs (our choice)."""
 CACHED_BYTES = 3 << 29
 """Features are cached in memory up to this size; those beyond are computed again each time (our choice)."""
 SMALLEST, LARGEST = 0.8, 1.1
@@ -59,13 +59,13 @@ class CachedFeatures:
     def __init__(self, model: PhotoMist, images: FolderImages, batch_size: int, turned: bool) -> None:
         self.model, self.images, self.turned, self.batch_size = model, images, turned, batch_size
         self.number = len(images.images)
-        self.views = max(1, min(MOST_VIEWS, VIEWS_IN_ALL // self.number))
         self.cells = [math.prod(self._sides(index)) for index in range(self.number)]
+        cell = 2 * sum(model.pyramid.packed)  # bytes in half precision
+        self.views = max(1, min(MOST_VIEWS, min(CELLS_IN_ALL, CACHED_BYTES // cell) // sum(self.cells)))
         self._round: tuple[int, np.ndarray] = (-1, np.empty((0, 2), dtype=np.int64))
         self._cache: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         self._cached = 0
         self.distinct = self.number * self.views
-        cell = 2 * sum(model.pyramid.packed)  # bytes in half precision
         self.room = cell * self.views * sum(self.cells)
         self.keeps = self.room <= CACHED_BYTES
 
@@ -195,13 +195,15 @@ class PhotoSystem(System):
         if experiment.start_from is not None:
             return
         places = np.linspace(0, samples.number - 1, min(SCALED_ON, samples.number)).round().astype(int)
-        sums = torch.zeros(2, len(model.center))
+        means, squares = [], []
         for index in places:
             maps = model.pyramid.unpack(samples.features(int(index), 0)[0][None].float())
-            sums += torch.stack([torch.cat([one[0].pow(power).mean((1, 2)) for one in maps]) for power in (1, 2)])
-        mean, square = sums / len(places)
+            means.append(model.means(maps)[0])
+            squares.append(model.means([one.square() for one in maps])[0])
+        mean = torch.stack(means).mean(0)
         model.center.copy_(mean)
-        model.scale.copy_((square - mean.square()).clamp(min=1e-6).sqrt())
+        model.scale.copy_((torch.stack(squares).mean(0) - mean.square()).clamp(min=1e-6).sqrt())
+        model.spread.copy_((torch.stack(means).std(0, correction=0) / model.scale).clamp(min=1e-3))
         if step.start == "templates" and step.keypoints == "counts":
 
             def gridded(index: int) -> Tensor:
@@ -244,7 +246,7 @@ class PhotoSystem(System):
         return bool(known_images(data.content(), "validation"))
 
     def finish(self, out: Path, experiment: Experiment) -> None:
-        """Measures on the validation images how far counts can be trusted."""
+        """Measures on the validation images how far counts can be trusted, and which images are usual."""
         if self.can_validate(experiment):
             store_intervals(out, experiment)
 

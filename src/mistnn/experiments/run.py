@@ -13,6 +13,7 @@ import cattrs
 import torch
 from torch import nn
 
+from mistnn.devices import find_device
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment
 from mistnn.experiments.measuring import Progress
@@ -22,7 +23,7 @@ from mistnn.interfaces import DataConfig, SampleDataset, Split, Step
 from mistnn.training import FitResult, fit, prepare_run_folder
 from mistnn.training.checkpoint import Progress as RunProgress
 from mistnn.training.loop import cpu_threads
-from mistnn.training.runfolder import CHECKPOINT, CONFIG, METRICS
+from mistnn.training.runfolder import CHECKPOINT, CONFIG, METRICS, run_folder
 from mistnn.training.runlog import progress_bar
 from mistnn.weights import (
     StoredModel,
@@ -70,7 +71,7 @@ def build(experiment: Experiment, resuming: bool = False) -> Step:
 
 def train(
     experiment: Experiment,
-    out: Path,
+    out: Path | str,
     *,
     samples: SampleDataset | None = None,
     resume: bool = False,
@@ -96,62 +97,67 @@ def train(
     Raises:
         MistError: if the data don't fit the model, or images can't be read; else see ``mistnn.training.fit``.
     """
-    say = on_note or (lambda note: None)
-    system = system_of(experiment.model)
-    if samples is not None and not system.takes_samples:
-        raise MistError(f"a model of kind {experiment.model.kind!r} is trained on {system.images}: leave out samples")
-    if resume and (out / CONFIG).is_file():
-        stored = restore(out)
-        # A schedule over the whole run keeps the length that it had when the run was started.
-        step = experiment.step.for_run(getattr(stored.step, "decay_steps", None) or experiment.train.steps)
-        experiment = system.resume(dataclasses.replace(experiment, step=step), stored)
-    experiment = experiment.resolved()
-    system.check(experiment)
-    if samples is None:
-        samples = experiment.data.open("train")
-        with progress_bar("reading images", progress) as tell:
-            experiment.data.check_images(tell)
-    resuming = resume and (out / CHECKPOINT).exists()  # a run that was stopped before its first save starts again
-    step = build(experiment, resuming)
-    trained = system.training_samples(step.model, experiment, samples)
-    if not resuming:
-        with cpu_threads(experiment.train.threads):
-            system.begin(step.model, experiment, trained)
-    experiment = system.note_weights(experiment, step.model)
-    save = _saver(experiment, _record_before(experiment, out, resuming))
-    prepare_run_folder(out, force=force, resume=resume)
-    if observe is not None and not resume:
-        observe(0, step.model)
-    for note in () if resuming else system.notes(experiment, step.model):
-        say(note)
-    watch = system.watch(experiment, say)
+    out = Path(out)
+    with run_folder(out):
+        say = on_note or (lambda note: None)
+        system = system_of(experiment.model)
+        if samples is not None and not system.takes_samples:
+            raise MistError(
+                f"a model of kind {experiment.model.kind!r} is trained on {system.images}: leave out samples"
+            )
+        if resume and (out / CONFIG).is_file():
+            stored = restore(out)
+            # A schedule over the whole run keeps the length that it had when the run was started.
+            step = experiment.step.for_run(getattr(stored.step, "decay_steps", None) or experiment.train.steps)
+            experiment = system.before_the_end(system.resume(dataclasses.replace(experiment, step=step), stored))
+        experiment = experiment.resolved()
+        system.check(experiment)
+        if samples is None:
+            samples = experiment.data.open("train")
+            with progress_bar("reading images", progress) as tell:
+                experiment.data.check_images(tell)
+        resuming = resume and (out / CHECKPOINT).exists()  # a run that was stopped before its first save starts again
+        step = build(experiment, resuming)
+        trained = system.training_samples(step.model, experiment, samples)
+        if not resuming:
+            with cpu_threads(experiment.train.threads):
+                system.begin(step.model, experiment, trained)
+        experiment = system.note_weights(experiment, step.model)
+        save = _saver(experiment, _record_before(experiment, out, resuming))
+        prepare_run_folder(out, force=force, resume=resume)
+        if observe is not None and not resume:
+            observe(0, step.model)
+        for note in () if resuming else system.notes(experiment, step.model):
+            say(note)
+        watch = system.watch(experiment, say)
 
-    def log(iteration: int, values: dict[str, float]) -> None:
+        def log(iteration: int, values: dict[str, float]) -> None:
+            if watch is not None:
+                watch.line(iteration, values)
+            if on_log is not None:
+                on_log(iteration, values)
+            if observe is not None:
+                observe(iteration, step.model)
+
+        result = fit(
+            step,
+            trained,
+            experiment.train,
+            out,
+            describe=describe(experiment),
+            evaluate=_validation(experiment),
+            on_log=log,
+            resume=resume,
+            free=tuple(f"config.model.{name}" for name in system.chosen_last),
+            save_model=save,
+            save_start=system.saves_start,
+            progress=progress,
+        )
         if watch is not None:
-            watch.line(iteration, values)
-        if on_log is not None:
-            on_log(iteration, values)
-        if observe is not None:
-            observe(iteration, step.model)
-
-    result = fit(
-        step,
-        trained,
-        experiment.train,
-        out,
-        describe=describe(experiment),
-        evaluate=_validation(experiment),
-        on_log=log,
-        resume=resume,
-        save_model=save,
-        save_start=system.saves_start,
-        progress=progress,
-    )
-    if watch is not None:
-        watch.end()
-    if not result.interrupted:
-        system.finish(out, experiment)
-    return result
+            watch.end()
+        if not result.interrupted:
+            system.finish(out, experiment)
+        return result
 
 
 def evaluate(
@@ -183,6 +189,7 @@ def evaluate_stored(
     split: Split = "test",
     progress: Progress | None = None,
     unknown_k: bool = False,
+    device: str = "cpu",
 ) -> dict[str, float]:
     """The metrics of a run folder or a shipped model on images of its own experiment.
 
@@ -194,11 +201,12 @@ def evaluate_stored(
         split: of the data.
         progress: called with (done, of how many).
         unknown_k: also measure without a given K, see ``evaluate_unknown_k``.
+        device: for the network, see ``devices.find_device``.
     """
     data = restore(folder_or_name).data
     data = data if root is None else data.at(root)
     data = data if seed is None else dataclasses.replace(data, seed=seed)
-    model: Any = load_model(folder_or_name)
+    model: Any = load_model(folder_or_name).to(find_device(device))
     metrics = evaluate(model, data, split, images, progress)
     return metrics | evaluate_unknown_k(model, data, split, images) if unknown_k else metrics
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,6 +34,7 @@ class System:
         is_classifier: the system classifies whole images instead of finding objects.
         saves_start: whether a checkpoint is written before the first step, because the initial weights can't be
             computed again from the seed.
+        chosen_last: the fields of a model's configuration that ``finish`` chooses after the last step.
         takes_samples: whether any data set can take the place of the experiment's own training images.
     """
 
@@ -41,6 +43,7 @@ class System:
     shown: ClassVar[tuple[str, ...]] = ("iou50", "classified", "both", "f1", "count_accuracy", "error")
     is_classifier: ClassVar[bool] = False
     saves_start: ClassVar[bool] = False
+    chosen_last: ClassVar[tuple[str, ...]] = ("intervals",)
     takes_samples: ClassVar[bool] = True
 
     # Before training.
@@ -111,6 +114,11 @@ class System:
 
     def finish(self, out: Path, experiment: Experiment) -> None:
         """Completes the model of a run after its last step."""
+
+    def before_the_end(self, experiment: Experiment) -> Experiment:
+        """The experiment without what ``finish`` has chosen: a run that goes on chooses it again at its end."""
+        fields = {one.name: one.default for one in dataclasses.fields(experiment.model) if one.name in self.chosen_last}
+        return dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, **fields))
 
     # Measuring.
 

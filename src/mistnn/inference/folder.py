@@ -14,7 +14,9 @@ from torch import Tensor
 
 from mistnn.data.images import PAGES, PICTURE_FOLDERS, ImageFile, UnreadableImage, find_images, open_image, to_tensor
 from mistnn.data.text_files import listed
+from mistnn.devices import is_out_of_memory
 from mistnn.errors import MistError, MistWarning
+from mistnn.files import locked
 from mistnn.inference.coco import CocoCounts
 from mistnn.inference.pictures import overlay_names, write_overlay, write_tensor
 from mistnn.inference.predictor import Predictor
@@ -25,6 +27,8 @@ OVERLAYS_FOLDER, RECONSTRUCTIONS_FOLDER, RESIDUALS_FOLDER = PICTURE_FOLDERS
 
 BATCH_SIZE = 32
 """Largest number of images in a batch; fewer if they are large, see ``Predictor.max_pixels``."""
+
+NO_MEMORY = "needs more memory than there is: close other programs, or crop or shrink it"
 
 
 class Skipped(NamedTuple):
@@ -44,6 +48,7 @@ class PredictSummary(NamedTuple):
             normalises over the whole image.
         at_limit: number of images in which the model found as many objects as it reports.
         limit: how many that are; the largest number if images differ.
+        unlike: number of images that differ more from the training images than all validation images do.
     """
 
     images: int
@@ -52,6 +57,23 @@ class PredictSummary(NamedTuple):
     approximate: int
     at_limit: int = 0
     limit: int = 0
+    unlike: int = 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user must know before trusting the counts."""
+        return tuple(note for note in (self.limit_note, self.unlike_note) if note)
+
+    @property
+    def unlike_note(self) -> str:
+        """Says that images differ from those of the training, and what to do; empty if none does."""
+        if not self.unlike:
+            return ""
+        return (
+            f"{self.unlike:,} of {self.images:,} images differ more from the training images than all validation "
+            f"images do: check their counts, and train on images like them (in {COUNTS_FILE} they have a 1 under "
+            "unlike)"
+        )
 
     @property
     def limit_note(self) -> str:
@@ -91,10 +113,11 @@ def predict_folder(
     - ``detections.csv``: ``file,x,y,w,h,label,score``; one row per detection, the best of an image first; centre and
       size in pixels of the upright original, where pixel 0 spans 0 to 1; label empty for a model without classes;
       score 0-1.
-    - ``counts.csv``: ``file,class,count,at_limit,low,high``; one row per image and class, zeros included; for a model
-      without classes, one row per image with an empty class. ``at_limit`` is 1 if as many objects were found in the
-      image as the model reports, so that there may be more, else 0; empty if K was given or the model can't count. In
-      80 % of images like those of the training, the true count is from ``low`` to ``high``; empty if unknown.
+    - ``counts.csv``: ``file,class,count,at_limit,low,high,unlike``; one row per image and class, zeros included;
+      for a model without classes, one row per image with an empty class. ``at_limit`` is 1 if as many objects were
+      found in the image as the model reports, so that there may be more, else 0; empty if K was given or the model
+      can't count. In 80 % of images like those of the training, the true count is from ``low`` to ``high``; empty if
+      unknown. ``unlike`` is 1 if the image differs more from the training images than all validation images do.
     - ``overlays/`` (empty without ``overlays``): each image with its boxes, under its own relative path and in its own
       file format, see ``overlay_names``.
     - ``reconstructions/`` and ``residuals/``, for a model that reconstructs, with ``overlays``: PNG files named like
@@ -122,27 +145,29 @@ def predict_folder(
     Raises:
         MistError: if k is below 1 or above what the model can find in any image; no k is given to a model that can't
             count yet (``Predictor.check_counting``); there are no images; ``out`` is not a folder, can't be written to,
-            or holds results or a run; there is nothing to resume, or it has another model, images or settings.
+            holds results or a run, or another process writes to it; there is nothing to resume, or it has another
+            model, images or settings.
     """
     if k is not None and k < 1:
         raise MistError(f"--k must be at least 1, got {k}")
     predictor.check_counting(k)
     out = Path(out)
-    files = find_images(paths, exclude=out)
-    options = {"--k": k, "--overlays": overlays, "--coco": coco, "--report": report is not None}
-    settings = settings_of(predictor, files, {**options, "images at once": BATCH_SIZE})
-    with staged(out, force, settings, resume) as stage:
-        job = _Job(predictor, files, k, overlays, stage, stage.record.tally, [])
-        if not stage.record.made:  # else it was stopped while its results were moved
-            job.run(coco, progress, keep=report is not None)
-            if job.tally.images == 0 and job.tally.room:
-                raise MistError(
-                    f"--k {predictor.sought(k)} is too large, since this model finds at most {job.tally.room} objects "
-                    "in these images: give fewer"
-                )
-            if report is not None:
-                (stage.folder / REPORT_FILE).write_bytes(report(stage.folder, job.summary))
-            stage.complete(job.tally)
+    with locked(out):
+        files = find_images(paths, exclude=out)
+        options = {"--k": k, "--overlays": overlays, "--coco": coco, "--report": report is not None}
+        settings = settings_of(predictor, files, {**options, "images at once": BATCH_SIZE})
+        with staged(out, force, settings, resume) as stage:
+            job = _Job(predictor, files, k, overlays, stage, stage.record.tally, [])
+            if not stage.record.made:  # else it was stopped while its results were moved
+                job.run(coco, progress, keep=report is not None)
+                if job.tally.images == 0 and job.tally.room:
+                    raise MistError(
+                        f"--k {predictor.sought(k)} is too large, since this model finds at most {job.tally.room} "
+                        "objects in these images: give fewer"
+                    )
+                if report is not None:
+                    (stage.folder / REPORT_FILE).write_bytes(report(stage.folder, job.summary))
+                stage.complete(job.tally)
     if job.stacks:
         which = listed(job.stacks)
         warnings.warn(
@@ -168,7 +193,7 @@ class _Job(NamedTuple):
     def summary(self) -> PredictSummary:
         skipped = tuple(Skipped(name, reason) for _, name, reason in self.tally.skipped)
         tally = self.tally
-        return PredictSummary(tally.images, tally.detections, skipped, tally.approximate, tally.at_limit, tally.limit)
+        return PredictSummary(tally.images, tally.detections, skipped, tally.approximate, *tally.flagged)
 
     def run(self, coco: bool, progress: Callable[[int, int], None] | None, keep: bool) -> None:
         """Predicts the remaining images; at the end records the progress if ``keep``."""
@@ -191,12 +216,25 @@ class _Job(NamedTuple):
     def predict(
         self, batch: Sequence[_Opened], tables: Tables, overlays: dict[str, str], rebuilds: dict[str, str]
     ) -> None:
-        """Predicts images of one size and writes all of their results."""
+        """Predicts images of one size and writes all of their results.
+
+        If memory is too small for all of them, they are predicted one by one; one that is too large alone is skipped.
+        """
         predictor, folder, tally = self.predictor, self.stage.folder, self.tally
-        images = torch.stack([one.tensor for one in batch])
-        found = predictor.predict_batch(images, self.k)
+        try:
+            images = torch.stack([one.tensor for one in batch])
+            found = predictor.predict_batch(images, self.k)
+            rebuilt_images = predictor.reconstruct(images, found) if rebuilds else images
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(batch) == 1:
+                tally.skipped.append((batch[0].place, batch[0].name, NO_MEMORY))
+            for one in batch if len(batch) > 1 else ():
+                self.predict([one], tables, overlays, rebuilds)
+            return
         if rebuilds:
-            for one, image, rebuilt in zip(batch, images, predictor.reconstruct(images, found), strict=True):
+            for one, image, rebuilt in zip(batch, images, rebuilt_images, strict=True):
                 write_tensor(folder / RECONSTRUCTIONS_FOLDER / rebuilds[one.name], rebuilt)
                 write_tensor(folder / RESIDUALS_FOLDER / rebuilds[one.name], 0.5 + (image - rebuilt) / 2)
         for one, objects in zip(batch, found, strict=True):
@@ -209,6 +247,7 @@ class _Job(NamedTuple):
                 write_overlay(folder / OVERLAYS_FOLDER / overlays[one.name], one.picture, objects, names)
             tally.images += 1
             tally.detections += len(objects.boxes)
+            tally.unlike += objects.unlike is not None and objects.unlike > 1
             tally.approximate += predictor.is_approximate(height, width)
             if at_limit:
                 tally.at_limit, tally.limit = tally.at_limit + 1, max(tally.limit, predictor.model.limit(height, width))
@@ -219,15 +258,21 @@ class _Job(NamedTuple):
         for place, file in enumerate(self.files[tally.done :], tally.done):
             try:
                 picture = open_image(file.path)
+                refusal = self.predictor.refusal(picture.height, picture.width, k)
+                tensor = None if refusal else to_tensor(picture, self.predictor.model.config.channels)
             except UnreadableImage as error:
                 tally.skipped.append((place, file.name, f"can't be read: {error}"))
                 continue
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                tally.skipped.append((place, file.name, NO_MEMORY))
+                continue
             if (pages := picture.info.get(PAGES, 1)) > 1:
                 self.stacks.append(f"{file.name}: {pages}")
-            refusal = self.predictor.refusal(picture.height, picture.width, k)
-            if refusal is None:
-                yield _Opened(place, file.name, picture, to_tensor(picture, self.predictor.model.config.channels))
-            else:
+            if tensor is not None:
+                yield _Opened(place, file.name, picture, tensor)
+            elif refusal is not None:
                 tally.skipped.append((place, file.name, refusal))
                 most = self.predictor.model.most(picture.height, picture.width)
                 tally.room = max(tally.room, most if most < k else 0)

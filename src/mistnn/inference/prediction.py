@@ -30,6 +30,7 @@ class Prediction:
         at_limit: whether as many objects were found as the model reports in an image: there may be more. Always False
             where K was given, or the model can't count.
         intervals: for each class the half width of its interval, see ``count_intervals``; empty if unknown.
+        unlike: see ``Detections``: above 1, the image differs from those of the training, and its count may be wrong.
     """
 
     boxes: Tensor
@@ -39,6 +40,7 @@ class Prediction:
     image: Tensor
     at_limit: bool = False
     intervals: tuple[float, ...] = ()
+    unlike: float | None = None
 
     def __len__(self) -> int:
         """The number of objects found."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from mistnn.data.images import PAGES, UnreadableImage, normalise_mode, open_image, to_tensor
+from mistnn.devices import find_device
 from mistnn.errors import MistError, MistWarning
 from mistnn.inference.counting import above, missing_threshold
 from mistnn.inference.prediction import Prediction
@@ -50,12 +53,12 @@ class Predictor:
     def from_pretrained(cls, name_or_folder: str | Path, device: str | torch.device = "cpu") -> Predictor:
         """A predictor with the weights of a run folder or of a shipped model; for ``Raises`` see ``load_model``."""
         model = as_finder(load_model(name_or_folder), name_or_folder)
-        predictor = cls(model.to(device))
+        predictor = cls(model.to(find_device(device, "device") if isinstance(device, str) else device))
         predictor.uncounted = missing_threshold(name_or_folder, model)
         return predictor
 
     def predict(
-        self, image: Tensor | NDArray[np.generic] | Image.Image | str | Path, k: int | None = None
+        self, image: Tensor | NDArray[np.generic] | Image.Image | str | os.PathLike[str], k: int | None = None
     ) -> Prediction:
         """Finds the K best objects of one image, best first.
 
@@ -70,7 +73,7 @@ class Predictor:
                 that can't process images in tiles, or no k is given and the run was stopped before it could count.
             ValueError: if an array or tensor has another shape, type or range.
         """
-        if isinstance(image, str | Path):
+        if isinstance(image, str | os.PathLike):
             try:
                 picture = open_image(Path(image))
             except UnreadableImage as error:
@@ -84,7 +87,9 @@ class Predictor:
             raise MistError(f"this image {refusal}")
         found = self.predict_batch(tensor.unsqueeze(0), k)[0]
         at_limit = bool(self.at_limit(len(found.boxes), tensor.shape[-2], tensor.shape[-1], k))
-        return Prediction(*found, self.model.class_names, tensor, at_limit, () if k else self.model.intervals)
+        intervals = () if k else self.model.intervals
+        boxes, scores, labels, unlike = found
+        return Prediction(boxes, scores, labels, self.model.class_names, tensor, at_limit, intervals, unlike)
 
     @torch.inference_mode()
     def predict_batch(
@@ -94,7 +99,8 @@ class Predictor:
         self.check_counting(k)
         model = self.model
         wanted = None if k is None and model.counts_itself else self.sought(k)
-        found = model.detect(model.prepare(images.to(self.device)), wanted, self.max_pixels)
+        with torch.autocast(self.device.type, enabled=False):  # the caller's would change the results
+            found = model.detect(model.prepare(images.to(self.device)), wanted, self.max_pixels)
         if model.zoom != 1:
             found = [one._replace(boxes=one.boxes / model.zoom) for one in found]
         if k is None and model.threshold:
@@ -207,8 +213,7 @@ def as_image_tensor(
         values = _unit_range(image.detach().cpu())
     else:
         if not isinstance(image, np.ndarray) or image.ndim not in (2, 3):
-            found = getattr(image, "shape", type(image).__name__)
-            raise ValueError(f"an image array must be (height, width) or (height, width, channels), got {found}")
+            raise ValueError(_no_image(image))
         if image.dtype.kind not in "buif":
             raise ValueError(f"image values must be uint8, uint16, bool or floats in 0-1, got {image.dtype}")
         # A copy, because torch takes only writable memory in the byte order of this machine.
@@ -216,6 +221,17 @@ def as_image_tensor(
         values = _unit_range(torch.from_numpy(np.array(image, np.float64 if wide else image.dtype.newbyteorder("="))))
         values = values.unsqueeze(0) if values.ndim == 2 else values.permute(2, 0, 1)
     return _with_channels(values, channels)
+
+
+def _no_image(given: object) -> str:
+    """What an object is that is no image, and the fix."""
+    if isinstance(given, np.ndarray):
+        return f"an image array must be (height, width) or (height, width, channels), got {given.shape}"
+    if isinstance(given, list | tuple):
+        return f"predict takes one image, got a {type(given).__name__}: call it for each, or Model.predict_many for all"
+    if isinstance(given, io.IOBase | bytes):
+        return f"an image can't be a {type(given).__name__}: give PIL.Image.open(...) of it"
+    return f"an image must be a path, a Pillow image, an array or a tensor, got a {type(given).__name__}"
 
 
 def _unit_range(values: Tensor) -> Tensor:

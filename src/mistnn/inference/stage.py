@@ -18,7 +18,7 @@ import torch
 
 from mistnn.data.images import DETECTIONS_FILE, PICTURE_FOLDERS, ImageFile, holds_results
 from mistnn.errors import MistError
-from mistnn.files import replace_file
+from mistnn.files import replace_file, sync_folder
 from mistnn.inference.predictor import Predictor
 from mistnn.inference.tables import COCO_FILE, COUNTS_FILE
 from mistnn.weights import package_version, strict_converter, tensor_digest
@@ -55,8 +55,14 @@ class Tally:
     approximate: int = 0
     at_limit: int = 0
     limit: int = 0
+    unlike: int = 0
     room: int = 0
     skipped: list[tuple[int, str, str]] = field(default_factory=list)
+
+    @property
+    def flagged(self) -> tuple[int, int, int]:
+        """``at_limit``, ``limit`` and ``unlike``."""
+        return self.at_limit, self.limit, self.unlike
 
 
 @dataclass
@@ -81,8 +87,12 @@ class Stage:
 
     def __init__(self, folder: Path, record: Record) -> None:
         self.folder, self.record = folder, record
-        self.recorded = bool(record.lengths)
         self._last = time.monotonic()
+
+    @property
+    def recorded(self) -> bool:
+        """Whether its progress has been recorded."""
+        return (self.folder / _RECORD).is_file()
 
     @property
     def due(self) -> bool:
@@ -98,7 +108,7 @@ class Stage:
         self._last = time.monotonic()
 
     def complete(self, tally: Tally) -> None:
-        """Records that all results are complete."""
+        """Records that all results are complete; from now on ``_publish`` can be repeated."""
         self.record.tally = tally
         self.record.made = [name for name in RESULTS if (self.folder / name).exists()]
         self._write()
@@ -106,42 +116,31 @@ class Stage:
     def _write(self) -> None:
         content = json.dumps({"format": _FORMAT, **asdict(self.record)}, indent=1)
         replace_file(self.folder / _RECORD, content.encode())
-        self.recorded = True
 
 
 @contextlib.contextmanager
 def staged(out: Path, force: bool, settings: Settings, resume: bool) -> Iterator[Stage]:
     """A folder inside ``out`` whose results move into ``out`` when the block ends without an error.
 
-    After an error it is removed, unless its progress has been recorded: then it stays, for ``resume``.
+    After an error it is removed, unless its progress has been recorded: then it stays, for ``resume``. The caller holds
+    the lock of ``out``, see ``files.locked``.
 
     Raises:
-        MistError: if ``out`` is not a folder, can't be written to, or holds results or a run; or there is nothing to
-            resume, or it has other settings.
+        MistError: if ``out`` can't be written to, or holds results or a run; or there is nothing to resume, or it has
+            other settings.
     """
-    if out.exists() and not out.is_dir():
-        raise MistError(f"--out {out} is a file: give a folder")
     folder = out / _STAGE
     record = _read(folder, out, settings) if resume else Record(settings)
-    if os.path.lexists(out / COUNTS_FILE) and not record.made and not holds_results(out):
-        raise MistError(
-            f"--out {out} holds a {COUNTS_FILE} that no prediction wrote, perhaps your own counts: give another folder"
-        )
-    held = [name for name in (*RESULTS, *_RUN) if os.path.lexists(out / name)]
-    if held and not force and not record.made:
-        raise MistError(
-            f"--out {out} already holds {', '.join(held)}: give another folder, or --force to replace results"
-        )
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    _check_free(out, folder, force, record)
     stage = Stage(folder, record)
     keeps = False
     try:
         if not record.lengths and not record.made:
-            shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-        (folder / PICTURE_FOLDERS[0]).mkdir(parents=True, exist_ok=True)
+            _remove(folder)  # of a run that was killed
+        if not record.made:  # else what is missing in it has moved already
+            (folder / PICTURE_FOLDERS[0]).mkdir(parents=True, exist_ok=True)
         yield stage
         _publish(stage, out)
-        made = []
     except BaseException as error:
         keeps = stage.recorded and not isinstance(error, MistError)
         if not isinstance(error, OSError):
@@ -152,10 +151,46 @@ def staged(out: Path, force: bool, settings: Settings, resume: bool) -> Iterator
         ) from error
     finally:
         if not keeps:
-            shutil.rmtree(folder, ignore_errors=True)
-            for path in made:
-                with contextlib.suppress(OSError):
-                    path.rmdir()
+            _remove(folder)
+
+
+def _check_free(out: Path, folder: Path, force: bool, record: Record) -> None:
+    """Raises ``MistError`` if ``out`` holds what this prediction may not replace."""
+    if record.made:  # its results have been moved in part
+        return
+    held = [name for name in (*RESULTS, *_RUN) if os.path.lexists(out / name)]
+    if held and not force and _is_complete(folder):
+        raise MistError(
+            f"--out {out}: a prediction was killed while its results were moved here: the same command with --resume "
+            "completes it; or give another folder, or --force to start again"
+        )
+    if os.path.lexists(out / COUNTS_FILE) and not holds_results(out) and not _is_complete(folder):
+        raise MistError(
+            f"--out {out} holds a {COUNTS_FILE} that no prediction wrote, perhaps your own counts: give another folder"
+        )
+    if held and not force:
+        raise MistError(
+            f"--out {out} already holds {', '.join(held)}: give another folder, or --force to replace results"
+        )
+
+
+def _is_complete(folder: Path) -> bool:
+    """Whether a stage holds the record of a prediction that was complete when it was killed."""
+    try:
+        return bool(json.loads((folder / _RECORD).read_text(encoding="utf-8"))["made"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _remove(folder: Path) -> None:
+    """Removes a stage, its record last: a removal that was interrupted can be repeated."""
+    with contextlib.suppress(OSError):
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == _RECORD):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+        folder.rmdir()
 
 
 def stopped_after(out: Path) -> int | None:
@@ -238,3 +273,4 @@ def _publish(stage: Stage, out: Path) -> None:
             os.replace(out / name, old / name)
         if new.exists():
             os.replace(new, out / name)
+    sync_folder(out)

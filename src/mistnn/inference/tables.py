@@ -16,7 +16,7 @@ from mistnn.inference.counting import interval
 from mistnn.records import Detections
 
 COUNTS_FILE, COCO_FILE = "counts.csv", "detections.json"
-COUNT_COLUMNS = ("file", "class", "count", "at_limit", "low", "high")
+COUNT_COLUMNS = ("file", "class", "count", "at_limit", "low", "high", "unlike")
 
 
 class Tables:
@@ -42,16 +42,18 @@ class Tables:
         """Adds one image: its name in the results, (width, height), its detections and their class names.
 
         ``at_limit``: see ``Predictor.at_limit``; the cell is empty for ``None``. ``intervals``: see
-        ``Finder.intervals``; the cells are empty without them.
+        ``Finder.intervals``; the cells are empty without them. ``unlike`` is 1 for an image that differs more from the
+        training images than all validation images do, else 0; empty if the model can't say.
         """
         for box, score, label in zip(found.boxes.tolist(), found.scores.tolist(), labels, strict=True):
             self._detections.writerow((name, *(f"{value:.4f}" for value in box), label, f"{score:.6f}"))
         counts = Counter(labels)
         marked = "" if at_limit is None else int(at_limit)
+        unlike = "" if found.unlike is None else int(found.unlike > 1)
         labels = self._classes or ("",)
         for label, factor in zip(labels, intervals or [None] * len(labels), strict=True):
             ends = ("", "") if factor is None else interval(counts[label], factor)
-            self._counts.writerow((name, label, counts[label], marked, *ends))
+            self._counts.writerow((name, label, counts[label], marked, *ends, unlike))
         if self.coco is not None:
             self.coco.add(name, *size, found)
 
@@ -90,7 +92,9 @@ def open_tables(
             name: stack.enter_context(open(folder / name, mode, encoding="utf-8", errors="surrogateescape", newline=""))
             for name in (DETECTIONS_FILE, COUNTS_FILE)
         }
-        yield Tables(files, classes, writer)
+        tables = Tables(files, classes, writer)
+        yield tables
+        tables.lengths()  # flushed to the disk before they get their final names
 
 
 class _UnixRows:

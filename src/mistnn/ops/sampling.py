@@ -9,6 +9,8 @@ Both functions raise ``ValueError`` on other shapes; ``extract_patches`` also on
 
 from __future__ import annotations
 
+import operator
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,6 +27,10 @@ def extract_patches(images: Images, boxes: Boxes, size: int) -> Patches:
     Reference: MIST (CVPR 2021), section 4.1, "Patch resampling".
     """
     _check(images, boxes)
+    try:
+        size = operator.index(size)
+    except TypeError:
+        raise ValueError(f"the patch size must be one whole number, since patches are square, got {size}") from None
     if size < 1:
         raise ValueError(f"the patch size must be at least 1, got {size}")
     batch, channels, height, width = images.shape

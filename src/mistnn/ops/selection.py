@@ -8,8 +8,8 @@ functions differ in the gradient from the mask to the scores:
 * ``soft_topk``: that of a soft mask, the solution of an entropic transport problem (Xie et al. 2020).
 * ``perturbed_topk``: that of the mean mask under Gaussian noise (Berthet et al. 2020; Cordonnier et al. 2021).
 
-Scores must be finite and k from 1 to n - 1; else all functions raise ``ValueError``. Only ``perturbed_topk`` uses the
-generator.
+Scores must be finite and k from 1 to n - 1; else all functions raise ``ValueError``. ``soft_topk`` also takes scores of
+-inf, which it never selects, and k = n. Only ``perturbed_topk`` uses the generator.
 
 MIST's lifting is not a function of scores but a training step, ``mistnn.models.mist.step``.
 """
@@ -17,8 +17,9 @@ MIST's lifting is not a function of scores but a training step, ``mistnn.models.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import torch
 from jaxtyping import Float, Int
@@ -53,7 +54,7 @@ class Selection(NamedTuple):
 
 def hard_topk(scores: Scores, k: int, generator: torch.Generator | None = None) -> Selection:
     """The K highest scores; a mask of zeros and ones without gradient."""
-    _check(scores, k)
+    k = _check(scores, k)
     indices = scores.detach().topk(k, dim=1).indices
     return Selection(indices, torch.zeros_like(scores, requires_grad=False).scatter(1, indices, 1.0))
 
@@ -81,59 +82,80 @@ def soft_topk(scores: Scores, k: int, generator: torch.Generator | None = None, 
     sigmoid((c_0 - c_1 - t) / epsilon), and t is the root at which it sums to k. So there is no iteration over plans,
     nothing overflows for small epsilon, and the gradient has a closed form.
 
-    Scores far outside [0, 1], the range of the anchors, are distinguished less. As epsilon, the strength of the
-    entropy, goes to 0, the mask becomes the hard one; scores tied with the K-th have equal shares. The mask is
-    differentiable once, computed in float64 and returned in the dtype of the scores.
+    A score of -inf is left out: its mask is 0, and it has no gradient. If exactly k scores remain in a row, or k = n,
+    their masks are 1, without gradient.
+
+    Scores should lie in [0, 1], the range of the anchors. For large scores, such as logits, the largest cost grows with
+    their square, and the mask becomes flat: beside a score of 20, differences count 361 times less. The largest cost is
+    also taken for a constant in the backward pass: its own gradient, which can be larger and of the other sign, is left
+    out. The remedy for both: pass the scores through a sigmoid or softmax first, or scale them to [0, 1]; then the
+    largest cost is about 1.
+
+    As epsilon, the strength of the entropy, goes to 0, the mask becomes the hard one; scores tied with the K-th have
+    equal shares. The mask is differentiable once, computed in float64 and returned in the dtype of the scores.
 
     Raises:
-        ValueError: also if epsilon is below 1e-30, or the square of a score overflows.
+        ValueError: also if epsilon is below 1e-30, the square of a score overflows, or a row has fewer than k scores
+            above -inf.
 
     Reference: Xie et al., Differentiable top-k with optimal transport (2020); equation 12 of the MIST supplement.
     """
     if not LEAST_EPSILON <= epsilon < math.inf:
         raise ValueError(f"epsilon must be a finite number from {LEAST_EPSILON:g}, got {epsilon}")
-    _check(scores, k)
+    k = _check(scores, k, most=0, masked=True)
     exact = scores.double()
+    usable = exact.detach() > -math.inf
+    exact = torch.where(usable, exact, 0.5)  # of the least cost, so that it changes no other
     largest = torch.maximum(exact.square(), (exact - 1).square()).detach().amax(1, keepdim=True)
     if not bool(largest.isfinite().all()):
         raise ValueError("the squares of the scores overflow: scale the scores towards the anchors 0 and 1")
-    best = exact.detach().topk(k, dim=1)
+    best = scores.detach().double().topk(k, dim=1)
     # The gain of anchor 1 over anchor 0, c_0 - c_1, is (2 s - 1) / largest. A term common to all scores only shifts t,
     # and differences from the K-th score lose no digits for large scores.
     gains = 2 * (exact - best.values[:, -1:]) / largest
-    mask: Tensor = _TransportMask.apply(gains, k, epsilon)
+    mask: Tensor = _TransportMask.apply(gains, usable, k, epsilon)
     return Selection(best.indices, mask.to(scores.dtype))
 
 
 class _TransportMask(torch.autograd.Function):
-    """sigmoid(gains / epsilon - t), with t such that each row sums to k, and its implicit derivative."""
+    """sigmoid(gains / epsilon - t), with t such that each row sums to k, and its implicit derivative.
+
+    The mask is 0 where a score is not ``usable``, and 1 in rows with k usable scores.
+    """
 
     @staticmethod
-    def forward(ctx: Any, gains: Tensor, k: int, epsilon: float) -> Tensor:
+    def forward(ctx: Any, gains: Tensor, usable: Tensor, k: int, epsilon: float) -> Tensor:
         scaled = (gains / epsilon).clamp(-_FAR, _FAR)
-        mask = (scaled - _threshold(scaled, k)).sigmoid()
+        mask = usable.to(gains.dtype)
+        rows = (usable.sum(1) > k).nonzero().squeeze(1)
+        if len(rows):
+            some = torch.where(usable[rows], scaled[rows], -math.inf)
+            mask[rows] = (some - _threshold(some, usable[rows], k)).sigmoid()
         ctx.save_for_backward(mask)
         ctx.epsilon = epsilon
         return mask
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
         (mask,) = ctx.saved_tensors
         # dm_i / dg_j = w_i (1[i = j] - w_j / sum w) / epsilon: t distributes each gain over all.
         weight = mask * (1 - mask)
         total = weight.sum(1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
         (gradient,) = gradients
         centred = gradient - (weight * gradient).sum(1, keepdim=True) / total
-        return weight * centred / ctx.epsilon, None, None
+        return weight * centred / ctx.epsilon, None, None, None
 
 
-def _threshold(gains: Tensor, k: int) -> Tensor:
-    """(batch, 1), the t at which sigmoid(gains - t) sums to k, by Newton's method; the K-th largest gain is 0."""
-    count = gains.shape[1]
-    shift = math.log(k / (count - k))
+def _threshold(gains: Tensor, usable: Tensor, k: int) -> Tensor:
+    """(batch, 1), the t at which sigmoid(gains - t) sums to k, by Newton's method; the K-th largest gain is 0.
+
+    Gains that are not ``usable`` are -inf; each row has more than k others.
+    """
+    shift = (k / (usable.sum(1, keepdim=True) - k).to(gains.dtype)).log()
     # The roots if all gains were equal to the smallest or the largest.
-    low, high = (gains.amin(1, keepdim=True) - shift, gains.amax(1, keepdim=True) - shift)
+    low = torch.where(usable, gains, math.inf).amin(1, keepdim=True) - shift
+    high = gains.amax(1, keepdim=True) - shift
     # For small epsilon, the root is halfway between the k-th and the next gain.
     edge = gains.topk(k + 1, dim=1).values
     threshold = ((edge[:, -2:-1] + edge[:, -1:]) / 2).clamp(low, high)
@@ -172,7 +194,7 @@ def perturbed_topk(
         raise ValueError(f"sigma must be a finite number above 0, got {sigma}")
     if not isinstance(samples, int) or samples < 2:
         raise ValueError(f"samples must be a whole number, 2 or more, got {samples}")
-    _check(scores, k)
+    k = _check(scores, k)
     place = torch.device("cpu") if generator is None else generator.device
     seed = int(torch.randint(2**62, (), generator=generator, device=place))
     mask: Tensor = _PerturbedMask.apply(scores, k, sigma, samples, seed)
@@ -228,12 +250,26 @@ def masked_class_proportions(
     return (probabilities * mask.unsqueeze(-1)).sum(1) / k
 
 
-def _check(scores: Tensor, k: int) -> None:
+def _check(scores: Tensor, k: SupportsIndex, most: int = -1, masked: bool = False) -> int:
+    """Checks scores and k, of any type of whole numbers; returns k.
+
+    Args:
+        most: the largest k, relative to the number of scores.
+        masked: whether scores may be -inf, as long as k others remain.
+    """
     if scores.dim() != 2 or not scores.is_floating_point():
-        raise ValueError(f"scores must be (batch, n) of floats, got {tuple(scores.shape)} of {scores.dtype}")
-    if not isinstance(k, int):
-        raise ValueError(f"k must be a whole number, got {k}")
-    if not 1 <= k < scores.shape[1]:
-        raise ValueError(f"k must be from 1 to {scores.shape[1] - 1}, below the number of scores, got {k}")
-    if not bool(scores.isfinite().all()):
+        hint = ": for one row give scores[None]" if scores.dim() == 1 else ""
+        raise ValueError(f"scores must be (batch, n) of floats, got {tuple(scores.shape)} of {scores.dtype}{hint}")
+    try:
+        number = operator.index(k)
+    except TypeError:
+        raise ValueError(f"k must be a whole number, got {k}") from None
+    if not 1 <= number <= scores.shape[1] + most:
+        below = ", below the number of scores" if most else ", the number of scores"
+        raise ValueError(f"k must be from 1 to {scores.shape[1] + most}{below}, got {k}")
+    refused = scores.isnan() | (scores == math.inf) if masked else ~scores.isfinite()
+    if bool(refused.any()):
         raise ValueError("the scores contain NaN or infinity: check the network that computes them")
+    if masked and bool(((scores > -math.inf).sum(1) < number).any()):
+        raise ValueError(f"a row has fewer than k = {k} scores above -inf: give a smaller k, or mask fewer")
+    return number

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from pathlib import Path
 
 from mistnn.errors import MistError
@@ -24,9 +25,13 @@ def find_preset(name: str) -> Preset:
     if name in PRESETS:
         return PRESETS[name]
     near = difflib.get_close_matches(name, PRESETS, n=1)
+    if Path(name).is_dir():
+        raise MistError(
+            f"no preset is called {name!r}, but there is a folder {name}: to train on the images in it, type "
+            f"`mist train my-folder --data-root {shlex.quote(name)}`"
+        )
     hint = f"did you mean {near[0]}?" if near else "`mist presets` lists them"
-    folder = f"; to train on an image folder: `mist train my-folder --data-root {name}`" if Path(name).is_dir() else ""
-    raise MistError(f"no preset is called {name!r}: {hint}{folder}")
+    raise MistError(f"no preset is called {name!r}: {hint}")
 
 
 __all__ = ["PRESETS", "Experiment", "Preset", "find_preset"]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mistnn.data import ScenesConfig
+from mistnn.devices import DeviceName
 from mistnn.experiments import Experiment, evaluate, lifted_parts, read_log, train
 from mistnn.inference.judged import JudgedScene, judge_scenes
 from mistnn.interfaces import SampleDataset
@@ -20,7 +21,7 @@ from mistnn.models.mist import Mist
 from mistnn.presets import find_preset
 from mistnn.reports.demo_page import DemoReport, HeatmapHistory, PatchView, counts_in_words, render_report
 from mistnn.reports.page import write_page
-from mistnn.training.runfolder import write_atomically
+from mistnn.training.runfolder import run_folder, write_atomically
 from mistnn.viz import Curve
 from mistnn.weights import package_version
 
@@ -105,6 +106,7 @@ def run_demo(
     force: bool = False,
     start: float | None = None,
     task: Task = "classify",
+    device: DeviceName = "auto",
 ) -> dict[str, float]:
     """Trains the preset of a task, tests it, and writes ``report.html`` and ``metrics.json`` into the run folder.
 
@@ -115,6 +117,7 @@ def run_demo(
         force: replace a run that is there.
         start: when the command began, on ``time.monotonic``'s clock.
         task: "classify" digits from counts, or "discover" parts from their number alone.
+        device: for the training.
 
     Returns:
         The content of ``metrics.json``: the story's metrics (shares; errors on values 0-1), images, seconds, seed,
@@ -123,25 +126,27 @@ def run_demo(
     Raises:
         MistError: if the folder holds a run or cannot be written.
     """
-    start = time.monotonic() if start is None else start
-    story = STORIES[task]
-    experiment = demo_experiment(seed, steps, task)
-    watch = _Watch(experiment.data.open("test", WATCHED_SCENES))
-    notes: list[str] = []
-    result = train(experiment, out, force=force, observe=watch.look, on_note=notes.append)
-    if result.interrupted:
-        raise KeyboardInterrupt
-    model = watch.model.cpu()  # an accelerator is not needed for the rest
-    measured = evaluate(model, experiment.data, "test", TEST_IMAGES)
-    metrics = {name: measured[name] for name in story.metrics}
-    metrics |= {"images": TEST_IMAGES, "seconds": 0.0, "seed": seed, "steps": result.steps}
-    report = _report(task, experiment, watch, out, metrics, notes)
-    render_report(report)  # the duration on the page includes making the page
-    metrics["seconds"] = round(time.monotonic() - start, 1)
-    report = dataclasses.replace(report, summary=_summary(story, metrics), metrics=metrics)
-    write_page(render_report(report), out / "report.html")
-    write_atomically(out / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
-    return metrics
+    with run_folder(out):
+        start = time.monotonic() if start is None else start
+        story = STORIES[task]
+        experiment = demo_experiment(seed, steps, task)
+        experiment = dataclasses.replace(experiment, train=dataclasses.replace(experiment.train, device=device))
+        watch = _Watch(experiment.data.open("test", WATCHED_SCENES))
+        notes: list[str] = []
+        result = train(experiment, out, force=force, observe=watch.look, on_note=notes.append)
+        if result.interrupted:
+            raise KeyboardInterrupt
+        model = watch.model.cpu()  # an accelerator is not needed for the rest
+        measured = evaluate(model, experiment.data, "test", TEST_IMAGES)
+        metrics = {name: measured[name] for name in story.metrics}
+        metrics |= {"images": TEST_IMAGES, "seconds": 0.0, "seed": seed, "steps": result.steps}
+        report = _report(task, experiment, watch, out, metrics, notes)
+        render_report(report)  # the duration on the page includes making the page
+        metrics["seconds"] = round(time.monotonic() - start, 1)
+        report = dataclasses.replace(report, summary=_summary(story, metrics), metrics=metrics)
+        write_page(render_report(report), out / "report.html")
+        write_atomically(out / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+        return metrics
 
 
 def demo_experiment(seed: int, steps: int | None, task: Task = "classify") -> Experiment:

@@ -13,6 +13,7 @@ from torch import Tensor
 from mistnn.data import Split
 from mistnn.data.folder.content import in_order_of, read_folder
 from mistnn.data.folder.images import load_image
+from mistnn.devices import find_device
 from mistnn.errors import MistError
 from mistnn.experiments import restore
 from mistnn.experiments.folder import FolderView, folder_metrics, view_folder
@@ -39,7 +40,7 @@ EXAMPLES = 4  #: Best and worst images shown, of each.
 HEATMAPS = 2
 
 
-def report_on_folder(run: str, root: Path, split: Requested = "test") -> CountPage:
+def report_on_folder(run: str, root: Path, split: Requested = "test", device: str = "cpu") -> CountPage:
     """Counts the objects in the images of a split and compares with the true counts.
 
     If the folder has no images of that split with counts, another split is used and a note says so.
@@ -53,7 +54,7 @@ def report_on_folder(run: str, root: Path, split: Requested = "test") -> CountPa
             f"{run} was not trained on a folder of images with counts and can't count: `mist evaluate {run}` measures "
             "it, and `mist predict ... --report` shows what it finds"
         )
-    model = cast(Finder, load_model(run))
+    model = cast(Finder, load_model(run).to(find_device(device)))
     folder = in_order_of(read_folder(root), model.class_names)
     known = {image.split for image in folder.images if image.counts is not None}
     order: tuple[Split, ...] = (split, "test", "validation", "train")

@@ -70,7 +70,7 @@ def report_on_prediction(
         title=f"Predicted counts: {out.resolve().name}",
         summary=f"{objects:,} objects in {images:,} images, a mean of {objects / max(images, 1):.1f} per image. The "
         "true counts are unknown: check the examples before you trust these numbers.",
-        notes=((summary.limit_note,) if summary.limit_note else ())
+        notes=summary.notes
         + tuple(f"{one.file} was skipped: {one.reason}" for one in skipped[:5])
         + ((f"{len(skipped) - 5:,} more images were skipped",) if len(skipped) > 5 else ()),
         class_names=tuple(predictor.model.class_names),

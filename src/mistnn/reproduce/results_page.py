@@ -1,9 +1,11 @@
-"""``docs/results.md``, made from the ledger: our numbers beside the papers', then every entry."""
+"""``docs/results.md``, made from the ledger: a verdict on each row of the papers, their tables, then every entry."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
+from itertools import groupby
 
 from mistnn.presets import find_preset
 from mistnn.reproduce.ledger import QUICK, Entry
@@ -37,6 +39,9 @@ PLAIN_TABLES = (
 """Title, name of the entries (a prefix if it ends in "-") and metrics."""
 
 
+LOWER_IS_BETTER = ("rmse", "rmse_black", "error", "count_error", "count_error_free_k")
+
+
 def results_page(entries: Sequence[Entry]) -> str:
     """The content of ``docs/results.md``."""
     lines = [
@@ -44,6 +49,7 @@ def results_page(entries: Sequence[Entry]) -> str:
         "",
         "Made by `mist results` from `results/*.json`; every entry has the command that reproduces it. Shares are 0-1;",
         "several seeds are shown as mean (minimum - maximum). `classified` is strict, see `mistnn.metrics`.",
+        *verdict_lines(entries),
     ]
     for table in TABLES:
         lines += ["", f"## {table.title}", "", *([table.note, ""] if table.note else []), *table_lines(table, entries)]
@@ -53,9 +59,57 @@ def results_page(entries: Sequence[Entry]) -> str:
     for title, prefix, names in PLAIN_TABLES:
         lines += _plain_table(title, prefix, entries, names)
     lines += ["", "## Every entry", ""]
-    for entry in entries:
-        lines += _paragraph(entry)
+    for name, runs in groupby(entries, key=lambda entry: entry.name):
+        lines += [f"### {name}", ""]
+        for entry in runs:
+            lines += _paragraph(entry)
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def verdict_lines(entries: Sequence[Entry]) -> list[str]:
+    """One line for each row of a paper for which the paper has a number, at the size of the paper's runs."""
+    lines = [
+        "",
+        "## Is it as good as in the papers?",
+        "",
+        "One measure of each row. Equal: the paper's number lies within the spread of our runs, or a single run prints",
+        "the same number. The tables below have the other measures, and what differs from the paper.",
+        "",
+        "| row | data | measure | paper | ours | runs | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for table in TABLES:
+        for row in table.rows:
+            numbers = [(name, paper) for name, paper in zip(table.columns, row.paper, strict=True) if paper is not None]
+            if not numbers:
+                continue
+            measure, paper = next((one for one in numbers if one[0] == table.headline), numbers[-1])
+            runs = [entry for entry in entries if entry.name == row.name and measure in entry.metrics]
+            values = [entry.metrics[measure] for entry in runs]
+            ours = f"[{_spread(values, table.decimals)}](#{anchor(row.name)})" if values else "-"
+            needs = table.photographs or row.holds_data is not None
+            said = verdict(measure, paper, values, table.decimals) if values else "not run"
+            said = "no data here" if needs and not values else said
+            cells = (f"{table.title.partition(':')[0].partition(' (')[0]}: {row.system}", row.data, f"`{measure}`")
+            shown = f"{paper:.{table.decimals}f}"
+            lines.append(f"| {' | '.join(cells)} | {shown} | {ours} | {len(values)} | {said} |")
+    return lines
+
+
+def verdict(measure: str, paper: float, values: Sequence[float], decimals: int) -> str:
+    """Whether our runs are better than the paper's number, equal to it, or short of it, and by how much."""
+    sign = -1 if measure in LOWER_IS_BETTER else 1
+    gained = [round(sign * (value - paper), decimals) for value in values]
+    if min(gained) > 0:
+        return "better"
+    if max(gained) >= 0:
+        return "equal"
+    return f"short by {-sum(gained) / len(gained):.{decimals}f}"
+
+
+def anchor(heading: str) -> str:
+    """The anchor that Markdown makes of a heading: lower case, hyphens for spaces, no other punctuation."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def table_lines(table: Table, entries: Sequence[Entry], ending: str = "") -> list[str]:

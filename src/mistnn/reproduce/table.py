@@ -69,6 +69,7 @@ class Table(NamedTuple):
         searched_by: the validation metric by which learning rates are chosen at quick size; "" for no search.
         photographs: whether it needs a folder of photographs and the weights of a backbone.
         start_preset: a preset that is trained first and whose weights all rows start from; "" for none.
+        headline: the measure by which rows are compared with the paper; "" for the last that has a number.
         tested_on_training_images: whether a run is measured on the images of its own seed, not on those of seed 0.
     """
 
@@ -84,3 +85,4 @@ class Table(NamedTuple):
     photographs: bool = False
     start_preset: str = ""
     tested_on_training_images: bool = False
+    headline: str = ""

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as requests to stop, so that training stops between two iterations, never within one."""
+"""Ctrl-C, SIGTERM and SIGHUP as requests to stop, so that training stops between two iterations, never within one."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ from types import FrameType
 GRACE_SECONDS = 2.0
 """Signals within this time count as one: a launcher repeats the Ctrl-C that the terminal has already sent."""
 
+STOP_SIGNALS = tuple(one for one in signal.Signals if one.name in ("SIGINT", "SIGTERM", "SIGHUP"))
+"""Windows has no SIGHUP."""
+
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Yields a function that returns whether Ctrl-C or SIGTERM was received inside the context.
+    """Yields a function that returns whether one of these signals was received inside the context.
 
-    The first signal only sets the flag. A signal more than ``GRACE_SECONDS`` later has its normal effect. Outside the
-    main thread Python allows no signal handlers, and the function always returns False.
+    A signal that the process ignores stays ignored, as SIGHUP under ``nohup``. The first signal only sets the flag. A
+    signal more than ``GRACE_SECONDS`` later has its normal effect. Outside the main thread Python allows no signal
+    handlers, and the function always returns False.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
     received: list[float] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
 
     def restore() -> None:
         for number, handler in before.items():

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import nn
 
 from mistnn.config import Config, at_least, below
+from mistnn.devices import DeviceName
 from mistnn.errors import MistError
 from mistnn.interfaces import Step
 from mistnn.training.batches import MapDataset, batches, dataset_length, share_of_batch, to_device
@@ -21,8 +22,9 @@ from mistnn.training.checkpoint import Progress, load_checkpoint, save_checkpoin
 from mistnn.training.interrupt import stop_requests
 from mistnn.training.memory import keep_freed_memory
 from mistnn.training.processes import Processes, join_processes, shared_gradients
-from mistnn.training.runfolder import CHECKPOINT, CONFIG, prepare_run_folder, write_atomically
+from mistnn.training.runfolder import CHECKPOINT, CONFIG, prepare_run_folder, run_folder, write_atomically
 from mistnn.training.runlog import EVALUATION, RecentScalars, RunLog, check_finite_weights, peak_memory_mib
+from mistnn.weights import holds_model, read_config
 
 _INT64 = below(2**63)  # torch's seeds and counters are 64 bits wide
 
@@ -42,7 +44,7 @@ class TrainConfig(Config):
         threads: CPU threads of torch; ``None`` for torch's default. A resumed run repeats the uninterrupted run bit for
             bit only with the same number, because sums are split among threads.
         tensorboard: also write event files for TensorBoard, in ``tensorboard/`` of the run folder.
-        device: "auto" uses a GPU if there is one.
+        device: "auto" uses a CUDA device if there is one.
     """
 
     section: ClassVar[str] = "train"
@@ -56,7 +58,7 @@ class TrainConfig(Config):
     workers: Annotated[int, at_least(0), _INT64] = 0
     threads: Annotated[int, at_least(1), _INT64] | None = None
     tensorboard: bool = False
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: DeviceName = "auto"
 
 
 MUST_NOT_CHANGE_ON_RESUME = ("batch_size", "seed")
@@ -81,7 +83,7 @@ class FitResult:
         steps: iterations done, including those before a resume.
         seconds: time they took, including evaluation and saving.
         metrics: of the last evaluation; empty if there was none, and in processes other than the main one.
-        interrupted: whether Ctrl-C or SIGTERM ended the run early; the checkpoint is of the last iteration.
+        interrupted: whether Ctrl-C, SIGTERM or SIGHUP ended the run early; the checkpoint is of the last iteration.
     """
 
     steps: int
@@ -94,17 +96,21 @@ def fit(
     step: Step,
     dataset: MapDataset,
     config: TrainConfig,
-    out: Path,
+    out: Path | str,
     *,
     describe: dict[str, Any],
     evaluate: Evaluate | None = None,
     on_log: OnLog | None = None,
     resume: bool = False,
+    free: tuple[str, ...] = (),
     save_model: SaveModel | None = None,
     save_start: bool = False,
     progress: bool = True,
 ) -> FitResult:
     """Trains, and writes a run folder from which training can resume.
+
+    The model is saved just before each checkpoint. So a run that dies between the two resumes from the checkpoint
+    before and comes to the same weights; a model that is older than the checkpoint is saved again on a resume.
 
     The callbacks run in the main process only. They may draw from torch's global generators and change the model's
     mode: training continues as if they had not been called. On a CPU, the process keeps freed memory from now on, see
@@ -120,38 +126,47 @@ def fit(
         evaluate: computes metrics of the model, which is in eval mode, without gradients.
         on_log: called with each line of the log: the iterations done, and the values by name.
         resume: continue from the folder's checkpoint; from the start if the run ended before its first checkpoint.
-        save_model: writes the model to the run folder; called with each checkpoint.
+        free: other parts of ``describe`` that may differ on a resume, see ``load_checkpoint``.
+        save_model: writes the model to the run folder; called before each checkpoint.
         save_start: also write a checkpoint before the first iteration, for weights that a seed does not reproduce.
         progress: show a progress bar, if there is a terminal or a notebook.
 
     Raises:
-        MistError: if the folder, the data set, the checkpoint or the configuration can't be used, or if a loss term or
-            a weight is no longer finite (the last good checkpoint stays).
+        MistError: if another process writes to the folder, if the folder, the data set, the checkpoint or the
+            configuration can't be used, or if a loss term or a weight is no longer finite (the last good checkpoint
+            stays).
     """
-    prepare_run_folder(out, force=False, resume=resume)
-    processes = join_processes(config.device)
-    dataset_length(dataset)  # like the next line, refuses bad input before anything is written
-    share_of_batch(config.batch_size, processes.rank, processes.count)
-    if processes.device.type == "cpu":
-        keep_freed_memory()
-    with cpu_threads(config.threads), stop_requests() as stop_requested, shared_gradients(step.optimizers, processes):
-        step.model.to(processes.device).train()
-        torch.manual_seed(config.seed)
-        path = out / CHECKPOINT
-        stored = {"config": describe, "train": asdict(config)}
-        begun = _resume(path, step, stored, config.steps) if resume and path.exists() else Progress()
-        processes.same_model(step.model)
-        processes.wait()  # all have read the folder before one writes to it
-        # A resumed run keeps config.json, which describes the saved weights, until it saves the next ones.
-        if processes.main and not resume:
-            write_atomically(out / CONFIG, (json.dumps(describe, indent=2) + "\n").encode())
-        if processes.main and save_start and not path.exists():
-            save_checkpoint(path, step, begun, stored)
-        with RunLog(out, begun.iteration, config.steps, config.tensorboard, processes.main, progress) as log:
-            run = _Run(step, config, out, stored, processes, log, begun, evaluate, on_log, save_model)
-            result = run.train(dataset, stop_requested)
-            processes.wait()
-        return result
+    out = Path(out)
+    with run_folder(out):
+        prepare_run_folder(out, force=False, resume=resume)
+        processes = join_processes(config.device)
+        dataset_length(dataset)  # like the next line, refuses bad input before anything is written
+        share_of_batch(config.batch_size, processes.rank, processes.count)
+        if processes.device.type == "cpu":
+            keep_freed_memory()
+        with (
+            cpu_threads(config.threads),
+            stop_requests() as stop_requested,
+            shared_gradients(step.optimizers, processes),
+        ):
+            step.model.to(processes.device).train()
+            torch.manual_seed(config.seed)
+            path = out / CHECKPOINT
+            stored = {"config": describe, "train": asdict(config)}
+            begun = _resume(path, step, stored, config.steps, free) if resume and path.exists() else Progress()
+            processes.same_model(step.model)
+            processes.wait()  # all have read the folder before one writes to it
+            # A resumed run keeps config.json, which describes the saved weights, until it saves the next ones.
+            if processes.main and not resume:
+                write_atomically(out / CONFIG, (json.dumps(describe, indent=2) + "\n").encode())
+            if processes.main and save_start and not path.exists():
+                save_checkpoint(path, step, begun, stored)
+            with RunLog(out, begun.iteration, config.steps, config.tensorboard, processes.main, progress) as log:
+                run = _Run(step, config, out, stored, processes, log, begun, evaluate, on_log, save_model)
+                run.complete_model()
+                result = run.train(dataset, stop_requested)
+                processes.wait()
+            return result
 
 
 @dataclass
@@ -206,6 +221,18 @@ class _Run:
                 metrics = self.evaluate_model()
         return FitResult(self.done, self.seconds, metrics)
 
+    def complete_model(self) -> None:
+        """Saves the model of the checkpoint that a run resumes from, if the folder holds none or an older one."""
+        if self.save_model is None or not self.processes.main or not self.done:
+            return
+        behind = self.done == self.config.steps and not holds_model(self.out, self.step.model)
+        with suppress(MistError):  # no model of ours
+            record = read_config(self.out).training
+            behind = behind or record is None or record.steps < self.done
+        if behind:
+            with self.undisturbed():
+                self.save_model(self.step.model, self.out, self.begun)
+
     @property
     def seconds(self) -> float:
         """Time of the run, including the earlier parts of a resumed one."""
@@ -231,7 +258,7 @@ class _Run:
                 self.on_log(self.done, written)
 
     def save(self) -> None:
-        """Saves a checkpoint and the model, unless they are broken: then the last good ones stay."""
+        """Saves the model and a checkpoint, unless they are broken: then the last good ones stay."""
         path = self.out / CHECKPOINT
         self.recent.means(self.processes, path)  # raises if a term is not finite
         check_finite_weights(self.step.model, self.done - 1, path)
@@ -239,10 +266,11 @@ class _Run:
             self.log.flush()
             memory = max(self.begun.peak_memory_mib, peak_memory_mib())
             progress = Progress(self.done, self.seconds, memory)
-            save_checkpoint(path, self.step, progress, self.stored)
+            # The model first: if the run dies between the two, it resumes from the checkpoint before.
             if self.save_model is not None:
                 with self.undisturbed():
                     self.save_model(self.step.model, self.out, progress)
+            save_checkpoint(path, self.step, progress, self.stored)
 
     def evaluate_model(self) -> dict[str, float]:
         """Evaluates and logs in the main process."""
@@ -266,9 +294,9 @@ class _Run:
                     module.training = mode
 
 
-def _resume(path: Path, step: Step, stored: dict[str, Any], steps: int) -> Progress:
+def _resume(path: Path, step: Step, stored: dict[str, Any], steps: int, free: tuple[str, ...]) -> Progress:
     harmless = [f"*train.{f.name}" for f in fields(TrainConfig) if f.name not in MUST_NOT_CHANGE_ON_RESUME]
-    progress = load_checkpoint(path, step, stored, free=("config.mistnn", *harmless))
+    progress = load_checkpoint(path, step, stored, free=("config.mistnn", *harmless, *free))
     if progress.iteration > steps:
         raise MistError(f"{path}: already holds iteration {progress.iteration}; give train.steps above {steps}")
     return progress

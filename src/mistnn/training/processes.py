@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mistnn.devices import find_device
 from mistnn.errors import MistError
 
 if TYPE_CHECKING:
@@ -76,12 +77,9 @@ def join_processes(device: str) -> Processes:
     """Joins the processes that a launcher started; without a launcher there is a single process.
 
     Raises:
-        MistError: if "cuda" is requested and there is no GPU, or if the launcher requests mixed precision.
+        MistError: if the requested device is missing, or if the launcher requests mixed precision.
     """
-    gpu = torch.cuda.is_available()
-    if device == "cuda" and not gpu:
-        raise MistError("train.device=cuda, but torch finds no GPU here: use train.device=cpu")
-    on_cpu = device == "cpu" or not gpu
+    found = find_device(device, "train.device")
     if "WORLD_SIZE" not in os.environ:
         if "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ:
             warnings.warn(
@@ -89,7 +87,7 @@ def join_processes(device: str) -> Processes:
                 "--num_processes N (its name for several processes on one machine) and without --cpu",
                 stacklevel=2,
             )
-        return Processes(0, 1, torch.device("cpu" if on_cpu else "cuda"))
+        return Processes(0, 1, found)
     if (precision := os.environ.get("ACCELERATE_MIXED_PRECISION", "no")) != "no":
         raise MistError(
             f"accelerate launch --mixed_precision {precision}: a step chooses its own precision; launch with "
@@ -97,7 +95,7 @@ def join_processes(device: str) -> Processes:
         )
     from accelerate import Accelerator
 
-    accelerator = Accelerator(cpu=on_cpu)
+    accelerator = Accelerator(cpu=found.type == "cpu")
     atexit.register(accelerator.end_training)  # a process that exits within its group may abort
     return Processes(accelerator.process_index, accelerator.num_processes, accelerator.device, accelerator)
 

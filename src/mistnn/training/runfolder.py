@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from mistnn.errors import MistError
-from mistnn.files import replace_file
+from mistnn.files import PART, locked, replace_file
 
 CONFIG = "config.json"
 MODEL = "model.safetensors"
@@ -16,6 +18,12 @@ CHECKPOINT = Path("checkpoint") / "state.safetensors"
 TENSORBOARD = "tensorboard"
 
 _RUN_ENTRIES = (CONFIG, MODEL, METRICS, CHECKPOINT.parts[0], TENSORBOARD)
+_UNFINISHED = tuple(name + PART for name in (CONFIG, MODEL))
+
+
+def run_folder(out: Path) -> AbstractContextManager[None]:
+    """Locks a run folder, see ``files.locked``. Of several processes that train together, the main one does."""
+    return locked(out) if os.environ.get("RANK", "0") == "0" else nullcontext()
 
 
 def prepare_run_folder(out: Path, force: bool, resume: bool) -> None:
@@ -41,7 +49,7 @@ def prepare_run_folder(out: Path, force: bool, resume: bool) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out).close()
-        for path in (out / entry for entry in _RUN_ENTRIES if force):
+        for path in (out / entry for entry in (*_RUN_ENTRIES, *_UNFINISHED) if force):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:

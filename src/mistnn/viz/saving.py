@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,11 +38,13 @@ def picture_to_png(picture: Picture, scale: int = 1) -> bytes:
 
 @contextmanager
 def _saving() -> Iterator[None]:
-    """Settings for writing a figure: text in a PDF as text instead of outlines."""
+    """Settings for writing a figure: text in a PDF as text; letters that no font has are drawn as boxes, silently."""
     import matplotlib
 
-    with matplotlib.rc_context({"pdf.fonttype": 42, "savefig.bbox": None, "savefig.dpi": "figure"}):
-        yield
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        with matplotlib.rc_context({"pdf.fonttype": 42, "savefig.bbox": None, "savefig.dpi": "figure"}):
+            yield
 
 
 def figure_to_png(figure: Figure) -> bytes:

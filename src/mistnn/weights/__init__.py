@@ -2,7 +2,7 @@
 
 from mistnn.weights.provenance import TrainingRecord, commit, hardware, package_version, versions
 from mistnn.weights.shipped import resolve, shipped_folder, shipped_names
-from mistnn.weights.store import FORMAT, StoredModel, load_model, read_config, save_model, tensor_digest
+from mistnn.weights.store import FORMAT, StoredModel, holds_model, load_model, read_config, save_model, tensor_digest
 from mistnn.weights.strict import classes_of, explain, strict_converter, structure_whole
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "commit",
     "explain",
     "hardware",
+    "holds_model",
     "load_model",
     "package_version",
     "read_config",

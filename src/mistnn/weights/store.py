@@ -30,7 +30,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from mistnn.errors import MistError
-from mistnn.files import write_through
+from mistnn.files import PART, locked, replace_files, sync_folder, write_through
 from mistnn.interfaces import ModelConfig
 from mistnn.weights.provenance import TrainingRecord, package_version
 from mistnn.weights.shipped import resolve
@@ -44,8 +44,6 @@ READERS = {1: "0.1.0"}
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-PART = ".part"
-"""Suffix of a file that is still being written."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +84,8 @@ def save_model(
     """Writes a model folder; other files in it stay. At every moment the old or the new model can be read from it.
 
     A new folder is written under another name and then renamed. In an existing folder (a run) both files are written
-    under other names and then renamed, weights first; ``load_model`` completes a change that was interrupted between
-    the two.
+    under other names and then renamed, weights first. If the process dies between the two, readers find the
+    configuration of the new weights under its other name, and the next save renames it.
 
     Args:
         model: its ``state_dict`` is stored.
@@ -109,20 +107,23 @@ def save_model(
     folder = Path(folder)
     try:
         if folder.exists():
-            for name, content in files.items():
-                write_through(folder / (name + PART), content)
-            for name in files:
-                os.replace(folder / (name + PART), folder / name)
+            with locked(folder):
+                _complete_save(folder)
+                replace_files(folder, files)
             return
-        aside = folder.with_name(f".{folder.name}{PART}")
-        shutil.rmtree(aside, ignore_errors=True)
+        aside = folder.with_name(f".{folder.name}.{os.getpid()}{PART}")
         aside.mkdir(parents=True)
-        for name, content in files.items():
-            write_through(aside / name, content)
-        os.replace(aside, folder)
+        try:
+            for name, content in files.items():
+                write_through(aside / name, content)
+            os.replace(aside, folder)
+            sync_folder(folder.parent)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)  # already renamed on success
     except OSError as error:
         raise MistError(
-            f"can't write to {folder} ({error.strerror or error}): choose a folder that you may write to"
+            f"can't write to {folder} ({error.strerror or error}): free space or fix the permissions, or give another "
+            "folder"
         ) from error
 
 
@@ -132,7 +133,16 @@ def read_config(folder: Path | str) -> StoredModel:
     Raises:
         MistError: no such folder or name; not JSON; a missing or unknown key; another format.
     """
-    return _read_stored(_config_paths(resolve(folder))[0])
+    return _of_the_weights(resolve(folder))
+
+
+def holds_model(folder: Path | str, model: nn.Module) -> bool:
+    """Whether a folder holds a whole model with the weights of this one."""
+    try:
+        _, stored = _read_tensors(Path(folder), read_config(folder))
+    except MistError:
+        return False
+    return stored.digest == tensor_digest(model.state_dict())
 
 
 def load_model(folder_or_name: Path | str, known: Mapping[str, type[ModelConfig]] | None = None) -> nn.Module:
@@ -148,7 +158,7 @@ def load_model(folder_or_name: Path | str, known: Mapping[str, type[ModelConfig]
         MistError: if there is no such folder or name, or its configuration or weights can't be trusted.
     """
     folder = resolve(folder_or_name)
-    stored = _read_stored(_config_paths(folder)[0])
+    stored = _of_the_weights(folder)
     known = classes_of(ModelConfig) if known is None else known
     if stored.kind not in known:
         raise MistError(
@@ -183,6 +193,27 @@ def _config_paths(folder: Path) -> list[Path]:
     return paths
 
 
+def _of_the_weights(folder: Path) -> StoredModel:
+    """The configuration of the weights in a folder; after an interrupted save it still has its other name."""
+    path, *others = _config_paths(folder)
+    stored = _read_stored(path)
+    if not others or not (folder / WEIGHTS_FILE).is_file():
+        return stored
+    with contextlib.suppress(MistError):  # they are reported by those who read the weights
+        return _read_tensors(folder, stored)[1]
+    return stored
+
+
+def _complete_save(folder: Path) -> None:
+    """Completes a save that was interrupted between its two renames, so that the next one can't lose its half."""
+    part = folder / (CONFIG_FILE + PART)
+    if part.is_file() and (folder / CONFIG_FILE).is_file():
+        with contextlib.suppress(MistError):  # a damaged model is replaced by the new one
+            stored = _read_stored(folder / CONFIG_FILE)
+            if _read_tensors(folder, stored)[1].digest != stored.digest:
+                os.replace(part, folder / CONFIG_FILE)
+
+
 def _read_stored(path: Path) -> StoredModel:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -207,8 +238,11 @@ def _read_stored(path: Path) -> StoredModel:
         raise MistError(f"{path}: {explain(error)}: fix the entry or restore the file from a copy") from error
 
 
-def _read_tensors(folder: Path, stored: StoredModel) -> tuple[dict[str, Tensor], StoredModel]:
-    """The weights and the configuration that has their digest."""
+def _read_tensors(folder: Path, stored: StoredModel, tries: int = 3) -> tuple[dict[str, Tensor], StoredModel]:
+    """The weights and the configuration that has their digest.
+
+    A run may be saving at this moment: if the two don't belong together, both are read again, ``tries`` times in all.
+    """
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         raise MistError(
@@ -231,6 +265,8 @@ def _read_tensors(folder: Path, stored: StoredModel) -> tuple[dict[str, Tensor],
             aside = _read_stored(other)
             if aside.digest == digest:
                 return tensors, aside
+    if tries > 1:
+        return _read_tensors(folder, _read_stored(_config_paths(folder)[0]), tries - 1)
     raise MistError(
         f"{path} is not the file that {CONFIG_FILE} describes (sha256 {digest[:12]}, expected "
         f"{(stored.digest or 'none')[:12]}): restore both files from one copy or train again"

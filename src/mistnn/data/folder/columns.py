@@ -56,7 +56,7 @@ def not_counts(columns: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """
     letters = {name for name in columns if len(name) == 1 and name.isalpha()}
     axes = letters if len(letters) > 1 and all(name.lower() in AXES for name in letters) else set()
-    left = {name: "by its name" for name in columns if name in axes or _named_otherwise(name)}
+    left = {name: _by_its_name(columns[name]) for name in columns if name in axes or _named_otherwise(name)}
     others = {name: values for name, values in columns.items() if name not in left}
     judged = {name: values for name, values in others.items() if "count" not in _words(name)}
     bad = {name: why for name, values in judged.items() if (why := _no_counts(values))}
@@ -91,6 +91,13 @@ def _named_otherwise(name: str) -> bool:
         return False
     telling = [word for word in words if word not in QUALIFIERS and not word.isdigit()]
     return bool(MEASURES & set(words)) or (bool(telling) and CONTEXTS.issuperset(telling))
+
+
+def _by_its_name(values: Sequence[str]) -> str:
+    """The reason, which says so if the values could be counts: a plate, a tray or a dish may be an object."""
+    varied = len(values) >= FEW_ROWS and len(set(values)) > 1
+    could = varied and not _no_counts(values) and not _no_variable(values)
+    return "by its name, although its values could be counts" if could else "by its name"
 
 
 def _no_counts(values: Sequence[str]) -> str:

@@ -28,6 +28,8 @@ class PhotoConfig(ModelConfig):
         apart: the smallest distance between objects of different classes, as a fraction of ``box_size``.
         intervals: for each class the half width of the interval of a count n, in units of sqrt(n + 1), set after
             training, see ``interval_factor``; empty if unknown.
+        usual: the largest distance of a validation image from the training images, set after training, see
+            ``PhotoMist.distances``; 0 if unknown.
         preparation: how images are prepared for the network.
         pyramid: the pretrained network.
     """
@@ -36,12 +38,13 @@ class PhotoConfig(ModelConfig):
     channels: ClassVar[int] = 3
     class_names: tuple[str, ...] = ("object",)
     k: Annotated[int, at_least(1)] = 100
-    stride: Annotated[int, one_of(4, 8, 16)] = 8
+    stride: Annotated[int, one_of(4, 8, 16, 32)] = 8
     box_size: Annotated[float, above(0)] = 64.0
     width: Annotated[int, at_least(1)] = 64
     nms_window: Annotated[float, between(0, 2)] = 0.7
     apart: Annotated[float, at_least(0)] = 0.3
     intervals: tuple[float, ...] = ()
+    usual: Annotated[float, at_least(0)] = 0.0
     preparation: PreparationConfig = field(default_factory=PreparationConfig)
     pyramid: PyramidConfig = field(default_factory=PyramidConfig)
 
@@ -97,7 +100,7 @@ class PhotoStepConfig(TrainingStepConfig):
     weight_decay: Annotated[float, at_least(0)] = 1e-2
     start: Literal["templates", "density"] = "templates"
     dense_share: Annotated[float, between(0, 1)] = 0.35
-    handover: Annotated[float, above(0)] = 0.1
+    handover: Annotated[float, above(0)] = 0.3
     total_weight: Annotated[float, at_least(0)] = 1.0
     heatmap_weight: Annotated[float, at_least(0)] = 1.0
     local_weight: Annotated[float, at_least(0)] = 0.3

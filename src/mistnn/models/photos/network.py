@@ -32,12 +32,14 @@ class PhotoMaps(NamedTuple):
         heatmap: (batch, classes, rows, columns), H_eta(I) before the logistic function.
         linear: its linear part.
         inside: (batch, rows, columns), the cells whose centres lie in the image, not in padding.
+        means: (batch, channels), the means of the normalised features.
     """
 
     density: Tensor
     heatmap: Tensor
     linear: Tensor
     inside: Tensor
+    means: Tensor
 
 
 class PhotoMist(Finder):
@@ -53,6 +55,7 @@ class PhotoMist(Finder):
 
     center: Tensor
     scale: Tensor
+    spread: Tensor
     deviations: Tensor
 
     def __init__(self, config: PhotoConfig) -> None:
@@ -77,6 +80,7 @@ class PhotoMist(Finder):
         self.template_bias = nn.Parameter(torch.full((classes,), RARE))
         self.register_buffer("center", torch.zeros(channels))  # of the features of the training images
         self.register_buffer("scale", torch.ones(channels))
+        self.register_buffer("spread", torch.ones(channels))  # deviations of the means of normalised features
         self.register_buffer("deviations", torch.ones(classes + 1))  # of the counts of each class, and of the total
 
     @property
@@ -129,7 +133,8 @@ class PhotoMist(Finder):
         templates = self.template[:, :, None, None].split(self.pyramid.channels, 1)
         mixed: Tensor | float = 0.0
         linear: Tensor | float = 0.0
-        parts = zip(self.normal(packed), self.config.pyramid.strides, self.reduce, templates, strict=True)
+        normal = self.normal(packed)
+        parts = zip(normal, self.config.pyramid.strides, self.reduce, templates, strict=True)
         for features, step, reduce, template in parts:
             first = self.pyramid.first(step)
             mixed = mixed + resample(reduce(features), step, first, stride, size)
@@ -141,13 +146,26 @@ class PhotoMist(Finder):
         objects = F.softplus(raw[:, :1] - QUIET) / max(1.0, self.config.cells**2)
         density = objects * raw[:, 1:].softmax(1) * inside[:, None]
         linear = F.avg_pool2d(linear, 3, 1, 1, count_include_pad=False) + self.template_bias[:, None, None]
-        return PhotoMaps(density, linear + self.heatmap_head(shared), linear, inside)
+        return PhotoMaps(density, linear + self.heatmap_head(shared), linear, inside, self.means(normal))
 
     def normal(self, packed: Tensor) -> list[Tensor]:
         """The feature maps of packed features, normalised by mean and deviation of the training images."""
         centers, scales = (one.split(self.pyramid.channels) for one in (self.center, self.scale))
         parts = zip(self.pyramid.unpack(packed), centers, scales, strict=True)
         return [(one.to(center.dtype) - center[:, None, None]) / scale[:, None, None] for one, center, scale in parts]
+
+    @staticmethod
+    def means(normal: list[Tensor]) -> Tensor:
+        """The mean of each channel, (batch, channels)."""
+        return torch.cat([one.mean((2, 3)) for one in normal], 1)
+
+    def distances(self, means: Tensor) -> Tensor:
+        """How far images are from the training images, (batch,): the root mean square of all channels.
+
+        Args:
+            means: of their features, see ``PhotoMaps``; their unit is the deviation over the training images.
+        """
+        return (means / self.spread).square().mean(1).sqrt()
 
     @torch.no_grad()
     def gridded(self, packed: Tensor, size: Tensor) -> Tensor:
@@ -192,10 +210,12 @@ class PhotoMist(Finder):
         maps = self(images)
         wanted = None if k is None else self.counts_for(images, k)
         response, sums = self.response(maps), maps.density.sum((1, 2, 3)).tolist()
+        unlike = (self.distances(maps.means) / self.config.usual).tolist() if self.config.usual else [None] * len(sums)
         found = []
         for index in range(len(images)):
             total = min(round(sums[index]), self.config.k, response[0, 0].numel()) if wanted is None else wanted[index]
-            found.append(self.detections(response[index], total, maps.inside[index]))
+            objects = self.detections(response[index], total, maps.inside[index])
+            found.append(objects._replace(unlike=unlike[index]))
         return Explanation(found, None)
 
     def shown_heatmap(self, images: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ HOUSE_NUMBERS = Table(
         "whatever their class, for comparison with `iou50`."
     ),
     searched_by="both",
+    headline="ap50",
 )
 
 NOTE = (

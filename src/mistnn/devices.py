@@ -1,0 +1,50 @@
+"""The names of devices, as users give them, and the errors when their memory is too small."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from mistnn.errors import MistError
+
+if TYPE_CHECKING:
+    import torch
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+"""``auto`` is a CUDA device if there is one, else the CPU. MPS is the graphics processor of a Mac."""
+
+_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, or that of the graphics processor, is too small."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY)
+    )
+
+
+def find_device(name: str, option: str = "--device") -> torch.device:
+    """The device of a name.
+
+    Args:
+        name: a ``DeviceName``, or one of torch's, such as "cuda:1".
+        option: where the user gave it, for the message.
+
+    Raises:
+        MistError: if torch finds no such device here.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise MistError(f"{option} {name} is no device: give auto, cpu, cuda or mps") from error
+    known = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if device.type in known and not known[device.type]():
+        what = "GPU" if device.type == "cuda" else "MPS device"
+        raise MistError(f"{option} {name}: torch finds no {what} here; give --device cpu or auto")
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise MistError(f"{option} {name}: there are {count} GPUs here, numbered from 0: give one of them")
+    return device

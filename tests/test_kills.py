@@ -1,0 +1,128 @@
+"""Model, configuration and checkpoint agree after a kill, a full disk or Ctrl-C at any operation on a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import mistnn
+from mistnn.cli.main import main
+from mistnn.training.checkpoint import read_checkpoint
+from mistnn.weights import load_model, read_config
+from tests import kills
+from tests.cli.runs import TINY, only_line
+
+TRAIN = ["train", "mist-mnist-3", "--out", "{out}", *TINY, "--train.save-every", "1"]
+STATE = Path("checkpoint") / "state.safetensors"
+SMALL = "import mistnn.inference.stage as s, mistnn.inference.folder as f; s.RECORD_SECONDS, f.BATCH_SIZE = 0.0, 1"
+
+
+def sweep(
+    base: Path, command: list[str], resume: list[str], mode: str, start: str = "", code: str = "", every: int = 1
+):
+    base.mkdir()
+    plan = {"command": command, "resume": resume, "base": str(base), "mode": mode, "start": start, "code": code}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, kills.__file__, json.dumps(plan | {"every": every})],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    outcomes: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    wanted = {"kill": kills.KILLED, "full": 2, "interrupt": 130}[mode]
+    assert len(outcomes) > 2 and {one["status"] for one in outcomes[:-1]} <= {wanted, 0}, outcomes
+    for outcome in outcomes:
+        if outcome["status"] == 2:
+            only_line(outcome["ended"])
+        for status, said in outcome["repairs"]:
+            if status:
+                only_line(said)
+    return outcomes
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole") / "run"
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert main([part.replace("{out}", str(out)) for part in TRAIN]) == 0
+    torch.set_num_threads(before)
+    return out
+
+
+def assert_same_run(whole: Path, run: Path, what: object) -> None:
+    ours, wanted = load_file(run / "model.safetensors"), load_file(whole / "model.safetensors")
+    assert all(torch.equal(ours[name], wanted[name]) for name in wanted), what
+    load_model(run)
+    record = read_config(run).training
+    assert record is not None and record.steps == 2, what
+    assert read_checkpoint(run / STATE)[0]["iteration"] == 2, what
+    assert sorted(path.name for path in run.iterdir()) == sorted(path.name for path in whole.iterdir()), what
+
+
+ALL = [pytest.param(mode, 1, marks=pytest.mark.slow) for mode in ("kill", "full", "interrupt")]
+"""Each operation; the quick tests try only some."""
+
+
+@pytest.mark.parametrize(("mode", "every"), [*ALL, ("kill", 13)])
+def test_training(whole: Path, tmp_path: Path, mode: str, every: int) -> None:
+    for outcome in sweep(tmp_path / "runs", TRAIN, ["train", "--resume", "{out}"], mode, every=every):
+        assert outcome["repairs"][-1][0] == 0 or outcome["status"] == 0, outcome
+        assert_same_run(whole, Path(outcome["out"]), outcome)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("in")
+    for index in range(2):
+        Image.radial_gradient("L").resize((30 + index, 30)).save(folder / f"{index}.png")
+    return folder
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(("mode", "every"), [*ALL, ("kill", 7)])
+def test_prediction(whole: Path, pictures: Path, tmp_path: Path, mode: str, every: int) -> None:
+    """Over earlier results, which have a file more."""
+    before, wanted = tmp_path / "before", tmp_path / "wanted"
+    assert main(["predict", str(whole), str(pictures), "--out", str(before), "--coco", "--k", "1"]) == 0
+    command = ["predict", str(whole), str(pictures), "--force", "--out"]
+    assert main([*command, str(wanted)]) == 0
+    resume = [*command, "{out}", "--resume"]
+    for outcome in sweep(tmp_path / "runs", [*command, "{out}"], resume, mode, str(before), SMALL, every):
+        assert outcome["repairs"][-1][0] == 0, outcome
+        assert contents(Path(outcome["out"])) == contents(wanted), outcome
+
+
+def test_a_prediction_killed_while_its_results_move_up_is_named(
+    whole: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, wanted = tmp_path / "out", tmp_path / "wanted"
+    command = ["predict", str(whole), str(pictures), "--out"]
+    assert main([*command, str(wanted)]) == 0
+    real = os.replace
+
+    def once(old: Path, new: Path) -> None:
+        if Path(new).name == "overlays":
+            raise KeyboardInterrupt
+        real(old, new)
+
+    monkeypatch.setattr(mistnn.inference.stage.os, "replace", once)
+    assert main([*command, str(out)]) == 130
+    monkeypatch.undo()
+    capsys.readouterr()
+    assert main([*command, str(out)]) == 2
+    only_line(capsys.readouterr().err, "killed while its results were moved", "--resume")
+    assert main([*command, str(out), "--resume"]) == 0
+    assert contents(out) == contents(wanted)
