@@ -8,6 +8,7 @@ and K are variable. The file also holds strings that describe the model, see ``d
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib
 import importlib.util
 import io
@@ -79,7 +80,7 @@ def whole_detector(predictor: Predictor) -> WholeDetector:
     if whole is None:
         kind = predictor.model.config.kind
         raise MistError(f"models of kind {kind!r} can't be exported: use mist predict, or export another kind")
-    return whole.eval().cpu()
+    return copy.deepcopy(whole).eval().cpu()  # the model itself stays on its device
 
 
 def description(predictor: Predictor, whole: WholeDetector) -> dict[str, str]:

@@ -23,8 +23,6 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     "export": {"onnx": "", "onnxscript": "", "onnxruntime": "mist export --format onnx"},
     "files": {
         "openpyxl": "counts from Excel",
-        "tifffile": "pages and channels of TIFF files",
-        "imagecodecs": "",
         "roifile": "ImageJ ROIs",
     },
     "tensorboard": {"tensorboard": "TensorBoard logs"},
