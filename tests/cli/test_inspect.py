@@ -43,7 +43,7 @@ def test_report_and_sheet(folder: Path, tmp_path: Path, capsys: Captured, monkey
     rows = {line.split("  ")[0]: line for line in captured.out.splitlines()}
     assert "20, 96 x 96 px" in rows["images"] and "counts.csv" in rows["known from"]
     assert all("with counts" in rows[split] for split in ("train", "validation", "test"))
-    assert "3, the most in a training image" in rows["K"]
+    assert "3, the most in a training image" in rows["largest count"]
     size = int(rows["object size"].split("about ")[1].split(" px")[0])
     assert 24 <= size <= 40, "digits in frames of 40 pixels"
     for name in ("zero", "one", "two"):

@@ -65,7 +65,7 @@ def test_a_report_is_printed_where_nothing_can_be_written(
     monkeypatch.setattr("mistnn.reports.inspection.replace_file", refused)
     assert main(["inspect", str(folder), "--no-estimate"]) == 0
     shown = capsys.readouterr()
-    assert "most objects" in shown.out and "contact sheet  not drawn: the current folder can't be written" in shown.out
+    assert "largest count" in shown.out and "contact sheet  not drawn: the current folder can't be written" in shown.out
     assert main(["inspect", str(folder), "--no-estimate", "--out", str(tmp_path / "sheet.png")]) == 2
     only_line(capsys.readouterr().err, "sheet.png", "Read-only")
 

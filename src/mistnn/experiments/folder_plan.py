@@ -45,9 +45,7 @@ NETWORK = MistConfig(
 """The small network of both plans, which set its classes and K."""
 
 
-NO_FOLDER = (
-    "my-folder is the name of a preset, and needs the folder of your images: `mist train my-folder --data-root DIR`"
-)
+NO_FOLDER = "my-folder is the name of a preset, and it needs your image folder: `mist train my-folder --data-root DIR`"
 PHOTO_EDGE = 160
 """Images whose longest edge has at least so many pixels, in the median, are taken for photographs (our choice)."""
 

@@ -143,7 +143,7 @@ def describe(found: Inspection) -> list[str]:
         lines.append(f"{split:<12} {len(images):,} images{text}")
     k = "unknown: no training image has counts" if found.k is None else f"{found.k}, the most in a training image"
     k = k if found.given_k is None else f"{found.given_k}, as given"
-    lines += [f"most objects {k}", f"object size  about {found.size.size:.0f} px: {found.size.why}"]
+    lines += [f"largest count  {k}", f"object size  about {found.size.size:.0f} px: {found.size.why}"]
     for index, name in enumerate(folder.class_names[:SHOWN_CLASSES]):
         lines += ["", *_describe_class(index, name, folder)]
     if len(folder.class_names) > SHOWN_CLASSES:
