@@ -67,6 +67,11 @@ def with_known(folder: OwnFolder, number: int) -> OwnFolder:
     return folder._replace(images=tuple(images))
 
 
+def entry_name(name: str, known: int | None) -> str:
+    """The name of a folder in the ledger, with the number of its known images, if only some are used."""
+    return name if known is None else f"{name}-known{known}"
+
+
 def studies(
     root: str, name: str, runs: Path, seeds: int, steps: int, word: str | None, command: str, number: int | None = None
 ) -> dict[str, Callable[[], Entry]]:
@@ -78,7 +83,7 @@ def studies(
     folder = read_folder(root)
     folder = folder if word is None else with_test_images(folder, word)
     folder = folder if number is None else with_known(folder, number)
-    name = name if number is None else f"{name}-known{number}"
+    name = entry_name(name, number)
     test = [image for image in folder.images if image.split == "test" and image.counts is not None]
     if not test:
         raise MistError(f"{root}: no test image has counts: give another --test, or a column split")
@@ -163,7 +168,9 @@ def main() -> None:
             if given.draw is not None:
                 folder = read_folder(root)
                 folder = folder if given.test is None else with_test_images(folder, given.test)
-                drawing(runs / f"photos-{given.name}-seed0", folder).save(given.draw, quality=85)
+                drawing(runs / f"photos-{entry_name(given.name, given.known)}-seed0", folder).save(
+                    given.draw, quality=85
+                )
         except MistError as error:
             options.error(str(error))
 

@@ -83,12 +83,12 @@ def test_a_folder_is_locked_by_one(tmp_path: Path) -> None:
         with locked(out):  # by the same thread
             pass
         done = other()
-        assert done.returncode == 1 and "another process is writing to" in done.stderr
+        assert done.returncode == 1 and "another process or thread is writing to" in done.stderr
         thread = threading.Thread(target=from_a_thread)
         thread.start()
         thread.join()
         (out / "kept").write_text("")
-    assert refused and "another process is writing to" in refused[0]
+    assert refused and "another process or thread is writing to" in refused[0]
     assert list(out.iterdir()) == [out / "kept"]
     assert other().stdout == "locked\n"
     (out / "kept").unlink()
@@ -104,3 +104,22 @@ def test_a_lock_on_a_file_is_refused(tmp_path: Path) -> None:
         pass
     with pytest.raises(MistError, match="can't write to --out"), locked(tmp_path / "file" / "out"):
         pass
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_does_not_keep_the_lock(tmp_path: Path) -> None:
+    """A worker that was forked inside the context, and outlives it."""
+    reading, writing = os.pipe()
+    with locked(tmp_path):
+        child = os.fork()
+        if child == 0:  # pragma: no cover
+            os.read(reading, 1)
+            os._exit(0)
+    try:
+        with locked(tmp_path):
+            pass
+    finally:
+        os.write(writing, b"x")
+        os.waitpid(child, 0)
+        os.close(reading)
+        os.close(writing)

@@ -37,10 +37,13 @@ def find_device(name: str, option: str = "--device") -> torch.device:
 
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    refused = f"{option} {name} is no device of mistnn: give auto, cpu, cuda or mps"
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise MistError(f"{option} {name} is no device: give auto, cpu, cuda or mps") from error
+        raise MistError(refused) from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise MistError(refused)
     known = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
     if device.type in known and not known[device.type]():
         what = "GPU" if device.type == "cuda" else "MPS device"

@@ -125,7 +125,16 @@ def locked(folder: Path) -> Iterator[None]:
             else:
                 del _held[place]
         if descriptor is not None:
+            _unlock(descriptor)
             os.close(descriptor)
+
+
+def _unlock(descriptor: int) -> None:
+    """Ends a lock, also where a forked process still has the folder open."""
+    import fcntl
+
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _remove_empty(folders: list[Path]) -> None:
@@ -180,5 +189,5 @@ def _lock(descriptor: int, folder: Path) -> bool:
 
 def _in_use(folder: Path) -> MistError:
     return MistError(
-        f"another process is writing to {folder}: wait until it is done, or give another folder with --out"
+        f"another process or thread is writing to {folder}: wait until it is done, or choose another folder"
     )

@@ -100,7 +100,7 @@ def test_one_command_at_a_time_writes_to_a_folder(image: Path, tmp_path: Path, c
     assert other.stdout is not None and other.stdout.readline() == "1\n"
     for command in (["predict", MODEL, str(image)], ["train", MODEL], ["tune", MODEL], ["demo"]):
         assert main([*command, "--out", str(out)]) == 2
-        only_line(capsys.readouterr().err, "another process is writing to", str(out))
+        only_line(capsys.readouterr().err, "another process or thread is writing to", str(out))
     other.kill()
     other.communicate()
     assert main(["predict", MODEL, str(image), "--out", str(out)]) == 0  # the lock ended with the process

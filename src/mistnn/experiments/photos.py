@@ -158,6 +158,7 @@ class PhotoSystem(System):
 
     measured_on: ClassVar = {FolderConfig: FolderMeasurement}
     images = "an image folder"
+    chosen_last = ("intervals", "usual")
     shown = ("count_error", "count_error_mean", "f1")
     takes_samples = False
 

@@ -43,7 +43,7 @@ class System:
     shown: ClassVar[tuple[str, ...]] = ("iou50", "classified", "both", "f1", "count_accuracy", "error")
     is_classifier: ClassVar[bool] = False
     saves_start: ClassVar[bool] = False
-    chosen_last: ClassVar[tuple[str, ...]] = ("intervals",)
+    chosen_last: ClassVar[tuple[str, ...]] = ()
     takes_samples: ClassVar[bool] = True
 
     # Before training.

@@ -90,6 +90,7 @@ def verdict_lines(entries: Sequence[Entry]) -> list[str]:
             needs = table.photographs or row.holds_data is not None
             said = verdict(measure, paper, values, table.decimals) if values else "not run"
             said = "no data here" if needs and not values else said
+            said = said if row.comparable else "not comparable"
             cells = (f"{table.title.partition(':')[0].partition(' (')[0]}: {row.system}", row.data, f"`{measure}`")
             shown = f"{paper:.{table.decimals}f}"
             lines.append(f"| {' | '.join(cells)} | {shown} | {ours} | {len(values)} | {said} |")

@@ -15,6 +15,7 @@ class Row(NamedTuple):
         paper: the paper's numbers, in the order of the table's columns; ``None`` where it has none.
         unknown_k: whether the run is also measured without the number of objects, see ``evaluate_unknown_k``.
         curve: whether the run is also measured by the number of digits, see ``transfer_curve``.
+        comparable: whether the images are those of the paper.
         holds_data: whether a folder holds the row's images; ``None`` if the folder needs no check.
     """
 
@@ -24,6 +25,7 @@ class Row(NamedTuple):
     paper: tuple[float | None, ...]
     unknown_k: bool = False
     curve: bool = False
+    comparable: bool = True
     holds_data: Callable[[Path], bool] | None = None
 
 

@@ -20,7 +20,7 @@ from mistnn.records import Detections, Explanation
 
 QUIET = 3.0
 """Is subtracted before the softplus of the density, so that an untrained network finds few objects (our choice)."""
-COUNTED = 0.1
+COUNTED = 0.3
 """Weight of the number of objects of each class beside the response, where the best of all classes are taken (ours)."""
 RARE = -3.0
 """The heat map of an untrained network before the logistic function, for the same reason (our choice)."""
