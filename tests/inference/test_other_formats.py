@@ -8,11 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mistnn.data.folder.content import read_folder
 from mistnn.errors import MistError
+from mistnn.inference.coco import NOTHING_YET
 from mistnn.inference.other_formats import check_formats, write_formats
+from mistnn.inference.tables import open_tables
+from mistnn.records import Detections
 
 ROWS = "file,x,y,w,h,label,score\na.png,20,15,20,10,red,0.9\na.png,50.5,25,9,8,blue,0.5\nsub/b.png,5,5,10,10,red,0.8\n"
 COUNTS = {"a.png": {"blue": 1, "red": 1}, "sub/b.png": {"blue": 0, "red": 1}, "c.png": {"blue": 0, "red": 0}}
@@ -62,3 +66,19 @@ def test_one_class_and_existing_folders(out: Path) -> None:
     (out / "labelme" / "old.json").write_text("{}", encoding="utf-8")
     write_formats(out, [out.parent / "images"], (), ["labelme"])
     assert not (out / "labelme" / "old.json").exists()
+
+
+def test_names_that_look_like_formulas(tmp_path: Path) -> None:
+    names, classes = ("-a.png", "=b.png"), ("+ve", "@x")
+    images, out = tmp_path / "images", tmp_path / "out"
+    for folder in (images, out):
+        folder.mkdir()
+    found = Detections(torch.tensor([[20.0, 15, 20, 10], [50, 25, 10, 8]]), torch.tensor([0.9, 0.5]))
+    with open_tables(out, classes, False, {}, NOTHING_YET) as tables:
+        for name in names:
+            Image.fromarray(np.zeros((50, 100), np.uint8)).save(images / name)
+            tables.add(name, (100, 50), found, classes, None, ())
+    write_formats(out, [images], classes, ["labelme"])
+    for name in names:
+        content = json.loads((out / "labelme" / name).with_suffix(".json").read_text(encoding="utf-8"))
+        assert [shape["label"] for shape in content["shapes"]] == list(classes)

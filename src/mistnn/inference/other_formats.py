@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 from mistnn.data.folder.files import read_header
 from mistnn.data.folder.tables import ONLY_CLASS
 from mistnn.data.images import DETECTIONS_FILE, UnreadableImage, find_images
+from mistnn.data.text_files import from_cell
 from mistnn.errors import MistError
 from mistnn.files import write_through
 
@@ -155,7 +156,8 @@ def _detections(path: Path) -> dict[str, list[Box]]:
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         for row in csv.DictReader(file):
             x, y, w, h, score = (float(row[name]) for name in ("x", "y", "w", "h", "score"))
-            found.setdefault(row["file"], []).append(Box(x, y, w, h, row["label"] or ONLY_CLASS, score))
+            label = from_cell(row["label"]) or ONLY_CLASS
+            found.setdefault(from_cell(row["file"]), []).append(Box(x, y, w, h, label, score))
     return found
 
 
