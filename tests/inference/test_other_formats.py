@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from mistnn.data.folder.content import read_folder
-from mistnn.errors import MistError
+from mistnn.errors import MistError, MistWarning
 from mistnn.inference.coco import NOTHING_YET
 from mistnn.inference.other_formats import check_formats, write_formats
 from mistnn.inference.tables import open_tables
@@ -42,7 +42,7 @@ def test_round_trip(out: Path, kind: str, folder: str) -> None:
     images = out.parent / "images"
     write_formats(out, [images], ("red", "blue"), [kind])  # pyright: ignore[reportArgumentType]
     assert sorted(path.name for path in out.iterdir()) == sorted(["detections.csv", folder])
-    target = out.parent / "labels" if kind == "yolo" else images
+    target = out.parent if kind == "yolo" else images
     shutil.copytree(out / folder, target, dirs_exist_ok=True)
     found = read_folder(out.parent)
     names = {"red": "group 1", "blue": "group 2"} if kind == "imagej" else {"red": "red", "blue": "blue"}
@@ -66,6 +66,43 @@ def test_one_class_and_existing_folders(out: Path) -> None:
     (out / "labelme" / "old.json").write_text("{}", encoding="utf-8")
     write_formats(out, [out.parent / "images"], (), ["labelme"])
     assert not (out / "labelme" / "old.json").exists()
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_folders_of_others_stay(out: Path, linked: bool) -> None:
+    drawn = out.parent / "drawn" if linked else out / "yolo"
+    drawn.mkdir()
+    (drawn / "mine.txt").write_text("0", encoding="utf-8")
+    if linked:
+        (drawn / ".mistnn").touch()
+        (out / "yolo").symlink_to(drawn)
+    with pytest.raises(MistError, match="yolo was not written by .*: rename or remove it"):
+        check_formats(out, ["yolo"], force=True)
+    with pytest.raises(MistError, match="yolo was not written by .*: rename or remove it"):
+        write_formats(out, [out.parent / "images"], ("red", "blue"), ["labelme", "yolo"])
+    assert (out / "yolo" / "mine.txt").read_text(encoding="utf-8") == "0" and not (out / "labelme").exists()
+
+
+def test_an_image_called_classes_has_its_file(out: Path) -> None:
+    images = out.parent / "images"
+    shutil.copy(images / "c.png", images / "classes.png")
+    with (out / "detections.csv").open("a", encoding="utf-8") as file:
+        file.write("classes.png,20,15,20,10,blue,0.9\n")
+    write_formats(out, [images], ("red", "blue"), ["yolo"])
+    assert (out / "yolo" / "classes.txt").read_text(encoding="utf-8") == "red\nblue\n"
+    assert (out / "yolo" / "labels" / "classes.txt").read_text(encoding="utf-8").startswith("1 0.2")
+
+
+def test_images_that_differ_in_suffix_only(out: Path) -> None:
+    images = out.parent / "images"
+    shutil.copy(images / "c.png", images / "a.gif")
+    shutil.copy(images / "c.png", images / "a.png.png")  # without its suffix it is a.png
+    with pytest.warns(MistWarning, match="a.gif, a.png, a.png.png share a name"):
+        write_formats(out, [images], ("red", "blue"), ["yolo"])
+    labels = out / "yolo" / "labels"
+    files = sorted(path.relative_to(labels).as_posix() for path in labels.rglob("*.txt"))
+    assert files == ["a.gif.txt", "a.png.png.txt", "a.png.txt", "c.txt", "sub/b.txt"]
+    assert len((labels / "a.png.txt").read_text(encoding="utf-8").splitlines()) == 2
 
 
 def test_names_that_look_like_formulas(tmp_path: Path) -> None:
