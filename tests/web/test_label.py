@@ -10,6 +10,8 @@ import importlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +23,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mistnn.cli.main import main
 from mistnn.data.folder.content import read_folder
 from mistnn.errors import MistError
 from mistnn.inference import Predictor
@@ -160,6 +163,85 @@ def test_tables_that_would_be_damaged_are_refused(folder: Path, text: str, words
     with pytest.raises(MistError, match=words):
         Labels(folder, ["cell"])
     assert (folder / "counts.csv").read_text(encoding="utf-8") == text
+
+
+def test_names_that_look_like_formulas_or_are_no_utf8(folder: Path) -> None:
+    latin = os.fsdecode(b"\xe9.png")
+    for name in ("=1.png", "-a.png", latin):
+        shutil.copy(folder / "images" / "a.png", folder / "images" / name)
+    labels = Labels(folder, ["+ve", "@x"])
+    with serving(labels) as server:
+        for name in ("=1.png", "-a.png"):
+            assert ask(server, "/count", {"name": name, "counts": [1, 2]})[0] == 200
+        assert rows(folder)[:2] == [["'-a.png", "'+ve", "1"], ["'-a.png", "'@x", "2"]]
+        content = read_folder(folder)  # what training reads
+        assert content.class_names == ("+ve", "@x")
+        assert {one.name: one.counts for one in content.images}["=1.png"] == (1, 2)
+        assert ask(server, "/count", {"name": latin, "counts": [3, 4]})[0] == 200
+    assert b"\n\xe9.png,'+ve,3\n" in (folder / "counts.csv").read_bytes()
+    assert Labels(folder).counts == {"=1.png": (1, 2), "-a.png": (1, 2), latin: (3, 4)}
+
+
+def test_another_program_changes_the_table(folder: Path) -> None:
+    labels = Labels(folder, ["cell", "dirt"])
+    with serving(labels) as server:
+        ask(server, "/count", {"name": "a.png", "counts": [1, 0]})
+        other = "file,class,count\na.png,cell,5\nb.png,dirt,6\n"
+        (folder / "counts.csv").write_text(other, encoding="utf-8")
+        for path, content in (("/count", {"name": "sub/c.png", "counts": [2, 2]}), ("/undo", {})):
+            code, body = ask(server, path, content)
+            assert code == 500 and json.loads(body)["error"].endswith("nothing was saved: reload the page")
+        assert (folder / "counts.csv").read_text(encoding="utf-8") == other
+        images = {one["name"]: one["counts"] for one in json.loads(ask(server, "/state")[1])["images"]}
+        assert images == {"a.png": [5, 0], "b.png": [0, 6], "sub/c.png": None}
+        assert json.loads(ask(server, "/undo", {})[1]) == {"name": None}
+        assert ask(server, "/count", {"name": "sub/c.png", "counts": [2, 2]})[0] == 200
+        assert rows(folder)[:2] == [["a.png", "cell", "5"], ["a.png", "dirt", "0"]]
+        (folder / "counts.csv").write_text("file,class,count\na.png,dog,5\n", encoding="utf-8")
+        code, body = ask(server, "/state")
+        assert code == 500 and "also counts dog" in json.loads(body)["error"]
+
+
+def test_undo_of_all_leaves_no_table(folder: Path) -> None:
+    labels = Labels(folder)
+    labels.set("a.png", [1])
+    assert labels.undo() == "a.png" and not (folder / "counts.csv").exists()
+    labels.set("a.png", [2])
+    assert Labels(folder).counts == {"a.png": (2,)}
+
+
+@pytest.mark.parametrize("name", ["counts.tsv", "counts.xlsx", "Counts.csv", "images/counts.csv"])
+def test_counts_in_other_tables_are_not_replaced(folder: Path, name: str) -> None:
+    if name == "Counts.csv" and (folder / "IMAGES").exists():
+        pytest.skip("this file system ignores the case of names")
+    (folder / name).write_text("file\tcount\na\t1\n", encoding="utf-8")
+    with pytest.raises(MistError, match=rf"{name} holds the counts of this folder: save it as .*counts\.csv"):
+        Labels(folder)
+    if name != "Counts.csv":  # the others are not read beside counts.csv
+        (folder / "counts.csv").write_text("file,count\nb,2\n", encoding="utf-8")
+        assert Labels(folder).counts == {"b.png": (2,)}
+
+
+def test_counts_of_annotations_are_not_replaced(folder: Path) -> None:
+    (folder / "boxes.json").write_text('[{"file": "a.png", "boxes": [[1, 2, 3, 4]]}]', encoding="utf-8")
+    with pytest.raises(MistError, match=r"come from boxes\.json .*move the annotations elsewhere"):
+        Labels(folder)
+    (folder / "boxes.json").unlink()
+    (folder / "labels.csv").write_text("file,class\na,cell\n", encoding="utf-8")
+    assert "labels.csv isn't used any more" in Labels(folder).notes[0]
+
+
+def test_only_one_session(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = f"from mistnn.web.labels import session\nwith session(__import__('pathlib').Path({str(folder)!r})):"
+    command = [sys.executable, "-c", code + "\n    print('open', flush=True)\n    input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "open\n"
+        assert main(["label", str(folder), "--port", "0"]) != 0
+        other.communicate("\n")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].endswith("is in use by another mist label, or another command: end that first")
+    missing = folder / "missing"
+    assert main(["label", str(missing)]) != 0 and not missing.exists()
 
 
 def test_splits_stay(folder: Path) -> None:

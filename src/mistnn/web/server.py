@@ -77,8 +77,13 @@ class _Handler(BaseHTTPRequestHandler):
             name, kind = PAGES[self.path]
             self._send(200, files("mistnn.web").joinpath(name).read_bytes(), kind)
         elif self.path == "/state":
-            with self.server.lock:
-                self._json(200, state(labels))
+            try:
+                with self.server.lock:
+                    labels.refresh()
+                    shown = state(labels)
+                self._json(200, shown)
+            except MistError as error:
+                self._json(500, {"error": str(error)})
         elif (index := _index_of(self.path, len(labels.headers))) is not None:
             try:
                 self._send(200, picture(labels.headers[index].path), "image/png")
