@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -61,7 +62,7 @@ def ask(server: LabelServer, path: str, content: Any = None, **headers: str) -> 
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
     own = {"Content-Type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
     if content is None:
-        connection.request("GET", path, headers=headers)
+        connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
     else:
         connection.request("POST", path, json.dumps(content), own)
     answer = connection.getresponse()
@@ -104,7 +105,10 @@ def test_requests_from_elsewhere_are_refused(folder: Path) -> None:
         assert ask(server, "/count", body, Host="evil.example")[0] == 403
         assert ask(server, "/count", body, Origin="http://evil.example")[0] == 403
         assert ask(server, "/count", body, Content_Type="text/plain")[0] == 403
+        for path, content in (("/", None), ("/image/0", None), ("/count", body)):
+            assert ask(server, path, content, Sec_Fetch_Site="cross-site")[0] == 403
         assert not (folder / "counts.csv").exists()
+        assert ask(server, "/image/0", Sec_Fetch_Site="same-origin")[0] == 200
         assert ask(server, "/count", body, Origin=server.url.rstrip("/"))[0] == 200
 
 
@@ -121,6 +125,20 @@ def test_only_images_by_number_are_served(folder: Path, tmp_path: Path) -> None:
         assert [ask(server, path)[0] for path in refused] == [404] * len(refused)
         page = ask(server, "/")[1] + ask(server, "/label.js")[1] + ask(server, "/label.css")[1]
         assert b"http" not in page.replace(b"http.", b"")
+
+
+def test_answers_are_for_the_page_only(folder: Path) -> None:
+    with serving(Labels(folder)) as server, urllib.request.urlopen(server.url + "image/0") as answer:
+        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
+def test_deeply_nested_json_is_refused(folder: Path) -> None:
+    with serving(Labels(folder)) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+        connection.request("POST", "/count", "[" * 99_000, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())) == (400, {"error": "the JSON is nested too deeply"})
+        connection.close()
 
 
 @pytest.mark.parametrize(
