@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mistnn.cli.main import main
@@ -294,13 +295,30 @@ def test_uncertain_images_come_first(folder: Path) -> None:
             labels.guess_with(wrong)
 
 
-def test_doubt_without_intervals(folder: Path) -> None:
-    config = MistConfig(
-        class_names=("object",), k=4, patch_size=32, threshold=0.004, heatmap=HeatmapConfig(channels=2, blocks=0)
-    )
+class Scores(Predictor):
+    """A predictor without intervals; its scores depend on the brightness of the image."""
+
+    scores = ((0.9, 0.8), (0.99, 0.51, 0.49, 0.26, 0.24, 0.01), (1.0, 0.3, 0.25, 0.2))
+
+    def __init__(self) -> None:
+        config = MistConfig(
+            class_names=("object",), k=4, patch_size=32, threshold=0.5, heatmap=HeatmapConfig(channels=2, blocks=0)
+        )
+        super().__init__(config.build())
+
+    def predict(self, image: Any, k: int | None = None) -> Any:
+        of_image = torch.tensor(self.scores[round(float(image.mean()) * 255 / 40)])
+        shown = of_image[of_image > self.model.threshold] if k is None else of_image[:k]
+        return SimpleNamespace(counts={"object": len(shown)}, count_intervals={}, scores=shown)
+
+
+def test_doubt_without_intervals(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = Scores()
+    monkeypatch.setattr(predictor.model, "limit", lambda height, width: 6)
     labels = Labels(folder)
-    labels.guess_with(Predictor(config.build()))
-    assert len(labels.guesses) == 3 and all(0 <= one.doubt <= 4 for one in labels.guesses.values())
+    labels.guess_with(predictor)  # scores strictly between 0.25 and 1 are near the threshold
+    assert labels.guesses == {"a.png": ((2,), 2.0), "b.png": ((2,), 4.0), "sub/c.png": ((1,), 1.0)}
+    assert [one.name for one in labels.headers] == ["b.png", "a.png", "sub/c.png"]
 
 
 def chromium() -> Any:
