@@ -46,3 +46,35 @@ def test_every_extra_for_users_is_examined() -> None:
     assert set(doctor.EXTRAS) == set(extras) - {"docs", "dev"}
     for extra, modules in doctor.EXTRAS.items():
         assert len(modules) == len(extras[extra])
+
+
+def test_the_processor_of_a_mac_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert doctor.accelerators() == []
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    (name,) = doctor.accelerators()
+    assert "MPS" in name and "--device mps" in name
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        (None, {"total": 64.0, "free": 48.0}),
+        ("max", {"total": 64.0, "free": 48.0}),
+        ("99000000000", {"total": 64.0, "free": 48.0}),
+        ("8000000000", {"total": 8.0, "free": 6.0}),  # 5 are used, of which 3 are cached files
+    ],
+)
+def test_memory_of_a_container(tmp_path: Path, limit: str | None, expected: dict[str, float]) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 62500000 kB\nMemFree: 1 kB\nMemAvailable: 46875000 kB\n", encoding="ascii")
+    if limit is not None:
+        (tmp_path / "memory.max").write_text(f"{limit}\n", encoding="ascii")
+    (tmp_path / "memory.current").write_text("5000000000\n", encoding="ascii")
+    (tmp_path / "memory.stat").write_text("anon 2000000000\ninactive_file 3000000000\n", encoding="ascii")
+    assert doctor.memory(meminfo, tmp_path) == expected
+
+
+def test_memory_is_unknown_without_meminfo(tmp_path: Path) -> None:
+    assert doctor.memory(tmp_path / "meminfo", tmp_path) == {}

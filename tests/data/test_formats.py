@@ -134,6 +134,10 @@ def test_yolo(root: Path) -> None:
     [
         ("classes.txt", "cell\ndirt\n"),
         ("data.yaml", "names: [cell, 'dirt']\n"),
+        ("data.yaml", "names: [cell, dirt]  # two\n"),
+        ("data.yaml", "names: {0: cell, 1: 'dirt'}\nnc: 2\n"),
+        ("data.yaml", "names: {1: dirt,\n  0: cell}  # two\n"),
+        ("data.yaml", "names:\n  0: cell\n  1: dirt\n  " + "9" * 5000 + ": x\n"),
         ("data.yaml", "path: x\nnames:\n- cell\n- dirt\n"),
         ("data.yaml", 'nc: 2\nnames:\n  0: "cell"\n  1: dirt\nother: 3\n'),
     ],
@@ -142,6 +146,22 @@ def test_names_of_yolo(tmp_path: Path, name: str, text: str) -> None:
     write(tmp_path / name, text)
     assert yolo_names(tmp_path / "labels" / "train" / "a.txt") == {0: "cell", 1: "dirt"}
     assert yolo_names(tmp_path / "far" / "labels" / "train" / "a.txt") == {}
+
+
+@pytest.mark.parametrize("number", ["²", "٣", "9" * 5000, "-1", "1.0"])
+def test_wrong_numbers_of_yolo_classes(root: Path, number: str) -> None:
+    write(root / "labels" / "a.txt", "0 0.2 0.5 0.2 0.4\n")
+    write(root / "labels" / "b.txt", f"{number} 0.5 0.5 0.1 0.1\n")
+    folder = read_folder(root)
+    assert summary(folder)["b.png"] == (None, None) and summary(folder)["a.png"][0] == {"class 0": 1}
+    assert any(f"labels/b.txt, row 1: {number[:40]!r} is no number of a class" in note for note in folder.notes)
+
+
+@pytest.mark.parametrize("text", ["", "1 0.5 0.5 0.1 0.1\n0 0.5 0.5 0.1 1e-1 0.9\n"])
+def test_labels_of_an_image_called_classes(tmp_path: Path, text: str) -> None:
+    write(tmp_path / "classes.txt", "cell\n2\n")
+    write(tmp_path / "labels" / "classes.txt", text)
+    assert yolo_names(tmp_path / "labels" / "a.txt") == {0: "cell", 1: "2"}
 
 
 def test_cell_counter(root: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mistnn.data.folder.content import read_folder
+from mistnn.data.folder.sheets import read_sheet
 from tests.data.layouts import counts_of, make, noted, refused, write
 
 openpyxl: Any = pytest.importorskip("openpyxl", reason="the extra files reads Excel")
@@ -81,3 +82,36 @@ def test_damaged_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("mistnn.data.folder.sheets.importlib.import_module", without)
     refused(tmp_path, "pip install 'mistnn[files]'")
+
+
+def reworded(path: Path, old: str, new: str) -> None:
+    """Changes the XML of the first sheet."""
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    name = "xl/worksheets/sheet1.xml"
+    assert old.encode() in content[name]
+    content[name] = content[name].replace(old.encode(), new.encode())
+    with zipfile.ZipFile(path, "w") as archive:
+        for one, data in content.items():
+            archive.writestr(one, data)
+
+
+def test_a_claimed_size_takes_no_memory(tmp_path: Path) -> None:
+    path = save(make(tmp_path), [["file", "red"], ["a", 1]]) / "counts.xlsx"
+    reworded(path, '<dimension ref="A1:B2"', '<dimension ref="A1:XFD1048576"')
+    assert read_sheet(path) == "file,red\r\na,1\r\n"
+
+
+def test_empty_rows_keep_the_numbers_of_others(tmp_path: Path) -> None:
+    folder = save(make(tmp_path), [[], ["file", "red"], [], [None, ""], ["a", 1], ["b", "x", "y"], []])
+    assert read_sheet(folder / "counts.xlsx") == "\r\nfile,red\r\n\r\n\r\na,1\r\nb,x,y\r\n"
+    refused(folder, "counts.xlsx, row 6", "3 values in 2 columns")
+
+
+def test_too_many_cells_or_rows_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(make(tmp_path), [["file", "red"], ["a", 1]]) / "counts.xlsx"
+    reworded(path, 'r="2"', f'r="{10**15}"')  # all rows before it are empty
+    refused(tmp_path, "counts.xlsx has more than 1,048,576 rows", "save it as CSV")
+    save(tmp_path, [["file", "red"], ["a", 1]])
+    monkeypatch.setattr("mistnn.data.folder.sheets.MOST_CELLS", 3)
+    refused(tmp_path, "counts.xlsx has more than 1,048,576 rows or 3 cells")

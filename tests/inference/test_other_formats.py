@@ -8,11 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mistnn.data.folder.content import read_folder
-from mistnn.errors import MistError
+from mistnn.errors import MistError, MistWarning
+from mistnn.inference.coco import NOTHING_YET
 from mistnn.inference.other_formats import check_formats, write_formats
+from mistnn.inference.tables import open_tables
+from mistnn.records import Detections
 
 ROWS = "file,x,y,w,h,label,score\na.png,20,15,20,10,red,0.9\na.png,50.5,25,9,8,blue,0.5\nsub/b.png,5,5,10,10,red,0.8\n"
 COUNTS = {"a.png": {"blue": 1, "red": 1}, "sub/b.png": {"blue": 0, "red": 1}, "c.png": {"blue": 0, "red": 0}}
@@ -38,7 +42,7 @@ def test_round_trip(out: Path, kind: str, folder: str) -> None:
     images = out.parent / "images"
     write_formats(out, [images], ("red", "blue"), [kind])  # pyright: ignore[reportArgumentType]
     assert sorted(path.name for path in out.iterdir()) == sorted(["detections.csv", folder])
-    target = out.parent / "labels" if kind == "yolo" else images
+    target = out.parent if kind == "yolo" else images
     shutil.copytree(out / folder, target, dirs_exist_ok=True)
     found = read_folder(out.parent)
     names = {"red": "group 1", "blue": "group 2"} if kind == "imagej" else {"red": "red", "blue": "blue"}
@@ -62,3 +66,56 @@ def test_one_class_and_existing_folders(out: Path) -> None:
     (out / "labelme" / "old.json").write_text("{}", encoding="utf-8")
     write_formats(out, [out.parent / "images"], (), ["labelme"])
     assert not (out / "labelme" / "old.json").exists()
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_folders_of_others_stay(out: Path, linked: bool) -> None:
+    drawn = out.parent / "drawn" if linked else out / "yolo"
+    drawn.mkdir()
+    (drawn / "mine.txt").write_text("0", encoding="utf-8")
+    if linked:
+        (drawn / ".mistnn").touch()
+        (out / "yolo").symlink_to(drawn)
+    with pytest.raises(MistError, match="yolo was not written by .*: rename or remove it"):
+        check_formats(out, ["yolo"], force=True)
+    with pytest.raises(MistError, match="yolo was not written by .*: rename or remove it"):
+        write_formats(out, [out.parent / "images"], ("red", "blue"), ["labelme", "yolo"])
+    assert (out / "yolo" / "mine.txt").read_text(encoding="utf-8") == "0" and not (out / "labelme").exists()
+
+
+def test_an_image_called_classes_has_its_file(out: Path) -> None:
+    images = out.parent / "images"
+    shutil.copy(images / "c.png", images / "classes.png")
+    with (out / "detections.csv").open("a", encoding="utf-8") as file:
+        file.write("classes.png,20,15,20,10,blue,0.9\n")
+    write_formats(out, [images], ("red", "blue"), ["yolo"])
+    assert (out / "yolo" / "classes.txt").read_text(encoding="utf-8") == "red\nblue\n"
+    assert (out / "yolo" / "labels" / "classes.txt").read_text(encoding="utf-8").startswith("1 0.2")
+
+
+def test_images_that_differ_in_suffix_only(out: Path) -> None:
+    images = out.parent / "images"
+    shutil.copy(images / "c.png", images / "a.gif")
+    shutil.copy(images / "c.png", images / "a.png.png")  # without its suffix it is a.png
+    with pytest.warns(MistWarning, match="a.gif, a.png, a.png.png share a name"):
+        write_formats(out, [images], ("red", "blue"), ["yolo"])
+    labels = out / "yolo" / "labels"
+    files = sorted(path.relative_to(labels).as_posix() for path in labels.rglob("*.txt"))
+    assert files == ["a.gif.txt", "a.png.png.txt", "a.png.txt", "c.txt", "sub/b.txt"]
+    assert len((labels / "a.png.txt").read_text(encoding="utf-8").splitlines()) == 2
+
+
+def test_names_that_look_like_formulas(tmp_path: Path) -> None:
+    names, classes = ("-a.png", "=b.png"), ("+ve", "@x")
+    images, out = tmp_path / "images", tmp_path / "out"
+    for folder in (images, out):
+        folder.mkdir()
+    found = Detections(torch.tensor([[20.0, 15, 20, 10], [50, 25, 10, 8]]), torch.tensor([0.9, 0.5]))
+    with open_tables(out, classes, False, {}, NOTHING_YET) as tables:
+        for name in names:
+            Image.fromarray(np.zeros((50, 100), np.uint8)).save(images / name)
+            tables.add(name, (100, 50), found, classes, None, ())
+    write_formats(out, [images], classes, ["labelme"])
+    for name in names:
+        content = json.loads((out / "labelme" / name).with_suffix(".json").read_text(encoding="utf-8"))
+        assert [shape["label"] for shape in content["shapes"]] == list(classes)

@@ -10,8 +10,11 @@ import importlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,8 +22,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from mistnn.cli.main import main
 from mistnn.data.folder.content import read_folder
 from mistnn.errors import MistError
 from mistnn.inference import Predictor
@@ -58,7 +63,7 @@ def ask(server: LabelServer, path: str, content: Any = None, **headers: str) -> 
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
     own = {"Content-Type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
     if content is None:
-        connection.request("GET", path, headers=headers)
+        connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
     else:
         connection.request("POST", path, json.dumps(content), own)
     answer = connection.getresponse()
@@ -101,7 +106,10 @@ def test_requests_from_elsewhere_are_refused(folder: Path) -> None:
         assert ask(server, "/count", body, Host="evil.example")[0] == 403
         assert ask(server, "/count", body, Origin="http://evil.example")[0] == 403
         assert ask(server, "/count", body, Content_Type="text/plain")[0] == 403
+        for path, content in (("/", None), ("/image/0", None), ("/count", body)):
+            assert ask(server, path, content, Sec_Fetch_Site="cross-site")[0] == 403
         assert not (folder / "counts.csv").exists()
+        assert ask(server, "/image/0", Sec_Fetch_Site="same-origin")[0] == 200
         assert ask(server, "/count", body, Origin=server.url.rstrip("/"))[0] == 200
 
 
@@ -118,6 +126,20 @@ def test_only_images_by_number_are_served(folder: Path, tmp_path: Path) -> None:
         assert [ask(server, path)[0] for path in refused] == [404] * len(refused)
         page = ask(server, "/")[1] + ask(server, "/label.js")[1] + ask(server, "/label.css")[1]
         assert b"http" not in page.replace(b"http.", b"")
+
+
+def test_answers_are_for_the_page_only(folder: Path) -> None:
+    with serving(Labels(folder)) as server, urllib.request.urlopen(server.url + "image/0") as answer:
+        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
+def test_deeply_nested_json_is_refused(folder: Path) -> None:
+    with serving(Labels(folder)) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+        connection.request("POST", "/count", "[" * 99_000, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())) == (400, {"error": "the JSON is nested too deeply"})
+        connection.close()
 
 
 @pytest.mark.parametrize(
@@ -162,6 +184,85 @@ def test_tables_that_would_be_damaged_are_refused(folder: Path, text: str, words
     assert (folder / "counts.csv").read_text(encoding="utf-8") == text
 
 
+def test_names_that_look_like_formulas_or_are_no_utf8(folder: Path) -> None:
+    latin = os.fsdecode(b"\xe9.png")
+    for name in ("=1.png", "-a.png", latin):
+        shutil.copy(folder / "images" / "a.png", folder / "images" / name)
+    labels = Labels(folder, ["+ve", "@x"])
+    with serving(labels) as server:
+        for name in ("=1.png", "-a.png"):
+            assert ask(server, "/count", {"name": name, "counts": [1, 2]})[0] == 200
+        assert rows(folder)[:2] == [["'-a.png", "'+ve", "1"], ["'-a.png", "'@x", "2"]]
+        content = read_folder(folder)  # what training reads
+        assert content.class_names == ("+ve", "@x")
+        assert {one.name: one.counts for one in content.images}["=1.png"] == (1, 2)
+        assert ask(server, "/count", {"name": latin, "counts": [3, 4]})[0] == 200
+    assert b"\n\xe9.png,'+ve,3\n" in (folder / "counts.csv").read_bytes()
+    assert Labels(folder).counts == {"=1.png": (1, 2), "-a.png": (1, 2), latin: (3, 4)}
+
+
+def test_another_program_changes_the_table(folder: Path) -> None:
+    labels = Labels(folder, ["cell", "dirt"])
+    with serving(labels) as server:
+        ask(server, "/count", {"name": "a.png", "counts": [1, 0]})
+        other = "file,class,count\na.png,cell,5\nb.png,dirt,6\n"
+        (folder / "counts.csv").write_text(other, encoding="utf-8")
+        for path, content in (("/count", {"name": "sub/c.png", "counts": [2, 2]}), ("/undo", {})):
+            code, body = ask(server, path, content)
+            assert code == 500 and json.loads(body)["error"].endswith("nothing was saved: reload the page")
+        assert (folder / "counts.csv").read_text(encoding="utf-8") == other
+        images = {one["name"]: one["counts"] for one in json.loads(ask(server, "/state")[1])["images"]}
+        assert images == {"a.png": [5, 0], "b.png": [0, 6], "sub/c.png": None}
+        assert json.loads(ask(server, "/undo", {})[1]) == {"name": None}
+        assert ask(server, "/count", {"name": "sub/c.png", "counts": [2, 2]})[0] == 200
+        assert rows(folder)[:2] == [["a.png", "cell", "5"], ["a.png", "dirt", "0"]]
+        (folder / "counts.csv").write_text("file,class,count\na.png,dog,5\n", encoding="utf-8")
+        code, body = ask(server, "/state")
+        assert code == 500 and "also counts dog" in json.loads(body)["error"]
+
+
+def test_undo_of_all_leaves_no_table(folder: Path) -> None:
+    labels = Labels(folder)
+    labels.set("a.png", [1])
+    assert labels.undo() == "a.png" and not (folder / "counts.csv").exists()
+    labels.set("a.png", [2])
+    assert Labels(folder).counts == {"a.png": (2,)}
+
+
+@pytest.mark.parametrize("name", ["counts.tsv", "counts.xlsx", "Counts.csv", "images/counts.csv"])
+def test_counts_in_other_tables_are_not_replaced(folder: Path, name: str) -> None:
+    if name == "Counts.csv" and (folder / "IMAGES").exists():
+        pytest.skip("this file system ignores the case of names")
+    (folder / name).write_text("file\tcount\na\t1\n", encoding="utf-8")
+    with pytest.raises(MistError, match=rf"{name} holds the counts of this folder: save it as .*counts\.csv"):
+        Labels(folder)
+    if name != "Counts.csv":  # the others are not read beside counts.csv
+        (folder / "counts.csv").write_text("file,count\nb,2\n", encoding="utf-8")
+        assert Labels(folder).counts == {"b.png": (2,)}
+
+
+def test_counts_of_annotations_are_not_replaced(folder: Path) -> None:
+    (folder / "boxes.json").write_text('[{"file": "a.png", "boxes": [[1, 2, 3, 4]]}]', encoding="utf-8")
+    with pytest.raises(MistError, match=r"come from boxes\.json .*move the annotations elsewhere"):
+        Labels(folder)
+    (folder / "boxes.json").unlink()
+    (folder / "labels.csv").write_text("file,class\na,cell\n", encoding="utf-8")
+    assert "labels.csv isn't used any more" in Labels(folder).notes[0]
+
+
+def test_only_one_session(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = f"from mistnn.web.labels import session\nwith session(__import__('pathlib').Path({str(folder)!r})):"
+    command = [sys.executable, "-c", code + "\n    print('open', flush=True)\n    input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "open\n"
+        assert main(["label", str(folder), "--port", "0"]) != 0
+        other.communicate("\n")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].endswith("is in use by another mist label, or another command: end that first")
+    missing = folder / "missing"
+    assert main(["label", str(missing)]) != 0 and not missing.exists()
+
+
 def test_splits_stay(folder: Path) -> None:
     lines = "".join(f"{name},cell,1,{split}\n" for name, split in zip(NAMES, ("train", "test", "train"), strict=True))
     (folder / "counts.csv").write_text("file,class,count,split\n" + lines, encoding="utf-8")
@@ -194,13 +295,30 @@ def test_uncertain_images_come_first(folder: Path) -> None:
             labels.guess_with(wrong)
 
 
-def test_doubt_without_intervals(folder: Path) -> None:
-    config = MistConfig(
-        class_names=("object",), k=4, patch_size=32, threshold=0.004, heatmap=HeatmapConfig(channels=2, blocks=0)
-    )
+class Scores(Predictor):
+    """A predictor without intervals; its scores depend on the brightness of the image."""
+
+    scores = ((0.9, 0.8), (0.99, 0.51, 0.49, 0.26, 0.24, 0.01), (1.0, 0.3, 0.25, 0.2))
+
+    def __init__(self) -> None:
+        config = MistConfig(
+            class_names=("object",), k=4, patch_size=32, threshold=0.5, heatmap=HeatmapConfig(channels=2, blocks=0)
+        )
+        super().__init__(config.build())
+
+    def predict(self, image: Any, k: int | None = None) -> Any:
+        of_image = torch.tensor(self.scores[round(float(image.mean()) * 255 / 40)])
+        shown = of_image[of_image > self.model.threshold] if k is None else of_image[:k]
+        return SimpleNamespace(counts={"object": len(shown)}, count_intervals={}, scores=shown)
+
+
+def test_doubt_without_intervals(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = Scores()
+    monkeypatch.setattr(predictor.model, "limit", lambda height, width: 6)
     labels = Labels(folder)
-    labels.guess_with(Predictor(config.build()))
-    assert len(labels.guesses) == 3 and all(0 <= one.doubt <= 4 for one in labels.guesses.values())
+    labels.guess_with(predictor)  # scores strictly between 0.25 and 1 are near the threshold
+    assert labels.guesses == {"a.png": ((2,), 2.0), "b.png": ((2,), 4.0), "sub/c.png": ((1,), 1.0)}
+    assert [one.name for one in labels.headers] == ["b.png", "a.png", "sub/c.png"]
 
 
 def chromium() -> Any:

@@ -6,13 +6,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from mistnn.cli.parsing import Number, OptionalModel, Options, parse
 from mistnn.cli.screen import progress_bar
 from mistnn.config import between
+
+if TYPE_CHECKING:
+    from mistnn.inference import Predictor
 
 DESCRIPTION = """\
 Serves a page that shows the images of a folder one at a time. Type the number of objects, press Enter, and the next \
@@ -48,10 +51,18 @@ def run(arguments: Sequence[str]) -> int:
     """Serves the page until Ctrl-C."""
     request = parse(Label, arguments, "mist label", DESCRIPTION)
     from mistnn.inference import Predictor
+    from mistnn.web.labels import session
+
+    predictor = None if request.model is None else Predictor.from_pretrained(request.model)
+    with session(request.folder):
+        _serve(request, predictor)
+    return 0
+
+
+def _serve(request: Label, predictor: Predictor | None) -> None:
     from mistnn.web.labels import COUNTS_FILE, Labels
     from mistnn.web.server import LabelServer
 
-    predictor = None if request.model is None else Predictor.from_pretrained(request.model)
     classes = request.classes
     if predictor is not None and not classes and not (request.folder / COUNTS_FILE).exists():
         classes = predictor.model.class_names
@@ -68,4 +79,3 @@ def run(arguments: Sequence[str]) -> int:
         except KeyboardInterrupt:
             print()
     print(f"{len(labels.counts)} of {len(labels.headers)} images are counted in {labels.path}.")
-    return 0

@@ -1,29 +1,40 @@
 """The detections of a prediction as files of other programs: YOLO, LabelMe and ROIs of ImageJ.
 
-Convention: each format has a folder in the results, with one file for each image at the image's own relative path.
+Convention: each format has a folder in the results, with one file for each image at the image's own relative path, and
+an empty file ``.mistnn``. Only a folder with that file is ever replaced. Files of YOLO lie in its subfolder ``labels``.
+An image that shares its name without suffix with another one, such as a.png and a.jpg, has a file with its whole name:
+a.png.txt and a.jpg.txt.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib
 import io
 import json
+import os
 import shutil
+import warnings
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from mistnn.data.folder.files import read_header
+from mistnn.data.folder.files import ImageHeader, read_header
 from mistnn.data.folder.tables import ONLY_CLASS
 from mistnn.data.images import DETECTIONS_FILE, UnreadableImage, find_images
-from mistnn.errors import MistError
+from mistnn.data.text_files import from_cell, listed
+from mistnn.errors import MistError, MistWarning
 from mistnn.files import write_through
 
 FormatName = Literal["yolo", "labelme", "imagej"]
 FOLDERS: Mapping[FormatName, str] = {"yolo": "yolo", "labelme": "labelme", "imagej": "rois"}
-NAMES_FILE = "classes.txt"
+SUFFIXES: Mapping[FormatName, str] = {"yolo": ".txt", "labelme": ".json", "imagej": ".zip"}
+NAMES_FILE, LABELS = "classes.txt", "labels"
+MARKER = ".mistnn"
+"""In each folder that is written here: the folder may be replaced."""
 MOST_GROUPS = 255
 """Groups of ROIs that ImageJ knows."""
 
@@ -40,12 +51,24 @@ class Box(NamedTuple):
 
 
 def check_formats(out: Path, formats: Sequence[FormatName], force: bool) -> None:
-    """Raises ``MistError`` if a folder of a format is there already, or a package is missing."""
+    """Checks, before a prediction, that its detections can be written in other formats.
+
+    Raises:
+        MistError: if a package is missing, or a folder of a format is there already; with ``force`` only if no
+            prediction has written it.
+    """
     if "imagej" in formats:
         _roifile()
-    taken = [FOLDERS[name] for name in formats if (out / FOLDERS[name]).exists()]
+    taken = [FOLDERS[name] for name in formats if os.path.lexists(out / FOLDERS[name])]
     if taken and not force:
         raise MistError(f"--out {out} already holds {', '.join(taken)}: give another folder, or --force to replace it")
+    for name in taken:
+        _check_ours(out / name)
+
+
+def _check_ours(folder: Path) -> None:
+    if os.path.lexists(folder) and (folder.is_symlink() or not (folder / MARKER).is_file()):
+        raise MistError(f"{folder} was not written by this version of mist predict: rename or remove it")
 
 
 def write_formats(
@@ -53,44 +76,61 @@ def write_formats(
 ) -> None:
     """Writes the detections in ``out`` in other formats; earlier files of a format are replaced.
 
+    Warns if two images differ in their suffix only: YOLO looks for one file for both.
+
     Args:
         out: the folder of a finished prediction.
         paths: its images.
         class_names: those of the model; empty for a model without classes.
 
     Raises:
-        MistError: if a package is missing, or a folder can't be written to.
+        MistError: if a package is missing, a folder can't be written to, or is there and no prediction has written it.
     """
+    for kind in formats:
+        _check_ours(out / FOLDERS[kind])
     names = tuple(class_names) or (ONLY_CLASS,)
-    found = _detections(out / DETECTIONS_FILE)
-    writers: Mapping[FormatName, Callable[[str, tuple[int, int], Sequence[Box], Sequence[str]], bytes]] = {
-        "yolo": as_yolo,
-        "labelme": as_labelme,
-        "imagej": as_rois,
-    }
-    suffixes = {"yolo": ".txt", "labelme": ".json", "imagej": ".zip"}
+    found = _detections(out / DETECTIONS_FILE) if formats else {}
+    headers = list(_headers(paths, out)) if formats else []
     try:
         for kind in formats:
             aside = out / f".{FOLDERS[kind]}.part"
             shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir()
-            for file in find_images(paths, out):
-                try:
-                    header = read_header(file)
-                except UnreadableImage:
-                    continue  # the prediction has named it
-                target = aside / Path(file.name).with_suffix(suffixes[kind])
-                if target.exists():  # a.png and a.jpg
-                    target = aside / (file.name + suffixes[kind])
+            top = aside / LABELS if kind == "yolo" else aside
+            top.mkdir(parents=True)
+            stems = _distinct([header.name for header in headers])
+            for header in headers:
+                target = top / (stems[header.name] + SUFFIXES[kind])
                 target.parent.mkdir(parents=True, exist_ok=True)
                 size = header.width, header.height
-                write_through(target, writers[kind](file.name, size, found.get(file.name, []), names))
+                write_through(target, WRITERS[kind](header.name, size, found.get(header.name, []), names))
             if kind == "yolo":
                 write_through(aside / NAMES_FILE, "".join(f"{name}\n" for name in names).encode())
+                if shared := [name for name, stem in stems.items() if name == stem and Path(name).suffix]:
+                    warnings.warn(
+                        f"yolo: {listed(shared)} share a name without suffix, so their files have the whole name, "
+                        "which other programs don't look for: rename the images and predict them again",
+                        MistWarning,
+                        stacklevel=2,
+                    )
+            write_through(aside / MARKER, b"")
             shutil.rmtree(out / FOLDERS[kind], ignore_errors=True)
             aside.rename(out / FOLDERS[kind])
     except OSError as error:
         raise MistError(f"can't write to {out} ({error.strerror}): give a writable folder with enough space") from error
+
+
+def _headers(paths: Sequence[Path | str], out: Path) -> Iterator[ImageHeader]:
+    for file in find_images(paths, out):
+        with contextlib.suppress(UnreadableImage):  # the prediction has named it
+            yield read_header(file)
+
+
+def _distinct(names: Sequence[str]) -> dict[str, str]:
+    """Name -> the name without suffix, or the whole name where it would be that of another image."""
+    stems = {name: Path(name).with_suffix("").as_posix() for name in names}
+    while twice := [stem for stem, many in Counter(stems.values()).items() if many > 1]:
+        stems = {name: name if stem in twice else stem for name, stem in stems.items()}
+    return stems
 
 
 def as_yolo(name: str, size: tuple[int, int], boxes: Sequence[Box], class_names: Sequence[str]) -> bytes:
@@ -150,12 +190,20 @@ def as_rois(name: str, size: tuple[int, int], boxes: Sequence[Box], class_names:
     return buffer.getvalue()
 
 
+WRITERS: Mapping[FormatName, Callable[[str, tuple[int, int], Sequence[Box], Sequence[str]], bytes]] = {
+    "yolo": as_yolo,
+    "labelme": as_labelme,
+    "imagej": as_rois,
+}
+
+
 def _detections(path: Path) -> dict[str, list[Box]]:
     found: dict[str, list[Box]] = {}
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         for row in csv.DictReader(file):
             x, y, w, h, score = (float(row[name]) for name in ("x", "y", "w", "h", "score"))
-            found.setdefault(row["file"], []).append(Box(x, y, w, h, row["label"] or ONLY_CLASS, score))
+            label = from_cell(row["label"]) or ONLY_CLASS
+            found.setdefault(from_cell(row["file"]), []).append(Box(x, y, w, h, label, score))
     return found
 
 

@@ -49,7 +49,7 @@ def examine(folder: Path) -> dict[str, Any]:
             "bfloat16": has_bfloat16("cpu"),
             "training": computed_in("auto", "cuda" if torch.cuda.is_available() else "cpu"),
         },
-        "accelerators": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "accelerators": accelerators(),
         "free_disk_gb": round(shutil.disk_usage(folder).free / GIGABYTE, 1),
         "memory_gb": memory(),
         "weights": {"shipped": shipped_names(), "photos": None if (path := packaged_weights()) is None else str(path)},
@@ -61,7 +61,7 @@ def describe(found: Mapping[str, Any]) -> list[str]:
     """The report as lines for people."""
     memory, precision = found["memory_gb"], found["precision"]
     known = ", ".join(f"{name} {number}" for name, number in found["packages"].items())
-    accelerators = ", ".join(found["accelerators"]) or "none; everything runs on the processor"
+    usable = ", ".join(found["accelerators"]) or "none; everything runs on the processor"
     photos = found["weights"]["photos"]
     rows = [
         ("mistnn", found["mistnn"]),
@@ -74,7 +74,7 @@ def describe(found: Mapping[str, Any]) -> list[str]:
             f"{precision['cpu_capability']}; bfloat16 {'yes' if precision['bfloat16'] else 'no'}; "
             f"training computes in {precision['training']}",
         ),
-        ("accelerator", accelerators),
+        ("accelerator", usable),
         ("free disk", f"{found['free_disk_gb']} GB"),
         ("memory", ", ".join(f"{value} GB {name}" for name, value in memory.items()) or "unknown on this system"),
         ("models", ", ".join(found["weights"]["shipped"])),
@@ -88,15 +88,38 @@ def describe(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def memory() -> dict[str, float]:
-    """Total and free memory in gigabytes; empty where the system doesn't say."""
+def accelerators() -> list[str]:
+    """The names of the graphics processors that torch can use."""
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return names + ["MPS, of this Mac: used with --device mps"] * torch.backends.mps.is_available()
+
+
+def memory(meminfo: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> dict[str, float]:
+    """Total and free memory in gigabytes; empty where the system doesn't say.
+
+    In a container both are at most those of its control group, where cached files count as free.
+    """
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        lines = meminfo.read_text(encoding="ascii").splitlines()
     except OSError:
         return {}
-    values = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+    kilobytes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
     wanted = {"total": "MemTotal", "free": "MemAvailable"}
-    return {name: round(values[key] * 1024 / GIGABYTE, 1) for name, key in wanted.items() if key in values}
+    values = {name: kilobytes[key] * 1024 for name, key in wanted.items() if key in kilobytes}
+    limits = _group_limits(group)
+    return {name: round(min(value, limits.get(name, value)) / GIGABYTE, 1) for name, value in values.items()}
+
+
+def _group_limits(group: Path) -> dict[str, int]:
+    """Bytes of a control group (version 2); empty without a limit."""
+    try:
+        limit = int((group / "memory.max").read_text(encoding="ascii"))  # "max": no limit
+        used = int((group / "memory.current").read_text(encoding="ascii"))
+        stat = (group / "memory.stat").read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return {}
+    cached = next((int(line.split()[1]) for line in stat.splitlines() if line.startswith("inactive_file ")), 0)
+    return {"total": limit, "free": max(0, limit - used + cached)}
 
 
 def _usable_cores() -> int:

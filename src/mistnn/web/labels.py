@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mistnn.data.folder.files import ImageHeader, NameMatcher, read_image_files
-from mistnn.data.folder.tables import ONLY_CLASS, Table, read_table
+from mistnn.data.folder.annotations import read_annotations
+from mistnn.data.folder.files import ImageFiles, ImageHeader, NameMatcher, read_image_files
+from mistnn.data.folder.tables import ONLY_CLASS, TABLE_SUFFIXES, Table, parse_table, read_table
 from mistnn.data.images import UnreadableImage, holds_results, open_image, to_tensor
-from mistnn.data.text_files import listed
+from mistnn.data.text_files import as_cell, check_file, check_name, listed
 from mistnn.errors import MistError
-from mistnn.files import replace_file
+from mistnn.files import locked, replace_file, sync_folder
 from mistnn.inference.predictor import Predictor
 
 COUNTS_FILE = "counts.csv"
@@ -35,11 +37,26 @@ class Guess(NamedTuple):
     doubt: float
 
 
+@contextlib.contextmanager
+def session(root: Path) -> Iterator[None]:
+    """Inside the context, no other process labels the folder; ``MistError`` if one does."""
+    with contextlib.ExitStack() as stack:
+        if root.is_dir():  # else reading it says what is wrong
+            try:
+                stack.enter_context(locked(root))
+            except MistError as error:
+                raise MistError(
+                    f"{root} is in use by another mist label, or another command: end that first"
+                ) from error
+        yield
+
+
 class Labels:
     """The images of a folder in the order in which they are labelled, and their counts.
 
     Convention: images without counts come first, the most uncertain ones before others; then by name. Each change
-    replaces ``counts.csv`` atomically. Images that lie outside the folder, behind links, are left out.
+    replaces ``counts.csv`` atomically, unless another program has changed it since. Images that lie outside the folder,
+    behind links, are left out.
 
     Attributes:
         root: the folder.
@@ -53,8 +70,8 @@ class Labels:
         """Reads the folder and its ``counts.csv``, if there is one.
 
         Raises:
-            MistError: if there is no image, ``counts.csv`` has other classes or columns that would be lost, or a class
-                has no name.
+            MistError: if there is no image, ``counts.csv`` has other classes or columns that would be lost, the counts
+                are in another file, or a class has no name.
         """
         files = read_image_files(root)
         self.root, self.path, self.notes = root, root / COUNTS_FILE, list[str]()
@@ -67,15 +84,33 @@ class Labels:
             self.notes.append(f"{len(files.left_out)} files can't be used ({name}: {why})")
         if not self.headers:
             raise MistError(f"no image lies in {root} itself: give the folder that holds them")
-        matcher = NameMatcher([header.name for header in files.headers] + list(files.left_out))
-        table = self._read(matcher)
+        self._matcher = NameMatcher([header.name for header in files.headers] + list(files.left_out))
+        self._check_other_counts(files)
+        self._on_disk = self._bytes()
+        table = self._read()
         self.class_names = self._classes(table, tuple(class_names))
-        order = [self.class_names.index(name) for name in table.class_names]
-        self.counts = {name: _placed(values, order, len(self.class_names)) for name, values in table.values.items()}
-        self.splits = dict(table.splits)
+        self._take(table)
         self.guesses: dict[str, Guess] = {}
         self._undo: list[tuple[str, tuple[int, ...] | None]] = []
         self.sort()
+
+    def _take(self, table: Table) -> None:
+        order = [self.class_names.index(name) for name in table.class_names]
+        self.counts = {name: _placed(values, order, len(self.class_names)) for name, values in table.values.items()}
+        self.splits = dict(table.splits)
+
+    def refresh(self) -> None:
+        """Reads ``counts.csv`` again if another program has changed it; what was done before can't be undone then.
+
+        Raises:
+            MistError: if it can't be used any more; the counts then stay as they were.
+        """
+        if (found := self._bytes()) != self._on_disk:
+            table = self._read()
+            self._classes(table, self.class_names)
+            self._take(table)
+            self._on_disk = found
+            self._undo.clear()
 
     def sort(self) -> None:
         """Puts the images in order, see the class."""
@@ -116,7 +151,8 @@ class Labels:
 
         Raises:
             ValueError: if there is no such image, or the counts are not whole numbers from 0, one for each class.
-            MistError: if the table can't be written; the counts then stay as they were.
+            MistError: if the table can't be written, or another program has changed it; the counts then stay as they
+                were.
         """
         if name not in {header.name for header in self.headers}:
             raise ValueError(f"no image is called {name!r}")
@@ -142,12 +178,20 @@ class Labels:
             changed.pop(name, None)
         else:
             changed[name] = counts
+        if self._bytes() != self._on_disk:
+            raise MistError(f"another program has changed {self.path}, so nothing was saved: reload the page")
+        data = self._table(changed).encode("utf-8", "surrogateescape") if changed else None
         try:
-            replace_file(self.path, self._table(changed).encode("utf-8"))
+            if data is not None:
+                replace_file(self.path, data)
+            else:  # a table without rows could not be read
+                self.path.unlink(missing_ok=True)
+                sync_folder(self.root)
         except OSError as error:
             raise MistError(
                 f"can't write {self.path} ({error.strerror}): make room, or change its permissions"
             ) from error
+        self._on_disk = data
         self.counts = changed
 
     def _table(self, counts: Mapping[str, Sequence[int]]) -> str:
@@ -159,18 +203,52 @@ class Labels:
             split = [self.splits[name]] if name in self.splits else []
             if not self.splits or split:
                 rows.writerows(
-                    (name, label, n, *split) for label, n in zip(self.class_names, counts[name], strict=True)
+                    (as_cell(name), as_cell(label), n, *split)
+                    for label, n in zip(self.class_names, counts[name], strict=True)
                 )
         return text.getvalue()
 
-    def _read(self, matcher: NameMatcher) -> Table:
+    def _bytes(self) -> bytes | None:
+        """The content of the table, ``None`` if there is none."""
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise MistError(f"can't read {self.path} ({error.strerror}): change its permissions") from error
+
+    def _check_other_counts(self, files: ImageFiles) -> None:
+        """Raises ``MistError`` if a new ``counts.csv`` would replace counts from another file, or be ignored."""
+        new, tables = not self.path.exists(), [f"counts{suffix}" for suffix in TABLE_SUFFIXES]
+        for path in [one for folder in dict.fromkeys((self.root, files.folder)) for one in sorted(folder.iterdir())]:
+            kind = path.name.lower()
+            if path != self.path and kind in tables and (new or (path.parent == self.root and kind == COUNTS_FILE)):
+                raise MistError(
+                    f"{path} holds the counts of this folder: save it as {self.path}, and move it elsewhere"
+                )
+            if new and kind in [f"labels{suffix}" for suffix in TABLE_SUFFIXES]:
+                self.notes.append(f"{path} isn't used any more once {COUNTS_FILE} is there")
+        if new and (drawn := read_annotations(self.root, files, self._matcher)).of_image:
+            example = next(iter(sorted(drawn.used)), self.root)
+            raise MistError(
+                f"the counts of {self.root} come from {drawn.source} ({example}), and {COUNTS_FILE} would "
+                "replace them: move the annotations elsewhere to count by hand"
+            )
+
+    def _read(self) -> Table:
         if not self.path.exists():
             return Table((), {}, {}, ())
+        check_file(self.path)
         if holds_results(self.root):
             raise MistError(f"{self.path} is the result of a prediction, not labels: give the folder of the images")
-        if not self.path.read_bytes().strip():
+        data = self.path.read_bytes()
+        if not data.strip():
             raise MistError(f"{self.path} is empty: delete it")
-        table = read_table(self.path, matcher, "counts")
+        if _is_utf8(data) or all(_is_utf8(name.encode("utf-8", "surrogateescape")) for name in self._matcher.names):
+            table = read_table(self.path, self._matcher, "counts")
+        else:  # bytes that are no UTF-8 are those of file names, as in _put
+            text = data.decode("utf-8", "surrogateescape")
+            table = parse_table(self.path.name, text, self._matcher, "counts")
         if lost := [note for note in table.notes if "columns" in note]:
             raise MistError(f"{lost[0]}; labelling would lose them: rename the file, or delete these columns")
         if table.splits and (others := sorted({one.name for one in self.headers} - set(table.splits))):
@@ -182,9 +260,19 @@ class Labels:
         names = wanted or table.class_names or (ONLY_CLASS,)
         if len(set(names)) < len(names) or not all(name.strip() == name != "" for name in names):
             raise MistError(f"--classes {' '.join(names)}: give distinct names, none of them empty")
+        for name in names:
+            check_name(name, "--classes")
         if lacking := [name for name in table.class_names if name not in names]:
             raise MistError(f"{COUNTS_FILE} also counts {', '.join(lacking)}: add them to --classes")
         return names
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _placed(values: Sequence[int], order: Sequence[int], size: int) -> tuple[int, ...]:

@@ -39,6 +39,7 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
@@ -77,8 +78,13 @@ class _Handler(BaseHTTPRequestHandler):
             name, kind = PAGES[self.path]
             self._send(200, files("mistnn.web").joinpath(name).read_bytes(), kind)
         elif self.path == "/state":
-            with self.server.lock:
-                self._json(200, state(labels))
+            try:
+                with self.server.lock:
+                    labels.refresh()
+                    shown = state(labels)
+                self._json(200, shown)
+            except MistError as error:
+                self._json(500, {"error": str(error)})
         elif (index := _index_of(self.path, len(labels.headers))) is not None:
             try:
                 self._send(200, picture(labels.headers[index].path), "image/png")
@@ -103,15 +109,21 @@ class _Handler(BaseHTTPRequestHandler):
             with self.server.lock:
                 answer = change(self.server.labels, self.path, content)
             self._json(404 if answer is None else 200, answer or {"error": "there is no such action"})
+        except RecursionError:
+            self._json(400, {"error": "the JSON is nested too deeply"})
         except ValueError as error:
             self._json(400, {"error": str(error)})
         except MistError as error:
             self._json(500, {"error": str(error)})
 
     def _from_here(self) -> bool:
-        """Whether the request names this computer: a page elsewhere may have a name that leads here."""
+        """Whether the request names this computer, and no page of another site makes it.
+
+        A page elsewhere may have a name that leads here, or embed what is served here.
+        """
         port = self.server.server_port
-        if self.headers.get("Host") in (f"{HOST}:{port}", f"localhost:{port}"):
+        own = self.headers.get("Host") in (f"{HOST}:{port}", f"localhost:{port}")
+        if own and self.headers.get("Sec-Fetch-Site", "").lower() != "cross-site":
             return True
         self._json(403, {"error": "this page is for this computer only"})
         return False

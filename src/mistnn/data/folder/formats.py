@@ -21,6 +21,8 @@ from mistnn.data.folder.tables import ONLY_CLASS
 from mistnn.data.text_files import AnnotatedObject, Corners, finite_numbers, read_json, read_text, read_xml
 from mistnn.errors import MistError
 
+MOST_DIGITS = 9  #: Of the number of a class.
+_YOLO_ROW = re.compile(r"[0-9]+(?:\s+[0-9.eE+-]+){4,}")
 _ROI_NAMES = re.compile(r"[ _.-]*(roi|rois|roiset|cellcounter|annotations?|counts?)$", re.IGNORECASE)
 """What programs append to the name of an image."""
 
@@ -166,10 +168,10 @@ def yolo(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
             continue
         own = f"{place}, row {number}"
         first, *rest = line.split()
-        if not first.isdigit():
-            raise MistError(f"{own}: {first!r} is no number of a class: write 0, 1, 2, ...")
+        if (index := _class_number(first)) is None:
+            raise MistError(f"{own}: {first[:40]!r} is no number of a class: write 0, 1, 2, ...")
         values = finite_numbers(list(rest), own)
-        label = classes.get(int(first), f"class {int(first)}")
+        label = classes.get(index, f"class {index}")
         if len(values) in (4, 5):  # the fifth is the confidence of a prediction
             x, y, wide, high = values[:4]
             objects.append(AnnotatedObject(label, (x - wide / 2, y - high / 2, x + wide / 2, y + high / 2)))
@@ -184,30 +186,43 @@ def yolo(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
 
 
 def yolo_names(path: Path) -> dict[int, str]:
-    """The classes of YOLO: ``classes.txt``, ``obj.names`` or ``data.yaml`` beside the labels or up to two levels up."""
+    """The classes of YOLO: ``classes.txt``, ``obj.names`` or ``data.yaml`` beside the labels or up to two levels up.
+
+    A ``classes.txt`` of boxes, or an empty one, belongs to an image called classes.
+    """
     for folder in list(path.parents)[:3]:
         for name in ("classes.txt", "obj.names"):
             if (file := folder / name).is_file():
-                return dict(enumerate(line.strip() for line in read_text(file).splitlines() if line.strip()))
+                lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]
+                if not all(map(_YOLO_ROW.fullmatch, lines)):
+                    return dict(enumerate(lines))
         for name in ("data.yaml", "dataset.yaml", "data.yml"):
             if (file := folder / name).is_file():
                 return _names_of_yaml(read_text(file))
     return {}
 
 
+def _class_number(text: str) -> int | None:
+    """A number from 0 in ASCII digits, not longer than any list of classes."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS else None
+
+
 def _names_of_yaml(text: str) -> dict[int, str]:
-    """The entry ``names``: a list in one line, a list of lines, or lines of number and name."""
-    match = re.search(r"^names:[ \t]*(\[[^\]]*\]|.*)$((?:\n[ \t]*(?:-|[0-9]+:)[^\n]*)*)", text, re.MULTILINE)
+    """The entry ``names``: a list or a mapping in brackets, a list of lines, or lines of number and name."""
+    match = re.search(
+        r"^names:[ \t]*(\[[^\]]*\]|\{[^}]*\}|.*?)[ \t]*(?:#.*)?$((?:\n[ \t]*(?:-|[0-9]+:)[^\n]*)*)", text, re.MULTILINE
+    )
     if match is None:
         return {}
     inline, below = match.groups()
     if inline.startswith("["):
         return dict(enumerate(_bare(one) for one in inline.strip("[]").split(",") if one.strip()))
     names: dict[int, str] = {}
-    for line in below.splitlines():
+    for line in inline.strip("{}").split(",") if inline.startswith("{") else below.splitlines():
         key, sign, value = line.strip().partition("-" if line.strip().startswith("-") else ":")
-        if sign:
-            names[int(key) if key else len(names)] = _bare(value)
+        index = _class_number(_bare(key)) if key else len(names)
+        if sign and index is not None:
+            names[index] = _bare(value)
     return names
 
 

@@ -17,6 +17,10 @@ MOST_BYTES = 1 << 28
 """Of the unpacked content of an archive (our choice)."""
 
 
+MOST_ROWS, MOST_CELLS = 1_048_576, 5_000_000
+"""Of a spreadsheet: the rows of Excel, and the cells of its rows up to the last one that is filled (our choice)."""
+
+
 def check_archive(path: Path, place: str) -> None:
     """Refuses an archive whose content is too large to unpack; ``zipfile.BadZipFile`` if it is none."""
     with zipfile.ZipFile(path) as archive:
@@ -30,8 +34,8 @@ def read_sheet(path: Path) -> str:
     """The first sheet of an ``.xlsx`` file as the text of a CSV file. Of formulas, the stored results are read.
 
     Raises:
-        MistError: if openpyxl is missing, or the file is damaged, declares entities in its XML, or has several sheets
-            with content.
+        MistError: if openpyxl is missing, or the file is damaged, is too large, declares entities in its XML, or has
+            several sheets with content.
     """
     check_file(path)
     try:
@@ -44,15 +48,35 @@ def read_sheet(path: Path) -> str:
         check_archive(path, path.name)
         _check_entities(path)
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        sheets = {sheet.title: [[_text(cell) for cell in row] for row in sheet.values] for sheet in book.worksheets}
-        book.close()
+        try:
+            sheets = {sheet.title: _csv(sheet, path.name) for sheet in book.worksheets}
+        finally:
+            book.close()
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, SyntaxError, EOFError) as error:
         raise MistError(f"{path.name} can't be read ({one_line(error)}): save it again, or as CSV") from error
-    filled = [title for title, rows in sheets.items() if any(any(row) for row in rows)]
+    filled = [title for title, text in sheets.items() if text]
     if len(filled) > 1:
         raise MistError(f"{path.name} has several sheets ({', '.join(filled)}): keep the one with the counts")
+    return sheets[filled[0]] if filled else ""
+
+
+def _csv(sheet: Any, place: str) -> str:
+    """The rows of a sheet; empty ones are blank lines, so that rows keep their numbers, and none at the end."""
+    sheet.reset_dimensions()  # rows are else filled up to the size that the file claims
     text = io.StringIO(newline="")
-    csv.writer(text).writerows(sheets[filled[0]] if filled else ())
+    writer, blank, cells = csv.writer(text), 0, 0
+    for number, row in enumerate(sheet.values, start=1):
+        cells += len(row)
+        if number > MOST_ROWS or cells > MOST_CELLS:
+            limit = f"{MOST_ROWS:,} rows or {MOST_CELLS:,} cells"
+            raise MistError(f"{place} has more than {limit}: delete all but the table, or save it as CSV")
+        written = [_text(cell) for cell in row]
+        if any(written):
+            writer.writerows([()] * blank)
+            writer.writerow(written)
+            blank = 0
+        else:
+            blank += 1
     return text.getvalue()
 
 
