@@ -20,7 +20,8 @@ STOP_SIGNALS = tuple(one for one in signal.Signals if one.name in ("SIGINT", "SI
 def stop_requests() -> Iterator[Callable[[], bool]]:
     """Yields a function that returns whether one of these signals was received inside the context.
 
-    A signal that the process ignores stays ignored, as SIGHUP under ``nohup``. The first signal only sets the flag. A
+    SIGHUP stays ignored where the process ignores it, as under ``nohup``. SIGINT doesn't: shells ignore it for commands
+    in the background, where a user can still send it with ``kill -INT``. The first signal only sets the flag. A
     signal more than ``GRACE_SECONDS`` later has its normal effect. Outside the main thread Python allows no signal
     handlers, and the function always returns False.
     """
@@ -29,7 +30,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
         return
     received: list[float] = []
     handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
+    before = {n: handler for n, handler in handlers.items() if n == signal.SIGINT or handler is not signal.SIG_IGN}
 
     def restore() -> None:
         for number, handler in before.items():
