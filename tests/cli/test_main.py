@@ -221,7 +221,9 @@ def test_demo(capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     calls: list[tuple[Path, int, int | None, bool, str]] = []
     begun = time.monotonic()
 
-    def run_demo(out: Path, seed: int, steps: int | None, force: bool, start: float, task: str) -> dict[str, float]:
+    def run_demo(
+        out: Path, seed: int, steps: int | None, force: bool, start: float, task: str, device: str
+    ) -> dict[str, float]:
         assert begun <= start <= time.monotonic()
         calls.append((out, seed, steps, force, task))
         return {"iou50": 0.5, "seconds": 3.0} | ({"both": 0.9125} if task == "classify" else {"iou50": 0.75})

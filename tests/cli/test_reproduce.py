@@ -25,7 +25,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         (["table1", "--seeds", "1001"], ["--seeds=1001", "from 1 to 1000"]),
         (["table1", "--jobs", "0"], ["--jobs=0", "from 1 to"]),
         (["table1", "--jobs", "99999"], ["--jobs=99999", "from 1 to"]),
-        (["table1", "--only", ""], ["--only=''", "leave it out"]),
+        (["table1", "--only", ""], ["--only is empty", "leave it out"]),
         (["table1", "--only", " "], ["--only=' '"]),
         (["table1", "--sedes", "1"], ["'--sedes'", "--seeds"]),
         ([], ["NAME", "must be given"]),

@@ -46,7 +46,9 @@ def test_a_measured_run_ends_up_on_the_page(trained: Path, tmp_path: Path, capsy
 def test_a_demo_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: Path) -> None:
     asked: list[object] = []
 
-    def run(out: Path, seed: int, steps: int | None, force: bool, start: float, task: str) -> dict[str, float]:
+    def run(
+        out: Path, seed: int, steps: int | None, force: bool, start: float, task: str, device: str
+    ) -> dict[str, float]:
         asked.append((out, seed, steps, force, task))
         return {"iou50": 0.9, "classified": 0.8, "both": 0.7, "images": 500, "seconds": 9.5, "seed": 6, "steps": 2}
 

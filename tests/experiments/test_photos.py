@@ -184,7 +184,7 @@ def test_my_folder_chooses_by_the_images(
     assert plan_folder(own).experiment.model.kind == "photo-mist"
     assert main(["inspect", str(folder), "--out", str(tmp_path / "sheet.png")]) == 0
     said = capsys.readouterr().out
-    assert "600 steps of 8 images" in said, said
+    assert "400 steps of 8 images" in said, said
     monkeypatch.setattr(folder_plan, "packaged_weights", lambda: None)
     planned = plan_folder(own)
     assert planned.experiment.model.kind == "mist" and "pip install 'mistnn[photos]'" in planned.reasons[-1]
@@ -203,7 +203,7 @@ def test_fit_learns_photographs_and_reports_them(folder: Path, tmp_path: Path) -
     assert model.config.kind == "photo-mist" and model.class_names == ("disc", "square")
     assert len(mistnn.fit(folder, steps=5, threads=1, progress=False, out=tmp_path / "run", resume=True).history) >= 2
     assert {"count_error", "f1"} <= model.evaluate(folder).keys() | {"f1"}
-    view = view_folder(model.model, FolderConfig(str(folder)), "test")
+    view = view_folder(model.model, FolderConfig(str(folder), preparation=model.config.preparation), "test")
     assert view.threshold == 0  # all boxes are counted, in the report as everywhere
     assert [len(one.boxes) for one in view.found] == [
         len(model.predict(folder / "images" / image.name)) for image in view.images
@@ -225,8 +225,8 @@ def test_one_huge_or_tiny_thing_is_named(folder: Path, tmp_path: Path) -> None:
         planned = plan_photos(preset.at(str(tmp_path / "a")))
         assert any("huge.png is 1200 px long" in reason for reason in planned.reasons) == named
         assert planned.experiment.model.preparation.zoom == (0.64 if named else 1.5)  # type: ignore[attr-defined]
-    small = plan_photos(preset.at(str(folder)), size=SizeSuggestion(5.0, "it was said"))
-    assert any("5 px wide, which is too small" in reason for reason in small.reasons)
+    small = plan_photos(preset.at(str(folder)), size=SizeSuggestion(4.0, "it was said"))
+    assert any("6 px wide, which is too small" in reason for reason in small.reasons)
 
 
 def test_intervals_are_measured(folder: Path, tmp_path: Path) -> None:
