@@ -8,6 +8,7 @@ Contract:
       for six, whose images are enlarged by 1.5. The density is made to count about 20 objects in each image.
     * "files": `predict_folder` with tables and drawings. "files, no drawings": without drawings. "tensors": the
       network's batched prediction of the same images, prepared or not as in ``Predictor.predict_batch``, in memory.
+    * As in the command, the process keeps freed memory (``keep_freed_memory``).
     * Rounds alternate between the ways; the first is dropped. Starting Python is not included.
     * ``peak_mib``: in a process of its own for each of ``--images`` and four times as many, with drawings.
 """
@@ -27,6 +28,7 @@ from mistnn.inference import Predictor, predict_folder
 from mistnn.models.photos import PhotoConfig
 from mistnn.nn.preparation import PreparationConfig
 from mistnn.nn.pyramid import PyramidConfig
+from mistnn.training.memory import keep_freed_memory
 
 OBJECTS = 20
 """About how many are found in each image."""
@@ -59,6 +61,7 @@ def photographs(folder: Path, images: int, side: int) -> None:
 
 
 def peak(classes: str, side: str, images: str, out: str) -> dict[str, Any]:
+    keep_freed_memory()
     summary = predict_folder(predictor_of(int(classes), int(side)), [Path(images)], Path(out))
     return {"images": summary.images, "peak_mib": round(peak_bytes() / MIB)}
 
@@ -99,6 +102,7 @@ def main() -> None:
     options.size("rounds", 3, 1, "rounds")
     given = options.parse()
     points = []
+    keep_freed_memory()
     for classes in (1, 6):
         points.append(one := measure(classes, given.images, given.side, given.rounds))
         rates = ", ".join(f"{way} {rate:.1f}" for way, rate in one["images_a_second"].items())

@@ -84,8 +84,11 @@ def run(arguments: Sequence[str]) -> int:
     from mistnn.inference import Predictor, predict_folder
     from mistnn.inference.other_formats import check_formats, write_formats
     from mistnn.inference.stage import stopped_after
+    from mistnn.training.memory import keep_freed_memory
 
     predictor = Predictor.from_pretrained(request.model, request.device)
+    if predictor.device.type == "cpu":
+        keep_freed_memory()  # photographs are processed twice as fast
     check_formats(request.out, request.formats, request.force)
     try:
         with progress_bar("predicting") as progress:
