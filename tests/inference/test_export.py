@@ -128,7 +128,6 @@ def test_size_and_k_vary(tmp_path: Path) -> None:
         assert largest_difference(predictor, run_pt2(other, image, k), image, k) <= TOLERANCE
 
 
-@pytest.mark.slow
 def test_photographs(photo: Predictor, tmp_path: Path) -> None:
     path, other = tmp_path / "model.onnx", tmp_path / "model.pt2"
     export_model(photo, path)

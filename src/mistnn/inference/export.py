@@ -80,7 +80,7 @@ def whole_detector(predictor: Predictor) -> WholeDetector:
     if whole is None:
         kind = predictor.model.config.kind
         raise MistError(f"models of kind {kind!r} can't be exported: use mist predict, or export another kind")
-    return copy.deepcopy(whole).eval().cpu()  # the model itself stays on its device
+    return copy.deepcopy(whole).eval().requires_grad_(False).cpu()  # the model itself stays on its device
 
 
 def description(predictor: Predictor, whole: WholeDetector) -> dict[str, str]:

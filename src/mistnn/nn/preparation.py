@@ -89,10 +89,11 @@ def prepare(images: Tensor, config: PreparationConfig) -> Tensor:
     if config.ground == "black":
         return images
     values = images.flatten(2)
+    ranked = values.sort(2).values
     if config.ground == "median":
-        values = (values - values.median(2, keepdim=True).values).abs()
+        middle = (ranked.shape[2] - 1) // 2
+        values = (values - ranked[..., middle : middle + 1]).abs()
     else:
-        ranked = values.sort(2).values
         place = rounded(ranked.shape[2] - 1, LIGHT if config.ground == "light" else DARK)
         above = values - ranked[..., place : place + 1]
         values = (-above if config.ground == "light" else above).clamp(min=0)

@@ -72,12 +72,18 @@ def _bonuses(bonus: Tensor, ranks: int) -> np.ndarray:
     return bonus.cpu().numpy()[:, np.minimum(np.arange(ranks), last)]
 
 
-def count_bonus(expected: Float[Tensor, " classes"], ranks: int) -> Float[Tensor, "classes ranks"]:
+def count_bonus(expected: Float[Tensor, " classes"], ranks: int | Tensor) -> Float[Tensor, "classes ranks"]:
     """What each further peak of a class gains if so many are expected: 1 up to the number, then -1.
 
     The peak of rank j, counted from 0, gains abs(j - expected) - abs(j + 1 - expected): the error that it removes.
+
+    Args:
+        expected: the number of objects of each class.
+        ranks: how many peaks of each class, or their ranks.
     """
-    rank = torch.arange(ranks, device=expected.device, dtype=expected.dtype)
+    rank = ranks
+    if isinstance(rank, int):
+        rank = torch.arange(rank, device=expected.device, dtype=expected.dtype)
     return (rank - expected[:, None]).abs() - (rank + 1 - expected[:, None]).abs()
 
 

@@ -248,7 +248,7 @@ class PhotoMist(Finder):
         return Detections(boxes[order].to(device), scores[order].to(device), labels[order].to(device))
 
     @staticmethod
-    def bonus(expected: Tensor, ranks: int) -> Tensor:
+    def bonus(expected: Tensor, ranks: int | Tensor) -> Tensor:
         """See ``select_peaks``: (classes, ranks), for the number of objects that the density counts of each class."""
         return COUNTED * count_bonus(expected, ranks)
 

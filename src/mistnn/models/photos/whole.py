@@ -58,7 +58,10 @@ class WholePhotoMist(WholeDetector):
         scores = torch.where((response >= highest) & inside, response, -torch.inf).flatten(1)
         wanted: Any = number if classes == 1 else torch.sym_min(rows * columns, 2 * number + 3)
         best = scores.topk(wanted, dim=1)
-        gains = best.values if classes == 1 else best.values + self.model.bonus(expected, wanted)
+        gains = best.values
+        if classes > 1:
+            ranks = torch.ones_like(gains).cumsum(1) - 1  # a range of symbolic length can't be exported
+            gains = gains + self.model.bonus(expected, ranks)
         order = gains.flatten().topk(classes * wanted).indices
         values = best.values.flatten()[order]
         sites = best.indices.flatten()[order]
