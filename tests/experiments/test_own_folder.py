@@ -89,7 +89,7 @@ def test_training_images_are_endless_rounds_and_flipped(folder: Path) -> None:
     assert max(min(abs(a - b) for b in second) for a in first) < 0.1, "the same images, in another order"
     order = [[images[turn * count + index].counts.tolist() for index in range(count)] for turn in range(2)]
     assert order[0] != order[1] and sorted(order[0]) == sorted(order[1])
-    unflipped = FolderImages(dataclasses.replace(config, flips=False), "train", None)
+    unflipped = FolderImages(dataclasses.replace(config, flips="none"), "train", None)
     assert any(not torch.equal(unflipped[index].image, images[index].image) for index in range(count))
 
 

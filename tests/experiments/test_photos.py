@@ -124,7 +124,7 @@ def cached(folder: Path) -> CachedFeatures:
     model = planned.model.build().eval()
     data = planned.data
     assert isinstance(data, FolderConfig)
-    return CachedFeatures(model, FolderImages(data, "train", None), 4, turned=True)  # type: ignore[arg-type]
+    return CachedFeatures(model, FolderImages(data, "train", None), 4, flips="all")  # type: ignore[arg-type]
 
 
 def test_rounds_hold_every_image_and_batches_neighbours_in_size(folder: Path) -> None:
@@ -165,8 +165,13 @@ def test_versions_are_turned_and_resized(folder: Path) -> None:
         bright = (found[0] == found[0].max()).nonzero().double().mean(0)
         corners.add((bool(bright[0] > height / 2), bool(bright[1] > width / 2)))
     assert shapes == {False, True} and len(corners) == 4
-    samples.turned = False
-    assert all(samples.changed(image, (0, view)).shape[2] > 60 for view in range(8))
+    for flips, sides in (("mirror", {False, True}), ("none", {False})):
+        samples.flips = flips  # type: ignore[assignment]
+        versions = [samples.changed(image, (0, view)) for view in range(1, 16)]
+        assert all(one.shape[2] > one.shape[1] for one in versions)
+        bright = [(one[0] == one[0].max()).nonzero().double().mean(0) for one in versions]
+        assert all(place[0] < one.shape[1] / 2 for place, one in zip(bright, versions, strict=True))
+        assert {bool(place[1] > one.shape[2] / 2) for place, one in zip(bright, versions, strict=True)} == sides
 
 
 def test_colours_change_and_stay_in_range() -> None:

@@ -8,10 +8,11 @@ from statistics import median
 from typing import Any
 
 from mistnn.data import FolderImage, OwnFolder, SizeSuggestion
-from mistnn.data.folder.images import measured_images, object_size_of
+from mistnn.data.folder.images import Flips, measured_images, object_size_of
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment, Planned
 from mistnn.experiments.photo_estimate import count_estimate
+from mistnn.experiments.photo_orientation import are_upright
 from mistnn.experiments.photo_size import photo_size
 from mistnn.models.photos import PhotoConfig, PhotoStepConfig
 from mistnn.nn.preparation import PreparationConfig
@@ -32,6 +33,10 @@ MUCH_LARGER = 3.0
 """An image so many times larger than the median is named (our choice)."""
 LEAST_BOX = 8
 """Two cells of the finest grid: smaller objects are named (our choice)."""
+UPRIGHT: dict[Flips, str] = {
+    "all": "the images look the same upside down: training turns them by quarters (--data.flips mirror or none)",
+    "mirror": "the images have an upper side: training flips them left-right only (--data.flips all or none)",
+}
 CELLS_AT_ONCE = 250_000
 """Cells of all images of a batch, padding included, which bound its memory (our choice)."""
 
@@ -80,11 +85,12 @@ def plan_photos(
     )
     cells = max(-(-round(one.height * zoom) // stride) * -(-round(one.width * zoom) // stride) for one in training)
     batch = max(2, min(experiment.train.batch_size, CELLS_AT_ONCE // cells, len(counts)))
+    flips: Flips = "mirror" if are_upright(training, _preparation(training), PyramidConfig()) else "all"
     planned = dataclasses.replace(
         experiment,
         model=model,
         step=PhotoStepConfig(),
-        data=dataclasses.replace(data, preparation=preparation),
+        data=dataclasses.replace(data, preparation=preparation, flips=flips),
         train=dataclasses.replace(experiment.train, batch_size=batch),
     )
     reasons = (
@@ -94,6 +100,7 @@ def plan_photos(
         f"resizing); the grid has a cell every {stride} px (--model.stride)",
         f"at most {most} objects are reported for an image (K, --k); the most in a training image is {max(counts)}",
         f"classes: {', '.join(folder.class_names)}",
+        UPRIGHT[flips],
     )
     expected = count_estimate(training, _preparation(training), PyramidConfig())
     expectations = () if expected is None else (expected.reason,)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mistnn.data import FolderConfig
-from mistnn.data.folder.images import FolderImages, known_images
+from mistnn.data.folder.images import Flips, FolderImages, known_images
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment
 from mistnn.experiments.folder import FolderMeasurement, store_intervals
@@ -25,7 +25,7 @@ from mistnn.records import Batch, Sample
 from mistnn.weights import tensor_digest
 
 MOST_VIEWS = 8
-"""Versions of each training image: one unchanged, the others turned, resized and recoloured (our choice)."""
+"""Versions of each training image: one unchanged, the others turned or flipped, resized and recoloured (ours)."""
 CELLS_IN_ALL = 600_000
 """Squares of 32 px of all versions of all images, which bound the time of the first epochs (our choice)."""
 CACHED_BYTES = 3 << 29
@@ -48,7 +48,7 @@ class CachedFeatures:
         model: computes the features.
         images: the training split.
         batch_size: so many samples in a row have similar sizes.
-        turned: whether versions are turned by quarters.
+        flips: "all": versions are turned by quarters; "mirror": some are flipped left-right; "none": neither.
 
     Attributes:
         distinct: the number of versions of all images.
@@ -56,8 +56,8 @@ class CachedFeatures:
         keeps: whether all of them are cached.
     """
 
-    def __init__(self, model: PhotoMist, images: FolderImages, batch_size: int, turned: bool) -> None:
-        self.model, self.images, self.turned, self.batch_size = model, images, turned, batch_size
+    def __init__(self, model: PhotoMist, images: FolderImages, batch_size: int, flips: Flips) -> None:
+        self.model, self.images, self.flips, self.batch_size = model, images, flips, batch_size
         self.number = len(images.images)
         self.cells = [math.prod(self._sides(index)) for index in range(self.number)]
         cell = 2 * sum(model.pyramid.packed)  # bytes in half precision
@@ -123,13 +123,17 @@ class CachedFeatures:
         return known
 
     def changed(self, image: Tensor, key: tuple[int, ...]) -> Tensor:
-        """A version of an image (3, height, width): turned by quarters, resized and recoloured.
+        """A version of an image (3, height, width): turned by quarters or flipped, resized and recoloured.
 
         Every object stays in it, and nothing is added: a class that every image has once would else be counted by
         whatever is added to every image, such as the corners of a tilted frame.
         """
         random = np.random.default_rng(key)
-        image = torch.rot90(image, int(random.integers(4)) if self.turned else 0, (-2, -1))
+        turn = int(random.integers(4))
+        if self.flips == "all":
+            image = torch.rot90(image, turn, (-2, -1))
+        elif self.flips == "mirror" and turn % 2:
+            image = image.flip(-1)
         factor = float(random.uniform(SMALLEST, LARGEST))
         size = [max(1, round(side * factor)) for side in image.shape[-2:]]
         resized = F.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0]

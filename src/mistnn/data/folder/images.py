@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -32,6 +32,8 @@ DECODED_AT_ONCE = 4  #: Threads that try whether images can be decoded: each may
 SHOWN_BROKEN = 3  #: Broken images that a message names.
 KEPT_BYTES = 1 << 30  #: Prepared images are cached in memory if all of them take at most this much.
 
+Flips = Literal["all", "mirror", "none"]
+
 
 @dataclass(frozen=True)
 class FolderConfig(ImagesConfig):
@@ -41,14 +43,15 @@ class FolderConfig(ImagesConfig):
         root: the image folder.
         channels: 1 (grey) or 3 (colour); images are converted.
         preparation: applied to images first; must equal the model's.
-        flips: whether training images are randomly flipped left-right and up-down.
+        flips: how training images are randomly flipped. "all": left-right and up-down; photographs are turned by
+            quarters instead. "mirror": left-right only, for images with an upper side. "none": not at all.
     """
 
     kind: ClassVar[str] = "folder"
     root: str | None = None
     channels: Annotated[int, one_of(1, 3)] = 3
     preparation: PreparationConfig = field(default_factory=PreparationConfig)
-    flips: bool = True
+    flips: Flips = "all"
 
     @property
     def known(self) -> Known:
@@ -153,7 +156,8 @@ class FolderImages(StoredImages[FolderConfig]):
     def __getitem__(self, index: int) -> Sample:
         """One image with its counts."""
         image, coins = self._draw(index)
-        across, down = (coin and self.config.flips for coin in coins)
+        across = coins[0] and self.config.flips != "none"
+        down = coins[1] and self.config.flips == "all"
         sample = self._sample(image, across, down)
         if self.length is not None:
             return sample

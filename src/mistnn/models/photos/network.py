@@ -34,14 +34,14 @@ class PhotoMaps(NamedTuple):
         heatmap: (batch, classes, rows, columns), H_eta(I) before the logistic function.
         linear: its linear part.
         inside: (batch, rows, columns), the cells whose centres lie in the image, not in padding.
-        means: (batch, channels), the means of the normalised features.
+        means: (batch, channels), the means of the normalised features; ``None`` in training, where they have no use.
     """
 
     density: Tensor
     heatmap: Tensor
     linear: Tensor
     inside: Tensor
-    means: Tensor
+    means: Tensor | None
 
 
 class PhotoMist(Finder):
@@ -148,7 +148,8 @@ class PhotoMist(Finder):
         objects = F.softplus(raw[:, :1] - QUIET) / max(1.0, self.config.cells**2)
         density = objects * raw[:, 1:].softmax(1) * inside[:, None]
         linear = F.avg_pool2d(linear, 3, 1, 1, count_include_pad=False) + self.template_bias[:, None, None]
-        return PhotoMaps(density, linear + self.heatmap_head(shared), linear, inside, self.means(normal))
+        means = None if self.training else self.means(normal)
+        return PhotoMaps(density, linear + self.heatmap_head(shared), linear, inside, means)
 
     def normal(self, packed: Tensor) -> list[Tensor]:
         """The feature maps of packed features, normalised by mean and deviation of the training images."""
@@ -214,7 +215,9 @@ class PhotoMist(Finder):
         wanted = None if k is None else self.counts_for(images, k)
         response, numbers = self.response(maps), maps.density.sum((2, 3))
         sums = numbers.sum(1).tolist()
-        unlike = (self.distances(maps.means) / self.config.usual).tolist() if self.config.usual else [None] * len(sums)
+        unlike: list[float | None] = [None] * len(sums)
+        if self.config.usual and maps.means is not None:
+            unlike = (self.distances(maps.means) / self.config.usual).tolist()
         found = []
         for index in range(len(images)):
             total = min(round(sums[index]), self.config.k, response[0, 0].numel()) if wanted is None else wanted[index]
