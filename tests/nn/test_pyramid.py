@@ -33,6 +33,22 @@ def test_packed_features_are_those_of_the_network(pyramid: Pyramid) -> None:
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
+def test_reduced_maps_are_those_that_resampling_makes(pyramid: Pyramid) -> None:
+    reduced = Pyramid(PyramidConfig(), finest=32)
+    reduced.load_state_dict(pyramid.state_dict())
+    images = torch.rand(2, 3, 96, 160, generator=torch.Generator().manual_seed(0))
+    assert sum(reduced.packed) == sum(pyramid.channels) < sum(pyramid.packed)
+    both = [
+        [
+            resample(one, stride, first, 32, (3, 5))
+            for one, stride, first in zip(network.unpack(network(images)), network.strides, network.firsts, strict=True)
+        ]
+        for network in (pyramid, reduced)
+    ]
+    for one, other in zip(*both, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_pretrained_features_tell_textures_apart(pyramid: Pyramid) -> None:
     """Weights in the wrong order would give features that hardly depend on the image."""
     stripes = torch.zeros(1, 3, 64, 64)

@@ -71,8 +71,8 @@ def photo_size(
 def _features(pyramid: Pyramid, image: torch.Tensor, stride: int) -> torch.Tensor:
     """(cells, channels)."""
     size = [-(-side // stride) for side in image.shape[-2:]]
-    maps = zip(pyramid.unpack(pyramid(image)), pyramid.config.strides, strict=True)
-    both = [resample(one, step, pyramid.first(step), stride, size) for one, step in maps]
+    maps = zip(pyramid.unpack(pyramid(image)), pyramid.strides, pyramid.firsts, strict=True)
+    both = [resample(one, step, first, stride, size) for one, step, first in maps]
     return torch.cat(both, 1)[0].flatten(1).T
 
 

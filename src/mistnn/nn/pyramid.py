@@ -54,18 +54,34 @@ class Pyramid(nn.Module):
 
     Packed features have the coarsest stride. Finer maps are packed by ``pixel_unshuffle``, which loses nothing and
     makes one tensor of maps of several sizes, so that they can be cached and batched.
+
+    Attributes:
+        strides: of the maps: those of the configuration, but at least ``finest``.
+        firsts: for each map the centre of its first cell, in pixels.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: PyramidConfig) -> None:
+    def __init__(self, config: PyramidConfig, finest: int = 1) -> None:
+        """Builds the network with random weights.
+
+        Args:
+            config: see there.
+            finest: maps with smaller strides are reduced to this one by means. A head of linear layers that only needs
+                its output at this stride gives the same, and the maps take less memory and time.
+        """
         super().__init__()
         self.config = config
+        self.times = [max(1, finest // stride) for stride in config.strides]
+        self.strides = [stride * times for stride, times in zip(config.strides, self.times, strict=True)]
+        firsts = [self.first(stride) for stride in config.strides]
+        parts = zip(firsts, config.strides, self.times, strict=True)
+        self.firsts = [first + (times - 1) * stride / 2 for first, stride, times in parts]
         self.body, self.channels, mean, std = pyramid_body(config.network, config.strides, config.weights)
         self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
-        self.packed = [c * (COARSEST // s) ** 2 for c, s in zip(self.channels, config.strides, strict=True)]
+        self.packed = [c * (COARSEST // s) ** 2 for c, s in zip(self.channels, self.strides, strict=True)]
         self.requires_grad_(False)
         self.eval()
 
@@ -81,18 +97,20 @@ class Pyramid(nn.Module):
         rows, columns = ((side + COARSEST - 1) // COARSEST * COARSEST for side in (height, width))
         padded = F.pad(normal, (0, columns - width, 0, rows - height))
         maps = self.body(padded.contiguous(memory_format=torch.channels_last))
-        steps = (COARSEST // stride for stride in self.config.strides)
-        return torch.cat([F.pixel_unshuffle(one.contiguous(), step) for one, step in zip(maps, steps, strict=True)], 1)
+        reduced = (F.avg_pool2d(one, times) if times > 1 else one for one, times in zip(maps, self.times, strict=True))
+        steps = (COARSEST // stride for stride in self.strides)
+        parts = zip(reduced, steps, strict=True)
+        return torch.cat([F.pixel_unshuffle(one.contiguous(), step) for one, step in parts], 1)
 
     def unpack(self, packed: Tensor) -> list[Tensor]:
         """The maps of packed features, one for each stride."""
         parts = packed.split(self.packed, dim=1)
         return [
-            F.pixel_shuffle(part, COARSEST // stride) for part, stride in zip(parts, self.config.strides, strict=True)
+            F.pixel_shuffle(part, COARSEST // stride) for part, stride in zip(parts, self.strides, strict=True)
         ]
 
     def first(self, stride: int) -> float:
-        """The centre of the first cell of a map, in pixels."""
+        """The centre of the first cell of a map of the network, in pixels."""
         return stride - 0.5 if self.config.network.startswith(f"{TIMM}tf_") else 0.5
 
     def load_pretrained(self) -> None:

@@ -156,12 +156,25 @@ class Labels:
         """
         if name not in {header.name for header in self.headers}:
             raise ValueError(f"no image is called {name!r}")
-        whole = [one for one in counts if isinstance(one, int) and not isinstance(one, bool) and 0 <= one <= MOST]
-        if len(whole) != len(counts) or len(counts) != len(self.class_names):
-            raise ValueError(f"{list(counts)!r} are not {len(self.class_names)} whole numbers from 0 to {MOST:,}")
+        self._check(name, counts)
         before = self.counts.get(name)
-        self._put(name, tuple(whole))
+        self._put(name, tuple(counts))
         self._undo.append((name, before))
+
+    def set_all(self, counts: Mapping[str, Sequence[int] | None]) -> None:
+        """Sets the counts of several images at once, ``None`` where they are unknown; it can't be undone.
+
+        Raises: as ``set``.
+        """
+        known = {header.name for header in self.headers}
+        if unknown := [name for name in counts if name not in known]:
+            raise ValueError(f"no image is called {unknown[0]!r}")
+        for name, values in counts.items():
+            if values is not None:
+                self._check(name, values)
+        changed = {**self.counts, **{name: tuple(one) for name, one in counts.items() if one is not None}}
+        self._write({name: one for name, one in changed.items() if counts.get(name, one) is not None})
+        self._undo.clear()
 
     def undo(self) -> str | None:
         """Takes the last change back; returns the name of its image, ``None`` if there is none. Raises as ``set``."""
@@ -178,6 +191,17 @@ class Labels:
             changed.pop(name, None)
         else:
             changed[name] = counts
+        self._write(changed)
+
+    def _check(self, name: str, counts: Sequence[Any]) -> None:
+        whole = [one for one in counts if isinstance(one, int) and not isinstance(one, bool) and 0 <= one <= MOST]
+        if len(whole) != len(counts) or len(counts) != len(self.class_names):
+            raise ValueError(
+                f"{name}: {list(counts)!r} are not {len(self.class_names)} whole numbers from 0 to {MOST:,}"
+            )
+
+    def _write(self, changed: dict[str, tuple[int, ...]]) -> None:
+        """Writes the table, and keeps these counts."""
         if self._bytes() != self._on_disk:
             raise MistError(f"another program has changed {self.path}, so nothing was saved: reload the page")
         data = self._table(changed).encode("utf-8", "surrogateescape") if changed else None

@@ -63,7 +63,7 @@ class PhotoMist(Finder):
     def __init__(self, config: PhotoConfig) -> None:
         super().__init__()
         self.config = config
-        self.pyramid = Pyramid(config.pyramid)
+        self.pyramid = Pyramid(config.pyramid, config.stride)
         classes, width = len(config.class_names), config.width
         self.reduce = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in self.pyramid.channels)
         self.mix = nn.Conv2d(width, width, 3, padding=1)
@@ -136,9 +136,8 @@ class PhotoMist(Finder):
         mixed: Tensor | float = 0.0
         linear: Tensor | float = 0.0
         normal = self.normal(packed)
-        parts = zip(normal, self.config.pyramid.strides, self.reduce, templates, strict=True)
-        for features, step, reduce, template in parts:
-            first = self.pyramid.first(step)
+        parts = zip(normal, self.pyramid.strides, self.pyramid.firsts, self.reduce, templates, strict=True)
+        for features, step, first, reduce, template in parts:
             mixed = mixed + resample(reduce(features), step, first, stride, size)
             linear = linear + resample(F.conv2d(features, template), step, first, stride, size)
         assert isinstance(mixed, Tensor) and isinstance(linear, Tensor)
@@ -180,8 +179,8 @@ class PhotoMist(Finder):
         """
         stride = self.config.stride
         cells = [-(-int(side) // stride) for side in size]
-        maps = zip(self.normal(packed[None]), self.config.pyramid.strides, strict=True)
-        return torch.cat([resample(one, step, self.pyramid.first(step), stride, cells) for one, step in maps], 1)[0]
+        maps = zip(self.normal(packed[None]), self.pyramid.strides, self.pyramid.firsts, strict=True)
+        return torch.cat([resample(one, step, first, stride, cells) for one, step, first in maps], 1)[0]
 
     def cells_inside(self, sizes: Tensor, size: list[int]) -> Tensor:
         """(batch, rows, columns): whether the centres of cells lie in images of (batch, 2) heights and widths."""
