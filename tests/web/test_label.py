@@ -6,7 +6,6 @@ import contextlib
 import csv
 import dataclasses
 import http.client
-import importlib
 import json
 import os
 import shutil
@@ -33,6 +32,7 @@ from mistnn.models.mist.config import MistConfig
 from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.web.labels import Labels
 from mistnn.web.server import LabelServer
+from tests.web.browser import chromium
 
 NAMES = ("a.png", "b.png", "sub/c.png")
 
@@ -319,17 +319,6 @@ def test_doubt_without_intervals(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     labels.guess_with(predictor)  # scores strictly between 0.25 and 1 are near the threshold
     assert labels.guesses == {"a.png": ((2,), 2.0), "b.png": ((2,), 4.0), "sub/c.png": ((1,), 1.0)}
     assert [one.name for one in labels.headers] == ["b.png", "a.png", "sub/c.png"]
-
-
-def chromium() -> Any:
-    """Playwright, and the path of a browser; skips with a reason where one is missing."""
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no chromium is installed (Debian: apt install chromium; or name it in CHROMIUM)")
-    try:
-        return importlib.import_module("playwright.sync_api").sync_playwright, path
-    except ImportError:
-        pytest.skip("playwright is not installed (pip install playwright)")
 
 
 def until(page: Any, expression: str) -> None:

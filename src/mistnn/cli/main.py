@@ -39,6 +39,7 @@ NO_MEMORY = (
 COMMANDS = {
     "demo": ("[--out DIR]", "learn to find digits without boxes, and write a report"),
     "presets": ("", "list the experiments that can be trained"),
+    "app": ("[DIR]", "do everything with photographs and counts on a page in the browser"),
     "inspect": ("DIR [--out FILE.png]", "see what an image folder holds"),
     "build": ("NAME --out DIR", "make the photographs of PASCAL+COCO or VOC07"),
     "label": ("DIR", "count objects in a browser, one image at a time"),

@@ -43,7 +43,7 @@ def are_upright(images: Sequence[FolderImage], preparation: PreparationConfig, n
 
 
 def told_apart(one: Float[Tensor, "images channels"], other: Float[Tensor, "images channels"]) -> float:
-    """How often a linear model tells the features of an image from those of its changed version: 0.5 by chance, at most 1.
+    """How often a linear model tells the features of an image from those of its changed version: 0.5 by chance.
 
     The model has seen neither of the two: both versions of an image are left out together.
     """

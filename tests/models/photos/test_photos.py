@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -10,11 +11,18 @@ from torch import Tensor
 
 from mistnn.errors import MistError
 from mistnn.models.photos import PhotoConfig, PhotoMist, PhotoStep, PhotoStepConfig, find_templates
+from mistnn.models.photos.network import PhotoMaps
 from mistnn.nn.pyramid import PyramidConfig
 from mistnn.records import Batch
 
 CONFIG = PhotoConfig(
-    class_names=("red", "green"), k=9, stride=8, box_size=32, width=16, pyramid=PyramidConfig(weights=None)
+    class_names=("red", "green"),
+    k=9,
+    stride=8,
+    box_size=32,
+    width=16,
+    dropout=0.0,
+    pyramid=PyramidConfig(weights=None),
 )
 
 
@@ -90,6 +98,28 @@ def test_every_head_learns_and_the_pyramid_does_not(model: PhotoMist, batch: Bat
         else:
             assert parameter.grad is not None and bool(parameter.grad.isfinite().all()), name
             assert float(parameter.grad.abs().sum()) > 0, name
+
+
+def test_the_losses_of_counts() -> None:
+    """Sums equal to the counts cost nothing but the entropy of the classes; wrong classes cost more than right ones."""
+    model = PhotoMist(CONFIG)
+    step = PhotoStep(model, PhotoStepConfig(decay_steps=10))
+
+    def loss(red: float, green: float, counts: list[int]) -> float:
+        density = torch.tensor([red, green])[None, :, None, None] / 4 * torch.ones(1, 2, 2, 2)
+        maps = PhotoMaps(density, density, density, torch.ones(1, 2, 2, dtype=torch.bool), None)
+        return float(step.count_loss(maps, torch.tensor([counts])))
+
+    assert loss(3, 0, [3, 0]) == pytest.approx(0, abs=1e-4)
+    assert loss(2, 2, [2, 2]) == pytest.approx(math.log(2), abs=1e-4)
+    assert loss(0, 0, [0, 0]) == pytest.approx(0, abs=1e-4)
+    assert loss(3, 1, [1, 3]) > loss(1, 3, [1, 3]) + 1
+    assert math.isfinite(loss(0, 0, [1, 3])) and loss(0, 3, [3, 0]) > 10
+
+
+def test_part_of_the_start_is_kept() -> None:
+    step = PhotoStep(PhotoMist(CONFIG), PhotoStepConfig(decay_steps=100, handover=0.5, kept=0.4))
+    assert [step.passed(iteration) for iteration in (0, 25, 50, 99)] == pytest.approx([0, 0.3, 0.6, 0.6])
 
 
 def test_images_and_their_features_give_the_same(model: PhotoMist, batch: Batch) -> None:

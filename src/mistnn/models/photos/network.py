@@ -66,6 +66,7 @@ class PhotoMist(Finder):
         self.pyramid = Pyramid(config.pyramid, config.stride)
         classes, width = len(config.class_names), config.width
         self.reduce = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in self.pyramid.channels)
+        self.dropout = nn.Dropout2d(config.dropout)
         self.mix = nn.Conv2d(width, width, 3, padding=1)
         self.density_head = nn.Conv2d(width, 1 + classes, 1)
         self.heatmap_head = nn.Sequential(
@@ -141,7 +142,7 @@ class PhotoMist(Finder):
             mixed = mixed + resample(reduce(features), step, first, stride, size)
             linear = linear + resample(F.conv2d(features, template), step, first, stride, size)
         assert isinstance(mixed, Tensor) and isinstance(linear, Tensor)
-        shared = F.gelu(self.mix(F.gelu(mixed)))
+        shared = F.gelu(self.mix(self.dropout(F.gelu(mixed))))
         inside = inside.to(shared.device)
         raw = self.density_head(shared)
         objects = F.softplus(raw[:, :1] - QUIET) / max(1.0, self.config.cells**2)

@@ -21,6 +21,8 @@ LONGEST_GRADIENT = 5.0
 TEMPLATES = ("template", "template_bias")
 TEMPLATE_RATE = 0.1
 """The learning rate of the templates, whose weights are small, as a share of that of the heads (our choice)."""
+TINY = 1e-6
+"""A share of a class is taken to be at least this."""
 LEAST_SPREAD = 0.6
 """The smallest standard deviation of the Gaussian at a keypoint, in cells (our choice)."""
 
@@ -87,15 +89,22 @@ class PhotoStep:
         first = config.dense_share * self.run if config.start == "density" else 0.0
         if config.keypoints == "none" or iteration < first:
             return None
-        return min(1.0, (iteration - first) / (config.handover * self.run))
+        return (1 - config.kept) * min(1.0, (iteration - first) / (config.handover * self.run))
 
     def count_loss(self, maps: PhotoMaps, counts: Tensor) -> Tensor:
-        """The smooth L1 distance of sums and counts in deviations of the training counts, for each image."""
+        """How far the sums of the density are from the counts, for each image.
+
+        The smooth L1 distance in deviations of the training counts; and the cross-entropy of the shares of the classes,
+        which says more about the classes of an image with many objects of one and few of another.
+        """
         sums = maps.density.sum((2, 3))
+        total = counts.sum(1, keepdim=True)
+        shares = (sums / sums.sum(1, keepdim=True).clamp(min=TINY)).clamp(min=TINY)
+        classes = -(counts * shares.log()).sum(1) / total[:, 0].clamp(min=1)
         both = [torch.cat((one, self.config.total_weight * one.sum(1, keepdim=True)), 1) for one in (sums, counts)]
         found, true = (one / self.model.deviations for one in both)
         distance = F.smooth_l1_loss(found, true, reduction="none")
-        return distance[:, :-1].mean(1) + distance[:, -1]
+        return distance[:, :-1].mean(1) + distance[:, -1] + self.config.class_weight * classes
 
     def local_loss(self, maps: PhotoMaps, points: Tensor) -> Tensor:
         """The absolute difference of the density and one object at each keypoint, both blurred, for each image.

@@ -1,0 +1,262 @@
+"""The page of ``mist app``, made of Gradio's components: images and counts, training, counting.
+
+Each handler answers with one line if something can't be done. Errors that nobody foresaw go to a log, not to the page.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from mistnn.errors import MistError
+from mistnn.viz.curves import Curve, draw_curves
+from mistnn.viz.saving import figure_to_png
+from mistnn.web.workshop import Progress, Results, Workshop
+
+TITLE = "mistnn"
+TICK = 2.0
+"""Seconds between two looks at a running training."""
+MOST_PICTURES = 60
+"""Pictures of a prediction that are shown; the others are in the folder of the results."""
+EMPTY = "Drop images above, or copy them into the folder, and press *Read the folder again*."
+ABOUT = """# Count and find objects in your photographs
+Give the **number of objects** in some images. Nobody has to draw a box. Everything stays on this computer."""
+_STATES = {
+    "none": "No model yet",
+    "running": "Training",
+    "stopped": "Stopped",
+    "failed": "Failed",
+    "trained": "Trained",
+}
+
+
+class _Page:
+    """The components and what they do."""
+
+    def __init__(self, workshop: Workshop) -> None:
+        self.workshop = workshop
+        with gr.Blocks(title=TITLE, analytics_enabled=False) as self.blocks:
+            gr.Markdown(ABOUT)
+            with gr.Tab("1  Images and counts"):
+                self._images()
+            with gr.Tab("2  Train"):
+                self._training()
+            with gr.Tab("3  Count"):
+                self._counting()
+            self._connect()
+
+    def _images(self) -> None:
+        gr.Markdown(f"Folder: `{self.workshop.root}`")
+        self.upload = gr.File(
+            label="Drop images here, and a table of counts if you have one (csv, tsv, xlsx)", file_count="multiple"
+        )
+        with gr.Row():
+            self.classes = gr.Textbox(label="What you count, with commas between several kinds", scale=3)
+            self.name = gr.Button("Use these names", scale=1)
+            self.again = gr.Button("Read the folder again", scale=1)
+        self.said = gr.Markdown()
+        with gr.Row(equal_height=False):
+            self.table = gr.Dataframe(
+                label="Counts: type them in; leave a row empty if you don't know", interactive=True, max_height=520
+            )
+            self.image = gr.Image(label="Click a row to see its image", interactive=False, height=520)
+        with gr.Accordion("What mistnn makes of the folder", open=False):
+            self.inspect = gr.Button("Inspect the folder")
+            self.inspection = gr.Textbox(label="Inspection", lines=12, interactive=False)
+            self.sheet = gr.Image(label="Some of the images", interactive=False)
+
+    def _training(self) -> None:
+        with gr.Row():
+            self.train = gr.Button("Train", variant="primary")
+            self.stop = gr.Button("Stop")
+            self.resume = gr.Button("Go on")
+        with gr.Row():
+            self.steps = gr.Number(label="Steps (0: chosen by the images)", precision=0, value=0, minimum=0)
+            self.from_last = gr.Checkbox(label="Start from the last model (after new or corrected counts)")
+        self.status = gr.Markdown()
+        self.curve = gr.Image(label="Error of the counts", interactive=False, height=260)
+        self.watched = gr.Gallery(label="What it finds in validation images so far", columns=2, height=520)
+        self.timer = gr.Timer(TICK, active=True)
+
+    def _counting(self) -> None:
+        with gr.Row():
+            self.which = gr.Radio(
+                ["images without counts", "all images"], value="images without counts", label="Count the objects in"
+            )
+            self.count = gr.Button("Count", variant="primary")
+        self.notes = gr.Markdown()
+        with gr.Row(equal_height=False):
+            self.found = gr.Dataframe(label="Counts: correct wrong ones here", interactive=True, max_height=520)
+            self.pictures = gr.Gallery(label="What was found", columns=2, height=520)
+        self.correct = gr.Button("Save these counts as true: the next training learns from them")
+        self.files = gr.File(label="Tables, boxes as COCO JSON, and a page to keep", interactive=False)
+
+    def _connect(self) -> None:
+        guard = functools.partial(_plainly, self.workshop.out / "app.log")
+        folder = [self.classes, self.table, self.said]
+        run = [self.status, self.curve, self.watched]
+        results = [self.found, self.pictures, self.files, self.notes]
+        self.blocks.load(guard(self.show_folder), None, folder)
+        self.blocks.load(guard(self.show_run), None, run)
+        self.blocks.load(guard(self.show_results), None, results)
+        self.upload.upload(guard(self.add), self.upload, [*folder, self.upload])
+        self.name.click(guard(self.name_classes), self.classes, folder)
+        self.again.click(guard(self.read_again), None, folder)
+        self.table.input(guard(self.save), self.table, self.said)
+        self.table.select(guard(self.show_image), self.table, self.image)
+        self.inspect.click(guard(self.inspect_folder), None, [self.inspection, self.sheet])
+        self.train.click(guard(self.start), [self.steps, self.from_last], run)
+        self.stop.click(guard(self.end), None, run)
+        self.resume.click(guard(self.go_on), None, run)
+        self.timer.tick(guard(self.tick), None, run, show_progress="hidden")
+        self.count.click(guard(self.predict), self.which, results)
+        self.correct.click(guard(self.keep), self.found, [*folder, self.notes])
+
+    # Images and counts
+
+    def show_folder(self, said: str = "") -> tuple[Any, ...]:
+        """The classes, the table and what to say."""
+        shop = self.workshop
+        rows, names = shop.rows(), list(shop.class_names)
+        known = 0 if shop.labels is None else len(shop.labels.counts)
+        told = said or (f"{known} of {len(rows)} images have counts" if rows else EMPTY)
+        notes = [] if shop.labels is None else shop.labels.notes
+        return ", ".join(names), _table(["file", *names], rows), "\n\n".join((told, *notes))
+
+    def add(self, files: Sequence[str] | None) -> tuple[Any, ...]:
+        """Takes uploaded files over."""
+        notes = self.workshop.add([Path(one) for one in files or ()])
+        return (*self.show_folder("\n\n".join(notes)), None)
+
+    def name_classes(self, names: str) -> tuple[Any, ...]:
+        """Names the classes."""
+        self.workshop.name_classes(names)
+        return self.show_folder()
+
+    def read_again(self) -> tuple[Any, ...]:
+        """Reads the folder again."""
+        self.workshop.reload()
+        return self.show_folder()
+
+    def save(self, table: Any) -> str:
+        """Saves the table after each change."""
+        return self.workshop.save_rows(_rows(table))
+
+    def show_image(self, table: Any, event: gr.SelectData) -> Image.Image:
+        """The image of the row that was clicked."""
+        row = event.index[0] if isinstance(event.index, list | tuple) else event.index
+        value = event.row_value[0] if event.row_value else _rows(table)[row][0]
+        return self.workshop.picture(str(value))
+
+    def inspect_folder(self, progress: Any = gr.Progress()) -> tuple[str, str]:  # noqa: B008
+        """What ``mist inspect`` says."""
+        lines, sheet = self.workshop.inspection(lambda done, total: progress((done, total)))
+        return "\n".join(lines), str(sheet)
+
+    # Training
+
+    def show_run(self) -> tuple[Any, ...]:
+        """Status, curve and pictures."""
+        found = self.workshop.progress()
+        return _status(found), _curve(found), self.workshop.watch()
+
+    def tick(self) -> tuple[Any, ...]:
+        """The same, every few seconds; nothing changes while nothing runs."""
+        if not self.workshop.news():
+            return gr.skip(), gr.skip(), gr.skip()
+        return self.show_run()
+
+    def start(self, steps: float | None, from_last: bool) -> tuple[Any, ...]:
+        """Starts a training."""
+        self.workshop.train(int(steps) if steps else None, bool(from_last))
+        return self.show_run()
+
+    def end(self) -> tuple[Any, ...]:
+        """Stops it."""
+        self.workshop.stop()
+        return self.show_run()
+
+    def go_on(self) -> tuple[Any, ...]:
+        """Continues it."""
+        self.workshop.go_on()
+        return self.show_run()
+
+    # Counting
+
+    def show_results(self, found: Results | None = None) -> tuple[Any, ...]:
+        """Table, pictures, files and notes of the last prediction."""
+        found = self.workshop.results() if found is None else found
+        pictures = [(str(path), name) for path, name in found.pictures[:MOST_PICTURES]]
+        notes = list(found.notes)
+        if len(found.pictures) > MOST_PICTURES:
+            notes.append(f"the first {MOST_PICTURES} of {len(found.pictures)} images are shown")
+        return _table(found.header, found.rows), pictures, [str(path) for path in found.files], "\n\n".join(notes)
+
+    def predict(self, which: str, progress: Any = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
+        """Counts."""
+        everything = which == "all images"
+        return self.show_results(self.workshop.predict(everything, lambda done, total: progress((done, total))))
+
+    def keep(self, table: Any) -> tuple[Any, ...]:
+        """Takes the counts of the prediction over, as they stand in the table."""
+        said = self.workshop.correct(_rows(table))
+        return (*self.show_folder(), f"Saved. {said}. Train again, from the last model, to learn from them.")
+
+
+def build_page(workshop: Workshop) -> gr.Blocks:
+    """The page."""
+    return _Page(workshop).blocks
+
+
+def _plainly(log: Path, handler: Callable[..., Any]) -> Callable[..., Any]:
+    """A handler whose errors are one line on the page; unforeseen ones are written to a log."""
+
+    @functools.wraps(handler)
+    def guarded(*arguments: Any) -> Any:
+        try:
+            return handler(*arguments)
+        except MistError as error:
+            raise gr.Error(str(error), duration=None, print_exception=False) from None
+        except Exception as error:  # whatever it is, the page stays
+            with log.open("a", encoding="utf-8") as file:
+                traceback.print_exc(file=file)
+            raise gr.Error(
+                f"this should not happen ({type(error).__name__}); {log} says more",
+                duration=None,
+                print_exception=False,
+            ) from None
+
+    return guarded
+
+
+def _table(header: list[str], rows: list[list[Any]]) -> Any:
+    shown = rows or [[""] * len(header)]
+    return gr.Dataframe(value={"headers": header, "data": shown}, headers=header, static_columns=[0])
+
+
+def _rows(table: Any) -> list[list[Any]]:
+    """The rows of a table, as Gradio gives it (a data frame), without empty ones."""
+    return [row for row in table.values.tolist() if str(row[0]).strip()]
+
+
+def _status(found: Progress) -> str:
+    name = f" ({found.model})" if found.model else ""
+    error = f". Error of a count in the validation images: {found.checked[-1][1]:.2f}" if found.checked else ""
+    return f"**{_STATES[found.state]}**{name}: {found.message}{error}"
+
+
+def _curve(found: Progress) -> Image.Image | None:
+    """The errors so far; ``None`` before the second one."""
+    curves = {"in training": found.losses, "in validation images": found.checked}
+    long = {name: one for name, one in curves.items() if len(one) > 1}
+    if not long:
+        return None
+    drawn = {name: Curve([step for step, _ in one], [error for _, error in one]) for name, one in long.items()}
+    return Image.open(io.BytesIO(figure_to_png(draw_curves(drawn, columns=2))))

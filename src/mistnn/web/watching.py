@@ -1,0 +1,78 @@
+"""What a model that is being trained finds in some validation images: boxes and heat maps."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from mistnn.data.folder.content import in_order_of, read_folder
+from mistnn.data.folder.images import FolderImage, evenly, known_images
+from mistnn.data.images import open_image, to_tensor
+from mistnn.inference import Predictor
+from mistnn.inference.pictures import displayed
+from mistnn.reports.count_page import compared_in_words, heatmap_of
+from mistnn.training.runfolder import MODEL
+from mistnn.viz import draw_heatmap
+from mistnn.viz.overlay import class_colour, draw_detections
+from mistnn.viz.saving import figure_to_png
+
+SHOWN = 3
+"""Images that are shown."""
+SIDE = 420
+"""The longest side of a picture, in pixels."""
+
+
+@dataclass
+class Watched:
+    """The pictures of one state of a model, so that they are drawn once."""
+
+    state: tuple[Any, ...] = ()
+    pictures: list[tuple[Image.Image, str]] = field(default_factory=list)
+
+
+def watched_images(watched: Watched, run: Path, root: Path) -> list[tuple[Image.Image, str]]:
+    """Pictures and what they show: for each image its boxes, and its heat map if the model has one.
+
+    The images are validation images with counts; training images if there are none.
+
+    Raises:
+        MistError: if the folder or the model can't be used.
+    """
+    state = (run, (run / MODEL).stat().st_mtime_ns)
+    if watched.state == state:
+        return watched.pictures
+    predictor = Predictor.from_pretrained(run)
+    folder = in_order_of(read_folder(root), predictor.model.class_names)
+    images = known_images(folder, "validation") or known_images(folder, "train")
+    pictures = [one for image in evenly(images, SHOWN) for one in _drawn(predictor, image)]
+    watched.state, watched.pictures = state, pictures
+    return pictures
+
+
+def _drawn(predictor: Predictor, image: FolderImage) -> list[tuple[Image.Image, str]]:
+    counts = image.counts or ()
+    k = sum(counts) if predictor.finds_k or predictor.uncounted is not None else None  # it can't count yet
+    picture = displayed(open_image(image.path))
+    pixels = to_tensor(picture, predictor.model.config.channels)
+    found = predictor.predict(pixels, k)
+    names = predictor.model.class_names
+    labels = [0] * len(found) if found.labels is None else found.labels.tolist()
+    texts = [names[label] for label in labels] if len(names) > 1 else None
+    drawn = draw_detections(picture, found.boxes.tolist(), texts, [class_colour(label) for label in labels])
+    numbers = [labels.count(label) for label in range(max(1, len(names)))]
+    said = compared_in_words(numbers, counts, names) if names and counts else f"{len(found)} found"
+    shown = [(_small(drawn), f"{image.name}: {said}")]
+    heatmap = heatmap_of(predictor, pixels)
+    if heatmap is not None:
+        shown.append((_small(Image.open(io.BytesIO(figure_to_png(draw_heatmap(heatmap, inches=4))))), "its heat map"))
+    return shown
+
+
+def _small(picture: Image.Image) -> Image.Image:
+    picture = picture.convert("RGB")
+    picture.thumbnail((SIDE, SIDE))
+    return picture

@@ -1,0 +1,142 @@
+"""The page of ``mist app`` in a browser, and what it serves."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mistnn.cli.main import main
+from mistnn.errors import MistError
+from mistnn.web.app_server import FOREIGN, serving
+from mistnn.web.workshop import Workshop
+from tests.web.browser import chromium
+
+pytest.importorskip("gradio", reason="the extra web is not installed")
+
+
+def draw(path: Path, objects: int, seed: int) -> Path:
+    """White squares on black."""
+    pixels = np.zeros((64, 64), dtype=np.uint8)
+    for index in np.random.default_rng(seed).permutation(9)[:objects]:
+        y, x = 4 + 20 * (index // 3), 4 + 20 * (index % 3)
+        pixels[y : y + 12, x : x + 12] = 255
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@contextlib.contextmanager
+def running(shop: Workshop) -> Iterator[str]:
+    """The address of a page that is being served."""
+    with serving(shop, 0) as (server, address):
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        end = time.monotonic() + 60
+        while not server.server.started:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        try:
+            yield address
+        finally:
+            server.stop()
+            thread.join(30)
+
+
+def ask(address: str, path: str, **headers: str) -> tuple[int, bytes, dict[str, str]]:
+    host = address.removeprefix("http://").rstrip("/")
+    connection = http.client.HTTPConnection(host, timeout=30)
+    connection.request(
+        "GET", path, headers={"Host": host, **{name.replace("_", "-"): one for name, one in headers.items()}}
+    )
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    return answer.status, body, dict(answer.getheaders())
+
+
+def test_it_serves_this_computer_only_and_no_other_files(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("hidden")
+    shop = Workshop(tmp_path / "mine", tmp_path / "results")
+    draw(shop.root / "0.png", 3, 0)
+    with running(shop) as address:
+        status, page, headers = ask(address, "/")
+        assert status == 200 and b"<script" in page
+        assert not FOREIGN.search(page) and b"//cdnjs" not in page and b"fonts.googleapis" not in page
+        assert "default-src 'self'" in headers["content-security-policy"]
+        for wrong in ({"Host": "example.com"}, {"Origin": "http://example.com"}, {"Sec_Fetch_Site": "cross-site"}):
+            assert ask(address, "/", **wrong)[0] == 403, wrong
+        for path in (secret, shop.root / "0.png", Path("/etc/passwd"), shop.out / ".." / "secret.txt"):
+            status, body, _ = ask(address, f"/gradio_api/file={path}")
+            assert status in (403, 404) and b"hidden" not in body and b"root:" not in body, (path, status)
+        with pytest.raises(MistError, match="--port"), serving(shop, int(address.rstrip("/").rpartition(":")[2])):
+            pass
+
+
+def test_a_used_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["app", str(tmp_path / "file"), "--no-open"]) == 2
+    assert "mist:" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_from_an_empty_page_to_a_table(tmp_path: Path) -> None:
+    """Uploads, counts, a training with a reload, wrong input, a prediction, and the downloaded table."""
+    playwright, browser_path = chromium()
+    images = [draw(tmp_path / "up" / f"{index:02d}.png", 1 + index % 4, index) for index in range(14)]
+    table = tmp_path / "up" / "counts.csv"
+    table.write_text("file,cells\n" + "".join(f"{index:02d}.png,{1 + index % 4}\n" for index in range(12)))
+    broken = tmp_path / "up" / "broken.png"
+    broken.write_bytes(b"no image")
+    shop = Workshop(tmp_path / "mine", tmp_path / "results")
+    with running(shop) as address, playwright() as runner:
+        browser = runner.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1300, "height": 1200})
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(address)
+        page.get_by_text("Drop images above").wait_for(timeout=60_000)
+        page.get_by_role("tab", name="2 Train").click()
+        page.get_by_role("button", name="Train", exact=True).click()
+        page.get_by_text("no image has a count yet").wait_for()
+        page.get_by_role("tab", name="1 Images").click()
+        page.locator("input[type=file]").first.set_input_files([*images, broken, table])
+        page.get_by_text("14 images added").wait_for(timeout=60_000)
+        assert page.get_by_text("broken.png was not added").count() == 1
+        page.get_by_text("03.png").last.click()
+        page.locator("img").first.wait_for()
+        _shot(page, "images")
+        page.get_by_role("tab", name="2 Train").click()
+        page.get_by_label("Steps").fill("60")
+        page.get_by_role("button", name="Train", exact=True).click()
+        page.get_by_text("Training").first.wait_for()
+        page.reload()
+        page.get_by_role("tab", name="2 Train").click()
+        page.get_by_text("Trained").first.wait_for(timeout=300_000)
+        _shot(page, "train")
+        page.get_by_role("tab", name="3 Count").click()
+        page.get_by_role("button", name="Count", exact=True).click()
+        page.get_by_text("predicted.html").first.wait_for(timeout=120_000)
+        with page.expect_download() as download:
+            page.locator("a", has_text="counts.csv").or_(page.locator("a[download='counts.csv']")).first.click()
+        text = Path(str(download.value.path())).read_text()
+        _shot(page, "count")
+        browser.close()
+    assert text.startswith("file,class,count") and "12.png,cells," in text
+    assert all(url.startswith((address, "data:", "blob:")) for url in asked), asked
+    assert not (shop.out / "app.log").exists()
+
+
+def _shot(page: Any, name: str) -> None:
+    if folder := os.environ.get("MIST_SCREENSHOTS"):
+        page.screenshot(path=str(Path(folder) / f"app-{name}.png"), full_page=True)

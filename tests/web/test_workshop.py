@@ -1,0 +1,168 @@
+"""What the page of ``mist app`` works on, without the page."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mistnn.errors import MistError
+from mistnn.web.workshop import Workshop
+
+
+def draw(path: Path, objects: int, seed: int = 0) -> Path:
+    """White squares on black."""
+    pixels = np.zeros((64, 64), dtype=np.uint8)
+    for index in np.random.default_rng(seed).permutation(9)[:objects]:
+        y, x = 4 + 20 * (index // 3), 4 + 20 * (index % 3)
+        pixels[y : y + 12, x : x + 12] = 255
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Workshop:
+    shop = Workshop(tmp_path / "mine", tmp_path / "results")
+    shop.add([draw(tmp_path / "up" / f"{index}.png", 1 + index % 4, index) for index in range(12)])
+    return shop
+
+
+def counted(shop: Workshop, number: int = 10) -> None:
+    shop.save_rows([[f"{index}.png", 1 + index % 4] for index in range(number)])
+
+
+def on_disk(shop: Workshop) -> list[dict[str, str]]:
+    with (shop.root / "counts.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_an_empty_folder_is_made_and_says_what_to_do(tmp_path: Path) -> None:
+    shop = Workshop(tmp_path / "new", tmp_path / "results")
+    assert shop.root.is_dir() and shop.rows() == [] and shop.progress().state == "none" and shop.watch() == []
+    for action in (shop.train, shop.go_on, shop.stop, lambda: shop.predict(True), lambda: shop.save_rows([])):
+        with pytest.raises(MistError):
+            action()
+    with pytest.raises(MistError, match="elsewhere"):
+        Workshop(tmp_path / "new", tmp_path / "new" / "results")
+
+
+def test_uploads(shop: Workshop, tmp_path: Path) -> None:
+    text, broken = tmp_path / "up" / "notes.txt", tmp_path / "up" / "broken.png"
+    text.write_text("notes")
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 40)
+    other = draw(tmp_path / "others" / "0.png", 9)
+    found = "\n".join(shop.add([text, broken, other, tmp_path / "up" / "1.png"]))
+    assert "notes.txt was not added: it is neither" in found and "broken.png was not added" in found
+    assert "0.png was not added: another image has this name" in found and "1.png was not added: it is there" in found
+    assert len(shop.rows()) == 12
+    assert (shop.root / "0.png").read_bytes() == (tmp_path / "up" / "0.png").read_bytes()
+
+
+def test_tables_are_joined(shop: Workshop, tmp_path: Path) -> None:
+    table = tmp_path / "one.csv"
+    table.write_text("file,cells\n0.png,3\n1.png,4\n")
+    assert "counts of 2 images" in "".join(shop.add([table]))
+    assert shop.class_names == ("cells",)
+    table.write_text("file;dirt\n1.png;2\n2.png;1\n")
+    shop.add([table])
+    assert shop.class_names == ("cells", "dirt")
+    assert {row[0]: row[1:] for row in shop.rows() if row[1] != ""} == {
+        "0.png": [3, 0],
+        "1.png": [4, 2],
+        "2.png": [0, 1],
+    }
+    again = Workshop(shop.root, shop.out)
+    assert again.rows() == shop.rows()
+
+
+@pytest.mark.parametrize("wrong", ["many", "-1", "2.5", "1e400", "1e9", "nan"])
+def test_what_is_no_count_is_refused_and_nothing_is_changed(shop: Workshop, wrong: str) -> None:
+    counted(shop)
+    before = on_disk(shop)
+    with pytest.raises(MistError, match=r"3\.png"):
+        shop.save_rows([["0.png", 7], ["3.png", wrong]])
+    assert on_disk(shop) == before
+
+
+def test_rows(shop: Workshop) -> None:
+    shop.name_classes("cell, dirt")
+    shop.save_rows([["0.png", 3.0, None], ["1.png", "", ""], ["2.png", " 4 ", "1"]])
+    rows = {row[0]: row[1:] for row in shop.rows()}
+    assert rows["0.png"] == [3, 0] and rows["1.png"] == ["", ""] and rows["2.png"] == [4, 1]
+    shop.save_rows([["0.png", "", ""]])
+    assert {row["file"] for row in on_disk(shop)} == {"2.png"}
+    with pytest.raises(MistError, match="no image is called"):
+        shop.save_rows([["../0.png", 1, 1]])
+    with pytest.raises(MistError, match="dirt"):
+        shop.name_classes("cell")
+    with pytest.raises(MistError):
+        shop.name_classes(" , ")
+    assert shop.picture("0.png").size == (64, 64)
+    with pytest.raises(MistError):
+        shop.picture("../../secret.png")
+
+
+def wait(shop: Workshop, state: str, seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
+    while shop.progress().state != state:
+        assert time.monotonic() < end, shop.progress()
+        time.sleep(0.1)
+
+
+def test_train_stop_go_on_count_correct_and_train_on(shop: Workshop) -> None:
+    counted(shop)
+    lines, sheet = shop.inspection()
+    assert any("12 images" in line.replace("images         12", "12 images") for line in lines), lines
+    assert sheet.exists()
+    shop.train(4000)
+    with pytest.raises(MistError, match="running"):
+        shop.train()
+    end = time.monotonic() + 300
+    while shop.progress().step == 0:
+        assert time.monotonic() < end and shop.running, shop.progress()
+        time.sleep(0.1)
+    again = Workshop(shop.root, shop.out)  # a page that is opened again
+    assert again.progress().steps == 4000
+    shop.stop()
+    wait(shop, "stopped")
+    reached = shop.progress().step
+    assert 0 < reached < 4000 and "continues" in shop.progress().message
+    shop.go_on()
+    while shop.progress().step <= reached:
+        assert shop.running, shop.progress()
+        time.sleep(0.1)
+    shop.close()
+    assert not shop.running and shop.progress().state == "stopped"
+
+    shutil.rmtree(shop.out / "model-1")
+    shop.train(20)
+    wait(shop, "trained")
+    pictures = shop.watch()
+    assert pictures and shop.watch() is pictures
+    found = shop.predict(everything=False)
+    assert found.header == ["file", "object", "look at it"]
+    assert [row[0] for row in found.rows] == ["10.png", "11.png"]
+    assert {path.name for path in found.files} == {"counts.csv", "detections.csv", "detections.json", "predicted.html"}
+    assert len(found.pictures) == 2
+    assert Workshop(shop.root, shop.out).results().rows == found.rows
+    shop.correct([["10.png", 3, ""], ["11.png", "4", "as many as it can report"]])
+    assert {row["file"]: row["count"] for row in on_disk(shop)}["11.png"] == "4"
+    with pytest.raises(MistError, match="count already"):
+        shop.predict(everything=False)
+    shop.train(3, from_last=True)
+    wait(shop, "trained")
+    assert [one.name for one in shop.models()] == ["model-2", "model-1"]
+
+
+def test_a_training_that_fails_says_why(shop: Workshop) -> None:
+    counted(shop, 1)
+    shop.train(5)
+    wait(shop, "failed")
+    assert shop.progress().message.startswith("mist: ")
+    assert "Traceback" not in shop.progress().message
