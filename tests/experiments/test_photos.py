@@ -131,9 +131,20 @@ def test_rounds_hold_every_image_and_batches_neighbours_in_size(folder: Path) ->
     samples = cached(folder)
     order = samples.order(3)
     assert order.shape == (8, 2) and set(order[:, 0]) == set(range(8))
-    cells = [{samples.cells[image] for image in part[:, 0]} for part in order.reshape(-1, 4, 2)]
-    assert min(map(len, cells)) == 1  # one batch of one size; the other takes the rest
+    sides = [[samples.shape(*one) for one in part] for part in order.reshape(-1, 4, 2).tolist()]
+    assert len({rows > columns for rows, columns in sides[0]} & {rows > columns for rows, columns in sides[1]}) <= 1
     assert (samples.order(3) == order).all() and not (samples.order(4) == order).all()
+
+
+def test_the_shape_of_a_version_is_known_before_its_features(folder: Path) -> None:
+    samples = cached(folder)
+    samples.views = 4
+    for flips in ("all", "mirror"):
+        samples.flips = flips  # type: ignore[assignment]
+        for image in (0, 1, 4):
+            for view in range(4):
+                samples._cache.clear()
+                assert samples.features(image, view)[0].shape[1:] == samples.shape(image, view)
 
 
 def test_a_batch_is_its_samples_padded(folder: Path) -> None:

@@ -59,20 +59,32 @@ class CachedFeatures:
     def __init__(self, model: PhotoMist, images: FolderImages, batch_size: int, flips: Flips) -> None:
         self.model, self.images, self.flips, self.batch_size = model, images, flips, batch_size
         self.number = len(images.images)
-        self.cells = [math.prod(self._sides(index)) for index in range(self.number)]
+        cells = sum(math.prod(self.shape(index, 0)) for index in range(self.number))
         cell = 2 * sum(model.pyramid.packed)  # bytes in half precision
-        self.views = max(1, min(MOST_VIEWS, min(CELLS_IN_ALL, CACHED_BYTES // cell) // sum(self.cells)))
+        self.views = max(1, min(MOST_VIEWS, min(CELLS_IN_ALL, CACHED_BYTES // cell) // cells))
         self._round: tuple[int, np.ndarray] = (-1, np.empty((0, 2), dtype=np.int64))
         self._cache: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         self._cached = 0
         self.distinct = self.number * self.views
-        self.room = cell * self.views * sum(self.cells)
+        self.room = cell * self.views * cells
         self.keeps = self.room <= CACHED_BYTES
 
-    def _sides(self, index: int) -> list[int]:
-        known = self.images.images[index]
-        prepared = self.images.config.preparation.size(known.height, known.width)
-        return [-(-side // COARSEST) for side in prepared]
+    def shape(self, image: int, view: int) -> tuple[int, int]:
+        """Rows and columns of the packed features of a version of an image."""
+        known = self.images.images[image]
+        height, width = self.images.config.preparation.size(known.height, known.width)
+        if view:
+            _, turn, factor = self._drawn((self.images.config.seed, image, view))
+            if self.flips == "all" and turn % 2:
+                height, width = width, height
+            height, width = _resized(height, factor), _resized(width, factor)
+        return -(-height // COARSEST), -(-width // COARSEST)
+
+    @staticmethod
+    def _drawn(key: tuple[int, ...]) -> tuple[np.random.Generator, int, float]:
+        """The generator of a version after the first two numbers, and these: quarters of a turn, and a factor."""
+        random = np.random.default_rng(key)
+        return random, int(random.integers(4)), float(random.uniform(SMALLEST, LARGEST))
 
     def order(self, number: int) -> np.ndarray:
         """Round ``number``: (samples, 2), image and version of each."""
@@ -81,9 +93,11 @@ class CachedFeatures:
             length = -(-self.number // self.batch_size) * self.batch_size
             rounds = -(-length // self.number)
             images = np.concatenate([random.permutation(self.number) for _ in range(rounds)])[:length]
-            images = images[np.argsort([self.cells[image] for image in images], kind="stable")]
-            batches = random.permutation(images.reshape(-1, self.batch_size))
-            self._round = number, np.stack((batches.ravel(), random.integers(0, self.views, length)), 1)
+            chosen = np.stack((images, random.integers(0, self.views, length)), 1)
+            shapes = [self.shape(*map(int, one)) for one in chosen]
+            sizes = [(rows > columns, rows * columns) for rows, columns in shapes]
+            chosen = chosen[sorted(range(length), key=sizes.__getitem__)]
+            self._round = number, random.permutation(chosen.reshape(-1, self.batch_size, 2)).reshape(-1, 2)
         return self._round[1]
 
     def __getitem__(self, index: int) -> Sample:
@@ -128,16 +142,18 @@ class CachedFeatures:
         Every object stays in it, and nothing is added: a class that every image has once would else be counted by
         whatever is added to every image, such as the corners of a tilted frame.
         """
-        random = np.random.default_rng(key)
-        turn = int(random.integers(4))
+        random, turn, factor = self._drawn(key)
         if self.flips == "all":
             image = torch.rot90(image, turn, (-2, -1))
         elif self.flips == "mirror" and turn % 2:
             image = image.flip(-1)
-        factor = float(random.uniform(SMALLEST, LARGEST))
-        size = [max(1, round(side * factor)) for side in image.shape[-2:]]
+        size = [_resized(side, factor) for side in image.shape[-2:]]
         resized = F.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0]
         return recoloured(resized, random)
+
+
+def _resized(side: int, factor: float) -> int:
+    return max(1, round(side * factor))
 
 
 def _enlarged(packed: Tensor, rows: int, columns: int) -> Tensor:
