@@ -82,7 +82,9 @@ class _Page:
             self.from_last = gr.Checkbox(label="Start from the last model (after new or corrected counts)")
         self.status = gr.Markdown()
         self.curve = gr.Image(label="Error of the counts", interactive=False, height=260)
-        self.watched = gr.Gallery(label="What it finds in validation images so far", columns=2, height=520)
+        self.watched = gr.Gallery(
+            label="What it finds in validation images so far", columns=2, height=520, object_fit="contain"
+        )
         self.timer = gr.Timer(TICK, active=True)
 
     def _counting(self) -> None:
@@ -94,7 +96,7 @@ class _Page:
         self.notes = gr.Markdown()
         with gr.Row(equal_height=False):
             self.found = gr.Dataframe(label="Counts: correct wrong ones here", interactive=True, max_height=520)
-            self.pictures = gr.Gallery(label="What was found", columns=2, height=520)
+            self.pictures = gr.Gallery(label="What was found", columns=2, height=520, object_fit="contain")
         self.correct = gr.Button("Save these counts as true: the next training learns from them")
         self.files = gr.File(label="Tables, boxes as COCO JSON, and a page to keep", interactive=False)
 
@@ -249,7 +251,7 @@ def _rows(table: Any) -> list[list[Any]]:
 def _status(found: Progress) -> str:
     name = f" ({found.model})" if found.model else ""
     error = f". Error of a count in the validation images: {found.checked[-1][1]:.2f}" if found.checked else ""
-    return f"**{_STATES[found.state]}**{name}: {found.message}{error}"
+    return f"**{_STATES[found.state]}**{name}: {found.message.rstrip('.')}{error}"
 
 
 def _curve(found: Progress) -> Image.Image | None:

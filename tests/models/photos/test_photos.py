@@ -16,13 +16,7 @@ from mistnn.nn.pyramid import PyramidConfig
 from mistnn.records import Batch
 
 CONFIG = PhotoConfig(
-    class_names=("red", "green"),
-    k=9,
-    stride=8,
-    box_size=32,
-    width=16,
-    dropout=0.0,
-    pyramid=PyramidConfig(weights=None),
+    class_names=("red", "green"), k=9, stride=8, box_size=32, width=16, dropout=0.0, pyramid=PyramidConfig(weights=None)
 )
 
 
