@@ -166,3 +166,5 @@ def test_a_training_that_fails_says_why(shop: Workshop) -> None:
     wait(shop, "failed")
     assert shop.progress().message.startswith("mist: ")
     assert "Traceback" not in shop.progress().message
+    with pytest.raises(MistError, match="train again"):
+        shop.go_on()

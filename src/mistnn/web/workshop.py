@@ -281,6 +281,8 @@ class Workshop:
             if self.progress().state not in ("stopped", "failed"):
                 raise MistError("no training was stopped: start a new one")
             last = self.models()[0]
+            if not (last / CONFIG).exists():
+                raise MistError(f"{last.name} ended before it had saved anything: train again")
             self._start(["train", "--resume", str(last), "--data-root", str(self.root)], last)
 
     def stop(self) -> None:

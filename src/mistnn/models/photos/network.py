@@ -139,8 +139,11 @@ class PhotoMist(Finder):
         normal = self.normal(packed)
         parts = zip(normal, self.pyramid.strides, self.pyramid.firsts, self.reduce, templates, strict=True)
         for features, step, first, reduce, template in parts:
-            mixed = mixed + resample(reduce(features), step, first, stride, size)
-            linear = linear + resample(F.conv2d(features, template), step, first, stride, size)
+            assert isinstance(reduce, nn.Conv2d) and reduce.bias is not None
+            weight = torch.cat((reduce.weight, template))  # one pass over the features for both
+            both = resample(F.conv2d(features, weight), step, first, stride, size)
+            mixed = mixed + both[:, : self.config.width] + reduce.bias[:, None, None]
+            linear = linear + both[:, self.config.width :]
         assert isinstance(mixed, Tensor) and isinstance(linear, Tensor)
         shared = F.gelu(self.mix(self.dropout(F.gelu(mixed))))
         inside = inside.to(shared.device)
