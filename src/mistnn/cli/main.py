@@ -42,6 +42,7 @@ COMMANDS = {
     "app": ("[DIR]", "do everything with photographs and counts on a page in the browser"),
     "inspect": ("DIR [--out FILE.png]", "see what an image folder holds"),
     "build": ("NAME --out DIR", "make the photographs of PASCAL+COCO or VOC07"),
+    "convert": ("PATH... --out DIR", "make plain images of multi-page and multi-channel TIFF files"),
     "label": ("DIR", "count objects in a browser, one image at a time"),
     "train": ("PRESET [--out DIR]", "train a preset; --resume DIR continues a run"),
     "evaluate": ("MODEL", "measure a trained model on test images"),

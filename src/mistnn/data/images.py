@@ -207,7 +207,9 @@ def open_image(path: Path, reduced: bool = False) -> Image.Image:
         decoded = normalise_mode(tiff.upright_values(ImageOps.exif_transpose(image), white_is_zero))
     ranges = _ranges(decoded) if deep or pages > 1 else []
     if pages > 1 and all(low == high for low, high in ranges):
-        raise UnreadableImage(f"the first of its {pages} pages is empty: save the page to use as a file of its own")
+        raise UnreadableImage(
+            f"the first of its {pages} pages is empty: mist convert joins the pages, or makes an image of each"
+        )
     if deep and (top := max(high for _, high in ranges)) < LEAST_TOP:
         used = f"only values up to about {256 * (int(top) + 1) - 1} are used"
         raise UnreadableImage(
@@ -244,7 +246,7 @@ def open_header(path: Path) -> Iterator[OpenedFile]:
     except Image.UnidentifiedImageError as error:
         fix = ""
         if suffix in (".tif", ".tiff"):
-            fix = ", or a TIFF of channels or numbers that aren't read: save it as 8- or 16-bit grey or 8-bit RGB"
+            fix = ", or a TIFF of channels or numbers that aren't read: mist convert makes an image of it"
         elif suffix in SUFFIXES and suffix not in _ALWAYS_READ:
             fix = f", or the installed Pillow doesn't read {suffix}: convert it to JPEG or PNG"
         raise UnreadableImage(f"not an image in a known format{fix}") from error

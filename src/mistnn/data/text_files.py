@@ -99,9 +99,18 @@ def read_json(path: Path, place: str, fix: str = BROKEN) -> Any:
 
 
 def read_xml(path: Path, place: str, fix: str = BROKEN) -> ElementTree.Element:
-    """The root element of an XML file.
+    """The root element of an XML file, see ``parse_xml``."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise MistError(f"{place} is broken XML ({error}): {fix}") from error
+    return parse_xml(data, place, fix)
 
-    A file that declares an entity is refused: entities can refer to other files, or grow without limit.
+
+def parse_xml(data: bytes, place: str, fix: str = BROKEN) -> ElementTree.Element:
+    """The root element of XML.
+
+    What declares an entity is refused: entities can refer to other files, or grow without limit.
     """
     builder = ElementTree.TreeBuilder()
     parser = expat.ParserCreate(namespace_separator="}")
@@ -119,9 +128,9 @@ def read_xml(path: Path, place: str, fix: str = BROKEN) -> ElementTree.Element:
     parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, builder.data
     parser.EntityDeclHandler = parser.ExternalEntityRefHandler = refuse
     try:
-        parser.Parse(path.read_bytes(), True)
+        parser.Parse(data, True)
         return builder.close()
-    except (expat.ExpatError, OSError, LookupError, ValueError, AssertionError) as error:
+    except (expat.ExpatError, LookupError, ValueError, AssertionError) as error:
         raise MistError(f"{place} is broken XML ({error}): {fix}") from error
 
 

@@ -22,9 +22,9 @@ def refusal(image: Image.Image) -> str | None:
     """Why Pillow would decode an opened file wrong, as the end of a sentence about it; ``None`` if it would not."""
     samples, bits = _tag(image, _SAMPLES, 1), _tag(image, _BITS, 1)
     if samples > 1 and bits > 8 and _tag(image, _PLANAR, 1) == _SEPARATE:
-        return f"its {samples} channels of {bits} bits are stored apart (planar): save it with interleaved channels"
+        return f"its {samples} channels of {bits} bits are stored apart (planar): mist convert makes an image of it"
     if samples > 4 and image.mode != "CMYK":
-        return f"it has {samples} channels: save the ones to use as grey or RGB"
+        return f"it has {samples} channels: mist convert makes an image of some of them"
     return None
 
 

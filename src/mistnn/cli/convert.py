@@ -1,0 +1,146 @@
+"""``mist convert``: makes plain images of the stacks that microscopes write."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from mistnn.cli.parsing import Folder, Options, parse
+from mistnn.cli.screen import progress_bar
+from mistnn.data.stacks import (
+    MOST_CHANNELS,
+    STACK_SUFFIXES,
+    Planes,
+    UnusableStack,
+    as_png,
+    images_of,
+    needs_tifffile,
+    range_of,
+    read_stack,
+)
+from mistnn.errors import MistError
+from mistnn.files import replace_file
+
+SOME_SKIPPED = 1
+
+DESCRIPTION = """\
+Makes PNG images of multi-page TIFF, OME-TIFF, ImageJ hyperstacks and LSM files, which all other commands read.
+
+  mist convert stacks --out images                    one channel, or colours: nothing to choose
+  mist convert stacks --out images --channels 1       the first channel, as 16-bit grey
+  mist convert stacks --out images --channels 3 1     red is the third channel, green the first
+
+PATH... are files, or folders that are searched recursively. Each time of a stack becomes an image. Planes are joined \
+by their largest value. All images are scaled by the same range of values, in which 99.8 % of the values lie, so that \
+they stay comparable; --range gives another one, for images that are added later. The range is printed.
+
+Needs the extra "files": pip install 'mistnn[files]'."""
+
+
+@dataclass(frozen=True)
+class Convert(Options):
+    """The arguments.
+
+    Attributes:
+        paths: files, or folders.
+        out: the folder for the images, created if it is missing.
+        channels: one to three channels, from 1.
+        planes: max or mean of all planes, or each as an image of its own.
+        range: the values that become black and white.
+        force: replace images that are there already.
+    """
+
+    paths: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH...", help_behavior_hint="(required)")
+    ]
+    out: Folder
+    channels: tuple[int, ...] = ()
+    planes: Planes = "max"
+    range: tuple[float, float] | None = None
+    force: bool = False
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Converts, and prints what was done and what was skipped."""
+    request = parse(Convert, arguments, "mist convert", DESCRIPTION)
+    needs_tifffile()
+    if len(request.channels) > MOST_CHANNELS:
+        raise MistError(f"--channels {' '.join(map(str, request.channels))}: give at most {MOST_CHANNELS}")
+    if request.range is not None and request.range[0] >= request.range[1]:
+        raise MistError("--range: give the lower value first")
+    found = list(_stacks(request.paths))
+    skipped: dict[str, str] = {}
+    low, high = _common_range(found, request, skipped) if request.range is None else request.range
+    written = 0
+    with progress_bar("writing") as progress:
+        for done, (path, name) in enumerate(found, start=1):
+            if name not in skipped:
+                try:
+                    written += _write(path, name, request, low, high)
+                except UnusableStack as error:
+                    skipped[name] = str(error)
+            if progress is not None:
+                progress(done, len(found))
+    print(f"{written:,} images of {len(found) - len(skipped):,} stacks in {request.out}; --range {low:g} {high:g}")
+    for name, why in skipped.items():
+        print(f"mist: skipped {name}: {why}", file=sys.stderr)
+    return SOME_SKIPPED if skipped else 0
+
+
+def _stacks(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """The files, and the name of each in the results, without its suffix."""
+    seen: dict[str, Path] = {}
+    for given in paths:
+        if not given.exists():
+            raise MistError(f"{given}: no such file or folder")
+        inside = sorted(one for one in given.rglob("*") if one.suffix.lower() in STACK_SUFFIXES and one.is_file())
+        files = [given] if given.is_file() else [one for one in inside if not one.name.startswith(".")]
+        if given.is_file() and given.suffix.lower() not in STACK_SUFFIXES:
+            raise MistError(f"{given} doesn't end in {', '.join(STACK_SUFFIXES)}: other images need no conversion")
+        if not files:
+            raise MistError(f"{given}: no file in it ends in {', '.join(STACK_SUFFIXES)}")
+        for path in files:
+            relative = path.relative_to(given) if given.is_dir() else Path(path.name)
+            name = relative.with_suffix("").as_posix().removesuffix(".ome")
+            if name in seen:
+                raise MistError(f"{path} and {seen[name]} would both become {name}.png: convert them one by one")
+            seen[name] = path
+            yield path, name
+
+
+def _common_range(found: Sequence[tuple[Path, str]], request: Convert, skipped: dict[str, str]) -> tuple[float, float]:
+    """The smallest range that holds those of all images."""
+    lows, highs = [], []
+    with progress_bar("measuring") as progress:
+        for done, (path, name) in enumerate(found, start=1):
+            try:
+                for _, image in images_of(read_stack(path), request.channels, request.planes):
+                    low, high = range_of(image)
+                    lows.append(low)
+                    highs.append(high)
+            except UnusableStack as error:
+                skipped[name] = str(error)
+            if progress is not None:
+                progress(done, len(found))
+    if not lows:
+        name, why = next(iter(skipped.items()))
+        raise MistError(f"none of {len(found)} stacks can be used; {name}: {why}")
+    low, high = min(lows), max(highs)
+    return (low, high) if low < high else (low, low + 1)
+
+
+def _write(path: Path, name: str, request: Convert, low: float, high: float) -> int:
+    number = 0
+    for ending, image in images_of(read_stack(path), request.channels, request.planes):
+        target = request.out / f"{name}{ending}.png"
+        if target.exists() and not request.force:
+            raise MistError(f"{target} exists already: give another folder with --out, or --force")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(target, as_png(image, low, high))
+        number += 1
+    return number

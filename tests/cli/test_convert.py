@@ -1,0 +1,130 @@
+"""``mist convert``: stacks become plain images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from mistnn.cli.main import main
+from mistnn.data.images import open_image
+from mistnn.data.stacks import UnusableStack, images_of, read_stack
+
+
+def values(*shape: int, kind: type = np.uint16, top: int = 4000) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, top, shape).astype(kind)
+
+
+def convert(*arguments: object) -> int:
+    return main(["convert", *map(str, arguments)])
+
+
+def read(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path)).astype(float)
+
+
+def scaled(image: np.ndarray, low: float, high: float, top: int = 65535) -> np.ndarray:
+    return ((image - low) / (high - low)).clip(0, 1) * top
+
+
+def test_planes_are_joined_and_values_scaled(tmp_path: Path) -> None:
+    stack = values(5, 30, 40)
+    tifffile.imwrite(tmp_path / "a.tif", stack, metadata={"axes": "ZYX"})
+    assert convert(tmp_path / "a.tif", "--out", tmp_path / "out", "--range", 0, 4000) == 0
+    found = read(tmp_path / "out" / "a.png")
+    np.testing.assert_allclose(found, scaled(stack.max(0), 0, 4000), atol=0.51)
+    assert open_image(tmp_path / "out" / "a.png").mode == "I"
+    assert convert(tmp_path / "a.tif", "--out", tmp_path / "mean", "--range", 0, 4000, "--planes", "mean") == 0
+    np.testing.assert_allclose(read(tmp_path / "mean" / "a.png"), scaled(stack.mean(0), 0, 4000), atol=0.51)
+    assert convert(tmp_path / "a.tif", "--out", tmp_path / "each", "--range", 0, 4000, "--planes", "each") == 0
+    assert sorted(one.name for one in (tmp_path / "each").iterdir()) == [f"a_z{index}.png" for index in range(1, 6)]
+    np.testing.assert_allclose(read(tmp_path / "each" / "a_z3.png"), scaled(stack[2], 0, 4000), atol=0.51)
+
+
+def test_ome_channels_and_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stack = values(2, 3, 4, 20, 24)
+    path = tmp_path / "stacks" / "b.ome.tif"
+    path.parent.mkdir()
+    names = {"Channel": {"Name": ["DAPI", "GFP", "RFP"]}}
+    tifffile.imwrite(path, stack, ome=True, metadata={"axes": "TCZYX", **names})
+    assert convert(path.parent, "--out", tmp_path / "out") == 2
+    assert "b: it has 3 channels, 1 (DAPI), 2 (GFP), 3 (RFP): choose" in capsys.readouterr().err
+    assert convert(path.parent, "--out", tmp_path / "out", "--channels", 3, 1, "--range", 0, 4000) == 0
+    for time in range(2):
+        found = read(tmp_path / "out" / f"b_t{time + 1}.png")
+        np.testing.assert_allclose(found[..., 0], scaled(stack[time, 2].max(0), 0, 4000, 255), atol=0.51)
+        np.testing.assert_allclose(found[..., 1], scaled(stack[time, 0].max(0), 0, 4000, 255), atol=0.51)
+        assert not found[..., 2].any()
+    assert convert(path.parent, "--out", tmp_path / "out", "--channels", 4) == 2
+    assert "it has no channel 4" in capsys.readouterr().err
+    assert convert(path.parent, "--out", tmp_path / "out", "--channels", 1, "--range", 0, 4000) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_one_range_for_all_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dark, bright = values(50, 50, top=100), values(50, 50, top=3000)
+    for name, image in (("dark", dark), ("bright", bright)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", image)
+    assert convert(tmp_path, "--out", tmp_path / "out") == 0
+    low, high = (float(one) for one in capsys.readouterr().out.split("--range")[1].split())
+    assert low < 5 and 2900 < high < 3000
+    assert read(tmp_path / "out" / "dark.png").max() < 65535 / 25
+    np.testing.assert_allclose(read(tmp_path / "out" / "bright.png"), scaled(bright, low, high), atol=40)
+
+
+@pytest.mark.parametrize(
+    ("array", "options", "channels"),
+    [
+        (values(20, 24, 3, kind=np.uint8, top=255), {"photometric": "rgb"}, 3),
+        (values(3, 20, 24), {"photometric": "rgb", "planarconfig": "separate"}, 3),
+        (values(20, 24, 4, kind=np.uint8, top=255), {"photometric": "rgb", "extrasamples": ["unassalpha"]}, 3),
+        (values(20, 24, kind=np.float32), {}, 1),
+        (values(20, 24, kind=np.int32, top=10**6), {}, 1),
+    ],
+)
+def test_colours_and_numbers(tmp_path: Path, array: np.ndarray, options: dict[str, str], channels: int) -> None:
+    tifffile.imwrite(tmp_path / "c.tif", array, **options)
+    ((ending, image),) = images_of(read_stack(tmp_path / "c.tif"))
+    assert ending == "" and image.shape == (20, 24, channels)
+    whole = array if array.ndim == 2 else array[..., :3] if array.shape[0] == 20 else np.moveaxis(array, 0, -1)
+    np.testing.assert_array_equal(image.squeeze(), whole)
+    assert convert(tmp_path / "c.tif", "--out", tmp_path / "out") == 0
+    assert open_image(tmp_path / "out" / "c.png").size == (24, 20)
+
+
+def test_imagej_stack(tmp_path: Path) -> None:
+    stack = values(2, 3, 20, 24)
+    tifffile.imwrite(tmp_path / "d.tif", stack, imagej=True, metadata={"axes": "ZCYX"})
+    ((_, image),) = images_of(read_stack(tmp_path / "d.tif"), (2,))
+    np.testing.assert_array_equal(image[..., 0], stack[:, 1].max(0))
+
+
+def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, broken = tmp_path / "in" / "good.tif", tmp_path / "in" / "broken.tif"
+    good.parent.mkdir()
+    tifffile.imwrite(good, values(20, 24))
+    broken.write_bytes(good.read_bytes()[:300])
+    assert convert(good.parent, "--out", tmp_path / "out") == 1
+    assert "skipped broken: tifffile can't read it" in capsys.readouterr().err
+    assert (tmp_path / "out" / "good.png").exists()
+    with pytest.raises(UnusableStack, match="no finite"):
+        tifffile.imwrite(broken, np.full((20, 24), np.nan, dtype=np.float32))
+        read_stack(broken)
+    (tmp_path / "in" / "good.tiff").write_bytes(good.read_bytes())
+    wrong = (
+        ([tmp_path / "none"], "no such file"),
+        ([good.parent], "would both become"),
+        ([tmp_path / "out"], "no file in it"),
+        ([good, "--channels", 1, 2, 3, 4], "at most 3"),
+        ([good, "--range", 5, 5], "lower value"),
+    )
+    for arguments, said in wrong:
+        assert convert(*arguments, "--out", tmp_path / "other") == 2
+        assert said in capsys.readouterr().err
+    image = tmp_path / "image.png"
+    Image.new("L", (4, 4)).save(image)
+    assert convert(image, "--out", tmp_path / "other") == 2
+    assert "need no conversion" in capsys.readouterr().err
