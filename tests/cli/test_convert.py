@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,7 +86,7 @@ def test_one_range_for_all_images(tmp_path: Path, capsys: pytest.CaptureFixture[
         (values(20, 24, kind=np.int32, top=10**6), {}, 1),
     ],
 )
-def test_colours_and_numbers(tmp_path: Path, array: np.ndarray, options: dict[str, str], channels: int) -> None:
+def test_colours_and_numbers(tmp_path: Path, array: np.ndarray, options: dict[str, Any], channels: int) -> None:
     tifffile.imwrite(tmp_path / "c.tif", array, **options)
     ((ending, image),) = images_of(read_stack(tmp_path / "c.tif"))
     assert ending == "" and image.shape == (20, 24, channels)

@@ -150,7 +150,7 @@ def range_of(image: np.ndarray) -> tuple[float, float]:
 
 
 def as_png(image: np.ndarray, low: float, high: float) -> bytes:
-    """An image as PNG, its values scaled from the range: 16-bit grey for one channel, 8-bit colours for two or three."""
+    """An image as PNG, scaled from the range: 16-bit grey for one channel, 8-bit colours for two or three."""
     unit = ((image.astype(np.float64) - low) / max(high - low, 1e-12)).clip(0, 1)
     if image.shape[2] == 1:
         picture = Image.fromarray((unit[..., 0] * 65535).round().astype(np.uint16))
