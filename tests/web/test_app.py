@@ -122,7 +122,7 @@ def test_from_an_empty_page_to_a_table(tmp_path: Path) -> None:
         page.get_by_text("Training").first.wait_for()
         page.reload()
         page.get_by_role("tab", name="2 Train").click()
-        page.get_by_text("Trained").first.wait_for(timeout=300_000)
+        page.get_by_text("Trained").first.wait_for(timeout=600_000)
         _shot(page, "train")
         page.get_by_role("tab", name="3 Count").click()
         page.get_by_role("button", name="Count", exact=True).click()
