@@ -25,6 +25,8 @@ LONGEST = 512
 """Pixels to which the longest edge of the largest image is reduced for one class (our choice)."""
 LONGEST_OF_CLASSES, ENLARGED = 768, 1.5
 """The same for several classes, which differ in details, and the most that small images are enlarged (our choice)."""
+DROPOUT = 0.3
+"""For several classes, which are learned by heart more easily than places; one class counts better without (ours)."""
 CELLS = 5.0
 """The coarsest grid is chosen on which an object is at least so many cells wide (our choice)."""
 ROOM = 1.5
@@ -89,7 +91,7 @@ def plan_photos(
     planned = dataclasses.replace(
         experiment,
         model=model,
-        step=PhotoStepConfig(),
+        step=PhotoStepConfig(dropout=DROPOUT if len(folder.class_names) > 1 else 0.0),
         data=dataclasses.replace(data, preparation=preparation, flips=flips),
         train=dataclasses.replace(experiment.train, batch_size=batch),
     )

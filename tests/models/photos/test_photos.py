@@ -16,7 +16,7 @@ from mistnn.nn.pyramid import PyramidConfig
 from mistnn.records import Batch
 
 CONFIG = PhotoConfig(
-    class_names=("red", "green"), k=9, stride=8, box_size=32, width=16, dropout=0.0, pyramid=PyramidConfig(weights=None)
+    class_names=("red", "green"), k=9, stride=8, box_size=32, width=16, pyramid=PyramidConfig(weights=None)
 )
 
 
@@ -114,6 +114,12 @@ def test_the_losses_of_counts() -> None:
 def test_part_of_the_start_is_kept() -> None:
     step = PhotoStep(PhotoMist(CONFIG), PhotoStepConfig(decay_steps=100, handover=0.5, kept=0.4))
     assert [step.passed(iteration) for iteration in (0, 25, 50, 99)] == pytest.approx([0, 0.3, 0.6, 0.6])
+
+
+def test_dropout_ends_before_the_run() -> None:
+    step = PhotoStep(PhotoMist(CONFIG), PhotoStepConfig(decay_steps=100, dropout=0.3))
+    shares = [step.dropped(iteration) for iteration in (0, 50, 65, 80, 99)]
+    assert shares == pytest.approx([0.3, 0.3, 0.15, 0, 0])
 
 
 def test_images_and_their_features_give_the_same(model: PhotoMist, batch: Batch) -> None:

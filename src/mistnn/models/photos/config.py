@@ -24,7 +24,6 @@ class PhotoConfig(ModelConfig):
         stride: pixels between neighbouring cells of the density and of the heat map.
         box_size: side in pixels of the reported box around a keypoint; in pixels of the prepared image.
         width: channels of the head.
-        dropout: the share of these channels that are set to 0 in training.
         nms_window: side of the window of non-maximum suppression, as a fraction of ``box_size``.
         apart: the smallest distance between objects of different classes, as a fraction of ``box_size``.
         intervals: for each class the half width of the interval of a count n, in units of sqrt(n + 1), set after
@@ -42,7 +41,6 @@ class PhotoConfig(ModelConfig):
     stride: Annotated[int, one_of(4, 8, 16, 32)] = 8
     box_size: Annotated[float, above(0)] = 64.0
     width: Annotated[int, at_least(1)] = 64
-    dropout: Annotated[float, between(0, 0.9)] = 0.3
     nms_window: Annotated[float, between(0, 2)] = 0.7
     apart: Annotated[float, at_least(0)] = 0.3
     intervals: tuple[float, ...] = ()
@@ -87,6 +85,8 @@ class PhotoStepConfig(TrainingStepConfig):
         dense_share: the share of the run in which only the density learns; with "density".
         handover: the share of the run in which keypoints pass from those of ``start`` to the maxima of the heat map.
         kept: the share that those of ``start`` keep after it.
+        dropout: the share of the channels of the head that are set to 0 at first. In the second half of the run it
+            falls to 0, since a head that always misses some channels counts too few without.
         class_weight: weight of the cross-entropy of the classes of the objects of an image.
         total_weight: weight of the loss of an image's total beside that of its classes.
         heatmap_weight: weight of the loss of the heat map.
@@ -106,6 +106,7 @@ class PhotoStepConfig(TrainingStepConfig):
     dense_share: Annotated[float, between(0, 1)] = 0.35
     handover: Annotated[float, above(0)] = 0.3
     kept: Annotated[float, between(0, 1)] = 0.5
+    dropout: Annotated[float, between(0, 0.9)] = 0.3
     class_weight: Annotated[float, at_least(0)] = 1.0
     total_weight: Annotated[float, at_least(0)] = 1.0
     heatmap_weight: Annotated[float, at_least(0)] = 1.0

@@ -66,7 +66,7 @@ class PhotoMist(Finder):
         self.pyramid = Pyramid(config.pyramid, config.stride)
         classes, width = len(config.class_names), config.width
         self.reduce = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in self.pyramid.channels)
-        self.dropout = nn.Dropout2d(config.dropout)
+        self.dropout = nn.Dropout2d(0.0)  # the training step sets the share
         self.mix = nn.Conv2d(width, width, 3, padding=1)
         self.density_head = nn.Conv2d(width, 1 + classes, 1)
         self.heatmap_head = nn.Sequential(

@@ -23,6 +23,8 @@ TEMPLATE_RATE = 0.1
 """The learning rate of the templates, whose weights are small, as a share of that of the heads (our choice)."""
 TINY = 1e-6
 """A share of a class is taken to be at least this."""
+DROPPED = (0.5, 0.8)
+"""The shares of the run between which dropout falls to 0 (our choice)."""
 LEAST_SPREAD = 0.6
 """The smallest standard deviation of the Gaussian at a keypoint, in cells (our choice)."""
 
@@ -58,6 +60,7 @@ class PhotoStep:
         share = cosine_share(iteration, config.decay, config.decay_steps) * min(1.0, (iteration + 1) / WARMUP)
         rate = config.rate * share
         set_rates(self.optimizers, {"heads": rate, "templates": TEMPLATE_RATE * rate})
+        self.model.dropout.p = self.dropped(iteration)
         maps = self.model(batch.images, batch.sizes)
         count = self.count_loss(maps, batch.counts)
         heatmap = local = count.new_zeros(len(count))
@@ -82,6 +85,11 @@ class PhotoStep:
     def spread(self) -> float:
         """The standard deviation in cells of the Gaussian at a keypoint."""
         return max(LEAST_SPREAD, self.config.spread * self.model.config.cells)
+
+    def dropped(self, iteration: int) -> float:
+        """The share of channels that is dropped: falls from all to none of it between two points of the run."""
+        first, last = (share * self.run for share in DROPPED)
+        return self.config.dropout * min(1.0, max(0.0, (last - iteration) / (last - first)))
 
     def passed(self, iteration: int) -> float | None:
         """How far keypoints have passed from the start to the heat map, 0 to 1; ``None`` if there are none yet."""
