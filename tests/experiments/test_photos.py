@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import math
 import json
 import shutil
 from pathlib import Path
@@ -292,3 +293,15 @@ def test_overlap_is_measured_beside_centres() -> None:
     metrics = folder_metrics(view, ("one", "two"))
     assert metrics["f1"] == 1 and metrics["f1_iou50"] == pytest.approx(1 / 3)
     assert (metrics["f1_iou50:one"], metrics["f1_iou50:two"]) == (0.5, 0.0)
+
+
+def test_errors_of_counts_by_class() -> None:
+    """By hand: class one is found 3 times for 1 and 0 times for 1; class two is right, and once too few for 2."""
+    image = FolderImage("a.png", Path("a.png"), 100, 40, (1, 1), (True, True), None, None, "test")
+    counts = [torch.tensor([1, 0]), torch.tensor([1, 2])]
+    samples = [Sample(torch.empty(0), one, None, None) for one in counts]
+    found = [torch.tensor([0, 0, 0]), torch.tensor([1])]
+    detections = [Detections(torch.ones(len(one), 4), torch.ones(len(one)), one) for one in found]
+    metrics = folder_metrics(FolderView((image, image), samples, detections, 0.0, (image,)), ("one", "two"))
+    assert metrics["count_mrmse"] == pytest.approx((math.sqrt((4 + 1) / 2) + math.sqrt((0 + 1) / 2)) / 2)
+    assert metrics["count_mrelrmse"] == pytest.approx((math.sqrt((4 + 1) / 2 / 2) + math.sqrt(1 / 3 / 2)) / 2)

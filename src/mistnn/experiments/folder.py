@@ -146,12 +146,18 @@ def folder_metrics(view: FolderView, class_names: Sequence[str]) -> dict[str, fl
 
     Returns:
         ``count_error``: the mean absolute error of an image's number of objects; ``count_error_mean``: that of always
-        guessing the mean of the training images. Both also for each class, with its name after a colon. Where only the
-        classes present are known, ``presence`` instead: the share of (image, class) pairs for which the presence of
-        the class is predicted correctly; ``presence_guess``: that of always predicting what is true of most training
-        images. Where boxes are known, ``precision``, ``recall`` and ``f1`` by the centre of a box, and ``f1_iou50``
-        by an overlap of more than half, for each class and overall. ``threshold``, ``images``, and ``objects`` where
-        counts are known.
+        guessing the mean of the training images. Both also for each class, with its name after a colon.
+        ``count_mrmse`` and ``count_mrelrmse``: the root mean square error of the counts of a class, and the same with
+        each squared error divided by the true count plus 1, averaged over the classes (Chattopadhyay et al. 2017;
+        CountSeg, CVPR 2019).
+
+        Where only the classes present are known, ``presence`` instead: the share of (image, class) pairs for which the
+        presence of the class is predicted correctly; ``presence_guess``: that of always predicting what is true of most
+        training images.
+
+        Where boxes are known, ``precision``, ``recall`` and ``f1`` by the centre of a box, and ``f1_iou50`` by an
+        overlap of more than half, for each class and overall. ``threshold``, ``images``, and ``objects`` where counts
+        are known.
     """
     counted, true, mean = view.counted(), view.true(), view.mean()
     result = {"threshold": view.threshold, "images": float(len(view.images))}
@@ -167,6 +173,9 @@ def folder_metrics(view: FolderView, class_names: Sequence[str]) -> dict[str, fl
             result[f"count_error_mean{name}"] = _error(mean[chosen].sum().expand(len(true)), of_image)
     if true is not None:
         result["objects"] = float(true.sum())
+        squares = (counted - true).double().square()
+        result["count_mrmse"] = float(squares.mean(0).sqrt().mean())
+        result["count_mrelrmse"] = float((squares / (true + 1)).mean(0).sqrt().mean())
     return result | _centre_metrics(view, class_names)
 
 

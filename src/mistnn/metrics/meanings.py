@@ -38,6 +38,8 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "count_error": "mean absolute error of the number of objects, where K is not given",
         "count_accuracy": "share of images with the right number of objects",
         "count_bias": "mean of found minus true number of objects: above 0 for too many, below for too few",
+        "count_mrmse": "root mean square error of the counts of a class, averaged over the classes (mRMSE)",
+        "count_mrelrmse": "the same, each squared error divided by the true count plus 1 (m-relRMSE)",
         "count_error_mean": "count_error of always predicting the training images' mean number, as a baseline",
         "presence": "share of images and classes for which presence or absence is predicted correctly",
         "presence_guess": "the same for always predicting what is true of most training images, as a baseline",
