@@ -109,8 +109,8 @@ def test_one_command_at_a_time_writes_to_a_folder(image: Path, tmp_path: Path, c
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGHUP")
 def test_signals_stop_a_prediction_and_keep_its_finished_part(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    for index in range(40):
-        Image.radial_gradient("L").resize((40 + index, 40)).save(tmp_path / "in" / f"{index:02}.png")
+    for index in range(200):  # so many that the signal comes before the end on a busy machine
+        Image.radial_gradient("L").resize((40 + index, 40)).save(tmp_path / "in" / f"{index:03}.png")
     code = (
         "import sys, mistnn.inference.stage as stage, mistnn.inference.folder as folder\n"
         "stage.RECORD_SECONDS, folder.BATCH_SIZE = 0.0, 1\n"

@@ -31,7 +31,7 @@ def _scaled(values: NDArray[np.float64], kind: str) -> NDArray[np.generic]:
 def test_planes(tmp_path: Path, planar: bool, kind: str) -> None:
     path = write_tiff(tmp_path / "a.tif", [_scaled(COLOURS, kind)], planar)
     if planar and kind == "uint16":
-        with pytest.raises(UnreadableImage, match="3 channels of 16 bits are stored apart .planar.: save it"):
+        with pytest.raises(UnreadableImage, match="3 channels of 16 bits are stored apart .planar.: mist convert"):
             open_image(path)
         make(tmp_path, "b.png", folder=".")
         noted(read_folder(tmp_path), "a.tif is left out", "planar")
@@ -53,7 +53,7 @@ def test_more_channels_are_refused(tmp_path: Path, channels: int, photometric: i
     extra = channels - (3 if photometric == 2 else 1)
     tags = {262: [photometric], 338: [0] * max(extra, 1)}
     path = write_tiff(tmp_path / "a.tif", [np.dstack([_scaled(RAMP, "uint8")] * channels)], tags=tags)
-    with pytest.raises(UnreadableImage, match="channels.*: save"):
+    with pytest.raises(UnreadableImage, match="channels.*: mist convert"):
         open_image(path)
 
 
