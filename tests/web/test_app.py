@@ -11,28 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from mistnn.cli.main import main
 from mistnn.errors import MistError
 from mistnn.web.app_server import FOREIGN, serving
 from mistnn.web.workshop import Workshop
 from tests.web.browser import chromium
+from tests.web.squares import draw
 
 pytest.importorskip("gradio", reason="the extra web is not installed")
-
-
-def draw(path: Path, objects: int, seed: int) -> Path:
-    """White squares on black."""
-    pixels = np.zeros((64, 64), dtype=np.uint8)
-    for index in np.random.default_rng(seed).permutation(9)[:objects]:
-        y, x = 4 + 20 * (index // 3), 4 + 20 * (index % 3)
-        pixels[y : y + 12, x : x + 12] = 255
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return path
 
 
 @contextlib.contextmanager
