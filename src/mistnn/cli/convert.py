@@ -12,6 +12,7 @@ import tyro
 
 from mistnn.cli.parsing import Folder, Options, parse
 from mistnn.cli.screen import progress_bar
+from mistnn.data.images import is_hidden
 from mistnn.data.stacks import (
     MOST_CHANNELS,
     STACK_SUFFIXES,
@@ -99,7 +100,8 @@ def _stacks(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
         if not given.exists():
             raise MistError(f"{given}: no such file or folder")
         inside = sorted(one for one in given.rglob("*") if one.suffix.lower() in STACK_SUFFIXES and one.is_file())
-        files = [given] if given.is_file() else [one for one in inside if not one.name.startswith(".")]
+        shown = [one for one in inside if not any(is_hidden(part) for part in one.relative_to(given).parts)]
+        files = [given] if given.is_file() else shown
         if given.is_file() and given.suffix.lower() not in STACK_SUFFIXES:
             raise MistError(f"{given} doesn't end in {', '.join(STACK_SUFFIXES)}: other images need no conversion")
         if not files:

@@ -26,7 +26,7 @@ LONGEST = 512
 LONGEST_OF_CLASSES, ENLARGED = 768, 1.5
 """The same for several classes, which differ in details, and the most that small images are enlarged (our choice)."""
 DROPOUT = 0.3
-"""For several classes, which are learned by heart more easily than places; one class counts better without (ours)."""
+"""For several classes, which are learned by heart more easily than places; not tried with one class (our choice)."""
 CELLS = 5.0
 """The coarsest grid is chosen on which an object is at least so many cells wide (our choice)."""
 ROOM = 1.5

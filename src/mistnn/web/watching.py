@@ -56,8 +56,9 @@ def watched_images(watched: Watched, run: Path, root: Path) -> list[tuple[Image.
 def _drawn(predictor: Predictor, image: FolderImage) -> list[tuple[Image.Image, str]]:
     counts = image.counts or ()
     k = sum(counts) if predictor.finds_k or predictor.uncounted is not None else None  # it can't count yet
-    picture = displayed(open_image(image.path))
-    pixels = to_tensor(picture, predictor.model.config.channels)
+    stored = open_image(image.path)
+    pixels = to_tensor(stored, predictor.model.config.channels)  # as in prediction: 16 bits are not stretched
+    picture = displayed(stored)
     found = predictor.predict(pixels, k)
     names = predictor.model.class_names
     labels = [0] * len(found) if found.labels is None else found.labels.tolist()
