@@ -24,6 +24,8 @@ class PhotoConfig(ModelConfig):
         stride: pixels between neighbouring cells of the density and of the heat map.
         box_size: side in pixels of the reported box around a keypoint; in pixels of the prepared image.
         width: channels of the head.
+        task: whether there is a task network, which classifies patches of features and knows a background class. It is
+            needed to lift keypoints, and has no part in prediction.
         nms_window: side of the window of non-maximum suppression, as a fraction of ``box_size``.
         apart: the smallest distance between objects of different classes, as a fraction of ``box_size``.
         intervals: for each class the half width of the interval of a count n, in units of sqrt(n + 1), set after
@@ -41,6 +43,7 @@ class PhotoConfig(ModelConfig):
     stride: Annotated[int, one_of(4, 8, 16, 32)] = 8
     box_size: Annotated[float, above(0)] = 64.0
     width: Annotated[int, at_least(1)] = 64
+    task: bool = False
     nms_window: Annotated[float, between(0, 2)] = 0.7
     apart: Annotated[float, at_least(0)] = 0.3
     intervals: tuple[float, ...] = ()
@@ -66,6 +69,11 @@ class PhotoConfig(ModelConfig):
         """The side of the window of non-maximum suppression in cells, odd, at least 3."""
         return max(3, 2 * round((self.nms_window * self.cells - 1) / 2) + 1)
 
+    @property
+    def patch(self) -> int:
+        """The side of a patch of the task network in cells: that of a box, odd."""
+        return max(1, 2 * round((self.cells - 1) / 2) + 1)
+
     def build(self) -> Finder:
         """See ``ModelConfig.build``."""
         from mistnn.models.photos.network import PhotoMist
@@ -87,6 +95,8 @@ class PhotoStepConfig(TrainingStepConfig):
         kept: the share that those of ``start`` keep after it.
         dropout: the share of the channels of the head that are set to 0 at first. In the second half of the run it
             falls to 0, since a head that always misses some channels counts too few without.
+        count_weight: weight of the loss of the counts; with 0 the density stays as it is, and only the true number of
+            objects can be found (for comparisons).
         class_weight: weight of the cross-entropy of the classes of the objects of an image.
         total_weight: weight of the loss of an image's total beside that of its classes.
         heatmap_weight: weight of the loss of the heat map.
@@ -94,6 +104,12 @@ class PhotoStepConfig(TrainingStepConfig):
         spread: standard deviation of the Gaussian at a keypoint, as a fraction of the box.
         keypoints: "counts": as many keypoints of each class as the image has objects. "none": no heat map is learned,
             and the maxima of the density are reported.
+        lift_steps: gradient steps on the keypoints in each iteration, line 4 of Algorithm 1; needs ``model.task``.
+        lift_rate: their size, in cells^2.
+        lift_reach: the longest move of a keypoint in one step, in cells.
+        spare: K of lifting, as a multiple of the most objects in an image of the batch; keypoints beyond the number of
+            objects are background.
+        task_weight: weight of the loss of the task network, equation 9.
         decay: the learning rate falls to this share along half a cosine over ``decay_steps``.
         decay_steps: iterations of that fall; ``None`` for the whole run.
     """
@@ -107,14 +123,26 @@ class PhotoStepConfig(TrainingStepConfig):
     handover: Annotated[float, above(0)] = 0.3
     kept: Annotated[float, between(0, 1)] = 0.5
     dropout: Annotated[float, between(0, 0.9)] = 0.3
+    count_weight: Annotated[float, at_least(0)] = 1.0
     class_weight: Annotated[float, at_least(0)] = 1.0
     total_weight: Annotated[float, at_least(0)] = 1.0
     heatmap_weight: Annotated[float, at_least(0)] = 1.0
     local_weight: Annotated[float, at_least(0)] = 0.3
     spread: Annotated[float, above(0)] = 0.2
     keypoints: Literal["counts", "none"] = "counts"
+    lift_steps: Annotated[int, at_least(0)] = 0
+    lift_rate: Annotated[float, above(0)] = 100.0
+    lift_reach: Annotated[float, above(0)] = 1.0
+    spare: Annotated[float, at_least(1)] = 1.5
+    task_weight: Annotated[float, at_least(0)] = 1.0
     decay: Decay = 0.02
     decay_steps: DecaySteps = None
+
+    def check_model(self, model: ModelConfig) -> None:
+        """See ``TrainingStepConfig.check_model``; keypoints are lifted by a task network."""
+        super().check_model(model)
+        if self.lift_steps and not getattr(model, "task", False):
+            raise MistError("step.lift_steps needs a task network: give --model.task true, or --step.lift-steps 0")
 
     def build(self, model: Any) -> Step:
         """See ``TrainingStepConfig.build``."""

@@ -35,6 +35,8 @@ class PhotoMaps(NamedTuple):
         linear: its linear part.
         inside: (batch, rows, columns), the cells whose centres lie in the image, not in padding.
         means: (batch, channels), the means of the normalised features; ``None`` in training, where they have no use.
+        classes: (batch, classes + 1, rows, columns), what the task network says about the patch around each cell, with
+            the background last; ``None`` without a task network, and in prediction.
     """
 
     density: Tensor
@@ -42,6 +44,29 @@ class PhotoMaps(NamedTuple):
     linear: Tensor
     inside: Tensor
     means: Tensor | None
+    classes: Tensor | None = None
+
+
+class TaskNetwork(nn.Sequential):
+    """Classifies the square patch of features around each cell; the background is the last class.
+
+    (batch, width, rows, columns) to logits (batch, classes + 1, rows, columns). It is the same for all patches, as the
+    task network of MIST (CVPR 2021), and fully convolutional.
+
+    Args:
+        width: channels.
+        classes: number of classes without the background.
+        side: of a patch in cells, odd.
+    """
+
+    def __init__(self, width: int, classes: int, side: int) -> None:
+        super().__init__(
+            nn.GELU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.GELU(),
+            nn.AvgPool2d(side, 1, side // 2, count_include_pad=False),
+            nn.Conv2d(width, classes + 1, 1),
+        )
 
 
 class PhotoMist(Finder):
@@ -78,6 +103,10 @@ class PhotoMist(Finder):
         assert isinstance(last, nn.Conv2d) and last.bias is not None
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
+        self.task_reduce, self.task_network = None, None
+        if config.task:
+            self.task_reduce = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in self.pyramid.channels)
+            self.task_network = TaskNetwork(width, classes, config.patch)
         channels = sum(self.pyramid.channels)
         self.template = nn.Parameter(torch.zeros(classes, channels))
         self.template_bias = nn.Parameter(torch.full((classes,), RARE))
@@ -132,19 +161,8 @@ class PhotoMist(Finder):
 
     def maps(self, packed: Tensor, size: list[int], inside: Tensor) -> PhotoMaps:
         """Maps of packed features, with so many rows and columns; ``inside`` as in ``PhotoMaps``."""
-        stride = self.config.stride
-        templates = self.template[:, :, None, None].split(self.pyramid.channels, 1)
-        mixed: Tensor | float = 0.0
-        linear: Tensor | float = 0.0
         normal = self.normal(packed)
-        parts = zip(normal, self.pyramid.strides, self.pyramid.firsts, self.reduce, templates, strict=True)
-        for features, step, first, reduce, template in parts:
-            assert isinstance(reduce, nn.Conv2d) and reduce.bias is not None
-            weight = torch.cat((reduce.weight, template))  # one pass over the features for both
-            both = resample(F.conv2d(features, weight), step, first, stride, size)
-            mixed = mixed + both[:, : self.config.width] + reduce.bias[:, None, None]
-            linear = linear + both[:, self.config.width :]
-        assert isinstance(mixed, Tensor) and isinstance(linear, Tensor)
+        mixed, linear, *patches = self.projected(normal, size)
         shared = F.gelu(self.mix(self.dropout(F.gelu(mixed))))
         inside = inside.to(shared.device)
         raw = self.density_head(shared)
@@ -152,7 +170,29 @@ class PhotoMist(Finder):
         density = objects * raw[:, 1:].softmax(1) * inside[:, None]
         linear = F.avg_pool2d(linear, 3, 1, 1, count_include_pad=False) + self.template_bias[:, None, None]
         means = None if self.training else self.means(normal)
-        return PhotoMaps(density, linear + self.heatmap_head(shared), linear, inside, means)
+        classes = self.task_network(*patches) if patches and self.task_network is not None else None
+        return PhotoMaps(density, linear + self.heatmap_head(shared), linear, inside, means, classes)
+
+    def projected(self, normal: list[Tensor], size: list[int]) -> tuple[Tensor, ...]:
+        """The input of the heads, that of the templates, and in training that of the task network, if there is one.
+
+        Each is a linear map of all features. One pass over the features computes them together.
+        """
+        stride, width = self.config.stride, self.config.width
+        tasks = self.task_reduce if self.task_reduce is not None and self.training else [None] * len(normal)
+        templates = self.template[:, :, None, None].split(self.pyramid.channels, 1)
+        total: Tensor | float = 0.0
+        parts = zip(normal, self.pyramid.strides, self.pyramid.firsts, self.reduce, templates, tasks, strict=True)
+        for features, step, first, reduce, template, task in parts:
+            assert isinstance(reduce, nn.Conv2d) and reduce.bias is not None
+            weight, bias = [reduce.weight, template], [reduce.bias, template.new_zeros(len(template))]
+            if isinstance(task, nn.Conv2d):
+                assert task.bias is not None
+                weight, bias = [*weight, task.weight], [*bias, task.bias]
+            mapped = resample(F.conv2d(features, torch.cat(weight)), step, first, stride, size)
+            total = total + mapped + torch.cat(bias)[:, None, None]
+        assert isinstance(total, Tensor)
+        return total.tensor_split([width, width + len(self.template)], 1)[: 2 + (tasks is self.task_reduce)]
 
     def normal(self, packed: Tensor) -> list[Tensor]:
         """The feature maps of packed features, normalised by mean and deviation of the training images."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from mistnn.errors import MistError
 from mistnn.models.photos.config import PhotoStepConfig
+from mistnn.models.photos.lifting import anchors_of, lift_keypoints, mark_keypoints, task_loss
 from mistnn.models.photos.network import PhotoMaps, PhotoMist
 from mistnn.nn.schedule import cosine_share, known_steps, set_rates
 from mistnn.ops.losses import peak_loss
@@ -34,7 +37,9 @@ class PhotoStep:
 
     The density also learns to hold one object at each keypoint.
 
-    K is the true number of objects of each class in each image, so that E_K selects no background.
+    K is the true number of objects of each class in each image, so that E_K selects no background. With a task network,
+    lines 3 and 4 are done as well: K is larger, keypoints beyond the number of objects are background, and those of
+    objects are lifted.
 
     Raises:
         MistError: if the rates fall over an unknown number of iterations.
@@ -64,13 +69,20 @@ class PhotoStep:
         maps = self.model(batch.images, batch.sizes)
         count = self.count_loss(maps, batch.counts)
         heatmap = local = count.new_zeros(len(count))
+        task = count.new_zeros(len(count))
         passed = self.passed(iteration)
         if passed is not None:
-            points = self.keypoints(maps, batch.counts, passed)
+            response = self.target_response(maps, passed)
+            keypoints = self.keypoints(response, maps.inside, batch.counts)
+            if maps.classes is None:
+                points = self.marked(keypoints, response)
+            else:
+                points, task = self.lift(maps, maps.classes, keypoints, response, batch.counts)
             targets = gaussian_peaks(points, self.spread)
             heatmap = peak_loss(maps.heatmap, targets, maps.inside)
             local = self.local_loss(maps, points)
-        loss = (count + config.heatmap_weight * heatmap + config.local_weight * local).mean()
+        loss = config.count_weight * count + config.heatmap_weight * heatmap + config.local_weight * local
+        loss = (loss + config.task_weight * task).mean()
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -79,6 +91,7 @@ class PhotoStep:
             optimizer.step()
         error = (maps.density.detach().sum((1, 2, 3)) - batch.counts.sum(1)).abs().mean()
         losses = {"count": count, "heatmap": heatmap, "local": local}
+        losses |= {} if maps.classes is None else {"task": task}
         return {name: one.detach().mean() for name, one in losses.items()} | {"count_error": error}
 
     @property
@@ -123,24 +136,47 @@ class PhotoStep:
         return (difference.abs().sum((2, 3)) / self.model.deviations[:-1]).mean(1)
 
     @torch.no_grad()
-    def keypoints(self, maps: PhotoMaps, counts: Tensor, passed: float) -> Tensor:
-        """Marks as many keypoints of each class as the image has objects: (batch, classes, rows, columns).
+    def target_response(self, maps: PhotoMaps, passed: float) -> Tensor:
+        """(1 - passed) x start + passed x heat map, whose maxima are the keypoints: (batch, classes, rows, columns).
 
-        Args:
-            passed: keypoints are the maxima of (1 - passed) x start + passed x heat map. The start is the linear map,
-                or the density scaled to 1.
+        The start is the linear map, or the density scaled to 1.
         """
-        config, response = self.model.config, maps.heatmap.sigmoid()
-        if passed < 1:
-            start = maps.linear.sigmoid()
-            if self.config.start == "density":
-                start = self.model.evidence(maps)
-                start = start / start.amax((2, 3), keepdim=True).clamp(min=1e-12)
-            response = passed * response + (1 - passed) * start
+        response = maps.heatmap.sigmoid()
+        if passed == 1:
+            return response
+        start = maps.linear.sigmoid()
+        if self.config.start == "density":
+            start = self.model.evidence(maps)
+            start = start / start.amax((2, 3), keepdim=True).clamp(min=1e-12)
+        return passed * response + (1 - passed) * start
+
+    def keypoints(self, response: Tensor, inside: Tensor, counts: Tensor) -> list[Tensor]:
+        """As many maxima of each class as each image has objects: (found, 3), class, row and column."""
+        config = self.model.config
+        return [
+            select_peaks(response[index], numbers, config.window, config.apart * config.cells, inside[index])[0]
+            for index, numbers in enumerate(counts.tolist())
+        ]
+
+    @staticmethod
+    def marked(keypoints: list[Tensor], response: Tensor) -> Tensor:
+        """Marks the keypoints in maps like ``response``, boolean."""
         points = torch.zeros_like(response, dtype=torch.bool)
-        for index, numbers in enumerate(counts.tolist()):
-            places, _ = select_peaks(
-                response[index], numbers, config.window, config.apart * config.cells, maps.inside[index]
-            )
+        for index, places in enumerate(keypoints):
             points[index, places[:, 0], places[:, 1], places[:, 2]] = True
         return points
+
+    def lift(
+        self, maps: PhotoMaps, classes: Tensor, keypoints: list[Tensor], response: Tensor, counts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Lines 3 and 4 of Algorithm 1: marks the lifted keypoints, and gives the task loss at their anchors, (batch,).
+
+        The task network learns in the same step as the other heads.
+        """
+        model = self.model.config
+        most = math.ceil(self.config.spare * max(1, int(counts.sum(1).max())))
+        anchors = anchors_of(keypoints, response, maps.inside, most, model.window, model.apart * model.cells)
+        sizes = torch.stack((maps.inside.any(2).sum(1), maps.inside.any(1).sum(1)), 1)
+        points = lift_keypoints(self.config, classes, anchors, counts, sizes)
+        loss = task_loss(classes, anchors.points, anchors.real, counts)
+        return mark_keypoints(points, anchors.labels, response), loss
