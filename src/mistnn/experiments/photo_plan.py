@@ -27,6 +27,8 @@ LONGEST_OF_CLASSES, ENLARGED = 768, 1.5
 """The same for several classes, which differ in details, and the most that small images are enlarged (our choice)."""
 DROPOUT = 0.3
 """For several classes, which are learned by heart more easily than places; not tried with one class (our choice)."""
+WIDTH, WIDTH_OF_ONE = 64, 32
+"""Channels of the head for several classes, and for one, whose grid is often fine and makes them slow (our choice)."""
 CELLS = 5.0
 """The coarsest grid is chosen on which an object is at least so many cells wide (our choice)."""
 ROOM = 1.5
@@ -82,6 +84,7 @@ def plan_photos(
         k=most,
         stride=stride,
         box_size=round(box, 2),
+        width=WIDTH if len(folder.class_names) > 1 else WIDTH_OF_ONE,
         preparation=preparation,
         pyramid=pyramid,
     )

@@ -51,6 +51,7 @@ class CachedFeatures:
         flips: "all": versions are turned by quarters; "mirror": some are flipped left-right; "none": neither.
 
     Attributes:
+        seed: of the order; that of ``images`` at first. Another one can be set, for the same versions in another order.
         distinct: the number of versions of all images.
         room: bytes that the features of all of them take, about.
         keeps: whether all of them are cached.
@@ -58,11 +59,11 @@ class CachedFeatures:
 
     def __init__(self, model: PhotoMist, images: FolderImages, batch_size: int, flips: Flips) -> None:
         self.model, self.images, self.flips, self.batch_size = model, images, flips, batch_size
-        self.number = len(images.images)
+        self.number, self.seed = len(images.images), images.config.seed
         cells = sum(math.prod(self.shape(index, 0)) for index in range(self.number))
         cell = 2 * sum(model.pyramid.packed)  # bytes in half precision
         self.views = max(1, min(MOST_VIEWS, min(CELLS_IN_ALL, CACHED_BYTES // cell) // cells))
-        self._round: tuple[int, np.ndarray] = (-1, np.empty((0, 2), dtype=np.int64))
+        self._round: tuple[tuple[int, int], np.ndarray] = ((-1, -1), np.empty((0, 2), dtype=np.int64))
         self._cache: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         self._cached = 0
         self.distinct = self.number * self.views
@@ -88,8 +89,8 @@ class CachedFeatures:
 
     def order(self, number: int) -> np.ndarray:
         """Round ``number``: (samples, 2), image and version of each."""
-        if self._round[0] != number:
-            random = np.random.default_rng((self.images.config.seed, number))
+        if self._round[0] != (self.seed, number):
+            random = np.random.default_rng((self.seed, number))
             length = -(-self.number // self.batch_size) * self.batch_size
             rounds = -(-length // self.number)
             images = np.concatenate([random.permutation(self.number) for _ in range(rounds)])[:length]
@@ -97,7 +98,7 @@ class CachedFeatures:
             shapes = [self.shape(*map(int, one)) for one in chosen]
             sizes = [(rows > columns, rows * columns) for rows, columns in shapes]
             chosen = chosen[sorted(range(length), key=sizes.__getitem__)]
-            self._round = number, random.permutation(chosen.reshape(-1, self.batch_size, 2)).reshape(-1, 2)
+            self._round = (self.seed, number), random.permutation(chosen.reshape(-1, self.batch_size, 2)).reshape(-1, 2)
         return self._round[1]
 
     def __getitem__(self, index: int) -> Sample:
@@ -231,7 +232,7 @@ class PhotoSystem(System):
                 packed, size = samples.features(index, 0)
                 return model.gridded(packed.float(), size)
 
-            found = find_templates(gridded, counts, model.config.window, samples.images.config.seed)
+            found = find_templates(gridded, counts, model.config.window, samples.seed)
             model.template.data.copy_(found.weight)
             model.template_bias.data.copy_(found.bias)
 

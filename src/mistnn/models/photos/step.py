@@ -124,7 +124,7 @@ class PhotoStep:
         classes = -(counts * shares.log()).sum(1) / total[:, 0].clamp(min=1)
         both = [torch.cat((one, self.config.total_weight * one.sum(1, keepdim=True)), 1) for one in (sums, counts)]
         found, true = (one / self.model.deviations for one in both)
-        distance = F.smooth_l1_loss(found, true, reduction="none")
+        distance = F.smooth_l1_loss(found, true, reduction="none", beta=self.config.count_beta)
         return distance[:, :-1].mean(1) + distance[:, -1] + self.config.class_weight * classes
 
     def local_loss(self, maps: PhotoMaps, points: Tensor) -> Tensor:
