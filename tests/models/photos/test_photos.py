@@ -114,6 +114,22 @@ def test_the_losses_of_counts() -> None:
     assert math.isfinite(loss(0, 0, [1, 3])) and loss(0, 3, [3, 0]) > 10
 
 
+def test_the_unit_of_an_error() -> None:
+    """The deviation of the counts, or sqrt(n + 1) if that is smaller."""
+    model = PhotoMist(CONFIG)
+    step = PhotoStep(model, PhotoStepConfig(decay_steps=10, class_weight=0.0, total_weight=0.0))
+    model.deviations.copy_(torch.tensor([2.0, 1000, 1000]))
+
+    def loss(red: float, green: float, counts: list[int]) -> float:
+        density = torch.tensor([red, green])[None, :, None, None] * torch.ones(1, 2, 1, 1)
+        maps = PhotoMaps(density, density, density, torch.ones(1, 1, 1, dtype=torch.bool), None)
+        return float(step.count_loss(maps, torch.tensor([counts])))
+
+    assert loss(99 + 8, 0, [99, 0]) == pytest.approx((8 / 2 - 0.5) / 2)
+    assert loss(0, 99 + 20, [0, 99]) == pytest.approx((20 / 10 - 0.5) / 2)
+    assert loss(0, 0.5, [0, 0]) == pytest.approx(0.5**2 / 2 / 2)
+
+
 def test_part_of_the_start_is_kept() -> None:
     step = PhotoStep(PhotoMist(CONFIG), PhotoStepConfig(decay_steps=100, handover=0.5, kept=0.4))
     assert [step.passed(iteration) for iteration in (0, 25, 50, 99)] == pytest.approx([0, 0.3, 0.6, 0.6])

@@ -97,8 +97,6 @@ class PhotoStepConfig(TrainingStepConfig):
             falls to 0, since a head that always misses some channels counts too few without.
         count_weight: weight of the loss of the counts; with 0 the density stays as it is, and only the true number of
             objects can be found (for comparisons).
-        count_beta: errors of a count, in deviations of the training counts, above which the loss is linear. With a
-            small value it follows the median, and images with wrong or unusual counts have little influence.
         class_weight: weight of the cross-entropy of the classes of the objects of an image.
         total_weight: weight of the loss of an image's total beside that of its classes.
         heatmap_weight: weight of the loss of the heat map.
@@ -126,7 +124,6 @@ class PhotoStepConfig(TrainingStepConfig):
     kept: Annotated[float, between(0, 1)] = 0.5
     dropout: Annotated[float, between(0, 0.9)] = 0.3
     count_weight: Annotated[float, at_least(0)] = 1.0
-    count_beta: Annotated[float, above(0)] = 0.25
     class_weight: Annotated[float, at_least(0)] = 1.0
     total_weight: Annotated[float, at_least(0)] = 1.0
     heatmap_weight: Annotated[float, at_least(0)] = 1.0

@@ -115,17 +115,20 @@ class PhotoStep:
     def count_loss(self, maps: PhotoMaps, counts: Tensor) -> Tensor:
         """How far the sums of the density are from the counts, for each image.
 
-        The smooth L1 distance in deviations of the training counts; and the cross-entropy of the shares of the classes,
-        which says more about the classes of an image with many objects of one and few of another.
+        The first part is the smooth L1 distance. Its unit is the deviation of the training counts, or sqrt(n + 1) if
+        that is smaller: counts that differ widely would otherwise be learned from the images with most objects. The
+        second part is the cross-entropy of the shares of the classes, which says more about the classes of an image
+        with many objects of one and few of another.
         """
         sums = maps.density.sum((2, 3))
         total = counts.sum(1, keepdim=True)
         shares = (sums / sums.sum(1, keepdim=True).clamp(min=TINY)).clamp(min=TINY)
         classes = -(counts * shares.log()).sum(1) / total[:, 0].clamp(min=1)
-        both = [torch.cat((one, self.config.total_weight * one.sum(1, keepdim=True)), 1) for one in (sums, counts)]
-        found, true = (one / self.model.deviations for one in both)
-        distance = F.smooth_l1_loss(found, true, reduction="none", beta=self.config.count_beta)
-        return distance[:, :-1].mean(1) + distance[:, -1] + self.config.class_weight * classes
+        found, true = (torch.cat((one, one.sum(1, keepdim=True)), 1) for one in (sums, counts.to(sums.dtype)))
+        unit = torch.minimum(self.model.deviations, (true + 1).sqrt())
+        distance = F.smooth_l1_loss(found / unit, true / unit, reduction="none")
+        of_classes, of_total = distance[:, :-1].mean(1), distance[:, -1]
+        return of_classes + self.config.total_weight * of_total + self.config.class_weight * classes
 
     def local_loss(self, maps: PhotoMaps, points: Tensor) -> Tensor:
         """The absolute difference of the density and one object at each keypoint, both blurred, for each image.
