@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import shutil
 from pathlib import Path
 
@@ -31,6 +33,45 @@ def test_packed_features_are_those_of_the_network(pyramid: Pyramid) -> None:
     assert [one.shape[-1] for one in maps] == [12, 6, 3]
     for one, other in zip(maps, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_normalisation_is_folded_into_the_convolutions(pyramid: Pyramid) -> None:
+    images = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    fast = pyramid.fast_body()
+    assert fast is pyramid.fast_body() is not pyramid.body
+    assert not any(isinstance(one, torch.nn.BatchNorm2d) for one in fast.modules())
+    for one, other in zip(fast(images), pyramid.body(images), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
+    again = pickle.loads(pickle.dumps(pyramid))
+    assert torch.equal(again(images), pyramid(images)) and again.fast_body() is not fast
+
+
+def test_new_weights_are_folded_again(pyramid: Pyramid) -> None:
+    other = copy.deepcopy(pyramid)
+    images = torch.rand(1, 3, 64, 64)
+    before = other(images)
+    weights = {name: value * (1.5 if "running_var" in name else 1) for name, value in other.state_dict().items()}
+    other.load_state_dict(weights)
+    assert not torch.allclose(other(images), before, rtol=1e-2)
+    assert other.double().fast_body()(images.double())[0].dtype == torch.float64
+    other.load_pretrained()
+    torch.testing.assert_close(other.float()(images), before)
+
+
+def test_a_network_that_runs_in_another_order_is_left_alone() -> None:
+    class Swapped(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = torch.nn.Conv2d(3, 3, 3), torch.nn.BatchNorm2d(3)
+
+        def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+            return [self.conv(self.norm(images))]
+
+    pyramid = Pyramid(PyramidConfig(weights=None))
+    pyramid.body = Swapped().eval()
+    assert pyramid.body.norm.running_mean is not None
+    pyramid.body.norm.running_mean += torch.tensor([0.0, 1.0, 2.0])
+    assert pyramid.fast_body() is pyramid.body
 
 
 def test_reduced_maps_are_those_that_resampling_makes(pyramid: Pyramid) -> None:

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mistnn.config import Config, Rule, one_of
-from mistnn.nn.backbones import PACKAGE, TIMM, Weights, load_pyramid, pyramid_body
+from mistnn.nn.backbones import PACKAGE, TIMM, Weights, load_pyramid, pyramid_body, with_folded_normalisation
 
 _OF_TIMM = Rule(lambda name: name.startswith(TIMM) and name != TIMM, f"{TIMM}NAME, a model of timm")
 COARSEST = 32
@@ -84,6 +84,7 @@ class Pyramid(nn.Module):
         self.packed = [c * (COARSEST // s) ** 2 for c, s in zip(self.channels, self.strides, strict=True)]
         self.requires_grad_(False)
         self.eval()
+        self._fast: tuple[nn.Module, nn.Module] | None = None
 
     def train(self, mode: bool = True) -> Pyramid:
         """Keeps eval mode, in which normalisation uses the statistics of the pretraining."""
@@ -96,11 +97,45 @@ class Pyramid(nn.Module):
         normal = (images - self.mean) / self.std
         rows, columns = ((side + COARSEST - 1) // COARSEST * COARSEST for side in (height, width))
         padded = F.pad(normal, (0, columns - width, 0, rows - height))
-        maps = self.body(padded.contiguous(memory_format=torch.channels_last))
+        maps = self.fast_body()(padded.contiguous(memory_format=torch.channels_last))
         reduced = (F.avg_pool2d(one, times) if times > 1 else one for one, times in zip(maps, self.times, strict=True))
         steps = (COARSEST // stride for stride in self.strides)
         parts = zip(reduced, steps, strict=True)
         return torch.cat([F.pixel_unshuffle(one.contiguous(), step) for one, step in parts], 1)
+
+    def fast_body(self) -> nn.Module:
+        """The network with folded normalisation, made when it is first needed and after a change of the weights.
+
+        It is the network itself if folding would change its output, and for an export.
+        """
+        if torch.compiler.is_exporting():
+            return self.body
+        if self._fast is None or self._fast[0] is not self.body:
+            folded = with_folded_normalisation(self.body)
+            probe = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64).to(next(self.body.parameters()))
+            both = zip(self.body(probe), folded(probe), strict=True)
+            same = all(bool(torch.allclose(one, other, atol=1e-4, rtol=1e-3)) for one, other in both)
+            self._fast = self.body, folded if same else self.body
+        return self._fast[1]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Pyramid:
+        """Forgets the faster copy when weights are moved or cast."""
+        self._fast = None
+        return super()._apply(fn, recurse)
+
+    def load_state_dict(self, *given: Any, **named: Any) -> Any:
+        """Forgets the faster copy when weights are loaded."""
+        self._fast = None
+        return super().load_state_dict(*given, **named)
+
+    def _load_from_state_dict(self, state_dict: Any, *given: Any, **named: Any) -> None:
+        """The same for the weights of a network of which this one is a part."""
+        self._fast = None
+        super()._load_from_state_dict(state_dict, *given, **named)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves the faster copy out of copies and pickles."""
+        return self.__dict__ | {"_fast": None}
 
     def unpack(self, packed: Tensor) -> list[Tensor]:
         """The maps of packed features, one for each stride."""
@@ -113,6 +148,7 @@ class Pyramid(nn.Module):
 
     def load_pretrained(self) -> None:
         """Reads the weights named in the configuration, if any."""
+        self._fast = None
         load_pyramid(self.body, self.config.network, self.config.strides, self.config.weights)
 
 
