@@ -8,7 +8,7 @@ from mistnn.errors import MistError
 from mistnn.nn.blocks import ResidualBlock
 from mistnn.nn.heatmap import HeatmapConfig, build_heatmap_network
 
-NETWORKS = ["paper", "released", "small"]
+NETWORKS = ["paper", "released", "half", "small"]
 
 
 def build(network, **changes):
@@ -21,7 +21,7 @@ def test_one_score_a_pixel(network, height, width):
     assert build(network)(torch.rand(2, 1, height, width)).shape == (2, height, width)
 
 
-@pytest.mark.parametrize("network", ["paper", "small"])
+@pytest.mark.parametrize("network", ["paper", "half", "small"])
 def test_one_pixel(network):
     assert build(network)(torch.rand(1, 1, 1, 1)).shape == (1, 1, 1)
 
@@ -45,7 +45,7 @@ def test_batch_equals_singles(network):
     assert not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
 
 
-@pytest.mark.parametrize("network", ["paper", "small"])
+@pytest.mark.parametrize("network", ["paper", "half", "small"])
 def test_the_margin_is_the_reach_of_a_pixel(network):
     module = build_heatmap_network(1, HeatmapConfig(network=network, channels=4, blocks=2, normalisation="none"))
     side = 2 * module.margin + 20
@@ -73,7 +73,7 @@ def test_the_paper_network_is_as_in_the_paper():
             assert convolution.weight.shape == (32, 32, 3, 3) and convolution.stride == (1, 1)
 
 
-@pytest.mark.parametrize("network", ["paper", "small"])
+@pytest.mark.parametrize("network", ["paper", "half", "small"])
 def test_starts_as_a_measure_of_energy(network):
     """Empty background has the lowest initial scores, so that the first keypoints are on objects.
 
@@ -88,7 +88,7 @@ def test_starts_as_a_measure_of_energy(network):
     assert (scores >= 0).all()
 
 
-@pytest.mark.parametrize("network", ["paper", "released", "small"])
+@pytest.mark.parametrize("network", NETWORKS)
 def test_energy_start_leans_to_no_side(network):
     """A symmetric blob gives symmetric scores."""
     image = torch.zeros(1, 1, 32, 32)
@@ -99,17 +99,17 @@ def test_energy_start_leans_to_no_side(network):
     torch.testing.assert_close(scores, scores.flip(-2), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("network", ["paper", "released", "small"])
+@pytest.mark.parametrize("network", NETWORKS)
 def test_a_flat_image_has_flat_scores_up_to_the_border(network):
     module = build(network)
     with torch.no_grad():
         for part in module.parameters():
             part.add_(0.05 * torch.randn_like(part))  # biases that padding with zeros would show
         scores = module(torch.full((1, 1, 40, 40), 0.3))
-    assert scores.var() < 1e-8 if network != "small" else scores[0, ::2, ::2].var() < 1e-8
+    assert scores.var() < 1e-8 if network in ("paper", "released") else scores[0, ::2, ::2].var() < 1e-8
 
 
-@pytest.mark.parametrize("network", ["paper", "small"])
+@pytest.mark.parametrize("network", ["paper", "half", "small"])
 def test_random_start_is_another(network):
     assert not torch.equal(build(network).entry.weight, build(network, start="random").entry.weight)
     assert (build(network, start="random").score.weight < 0).any()
@@ -123,7 +123,7 @@ def test_seeds_reproduce():
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
-@pytest.mark.parametrize("network", ["paper", "small"])
+@pytest.mark.parametrize("network", ["paper", "half", "small"])
 def test_contrast_start_ignores_flat_background_of_any_brightness(network):
     torch.manual_seed(1)
     module = build(network, start="contrast")
@@ -140,5 +140,5 @@ def test_contrast_start_ignores_flat_background_of_any_brightness(network):
 
 
 def test_contrast_start_needs_an_entry_that_compares():
-    with pytest.raises(MistError, match="paper or small"):
+    with pytest.raises(MistError, match="paper, half or small"):
         build("released", start="contrast")

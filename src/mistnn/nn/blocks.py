@@ -45,9 +45,10 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, inputs, height, width) to (batch, outputs, height, width)."""
-        hidden = F.relu(self.after(self.first(self.norm_first(features))))
+        # In place: neither a convolution, nor a normalisation, nor a sum needs its result for its gradient.
+        hidden = F.relu(self.after(self.first(self.norm_first(features))), inplace=True)
         hidden = self.after(self.second(self.norm_second(hidden)))
-        return F.relu(self.skip(features) + hidden)
+        return F.relu(self.skip(features) + hidden, inplace=True)
 
 
 def gaussian_window(size: int, std: float) -> Tensor:

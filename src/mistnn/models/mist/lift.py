@@ -43,8 +43,21 @@ def lift(
         if penalty:
             loss = loss + penalty * lifting_penalty(keypoints, anchors)
         (gradient,) = torch.autograd.grad(loss.sum(), keypoints)  # of the keypoints only, not of the weights
-        move = rate * gradient
-        if reach:
-            move = move * (reach / move.norm(dim=-1, keepdim=True).clamp(min=1e-12)).clamp(max=1)
-        keypoints = (keypoints.detach() - move).clamp(low, high)
+        keypoints = moved(keypoints, gradient, rate=rate, reach=reach, low=low, high=high)
     return keypoints.detach()
+
+
+def moved(
+    keypoints: Tensor, gradient: Tensor, *, rate: float | Tensor, reach: float, low: Tensor, high: Tensor
+) -> Tensor:
+    """One gradient step on keypoints, detached; see ``lift``.
+
+    Args:
+        keypoints: (batch, k, coordinates).
+        gradient: of the loss of each keypoint's image, likewise.
+        rate: see ``lift``, like all others.
+    """
+    move = rate * gradient
+    if reach:
+        move = move * (reach / move.norm(dim=-1, keepdim=True).clamp(min=1e-12)).clamp(max=1)
+    return (keypoints.detach() - move).clamp(low, high)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 import torch
 from torch import Tensor
 
 from mistnn.models.mist.config import LiftedStepConfig
 from mistnn.models.mist.diagnostics import keypoint_diagnostics
-from mistnn.models.mist.lift import lift
+from mistnn.models.mist.lift import lift, moved
 from mistnn.models.mist.network import Mist
 from mistnn.nn.mixed_precision import half_precision
 from mistnn.nn.schedule import cosine_share, known_steps, set_rates
@@ -16,6 +18,15 @@ from mistnn.ops.coordinates import inside_of
 from mistnn.ops.heatmap import ideal_heatmaps
 from mistnn.ops.losses import heatmap_loss
 from mistnn.records import Batch
+
+
+class Movement(TypedDict):
+    """The arguments of ``lift`` and ``moved`` that say how keypoints move."""
+
+    rate: Tensor
+    reach: float
+    low: Tensor
+    high: Tensor
 
 
 class LiftedStep:
@@ -45,7 +56,9 @@ class LiftedStep:
             heatmaps = model.heatmaps(images)  # h = H_eta(I)
         inside = None if batch.sizes is None else inside_of(batch.sizes, *images.shape[-2:])
         anchors = model.keypoints(heatmaps, inside=inside).keypoints  # E_K(h), never in padding
-        if config.order == "keypoints-first":  # released code
+        if config.order == "single-pass":  # ours
+            losses, keypoints = self.train_task_and_lift(batch, images, anchors)  # lines 3 and 4
+        elif config.order == "keypoints-first":  # released code
             keypoints = self.lift(batch, images, anchors)  # line 4
             losses = self.train_task(batch, images, keypoints)  # line 3
         else:  # paper
@@ -58,18 +71,13 @@ class LiftedStep:
 
     def lift(self, batch: Batch, images: Tensor, anchors: Tensor) -> Tensor:
         """Line 4: gradient steps on (x, y, half the side of the box), all in pixels (equation 6)."""
-        config, (low, high) = self.config, self.model.limits(anchors, batch)
-        unit = anchors.new_tensor((1.0, 1.0, self.model.config.box_size / 2))  # of a keypoint, in pixels
-        scale_step = config.scale_step if self.model.finds_sizes else 0.0
+        config, unit = self.config, self._unit(anchors)
         keypoints = lift(
             anchors * unit,
             lambda moved: self.objective(batch, images, moved / unit)["task"],
             steps=config.inner_steps,
-            rate=config.keypoint_step * anchors.new_tensor((1.0, 1.0, scale_step)),
-            reach=config.keypoint_reach,
             penalty=config.penalty,
-            low=low * unit,
-            high=high * unit,
+            **self._movement(batch, anchors),
         )
         return keypoints / unit
 
@@ -78,6 +86,34 @@ class LiftedStep:
         losses = self.objective(batch, images, keypoints.detach())
         self._descend("task", losses["task"].mean())
         return losses
+
+    def train_task_and_lift(self, batch: Batch, images: Tensor, anchors: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Lines 3 and 4 at once: one gradient of the task loss at the anchors, for tau and for the keypoints.
+
+        The step on the keypoints sees tau before its step. The penalty has no gradient at the anchors.
+        """
+        unit = self._unit(anchors)
+        places = (anchors * unit).requires_grad_()
+        losses = self.objective(batch, images, places / unit)
+        self._descend("task", losses["task"].mean())
+        assert places.grad is not None
+        gradient = places.grad * len(images)  # of each image's loss, of which the mean was taken
+        return losses, moved(places, gradient, **self._movement(batch, anchors)) / unit
+
+    def _unit(self, keypoints: Tensor) -> Tensor:
+        """The unit of each coordinate of a keypoint, in pixels."""
+        return keypoints.new_tensor((1.0, 1.0, self.model.config.box_size / 2))
+
+    def _movement(self, batch: Batch, anchors: Tensor) -> Movement:
+        """How keypoints move, all in pixels."""
+        config, unit, (low, high) = self.config, self._unit(anchors), self.model.limits(anchors, batch)
+        scale_step = config.scale_step if self.model.finds_sizes else 0.0
+        return Movement(
+            rate=config.keypoint_step * anchors.new_tensor((1.0, 1.0, scale_step)),
+            reach=config.keypoint_reach,
+            low=low * unit,
+            high=high * unit,
+        )
 
     def train_heatmap(
         self, heatmaps: Tensor, keypoints: Tensor, task_loss: Tensor, presence: Tensor | None = None
