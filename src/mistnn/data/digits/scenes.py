@@ -11,6 +11,7 @@ access, the number of workers and the length don't matter.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
@@ -19,12 +20,12 @@ import torch
 from jaxtyping import Float32, Float64, Int64
 
 from mistnn.config import at_least, below, between
-from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig
+from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig, first_sample
 from mistnn.data.digits.source import DigitSource, SourceName, load_source
 from mistnn.data.random_numbers import darts
 from mistnn.errors import MistError
 from mistnn.interfaces import Known, Split
-from mistnn.records import Sample
+from mistnn.records import Batch, Sample
 
 Layout = Literal["easy", "hard", "uneven"]
 
@@ -154,19 +155,30 @@ class Scenes(GeneratedImages[ScenesConfig]):
 
     def __getitem__(self, index: int) -> Sample:
         """Composes one scene."""
-        recipe = self.recipe(index)
-        canvas = np.zeros((self.config.canvas, self.config.canvas), dtype=np.uint8)
-        placed = zip(self._frames(recipe), recipe.sides.tolist(), recipe.corners.tolist(), strict=True)
-        for frame, side, (x, y) in placed:
-            place = canvas[y : y + side, x : x + side]
-            np.maximum(place, frame[:side, :side], out=place)
-        sides = recipe.sides[:, None]
-        boxes = np.hstack((recipe.corners + sides / 2, sides, sides)).astype(np.float32)
-        return Sample(
-            image=torch.from_numpy(canvas).to(torch.float32).div_(255)[None],
-            counts=torch.from_numpy(np.bincount(recipe.labels, minlength=self.config.classes)),
-            boxes=torch.from_numpy(boxes),
-            labels=torch.from_numpy(recipe.labels),
+        return first_sample(self.batch([index]))
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """Composes several scenes: as ``collate`` of single ones, but all digits are resized and warped at once."""
+        recipes = [self.recipe(index) for index in indices]
+        frames = self._frames(_joined(recipes))
+        side, classes = self.config.canvas, self.config.classes
+        canvases = np.zeros((len(recipes), side, side), dtype=np.uint8)
+        counts = np.zeros((len(recipes), classes), dtype=np.int64)
+        boxes, first = [], 0
+        for number, recipe in enumerate(recipes):
+            some = frames[first : first + len(recipe.sides)]
+            first += len(some)
+            for frame, width, (x, y) in zip(some, recipe.sides.tolist(), recipe.corners.tolist(), strict=True):
+                place = canvases[number, y : y + width, x : x + width]
+                np.maximum(place, frame[:width, :width], out=place)
+            counts[number] = np.bincount(recipe.labels, minlength=classes)
+            sides = recipe.sides[:, None]
+            boxes.append(np.hstack((recipe.corners + sides / 2, sides, sides)).astype(np.float32))
+        return Batch(
+            images=torch.from_numpy(canvases).to(torch.float32).div_(255).unsqueeze(1),
+            counts=torch.from_numpy(counts),
+            boxes=[torch.from_numpy(some) for some in boxes],
+            labels=[torch.from_numpy(recipe.labels) for recipe in recipes],
         )
 
     def recipe(self, index: int) -> Recipe:
@@ -199,6 +211,13 @@ class Scenes(GeneratedImages[ScenesConfig]):
             resized = warp(resized, recipe.sides, recipe.warps)
         resized += 0.5  # The cast truncates.
         return resized.astype(np.uint8)
+
+
+def _joined(recipes: Sequence[Recipe]) -> Recipe:
+    """The digits of several scenes, one after the other."""
+    rows, labels, sides, corners = (np.concatenate(parts) for parts in list(zip(*recipes, strict=True))[:4])
+    warps = [recipe.warps for recipe in recipes if recipe.warps is not None]
+    return Recipe(rows, labels, sides, corners, np.concatenate(warps) if warps else None)
 
 
 def resizer(size: int, side: int) -> Float32[np.ndarray, "side size"]:
