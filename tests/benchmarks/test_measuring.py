@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from benchmarks import cost
-from benchmarks.measuring import alternate, in_own_process, milliseconds, spread, write
+from benchmarks.measuring import alternate, in_own_process, milliseconds, peak_bytes, spread, write
 
 
 def test_rounds_alternate_and_the_first_are_dropped() -> None:
@@ -34,6 +35,22 @@ def test_spread() -> None:
     }  # fmt: skip
     assert spread([7.0]) == {"median": 7.0, "quartile_1": 7.0, "quartile_3": 7.0, "iqr": 0.0, "best": 7.0}
     assert milliseconds({"a": [0.001, 0.002, 0.003]}) == pytest.approx({"a_ms": 2.0, "a_iqr_ms": 1.0})
+
+
+def held(bytes_: int) -> int:
+    """The peak of a process that holds so many bytes."""
+    ballast = bytearray(bytes_)
+    ballast[:: 1 << 12] = b"1" * len(ballast[:: 1 << 12])
+    return peak_bytes()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a new process begins at zero")
+def test_the_peak_of_a_process_is_not_its_parents() -> None:
+    assert held(1 << 30) > 1 << 30
+    child = "from benchmarks.measuring import peak_bytes; print(peak_bytes())"
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", child], check=True, capture_output=True, text=True, cwd=root)
+    assert 1 << 26 < int(done.stdout) < 1 << 30
 
 
 def test_a_process_that_fails_is_told() -> None:

@@ -28,7 +28,10 @@ def test_processors(monkeypatch: pytest.MonkeyPatch, instructions: bool, library
     assert asked("cpu") in (True, False), "the query works in this PyTorch"
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: library)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     assert asked("cpu") == (instructions and library)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert not asked("cpu"), "ATEN_CPU_CAPABILITY=avx2 makes an old processor of a new one"
 
 
 def test_other_devices() -> None:

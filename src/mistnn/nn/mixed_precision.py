@@ -28,12 +28,14 @@ def computed_in(precision: Precision, kind: str) -> Literal["float32", "bfloat16
 def has_bfloat16(kind: str) -> bool:
     """Whether a type of device is known to be faster in bfloat16.
 
-    Among processors, these are the ones with AVX-512 BF16 (which includes all with AMX), if PyTorch uses it. ARM
-    processors are not included, since this package has not been measured on them.
+    Among processors, these are the ones with AVX-512 BF16 (which includes all with AMX), if PyTorch uses it. With
+    ``ATEN_CPU_CAPABILITY=avx2`` it doesn't: so runs a processor as an older one. ARM processors are not included, since
+    this package has not been measured on them.
     """
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if kind == "cpu":
         # torch.cpu.get_capabilities is the public way; torch 2.6 lacks it.
-        return torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported()
+        used = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.backends.mkldnn.is_available()
+        return used and torch.cpu._is_avx512_bf16_supported()
     return False

@@ -186,10 +186,15 @@ def peak_memory_mib() -> float:
     """The peak memory of this process in MiB; 0 on Windows, which does not record it."""
     if sys.platform == "win32":
         return 0.0
+    # On Linux, getrusage gives a new process the peak of its parent; this file is about the program that runs now.
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**10
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes on macOS, KiB on Linux
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes on macOS, KiB elsewhere
 
 
 def _open_events(folder: Path, start: int) -> SummaryWriter:

@@ -125,6 +125,40 @@ def test_order_of_the_algorithm():
 
 
 @pytest.mark.parametrize("reconstruction", [0.0, 0.5])
+def test_single_pass_is_task_first_with_the_task_network_before_its_step(reconstruction):
+    """Tau, the keypoints and the losses are those of separate passes at the anchors, in float64."""
+    model, batch, anchors = double_problem()
+    choices = {"inner_steps": 1, "reconstruction": reconstruction, "keypoint_step": 0.01}
+    one = lifted(copy.deepcopy(model), order="single-pass", **choices)
+    many = lifted(copy.deepcopy(model), order="task-first", **choices)
+    expected = many.lift(batch, batch.images, anchors)  # before tau's step
+    losses = many.train_task(batch, batch.images, anchors)
+    found, keypoints = one.train_task_and_lift(batch, batch.images, anchors)
+    torch.testing.assert_close(keypoints, expected)
+    assert not torch.equal(keypoints, anchors)
+    torch.testing.assert_close(found, losses)
+    torch.testing.assert_close(weights_of(one.model), weights_of(many.model), atol=1e-9, rtol=0)
+
+
+def test_single_pass_teaches_the_heat_map_the_moved_keypoints():
+    step, batch = Recording(toy(), LiftedStepConfig(order="single-pass", inner_steps=1)), noise()
+    before = copy.deepcopy(step.model)
+    step(batch, 0)
+    assert [call[0] for call in step.calls] == ["heatmap"]
+    _, keypoints, task_loss = step.calls[0]
+    with torch.no_grad():
+        anchors = before.keypoints(before.heatmaps(batch.images)).keypoints
+        expected = lifted(before).objective(batch, batch.images, anchors)["task"]
+    torch.testing.assert_close(task_loss, expected)
+    assert not torch.equal(keypoints, anchors)
+
+
+def test_single_pass_has_one_inner_step():
+    with pytest.raises(MistError, match="step.inner_steps=2.*must be 1"):
+        LiftedStepConfig(order="single-pass")
+
+
+@pytest.mark.parametrize("reconstruction", [0.0, 0.5])
 def test_keypoint_gradient_is_that_of_the_task_loss(reconstruction):
     """One inner step moves each keypoint by the step size times the finite difference of its image's task loss."""
     model, batch, keypoints = double_problem()
