@@ -9,6 +9,8 @@ Contract:
       tensors are in NCHW layout; it does not log. Samplers, softmax and networks are the same, so that their gain over
       the released code is not counted.
     * ``ratio`` = plain / lean in the preset's precision; ``ratio_float32`` = plain / lean in float32.
+    * The fast preset of a preset (``FAST``) solves the same task with our network and arithmetic. ``ratio_preset`` =
+      plain / fast, both in float32. It compares different networks, whose accuracy after equal steps is in the ledger.
     * The scenes show embedded digits, so that no data is needed; their content does not change the time.
 """
 
@@ -31,8 +33,12 @@ from mistnn.ops.heatmap import ideal_heatmaps
 from mistnn.ops.losses import class_proportion_loss, heatmap_loss, lifting_penalty, reconstruction_loss
 from mistnn.presets import find_preset
 from mistnn.records import Batch, collate
+from mistnn.training.memory import keep_freed_memory
 
 VARIANTS = ("plain-float32", "lean-float32", "lean-bfloat16")
+FAST = {"mist-mnist-hard": "mist-mnist-hard-fast"}
+"""Preset of the paper's networks -> preset of our own ones."""
+FAST_VARIANT = "fast-float32"
 PRESETS = ["mist-mnist-hard", "mist-mnist-hard-paper"]
 
 
@@ -108,6 +114,15 @@ class PlainStep:
         return total
 
 
+def variants_of(name: str) -> tuple[str, ...]:
+    return (*VARIANTS, FAST_VARIANT) if name in FAST else VARIANTS
+
+
+def experiment_of(name: str, variant: str) -> Any:
+    """The experiment of a preset, or that of its fast preset."""
+    return find_preset(FAST[name] if variant == FAST_VARIANT else name).experiment
+
+
 def build(variant: str, model: Mist, config: LiftedStepConfig) -> Callable[[Batch, int], object]:
     precision = variant.rpartition("-")[2]
     config = dataclasses.replace(config, precision=precision, decay=1.0, heatmap_warmup=0)
@@ -121,22 +136,25 @@ def make_batches(experiment: Any, number: int) -> list[Batch]:
     return [collate([scenes[batch * size + index] for index in range(size)]) for batch in range(number)]
 
 
-def time_variants(experiment: Any, rounds: int, warm_up: int) -> dict[str, list[float]]:
+def time_variants(name: str, rounds: int, warm_up: int) -> dict[str, list[float]]:
     """Seconds of each measured step, by variant."""
-    torch.manual_seed(0)
-    model = Mist(experiment.model)
-    steps = {variant: build(variant, model, experiment.step) for variant in VARIANTS}
-    batches = make_batches(experiment, min(4, rounds + warm_up))
+    steps = {}
+    for variant in variants_of(name):
+        experiment = experiment_of(name, variant)
+        torch.manual_seed(0)
+        steps[variant] = build(variant, Mist(experiment.model), experiment.step)
+    batches = make_batches(experiment_of(name, VARIANTS[0]), min(4, rounds + warm_up))
 
     def call(variant: str, turn: int) -> object:
         return steps[variant](batches[turn % len(batches)], turn)
 
-    return alternate({variant: partial(call, variant) for variant in VARIANTS}, rounds, warm_up)
+    return alternate({variant: partial(call, variant) for variant in steps}, rounds, warm_up)
 
 
 def peak_memory(name: str, variant: str) -> int:
-    """Peak resident bytes of three steps in this process."""
-    experiment: Any = find_preset(name).experiment
+    """Peak resident bytes of three steps in this process, which keeps freed memory as a training does."""
+    keep_freed_memory()
+    experiment = experiment_of(name, variant)
     step = build(variant, Mist(experiment.model), experiment.step)
     for turn, batch in enumerate(make_batches(experiment, 3)):
         step(batch, turn)
@@ -146,13 +164,17 @@ def peak_memory(name: str, variant: str) -> int:
 def measure(name: str, rounds: int, warm_up: int, memory: bool) -> dict[str, object]:
     experiment: Any = find_preset(name).experiment
     model, step, data = experiment.model, experiment.step, experiment.data
-    results = {way: {"seconds": spread(times)} for way, times in time_variants(experiment, rounds, warm_up).items()}
-    for variant in VARIANTS if memory else ():
+    results = {way: {"seconds": spread(times)} for way, times in time_variants(name, rounds, warm_up).items()}
+    for variant in results if memory else ():
         results[variant]["peak_bytes"] = in_own_process(peak_memory, name, variant)
     medians = {variant: result["seconds"]["median"] for variant, result in results.items()}
     precision = computed_in(step.precision, "cpu")
+    fast: dict[str, object] = {}
+    if name in FAST:
+        fast = {"fast_preset": FAST[name], "ratio_preset": medians["plain-float32"] / medians[FAST_VARIANT]}
     return {
         "preset": name,
+        **fast,
         "ratio": medians["plain-float32"] / medians[f"lean-{precision}"],
         "ratio_float32": medians["plain-float32"] / medians["lean-float32"],
         "precision": precision,
@@ -173,11 +195,13 @@ def main() -> None:
     runs = [measure(name, given.rounds, given.warm_up, not given.no_memory) for name in given.preset]
     for run in runs:
         print(f"{run['preset']}: ratio {run['ratio']:.2f} ({run['precision']}), {run['ratio_float32']:.2f} (float32)")
+        if "ratio_preset" in run:
+            print(f"  {run['fast_preset']}: ratio {run['ratio_preset']:.2f} (float32)")
         for variant, result in run["variants"].items():
             second = result["seconds"]
             peak = f", peak {result['peak_bytes'] / 1e9:.2f} GB" if "peak_bytes" in result else ""
             print(f"  {variant:14} median {second['median']:.3f} s, IQR {second['iqr']:.3f} s{peak}")
-    ratios = {name: runs[0][name] for name in ("ratio", "ratio_float32")}
+    ratios = {name: runs[0][name] for name in ("ratio", "ratio_float32", "ratio_preset") if name in runs[0]}
     settings = {name: getattr(given, name) for name in ("rounds", "warm_up", "threads")}
     write({**ratios, "runs": runs, **settings, "cores": os.cpu_count()}, given.json)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from mistnn.ops.coordinates import boxes_at, centre_of, corners_of, normalise, pixel_of
+from mistnn.ops.coordinates import boxes_at, centre_of, corners_of, mirror, normalise, pixel_of
 
 sides = st.integers(1, 9)
 
@@ -78,3 +78,12 @@ def test_dtype_device(dtype):
     points = torch.rand(2, 3, 2, dtype=dtype)
     assert normalise(points, 5, 7).dtype == boxes_at(points, 2.0).dtype == dtype
     assert centre_of(torch.zeros(1, 2, dtype=torch.int64), dtype).dtype == dtype
+
+
+def test_mirror_moves_each_map_by_its_own_coins_and_back():
+    maps = torch.arange(24.0).view(4, 1, 2, 3)
+    which = torch.tensor([[False, False], [True, False], [False, True], [True, True]])
+    found = mirror(maps, which)
+    expected = [maps[0], maps[1].flip(-1), maps[2].flip(-2), maps[3].flip(-1, -2)]
+    assert torch.equal(found, torch.stack(expected))
+    assert torch.equal(mirror(found, which), maps)

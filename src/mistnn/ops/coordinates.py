@@ -53,3 +53,15 @@ def corners_of(boxes: Tensor) -> Tensor:
     """(centre x, centre y, width, height) to (left, top, right, bottom)."""
     half = boxes[..., 2:] / 2
     return torch.cat((boxes[..., :2] - half, boxes[..., :2] + half), dim=-1)
+
+
+def mirror(maps: Tensor, which: Tensor) -> Tensor:
+    """Mirrors maps; the same call again undoes it.
+
+    Args:
+        maps: (batch, channels, height, width).
+        which: (batch, 2) bool, whether a map is mirrored in x, and in y.
+    """
+    for axis, dim in ((0, -1), (1, -2)):
+        maps = torch.where(which[:, axis, None, None, None], maps.flip(dim), maps)
+    return maps

@@ -8,6 +8,7 @@ import torch
 from mistnn.errors import MistError
 from mistnn.interfaces import Step
 from mistnn.models.mist import LiftedStep, LiftedStepConfig
+from mistnn.models.mist.step import random_mirrors
 from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.ops.heatmap import ideal_heatmaps
@@ -151,6 +152,29 @@ def test_single_pass_teaches_the_heat_map_the_moved_keypoints():
         expected = lifted(before).objective(batch, batch.images, anchors)["task"]
     torch.testing.assert_close(task_loss, expected)
     assert not torch.equal(keypoints, anchors)
+
+
+def test_a_mirrored_step_is_the_plain_one_on_mirrored_images(monkeypatch):
+    """With all images mirrored in both axes, the heat-map network sees them so, and learns mirrored keypoints."""
+    coins = torch.ones(3, 2, dtype=torch.bool)
+    monkeypatch.setattr("mistnn.models.mist.step.random_mirrors", lambda images: coins)
+    batch, choices = noise(), {"inner_steps": 0}
+    mirrored, plain = Recording(toy(), LiftedStepConfig(mirrored=True, **choices)), lifted(toy(), **choices)
+    mirrored(batch, 0)
+    with torch.no_grad():
+        seen = plain.model.heatmaps(batch.images.flip(-1, -2)).flip(-1, -2)
+        (anchors,) = (call[1] for call in mirrored.calls if call[0] == "lift")
+    torch.testing.assert_close(anchors, plain.model.keypoints(seen).keypoints)
+
+
+def test_mirrors_are_drawn_for_each_image_from_the_seed():
+    images = torch.zeros(400, 1, 4, 4)
+    torch.manual_seed(0)
+    first = random_mirrors(images)
+    torch.manual_seed(0)
+    assert torch.equal(first, random_mirrors(images)) and first.dtype == torch.bool
+    assert (first.float().mean(0) - 0.5).abs().max() < 0.1
+    assert len(first.unique(dim=0)) == 4
 
 
 def test_single_pass_has_one_inner_step():

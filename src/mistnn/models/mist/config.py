@@ -144,6 +144,9 @@ class LiftedStepConfig(TrainingStepConfig):
             100 scattered the keypoints in our runs, see docs/logbook.md).
         keypoint_reach: longest move of a keypoint in one inner step, in pixels; 0 for no limit (paper). A limit keeps a
             patch from losing its object.
+        mirrored: the heat-map network sees each training image mirrored at random, and its heat map is mirrored back
+            (not in the paper). A network that leans to one side then leans to either side of the objects, so that the
+            task network can't get used to an offset, and its gradient leads back.
         scale_step: factor on ``keypoint_step`` for the scale (not stated; ours). A keypoint moves in (x, y, half the
             side of its box), all in pixels; 0 fixes the scale.
         penalty: lambda of equation 6 (not stated; the released code has no such term: 0). Each inner step moves a
@@ -176,6 +179,7 @@ class LiftedStepConfig(TrainingStepConfig):
     inner_steps: Annotated[int, at_least(0)] = 2
     keypoint_step: Annotated[float, at_least(0)] = 31.25
     keypoint_reach: Annotated[float, at_least(0)] = 3.0
+    mirrored: bool = False
     scale_step: Annotated[float, at_least(0)] = 1.0
     penalty: Annotated[float, at_least(0)] = 0.0
     confidence: Annotated[float, at_least(0)] = 0.5

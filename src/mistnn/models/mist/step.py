@@ -14,7 +14,7 @@ from mistnn.models.mist.network import Mist
 from mistnn.nn.mixed_precision import half_precision
 from mistnn.nn.schedule import cosine_share, known_steps, set_rates
 from mistnn.nn.task import count_or_presence_loss, relative_reconstruction_loss
-from mistnn.ops.coordinates import inside_of
+from mistnn.ops.coordinates import inside_of, mirror
 from mistnn.ops.heatmap import ideal_heatmaps
 from mistnn.ops.losses import heatmap_loss
 from mistnn.records import Batch
@@ -52,8 +52,10 @@ class LiftedStep:
         warmth = min(1.0, (iteration + 1) / max(1, config.heatmap_warmup))
         set_rates(self.optimizers, {"task": config.task_rate * share, "heatmap": config.heatmap_rate * share * warmth})
         images = batch.images.contiguous(memory_format=torch.channels_last)
+        turned = random_mirrors(images) if config.mirrored else None
         with half_precision(config.precision, images.device):
-            heatmaps = model.heatmaps(images)  # h = H_eta(I)
+            heatmaps = model.heatmaps(images if turned is None else mirror(images, turned))  # h = H_eta(I)
+        heatmaps = heatmaps if turned is None else mirror(heatmaps, turned)
         inside = None if batch.sizes is None else inside_of(batch.sizes, *images.shape[-2:])
         anchors = model.keypoints(heatmaps, inside=inside).keypoints  # E_K(h), never in padding
         if config.order == "single-pass":  # ours
@@ -147,3 +149,8 @@ class LiftedStep:
         self.optimizers[name].zero_grad(set_to_none=True)
         loss.backward()
         self.optimizers[name].step()
+
+
+def random_mirrors(images: Tensor) -> Tensor:
+    """Fair coins of torch's global generator, (batch, 2): whether an image is mirrored in x, and in y."""
+    return (torch.rand(len(images), 2) < 0.5).to(images.device)
