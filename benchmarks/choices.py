@@ -24,7 +24,7 @@ def variants() -> Iterator[Variant]:
     """The base, and each choice by itself."""
     preset = find_preset("mist-discover-mnist-hard").experiment
     model, step = lifted_parts(preset)
-    loop = replace(find_preset("demo-discover").experiment.train, batch_size=BATCH)
+    loop = replace(find_preset("demo-discover-paper").experiment.train, batch_size=BATCH)
     base = replace(preset, model=replace(model, k=3), data=SCENES, train=loop, evaluation_images=0)
     listed = ", ".join(f"{scale:g}" for scale in SCALES)
     note = f"scales {listed} x 14 px, code 32, 16 channels, scale moves with 4 x the step"

@@ -24,7 +24,7 @@ STARTS: tuple[Literal["energy", "random"], ...] = ("energy", "random")
 
 
 def variants() -> Iterator[Variant]:
-    demo = find_preset("demo").experiment
+    demo = find_preset("demo-paper").experiment
     model, step = lifted_parts(demo)
     for joint, start, window in itertools.product((False, True), STARTS, (0.0, WINDOW)):
         heatmap = dataclasses.replace(model.heatmap, start=start)

@@ -18,7 +18,7 @@ Precision = Literal["float32", "bfloat16"]
 
 
 def variants() -> Iterator[Variant]:
-    demo = find_preset("demo").experiment
+    demo = find_preset("demo-paper").experiment
     for precision in get_args(Precision):
         step = dataclasses.replace(lifted_parts(demo)[1], precision=precision)
         experiment = dataclasses.replace(demo, data=EMBEDDED_THREE, step=step)

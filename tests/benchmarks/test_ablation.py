@@ -33,7 +33,7 @@ def test_a_variant_is_an_experiment_that_starts(variant: Variant) -> None:
 
 
 def test_off_centre_changes_what_it_says() -> None:
-    demo = find_preset("demo").experiment
+    demo = find_preset("demo-paper").experiment
     for cell in off_centre.variants():
         model, step = cell.experiment.model, cell.experiment.step
         joint = "joint" in cell.name

@@ -32,7 +32,7 @@ Draws a figure of the papers with a trained model, as PNG and PDF.
            runs of `mist reproduce table4` (default: runs/tables) or one run; needs `--data-root`,
            the folder that `mist build` made
   fig7     both losses during training. `--model RUN` draws a run's log; without it, the preset
-           demo-discover is trained, and the heat map of a test scene is shown at some steps
+           demo-discover-paper is trained, and the heat map of a test scene is shown at some steps
   fig8     boxes and reconstruction on scenes of unevenly placed digits
   readers  boxes and classes of the systems of Tables 2 and 3 on the same scenes; `--model DIR` as for fig2
   samples  scenes of every kind with their true boxes; needs no model

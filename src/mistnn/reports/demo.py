@@ -30,6 +30,19 @@ TEST_IMAGES = 500
 SHOWN_SCENES = 12
 SHOWN_PATCHES = 24
 WATCHED_SCENES = 3
+NETWORK_WORDS = {
+    "paper": "the paper's network",
+    "released": "the network of the released code",
+    "half": "half resolution (not in the paper)",
+    "small": "half resolution, narrow ends (not in the paper)",
+}
+"""What the page says about a heat-map network."""
+STEP_WORDS = {
+    "task-first": "the order of the paper: task network, then keypoints, then heat map",
+    "keypoints-first": "the order of the released code: keypoints, then task network, then heat map",
+    "single-pass": "one gradient of the task loss for task network and keypoints, then heat map (not in the paper)",
+}
+"""What the page says about the order of a step."""
 LOSSES = {
     "Counting loss": ("classification", "The error of the predicted counts; lower is better."),
     "Reconstruction loss": (
@@ -249,8 +262,10 @@ def _settings(story: Story, experiment: Experiment) -> dict[str, str]:
     task_network = "classifier" if model.class_names else "auto-encoder"
     return {
         "preset": story.preset,
-        "heat map": f"{model.heatmap.network}, {model.heatmap.blocks} blocks of {model.heatmap.channels} channels",
+        "heat map": NETWORK_WORDS[model.heatmap.network]
+        + f", {model.heatmap.blocks} blocks of {model.heatmap.channels} channels",
         task_network: f"{model.encoder.network}, {model.patch_size} px patches, a code of {model.encoder.code} numbers",
+        "step": STEP_WORDS[step.order],
         "objective": story.objective.format(reconstruction=step.reconstruction),
         "digits": "scikit-learn's load_digits, with disjoint training and test digits"
         + (f"; training digits are distorted at random (data.warp {data.warp:g})" if data.warp else ""),

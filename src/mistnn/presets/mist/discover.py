@@ -49,17 +49,32 @@ def _train(steps: int, batch_size: int = 16) -> TrainConfig:
     return TrainConfig(steps=steps, batch_size=batch_size, log_every=50, save_every=250, evaluate_every=500)
 
 
-DEMO_STEPS = 400
-DEMO = Experiment(
+PAPER_DEMO = Experiment(
     dataclasses.replace(SMALL, k=3, encoder=EncoderConfig(network="small", width=32, code=16)),
     EMBEDDED_THREE,
     dataclasses.replace(STEP, keypoint_step=31.25),
-    TrainConfig(steps=DEMO_STEPS, batch_size=32, log_every=10, save_every=0),
+    TrainConfig(steps=400, batch_size=32, log_every=10, save_every=0),
+    evaluation_images=0,
+)
+
+DEMO_STEPS = 600
+DEMO = Experiment(
+    dataclasses.replace(PAPER_DEMO.model, patch_size=16, heatmap=HeatmapConfig(network="half", channels=16, blocks=3)),
+    PAPER_DEMO.data,
+    dataclasses.replace(STEP, inner_steps=1, order="single-pass", mirrored=True, keypoint_step=62.5, task_rate=4e-3),
+    TrainConfig(steps=DEMO_STEPS, batch_size=16, log_every=10, save_every=0),
     evaluation_images=0,
 )
 
 PRESETS = (
-    Preset("demo-discover", "what `mist demo --task discover` trains: three embedded digits, no labels", DEMO),
+    Preset(
+        "demo-discover",
+        "what `mist demo --task discover` trains: three embedded digits, no labels, our fast network and step",
+        DEMO,
+    ),
+    Preset(
+        "demo-discover-paper", "the same with a narrow heat-map network of the paper and its arithmetic", PAPER_DEMO
+    ),
     Preset(
         "mist-discover-mnist-easy",
         "Table 1, MNIST easy: nine sorted digits on a perturbed grid, only K is given (small auto-encoder)",

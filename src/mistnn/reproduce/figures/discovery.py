@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 HARD_MODEL = "mist-discover-mnist-hard"
 UNEVEN_MODEL = "mist-discover-mnist-hard-one-scale"
 GABOR_MODEL = "mist-discover-gabor"
-TRAINED = "demo-discover"  #: The preset that figure 7 trains if no run is given.
+TRAINED = "demo-discover-paper"  #: The preset that figure 7 trains if no run is given.
 EXAMPLES = 2  #: Images in figures 3 and 4; figure 3 of the paper shows two.
 UNEVEN_EXAMPLES = 5  #: Scenes in figure 8 (our choice).
 KERNELS = 9  #: Kernels below an image of figure 4 (our choice).
@@ -72,8 +72,8 @@ def figure_4(request: Request) -> Figure:
 def figure_7(request: Request) -> Figure:
     """The two losses over a training; if it is trained here, also the heat map of a test scene at some steps.
 
-    The request's model is a run folder, whose log is drawn. Without one, the preset ``demo-discover`` is trained with
-    the request's seed and steps, on digits that ship with the package.
+    The request's model is a run folder, whose log is drawn. Without one, the preset ``demo-discover-paper`` is trained
+    with the request's seed and steps, on digits that ship with the package.
 
     Reference: MIST (CVPR 2021), figure 7.
     """
