@@ -70,7 +70,7 @@ def _stop(pictures: Path, out: Path, column: int, resume: bool = False, error: B
         predict_folder(Predictor(model), [pictures], out, 2, coco=True, resume=resume)
 
 
-@pytest.mark.parametrize("stops", [[2], [6], [10, 12], [20], [2, 6, 10, 18]])
+@pytest.mark.parametrize("stops", [[4], [6], [10, 12], [20], [4, 6, 10, 18]])
 @pytest.mark.parametrize(
     "error", [KeyboardInterrupt(), RuntimeError("the network failed"), OSError(28, "No space left")]
 )
@@ -240,7 +240,9 @@ def test_killed_and_resumed_by_the_command(tmp_path: Path, capsys: pytest.Captur
     assert stopped_by(signal.SIGKILL).returncode == -signal.SIGKILL
     done = stopped_by(signal.SIGINT, "--resume")
     assert done.returncode == 130
-    only_line(done.stderr, "stopped after", "images", "--resume continues")
+    died, stopped = done.stderr.splitlines()
+    assert died.startswith("mist: the last run died while it processed ") and died.endswith(".png")
+    only_line(stopped + "\n", "stopped after", "images", "--resume continues")
     assert [path.name for path in out.iterdir()] == [HIDDEN]
     assert main([*arguments, "--resume", "--k", "1"]) == 2
     only_line(capsys.readouterr().err, "--k was not given at the start and is 1 now", "--resume")

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mistnn.errors import MistError
-from mistnn.training.processes import Processes, average_gradients, join_processes
+from mistnn.processes import Processes, join_processes
+from mistnn.training.processes import average_gradients
 from tests.training import toy
 from tests.training.toy import train
 

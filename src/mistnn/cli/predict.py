@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -39,7 +40,7 @@ Writes into the output folder
 MODEL is a run folder or the name of a model that ships with the package, such as mist-mnist-hard. Objects should \
 be about as large, in pixels, as those that it was trained on. Images that can't be read are skipped and named; the \
 exit code is then 1. Results appear when all images are done; Ctrl-C keeps the finished part aside, and the same \
-command with --resume continues from it."""
+command with --resume continues from it. Started by accelerate launch, several processes share the images."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Predict:
         report: also write predicted.html: histograms of the counts, examples with boxes, heat maps.
         device: auto, cpu, cuda or mps; auto is a CUDA device if there is one, else the CPU.
         overlays: draw the boxes on copies of the images; without it no image is written, reconstructions included.
+        precision: bfloat16 is faster on hardware that has it (auto: only there); scores change slightly.
+        workers: threads that read images, and as many that draw.
     """
 
     model: Model
@@ -76,6 +79,10 @@ class Predict:
     report: bool = False
     device: Device = "auto"
     overlays: bool = True
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    workers: Annotated[
+        int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: one for each processor, at most 8)")
+    ] = None
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -83,15 +90,22 @@ def run(arguments: Sequence[str]) -> int:
     request = parse(Predict, arguments, "mist predict", DESCRIPTION)
     from mistnn.inference import Predictor, predict_folder
     from mistnn.inference.other_formats import check_formats, write_formats
-    from mistnn.inference.stage import stopped_after
+    from mistnn.inference.stage import died_at, stopped_after
+    from mistnn.processes import PATIENCE, join_processes
     from mistnn.training.memory import keep_freed_memory
 
-    predictor = Predictor.from_pretrained(request.model, request.device)
+    processes = join_processes(request.device, "--device", PATIENCE)
+    predictor = Predictor.from_pretrained(request.model, processes.device)
+    predictor.precision = request.precision
     if predictor.device.type == "cpu":
         keep_freed_memory()  # photographs are processed twice as fast
-    check_formats(request.out, request.formats, request.force)
+    if processes.main:
+        check_formats(request.out, request.formats, request.force)
+    if processes.main and request.resume and stopped_after(request.out) is not None:
+        for names in died_at(request.out):
+            print(f"mist: the last run died while it processed {names}", file=sys.stderr)
     try:
-        with progress_bar("predicting") as progress:
+        with progress_bar("predicting") if processes.main else nullcontext() as progress:
             summary = predict_folder(
                 predictor,
                 request.paths,
@@ -103,14 +117,26 @@ def run(arguments: Sequence[str]) -> int:
                 request.coco,
                 request.resume,
                 _page_of(predictor, request, arguments) if request.report else None,
+                request.workers,
+                processes,
             )
     except KeyboardInterrupt:
+        if not processes.main:
+            return INTERRUPTED
         done = stopped_after(request.out)
         if done is None:
             raise
         print(f"mist: stopped after {_count(done, 'image')}; the same command with --resume continues", file=sys.stderr)
         return INTERRUPTED
+    if not processes.main:
+        return 0
     write_formats(request.out, request.paths, predictor.model.class_names, request.formats)
+    _tell(predictor, request, summary)
+    return SOME_SKIPPED if summary.skipped else 0
+
+
+def _tell(predictor: Predictor, request: Predict, summary: PredictSummary) -> None:
+    """Prints what was done, what was skipped, and what to know about the counts."""
     if predictor.finds_k and request.k is None:
         why = "needs the number of objects as input" if predictor.model.needs_counts else "was trained without counts"
         print(
@@ -130,7 +156,6 @@ def run(arguments: Sequence[str]) -> int:
         print(f"mist: {_count(len(summary.skipped), 'image')} skipped", file=sys.stderr)
     for note in summary.notes:
         print(note)
-    return SOME_SKIPPED if summary.skipped else 0
 
 
 def _page_of(

@@ -11,9 +11,10 @@ import importlib
 import math
 import os
 import struct
+import threading
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -177,7 +178,7 @@ def holds_results(folder: Path) -> bool:
     return False
 
 
-def open_image(path: Path, reduced: bool = False) -> Image.Image:
+def open_image(path: Path, reduced: bool = False, admit: Callable[[int], None] | None = None) -> Image.Image:
     """Decodes an image file completely and converts it to one of few modes.
 
     Convention: the result is upright, of mode "L" (grey), "RGB", "I" (16-bit values) or "F" (values in [0, 1]).
@@ -186,6 +187,7 @@ def open_image(path: Path, reduced: bool = False) -> Image.Image:
     Args:
         path: of the file.
         reduced: make a JPEG image eight times smaller. The whole file is still read, in half of the time or less.
+        admit: called with the number of pixels before they are decoded; may wait.
 
     Raises:
         UnreadableImage: if it is not an image, truncated, too large, or has values of an unknown range: beyond 16 bits,
@@ -203,6 +205,8 @@ def open_image(path: Path, reduced: bool = False) -> Image.Image:
         pages, white_is_zero = tiff.pages_of(image), tiff.is_white_zero(image)
         if reduced:
             image.draft(None, (1, 1))
+        if admit is not None:
+            admit(image.width * image.height)
         image.load()
         decoded = normalise_mode(tiff.upright_values(ImageOps.exif_transpose(image), white_is_zero))
     ranges = _ranges(decoded) if deep or pages > 1 else []
@@ -233,12 +237,8 @@ def open_header(path: Path) -> Iterator[OpenedFile]:
     if suffix in FOREIGN and not (suffix in _HEIF and _reads_heif()):
         raise UnreadableImage(FOREIGN[suffix])  # some of them would open as their thumbnail
     try:
-        with warnings.catch_warnings():
-            # Pillow warns above 89 million pixels, below our own limit, and of damaged metadata, which does not matter.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            warnings.simplefilter("ignore", UserWarning)
-            with Image.open(path) as image:
-                yield image
+        with quiet_pillow(), Image.open(path) as image:
+            yield image
     except Image.DecompressionBombError as error:
         raise UnreadableImage(
             f"more than the {MAX_PIXELS:,} pixels that are read, perhaps a decompression bomb: cut it into parts"
@@ -252,6 +252,34 @@ def open_header(path: Path) -> Iterator[OpenedFile]:
         raise UnreadableImage(f"not an image in a known format{fix}") from error
     except _DECODING_ERRORS as error:
         raise UnreadableImage(one_line(error)) from error
+
+
+_quiet = threading.Lock()
+_quiet_users: list[warnings.catch_warnings[None]] = []
+
+
+@contextlib.contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Inside the context, Pillow doesn't warn: of more pixels than 89 million, below our limit, or damaged metadata.
+
+    Python's warning filters belong to the whole process. Several threads may be inside: the first one in sets the
+    filters, the last one out restores those before. A function that starts such threads must itself be inside.
+    """
+    with _quiet:
+        _quiet_users.append(warnings.catch_warnings())
+        if len(_quiet_users) == 1:
+            _quiet_users[0].__enter__()
+            warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"(PIL|pillow_heif)\.")
+    try:
+        yield
+    finally:
+        with _quiet:
+            if len(_quiet_users) == 1:
+                _quiet_users[0].__exit__(None, None, None)
+                _quiet_users.clear()
+            else:
+                _quiet_users.pop()
 
 
 def _reads_heif() -> bool:
@@ -305,11 +333,12 @@ def to_tensor(image: Image.Image, channels: int) -> Float[Tensor, "channels heig
     if image.mode == "RGB" and channels == 1:
         image = image.convert("L")
     scale = {"I": 1 / _SIXTEEN_BIT, "F": 1.0}.get(image.mode, 1 / 255)
-    # A copy as float32: the array of a Pillow image is read-only.
-    values = torch.from_numpy(np.array(image, dtype=np.float32)).mul_(scale)
-    if values.ndim == 2:
-        return values.expand(channels, -1, -1).contiguous()
-    return values.permute(2, 0, 1).contiguous()
+    # NumPy, not torch, whose own threads would multiply where images are read in threads.
+    values = np.asarray(image)
+    values = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
+    scaled = np.array(values, dtype=np.float32, order="C")  # a copy: the array of a Pillow image is read-only
+    scaled *= np.float32(scale)
+    return torch.from_numpy(scaled if len(scaled) == channels else np.repeat(scaled, channels, axis=0))
 
 
 def read_image(path: Path, fix: str) -> Image.Image:

@@ -37,6 +37,23 @@ class CocoWriter:
             _add(self._annotations, entry)
         self.counts = CocoCounts(image, self.counts.objects + len(found.boxes))
 
+    def append(self, path: Path) -> None:
+        """Adds the entries of another file that isn't complete; their ids continue those here."""
+        images, objects = self.counts
+        for part, file in zip(_parts(path), (self._images, self._annotations), strict=True):
+            with part.open(encoding="utf-8") as lines:
+                for line in lines:
+                    if not (text := line.strip().removesuffix(",")):
+                        continue
+                    entry = json.loads(text)
+                    if "image_id" in entry:
+                        entry |= {"id": entry["id"] + objects, "image_id": entry["image_id"] + images}
+                        self.counts = CocoCounts(self.counts.images, entry["id"])
+                    else:
+                        entry["id"] += images
+                        self.counts = CocoCounts(entry["id"], self.counts.objects)
+                    _add(file, entry)
+
 
 def coco_categories(class_names: Sequence[str]) -> list[dict[str, Any]]:
     """The categories, with ids from 1; that of a model without classes is "object"."""
@@ -59,18 +76,28 @@ def coco_annotations(found: Detections, image: int = 1, first: int = 1) -> list[
     return entries
 
 
+def _parts(path: Path) -> list[Path]:
+    """The two hidden files that become a COCO file."""
+    return [path.with_name(f".{path.name}.{name}") for name in ("images", "annotations")]
+
+
 @contextlib.contextmanager
-def coco_file(path: Path, class_names: Sequence[str], begun: CocoCounts = NOTHING_YET) -> Iterator[CocoWriter]:
+def coco_file(
+    path: Path, class_names: Sequence[str], begun: CocoCounts = NOTHING_YET, complete: bool = True
+) -> Iterator[CocoWriter]:
     """Writes a COCO data set: ``images``, ``annotations`` with a ``score`` each, ``categories``.
 
     Args:
         path: the file, written when the block ends. Two hidden files beside it remain; the caller removes the folder.
         begun: the number of entries that the two hidden files already hold, to continue them.
+        complete: whether to write the file itself; else only the two hidden files, for ``CocoWriter.append``.
     """
-    parts = [path.with_name(f".{path.name}.{name}") for name in ("images", "annotations")]
+    parts = _parts(path)
     mode = "a" if begun.images else "w"
     with parts[0].open(mode, encoding="utf-8") as images, parts[1].open(mode, encoding="utf-8") as annotations:
         yield CocoWriter(images, annotations, begun)
+    if not complete:
+        return
     with path.open("w", encoding="utf-8") as file:
         file.write(f'{{"categories": {json.dumps(coco_categories(class_names))},\n"images": [')
         for part, end in zip(parts, ('\n],\n"annotations": [', "\n]}\n"), strict=True):

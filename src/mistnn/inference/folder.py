@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
+import json
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from mistnn.data.images import PAGES, PICTURE_FOLDERS, ImageFile, UnreadableImage, find_images, open_image, to_tensor
+from mistnn.data.images import (
+    PAGES,
+    PICTURE_FOLDERS,
+    ImageFile,
+    UnreadableImage,
+    find_images,
+    open_image,
+    quiet_pillow,
+    to_tensor,
+)
 from mistnn.data.text_files import listed
 from mistnn.devices import is_out_of_memory
 from mistnn.errors import MistError, MistWarning
 from mistnn.files import locked
+from mistnn.inference.ahead import Admit, Drawings, read_ahead, usual_threads
 from mistnn.inference.coco import CocoCounts
-from mistnn.inference.pictures import overlay_names, write_overlay, write_tensor
+from mistnn.inference.pictures import as_pixels, overlay_names, write_overlay, write_pixels
 from mistnn.inference.predictor import Predictor
-from mistnn.inference.stage import REPORT_FILE, Stage, Tally, settings_of, staged
+from mistnn.inference.stage import REPORT_FILE, Settings, Stage, Tally, settings_of, shared_stage, staged
 from mistnn.inference.tables import COUNTS_FILE, Tables, open_tables
+from mistnn.processes import Processes, alone
+from mistnn.records import Detections
 
 OVERLAYS_FOLDER, RECONSTRUCTIONS_FOLDER, RESIDUALS_FOLDER = PICTURE_FOLDERS
 
 BATCH_SIZE = 32
-"""Largest number of images in a batch; fewer if they are large, see ``Predictor.max_pixels``."""
+"""Files in a block, and so the largest number of images in a batch; fewer if they are large, see
+``Predictor.max_pixels``."""
 
 NO_MEMORY = "needs more memory than there is: close other programs, or crop or shrink it"
 
@@ -87,13 +106,6 @@ class PredictSummary(NamedTuple):
         )
 
 
-class _Opened(NamedTuple):
-    place: int  # in the order of the files
-    name: str
-    picture: Image.Image
-    tensor: Tensor
-
-
 def predict_folder(
     predictor: Predictor,
     paths: Sequence[Path | str],
@@ -105,6 +117,8 @@ def predict_folder(
     coco: bool = False,
     resume: bool = False,
     report: Callable[[Path, PredictSummary], bytes] | None = None,
+    workers: int | None = None,
+    processes: Processes | None = None,
 ) -> PredictSummary:
     """Predicts all images in files and folders and writes the results.
 
@@ -126,11 +140,15 @@ def predict_folder(
 
     A ``MistWarning`` names files of several pages, of which only the first is used.
 
-    Convention: images keep their size, see ``Predictor``. Consecutive images of one size share a batch.
+    Convention: images keep their size, see ``Predictor``. Images of one size among ``BATCH_SIZE`` consecutive files
+    share a batch.
 
     Results get their final names only when all is done; an error or Ctrl-C leaves the content of ``out`` unchanged.
     After ``stage.RECORD_SECONDS``, a hidden folder in ``out`` keeps the finished part, and ``resume`` continues from
     it. The results then equal those of an uninterrupted run byte for byte, on the same number of threads.
+
+    Several ``processes`` each predict a part of the files, all in the same order, and the main one joins their tables.
+    The results equal those of one process byte for byte, on the same number of threads in each.
 
     Args:
         paths: files or folders, see ``find_images``.
@@ -141,25 +159,32 @@ def predict_folder(
         coco: whether to write ``detections.json`` too, see ``coco_file``.
         resume: continue a stopped or killed prediction of the same images with the same model and settings.
         report: makes the page ``REPORT_FILE`` from the folder of the results and the summary; no page if not given.
+        workers: threads that read images, and as many that draw; by default one for each processor, at most 8.
+        processes: those that share the prediction, each with its own ``predictor``; by default only this one.
+
+    Returns:
+        What was predicted; in another process than the main one, only its own part.
 
     Raises:
         MistError: if k is below 1 or above what the model can find in any image; no k is given to a model that can't
             count yet (``Predictor.check_counting``); there are no images; ``out`` is not a folder, can't be written to,
             holds results or a run, or another process writes to it; there is nothing to resume, or it has another
-            model, images or settings.
+            model, images or settings; or a process that shares the prediction has stopped, or sees other images.
     """
-    if k is not None and k < 1:
-        raise MistError(f"--k must be at least 1, got {k}")
+    for name, number in (("--k", k), ("--workers", workers)):
+        if number is not None and number < 1:
+            raise MistError(f"{name} must be at least 1, got {number}")
     predictor.check_counting(k)
-    out = Path(out)
-    with locked(out):
-        files = find_images(paths, exclude=out)
-        options = {"--k": k, "--overlays": overlays, "--coco": coco, "--report": report is not None}
-        settings = settings_of(predictor, files, {**options, "images at once": BATCH_SIZE})
-        with staged(out, force, settings, resume) as stage:
-            job = _Job(predictor, files, k, overlays, stage, stage.record.tally, [])
-            if not stage.record.made:  # else it was stopped while its results were moved
-                job.run(coco, progress, keep=report is not None)
+    out, processes = Path(out), alone(predictor.device) if processes is None else processes
+    with contextlib.ExitStack() as opened:
+        stage, files = _opened(opened, predictor, paths, out, force, resume, processes, {
+            "--k": k, "--overlays": overlays, "--coco": coco, "--report": report is not None,
+            "images at once": BATCH_SIZE, "processes": processes.count,
+        })  # fmt: skip
+        job = _Job(predictor, files, k, overlays, stage, processes, workers or usual_threads(), stage.record.tally)
+        if not stage.record.made:  # else it was stopped while its results were moved
+            job.run(coco, progress, keep=report is not None)
+            if processes.main:
                 if job.tally.images == 0 and job.tally.room:
                     raise MistError(
                         f"--k {predictor.sought(k)} is too large, since this model finds at most {job.tally.room} "
@@ -168,26 +193,111 @@ def predict_folder(
                 if report is not None:
                     (stage.folder / REPORT_FILE).write_bytes(report(stage.folder, job.summary))
                 stage.complete(job.tally)
-    if job.stacks:
-        which = listed(job.stacks)
+    processes.wait()
+    if (stacks := job.tally.stacks) and processes.main:
         warnings.warn(
-            f"{len(job.stacks)} files hold several pages ({which}): only the first of each was used",
+            f"{len(stacks)} files hold several pages ({listed(stacks)}): only the first of each was used",
             MistWarning,
             stacklevel=2,
         )
     return job.summary
 
 
-class _Job(NamedTuple):
-    """A prediction in progress: its model and images, and where it stands."""
+def _opened(
+    opened: contextlib.ExitStack,
+    predictor: Predictor,
+    paths: Sequence[Path | str],
+    out: Path,
+    force: bool,
+    resume: bool,
+    processes: Processes,
+    options: Settings,
+) -> tuple[Stage, Sequence[ImageFile]]:
+    """Locks ``out``, finds the images and opens the stage; in all processes, or it raises in all of them."""
+    stage, failed = None, True
+    try:
+        if processes.main:
+            opened.enter_context(locked(out))
+        files = find_images(paths, exclude=out)
+        settings = settings_of(predictor, files, options)
+        if processes.main:
+            stage = opened.enter_context(staged(out, force, settings, resume, processes.count > 1))
+        failed = False
+    finally:
+        others_failed = processes.any(failed)
+    if others_failed:
+        raise MistError("another process could not begin: see its message")
+    if not processes.agree(json.dumps(settings, default=str)):
+        raise MistError(
+            "the processes see different images, models or options: give all of them the same files, for example on a "
+            "shared disk, and the same versions"
+        )
+    if stage is None:
+        stage = opened.enter_context(shared_stage(out, settings, resume, processes.rank))
+    return stage, files
 
-    predictor: Predictor
-    files: Sequence[ImageFile]
-    k: int | None
-    overlays: bool
-    stage: Stage
-    tally: Tally
-    stacks: list[str]  # "name: pages" of the files with several pages
+
+class _Read(NamedTuple):
+    """An image file that was read: its place among all files, its name in the results, and its content or a reason.
+
+    Attributes:
+        size: width and height.
+        picture: ``None`` unless it will be drawn.
+        tensor: ``None`` for an image that can't be used.
+        reason: why it can't be used.
+        most: how many objects could be found in it, if that is too few, else 0.
+        pages: "name: pages", if there are several.
+    """
+
+    place: int
+    name: str
+    size: tuple[int, int] = (0, 0)
+    picture: Image.Image | None = None
+    tensor: Tensor | None = None
+    reason: str = ""
+    most: int = 0
+    pages: str = ""
+
+
+class _Found(NamedTuple):
+    """The objects of an image, which no longer holds its pixels, and the pictures of it that are being written."""
+
+    image: _Read
+    objects: Detections
+    limit: int
+    approximate: bool
+    drawings: tuple[Future[None], ...]
+
+
+class _Job:
+    """A prediction in progress: its model and images, and where it stands.
+
+    Images are processed in blocks of ``BATCH_SIZE`` consecutive files. Those of one size in a block share a batch, and
+    no batch reaches over the end of a block. So results don't depend on which process has which blocks, nor on where
+    a prediction was stopped.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        files: Sequence[ImageFile],
+        k: int | None,
+        overlays: bool,
+        stage: Stage,
+        processes: Processes,
+        threads: int,
+        tally: Tally,
+    ) -> None:
+        self.predictor, self.files, self.k, self.stage, self.tally = predictor, files, k, stage, tally
+        self.processes, self.threads = processes, threads
+        names = [file.name for file in files] if overlays else []
+        self.overlays = overlay_names(names)
+        self.rebuilds = overlay_names(names, (".png",)) if predictor.reconstructs else {}
+        blocks = -(-len(files) // BATCH_SIZE)
+        rank, count = processes.rank, processes.count
+        self.first = BATCH_SIZE * (blocks * rank // count)
+        self.last = min(len(files), BATCH_SIZE * (blocks * (rank + 1) // count))
+        self.why_not = functools.cache(lambda height, width: predictor.refusal(height, width, predictor.sought(k)))
 
     @property
     def summary(self) -> PredictSummary:
@@ -196,91 +306,148 @@ class _Job(NamedTuple):
         return PredictSummary(tally.images, tally.detections, skipped, tally.approximate, *tally.flagged)
 
     def run(self, coco: bool, progress: Callable[[int, int], None] | None, keep: bool) -> None:
-        """Predicts the remaining images; at the end records the progress if ``keep``."""
-        record, classes, tally = self.stage.record, self.predictor.model.class_names, self.tally
-        names = [file.name for file in self.files] if self.overlays else []
-        overlays = overlay_names(names)
-        rebuilds = overlay_names(names, (".png",)) if self.predictor.reconstructs else {}
-        with open_tables(self.stage.folder, classes, coco, record.lengths, CocoCounts(*record.coco)) as tables:
-            for batch in _batches(self.usable(), self.predictor.max_pixels):
-                self.predict(batch, tables, overlays, rebuilds)
-                tally.done = batch[-1].place + 1
-                if self.stage.due:
-                    self.stage.keep(tally, tables.lengths(), tables.coco_counts)
-                if progress is not None:
-                    progress(tally.images + len(tally.skipped), len(self.files))
-            tally.done = len(self.files)
-            if keep:
-                self.stage.keep(tally, tables.lengths(), tables.coco_counts)
+        """Predicts the remaining images of this process; at the end records the progress if ``keep``.
 
-    def predict(
-        self, batch: Sequence[_Opened], tables: Tables, overlays: dict[str, str], rebuilds: dict[str, str]
-    ) -> None:
-        """Predicts images of one size and writes all of their results.
+        The main process then waits for the others and appends their tables.
+        """
+        stage, record, classes = self.stage, self.stage.record, self.predictor.model.class_names
+        main, several = self.processes.main, self.processes.count > 1
+        counts = CocoCounts(*record.coco)
+        with open_tables(stage.folder, classes, coco, record.lengths, counts, part=not main) as tables:
+            # One thread writes the tables while the next block is predicted.
+            with quiet_pillow(), ThreadPoolExecutor(1, "write") as writer, Drawings(self.threads) as drawings:
+                written: deque[Future[None]] = deque()
+                with contextlib.closing(self.blocks(drawings)) as blocks:
+                    for block in blocks:
+                        written.append(writer.submit(self.write, block, tables))
+                        if len(written) > 1:
+                            written.popleft().result()
+                        if progress is not None:
+                            progress(self.tally.done, self.last - self.first)
+                for future in written:
+                    future.result()
+                if progress is not None:
+                    progress(self.tally.done, self.last - self.first)
+            if keep or several:
+                stage.keep(self.tally, tables.lengths(), tables.coco_counts)
+            self.processes.wait()
+            if main and several:
+                for folder, other in stage.others(self.processes.count):
+                    tables.append(folder)
+                    self.tally = self.tally.plus(other.tally)
+
+    def blocks(self, drawings: Drawings) -> Iterator[list[_Read | _Found]]:
+        """The results of each block, from where the tally stands, in the order of the files."""
+        places = range(self.first + self.tally.done, self.last)
+        with contextlib.closing(read_ahead(places, self.read, self.threads, BATCH_SIZE)) as images:
+            while block := list(self.predicted(itertools.islice(images, BATCH_SIZE), drawings)):
+                yield sorted(block, key=lambda one: one.place if isinstance(one, _Read) else one.image.place)
+
+    def predicted(self, images: Iterable[_Read], drawings: Drawings) -> Iterator[_Read | _Found]:
+        """The results of one block, and its images that can't be used."""
+        waiting: dict[tuple[int, int], list[_Read]] = {}
+        pixels = 0
+        for image in images:
+            if image.tensor is None:
+                yield image
+                continue
+            area = image.size[0] * image.size[1]
+            if waiting and pixels + area > self.predictor.max_pixels:
+                for batch in waiting.values():
+                    yield from self.predict(batch, drawings)
+                waiting, pixels = {}, 0
+            waiting.setdefault(image.size, []).append(image)
+            pixels += area
+        for batch in waiting.values():
+            yield from self.predict(batch, drawings)
+
+    def predict(self, batch: Sequence[_Read], drawings: Drawings) -> Iterator[_Read | _Found]:
+        """Predicts images of one size and starts to write their pictures.
 
         If memory is too small for all of them, they are predicted one by one; one that is too large alone is skipped.
         """
-        predictor, folder, tally = self.predictor, self.stage.folder, self.tally
+        predictor = self.predictor
+        self.stage.working_on([image.name for image in batch])
         try:
-            images = torch.stack([one.tensor for one in batch])
+            images = torch.stack([image.tensor for image in batch if image.tensor is not None])
             found = predictor.predict_batch(images, self.k)
-            rebuilt_images = predictor.reconstruct(images, found) if rebuilds else images
+            rebuilt = as_pixels(predictor.reconstruct(images, found), images) if self.rebuilds else ()
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             if len(batch) == 1:
-                tally.skipped.append((batch[0].place, batch[0].name, NO_MEMORY))
-            for one in batch if len(batch) > 1 else ():
-                self.predict([one], tables, overlays, rebuilds)
+                yield batch[0]._replace(picture=None, tensor=None, reason=NO_MEMORY)
+            for image in batch if len(batch) > 1 else ():
+                yield from self.predict([image], drawings)
             return
-        if rebuilds:
-            for one, image, rebuilt in zip(batch, images, rebuilt_images, strict=True):
-                write_tensor(folder / RECONSTRUCTIONS_FOLDER / rebuilds[one.name], rebuilt)
-                write_tensor(folder / RESIDUALS_FOLDER / rebuilds[one.name], 0.5 + (image - rebuilt) / 2)
-        for one, objects in zip(batch, found, strict=True):
-            names = predictor.names(objects)
-            height, width = one.picture.height, one.picture.width
-            at_limit = predictor.at_limit(len(objects.boxes), height, width, self.k)
+        width, height = batch[0].size
+        limit, approximate = predictor.model.limit(height, width), predictor.is_approximate(height, width)
+        for index, (image, objects) in enumerate(zip(batch, found, strict=True)):
+            drawn = []
+            if self.overlays:
+                drawn.append(drawings.add(width * height, functools.partial(self.draw, image, objects)))
+            if self.rebuilds:
+                parts = [one[index] for one in rebuilt]
+                drawn.append(drawings.add(width * height, functools.partial(self.draw_parts, image.name, parts)))
+            yield _Found(image._replace(picture=None, tensor=None), objects, limit, approximate, tuple(drawn))
+
+    def draw(self, image: _Read, objects: Detections) -> None:
+        """Writes the overlay of an image."""
+        assert image.picture is not None
+        path = self.stage.whole / OVERLAYS_FOLDER / self.overlays[image.name]
+        write_overlay(path, image.picture, objects, self.predictor.names(objects))
+
+    def draw_parts(self, name: str, pictures: Sequence[np.ndarray]) -> None:
+        """Writes the reconstruction and the residual of an image."""
+        for folder, pixels in zip((RECONSTRUCTIONS_FOLDER, RESIDUALS_FOLDER), pictures, strict=True):
+            write_pixels(self.stage.whole / folder / self.rebuilds[name], pixels)
+
+    def write(self, block: Sequence[_Read | _Found], tables: Tables) -> None:
+        """Writes the rows of a block once its pictures are written, and counts it as done."""
+        predictor, tally = self.predictor, self.tally
+        counting = predictor.says_limits(self.k)
+        for one in block:
+            image = one.image if isinstance(one, _Found) else one
+            if image.pages:
+                tally.stacks.append(image.pages)
+            if isinstance(one, _Read):
+                tally.skipped.append((one.place, one.name, one.reason))
+                tally.room = max(tally.room, one.most)
+                continue
+            for drawing in one.drawings:
+                drawing.result()
+            number = len(one.objects.boxes)
+            at_limit = number >= one.limit if counting else None
             intervals = () if self.k else predictor.model.intervals
-            tables.add(one.name, one.picture.size, objects, names, at_limit, intervals)
-            if overlays:
-                write_overlay(folder / OVERLAYS_FOLDER / overlays[one.name], one.picture, objects, names)
+            tables.add(image.name, image.size, one.objects, predictor.names(one.objects), at_limit, intervals)
             tally.images += 1
-            tally.detections += len(objects.boxes)
-            tally.unlike += objects.unlike is not None and objects.unlike > 1
-            tally.approximate += predictor.is_approximate(height, width)
+            tally.detections += number
+            tally.unlike += one.objects.unlike is not None and one.objects.unlike > 1
+            tally.approximate += one.approximate
             if at_limit:
-                tally.at_limit, tally.limit = tally.at_limit + 1, max(tally.limit, predictor.model.limit(height, width))
+                tally.at_limit, tally.limit = tally.at_limit + 1, max(tally.limit, one.limit)
+        tally.done += len(block)
+        if self.stage.due:
+            self.stage.keep(tally, tables.lengths(), tables.coco_counts)
 
-    def usable(self) -> Iterator[_Opened]:
-        """Opens the images one by one, from where the tally stands; adds those that can't be used to it."""
-        k, tally = self.predictor.sought(self.k), self.tally
-        for place, file in enumerate(self.files[tally.done :], tally.done):
-            try:
-                picture = open_image(file.path)
-                refusal = self.predictor.refusal(picture.height, picture.width, k)
-                tensor = None if refusal else to_tensor(picture, self.predictor.model.config.channels)
-            except UnreadableImage as error:
-                tally.skipped.append((place, file.name, f"can't be read: {error}"))
-                continue
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                tally.skipped.append((place, file.name, NO_MEMORY))
-                continue
-            if (pages := picture.info.get(PAGES, 1)) > 1:
-                self.stacks.append(f"{file.name}: {pages}")
-            if tensor is not None:
-                yield _Opened(place, file.name, picture, tensor)
-            elif refusal is not None:
-                tally.skipped.append((place, file.name, refusal))
-                most = self.predictor.model.most(picture.height, picture.width)
-                tally.room = max(tally.room, most if most < k else 0)
-
-
-def _batches(images: Iterable[_Opened], max_pixels: int) -> Iterator[list[_Opened]]:
-    """Consecutive images of one size, at most ``BATCH_SIZE`` of them and ``max_pixels`` pixels, but at least one."""
-    for (width, height), of_one_size in itertools.groupby(images, key=lambda one: one.picture.size):
-        room = min(BATCH_SIZE, max(1, max_pixels // (width * height)))
-        while batch := list(itertools.islice(of_one_size, room)):
-            yield batch
+    def read(self, place: int, admit: Admit) -> _Read:
+        """Reads an image, or says why it can't be used."""
+        file = self.files[place]
+        nothing = _Read(place, file.name)
+        try:
+            picture = open_image(file.path, admit=admit)
+            refusal = self.why_not(picture.height, picture.width)
+            tensor = None if refusal else to_tensor(picture, self.predictor.model.config.channels)
+        except UnreadableImage as error:
+            return nothing._replace(reason=f"can't be read: {error}")
+        except Exception as error:
+            if is_out_of_memory(error):
+                return nothing._replace(reason=NO_MEMORY)
+            error.add_note(f"mist: while reading {file.path}")
+            raise
+        if (pages := picture.info.get(PAGES, 1)) > 1:
+            nothing = nothing._replace(pages=f"{file.name}: {pages}")
+        if refusal is None:
+            return nothing._replace(size=picture.size, picture=picture if self.overlays else None, tensor=tensor)
+        most = self.predictor.model.most(picture.height, picture.width)
+        return nothing._replace(reason=refusal, most=most if most < self.predictor.sought(self.k) else 0)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -59,11 +59,21 @@ def write_overlay(path: Path, picture: Image.Image, found: Detections, names: Se
     drawn.save(path, **_OPTIONS.get(path.suffix.lower(), {}))
 
 
-def write_tensor(path: Path, image: Float[Tensor, "channels height width"]) -> None:
-    """Writes an image, clipped to [0, 1], as a PNG file."""
+def as_pixels(
+    rebuilt: Float[Tensor, "batch channels height width"], images: Float[Tensor, "batch channels height width"]
+) -> tuple[UInt8[np.ndarray, "batch height width channels"], UInt8[np.ndarray, "batch height width channels"]]:
+    """Reconstructions and their residuals, 0.5 + (image - reconstruction) / 2, clipped to [0, 1], as pixels."""
+    pair = []
+    for values in (rebuilt, 0.5 + (images - rebuilt) / 2):
+        pair.append((values.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+    return pair[0], pair[1]
+
+
+def write_pixels(path: Path, pixels: UInt8[np.ndarray, "height width channels"]) -> None:
+    """Writes pixels as a PNG file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    values = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    Image.fromarray(values[..., 0] if values.shape[2] == 1 else values).save(path, format="PNG", compress_level=3)
+    shown = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+    Image.fromarray(shown).save(path, format="PNG", compress_level=3)
 
 
 def displayed(picture: Image.Image) -> Image.Image:

@@ -21,6 +21,7 @@ from mistnn.errors import MistError, MistWarning
 from mistnn.inference.counting import above, missing_threshold
 from mistnn.inference.prediction import Prediction
 from mistnn.nn.finder import Finder
+from mistnn.nn.mixed_precision import Precision, half_precision
 from mistnn.nn.tiles import MAX_PIXELS
 from mistnn.records import Detections
 from mistnn.weights import load_model
@@ -39,9 +40,12 @@ class Predictor:
 
     Attributes:
         uncounted: why the model can't count yet, with the fix; ``None`` if it can, or never will.
+        precision: of the networks. "bfloat16" is faster on hardware with instructions for it, and changes scores
+            slightly; "auto" takes it only there.
     """
 
     uncounted: str | None = None
+    precision: Precision = "float32"
 
     def __init__(self, model: Finder, max_pixels: int = MAX_PIXELS) -> None:
         """Puts the model into eval mode. It processes images above ``max_pixels`` in tiles, or refuses them."""
@@ -100,7 +104,10 @@ class Predictor:
         model = self.model
         wanted = None if k is None and model.counts_itself else self.sought(k)
         with torch.autocast(self.device.type, enabled=False):  # the caller's would change the results
-            found = model.detect(model.prepare(images.to(self.device)), wanted, self.max_pixels)
+            prepared = model.prepare(images.to(self.device))
+            with half_precision(self.precision, self.device):
+                found = model.detect(prepared, wanted, self.max_pixels)
+        found = [one._replace(boxes=one.boxes.float(), scores=one.scores.float()) for one in found]
         if model.zoom != 1:
             found = [one._replace(boxes=one.boxes / model.zoom) for one in found]
         if k is None and model.threshold:
@@ -117,9 +124,11 @@ class Predictor:
 
         ``None`` if their number says nothing: the user gave K, or the model can't count.
         """
-        if k is not None or not (self.model.counts_itself or self.model.threshold):
-            return None
-        return found >= self.model.limit(height, width)
+        return found >= self.model.limit(height, width) if self.says_limits(k) else None
+
+    def says_limits(self, k: int | None) -> bool:
+        """Whether the number of objects says anything: the user gave no K, and the model can count."""
+        return k is None and (self.model.counts_itself or self.model.threshold > 0)
 
     def sought(self, k: int | None) -> int:
         """The number of objects that an image must have room for: K, else the model's own, or 1 if it counts itself."""

@@ -21,6 +21,7 @@ from mistnn.errors import MistError
 from mistnn.files import replace_file, sync_folder
 from mistnn.inference.predictor import Predictor
 from mistnn.inference.tables import COCO_FILE, COUNTS_FILE
+from mistnn.nn.mixed_precision import computed_in
 from mistnn.weights import package_version, strict_converter, tensor_digest
 
 REPORT_FILE = "predicted.html"
@@ -30,7 +31,9 @@ RESULTS = (DETECTIONS_FILE, COUNTS_FILE, COCO_FILE, REPORT_FILE, *PICTURE_FOLDER
 RECORD_SECONDS = 5.0
 """Interval between two records of a prediction's progress: the most that a stop can cost."""
 
-_STAGE, _RECORD, _FORMAT = ".predict.part", "record.json", 2
+_STAGE, _RECORD, _WORKING, _FORMAT = ".predict.part", "record.json", "working", 3
+_PROCESS = "process-"
+"""Begins the names of the folders of the other processes, in that of the main one."""
 # Files of a training run; results are not mixed into its folder unasked.
 _RUN = ("config.json", "model.safetensors", "metrics.jsonl", "metrics.json", "checkpoint", "report.html")
 
@@ -47,10 +50,11 @@ class Tally:
     """The progress of a prediction; counts as in ``PredictSummary``.
 
     Attributes:
-        done: number of files processed, in their order.
+        done: number of files processed, in their order; of this process, if several share the prediction.
         limit: the most objects that the model reports in one of the images ``at_limit``; 0 if there is none.
         room: the most objects that can be found in any image with room for fewer than K; 0 if there is none.
         skipped: (index, name, reason) of skipped files.
+        stacks: "name: pages" of the files with several pages.
     """
 
     done: int = 0
@@ -62,6 +66,17 @@ class Tally:
     unlike: int = 0
     room: int = 0
     skipped: list[tuple[int, str, str]] = field(default_factory=list)
+    stacks: list[str] = field(default_factory=list)
+
+    def plus(self, other: Tally) -> Tally:
+        """Both together; ``other`` is of later files."""
+        ours, theirs = asdict(self), asdict(other)
+        return Tally(
+            **{
+                name: max(ours[name], theirs[name]) if name in ("limit", "room") else ours[name] + theirs[name]
+                for name in ours
+            }
+        )
 
     @property
     def flagged(self) -> tuple[int, int, int]:
@@ -87,11 +102,17 @@ class Record:
 
 
 class Stage:
-    """The hidden folder of a prediction, and its state: that of an earlier run if it continues one."""
+    """The hidden folder of a prediction, and its state: that of an earlier run if it continues one.
 
-    def __init__(self, folder: Path, record: Record) -> None:
+    Where several processes share a prediction, each has a ``folder`` of its own inside that of the main process, the
+    ``whole`` one, which also holds the pictures of all.
+    """
+
+    def __init__(self, folder: Path, record: Record, whole: Path | None = None) -> None:
         self.folder, self.record = folder, record
+        self.whole = folder if whole is None else whole
         self._last = time.monotonic()
+        self._working: int | None = None
 
     @property
     def recorded(self) -> bool:
@@ -105,11 +126,30 @@ class Stage:
 
     def keep(self, tally: Tally, lengths: dict[str, int], coco: tuple[int, int]) -> None:
         """Records the progress; the tables must be on disk up to ``lengths``."""
-        # Images that were opened ahead are not done: those skipped among them will be opened again.
-        done = [one for one in tally.skipped if one[0] < tally.done]
-        self.record = Record(self.record.settings, Tally(**{**asdict(tally), "skipped": done}), lengths, coco)
+        self.record = Record(self.record.settings, tally, lengths, coco)
         self._write()
         self._last = time.monotonic()
+
+    def working_on(self, names: Sequence[str]) -> None:
+        """Notes which images are being processed, in case the process dies; see ``died_at``."""
+        if self._working is None:
+            self._working = os.open(self.folder / _WORKING, os.O_RDWR | os.O_CREAT, 0o666)
+        note = os.fsencode(names[0] + (f" to {names[-1]}" if len(names) > 1 else ""))
+        os.pwrite(self._working, note, 0)
+        os.ftruncate(self._working, len(note))
+
+    def not_working(self) -> None:
+        """Removes the note of ``working_on``: the process didn't die."""
+        if self._working is not None:
+            os.close(self._working)
+            self._working = None
+            (self.folder / _WORKING).unlink(missing_ok=True)
+
+    def others(self, count: int) -> Iterator[tuple[Path, Record]]:
+        """The folders and the records of the other processes, when all are done."""
+        for rank in range(1, count):
+            folder = self.folder / f"{_PROCESS}{rank}"
+            yield folder, _read(folder, self.folder.parent, self.record.settings)
 
     def complete(self, tally: Tally) -> None:
         """Records that all results are complete; from now on ``_publish`` can be repeated."""
@@ -123,11 +163,12 @@ class Stage:
 
 
 @contextlib.contextmanager
-def staged(out: Path, force: bool, settings: Settings, resume: bool) -> Iterator[Stage]:
+def staged(out: Path, force: bool, settings: Settings, resume: bool, shared: bool = False) -> Iterator[Stage]:
     """A folder inside ``out`` whose results move into ``out`` when the block ends without an error.
 
     After an error it is removed, unless its progress has been recorded: then it stays, for ``resume``. The caller holds
-    the lock of ``out``, see ``files.locked``.
+    the lock of ``out``, see ``files.locked``. A ``shared`` one, of several processes, always stays after an error: the
+    others may still write to it.
 
     Raises:
         MistError: if ``out`` can't be written to, or holds results or a run; or there is nothing to resume, or it has
@@ -143,19 +184,48 @@ def staged(out: Path, force: bool, settings: Settings, resume: bool) -> Iterator
             _remove(folder)  # of a run that was killed
         if not record.made:  # else what is missing in it has moved already
             (folder / PICTURE_FOLDERS[0]).mkdir(parents=True, exist_ok=True)
+        if shared and not record.made:
+            stage.keep(record.tally, record.lengths, record.coco)  # so that the records of the others count
         yield stage
         _publish(stage, out)
     except BaseException as error:
-        keeps = stage.recorded and not isinstance(error, MistError)
+        keeps = shared or (stage.recorded and not isinstance(error, MistError))
         if not isinstance(error, OSError):
             raise
-        more = "; then continue with the same command and --resume" if keeps else ""
-        raise MistError(
-            f"can't write to --out {out} ({error.strerror or error}): give a writable folder with enough space" + more
-        ) from error
+        raise _cannot_write(out, error, keeps) from error
     finally:
+        stage.not_working()
         if not keeps:
             _remove(folder)
+
+
+@contextlib.contextmanager
+def shared_stage(out: Path, settings: Settings, resume: bool, rank: int) -> Iterator[Stage]:
+    """The folder of another process than the main one, whose ``staged`` folder exists already.
+
+    Raises:
+        MistError: if ``out`` can't be written to, or the record of this process is damaged.
+    """
+    whole = out / _STAGE
+    folder = whole / f"{_PROCESS}{rank}"
+    record = _read(folder, out, settings) if resume and (folder / _RECORD).exists() else Record(settings)
+    if resume and _is_complete(whole):
+        record.made = list(RESULTS)
+    stage = Stage(folder, record, whole)
+    try:
+        folder.mkdir(exist_ok=True)
+        yield stage
+    except OSError as error:
+        raise _cannot_write(out, error, stage.recorded) from error
+    finally:
+        stage.not_working()
+
+
+def _cannot_write(out: Path, error: OSError, keeps: bool) -> MistError:
+    more = "; then continue with the same command and --resume" if keeps else ""
+    return MistError(
+        f"can't write to --out {out} ({error.strerror or error}): give a writable folder with enough space" + more
+    )
 
 
 def _check_free(out: Path, folder: Path, force: bool, record: Record) -> None:
@@ -199,10 +269,18 @@ def _remove(folder: Path) -> None:
 
 def stopped_after(out: Path) -> int | None:
     """The number of files that a stopped prediction in ``out`` has processed; ``None`` if there is none to resume."""
-    try:
-        return int(json.loads((out / _STAGE / _RECORD).read_text(encoding="utf-8"))["tally"]["done"])
-    except _DAMAGED:
-        return None
+    done = None
+    for folder in (out / _STAGE, *sorted((out / _STAGE).glob(f"{_PROCESS}*"))):
+        with contextlib.suppress(*_DAMAGED):
+            one = int(json.loads((folder / _RECORD).read_text(encoding="utf-8"))["tally"]["done"])
+            done = (done or 0) + one
+    return done
+
+
+def died_at(out: Path) -> list[str]:
+    """The images that processes worked on when they died, without an error or a signal that ends a prediction."""
+    places = [out / _STAGE / _WORKING, *sorted((out / _STAGE).glob(f"{_PROCESS}*/{_WORKING}"))]
+    return [os.fsdecode(place.read_bytes()) for place in places if place.is_file()]
 
 
 def settings_of(predictor: Predictor, files: Sequence[ImageFile], options: Settings) -> Settings:
@@ -214,6 +292,7 @@ def settings_of(predictor: Predictor, files: Sequence[ImageFile], options: Setti
         "device": predictor.device.type,
         "model": f"{type(model).__name__} {model.config!r} {model.class_names} {tensor_digest(model.state_dict())}",
         **options,
+        "--precision": computed_in(predictor.precision, predictor.device.type),
         "largest image in one piece": predictor.max_pixels,
         "number of images": len(files),
         "images": _hash_of_files(files),

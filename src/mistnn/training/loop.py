@@ -17,11 +17,12 @@ from mistnn.config import Config, at_least, below
 from mistnn.devices import DeviceName
 from mistnn.errors import MistError
 from mistnn.interfaces import Step
+from mistnn.processes import Processes, join_processes
 from mistnn.training.batches import MapDataset, batches, dataset_length, share_of_batch, to_device
 from mistnn.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from mistnn.training.interrupt import stop_requests
 from mistnn.training.memory import keep_freed_memory
-from mistnn.training.processes import Processes, join_processes, shared_gradients
+from mistnn.training.processes import shared_gradients
 from mistnn.training.runfolder import CHECKPOINT, CONFIG, prepare_run_folder, run_folder, write_atomically
 from mistnn.training.runlog import EVALUATION, RecentScalars, RunLog, check_finite_weights, peak_memory_mib
 from mistnn.weights import holds_model, read_config

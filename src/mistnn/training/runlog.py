@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mistnn.errors import MistError
-from mistnn.training.processes import Processes
+from mistnn.processes import Processes
 from mistnn.training.runfolder import METRICS, TENSORBOARD, write_atomically
 
 if TYPE_CHECKING:
