@@ -12,7 +12,7 @@ import os
 import warnings
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -124,7 +124,7 @@ def join_processes(device: str, option: str = "train.device", patience: timedelt
     from accelerate import Accelerator
     from accelerate.utils import InitProcessGroupKwargs
 
-    handlers = [] if patience is None else [InitProcessGroupKwargs(timeout=patience)]
+    handlers: list[Any] = [] if patience is None else [InitProcessGroupKwargs(timeout=patience)]
     accelerator = Accelerator(cpu=found.type == "cpu", kwargs_handlers=handlers)
     atexit.register(accelerator.end_training)  # a process that exits within its group may abort
     return Processes(accelerator.process_index, accelerator.num_processes, accelerator.device, accelerator)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TypeVar
@@ -60,7 +60,7 @@ class _Gate:
 
 def read_ahead(
     items: Iterable[Item], read: Callable[[Item, Admit], Result], threads: int, most: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """The results of ``read`` in the order of the items, computed in threads.
 
     Closing the iterator waits for the items that are being read, and drops the others.

@@ -8,7 +8,7 @@ import itertools
 import json
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -336,7 +336,7 @@ class _Job:
                     tables.append(folder)
                     self.tally = self.tally.plus(other.tally)
 
-    def blocks(self, drawings: Drawings) -> Iterator[list[_Read | _Found]]:
+    def blocks(self, drawings: Drawings) -> Generator[list[_Read | _Found], None, None]:
         """The results of each block, from where the tally stands, in the order of the files."""
         places = range(self.first + self.tally.done, self.last)
         with contextlib.closing(read_ahead(places, self.read, self.threads, BATCH_SIZE)) as images:

@@ -10,8 +10,8 @@ import torch
 from mistnn.errors import MistError
 from mistnn.models import mist
 from mistnn.models.mist import LiftedStepConfig, MistConfig, NaturalMistConfig, NaturalStepConfig, SupervisedStepConfig
-from mistnn.models.mist.lift import lift
 from mistnn.nn.backbones import BackboneConfig
+from mistnn.nn.lift import lift
 from tests.models.mist.toys import JOINT, TOY, noise, toy
 from tests.models.natural import MIST as NATURAL
 

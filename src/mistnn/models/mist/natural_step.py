@@ -7,9 +7,9 @@ from torch import Tensor
 
 from mistnn.errors import MistError
 from mistnn.models.mist.config import NaturalStepConfig
-from mistnn.models.mist.lift import lift
 from mistnn.models.mist.natural import NaturalMaps, NaturalMist
 from mistnn.nn.backbones import STRIDE
+from mistnn.nn.lift import lift
 from mistnn.nn.schedule import cosine_share, known_steps, set_rates
 from mistnn.ops.coordinates import inside_of
 from mistnn.ops.keypoint_maps import ideal_response, offset_loss

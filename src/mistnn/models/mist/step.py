@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mistnn.models.mist.config import LiftedStepConfig
 from mistnn.models.mist.diagnostics import keypoint_diagnostics
-from mistnn.models.mist.lift import lift, moved
 from mistnn.models.mist.network import Mist
+from mistnn.nn.lift import lift, moved
 from mistnn.nn.mixed_precision import half_precision
 from mistnn.nn.schedule import cosine_share, known_steps, set_rates
 from mistnn.nn.task import count_or_presence_loss, relative_reconstruction_loss

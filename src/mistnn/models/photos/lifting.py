@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mistnn.models.mist.lift import lift
 from mistnn.models.photos.config import PhotoStepConfig
+from mistnn.nn.lift import lift
 from mistnn.ops.coordinates import boxes_at, centre_of, pixel_of
 from mistnn.ops.losses import class_proportion_loss, with_background
 from mistnn.ops.peaks import select_peaks
