@@ -93,11 +93,12 @@ def measure(experiment: Experiment, images: int) -> dict[str, float]:
 
 
 def ledger_options(description: str | None, steps: int) -> Options:
-    """The command line of a study that writes to the ledger."""
+    """The command line of a study that writes to the ledger; ``steps`` of 0 means as many as a plan chooses."""
     options = Options(description)
     options.add_argument("--ledger", type=Path, help="folder of the entries; default: results, temporary with --smoke")
     options.size("seeds", 3, 1, "runs of each variant")
-    options.size("steps", steps, 1, "iterations of each run")
+    planned = "" if steps else "; 0: as planned"
+    options.size("steps", steps, 1, f"iterations of each run{planned}", least=min(1, steps))
     return options
 
 

@@ -26,7 +26,7 @@ from mistnn.data.folder.content import FolderImage, OwnFolder, read_folder
 from mistnn.data.folder.images import GivenConfig, load_image
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment
-from mistnn.experiments.photo_plan import PHOTO_TRAIN, plan_photos
+from mistnn.experiments.photo_plan import plan_photos
 from mistnn.experiments.photos import CachedFeatures, PhotoSystem
 from mistnn.inference.judged import right_by_centre
 from mistnn.models.photos import PhotoMist, PhotoStep
@@ -152,14 +152,15 @@ def studies(folder: OwnFolder, name: str, seeds: int, steps: int, command: str) 
     def measured(key: str) -> Entry:
         if not ready:
             ready.append(prepared(folder))
+        length = steps or ready[0].experiment.train.steps
         part, begun = PARTS[key], time.monotonic()
-        results = [scores(trained(ready[0], part, seed, steps), ready[0].test, part.counts) for seed in range(seeds)]
+        results = [scores(trained(ready[0], part, seed, length), ready[0].test, part.counts) for seed in range(seeds)]
         metrics = {one: round(sum(result[one] for result in results) / seeds, 4) for one in results[0]}
         metrics |= {f"{one}_seed{seed}": round(result[one], 4) for seed, result in enumerate(results) for one in result}
         note = f"{name}: {part.note}; means of seeds 0 to {seeds - 1}. Features of the images are not in the seconds."
         seconds = round(time.monotonic() - begun, 1)
         size = ready[0].experiment.train.batch_size
-        return study_entry(entry_name(name, key), metrics, len(ready[0].test), command, note, steps, size, seconds)
+        return study_entry(entry_name(name, key), metrics, len(ready[0].test), command, note, length, size, seconds)
 
     return {entry_name(name, key): partial(measured, key) for key in PARTS}
 
@@ -170,7 +171,7 @@ def entry_name(name: str, key: str) -> str:
 
 
 def main() -> None:
-    options = ledger_options(__doc__, PHOTO_TRAIN.steps)
+    options = ledger_options(__doc__, 0)
     options.add_argument("--data-root", metavar="DIR", help="the image folder")
     options.add_argument("--name", default="folder", help="of the entries")
     options.add_argument("--test", metavar="WORD", help="what the names of the test images hold")
@@ -182,7 +183,7 @@ def main() -> None:
             make_data(Path(aside) / "data")
         word = "" if given.test is None else f" --test {given.test}"
         command = f"python -m benchmarks.photo_parts --data-root {given.name.upper()} --name {given.name}{word}"
-        command += f" --seeds {given.seeds} --steps {given.steps}"
+        command += f" --seeds {given.seeds}" + (f" --steps {given.steps}" if given.steps else "")
         try:
             folder = read_folder(given.data_root or str(Path(aside) / "data" / "folder"))
             folder = folder if given.test is None else with_test_images(folder, given.test)

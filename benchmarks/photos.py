@@ -30,7 +30,7 @@ from mistnn.data.folder.content import FolderImage, OwnFolder, read_folder
 from mistnn.data.folder.images import GivenConfig, evenly
 from mistnn.errors import MistError
 from mistnn.experiments import evaluate, train
-from mistnn.experiments.photo_plan import PHOTO_TRAIN, plan_photos
+from mistnn.experiments.photo_plan import plan_photos
 from mistnn.inference import Predictor
 from mistnn.inference.judged import right_by_centre
 from mistnn.interfaces import Split
@@ -92,7 +92,7 @@ def studies(
         preset = find_preset("my-photos").experiment
         planned = plan_photos(dataclasses.replace(preset, data=GivenConfig(given=folder))).experiment
         out = runs / f"photos-{name}-seed{seed}"
-        experiment = planned.with_seed_and_steps(seed, steps)
+        experiment = planned.with_seed_and_steps(seed, steps or planned.train.steps)
         if train(experiment, out, resume=(out / CONFIG).exists()).interrupted:
             raise KeyboardInterrupt
         model: Any = load_model(out)
@@ -144,7 +144,7 @@ def drawing(run: Path, folder: OwnFolder, number: int = 4) -> Image.Image:
 
 
 def main() -> None:
-    options = ledger_options(__doc__, PHOTO_TRAIN.steps)
+    options = ledger_options(__doc__, 0)
     options.add_argument("--data-root", metavar="DIR", help="the image folder")
     options.add_argument("--name", default="folder", help="of the entries")
     options.add_argument("--test", metavar="WORD", help="what the names of the test images hold")
@@ -160,7 +160,7 @@ def main() -> None:
         root = given.data_root or str(Path(aside) / "data" / "folder")
         word = "" if given.test is None else f" --test {given.test}"
         word += "" if given.known is None else f" --known {given.known}"
-        length = "" if given.steps == PHOTO_TRAIN.steps else f" --steps {given.steps}"
+        length = f" --steps {given.steps}" if given.steps else ""
         command = f"python -m benchmarks.photos --data-root {given.name.upper()} --name {given.name}{word}{length}"
         runs = given.runs or (Path(aside) / "runs" if given.smoke else Path("runs/tables"))
         try:

