@@ -168,7 +168,7 @@ def test_the_command_under_accelerate_launch(pictures: Path, tmp_path: Path, mon
     settings = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", port]
     command = ["predict", "mist-mnist-3", str(pictures), "--k", "2", "--coco", "--device", "cpu", "--out"]
     done = subprocess.run(
-        [*launcher, *settings, "-m", "mistnn.cli.main", *command, str(tmp_path / "two")],
+        [*launcher, *settings, "-m", "mistnn", *command, str(tmp_path / "two")],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
         capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip

@@ -130,4 +130,4 @@ class Drawings:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._pool.shutdown(cancel_futures=error is not None)
+        self._pool.shutdown()

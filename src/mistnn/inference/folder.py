@@ -314,8 +314,8 @@ class _Job:
         main, several = self.processes.main, self.processes.count > 1
         counts = CocoCounts(*record.coco)
         with open_tables(stage.folder, classes, coco, record.lengths, counts, part=not main) as tables:
-            # One thread writes the tables while the next block is predicted.
-            with quiet_pillow(), ThreadPoolExecutor(1, "write") as writer, Drawings(self.threads) as drawings:
+            # One thread writes the tables while the next block is predicted. After an error it still ends its block.
+            with quiet_pillow(), Drawings(self.threads) as drawings, ThreadPoolExecutor(1, "write") as writer:
                 written: deque[Future[None]] = deque()
                 with contextlib.closing(self.blocks(drawings)) as blocks:
                     for block in blocks:
