@@ -2,18 +2,23 @@
 
     python -m benchmarks.spair [--json FILE] [--threads N] [--repeats N] [--batch 32] [--width 128] [--canvas 48 84]
                                [--clock wall|cpu]
+                               [--boxes start digits]
 
 Contract:
     * Forward and backward of the objective and one step of Adam, in float32, after the training wheels, at the paper's
       size unless ``--width`` differs, on the same random images: 4 x 4 cells at 48 x 48, 7 x 7 at 84 x 84.
     * The plain way visits the cells in reading order, decodes and draws their objects one by one on the whole image,
-      and visits them again for equations B1 and B2. Backbone, cell networks and optimiser are the same code.
+      and visits them again for equations B1 and B2. Its backbone and cells are the code of version 0.1, in float32; the
+      optimiser is the same.
+    * "waves": the package's step in float32. "waves, auto": with the backbone in bfloat16 where the hardware has it, as
+      the presets train. ``ratio`` and ``ratio_auto`` are the medians over the rounds of plain by each of them.
     * Where nothing is sampled (eval mode) both ways give the same terms of the loss: checked before the timing.
     * Boxes: "start", as of an untrained network, half the base box on average; "digits", 14 pixels. The cost of the
       plain renderer does not depend on them, that of the windows does. "backbone" is the time of both there.
 """
 
 import math
+import statistics
 import time
 
 import torch
@@ -23,10 +28,12 @@ from torch.nn import functional as F
 from benchmarks.measuring import CLOCKS, Clock, Options, alternate, milliseconds, print_and_write
 from benchmarks.render import draw_on_canvases
 from mistnn.models.spair import Spair, SpairConfig, SpairStep, SpairStepConfig
-from mistnn.models.spair.cells import WHERE, Latents, last_bias
+from mistnn.models.spair.cells import LARGEST_LOGIT, WHERE, Cells, Latents, last_bias
 from mistnn.models.spair.step import cross_entropy
 from mistnn.nn.latents import joined
-from mistnn.ops.priors import count_log_prior
+from mistnn.nn.mixed_precision import Precision
+from mistnn.ops.priors import count_log_prior, sample_concrete
+from mistnn.ops.sampling import extract_patches
 from mistnn.records import Batch
 
 DIGIT = 14.0
@@ -35,11 +42,45 @@ S = 0.9
 """Parameter of the prior; it does not change the time."""
 
 
+def infer_before(
+    cells: Cells, images: Tensor, features: Tensor, context: Tensor, index: Tensor, columns: int
+) -> tuple[Latents, Tensor]:
+    """The latents of some cells as version 0.1 computed them: the plain way stays as it was."""
+    config, extra = cells.config, cells.config.features
+    seen = torch.cat((features, context), dim=-1)
+    box, passed = cells.box_network(seen).split((2 * WHERE, extra), dim=-1)
+    where = cells.normal(box)
+    squashed = where.sample.sigmoid()
+    low, high = config.bounds
+    places, sides = low + (high - low) * squashed[..., :2], squashed[..., 2:]
+    corner = torch.stack((index % columns, index // columns), dim=-1).to(places.dtype)
+    boxes = torch.cat(((places + corner) * config.cell, sides * config.base_box), dim=-1)
+    shown_box = torch.cat((places, sides), dim=-1)
+    what = cells.normal(cells.object_encoder(extract_patches(images, boxes, config.object_size).flatten(2)))
+    seen = torch.cat((seen, shown_box, what.sample), dim=-1)
+    depth, passed = cells.depth_network(torch.cat((seen, passed), dim=-1)).split((2, extra), dim=-1)
+    depth = cells.normal(depth)
+    logits = cells.presence_network(torch.cat((seen, passed, depth.sample), dim=-1)).squeeze(-1)
+    logits = logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+    presence = (logits > 0).to(logits.dtype)
+    if cells.training:
+        presence = sample_concrete(logits, config.temperature).sigmoid()
+    element = torch.cat((shown_box, what.sample, depth.sample, presence.unsqueeze(-1)), dim=-1)
+    return Latents(where, what, depth, presence, logits, boxes), element
+
+
+def backbone_before(model: Spair, images: Tensor) -> Tensor:
+    """The features of the cells as version 0.1 computed them, in float32."""
+    layers = model.backbone.layers
+    first = layers[:2](images).contiguous(memory_format=torch.channels_last)
+    return layers[2:](first).flatten(2).transpose(1, 2)
+
+
 def cell_by_cell(model: Spair, images: Tensor) -> Latents:
     """The latents, one cell after the other in reading order."""
     cells, reach = model.cells, model.config.look_back
     rows, columns = model.config.grid(images.shape[-2], images.shape[-1])
-    features = model.backbone(images)
+    features = backbone_before(model, images)
     raw = cells.edge
     edge = torch.cat((raw[:WHERE].sigmoid(), raw[WHERE:-1], raw[-1:].sigmoid())).expand(len(images), 1, -1)
     elements: dict[tuple[int, int], Tensor] = {}
@@ -54,7 +95,7 @@ def cell_by_cell(model: Spair, images: Tensor) -> Latents:
             ]
             context = torch.cat(near, dim=2) if near else edge[..., :0]
             index = torch.tensor([row * columns + column])
-            latents, elements[row, column] = cells.infer(images, features[:, index], context, index, columns)
+            latents, elements[row, column] = infer_before(cells, images, features[:, index], context, index, columns)
             parts.append(latents)
 
     return joined(parts)
@@ -101,7 +142,7 @@ def plain_terms(step: SpairStep, images: Tensor) -> dict[str, Tensor]:
     return {"reconstruction": cross_entropy(rebuilt, images, step.config.floor), **terms}
 
 
-def make_step(width: int, digits: bool) -> SpairStep:
+def make_step(width: int, digits: bool, precision: Precision = "float32") -> SpairStep:
     torch.manual_seed(0)
     model = Spair(SpairConfig(width=width))
     if digits:
@@ -111,7 +152,7 @@ def make_step(width: int, digits: bool) -> SpairStep:
             last.weight[2 : 2 * WHERE].zero_()
             last_bias(model.cells.box_network)[2:WHERE] = math.log(share / (1 - share))
             last_bias(model.cells.box_network)[WHERE + 2 : 2 * WHERE] = -10.0
-    return SpairStep(model, SpairStepConfig(rate=1e-6, wheels=0, gradient_noise=0.0, s=S))
+    return SpairStep(model, SpairStepConfig(rate=1e-6, wheels=0, gradient_noise=0.0, s=S, precision=precision))
 
 
 def measure(
@@ -122,13 +163,19 @@ def measure(
     step = make_step(width, digits)
     check(step, images[:4])
 
+    fast = make_step(width, digits, "auto")
     ways = {
         "plain": lambda _: step.descend(torch.stack(list(plain_terms(step, images).values())).sum(0).mean(), 0),
         "waves": lambda _: step(Batch(images), 0),
+        "waves_auto": lambda _: fast(Batch(images), 0),
         "backbone": lambda _: step.model.backbone(images).sum().backward(),
     }
-    found = milliseconds(alternate(ways, repeats, clock=clock))
-    return {"ratio": found["plain_ms"] / found["waves_ms"]} | found
+    seconds = alternate(ways, repeats, clock=clock)
+    ratios = {
+        name: statistics.median(before / own for before, own in zip(seconds["plain"], seconds[way], strict=True))
+        for name, way in (("ratio", "waves"), ("ratio_auto", "waves_auto"))
+    }
+    return ratios | milliseconds(seconds)
 
 
 def check(step: SpairStep, images: Tensor) -> None:
@@ -152,11 +199,12 @@ def main() -> None:
     options.size("repeats", 7, 1, "measured rounds")
     options.size("width", SpairConfig().width, 4, "channels of the backbone")
     options.clock()
+    options.add_argument("--boxes", nargs="+", choices=("start", "digits"), default=("start", "digits"))
     given = options.parse()
     result = {
         str(canvas): {
-            name: measure(canvas, digits, given.width, given.batch, given.repeats, CLOCKS[given.clock])
-            for name, digits in (("start", False), ("digits", True))
+            name: measure(canvas, name == "digits", given.width, given.batch, given.repeats, CLOCKS[given.clock])
+            for name in given.boxes
         }
         for canvas in given.canvas
     }
