@@ -1,6 +1,7 @@
 """How time and memory grow with the size of a problem: one curve a quantity, each with its exponent.
 
     python -m benchmarks.scaling [--json FILE] [--curves side k ...] [--threads 1] [--repeats 7] [--max-seconds 120]
+    python -m benchmarks.scaling --show FILE
 
 Contract:
     * Curves: "side", an image's side in prediction (tiles above one million pixels); "k", objects sought in an image of
@@ -13,14 +14,15 @@ Contract:
     * Memory is the peak of the process minus that before the first round.
     * The exponent is the slope of a straight line through the upper half of the points, both axes logarithmic: 1 is
       linear. The size of "side" is the number of pixels. A fixed cost lowers the exponent, so the smaller half is left
-      out. "linear" says whether time and memory grow at most with the exponent 1 + ``TOLERANCE``.
+      out; of less than ``LEAST_BYTES``, memory has none. "linear" says whether time and memory grow at most with the exponent 1 + ``TOLERANCE``.
 """
 
+import json
 import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,8 @@ from mistnn.records import Batch, collate
 TOLERANCE = 0.1
 """Of an exponent: what caches and noise may add."""
 MIB = 2**20
+LEAST_BYTES = 4 * MIB
+"""Less memory than this, at the largest size, is noise."""
 CURVES: dict[str, tuple[list[int], list[int]]] = {
     "side": ([64, 128, 256, 512, 1024, 2048, 4096, 8192], [32, 64]),
     "k": ([1, 2, 4, 8, 16, 32, 64, 128, 256, 512], [1, 2]),
@@ -137,9 +141,10 @@ def measure(curve: str, sizes: Sequence[int], repeats: int, most: float) -> dict
         points.append(one := in_own_process(run_point, curve, size, repeats, most))
         print(f"{curve:>12} {size:>7,}: {one['seconds']['median']:9.4f} s, {one['bytes'] / MIB:8.1f} MiB", flush=True)
     grown = [float(size) ** (2 if curve == "side" else 1) for size in sizes]
+    held = [float(point["bytes"]) for point in points]
     slopes = {
         "seconds": exponent(grown, [point["seconds"]["median"] for point in points]),
-        "bytes": exponent(grown, [float(point["bytes"]) for point in points]),
+        "bytes": exponent(grown, held) if held[-1] >= LEAST_BYTES else None,
     }
     linear = all(slope is None or slope <= 1 + TOLERANCE for slope in slopes.values())
     shown = ", ".join(f"{name} {slope:.2f}" for name, slope in slopes.items() if slope is not None)
@@ -147,13 +152,30 @@ def measure(curve: str, sizes: Sequence[int], repeats: int, most: float) -> dict
     return {"points": points, "exponents": slopes, "linear": linear}
 
 
+def table(result: Mapping[str, Any]) -> str:
+    """The curves as a table in Markdown: the smallest and the largest size, and the exponents."""
+    lines = ["| curve | sizes | seconds | MiB | exponent of time | of memory |", "|---|---|---|---|---|---|"]
+    for curve, found in result["curves"].items():
+        first, last = found["points"][0], found["points"][-1]
+        seconds = " to ".join(f"{one['seconds']['median']:.3g}" for one in (first, last))
+        held = " to ".join(f"{one['bytes'] / MIB:,.0f}" for one in (first, last))
+        slopes = ["-" if slope is None else f"{slope:.2f}" for slope in found["exponents"].values()]
+        sizes = f"{first['size']:,} to {last['size']:,}"
+        lines.append(f"| {curve} | {sizes} | {seconds} | {held} | {' | '.join(slopes)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     options = Options(__doc__)
+    options.add_argument("--show", type=Path, help="only print a result as a table in Markdown")
     options.add_argument("--curves", nargs="+", choices=CURVES, default=list(CURVES))
     options.size("repeats", 7, 1, "rounds of a point")
     options.size("most", 0, 0, "leave out sizes above this; 0 for none", least=0)
     options.add_argument("--max-seconds", type=float, default=120.0, help="of the rounds of a point; one always runs")
     given = options.parse()
+    if given.show is not None:
+        print(table(json.loads(given.show.read_text(encoding="utf-8"))))
+        return
     curves = {}
     for curve in given.curves:
         sizes = [size for size in CURVES[curve][given.smoke] if not given.most or size <= given.most]

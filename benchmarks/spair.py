@@ -12,6 +12,7 @@ Contract:
       optimiser is the same.
     * "waves": the package's step in float32. "waves, auto": with the backbone in bfloat16 where the hardware has it, as
       the presets train. ``ratio`` and ``ratio_auto`` are the medians over the rounds of plain by each of them.
+    * As in training, the process keeps freed memory (``keep_freed_memory``).
     * Where nothing is sampled (eval mode) both ways give the same terms of the loss: checked before the timing.
     * Boxes: "start", as of an untrained network, half the base box on average; "digits", 14 pixels. The cost of the
       plain renderer does not depend on them, that of the windows does. "backbone" is the time of both there.
@@ -35,6 +36,7 @@ from mistnn.nn.mixed_precision import Precision
 from mistnn.ops.priors import count_log_prior, sample_concrete
 from mistnn.ops.sampling import extract_patches
 from mistnn.records import Batch
+from mistnn.training.memory import keep_freed_memory
 
 DIGIT = 14.0
 """Side of a digit in the paper's scenes, in pixels."""
@@ -201,6 +203,7 @@ def main() -> None:
     options.clock()
     options.add_argument("--boxes", nargs="+", choices=("start", "digits"), default=("start", "digits"))
     given = options.parse()
+    keep_freed_memory()
     result = {
         str(canvas): {
             name: measure(canvas, name == "digits", given.width, given.batch, given.repeats, CLOCKS[given.clock])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.scaling import CURVES, exponent, run_point
+from benchmarks.scaling import CURVES, exponent, run_point, table
 
 
 def test_the_exponent_of_the_upper_half() -> None:
@@ -20,3 +20,12 @@ def test_a_point(curve: str) -> None:
     point = run_point(curve, 2, 1, 1.0)
     assert point["size"] == 2 and point["rounds"] == 1 and point["seconds"]["median"] > 0
     assert set(CURVES) > {curve}
+
+
+def test_the_table() -> None:
+    points = [
+        {"size": size, "seconds": {"median": seconds}, "bytes": 2**20 * size}
+        for size, seconds in ((1, 0.5), (1000, 2.0))
+    ]
+    found = {"points": points, "exponents": {"seconds": 0.2, "bytes": None}}
+    assert table({"curves": {"k": found}}).splitlines()[2:] == ["| k | 1 to 1,000 | 0.5 to 2 | 1 to 1,000 | 0.20 | - |"]
