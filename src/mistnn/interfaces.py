@@ -33,10 +33,15 @@ class ModelConfig(Config, abc.ABC):
 
     Attributes:
         kind: the name under which the network is stored; unique among all papers.
+        reading_strengths: the strengths of a heat map's softmax that ``mist tune`` tries; empty for a network without
+            one.
+        reading_windows: the suppression windows that it tries, in pixels; empty for a network without suppression.
     """
 
     kind: ClassVar[str]
     section: ClassVar[str] = "model"
+    reading_strengths: ClassVar[tuple[float, ...]] = ()
+    reading_windows: ClassVar[tuple[int, ...]] = ()
 
     @abc.abstractmethod
     def build(self) -> nn.Module:
@@ -45,6 +50,14 @@ class ModelConfig(Config, abc.ABC):
     def portable(self) -> ModelConfig:
         """The configuration as it is stored: without paths that only mean something on this machine."""
         return self
+
+    def with_reading(self, strength: float, window: int | None) -> ModelConfig:
+        """The same network with its heat map read at another strength and, if given, with another window.
+
+        Raises:
+            MistError: if the network has no such strength.
+        """
+        raise MistError(f"a model of kind {self.kind!r} has no heat map whose strength could be chosen")
 
 
 @runtime_checkable

@@ -39,8 +39,10 @@ def test_a_measured_run_ends_up_on_the_page(trained: Path, tmp_path: Path, capsy
     assert main(["results", "--ledger", str(ledger), "--out", str(page)]) == 0
     assert capsys.readouterr().out == f"{page}: 2 entries\n"
     assert page.read_text(encoding="utf-8") == results_page([first, second])
-    (row,) = [line for line in page.read_text().splitlines() if "| MIST, small classifier | MNIST-3 digits" in line]
-    assert "| 2 | 0.995 |" in row and "not run" not in row
+    (row,) = [line for line in page.read_text().splitlines() if line.startswith("| MIST, small classifier (*other")]
+    assert "| MNIST-3 digits | 2 | 0.995 |" in row and "not run" not in row, "their reading was not chosen by the table"
+    assert first.note == "The command measures a run again and trains nothing."
+    assert second.note.endswith("trains nothing. Measured on validation scenes.")
 
 
 def test_a_demo_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: Path) -> None:

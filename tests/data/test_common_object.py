@@ -8,14 +8,15 @@ import torch
 
 from mistnn.data import CommonObjectConfig, CommonObjects, load_embedded
 from mistnn.data.digits import common_object as module
+from mistnn.data.digits.cluttered import Overlap
 from mistnn.data.digits.source import DigitSource, SourceName, Split
 from mistnn.errors import MistError
 from mistnn.records import collate
 
 
-def images_of(length: int | None = None, **changed: int) -> CommonObjects:
+def images_of(length: int | None = None, clutter: Overlap = "maximum", **changed: int) -> CommonObjects:
     given = {"digit": 3, "images": 40, "canvas": 30} | changed
-    return CommonObjects(CommonObjectConfig(source="embedded", **given), "train", length)
+    return CommonObjects(CommonObjectConfig(source="embedded", clutter=clutter, **given), "train", length)
 
 
 @pytest.mark.parametrize("pieces", [0, 16])
@@ -36,6 +37,14 @@ def test_the_digit_stands_in_its_box(pieces: int) -> None:
     if pieces:
         bare = images_of().batch(range(40)).images
         assert (whole.images >= bare - 1e-6).all() and whole.images.sum() > 1.1 * bare.sum()
+
+
+def test_clutter_is_inserted_by_default_and_can_hide_the_digit() -> None:
+    bare = images_of(pieces=0).batch(range(40)).images
+    inserted, kept = (images_of(None, how, pieces=16).batch(range(40)).images for how in ("insert", "maximum"))
+    assert CommonObjectConfig().clutter == "insert"
+    assert (inserted <= kept + 1e-6).all() and (kept >= bare - 1e-6).all()
+    assert int((inserted < bare - 0.1).sum()) > 40
 
 
 def test_clutter_is_cut_from_training_digits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +73,7 @@ def test_one_by_one_is_together_whatever_the_split() -> None:
     made = images_of(pieces=4)
     apart, together = collate([made[index] for index in (7, 2)]), made.batch([7, 2])
     assert torch.equal(apart.images, together.images)
-    other = CommonObjects(CommonObjectConfig(3, 4, 40, 30, "embedded"), "test", 12)
+    other = CommonObjects(CommonObjectConfig(3, 4, 40, 30, "embedded", clutter="maximum"), "test", 12)
     assert len(other) == 12 and torch.equal(other[7].image, made[7].image) and len(made) == 40
 
 

@@ -121,6 +121,31 @@ def test_moments_of_tc() -> None:
     assert drawn.clutter.rows.min() == 0 and drawn.clutter.rows.max() == len(load_embedded("train").labels) - 1
 
 
+def test_inserted_clutter_hides_the_digit() -> None:
+    """Against a slow loop: the pieces replace what was there, one after another; with "maximum" nothing is hidden."""
+    made, side = digits("tc", 22), piece_side(SIDE)
+    drawn, source = made.drawn(range(60)), load_embedded("train").images
+    assert drawn.places is not None and drawn.clutter is not None
+    brighter = DistortedDigits(DistortedConfig("tc", 22, clutter="maximum", source="embedded"), "train", None)
+    inserted, kept, hidden = made.render(drawn).numpy() * 255, brighter.render(drawn).numpy() * 255, 0
+    for image in range(60):
+        bare = np.zeros((22, 22))
+        x, y = drawn.places[image]
+        bare[y : y + SIDE, x : x + SIDE] = source[drawn.rows[image]]
+        replaced, brightest = bare.copy(), bare.copy()
+        for piece in range(PIECES):
+            (u, v), (a, b) = drawn.clutter.cuts[image, piece], drawn.clutter.places[image, piece]
+            for row in range(side):
+                for column in range(side):
+                    ink = source[drawn.clutter.rows[image, piece], v + row, u + column]
+                    replaced[b + row, a + column] = ink
+                    brightest[b + row, a + column] = max(ink, brightest[b + row, a + column])
+        assert np.allclose(inserted[image], replaced, atol=1e-3) and np.allclose(kept[image], brightest, atol=1e-3)
+        assert (kept[image] >= bare - 1e-3).all()
+        hidden += int((inserted[image] < bare - 1).sum())
+    assert hidden > 60, "pieces hide ink of the digits"
+
+
 def test_moments_of_z() -> None:
     """Windows of 1 to 3 frames' sides, all factors equally likely, which hold the frame but for 3 of 28 px."""
     made = digits("z", 20)
@@ -136,7 +161,8 @@ def test_moments_of_z() -> None:
 
 def test_a_window_of_z_is_what_lies_there() -> None:
     """A window of the whole image shows the digit at its place; one of the frame alone shows the digit."""
-    made = digits("z", round(ZOOMED_SIDE * UNIT))
+    config = DistortedConfig("z", round(ZOOMED_SIDE * UNIT), clutter="maximum", source="embedded")
+    made = DistortedDigits(config, "train", None)
     drawn = made.drawn(range(40))
     assert drawn.windows is not None and drawn.places is not None and drawn.cluttered is not None
     drawn.windows[:] = (ZOOMED_SIDE * UNIT, ZOOMED_SIDE * UNIT / 2, ZOOMED_SIDE * UNIT / 2)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,12 @@ import torch
 
 from mistnn.cli.main import main
 from mistnn.errors import MistError
-from mistnn.experiments import evaluate, restore, train
-from mistnn.experiments.readout import tune_readout
-from mistnn.models.mist import Mist
+from mistnn.experiments import Experiment, evaluate, restore, train
+from mistnn.experiments.readout import readings_of, tune_readout
+from mistnn.models.mist import Mist, SupervisedStepConfig
+from mistnn.models.rivals import ChannelwiseConfig, RivalStepConfig
+from mistnn.nn.heatmap import HeatmapConfig
+from mistnn.presets import PRESETS
 from mistnn.weights import load_model, read_config
 from tests.experiments.tiny import TINY
 
@@ -31,8 +35,9 @@ def test_the_best_is_written_and_the_weights_stay(run: Path, tmp_path: Path) -> 
     assert read_config(tmp_path / "out").training == read_config(run).training is not None
     model = load_model(tmp_path / "out")
     assert isinstance(model, Mist)
-    assert evaluate(model, after.data, "validation", 6) == best
-    assert max(float(line.rsplit(" ", 1)[1]) for line in said) == pytest.approx(best["classified"], abs=1e-4)
+    assert evaluate(model, after.data, "validation", 6) == best.metrics and best.tried == 4
+    assert best.reading == (after.model.softmax_strength, after.model.nms_window)
+    assert max(float(line.rsplit(" ", 1)[1]) for line in said) == pytest.approx(best.metrics["classified"], abs=1e-4)
     for (name, old), new in zip(load_model(run).state_dict().items(), model.state_dict().values(), strict=True):
         assert torch.equal(old, new), name
 
@@ -43,6 +48,40 @@ def test_mistakes(run: Path, tmp_path: Path) -> None:
     with pytest.raises(MistError, match="already holds a run"):
         tune_readout(run, run, 2)
     assert main(["tune", str(run), "--out", str(tmp_path / "b"), "--images", "0"]) == 2
+
+
+SUPERVISED = dataclasses.replace(TINY, model=dataclasses.replace(TINY.model, decoder=0), step=SupervisedStepConfig())
+CHANNELS = dataclasses.replace(
+    TINY,
+    model=ChannelwiseConfig(
+        TINY.model.class_names, 2, 1, 10.0, 16, HeatmapConfig(channels=4, blocks=1, start="random"), TINY.model.encoder
+    ),
+    step=RivalStepConfig(),
+)
+
+
+@pytest.mark.parametrize(("experiment", "tried"), [(SUPERVISED, 12), (CHANNELS, 6)], ids=["supervised", "channelwise"])
+def test_every_system_with_a_strength_is_read_by_the_same_search(
+    experiment: Experiment, tried: int, tmp_path: Path
+) -> None:
+    train(experiment, tmp_path / "run")
+    said: list[str] = []
+    best = tune_readout(tmp_path / "run", tmp_path / "out", 2, say=said.append)
+    assert len(said) == best.tried == tried and all(line.count("classified") == 1 for line in said)
+    after = restore(tmp_path / "out")
+    assert after.step == experiment.step and after.model == after.model.with_reading(*best.reading)
+    strengths = [reading.strength for reading in readings_of(experiment.model)]
+    trained = experiment.model.with_reading(strengths[0], None)
+    assert trained.with_reading(strengths[0], None) == experiment.model, "the first is that of the training"
+    assert {strength / strengths[0] for strength in strengths} == {1, 0.3, 0.1, 0.05, 0.02, 0.01}
+
+
+def test_a_system_without_a_strength_is_named(tmp_path: Path) -> None:
+    for name in ("grid-mnist-hard", "xie20-mnist-hard", "zha18-mnist-hard", "esl16-mnist-hard"):
+        with pytest.raises(MistError, match="no heat map with a strength"):
+            readings_of(PRESETS[name].experiment.model)
+    for name in ("mist-mnist-hard", "supervised-mnist-hard", "mist-discover-mnist-easy"):
+        assert len(readings_of(PRESETS[name].experiment.model)) == 12
 
 
 def test_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -210,10 +210,16 @@ def test_penalty_pulls_back():
     assert near.norm() < far.norm()
 
 
-def test_offsets_are_learnt_from_the_keypoints():
-    """The head's gradient of one step, written out: l2 to the Gaussians and .1 x Huber at the keypoints' cells."""
+@pytest.mark.parametrize("weighted", [False, True])
+def test_offsets_are_learnt_from_the_keypoints(weighted):
+    """The head's gradient of one step, written out: l2 to the Gaussians and .1 x Huber at the keypoints' cells.
+
+    As released, the Huber loss is averaged over x and y, and an image's weight exp(-c loss) is for its response alone.
+    """
     model, batch = build(MIST), photographs()
-    step = NaturalStep(model, NaturalStepConfig(confidence=0.0))
+    step = NaturalStep(model, NaturalStepConfig(confidence=2.0, weighted_offsets=weighted))
+    losses = torch.tensor([0.0, 0.3, 0.9])
+    weights = torch.exp(-2.0 * losses)
     maps = model.maps(model.backbone(batch.images))
     keypoints = torch.tensor([[[1.2, 1.9], [3.6, 2.5]]]).expand(3, -1, -1)
     expected = torch.zeros(())
@@ -224,13 +230,14 @@ def test_offsets_are_learnt_from_the_keypoints():
                     torch.exp(torch.tensor(-0.5 * ((int(x) - column) ** 2 + (int(y) - row) ** 2) / (2.0 / 8)))
                     for x, y in keypoints[image].tolist()
                 )
-                expected = expected + (maps.response[image, row, column] - ideal) ** 2 / 20 / 3
+                expected = expected + weights[image] * (maps.response[image, row, column] - ideal) ** 2 / 20 / 3
         for x, y in keypoints[image].tolist():
             for channel, offset in ((0, x - int(x) - 0.5), (1, y - int(y) - 0.5)):
                 difference = maps.offsets[image, channel, int(y), int(x)] - offset
-                expected = expected + 0.1 * 0.5 * difference**2 / 2 / 3
+                share = weights[image] if weighted else 1.0
+                expected = expected + share * 0.1 * 0.5 * difference**2 / (2 * 2) / 3
     wanted = torch.autograd.grad(expected, model.head[0].weight, retain_graph=True)[0]
-    step.train_heatmap(maps, keypoints, torch.zeros(3))
+    step.train_heatmap(maps, keypoints, losses)
     torch.testing.assert_close(model.head[0].weight.grad, wanted, rtol=1e-3, atol=1e-6)
 
 

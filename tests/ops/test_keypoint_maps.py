@@ -35,7 +35,7 @@ def response_by_loops(points, height, width, variance):
 
 
 def offset_loss_by_loops(offsets, points):
-    """``offsets`` [channel][row][column]; the mean over keypoints of equation 11 in x and in y."""
+    """``offsets`` [channel][row][column]; the mean over keypoints and over x and y of equation 11, as released."""
     height, width = len(offsets[0]), len(offsets[0][0])
     total = 0.0
     for x, y in points:
@@ -43,7 +43,7 @@ def offset_loss_by_loops(offsets, points):
         for channel, wanted in ((0, x - (column + 0.5)), (1, y - (row + 0.5))):
             difference = abs(offsets[channel][row][column] - wanted)
             total += 0.5 * difference**2 if difference < 1 else difference - 0.5
-    return total / len(points)
+    return total / (2 * len(points))
 
 
 def test_shapes():

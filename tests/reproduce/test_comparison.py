@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,8 @@ ZHA18 = dataclasses.replace(
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tables")
     train(MIST, folder / "mist-seed0")
-    train(GRID, folder / "grid-quick-x1-seed0")
-    train(ZHA18, folder / "zha18-quick-x1-seed0")
+    train(GRID, folder / "grid-seed0")
+    train(ZHA18, folder / "zha18-seed0")
     return folder
 
 
@@ -61,7 +62,11 @@ def test_a_missing_run_is_named_with_its_command(tmp_path: Path) -> None:
         figure_2(Request(tmp_path))
 
 
-def test_full_size_before_quick_before_shipped(runs: Path, tmp_path: Path) -> None:
+def test_a_run_as_the_table_reads_it_before_the_run_before_shipped(runs: Path, tmp_path: Path) -> None:
     assert stored_run(runs, "mist") == runs / "mist-seed0"
-    assert stored_run(runs, "grid") == runs / "grid-quick-x1-seed0"
+    for name in ("mist-seed0-read", "grid-quick-seed0"):
+        shutil.copytree(runs / "mist-seed0", tmp_path / name)
+    assert stored_run(tmp_path, "mist") == tmp_path / "mist-seed0-read"
+    with pytest.raises(MistError, match="holds no run of grid"):  # a smoke test is no run to show
+        stored_run(tmp_path, "grid")
     assert stored_run(tmp_path, "mist-discover-mnist-hard-one-scale") == "mist-discover-mnist-hard-one-scale"

@@ -12,13 +12,15 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from mistnn.cli.main import main
-from mistnn.data import GaborConfig, ScenesConfig
+from mistnn.data import GaborConfig
 from mistnn.errors import MistError
 from mistnn.experiments import Experiment, train
 from mistnn.ops.matching import UNMATCHED
-from mistnn.presets import Preset
-from mistnn.reproduce.figures import FIGURES, Request, discovery, draw_figure
-from mistnn.reproduce.figures.discovery import figure_3, figure_4, figure_7, figure_8, match_places
+from mistnn.presets import PRESETS, Preset
+from mistnn.presets.images import HARD
+from mistnn.reproduce.figures import FIGURES, Request, discovery, draw_figure, evolution
+from mistnn.reproduce.figures.discovery import figure_3, figure_4, figure_8, match_places
+from mistnn.reproduce.figures.evolution import figure_7, svhn_figure_7
 from tests.cli.runs import only_line
 from tests.experiments.tiny import TINY
 
@@ -43,6 +45,18 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained(NOISE, tmp_path_factory.mktemp("discovery") / "noise")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(TINY, tmp_path_factory.mktemp("discovery") / "digits")
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = dataclasses.replace(WITHOUT_CLASSES.data, layout="uneven", canvas=64, counts=(4,))
+    experiment = dataclasses.replace(WITHOUT_CLASSES, data=data, model=dataclasses.replace(WITHOUT_CLASSES.model, k=4))
+    return trained(experiment, tmp_path_factory.mktemp("discovery") / "uneven")
 
 
 def kinds(axes: Axes) -> Counter:
@@ -102,19 +116,52 @@ def test_places_match_one_to_one_nearest_first() -> None:
     assert match_places(found, truth[:0], 10.0).tolist() == [UNMATCHED] * 5
 
 
+def test_figure_7_is_of_classification_on_mnist_hard() -> None:
+    preset = evolution.find_preset(evolution.DIGITS).experiment
+    assert preset.model.class_names and preset.data == HARD and preset.step.kind == "lifted"
+    assert [name for name, _ in evolution.NUMBERS] == ["mist-svhn", "mist-numbers"]
+    uneven = PRESETS[discovery.UNEVEN_MODEL].experiment
+    assert uneven.data.layout == "uneven"
+
+
+def test_the_heat_map_of_a_house_number_over_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S001, figure 7 (c): which numbers are trained on is told by the folder; here, wide tiny scenes stand for them."""
+    with pytest.raises(MistError, match="svhn-fig7 trains on house numbers: give their folder"):
+        svhn_figure_7(Request())
+    with pytest.raises(MistError, match="holds no house numbers"):
+        svhn_figure_7(Request(root=str(tmp_path)))
+    (tmp_path / "boxes.json").write_text("{}")
+    asked: list[str] = []
+    tiny = dataclasses.replace(TINY, data=dataclasses.replace(TINY.data, source="embedded"))
+
+    def find(name: str) -> Preset:
+        asked.append(name)
+        return Preset(name, "tiny", tiny)
+
+    monkeypatch.setattr(evolution, "find_preset", find)
+    figure = svhn_figure_7(Request(root=str(tmp_path), steps=3))
+    assert asked == ["mist-numbers"]
+    shown = [axes for axes in figure.axes[2:]]
+    assert [axes.get_title() for axes in shown] == ["image", "step 0", "step 1", "step 3"]
+    peaks = [axes.images[0].norm.vmax for axes in shown[1:]]
+    assert len(set(peaks)) == 3, "each is as bright as its own peak"
+
+
 def test_fig7_draws_a_log_or_trains(
-    scenes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    digits: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    logged = figure_7(Request(scenes))
+    with pytest.raises(MistError, match="shows how MIST learns to classify.*preset mist-mnist-hard"):
+        figure_7(Request(scenes))
+    logged = figure_7(Request(digits))
     assert len(logged.axes) == 2
     assert [len(axes.lines[0].get_xdata()) for axes in logged.axes] == [4, 4]
-    monkeypatch.setattr(discovery, "find_preset", lambda name: Preset(name, "tiny", WITHOUT_CLASSES))
+    monkeypatch.setattr(evolution, "find_preset", lambda name: Preset(name, "tiny", TINY))
     own = figure_7(Request(steps=3))
     assert [list(axes.lines[0].get_xdata()) for axes in own.axes[:2]] == [[1, 2, 3]] * 2
     assert [axes.get_title() for axes in own.axes[2:]] == ["image", "step 0", "step 1", "step 3"]
     given = ["figure", "fig7", "--out", str(tmp_path / "out")]
     for more, words in (
-        (["--model", str(scenes), "--steps", "3"], ["--steps 3", "leave one out"]),
+        (["--model", str(digits), "--steps", "3"], ["--steps 3", "leave one out"]),
         (["--model", "mist-mnist-3"], ["mist-mnist-3", "log"]),
         (["--steps", "0"], ["--steps=0"]),
     ):
@@ -123,9 +170,15 @@ def test_fig7_draws_a_log_or_trains(
     assert not (tmp_path / "out").exists()
 
 
-def test_fig8_places_the_models_own_digits_unevenly(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(discovery, "UNEVEN", ScenesConfig(layout="uneven", canvas=64, counts=(4,)))
-    figure = figure_8(Request(scenes))
+def test_fig8_is_of_a_model_that_learnt_on_uneven_scenes(
+    scenes: Path, uneven: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(MistError, match="trained on the layout hard: `mist train mist-discover-mnist-uneven`"):
+        figure_8(Request(scenes))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MistError, match="runs/mist-discover-mnist-uneven holds none: `mist train"):
+        figure_8(Request())
+    figure = figure_8(Request(uneven))
     pictures = [axes for axes in figure.axes if axes.images]
     assert len(pictures) == 2 * discovery.UNEVEN_EXAMPLES
     assert all(axes.images[0].get_array().shape == (64, 64) for axes in pictures)
@@ -149,7 +202,8 @@ def test_mistakes(scenes: Path, noise: Path, tmp_path: Path) -> None:
     assert not out.exists()
     drawn_without_labels = {"fig2", "fig3", "fig4", "fig7", "fig8", "spair-objects", "spair-transfer"}
     assert set(FIGURES) == drawn_without_labels | {
-        "fig5", "fig6", "readers", "samples", "svhn-fig6", "stn-addition", "stn-samples", "stn-colocalisation",
+        "fig5", "fig6", "readers", "samples", "svhn-fig6", "svhn-fig7", "stn-addition", "stn-samples",
+        "stn-colocalisation",
     }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from mistnn.errors import MistError
 from mistnn.experiments import describe
 from mistnn.presets import PRESETS
 from mistnn.reproduce.ledger import Entry, entry_name, make_entry, read_ledger, write_entry
-from mistnn.reproduce.results_page import results_page, table_lines, verdict
+from mistnn.reproduce.results_page import results_page, runs_by_protocol, table_lines, verdict
 from mistnn.reproduce.tables import TABLES, find_table
 from mistnn.weights import TrainingRecord, commit, hardware, versions
 from tests.experiments.tiny import TINY
@@ -33,6 +33,7 @@ ENTRY = Entry(
     commit="0123456789ab",
     command="mist evaluate runs/three --images 1000",
     note="A remark.",
+    reading="strength 10, window 5: the best of 12 on 300 validation images",
 )
 
 
@@ -130,17 +131,6 @@ def test_papers_numbers() -> None:
 def test_ours_beside_the_papers() -> None:
     row = row_of(results_page([ENTRY]), "MIST, small classifier", "MNIST-3 digits")
     assert row[2:] == ["1", "0.995", "0.912", "0.969", "0.812", "0.966", "0.750"]
-
-
-def test_quick_rows_tell_their_time() -> None:
-    """100 s for 300 steps of 8 images are 100 s * (4,000 * 32) / (300 * 8) at the preset's own size."""
-    quick = dataclasses.replace(
-        ENTRY, name="xie20-mnist-3-quick", steps=300, batch_size=8, train_seconds=100.0, metrics={"both": 0.5}
-    )
-    row = row_of(
-        results_page([quick]).partition("at quick size")[2], "Xie20, stride 8, small classifier", "MNIST-3 digits"
-    )
-    assert row[-2:] == ["100", "1.5"]
 
 
 def test_several_seeds_are_a_mean_and_a_spread() -> None:
@@ -286,11 +276,41 @@ def test_runs_that_failed_are_told() -> None:
     assert len(told) == 1 and told[0].startswith("SPAIR, 48 x 48, 1 digit: ")
 
 
-def test_quick_runs_have_their_own_table_on_the_page() -> None:
+def test_quick_runs_have_no_table_on_the_page() -> None:
     quick = dataclasses.replace(ENTRY, name="xie20-mnist-3-quick", metrics={"iou50": 0.5, "both": 0.25})
     page = results_page([quick])
-    assert "### Table 3 at quick size" in page and "### Table 1 at quick size" not in page
-    assert "Far smaller than the paper's" in page and page.count("0.500") == 1
+    assert "quick size" not in page and "0.500" not in page and page.count("xie20-mnist-3-quick") == 2
+
+
+def test_a_run_of_another_protocol_stands_apart_and_is_not_compared() -> None:
+    tuned = dataclasses.replace(ENTRY, reading="strength 1, window 5")
+    other = dataclasses.replace(ENTRY, train_seed=1, differs="of other data", metrics={"both": 0.5})
+    page = results_page([other])
+    head = page[: page.index("## Table 1")]
+    (line,) = [line for line in head.splitlines() if "Table 3: MIST, small classifier | MNIST-3" in line]
+    assert line.endswith("| [0.500](#mist-mnist-3) | 1 | other protocol: of other data |")
+    assert row_of(page, "MIST, small classifier", "MNIST-3 digits")[2] == "0"
+    assert "**other protocol: of other data**" in page
+    both = results_page([tuned, other])
+    (line,) = [line for line in both.splitlines() if "Table 3: MIST, small classifier | MNIST-3" in line]
+    assert "[0.750](#mist-mnist-3) | 1 | short by" in line, "only the run of the present protocol is compared"
+    assert "read at strength 1, window 5" in both
+    assert row_of(both, "MIST, small classifier (*other protocol: of other data*)", "MNIST-3 digits")[2] == "1"
+
+
+def test_the_ledger_of_the_repository_says_what_differs() -> None:
+    """No row averages two protocols, and what was measured at quick size is in no table."""
+    entries = read_ledger(Path(__file__).parents[2] / "results")
+    for entry in entries:
+        if "--budget quick" in entry.command or entry.name.startswith("search-"):
+            assert "quick size" in entry.differs, entry.name
+        assert not entry.differs or "Differs from the present protocol: " in entry.note, entry.name
+    for table in (one for one in TABLES if one.tuned):
+        for row in table.rows:
+            groups = runs_by_protocol(table, row, entries)
+            assert all(
+                entry.reading for entry in groups.get("", []) if PRESETS[row.name].experiment.model.reading_strengths
+            )
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from mistnn.reproduce import fill, results_page
 from mistnn.reproduce.fill import experiment_of, fill_table
 from mistnn.reproduce.ledger import read_ledger
 from mistnn.reproduce.results_page import table_lines
-from mistnn.reproduce.table import DIGITS
+from mistnn.reproduce.table import Size
 from mistnn.reproduce.tables import find_table
 from mistnn.training import TrainConfig
 from tests.data.published import CLASSES, make_voc
@@ -49,23 +49,23 @@ def test_table_4_is_filled(built: str, tmp_path: Path, monkeypatch: pytest.Monke
     tiny = {**PRESETS, NAME: Preset(NAME, "", TINY)}
     for module in (fill, results_page):
         monkeypatch.setattr(module, "find_preset", tiny.__getitem__)
-    table = find_table("table4")._replace(size=DIGITS._replace(steps=2, batch=2))
+    table = find_table("table4")._replace(size=Size(loop=(2, 2)))
     results, runs = tmp_path / "results", tmp_path / "runs"
     with pytest.raises(MistError, match="--backbone FILE"):
-        fill_table(table, "quick", 1, results, runs, NAME, built)
+        fill_table(table, "full", 1, results, runs, NAME, built)
     said: list[str] = []
-    words = (table, "quick", 1, results, runs, NAME, built, said.append)
+    words = (table, "full", 1, results, runs, NAME, built, said.append)
     assert fill_table(*words, backbone="random") == 1
     entries = {entry.name: entry for entry in read_ledger(results)}
-    assert set(entries) == {f"{NAME}-quick", *(f"search-{NAME}-{factor}" for factor in fill.FACTORS)}
-    entry = entries[f"{NAME}-quick"]
+    assert set(entries) == {NAME}
+    entry = entries[NAME]
     assert entry.images == entry.metrics["images"] < 300, "as many as the folder has"
     assert {"recall", "f1", "f1_iou50"} <= set(entry.metrics) and entry.steps == 2
     assert entry.backbone == "resnet34 with random weights"
     assert entry.split == json.loads(Path(built, "dataset.json").read_text())["split_sha256"]
     assert sum("--backbone random" in line for line in said) == 1
     assert any(NAME in line and "already" not in line for line in said)
-    (row,) = (line for line in table_lines(table, [entry], "-quick") if "| MIST |" in line)
+    (row,) = (line for line in table_lines(table, [entry]) if "| MIST |" in line)
     assert "| 0.679 | " in row and "| 1 |" in row
     assert fill_table(*words, backbone="random") == 0
 

@@ -23,7 +23,9 @@ def test_the_page_of_results_is_made_from_the_ledger() -> None:
 @pytest.mark.parametrize("name", shipped_names())
 def test_a_card_has_the_numbers_of_its_entry(name: str) -> None:
     """Every model in the package is measured, and its card and the ledger agree."""
-    (entry,) = [entry for entry in read_ledger(LEDGER) if entry.name == name and entry.train_seed == 0]
+    # As the package's weights are read; a table may read them otherwise, and says so.
+    measured = [entry for entry in read_ledger(LEDGER) if entry.name == name and entry.train_seed == 0]
+    (entry,) = [entry for entry in measured if not entry.reading]
     card = (shipped_folder() / name / "README.md").read_text(encoding="utf-8")
     told = ("iou50", "both") if "both" in entry.metrics else ("rmse", "rmse_black")
     for metric in told:
@@ -34,5 +36,5 @@ def test_a_card_has_the_numbers_of_its_entry(name: str) -> None:
 
 
 def test_figures_find_their_own_model() -> None:
-    defaults = {discovery.HARD_MODEL, discovery.UNEVEN_MODEL, discovery.GABOR_MODEL}
+    defaults = {discovery.HARD_MODEL, discovery.GABOR_MODEL}
     assert defaults <= set(shipped_names())

@@ -24,7 +24,7 @@ from mistnn.reproduce import fill, results_page
 from mistnn.reproduce.figures import Request, draw_figure
 from mistnn.reproduce.figures import stn as stn_figures
 from mistnn.reproduce.fill import fill_table
-from mistnn.reproduce.ledger import QUICK, read_ledger
+from mistnn.reproduce.ledger import read_ledger
 from mistnn.reproduce.results_page import table_lines
 from mistnn.reproduce.table import Row, Size, Table
 from mistnn.reproduce.tables import stn as stn_tables
@@ -50,7 +50,7 @@ TINY = {
         0,
     ),
 }
-SIZE = Size(steps=3, batch=4, images=10, full_images=12)
+SIZE = Size(images=10, loop=(3, 4))
 
 
 @pytest.fixture(autouse=True)
@@ -63,23 +63,23 @@ def _tiny_presets(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_addition_is_trained_at_its_own_size_and_measured(tmp_path: Path) -> None:
     row = Row("2xST-FCN", "two digits", "tiny-addition", (0.058,))
     table = Table("stn-tiny", "Tiny", ("error",), (row,), size=SIZE, decimals=4)
-    assert fill_table(table, "quick", 2, tmp_path / "results", tmp_path / "runs", say=lambda text: None) == 2
+    assert fill_table(table, "full", 2, tmp_path / "results", tmp_path / "runs", say=lambda text: None) == 2
     entries = read_ledger(tmp_path / "results")
     assert [(entry.steps, entry.batch_size, entry.images, entry.train_seed) for entry in entries] == [
         (3, 4, 10, 0),
         (3, 4, 10, 1),
     ]
     assert all(set(entry.metrics) == {"error", "images", "outside_1", "outside_2"} for entry in entries)
-    assert "Quick size: 3 steps of 4 images" in entries[0].note
-    shown = table_lines(table, entries, QUICK)[2]
+    shown = table_lines(table, entries)[2]
     mean = sum(entry.metrics["error"] for entry in entries) / 2
     assert f"| 0.0580 | {mean:.4f} (" in shown
 
 
 def test_co_localisation_trains_its_encoder_once(tmp_path: Path) -> None:
     row, said = Row("digit 3", "TC", "tiny-coloc", (None,)), list[str]()
+    size = Size(images=12)
     table = Table(
-        "stn-tiny", "Tiny", ("iou50",), (row,), size=SIZE, start_preset=ENCODER, tested_on_training_images=True
+        "stn-tiny", "Tiny", ("iou50",), (row,), size=size, start_preset=ENCODER, tested_on_training_images=True
     )
     for _ in range(2):
         fill_table(table, "full", 2, tmp_path / "results", tmp_path / "runs", say=said.append)
@@ -101,6 +101,16 @@ def test_tables_name_presets_that_are_there() -> None:
         assert len({row.name for row in table.rows}) == len(table.rows)
     distorted = {row.name: row.paper[0] for row in stn_tables.STN_DISTORTED.rows}
     assert distorted["stn-cnn-affine-rts"] == 0.005 and distorted["stn-fcn-tc"] == 0.132 and len(distorted) == 40
+
+
+def test_the_table_says_that_the_scale_of_a_window_is_nearly_given() -> None:
+    """The last window's bounds in pixels are those of the presets of the table."""
+    for row in stn_tables.STN_COLOCALISATION.rows:
+        window = PRESETS[row.name].experiment.model.build().window
+        low, high = 84 * window.least, 84 * window.last
+        assert f"{low:.1f} to {high:.1f} px" in stn_tables.STN_COLOCALISATION.note
+        assert not row.name.endswith("-free")
+    assert PRESETS["stn-coloc-tc-8-free"].experiment.model.window == "free"
 
 
 def test_addition_figure(tmp_path: Path) -> None:
@@ -168,7 +178,7 @@ def test_mistakes(tmp_path: Path) -> None:
             draw_figure(name, Request(), tmp_path / "out")
     with pytest.raises(MistError, match="mist-mnist-3 has none: give a run of a preset such as"):
         draw_figure("stn-addition", Request("mist-mnist-3"), tmp_path / "out")
-    with pytest.raises(MistError, match="--steps 3 is for the figures that train, fig7 and stn-colocalisation"):
+    with pytest.raises(MistError, match="--steps 3 is for the figures that train, fig7, svhn-fig7, stn-colocalisation"):
         draw_figure("stn-addition", Request(steps=3), tmp_path / "out")
     coloc = TINY["tiny-coloc"]
     with pytest.raises(MistError, match="needs an encoder that classifies digits"):

@@ -74,12 +74,15 @@ def run(arguments: Sequence[str]) -> int:
 
 def _record(request: Evaluate, path: Path, seed: int, metrics: dict[str, float]) -> None:
     from mistnn.reproduce.ledger import entry_name, make_entry, write_entry
+    from mistnn.weights import shipped_names
 
     command = f"mist evaluate {request.model} --images {request.images}"
     command += "" if request.seed is None else f" --seed {request.seed}"
     command += "" if request.split == "test" else f" --split {request.split}"
     measured = int(metrics.get("images", request.images))  # there may be fewer
-    note = "" if request.split == "test" else "Measured on validation scenes."
+    what = "the weights that ship with the package" if request.model in shipped_names() else "a run"
+    note = f"The command measures {what} again and trains nothing."
+    note += "" if request.split == "test" else " Measured on validation scenes."
     name = entry_name(path)
     write_entry(make_entry(request.model, metrics, measured, seed, command, name, note, request.data_root), path)
 

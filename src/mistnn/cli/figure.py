@@ -31,9 +31,10 @@ Draws a figure of the papers with a trained model, as PNG and PDF.
   fig6     photographs: boxes and classes of MIST, and below of Xie20. `--model DIR` is the folder of the
            runs of `mist reproduce table4` (default: runs/tables) or one run; needs `--data-root`,
            the folder that `mist build` made
-  fig7     both losses during training. `--model RUN` draws a run's log; without it, the preset
-           demo-discover-paper is trained, and the heat map of a test scene is shown at some steps
-  fig8     boxes and reconstruction on scenes of unevenly placed digits
+  fig7     both losses while MNIST hard is learnt from class counts. `--model RUN` draws a run's log; without
+           it, mist-mnist-hard is trained, and the heat map of a test scene is shown at some steps
+  fig8     boxes and reconstruction on unevenly placed digits, by a model that learnt on them; `--model RUN` is a
+           run of mist-discover-mnist-uneven (default: runs/mist-discover-mnist-uneven)
   readers  boxes and classes of the systems of Tables 2 and 3 on the same scenes; `--model DIR` as for fig2
   samples  scenes of every kind with their true boxes; needs no model
   spair-objects  what SPAIR renders: input, boxes numbered by depth (1 is nearest), the image, each object;
@@ -45,6 +46,8 @@ Draws a figure of the papers with a trained model, as PNG and PDF.
   stn-samples  distorted digits of every kind; needs no model
   svhn-fig6  boxes and digits on test images of house numbers; `--model RUN` is a run of mist-svhn or
            mist-numbers, `--data-root` the folder of their images
+  svhn-fig7  the heat map of a house number while mist-svhn or mist-numbers is trained, whichever images
+           `--data-root` holds, and both losses; `--model RUN` draws the losses of a run
 
 Correct boxes are green, wrong ones red, missed objects grey."""
 
@@ -58,7 +61,7 @@ class Figure(Options):
         model: a run folder, or the name of a shipped model; each figure has its own default.
         out: folder for the two files, created if it is missing.
         seed: of the scenes; that of the training run if not given.
-        steps: length of the training for fig7 or stn-colocalisation; the preset's own if not given.
+        steps: length of the training for fig7, svhn-fig7 or stn-colocalisation; the preset's own if not given.
         data_root: the folder that holds the images' files. For MNIST, the environment variable MIST_DATA also names it.
     """
 

@@ -2,6 +2,9 @@
 
 Without normalisation, the scores of the heat-map network grow during training, and a strength that was right at the
 start can hide a weak object beside a strong one at the end. Training settings stay unchanged; only the reading changes.
+
+Every system whose heat map has a strength is read the same way: MIST, trained by lifting or with true positions, and
+the channel-wise network. Each names the values to try (``ModelConfig.reading_strengths``, ``reading_windows``).
 """
 
 from __future__ import annotations
@@ -9,30 +12,76 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mistnn.devices import find_device
 from mistnn.errors import MistError
-from mistnn.experiments.mist import lifted_parts
 from mistnn.experiments.run import evaluate, restore, save_again
+from mistnn.interfaces import ModelConfig
 from mistnn.training import prepare_run_folder
 from mistnn.training.runfolder import run_folder
 from mistnn.weights import load_model
 
-STRENGTHS = (10.0, 3.0, 1.0, 0.5, 0.2, 0.1)
-NMS_WINDOWS = (5, 11)
+TUNING_IMAGES = 300
+"""Validation images on which readings are compared."""
+
+
+class Reading(NamedTuple):
+    """How a heat map is read; the window is ``None`` for a network without suppression."""
+
+    strength: float
+    window: int | None
+
+    def __str__(self) -> str:
+        """In words."""
+        return f"strength {self.strength:g}" + ("" if self.window is None else f", window {self.window}")
+
+
+class Tuned(NamedTuple):
+    """The result of a search.
+
+    Attributes:
+        reading: the best.
+        tried: how many were compared.
+        metrics: of the best, on the validation images.
+    """
+
+    reading: Reading
+    tried: int
+    metrics: dict[str, float]
+
+
+def readings_of(
+    config: ModelConfig, strengths: Sequence[float] | None = None, windows: Sequence[int] | None = None
+) -> list[Reading]:
+    """Every combination of strengths and windows; those that the configuration names, unless others are given.
+
+    Raises:
+        MistError: if the network has no strength, or nothing is given to choose from.
+    """
+    if not config.reading_strengths:
+        raise MistError(
+            f"the model is of kind {config.kind!r}, which has no heat map with a strength to choose: give a run of a "
+            "preset mist-..., supervised-... or channelwise-..."
+        )
+    strengths = config.reading_strengths if strengths is None else strengths
+    windows = config.reading_windows if windows is None or not config.reading_windows else windows
+    if not strengths or (config.reading_windows and not windows):
+        raise MistError("there is nothing to choose from: give at least one strength and one window")
+    return [Reading(strength, window) for strength in strengths for window in windows or (None,)]
 
 
 def tune_readout(
     folder_or_name: Path | str,
     out: Path,
-    images: int = 300,
-    strengths: Sequence[float] = STRENGTHS,
-    windows: Sequence[int] = NMS_WINDOWS,
+    images: int = TUNING_IMAGES,
+    strengths: Sequence[float] | None = None,
+    windows: Sequence[int] | None = None,
     root: str | None = None,
     say: Callable[[str], None] = print,
     device: str = "cpu",
-) -> dict[str, float]:
+    force: bool = False,
+) -> Tuned:
     """Tries every strength with every window on validation images and writes the model with the best.
 
     The criterion needs nothing beyond the labels of training, and no box: the largest share of objects counted in the
@@ -42,43 +91,40 @@ def tune_readout(
         folder_or_name: the model.
         out: the model folder to write, without a checkpoint.
         images: validation images.
-        strengths: of the local softmax.
-        windows: of the suppression, in pixels.
+        strengths: of the softmax; those that the model's configuration names if not given.
+        windows: of the suppression, in pixels; likewise.
         root: the folder with the images' files, if they are not where the configuration expects them.
         say: called with each combination's result.
         device: for the network, see ``devices.find_device``.
+        force: whether to replace what an earlier search left in ``out``.
 
     Returns:
-        The metrics of the best combination on those images.
+        The best combination and its metrics on those images.
 
     Raises:
-        MistError: if the model is missing or ``out`` is in use.
+        MistError: if the model is missing or has no strength, or ``out`` is in use.
     """
     with run_folder(out):
         experiment = restore(folder_or_name)
-        config, _ = lifted_parts(experiment)
+        configs = {
+            reading: experiment.model.with_reading(*reading)
+            for reading in readings_of(experiment.model, strengths, windows)
+        }
         model: Any = load_model(folder_or_name).to(find_device(device))
-        if not strengths or not windows:
-            raise MistError("there is nothing to choose from: give at least one strength and one window")
         if not model.class_names and not model.reconstructs:
             raise MistError(
                 f"{folder_or_name} neither classifies nor reconstructs, so there is no criterion to choose by"
             )
-        readings = [
-            dataclasses.replace(config, softmax_strength=strength, nms_window=window)
-            for strength in strengths
-            for window in windows
-        ]
-        prepare_run_folder(out, force=False, resume=False)
+        prepare_run_folder(out, force=force, resume=False)
         data = experiment.at(root).data
         name, sign = ("classified", 1) if model.class_names else ("rmse", -1)
-        best: dict[str, float] = {}
-        chosen = config
-        for reading in readings:
-            model.config = reading
+        best: Tuned | None = None
+        for reading, config in configs.items():
+            model.config = config
             measured = evaluate(model, data, "validation", images)
-            say(f"strength {reading.softmax_strength:g}, window {reading.nms_window}: {name} {measured[name]:.4f}")
-            if not best or sign * measured[name] > sign * best[name]:
-                best, chosen = measured, reading
-        save_again(folder_or_name, out, model, dataclasses.replace(experiment, model=chosen))
+            say(f"{reading}: {name} {measured[name]:.4f}")
+            if best is None or sign * measured[name] > sign * best.metrics[name]:
+                best = Tuned(reading, len(configs), measured)
+        assert best is not None
+        save_again(folder_or_name, out, model, dataclasses.replace(experiment, model=configs[best.reading]))
         return best

@@ -79,10 +79,11 @@ def huber(difference: Tensor) -> Tensor:
 def offset_loss(offsets: OffsetMaps, points: Points) -> Float[Tensor, " batch"]:
     """Equations 10 and 11: the Huber loss of the offset channels, at the cells that contain the optimised keypoints.
 
-    Summed over x and y, averaged over keypoints. Several keypoints of one cell all count; they get no gradient.
+    Averaged over x and y, as in the released code, and over keypoints. Several keypoints of one cell all count; they
+    get no gradient.
     """
     target = offset_targets(points, offsets.shape[-2], offsets.shape[-1])
-    return huber(read_offsets(offsets, points) - target).sum(-1).mean(1)
+    return huber(read_offsets(offsets, points) - target).mean((-1, -2))
 
 
 def _check_points(points: Tensor) -> None:

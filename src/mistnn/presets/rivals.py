@@ -44,7 +44,8 @@ CHANNELS_RATE = 3e-4
 READING_CHANNELS = ChannelwiseConfig(
     k=9, patch_size=24, heatmap=HeatmapConfig(channels=32, start="random"), encoder=CLASSIFIER
 )
-XIE20 = Xie20Config(k=9, patch_size=24, heatmap=digits.PAPER_HEATMAP, encoder=CLASSIFIER)
+XIE20 = Xie20Config(k=9, patch_size=24, encoder=CLASSIFIER)
+POOLED = dataclasses.replace(XIE20, heatmap=digits.PAPER_HEATMAP, head="pooled")
 
 
 ZHA18 = Zha18Config(feature_widths=(32, 64, 64, 64), drawing_widths=(32, 64, 64, 64))
@@ -100,13 +101,26 @@ PRESETS = (
         "Table 2, Supervised: MIST's networks trained with true positions and classes, an upper bound",
         Experiment(digits.SMALL, HARD, SupervisedStepConfig(decay=0.02), _loop(4000, 32)),
     ),
-    Preset("xie20-mnist-hard", "Table 3, Xie20: SOFT top-K as a mask, heat map at stride 8", _read(XIE20, HARD)),
+    Preset(
+        "xie20-mnist-hard",
+        "Table 3, Xie20: SOFT top-K as a mask, places scored by strided convolutions and a small head, stride 8",
+        _read(XIE20, HARD),
+    ),
     Preset(
         "xie20-stride4-mnist-hard",
         "Table 3, Xie20: the same at stride 4, four times the memory",
         _read(dataclasses.replace(XIE20, stride=4), HARD),
     ),
     Preset("xie20-mnist-3", "Table 3, Xie20 on three digits, stride 8", _read(dataclasses.replace(XIE20, k=3), THREE)),
+    Preset(
+        "xie20-pooled-mnist-hard",
+        "not in a table: Xie20 with averaged features of MIST's heat-map network, which the paper rejects, stride 8",
+        _read(POOLED, HARD),
+    ),
+    Preset(
+        "xie20-pooled-stride4-mnist-hard", "the same at stride 4", _read(dataclasses.replace(POOLED, stride=4), HARD)
+    ),
+    Preset("xie20-pooled-mnist-3", "the same on three digits", _read(dataclasses.replace(POOLED, k=3), THREE)),
     Preset(
         "xie20-pascal-coco",
         "Table 4, Xie20: a mask over all cells of the same features",

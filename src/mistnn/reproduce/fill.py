@@ -9,15 +9,16 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
 
 from mistnn.errors import MistError
 from mistnn.experiments import Experiment, evaluate_stored, train
+from mistnn.experiments.readout import TUNING_IMAGES, tune_readout
 from mistnn.presets import find_preset
-from mistnn.reproduce.ledger import QUICK, make_entry, read_entry, write_entry
+from mistnn.reproduce.ledger import make_entry, read_entry, write_entry
+from mistnn.reproduce.protocol import chooses_reading, difference
 from mistnn.reproduce.spair_transfer import IMAGES as CURVE_IMAGES
 from mistnn.reproduce.spair_transfer import transfer_curve
 from mistnn.reproduce.table import Row, Table
@@ -26,10 +27,12 @@ from mistnn.training.runfolder import CONFIG
 from mistnn.weights import shipped_names
 
 Budget = Literal["quick", "full"]
-SEARCH_IMAGES = 300  #: Validation images on which learning rates are compared.
+SMOKE_STEPS, SMOKE_BATCH, SMOKE_IMAGES = 20, 8, 20
+"""Size of a smoke test: iterations, images in each, and test images."""
+QUICK = "-quick"  #: In the names of the folders of smoke tests.
+READ = "-read"  #: Ends the name of the folder of a model whose reading was chosen.
+EARLIER = "-earlier"  #: Ends the name of the file of an entry that was measured by another protocol.
 STOP_SECONDS = 60.0  #: How long a training may take to write its checkpoint after another one has failed.
-FACTORS: Mapping[str, float] = MappingProxyType({"x0.3": 0.3, "x1": 1.0, "x3": 3.0})
-"""Factors of the learning rates that the search compares, by their name in run folders."""
 RANDOM = "random"  #: Stands for a backbone without pretrained weights. For tests.
 
 
@@ -49,13 +52,7 @@ def rows_with_data(rows: Sequence[Row], root: str | None, say: Callable[[str], N
 
 
 def experiment_of(
-    table: Table,
-    row: Row,
-    budget: Budget,
-    seed: int,
-    root: str | None,
-    factor: float = 1.0,
-    backbone: str | None = None,
+    table: Table, row: Row, budget: Budget, seed: int, root: str | None, backbone: str | None = None
 ) -> Experiment:
     """The preset of a row at the size of a budget.
 
@@ -64,15 +61,12 @@ def experiment_of(
         row: of the table.
         budget, root: as in ``fill_table``.
         seed: of weights and training images.
-        factor: multiplies every learning rate.
         backbone: weights of the backbone for a table of photographs; "random" for none.
     """
-    preset, size = find_preset(row.name).experiment, table.size
+    preset = find_preset(row.name).experiment
     own = (preset.train.steps, preset.train.batch_size)
-    steps, batch = (size.steps, size.batch) if budget == "quick" else size.full or own
+    steps, batch = (SMOKE_STEPS, SMOKE_BATCH) if budget == "quick" else table.size.loop or own
     changed = preset.with_seed_and_steps(seed, min(steps, preset.train.steps))
-    rates = [field.name for field in dataclasses.fields(changed.step) if field.name.endswith("rate")]
-    scaled = {name: getattr(changed.step, name) * factor for name in rates}
     model: Any = changed.model
     if table.photographs:
         weights = None if backbone == RANDOM else backbone
@@ -81,7 +75,6 @@ def experiment_of(
         changed,
         model=model,
         data=changed.data.at(root),
-        step=dataclasses.replace(changed.step, **scaled),
         train=dataclasses.replace(changed.train, batch_size=batch, evaluate_every=0),
         evaluation_images=0,
     )
@@ -101,16 +94,16 @@ def fill_table(
 ) -> int:
     """Fills a table: keeps what the ledger holds, resumes what was stopped, trains what is missing.
 
-    At quick size, tables with ``searched_by`` get the same search for every system: seed 0 is trained with the
-    preset's learning rates, with 0.3 times and with 3 times as much; the best on validation images is used for all
-    seeds. Full size takes the presets unchanged.
+    Where a table says so (``Table.tuned``), every row whose heat map has a strength is read as ``mist tune`` chooses on
+    validation images, by the same search for all.
 
     Args:
         table: of the paper.
-        budget: "quick" (the table's size) or "full" (the presets' own).
+        budget: "full" for the presets' own size. "quick" is a smoke test: each row is trained for a few steps, read and
+            measured, to see that it runs; the ledger gets no entry.
         seeds: runs of each row, with seeds from 0.
         results: folder of the ledger.
-        runs: folder of the run folders, one for each row, factor and seed.
+        runs: folder of the run folders, one for each row and seed.
         only: a word that a row's preset or system must contain.
         root: the folder of the images, where the data set needs one.
         say: receives progress messages.
@@ -118,7 +111,7 @@ def fill_table(
         backbone: weights for a table of photographs: a file, "hub", or "random" for tests.
 
     Returns:
-        The number of new entries.
+        The number of runs measured; at full size, of new entries.
 
     Raises:
         MistError: if a table of photographs lacks a folder or weights; and whatever the trainings raise.
@@ -154,21 +147,24 @@ class _Filler:
     def train_start(self) -> None:
         """Trains the preset whose weights all rows start from, unless that is done."""
         name = self.table.start_preset
-        out, experiment = self.runs / name, find_preset(name).experiment
+        out, experiment = self.start, find_preset(name).experiment
+        if self.budget == "quick":
+            experiment = experiment.with_steps(min(SMOKE_STEPS, experiment.train.steps))
         if not (out / CONFIG).exists():
             self.say(f"{name}: trained first, into {out}")
         self._trained(experiment.at(self.root), out)
 
-    def train_together(self, rows: Sequence[Row], seeds: int, jobs: int) -> None:
-        """Trains what rows lack, several at a time: first the runs of the searches, then the rest."""
-        incomplete = {row: lacking for row in rows if (lacking := self.lacking(row, seeds))}
-        tries = [(row, 0, factor) for row in incomplete for factor in FACTORS if self._searches]
-        self._train_in_processes([one for one in tries if not self._search_file(one[0], one[2]).exists()], jobs)
-        factors = {row: self._factor(row) for row in incomplete}
-        whole = [(row, seed, factors[row]) for row, lacking in incomplete.items() for seed in lacking]
-        self._train_in_processes([one for one in whole if not self._is_shipped(*one[:2])], jobs)
+    @property
+    def start(self) -> Path:
+        """The folder of the run that all rows start from."""
+        return self.runs / (self.table.start_preset + (QUICK if self.budget == "quick" else ""))
 
-    def _train_in_processes(self, trainings: Sequence[tuple[Row, int, str]], jobs: int) -> None:
+    def train_together(self, rows: Sequence[Row], seeds: int, jobs: int) -> None:
+        """Trains what rows lack, several at a time."""
+        whole = [(row, seed) for row in rows for seed in self.lacking(row, seeds)]
+        self._train_in_processes([one for one in whole if not self._is_shipped(*one)], jobs)
+
+    def _train_in_processes(self, trainings: Sequence[tuple[Row, int]], jobs: int) -> None:
         """Runs each training in its own process. If one fails or is interrupted, all stop as at Ctrl-C."""
         if not trainings:
             return
@@ -193,99 +189,94 @@ class _Filler:
         pool.shutdown()
 
     def fill(self, row: Row, seeds: int) -> int:
-        """Trains and measures what a row lacks; returns the number of new entries."""
-        name, lacking, size = self._name(row), self.lacking(row, seeds), self.table.size
-        for seed in set(range(seeds)) - set(lacking):
-            self.say(f"{name}, seed {seed}: already in the ledger")
-        if not lacking:
-            return 0
-        factor = self._factor(row)
-        all_images = sys.maxsize if self.table.photographs else size.full_images
-        images = size.images if self.budget == "quick" else all_images
+        """Trains and measures what a row lacks; returns the number of runs measured."""
+        lacking = self.lacking(row, seeds)
+        for seed in sorted(set(range(seeds)) - set(lacking)):
+            self.say(f"{row.name}, seed {seed}: already in the ledger")
         for seed in lacking:
-            weights = row.name if self._is_shipped(row, seed) else self._trained(*self._training(row, seed, factor))
+            weights = row.name if self._is_shipped(row, seed) else self._trained(*self._training(row, seed))
+            read, reading = self._read(row, seed, weights)
             of = seed if self.table.tested_on_training_images else 0
-            metrics = evaluate_stored(weights, images, of, self.root, unknown_k=row.unknown_k)
+            metrics = evaluate_stored(read, self.images, of, self.root, unknown_k=row.unknown_k)
             measured = int(metrics["images"])  # a folder may hold fewer
             if row.curve:
-                metrics |= transfer_curve(weights, self.root, min(images, CURVE_IMAGES), seed=0)
-            command, note = self._command(row, seed), self._note(factor)
-            entry = make_entry(weights, metrics, measured, of, command, name, note, self.root)
-            write_entry(entry, self._file(name, seed))
-            self.say(_line(f"{name}, seed {seed}", self.table.columns, metrics))
+                metrics |= transfer_curve(read, self.root, min(self.images, CURVE_IMAGES), seed=0)
+            self.say(_line(f"{row.name}, seed {seed}", self.table.columns, metrics))
+            if self.budget == "full":
+                command, note = self._command(row, seed), self._note(row, seed, reading)
+                entry = make_entry(read, metrics, measured, of, command, row.name, note, self.root, reading)
+                write_entry(entry, self._set_aside(row, self._file(row.name, seed)))
         return len(lacking)
+
+    @property
+    def images(self) -> int:
+        """How many test images are measured; all of a folder of photographs."""
+        if self.budget == "quick":
+            return SMOKE_IMAGES
+        return sys.maxsize if self.table.photographs else self.table.size.images
+
+    def _read(self, row: Row, seed: int, weights: Path | str) -> tuple[Path | str, str]:
+        """The model with the reading that the table asks for, and that reading in words; "" if there is none."""
+        if not chooses_reading(self.table, find_preset(row.name).experiment.model):
+            return weights, ""
+        images = min(TUNING_IMAGES, SMOKE_IMAGES) if self.budget == "quick" else TUNING_IMAGES
+        out = self._out(row, seed).with_name(self._out(row, seed).name + READ)
+        # Never kept: the weights may have been trained anew since.
+        tuned = tune_readout(weights, out, images, root=self.root, say=lambda _: None, force=True)
+        return out, f"{tuned.reading}: the best of {tuned.tried} on {images} validation images"
 
     def _command(self, row: Row, seed: int) -> str:
         return f"mist reproduce {self.table.command} --budget {self.budget} --seeds {seed + 1} --only {row.name}"
+
+    def _note(self, row: Row, seed: int, reading: str) -> str:
+        notes = ["Measures again the weights that ship with the package; trains nothing."]
+        notes = notes if self._is_shipped(row, seed) else []
+        return " ".join([*notes, *([f"Read at {reading}, by the search of `mist tune`."] if reading else [])])
 
     def _file(self, name: str, seed: int) -> Path:
         shipped = self.results / f"{name}.json"  # of the package's weights, which have seed 0
         return shipped if seed == 0 and shipped.exists() else self.results / f"{name}-seed{seed}.json"
 
-    def _complete(self, file: Path) -> bool:
-        """Whether the entry exists, with the measures of an unknown K if this table shows them."""
-        needed = [name for name in self.table.columns if name.endswith("_free_k")]
-        return file.exists() and (not needed or set(needed) <= read_entry(file).metrics.keys())
+    def _complete(self, row: Row, file: Path) -> bool:
+        """Whether the entry exists, by the present protocol and with all measures that this table shows.
 
-    def _name(self, row: Row) -> str:
-        return f"{row.name}{QUICK}" if self.budget == "quick" else row.name
+        Those of an unknown K may be missing, where another table measured the same run.
+        """
+        if self.budget == "quick" or not file.exists():
+            return False
+        entry, model = read_entry(file), find_preset(row.name).experiment.model
+        needed = {name for name in self.table.columns if name.endswith("_free_k")}
+        return not difference(self.table, model, entry) and needed <= entry.metrics.keys()
+
+    def _set_aside(self, row: Row, file: Path) -> Path:
+        """Renames the file of an entry of another protocol, which a new one doesn't replace. Returns the free name."""
+        if file.exists() and difference(self.table, find_preset(row.name).experiment.model, read_entry(file)):
+            stem, number = f"{file.stem}{EARLIER}", 1
+            while (aside := file.with_name(f"{stem}{'' if number == 1 else number}.json")).exists():
+                number += 1
+            file.replace(aside)
+        return file
 
     def lacking(self, row: Row, seeds: int) -> list[int]:
         """The seeds whose entries are missing."""
-        return [seed for seed in range(seeds) if not self._complete(self._file(self._name(row), seed))]
+        return [seed for seed in range(seeds) if not self._complete(row, self._file(row.name, seed))]
 
     def _is_shipped(self, row: Row, seed: int) -> bool:
         return self.budget == "full" and seed == 0 and row.name in shipped_names()
 
-    def _out(self, row: Row, seed: int, factor: str) -> Path:
-        quick = f"{row.name}{QUICK}-{factor}-seed{seed}"
-        return self.runs / (quick if self.budget == "quick" else f"{row.name}-seed{seed}")
+    def _out(self, row: Row, seed: int) -> Path:
+        return self.runs / f"{row.name}{QUICK if self.budget == 'quick' else ''}-seed{seed}"
 
-    def _training(self, row: Row, seed: int, factor: str) -> tuple[Experiment, Path]:
-        changed = experiment_of(self.table, row, self.budget, seed, self.root, FACTORS[factor], self.backbone)
+    def _training(self, row: Row, seed: int) -> tuple[Experiment, Path]:
+        changed = experiment_of(self.table, row, self.budget, seed, self.root, self.backbone)
         if self.table.start_preset:
-            changed = dataclasses.replace(changed, start_from=str(self.runs / self.table.start_preset))
-        return changed, self._out(row, seed, factor)
+            changed = dataclasses.replace(changed, start_from=str(self.start))
+        return changed, self._out(row, seed)
 
     def _trained(self, experiment: Experiment, out: Path) -> Path:
         if _with_hint(lambda: _train(experiment, out), out):
             raise KeyboardInterrupt
         return out
-
-    @property
-    def _searches(self) -> bool:
-        return self.budget == "quick" and bool(self.table.searched_by)
-
-    def _search_file(self, row: Row, factor: str) -> Path:
-        return self.results / f"search-{row.name}-{factor}.json"
-
-    def _factor(self, row: Row) -> str:
-        """The factor of the learning rates that is best on validation images; each attempt gets an entry."""
-        if not self._searches:
-            return "x1"
-        reached, metric = {}, self.table.searched_by
-        for factor in FACTORS:
-            file = self._search_file(row, factor)
-            if not file.exists():
-                out = self._trained(*self._training(row, 0, factor))
-                metrics = evaluate_stored(out, SEARCH_IMAGES, 0, self.root, "validation")
-                note = f"Learning rates {factor}, on validation scenes; at quick size."
-                entry = make_entry(out, metrics, SEARCH_IMAGES, 0, self._command(row, 0), file.stem, note, self.root)
-                write_entry(entry, file)
-                self.say(_line(f"{row.name}, rates {factor}, validation", (metric,), metrics))
-            entry = read_entry(file)
-            if metric not in entry.metrics:
-                raise MistError(f"{file}: the entry has no {metric!r}: remove the file to measure again")
-            reached[factor] = entry.metrics[metric]
-        # Equal results, such as 0 everywhere, keep the preset's own rates.
-        return max(reached, key=lambda factor: (reached[factor], factor == "x1"))
-
-    def _note(self, factor: str) -> str:
-        if self.budget == "full":
-            return ""
-        size = f"Quick size: {self.table.size.steps} steps of {self.table.size.batch} images, not the paper's."
-        rates = f" Learning rates {factor} of the preset's, of {', '.join(FACTORS)} the best on validation scenes."
-        return size + (rates if self.table.searched_by else "")
 
 
 def cores() -> int:

@@ -16,8 +16,6 @@ from mistnn.experiments import Experiment, read_log, restore, system_of
 from mistnn.training.runfolder import METRICS, write_atomically
 from mistnn.weights import TrainingRecord, commit, explain, hardware, read_config, resolve, strict_converter, versions
 
-QUICK = "-quick"  #: Ends the name of an entry of ``mist reproduce --budget quick``.
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -38,6 +36,9 @@ class Entry:
         commit: of the source that trained, with "+changes" if there were uncommitted changes.
         command: reproduces the number.
         note: what a reader should know.
+        differs: what differs from the present protocol of the tables, in a few words; empty if nothing does. Tables
+            show such runs in rows of their own and never average them with others.
+        reading: how the heat map was read, if the search of `mist reproduce` chose that; else empty.
         measured_by: commit of the source that measured; empty if it is the one that trained.
         backbone: for photographs, the network of the features and the hash of its weights; else empty.
         split: hash of the list of files and their splits; empty where images are made on the fly.
@@ -60,6 +61,8 @@ class Entry:
     measured_by: str = ""
     backbone: str = ""
     split: str = ""
+    differs: str = ""
+    reading: str = ""
 
 
 def make_entry(
@@ -71,6 +74,7 @@ def make_entry(
     name: str,
     note: str = "",
     root: str | None = None,
+    reading: str = "",
 ) -> Entry:
     """The entry of a model that was just evaluated.
 
@@ -79,7 +83,7 @@ def make_entry(
 
     Args:
         folder_or_name: the run folder or the shipped model.
-        metrics, images, seed, command, name, note: see ``Entry``.
+        metrics, images, seed, command, name, note, reading: see ``Entry``.
         root: the folder of the images, if they are files.
     """
     experiment = restore(folder_or_name)
@@ -108,6 +112,7 @@ def make_entry(
         measured_by="" if measured_by == record.commit else measured_by,
         backbone=system_of(experiment.model).weights_used(experiment.model),
         split=split,
+        reading=reading,
     )
 
 

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from mistnn.presets import find_preset
-from mistnn.reproduce.ledger import QUICK, Entry
+from mistnn.reproduce.ledger import Entry
+from mistnn.reproduce.protocol import difference
 from mistnn.reproduce.table import Least, Row, Table
 from mistnn.reproduce.tables import TABLES
-from mistnn.reproduce.tables.digits import READING
-
-QUICK_NOTE = (
-    "Far smaller than the paper's runs: each entry below states its steps and images per step. Steps, batch size and "
-    "test scenes are the same for every system; the paper's numbers are of its full size."
-)
 
 PLAIN_TABLES = (
     ("The demo", "demo", ("iou50", "classified", "both", "seconds")),
@@ -31,7 +25,6 @@ PLAIN_TABLES = (
         "photos-",
         ("count_error", "count_error_mean", "f1", "precision", "recall"),
     ),
-    ("Search for learning rates at quick size, on validation scenes", "search-", READING),
     ("Precision of the heat-map network's convolutions", "precision-", ("iou50", "classified", "both", "both_worst")),
     ("The off-centre trap", "off-centre-", ("iou50", "iou50_worst", "both", "offset")),
     ("Choices that the papers leave open, without labels", "choices-", ("iou50", "iou50_worst", "rmse", "rmse_black")),
@@ -53,9 +46,6 @@ def results_page(entries: Sequence[Entry]) -> str:
     ]
     for table in TABLES:
         lines += ["", f"## {table.title}", "", *([table.note, ""] if table.note else []), *table_lines(table, entries)]
-        if any(entry.name == row.name + QUICK for row in table.rows for entry in entries):
-            lines += ["", f"### {table.title.partition(':')[0]} at quick size", "", QUICK_NOTE, ""]
-            lines += table_lines(table, entries, QUICK)
     for title, prefix, names in PLAIN_TABLES:
         lines += _plain_table(title, prefix, entries, names)
     lines += ["", "## Every entry", ""]
@@ -73,7 +63,8 @@ def verdict_lines(entries: Sequence[Entry]) -> list[str]:
         "## Is it as good as in the papers?",
         "",
         "One measure of each row. Equal: the paper's number lies within the spread of our runs, or a single run prints",
-        "the same number. The tables below have the other measures, and what differs from the paper.",
+        "the same number. Other protocol: the only runs were measured otherwise than the table now asks, and are not",
+        "compared. The tables below have the other measures, and what differs from the paper.",
         "",
         "| row | data | measure | paper | ours | runs | verdict |",
         "|---|---|---|---|---|---|---|",
@@ -84,11 +75,14 @@ def verdict_lines(entries: Sequence[Entry]) -> list[str]:
             if not numbers:
                 continue
             measure, paper = next((one for one in numbers if one[0] == table.headline), numbers[-1])
-            runs = [entry for entry in entries if entry.name == row.name and measure in entry.metrics]
+            measured = [entry for entry in entries if measure in entry.metrics]
+            # Runs of the present protocol, or those of one other: they are never mixed.
+            other, runs = next(iter(runs_by_protocol(table, row, measured).items()), ("", []))
             values = [entry.metrics[measure] for entry in runs]
             ours = f"[{_spread(values, table.decimals)}](#{anchor(row.name)})" if values else "-"
             needs = table.photographs or row.holds_data is not None
             said = verdict(measure, paper, values, table.decimals) if values else "not run"
+            said = f"other protocol: {other}" if other else said
             said = "no data here" if needs and not values else said
             said = said if row.comparable else "not comparable"
             cells = (f"{table.title.partition(':')[0].partition(' (')[0]}: {row.system}", row.data, f"`{measure}`")
@@ -113,19 +107,31 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def table_lines(table: Table, entries: Sequence[Entry], ending: str = "") -> list[str]:
+def runs_by_protocol(table: Table, row: Row, entries: Sequence[Entry]) -> Mapping[str, list[Entry]]:
+    """The entries of a row by what differs from the table's present protocol; "" for nothing, which comes first."""
+    model, groups = find_preset(row.name).experiment.model, dict[str, list[Entry]]()
+    for entry in entries:
+        if entry.name == row.name:
+            groups.setdefault(difference(table, model, entry), []).append(entry)
+    return {other: groups[other] for other in sorted(groups)}
+
+
+def table_lines(table: Table, entries: Sequence[Entry]) -> list[str]:
     """A table of a paper in Markdown, with our numbers beside the paper's.
 
-    The ``ending`` is QUICK for our runs at quick size, which adds columns of cost.
+    Runs of another protocol than the present one stand in a row of their own, which says what differs.
     """
     heads = " | ".join(f"{name}: paper | ours" for name in table.columns)
-    cost = " seconds per run | estimated hours at full size |" if ending else ""
     failures: list[str] = []
-    head = f"| system | data | runs | {heads} |{cost}"
+    head = f"| system | data | runs | {heads} |"
     lines = [head, "|" + "---|" * (head.count("|") - 1)]
     for row in table.rows:
-        ours = [entry for entry in entries if entry.name == row.name + ending]
-        lines.append(_table_row(table, row, ours) + (_cost(table, row, ours) if ending else ""))
+        groups = runs_by_protocol(table, row, entries)
+        ours = groups.get("", [])
+        lines.append(_table_row(table, row, ours))
+        for other, runs in groups.items():
+            if other:
+                lines.append(_table_row(table, row._replace(system=f"{row.system} (*other protocol: {other}*)"), runs))
         least = table.least
         if least and row.system.startswith(least.system) and any(least.metric in entry.metrics for entry in ours):
             failures += ["", f"{row.system}, {row.data}: {_failures(least, ours)}"]
@@ -138,17 +144,6 @@ def _failures(least: Least, entries: Sequence[Entry]) -> str:
     failed = [f"seed {entry.train_seed} ({entry.metrics[least.metric]:.3f})" for entry in below]
     reached = f"`{least.metric}` of at least {least.value:g} in {len(entries) - len(failed)} of {len(entries)} runs"
     return f"{reached}; failed: {', '.join(failed)}." if failed else f"{reached}."
-
-
-def _cost(table: Table, row: Row, ours: Sequence[Entry]) -> str:
-    """Cells: the time of a run, and the time of a full-size run at the same speed."""
-    timed = [entry for entry in ours if entry.train_seconds]
-    if not timed:
-        return " - | - |"
-    loop = find_preset(row.name).experiment.train
-    paces = [entry.train_seconds / (entry.steps * entry.batch_size) for entry in timed]
-    hours = sum(paces) / len(paces) * math.prod(table.size.full or (loop.steps, loop.batch_size)) / 3600
-    return f" {sum(entry.train_seconds for entry in timed) / len(timed):.0f} | {hours:.1f} |"
 
 
 def _table_row(table: Table, row: Row, ours: Sequence[Entry]) -> str:
@@ -189,6 +184,8 @@ def _paragraph(entry: Entry) -> list[str]:
         f"commit {entry.commit}",
         f"measured by {entry.measured_by}" if entry.measured_by else "",
         f"backbone {entry.backbone}" if entry.backbone else "",
+        f"read at {entry.reading}" if entry.reading else "",
+        f"**other protocol: {entry.differs}**" if entry.differs else "",
         f"split of SHA-256 {entry.split}" if entry.split else "",
     ]
     text = [f"**{entry.name}** (`{entry.command}`): {metrics}.", "; ".join(fact for fact in facts if fact) + "."]

@@ -41,21 +41,12 @@ class Size(NamedTuple):
     """The size of a table's runs.
 
     Attributes:
-        steps: iterations at quick size, at most those of the row's preset.
-        batch: images per step at quick size.
-        images: test images at quick size.
-        full_images: test images at full size.
-        full: iterations (at most the preset's) and images per step at full size; ``None`` for each preset's own.
+        images: test images.
+        loop: iterations (at most the preset's) and images per step; ``None`` for each preset's own.
     """
 
-    steps: int
-    batch: int
-    images: int
-    full_images: int
-    full: tuple[int, int] | None = None
-
-
-DIGITS = Size(steps=300, batch=8, images=300, full_images=1000)
+    images: int = 1000
+    loop: tuple[int, int] | None = None
 
 
 class Table(NamedTuple):
@@ -68,7 +59,8 @@ class Table(NamedTuple):
         note: what a reader of the table should know.
         decimals: of the printed numbers.
         least: what a run must reach; failures are listed below the table.
-        searched_by: the validation metric by which learning rates are chosen at quick size; "" for no search.
+        tuned: whether all rows whose heat map has a strength are read as `mist tune` chooses on validation images; if
+            not, all are read as they were trained.
         photographs: whether it needs a folder of photographs and the weights of a backbone.
         start_preset: a preset that is trained first and whose weights all rows start from; "" for none.
         headline: the measure by which rows are compared with the paper; "" for the last that has a number.
@@ -80,10 +72,10 @@ class Table(NamedTuple):
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     note: str = ""
-    size: Size = DIGITS
+    size: Size = Size()
     decimals: int = 3
     least: Least | None = None
-    searched_by: str = ""
+    tuned: bool = False
     photographs: bool = False
     start_preset: str = ""
     tested_on_training_images: bool = False

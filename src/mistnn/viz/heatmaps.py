@@ -97,17 +97,22 @@ def draw_heatmap(
 
 _WIDTH, _HEIGHT = 9.2, 2.4  # of the figure, and of a curve with its labels, in inches
 _GAP, _HEADER = 0.08, 0.24
+_WIDE, _WIDE_COLUMNS = 0.5, 3  # an image at most this high for its width is wide, and so many stand in a row
 
 
 def draw_evolution(
-    curves: Mapping[str, Curve], image: Picture | None = None, history: Sequence[HeatmapAtStep] = ()
+    curves: Mapping[str, Curve],
+    image: Picture | None = None,
+    history: Sequence[HeatmapAtStep] = (),
+    own_scale: bool = False,
 ) -> Figure:
-    """Curves side by side; below them an image and its heat map at several steps, all on one brightness scale.
+    """Curves side by side; below them an image and its heat map at several steps.
 
     Args:
         curves: title -> curve.
         image: the image of the heat maps.
         history: (step, heat map, keypoints or None), in drawing order; empty for curves only.
+        own_scale: whether each heat map is as bright as its own peak; else all share one brightness scale.
 
     Raises:
         ValueError: if there is no curve, or a history without its image.
@@ -117,9 +122,14 @@ def draw_evolution(
     require(curves, "curve")
     if history and image is None:
         raise ValueError(f"there are {len(history)} heat maps and no image: give the image they belong to")
-    count = len(history) + 1
-    side = (_WIDTH - (count + 1) * _GAP) / count
-    figure = new_figure(_WIDTH, _HEIGHT + (side + _HEADER + _GAP if history else 0.0))
+    count, columns, side, tall = len(history) + 1, 1, 0.0, 0.0
+    if history and image is not None:
+        share = image.shape[-2] / image.shape[-1]
+        columns = count if share > _WIDE else min(count, _WIDE_COLUMNS)
+        side = (_WIDTH - (columns + 1) * _GAP) / columns
+        tall = side * share
+    rows = -(-count // columns) if history else 0
+    figure = new_figure(_WIDTH, _HEIGHT + rows * (tall + _HEADER + _GAP))
     room = _WIDTH / len(curves)
     for index, (title, curve) in enumerate(curves.items()):
         size = (room - LEFT - RIGHT, _HEIGHT - BELOW - ABOVE)
@@ -128,11 +138,13 @@ def draw_evolution(
         title_plot(axes, title, LIGHT)
     if not history or image is None:
         return figure
-    tiles = [place_axes(figure, _GAP + i * (side + _GAP), _HEIGHT + _HEADER, side, side) for i in range(count)]
+    corners = [(i % columns * (side + _GAP), i // columns * (tall + _HEADER + _GAP)) for i in range(count)]
+    tiles = [place_axes(figure, _GAP + x, _HEIGHT + _HEADER + y, side, tall) for x, y in corners]
     show_picture(tiles[0], image)
     title_tile(tiles[0], "image")
     peak = heatmap_peak([heatmap for _, heatmap, _ in history])
     for axes, (step, heatmap, keypoints) in zip(tiles[1:], history, strict=True):
-        show_heatmap(axes, heatmap, keypoints, (image.shape[-1], image.shape[-2]), peak, side)
+        brightest = heatmap_peak([heatmap]) if own_scale else peak
+        show_heatmap(axes, heatmap, keypoints, (image.shape[-1], image.shape[-2]), brightest, side)
         title_tile(axes, f"step {step:,}")
     return figure

@@ -22,6 +22,7 @@ from mistnn.models.rivals import (
     Zha18Config,
     Zha18StepConfig,
 )
+from mistnn.models.rivals.xie20 import ProposalNetwork
 from mistnn.nn.backbones import BackboneConfig
 from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
@@ -35,9 +36,12 @@ RANDOM = dataclasses.replace(NARROW, start="random")
 GRID = GridConfig(cells=2, patch_size=8, encoder=SMALL, decoder=4)
 CLASSIFYING = ChannelwiseConfig(("a", "b", "c"), k=2, box_size=8.0, patch_size=8, heatmap=RANDOM, encoder=SMALL)
 RECONSTRUCTING = dataclasses.replace(CLASSIFYING, class_names=(), decoder=8)
-XIE20 = Xie20Config(("a", "b", "c"), k=2, stride=4, box_size=8.0, patch_size=8, heatmap=NARROW, encoder=SMALL)
-FORMS = [(Grid, GRID), (Channelwise, CLASSIFYING), (Channelwise, RECONSTRUCTING), (Xie20, XIE20)]
-IDS = ["grid", "channelwise classes", "channelwise reconstruction", "xie20"]
+XIE20 = Xie20Config(
+    ("a", "b", "c"), k=2, stride=4, box_size=8.0, patch_size=8, heatmap=NARROW, encoder=SMALL, head_channels=8
+)
+POOLED = dataclasses.replace(XIE20, head="pooled")
+FORMS = [(Grid, GRID), (Channelwise, CLASSIFYING), (Channelwise, RECONSTRUCTING), (Xie20, XIE20), (Xie20, POOLED)]
+IDS = ["grid", "channelwise classes", "channelwise reconstruction", "xie20", "xie20 pooled"]
 
 
 def images(batch: int = 3, side: int = 20) -> Batch:
@@ -179,6 +183,31 @@ def test_xie20_reads_every_place():
     assert seen == [25]
 
 
+@pytest.mark.parametrize("stride", [2, 4, 8])
+def test_the_proposal_network_scores_the_square_of_each_place(stride):
+    """Strided convolutions and a head like a region proposal network's; each score is centred on its square."""
+    torch.manual_seed(0)
+    network = ProposalNetwork(1, 3, stride).double()
+    assert [layer.stride for layer in network.features if isinstance(layer, torch.nn.Conv2d)] == [(2, 2)] * (
+        stride.bit_length() - 1
+    )
+    assert not any(isinstance(layer, torch.nn.AvgPool2d | torch.nn.MaxPool2d) for layer in network.modules())
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d):  # a linear network whose kernels are symmetric
+            layer.weight.data = layer.weight.data.abs() + layer.weight.data.abs().flip((-1, -2))
+    image = torch.rand(1, 1, 9 * stride + 1, 9 * stride, dtype=torch.float64, requires_grad=True)
+    scores = network(image)
+    assert scores.shape == (1, 1, 9, 9)
+    (seen,) = torch.autograd.grad(scores[0, 0, 4, 3], image)
+    x, y = torch.arange(9 * stride) + 0.5, torch.arange(9 * stride + 1) + 0.5
+    middle = (seen[0, 0].sum(0) @ x.double() / seen.sum(), seen[0, 0].sum(1) @ y.double() / seen.sum())
+    assert [float(one.detach()) for one in middle] == pytest.approx([3.5 * stride, 4.5 * stride])
+    alone, wide = network(image[..., : 8 * stride, :]), build(Xie20, dataclasses.replace(XIE20, stride=stride))
+    assert alone.shape == (1, 1, 8, 9)
+    batch = images(side=24).images
+    assert wide.scores(batch).shape == (3, wide.most(24, 24)) == wide.places(batch).shape[:2]
+
+
 def test_xie20_with_a_hard_mask_is_equation_9():
     """As epsilon vanishes, equation 12 reads the K best places only."""
     model, batch = build(Xie20, dataclasses.replace(XIE20, epsilon=1e-7)), images()
@@ -225,6 +254,7 @@ def test_supervised_learns_places_and_classes():
         (lambda: dataclasses.replace(XIE20, class_names=()), "class_names=\\(\\) must be .*at least one"),
         (lambda: dataclasses.replace(XIE20, epsilon=0.0), "epsilon=0.0"),
         (lambda: dataclasses.replace(XIE20, stride=0), "stride=0"),
+        (lambda: dataclasses.replace(XIE20, stride=6), "stride=6 must be a power of two.*--model.head pooled"),
         (lambda: RivalStepConfig(rate=0.0), "rate=0.0"),
         (lambda: RivalStep(build(Grid, GRID), RivalStepConfig(decay=0.5)), "step.decay_steps"),
         (lambda: SupervisedStepConfig(task_rate=float("nan")), "task_rate"),

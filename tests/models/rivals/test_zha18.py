@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -97,6 +98,34 @@ def test_equivariance_follows_the_warp() -> None:
     found = Brightest(config).landmarks(blob).places
     wrong = backwards(found) - Brightest(config).landmarks(backwards.image(blob)).places
     assert wrong.square().sum((1, 2)).mean() > 0.02, "the other direction is far off"
+
+
+@pytest.mark.parametrize(("scale", "share"), [("official", 0.0924), ("density", 0.9107)])
+def test_a_landmarks_share_of_its_own_centre(scale: Literal["official", "density"], share: float) -> None:
+    """By hand: at 80 x 80 px the official code has exp(0) / (2 pi / 8^4) / 6400^2 beside 1 / 6400."""
+    drawn: list[torch.Tensor] = []
+
+    class Draws(Zha18):
+        def _draw(self, places: torch.Tensor, colours: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+            self.drawing_network.register_forward_pre_hook(lambda _, given: drawn.append(given[0]))
+            return super()._draw(places, colours, images)
+
+    torch.manual_seed(0)
+    model = Draws(dataclasses.replace(SMALL, k=1, heat_scale=scale)).eval()
+    place = torch.tensor([[[40.5 / 80, 20.5 / 80]]])
+    with torch.no_grad():
+        model._draw(place, torch.zeros(1, 2, 4), torch.zeros(1, 1, 80, 80))
+    assert float(drawn[0][0, 0, 20, 40]) == pytest.approx(share, abs=2e-4)
+    landmark, background = 1 / (2 * math.pi / 8**4) / 6400**2, 1 / 6400
+    assert landmark / (landmark + background) == pytest.approx(0.0924, abs=1e-4)
+
+
+def test_half_the_squared_error() -> None:
+    torch.manual_seed(0)
+    step, batch = Zha18Step(Zha18(SMALL), Zha18StepConfig(decay_steps=90, rate=1e-9)), scenes()
+    logged = step(batch, 0)["reconstruction"]
+    rebuilt = step.model(batch.images)[1].detach()
+    assert float(logged) == pytest.approx(float((rebuilt - batch.images).square().sum((1, 2, 3)).mean() / 2), rel=1e-3)
 
 
 def test_phases() -> None:

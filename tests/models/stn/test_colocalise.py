@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -81,6 +83,29 @@ def test_initial_windows_have_one_size_and_all_have_bounds() -> None:
         assert (place.abs().amax(1) <= 1 - scale + 1e-6).all() and float(warp.outside.max()) == 0
 
 
+def test_a_free_window_has_any_scale_and_place() -> None:
+    """As in the paper: initially one window for all images, then without bounds; the step trains all its weights."""
+    torch.manual_seed(0)
+    model = Colocaliser(dataclasses.replace(TINY, window="free"))
+    with torch.no_grad():
+        first = model(images()).parameters[:, 0]
+        torch.testing.assert_close(first, torch.tensor([[0.83, 0.0, 0.0]]).expand(6, -1))
+        bias = model.window.layers[-1].bias
+        assert isinstance(bias, torch.Tensor)
+        for wanted in ((0.1, 0.9, -0.8), (1.4, 0.0, 0.3)):
+            bias.copy_(torch.tensor(wanted) - torch.tensor([0.83, 0.0, 0.0]))
+            torch.testing.assert_close(model(images()).parameters[0, 0], torch.tensor(wanted))
+            found = model.explain(images(), 1).detections[0].boxes[0]
+            torch.testing.assert_close(found[2:], torch.full((2,), 30 * wanted[0]))
+        bias.zero_()
+    step = ColocaliseStep(model, ColocaliseStepConfig(decay_steps=20, precision="float32"))
+    before = {name: part.detach().clone() for name, part in model.window.named_parameters()}
+    for iteration in range(2):
+        step(Batch(images()), iteration)
+    assert all(not torch.equal(part, before[name]) for name, part in model.window.named_parameters())
+    assert model(images()).parameters[:, 0, 0].std() > 0, "each image has a scale of its own"
+
+
 def test_places_are_spread_as_those_of_random_crops() -> None:
     """In training by the batch's own mean and spread, in eval by running ones, which settle on request."""
     model = build()
@@ -130,6 +155,7 @@ def test_windows_are_moved_together_to_what_they_share() -> None:
     pictures[:, :, 15:23, 11:19] = 1.0
     window = model.window
     window.bound.fill_(0.5)
+    window.closed.fill_(True)
     window.layers[-1].weight.data.zero_()
     for _ in range(200):
         warp = model(pictures)

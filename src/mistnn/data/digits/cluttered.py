@@ -1,12 +1,13 @@
 """Digits at whole pixels of a black canvas, among pieces of other digits.
 
-Convention: x right, y down; a place is the top left corner of a frame, in whole pixels. Where ink overlaps, the maximum
-counts (the paper says "add" and "insert", which leaves this open).
+Convention: x right, y down; a place is the top left corner of a frame, in whole pixels. Pieces are inserted (S003,
+section 1.3): all pixels of a piece, black ones too, replace what was there, so a piece can hide part of the digit or of
+an earlier piece. ``Overlap`` names the alternative, in which the brighter pixel counts and nothing is ever hidden.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
@@ -17,6 +18,10 @@ from mistnn.errors import MistError
 
 PIECE = 6  #: Side of a piece of clutter, in pixels of MNIST's frame of 28 (S003, sections 1.2 and 1.3).
 DIGIT_SIDE = 28  #: Side of MNIST's frame, to which the paper's sizes in pixels refer.
+
+
+Overlap = Literal["insert", "maximum"]
+"""What a piece of clutter does to the pixels below it: "insert" replaces them, "maximum" keeps the brighter."""
 
 
 class Clutter(NamedTuple):
@@ -79,6 +84,7 @@ def compose(
     canvas: int,
     clutter: Clutter | None,
     cut_from: UInt8[np.ndarray, "others side side"] | None = None,
+    overlap: Overlap = "insert",
 ) -> Float32[np.ndarray, "n canvas canvas"]:
     """Composes images of digits at places, values in [0, 1].
 
@@ -86,6 +92,7 @@ def compose(
         rows: the digit of each image in ``digits``.
         clutter: the pieces; ``None`` for none.
         cut_from: the digits from which pieces are cut; ``digits`` if not given.
+        overlap: what a piece does to the pixels below it.
     """
     images = np.zeros((len(rows), canvas, canvas), dtype=np.uint8)
     each, side = np.arange(len(rows)), digits.shape[-1]
@@ -97,7 +104,7 @@ def compose(
             cut, place = clutter.cuts[:, number], clutter.places[:, number]
             ink = cuttings[clutter.rows[:, number], cut[:, 1], cut[:, 0]]
             there = each, place[:, 1], place[:, 0]
-            holes[there] = np.maximum(holes[there], ink)
+            holes[there] = ink if overlap == "insert" else np.maximum(holes[there], ink)
     return np.divide(images, np.float32(255), dtype=np.float32)
 
 

@@ -21,7 +21,7 @@ import torch
 
 from mistnn.config import at_least, between
 from mistnn.data.base import GeneratedImages, ImagesConfig, first_sample
-from mistnn.data.digits.cluttered import check_room, compose, draw_clutter, draw_places
+from mistnn.data.digits.cluttered import Overlap, check_room, compose, draw_clutter, draw_places
 from mistnn.data.digits.source import DigitSource, SourceName, load_source
 from mistnn.data.random_numbers import CounterRandom
 from mistnn.interfaces import Known, Split
@@ -40,6 +40,8 @@ class CommonObjectConfig(ImagesConfig):
         canvas: side of an image, in pixels.
         source: "mnist", or "embedded": scikit-learn's small digits, which need no download.
         root: the folder that holds MNIST; see ``mistnn.data.digits.source``.
+        clutter: what a piece does to the pixels below it: "insert" replaces them, so that it can hide part of the
+            digit, as in TC of the paper's classification; "maximum" keeps the brighter. The paper says "add" here.
 
     Reference: S003, section 1.2.
     """
@@ -51,6 +53,7 @@ class CommonObjectConfig(ImagesConfig):
     canvas: Annotated[int, at_least(1)] = 84
     source: SourceName = "mnist"
     root: str | None = None
+    clutter: Overlap = "insert"
 
     @property
     def known(self) -> Known:
@@ -100,6 +103,6 @@ def _make(
     if others is not None:
         cut_from = others.images
         clutter = draw_clutter(random, indices, None, 3, config.pieces, config.canvas, side, len(cut_from))
-    images = torch.from_numpy(compose(source.images, rows, places, config.canvas, clutter, cut_from))
+    images = torch.from_numpy(compose(source.images, rows, places, config.canvas, clutter, cut_from, config.clutter))
     middle = torch.from_numpy(places).to(torch.float32) + side / 2
     return images[:, None], torch.cat((middle, torch.full_like(middle, side)), dim=1)

@@ -14,7 +14,8 @@ MNIST's frame of 28; for digits with another frame (the embedded ones), all leng
   central 28 px of the canvas, each coordinate of each moved by a normal variable of 1.5 px. The spline maps an output
   pixel to the place where it is sampled, so the points are on the bent image; the noise, being symmetric, is the same.
 * T: at a random whole pixel, the frame entirely on the canvas; on a canvas of the frame's size, the plain digit.
-* TC: at a random whole pixel, the frame entirely on the canvas, among six pieces of 6 x 6 px of other digits.
+* TC: at a random whole pixel, the frame entirely on the canvas; then six pieces of 6 x 6 px of other digits are
+  inserted at random whole pixels, where they can hide part of the digit.
 * Z (ours, for the encoder of co-localisation): zoomed. A digit at a random whole pixel of 84 px, in half of the images
   with 16 pieces of 6 x 6 px of other digits; then a window of 28 to 84 px, all factors equally likely, at a random
   place that cuts off at most 3 px of the digit's frame, is resampled to the size of the canvas.
@@ -46,7 +47,7 @@ from torch import Tensor
 
 from mistnn.config import at_least, one_of
 from mistnn.data.base import DIGIT_NAMES, GeneratedImages, ImagesConfig, first_sample
-from mistnn.data.digits.cluttered import DIGIT_SIDE, Clutter, check_room, compose, draw_clutter, draw_places
+from mistnn.data.digits.cluttered import DIGIT_SIDE, Clutter, Overlap, check_room, compose, draw_clutter, draw_places
 from mistnn.data.digits.source import DigitSource, SourceName, load_source
 from mistnn.data.random_numbers import CounterRandom
 from mistnn.interfaces import Known, Split
@@ -82,6 +83,8 @@ class DistortedConfig(ImagesConfig):
         digits: 1, or 2 for addition: two channels with one digit each.
         source: "mnist", or "embedded": scikit-learn's small digits, which need no download.
         root: the folder that holds MNIST; see ``mistnn.data.digits.source``.
+        clutter: what a piece of clutter (TC, Z) does to the pixels below it: "insert" replaces them (S003, section
+            1.3), "maximum" keeps the brighter, so that nothing is hidden.
 
     Reference: S003, sections 1.1 and 1.3.
     """
@@ -92,6 +95,7 @@ class DistortedConfig(ImagesConfig):
     digits: Annotated[int, one_of(1, 2)] = 1
     source: SourceName = "mnist"
     root: str | None = None
+    clutter: Overlap = "insert"
 
     @property
     def known(self) -> Known:
@@ -200,7 +204,9 @@ class DistortedDigits(GeneratedImages[DistortedConfig]):
         if drawn.windows is not None:
             return self._read_windows(drawn)
         if drawn.places is not None:
-            return torch.from_numpy(compose(self._source.images, drawn.rows, drawn.places, canvas, drawn.clutter))
+            how, digits = self.config.clutter, self._source.images
+            images = compose(digits, drawn.rows, drawn.places, canvas, drawn.clutter, overlap=how)
+            return torch.from_numpy(images)
         frames = self._digits[torch.from_numpy(drawn.rows)].to(torch.float32).div_(255)[:, None]
         if drawn.corners is not None:
             grid = transforms.projective_grid(self._projective(drawn), canvas, canvas)
@@ -235,7 +241,8 @@ class DistortedDigits(GeneratedImages[DistortedConfig]):
             (drawn.cluttered, Clutter(*(part[drawn.cluttered] for part in drawn.clutter))),
             (~drawn.cluttered, None),
         ):
-            images[some] = compose(self._source.images, drawn.rows[some], drawn.places[some], self._whole, clutter)
+            rows, places, how = drawn.rows[some], drawn.places[some], self.config.clutter
+            images[some] = compose(self._source.images, rows, places, self._whole, clutter, overlap=how)
         half = self._whole / 2
         windows = torch.from_numpy((drawn.windows - (0, half, half)) / (2 * half, half, half)).to(torch.float32)
         grid = transforms.attention_grid(windows, self.config.canvas, self.config.canvas)

@@ -52,6 +52,8 @@ class MistConfig(ModelConfig):
     """
 
     kind: ClassVar[str] = "mist"
+    reading_strengths: ClassVar[tuple[float, ...]] = (10.0, 3.0, 1.0, 0.5, 0.2, 0.1)
+    reading_windows: ClassVar[tuple[int, ...]] = (5, 11)
     class_names: tuple[str, ...] = tuple(str(digit) for digit in range(10))
     background: bool = False
     threshold: Annotated[float, at_least(0)] = 0.0
@@ -83,6 +85,12 @@ class MistConfig(ModelConfig):
                 f"model.patch_size={self.patch_size} must be a multiple of {unit}, since the {self.encoder.network} "
                 f"encoder halves patches: give e.g. {max(1, round(self.patch_size / unit)) * unit}"
             )
+
+    def with_reading(self, strength: float, window: int | None) -> MistConfig:
+        """See ``ModelConfig.with_reading``."""
+        return dataclasses.replace(
+            self, softmax_strength=strength, nms_window=self.nms_window if window is None else window
+        )
 
     def build(self) -> TiledFinder:
         """See ``ModelConfig.build``."""
@@ -261,7 +269,10 @@ class NaturalStepConfig(TrainingStepConfig):
         confidence: as in ``LiftedStepConfig``; the released code's 5 on half the squared distance is 2.5 here.
         gaussian: whether an eighth of the patch size is the variance of the Gaussian in G ("covariance", paper) or its
             standard deviation ("deviation", released code).
-        offset_weight: weight of the Huber loss of the offsets (not stated; value of the released code).
+        offset_weight: weight of the Huber loss of the offsets, averaged over x and y (not stated; value and average of
+            the released code).
+        weighted_offsets: whether ``confidence`` weights an image's offsets, too (ours). In the released code only its
+            response is weighted.
         backbone_rate: learning rate of Adam for a trained backbone (ours; the released code's backbone is frozen).
     """
 
@@ -275,6 +286,7 @@ class NaturalStepConfig(TrainingStepConfig):
     confidence: Annotated[float, at_least(0)] = 2.5
     gaussian: Literal["covariance", "deviation"] = "covariance"
     offset_weight: Annotated[float, at_least(0)] = 0.1
+    weighted_offsets: bool = False
     task_rate: LearningRate = 1e-4
     heatmap_rate: LearningRate = 1e-4
     backbone_rate: LearningRate = 1e-5

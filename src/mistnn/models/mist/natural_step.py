@@ -96,7 +96,8 @@ class NaturalStep:
         response = heatmap_loss(maps.response, ideal_response(keypoints, rows, columns, self.variance))
         offset = offset_loss(maps.offsets, keypoints)
         weight = (-self.config.confidence * task_loss).exp()
-        (weight * (response + self.config.offset_weight * offset)).mean().backward()
+        offset_share = weight if self.config.weighted_offsets else torch.ones_like(weight)
+        (weight * response + self.config.offset_weight * offset_share * offset).mean().backward()
         self.optimizers["heatmap"].step()
         return response.detach(), offset.detach()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from mistnn.config import above, at_least, one_of
 from mistnn.errors import MistError
@@ -81,6 +81,8 @@ class ChannelwiseConfig(ModelConfig):
     """
 
     kind: ClassVar[str] = "channelwise"
+    # The same shares of the strength of training as for MIST.
+    reading_strengths: ClassVar[tuple[float, ...]] = (30.0, 9.0, 3.0, 1.5, 0.6, 0.3)
     class_names: tuple[str, ...] = DIGITS
     k: AtLeastOne = 9
     channels: Channels = 1
@@ -97,6 +99,10 @@ class ChannelwiseConfig(ModelConfig):
             raise MistError("model.heatmap of a channel-wise model must have network paper and start random")
         _check_patches(self.class_names, self.patch_size, self.decoder, self.encoder)
 
+    def with_reading(self, strength: float, window: int | None) -> ChannelwiseConfig:
+        """See ``ModelConfig.with_reading``; there is no suppression."""
+        return dataclasses.replace(self, strength=strength)
+
     def build(self) -> Finder:
         """See ``ModelConfig.build``."""
         from mistnn.models.rivals.channelwise import Channelwise
@@ -112,12 +118,18 @@ class Xie20Config(ModelConfig):
         class_names: one name for each class.
         k: K of the mask in training; prediction may use another.
         channels: channels of the images, 1 (grey) or 3 (colour).
-        stride: pixels between two places (not stated in the paper; 8 and 4 are reported).
+        stride: pixels between two places (not stated in the paper; 8 and 4 are reported). A power of two for "rpn".
         epsilon: weight of the entropy in the transport problem (not stated; 0.1 in the official code).
         box_size: side in pixels of the box at each place and of the region that is cut out.
         patch_size: side of the resampled patch in patch pixels.
-        heatmap: the network of the paper. Its features are averaged over stride x stride pixels before scoring.
+        heatmap: the network of the "pooled" head; unused by "rpn".
         encoder: the patch encoder.
+        head: what scores the places. "rpn": strided convolutions, then a small head at each place, like a region
+            proposal network (MIST, section 5.2: this worked better than a heat-map network that downsamples).
+            "pooled": the features of MIST's own heat-map network, averaged over stride x stride pixels, which the paper
+            rejects; for results of version 0.1 and before.
+        head_channels: channels of the first strided convolution of "rpn"; each further one has twice as many (not
+            stated).
     """
 
     kind: ClassVar[str] = "xie20"
@@ -130,11 +142,18 @@ class Xie20Config(ModelConfig):
     patch_size: AtLeastOne = 32
     heatmap: HeatmapConfig = field(default_factory=HeatmapConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    head: Literal["rpn", "pooled"] = "rpn"
+    head_channels: AtLeastOne = 32
 
     def check(self) -> None:
         """See ``Config.check``."""
         if self.heatmap.network != "paper":
             raise MistError(f"model.heatmap.network={self.heatmap.network!r} must be paper for an Xie20 model")
+        if self.head == "rpn" and (self.stride < 2 or self.stride & (self.stride - 1)):
+            raise MistError(
+                f"model.stride={self.stride} must be a power of two, 2 or more, for model.head=rpn, each of whose "
+                "convolutions halves the image: give 2, 4, 8 or 16, or --model.head pooled"
+            )
         check_class_names(self.class_names, least=1)
         _check_patches(self.class_names, self.patch_size, 0, self.encoder)
 
@@ -207,6 +226,10 @@ class Zha18Config(ModelConfig):
         features: channels of the map from which descriptors are pooled.
         heat_levels: number of heat maps drawn for each landmark, each wider than the last by the square root of 2.
         heat_width: standard deviation of the narrowest, as a share of the image's side.
+        heat_scale: height of a drawn heat map before it is shared with the background. "official": a Gaussian over 2 pi
+            sigma^4 and twice over the number of pixels, beside a background of one over the number of pixels, so that
+            at 80 x 80 px and sigma 1/8 a landmark has .09 of its own centre. "density": a Gaussian of mass 1, over 2 pi
+            sigma^2, beside a background of density 1; a landmark has .91 of its centre.
         box_size: side in pixels of the box reported around a landmark; the method has no boxes.
     """
 
@@ -222,6 +245,7 @@ class Zha18Config(ModelConfig):
     heat_levels: AtLeastOne = 5
     heat_width: Positive = 0.125
     box_size: Positive = 20.0
+    heat_scale: Literal["official", "density"] = "official"
 
     def check(self) -> None:
         """See ``Config.check``."""
@@ -269,8 +293,8 @@ class Zha18StepConfig(TrainingStepConfig):
         rate: learning rate of Adam; divided by 10 after one third of ``decay_steps``, by 100 after two thirds.
         weight_decay: weight decay of Adam.
         decay_steps: length of the schedule in iterations (officially 300,000); ``None`` for the whole run.
-        reconstruction: weight of the squared error, summed over pixels; multiplied by 10 in the second third of the
-            schedule and by 100 in the last.
+        reconstruction: weight of half the squared error, summed over pixels; multiplied by 10 in the second third of
+            the schedule and by 100 in the last.
         concentration: weight of the concentration loss; like the separation, the mean over the image and its warp.
         separation: weight of the separation loss.
         bandwidth: width of the separation's kernel, as a share of the image's side.

@@ -114,7 +114,7 @@ class Zha18Step:
         spread = concentration(found.variances) + concentration(warped.variances)
         crowd = separation(found.places, config.bandwidth) + separation(warped.places, config.bandwidth)
         losses = {
-            "reconstruction": reconstruction_loss(images, rebuilt),
+            "reconstruction": reconstruction_loss(images, rebuilt) / 2,  # official: 1/2 (x - u)^2
             "concentration": spread / 2,
             "separation": crowd / 2,
             "equivariance": (2 * (warp(warped.places) - found.places)).square().sum((1, 2)),

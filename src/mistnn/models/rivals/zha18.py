@@ -103,11 +103,19 @@ class Zha18(Finder):
         drawn = []
         for level in range(self.config.heat_levels):
             std = self.config.heat_width * math.sqrt(2) ** level
-            heat = torch.exp(-squared / (2 * std**2)) / (2 * math.pi * std**2)
+            heat = torch.exp(-squared / (2 * std**2)) / self._spread(std, images)
             heat = torch.cat((heat, torch.ones_like(heat[:, :1])), dim=1)  # the background has the same heat everywhere
             heat = heat / heat.sum(1, keepdim=True)
             drawn += [heat, torch.einsum("bkhw,bkd->bdhw", heat, colours)]
         return self.drawing_network(torch.cat(drawn, dim=1)).sigmoid()
+
+    def _spread(self, std: float, images: Tensor) -> float:
+        """What a Gaussian is divided by where the background has 1, see ``Zha18Config.heat_scale``."""
+        if self.config.heat_scale == "density":
+            return 2 * math.pi * std**2
+        # The official code divides by the determinant of the covariance, not its root, and by the pixels twice, where
+        # the background is divided by them once.
+        return 2 * math.pi * std**4 * images.shape[-2] * images.shape[-1]
 
     @torch.no_grad()
     def explain(self, images: Tensor, k: int | Tensor | None = None) -> Explanation:

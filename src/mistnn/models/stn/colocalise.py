@@ -36,8 +36,72 @@ def widest(config: ColocaliserConfig) -> float:
     return config.least + (config.start - config.least) / START_SHARE
 
 
-class BoundedWindow(nn.Module):
-    """The localisation network: a window of bounded size inside the image.
+class WindowNetwork(nn.Module):
+    """The localisation network (S003, section 1.2), whose three outputs are scale and place of a window.
+
+    Attributes:
+        layers: the network, from images (batch, 1, side, side) to (batch, 3).
+    """
+
+    def __init__(self, config: ColocaliserConfig) -> None:
+        super().__init__()
+        half = config.side // 2
+        self.layers = nn.Sequential(
+            PooledConvolution(1, FILTERS, LOCALISATION_KERNEL, PADDING),
+            nn.LeakyReLU(SLOPE),
+            nn.Flatten(),
+            nn.Linear(FILTERS * half * half, UNITS),
+            nn.LeakyReLU(SLOPE),
+            nn.Linear(UNITS, UNITS),
+            nn.LeakyReLU(SLOPE),
+            nn.Linear(UNITS, 3),
+        )
+        initialise(self.layers)
+
+    @torch.no_grad()
+    def wake(self, images: Tensor) -> None:
+        """Scales and shifts each hidden unit so that its outputs for these images have mean 0 and standard deviation 1.
+
+        With the initial weights most units give the same output for every image, and learn little (Salimans and Kingma,
+        2016; Kraehenbuehl et al., 2016).
+        """
+        features = images.contiguous(memory_format=torch.channels_last)
+        for layer in self.layers[:-1]:
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                outputs = layer(features).float()
+                over = [axis for axis in range(outputs.dim()) if axis != 1]
+                mean, spread = outputs.mean(over), outputs.std(over) + 1e-4
+                layer.weight.div_(spread.view(-1, *[1] * (layer.weight.dim() - 1)))
+                assert layer.bias is not None
+                layer.bias.copy_((layer.bias - mean) / spread)
+            features = layer(features)
+
+    @property
+    def trains_sizes(self) -> bool:
+        """Whether the sizes of windows are trained now."""
+        return True
+
+    def resize(self, opened: float) -> None:
+        """Follows the schedule, see ``ColocaliseStepConfig.openness``; nothing to do without bounds."""
+
+    def centre(self, windows: Tensor, scale: Tensor) -> None:
+        """Corrects the common place of all windows; nothing to do without bounds."""
+
+
+class FreeWindow(WindowNetwork):
+    """A window of any scale at any place, as in the paper.
+
+    Convention: returns offsets to the parameters (s, x, y) of the initial window in the middle of the image, initially
+    zero, as for every spatial transformer of the paper.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(batch, 1, side, side) to (batch, 3)."""
+        return self.layers(images).float()
+
+
+class BoundedWindow(WindowNetwork):
+    """A window of bounded size inside the image.
 
     The places are normalised, by the mean and spread over the batch during training and by running values later, so
     that the centres of the windows have the mean and spread of the centres of random crops. Thus the windows can't all
@@ -67,25 +131,14 @@ class BoundedWindow(nn.Module):
     shift: Tensor
 
     def __init__(self, config: ColocaliserConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.least, self.start = config.least, config.start
+        self.first, self.last = widest(config), config.least + (config.most - config.least) / START_SHARE
         self.offset = math.log(START_SHARE / (1 - START_SHARE))
         self.register_buffer("bound", torch.tensor(widest(config)))
         self.register_buffer("closed", torch.tensor(False))
         for name, value in (("mean", 0.0), ("spread", 1.0), ("shift", 0.0)):
             self.register_buffer(name, torch.full((2,), value))
-        half = config.side // 2
-        self.layers = nn.Sequential(
-            PooledConvolution(1, FILTERS, LOCALISATION_KERNEL, PADDING),
-            nn.LeakyReLU(SLOPE),
-            nn.Flatten(),
-            nn.Linear(FILTERS * half * half, UNITS),
-            nn.LeakyReLU(SLOPE),
-            nn.Linear(UNITS, UNITS),
-            nn.LeakyReLU(SLOPE),
-            nn.Linear(UNITS, 3),
-        )
-        initialise(self.layers)
 
     def forward(self, images: Tensor) -> Tensor:
         """(batch, 1, side, side) to (batch, 3)."""
@@ -96,27 +149,24 @@ class BoundedWindow(nn.Module):
         place = (self._normalised(outputs[:, 1:]) * (room / math.sqrt(3)) + self.shift).clamp(-room, room)
         return torch.cat((scale - self.start, place), dim=1)
 
-    @torch.no_grad()
-    def wake(self, images: Tensor) -> None:
-        """Scales and shifts each hidden unit so that its outputs for these images have mean 0 and standard deviation 1.
+    @property
+    def trains_sizes(self) -> bool:
+        """Whether windows have closed in."""
+        return bool(self.closed)
 
-        With the initial weights most units give the same output for every image, and learn little (Salimans and Kingma,
-        2016; Kraehenbuehl et al., 2016).
-        """
-        features = images.contiguous(memory_format=torch.channels_last)
-        for layer in self.layers[:-1]:
-            if isinstance(layer, nn.Conv2d | nn.Linear):
-                outputs = layer(features).float()
-                over = [axis for axis in range(outputs.dim()) if axis != 1]
-                mean, spread = outputs.mean(over), outputs.std(over) + 1e-4
-                layer.weight.div_(spread.view(-1, *[1] * (layer.weight.dim() - 1)))
-                assert layer.bias is not None
-                layer.bias.copy_((layer.bias - mean) / spread)
-            features = layer(features)
+    def resize(self, opened: float) -> None:
+        """Sets the largest window, and whether sizes are trained; see ``ColocaliseStepConfig.openness``."""
+        self.closed.fill_(opened == 0)
+        self.bound.fill_(self.last + (self.first - self.last) * opened)
 
     @torch.no_grad()
     def centre(self, windows: Tensor, scale: Tensor) -> None:
-        """Moves all windows a little towards the centre of mass of their mean content, (batch, 1, side, side)."""
+        """Moves all windows a little towards the centre of mass of their mean content, (batch, 1, side, side).
+
+        Only when they have closed in.
+        """
+        if not self.closed:
+            return
         self.shift += (1 - MEMORY) * scale.mean() * middle_of(windows.float().mean(0)[0])
 
     def _normalised(self, place: Tensor) -> Tensor:
@@ -146,18 +196,19 @@ class Colocaliser(Finder):
         super().__init__()
         self.config = config
         crop = config.encoder.side
-        window = BoundedWindow(config)
+        window = FreeWindow(config) if config.window == "free" else BoundedWindow(config)
         initial = torch.tensor([[config.start, 0.0, 0.0]])
         self.transformer = SpatialTransformer(window, TransformConfig("attention"), (crop, crop), start=initial)
         last = window.layers[-1]
         assert isinstance(last, nn.Linear)
-        nn.init.kaiming_normal_(last.weight[1:], nonlinearity="relu")  # constant outputs can't be normalised
+        if config.window == "bounded":
+            nn.init.kaiming_normal_(last.weight[1:], nonlinearity="relu")  # constant outputs can't be normalised
         self.encoder = StnClassifier(config.encoder).requires_grad_(False)
 
     @property
-    def window(self) -> BoundedWindow:
+    def window(self) -> WindowNetwork:
         """The localisation network."""
-        assert isinstance(self.transformer.localisation, BoundedWindow)
+        assert isinstance(self.transformer.localisation, WindowNetwork)
         return self.transformer.localisation
 
     def load_encoder(self, network: nn.Module, source: str) -> None:
@@ -196,7 +247,11 @@ class Colocaliser(Finder):
         return torch.cat([part * length for part, length in zip(parts, LENGTHS, strict=True)], dim=1)
 
     def random_crops(self, images: Tensor, scales: Tensor) -> Tensor:
-        """A random crop of each image, anywhere inside it; ``scales``, (n,), are shares of the image's side."""
+        """A random crop of each image, anywhere inside it; ``scales``, (n,), are shares of the image's side.
+
+        Of a window beyond the image, or a mirrored one, the crop has the size but at most the image's.
+        """
+        scales = scales.abs().clamp(max=1)
         places = (torch.rand(len(images), 2, device=images.device) * 2 - 1) * (1 - scales[:, None])
         side = self.config.encoder.side
         window = torch.cat((scales[:, None], places), dim=1)
@@ -207,6 +262,6 @@ class Colocaliser(Finder):
         """See ``Finder.explain``: the window of each image, with score 1."""
         window = self(images).parameters[:, 0] * (self.config.side / 2)
         middle = window[:, 1:] + self.config.side / 2
-        boxes = torch.cat((middle, 2 * window[:, :1].expand(-1, 2)), dim=1)
+        boxes = torch.cat((middle, 2 * window[:, :1].abs().expand(-1, 2)), dim=1)
         counted = zip(boxes, self.counts_for(images, k), strict=True)
         return Explanation([Detections(box[None][:k], box.new_ones(1)[:k]) for box, k in counted], None)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mistnn.errors import MistError
 from mistnn.models.stn.classifier import Classifier, wrong
-from mistnn.models.stn.colocalise import START_SHARE, Colocaliser, widest
+from mistnn.models.stn.colocalise import Colocaliser
 from mistnn.models.stn.config import ColocaliseStepConfig, StnStepConfig
 from mistnn.nn.mixed_precision import half_precision
 from mistnn.nn.schedule import cosine_share, known_steps, set_rates
@@ -96,7 +96,7 @@ class ColocaliseStep:
         """Trains on one batch; returns the scalars to log."""
         config, model, optimizer = self.config, self.model, self.optimizers["all"]
         set_rates(self.optimizers, {"all": config.rate * cosine_share(iteration, config.decay, self.decay_steps)})
-        self._resize(iteration)
+        model.window.resize(open_at(config.openness, iteration / self.decay_steps))
         images = batch.images.contiguous(memory_format=torch.channels_last)
         model.train()
         model.encoder.eval()
@@ -104,7 +104,7 @@ class ColocaliseStep:
             window = model(images)
             scales = window.parameters[:, 0, 0]
             # Random crops only need a gradient while sizes are trained; the encoder's takes half of the time.
-            with torch.set_grad_enabled(bool(model.window.closed)):
+            with torch.set_grad_enabled(model.window.trains_sizes):
                 random = self._describe(model.random_crops(images, scales))
             found = self._describe(window.features)
         loss = common_object_loss(found, random, config.margin).mean()
@@ -112,17 +112,8 @@ class ColocaliseStep:
         loss.backward()
         nn.utils.clip_grad_norm_(self.weights, CLIP, foreach=True)
         optimizer.step()
-        if model.window.closed:
-            model.window.centre(window.features, scales)
+        model.window.centre(window.features, scales)
         return {"loss": loss.detach(), "window": scales.detach().mean()}
 
     def _describe(self, crops: Tensor) -> Tensor:
         return self.model.describe(crops.contiguous(memory_format=torch.channels_last))
-
-    def _resize(self, iteration: int) -> None:
-        """Sets the current size of windows, and whether sizes are trained."""
-        window, opened = self.model.window, open_at(self.config.openness, iteration / self.decay_steps)
-        first = widest(self.model.config)
-        last = window.least + (self.model.config.most - window.least) / START_SHARE
-        window.closed.fill_(opened == 0)
-        window.bound.fill_(last + (first - last) * opened)

@@ -7,7 +7,7 @@ nothing for the second convolution of a CNN: ST-CNN reads RTS at full size.
 
 from __future__ import annotations
 
-from typing import NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 from mistnn.data import CommonObjectConfig, DistortedConfig
 from mistnn.data.digits.distorted import Distortion
@@ -107,22 +107,28 @@ ENCODER_STEPS = 1600
 COLOCALISE_STEPS, COLOCALISE_BATCH = 2_400, 20
 PIECES = {"t": 0, "tc": 16}
 """Of clutter in an image (S003, section 1.2)."""
+FIGURE_DIGIT = 8  #: The digit of S003's figure 1.
 
 
 def _encoder() -> Preset:
     step = StnStepConfig(rate=0.02, precision="auto")
     loop = TrainConfig(steps=ENCODER_STEPS, batch_size=128, log_every=50, save_every=200)
-    experiment = Experiment(ENCODER_MODEL, DistortedConfig("z", ENCODER_MODEL.side), step, loop, EVALUATION_IMAGES)
+    # Nothing hides its digits: these images are ours, and the encoder must know whole digits.
+    data = DistortedConfig("z", ENCODER_MODEL.side, clutter="maximum")
+    experiment = Experiment(ENCODER_MODEL, data, step, loop, EVALUATION_IMAGES)
     return Preset(ENCODER, "STN paper: the CNN whose activations teach co-localisation", experiment)
 
 
-def _colocalise(data: str, digit: int) -> Preset:
-    model = ColocaliserConfig(encoder=ENCODER_MODEL)
+def _colocalise(data: str, digit: int, window: Literal["bounded", "free"] = "bounded") -> Preset:
+    model = ColocaliserConfig(encoder=ENCODER_MODEL, window=window)
     step = ColocaliseStepConfig()
     loop = TrainConfig(steps=COLOCALISE_STEPS, batch_size=COLOCALISE_BATCH, log_every=10, save_every=100)
     images = CommonObjectConfig(digit, PIECES[data])
     summary = f"STN paper: co-localisation of the digit {digit}, {data.upper()}; needs --start-from and an encoder"
-    return Preset(f"stn-coloc-{data}-{digit}", summary, Experiment(model, images, step, loop, images.images))
+    ending = ""
+    if window == "free":
+        ending, summary = "-free", f"{summary}; scale and place without bounds, as in the paper"
+    return Preset(f"stn-coloc-{data}-{digit}{ending}", summary, Experiment(model, images, step, loop, images.images))
 
 
 PRESETS = (
@@ -133,4 +139,5 @@ PRESETS = (
     *(_addition("fcn", 90, 2, kind) for kind in KINDS),
     _encoder(),
     *(_colocalise(data, digit) for data in PIECES for digit in range(10)),
+    *(_colocalise(data, FIGURE_DIGIT, "free") for data in PIECES),
 )

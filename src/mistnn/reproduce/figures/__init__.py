@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mistnn.errors import MistError
-from mistnn.reproduce.figures.discovery import figure_3, figure_4, figure_7, figure_8
+from mistnn.reproduce.figures.discovery import figure_3, figure_4, figure_8
+from mistnn.reproduce.figures.evolution import figure_7, svhn_figure_7
 from mistnn.reproduce.figures.scenes import figure_2, figure_5, figure_6, figure_readers, sample_sheet, svhn_figure_6
 from mistnn.reproduce.figures.source import Request
 from mistnn.reproduce.figures.spair import figure_objects, figure_transfer
@@ -20,7 +21,7 @@ from mistnn.viz import save_animation, save_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TRAINING = ("fig7", "stn-colocalisation")  #: Figures that train.
+TRAINING = ("fig7", "svhn-fig7", "stn-colocalisation")  #: Figures that train.
 FIGURES: Mapping[str, Callable[[Request], Figure | Animated]] = {
     "fig2": figure_2,
     "fig3": figure_3,
@@ -37,6 +38,7 @@ FIGURES: Mapping[str, Callable[[Request], Figure | Animated]] = {
     "stn-colocalisation": figure_colocalisation,
     "stn-samples": stn_samples,
     "svhn-fig6": svhn_figure_6,
+    "svhn-fig7": svhn_figure_7,
 }
 
 
@@ -57,9 +59,7 @@ def draw_figure(name: str, request: Request, out: Path) -> tuple[Path, ...]:
     if name not in FIGURES:
         raise MistError(f"no figure is called {name!r}: choose one of {', '.join(FIGURES)}")
     if request.steps is not None and name not in TRAINING:
-        raise MistError(
-            f"--steps {request.steps} is for the figures that train, {' and '.join(TRAINING)}: leave it out"
-        )
+        raise MistError(f"--steps {request.steps} is for the figures that train, {', '.join(TRAINING)}: leave it out")
     created = [folder for folder in (out, *out.parents) if not folder.exists()]
     with _writing(out):  # checked first, since drawing may train for a long time
         out.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,7 @@
-"""Figures 3, 4, 7 and 8 of MIST (CVPR 2021): what models find that were trained without labels."""
+"""Figures 3, 4 and 8 of MIST (CVPR 2021): what models find that were trained without labels."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -14,31 +13,25 @@ from torch import Tensor
 from mistnn.data import GaborNoise
 from mistnn.data.gabor import gabor_kernel, tone
 from mistnn.errors import MistError
-from mistnn.experiments import Experiment, read_log
 from mistnn.inference.judged import OVERLAP
 from mistnn.models.mist import Mist
 from mistnn.ops.matching import UNMATCHED, box_iou, greedy_match
-from mistnn.presets import find_preset
-from mistnn.presets.mist.discover import UNEVEN
 from mistnn.records import Sample
-from mistnn.reproduce.figures.source import Request, first_samples, images_of, nearest_steps, scenes_of, train_aside
-from mistnn.training.runfolder import METRICS
-from mistnn.viz import Curve, Explained, draw_evolution, draw_parts, draw_syntheses
-from mistnn.weights import load_model, read_config, resolve, shipped_names
+from mistnn.reproduce.figures.source import RUNS, Request, first_samples, images_of, scenes_of
+from mistnn.training.runfolder import CONFIG
+from mistnn.viz import Explained, draw_parts, draw_syntheses
+from mistnn.weights import load_model, read_config
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HARD_MODEL = "mist-discover-mnist-hard"
-UNEVEN_MODEL = "mist-discover-mnist-hard-one-scale"
+UNEVEN_MODEL = "mist-discover-mnist-uneven"
 GABOR_MODEL = "mist-discover-gabor"
-TRAINED = "demo-discover-paper"  #: The preset that figure 7 trains if no run is given.
 EXAMPLES = 2  #: Images in figures 3 and 4; figure 3 of the paper shows two.
 UNEVEN_EXAMPLES = 5  #: Scenes in figure 8 (our choice).
 KERNELS = 9  #: Kernels below an image of figure 4 (our choice).
 NEAR = 0.5  #: A keypoint finds an impulse within this share of the kernel's width (not stated for figure 4).
-MOMENTS = (0.0, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
-"""Moments at which figure 7 shows the heat map, as shares of the training; most changes early."""
 
 
 def figure_3(request: Request) -> Figure:
@@ -69,49 +62,28 @@ def figure_4(request: Request) -> Figure:
     return draw_parts(examples, marks="points", rows=("true", "found"))
 
 
-def figure_7(request: Request) -> Figure:
-    """The two losses over a training; if it is trained here, also the heat map of a test scene at some steps.
-
-    The request's model is a run folder, whose log is drawn. Without one, the preset ``demo-discover-paper`` is trained
-    with the request's seed and steps, on digits that ship with the package.
-
-    Reference: MIST (CVPR 2021), figure 7.
-    """
-    model, steps = request.model, request.steps
-    if model is not None:
-        if steps is not None:
-            raise MistError(f"--steps {steps} is of a new training, and --model {model} draws its log: leave one out")
-        folder = resolve(model)
-        if not (folder / METRICS).is_file() and str(model) in shipped_names():
-            raise MistError(f"--model {model} is shipped without the log of its training: give a run folder, or none")
-        return draw_evolution(_losses(read_log(folder)))
-    experiment = _training(request.seed, steps)
-    (scene,) = first_samples(experiment.data, 1)
-    history: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def look(step: int, network: object) -> None:
-        mist = cast(Mist, network)
-        with torch.no_grad():
-            heatmaps = mist.heatmaps(scene.image[None].to(next(mist.parameters()).device))
-            points = mist.keypoints(heatmaps).keypoints[0, :, :2]
-        history[step] = (heatmaps[0].sum(0).cpu(), points.cpu())
-
-    losses = _losses(train_aside(experiment, look))
-    moments = nearest_steps(history, MOMENTS, max(history))
-    return draw_evolution(losses, scene.image, [(step, *history[step]) for step in moments])
-
-
 def figure_8(request: Request) -> Figure:
-    """Test scenes of unevenly placed digits: boxes, and below them the reconstruction.
+    """Test scenes of unevenly placed digits by a model that learnt on such scenes: boxes, and the reconstruction.
 
-    The scenes are those of the preset ``mist-discover-mnist-uneven``, made of the digits on which the model was trained
-    (MNIST, or those that ship with the package). K is each scene's true number of digits.
+    The model is the request's, or the run of the preset ``mist-discover-mnist-uneven`` below ``runs``. K is each
+    scene's true number of digits.
 
-    Reference: MIST supplement, figure 8.
+    Reference: MIST supplement, section D and figure 8: the method learns "even when the digits are placed unevenly".
     """
-    model, seed = request.model or UNEVEN_MODEL, UNEVEN.seed if request.seed is None else request.seed
-    own = scenes_of(model, request, "fig8")
-    data = dataclasses.replace(UNEVEN, source=own.source, root=own.root, seed=seed)
+    model = request.model
+    if model is None:
+        model = RUNS.parent / UNEVEN_MODEL
+        if not (model / CONFIG).is_file():
+            raise MistError(
+                f"fig8 shows a model that learnt on unevenly placed digits, and {model} holds none: `mist train "
+                f"{UNEVEN_MODEL}`, or give its run with --model"
+            )
+    data = scenes_of(model, request, "fig8")
+    if data.layout != "uneven":
+        raise MistError(
+            f"fig8 shows a model that learnt on unevenly placed digits, and {model} was trained on the layout "
+            f"{data.layout}: `mist train {UNEVEN_MODEL}`, and give its run with --model"
+        )
     network = _network(model)
     return draw_syntheses([explain(network, scene) for scene in first_samples(data, UNEVEN_EXAMPLES)])
 
@@ -181,25 +153,3 @@ def _network(model: str | Path) -> Mist:
             f"{model} has no decoder (model.decoder=0) to reconstruct patches: give a model of a mist-discover preset"
         )
     return network
-
-
-def _training(seed: int | None, steps: int | None) -> Experiment:
-    """The preset that figure 7 trains, with a line in the log near every moment shown."""
-    preset = find_preset(TRAINED).experiment
-    length = preset.train.steps if steps is None else steps
-    experiment = preset.with_steps(length) if seed is None else preset.with_seed_and_steps(seed, length)
-    every = min(preset.train.log_every, max(1, int(length * MOMENTS[1])))
-    return dataclasses.replace(experiment, train=dataclasses.replace(experiment.train, log_every=every))
-
-
-def _losses(log: list[dict[str, float]]) -> dict[str, Curve]:
-    """The task loss and the heat-map loss, from the lines that have them: those of an evaluation have not."""
-    lines = [line for line in log if "task" in line and "heatmap" in line]
-    if not lines:
-        raise MistError(f"{METRICS} holds no line with the losses yet: train the run for some more steps")
-    steps = [int(line["step"]) for line in lines]
-    task, heatmap = [line["task"] for line in lines], [1000 * line["heatmap"] for line in lines]
-    return {
-        r"(a)  task loss  $\mathcal{L}_\mathrm{task}$": Curve(steps, task, "log", "per image"),
-        r"(b)  heat-map loss  $\|G(\{x_k\}) - H_\eta(I)\|^2$": Curve(steps, heatmap, "linear", "per pixel, in 1/1000"),
-    }

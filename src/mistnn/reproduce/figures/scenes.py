@@ -85,8 +85,7 @@ def figure_2(request: Request) -> Figure:
 def figure_readers(request: Request) -> Figure:
     """Boxes and classes of the systems of Tables 2 and 3 on the same test scenes: right, wrong, missed.
 
-    The request's model is the folder of the tables' runs, as `mist reproduce` leaves them. Of several learning rates,
-    the preset's own is preferred.
+    The request's model is the folder of the tables' runs, as `mist reproduce` leaves them.
     """
     folders: dict[str, Path | str] = {}
     for title, name in READERS.items():
@@ -94,7 +93,7 @@ def figure_readers(request: Request) -> Figure:
             folders[title] = stored_run(request.runs, name)
     if not folders:
         raise MistError(
-            f"{request.runs} holds no run of Table 2 or 3: train some with `mist reproduce table2 --budget quick`"
+            f"{request.runs} holds no run of Table 2 or 3: train some with `mist reproduce table2 --budget full`"
         )
     samples = first_samples(request.own(HARD), EXAMPLES)
     columns = [judge_scenes(load_model(folder), samples) for folder in folders.values()]

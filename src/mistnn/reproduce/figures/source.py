@@ -14,7 +14,7 @@ from mistnn.errors import MistError
 from mistnn.experiments import Experiment, read_log, restore, train
 from mistnn.interfaces import DataConfig, Split
 from mistnn.records import Sample
-from mistnn.reproduce.ledger import QUICK
+from mistnn.reproduce.fill import READ
 from mistnn.weights import shipped_names
 
 AnyData = TypeVar("AnyData", bound=DataConfig)
@@ -53,14 +53,17 @@ class Request(NamedTuple):
 
 
 def stored_run(runs: Path, name: str) -> Path | str:
-    """The run of a preset with seed 0: of full size, else of quick size, else the shipped model; else ``MistError``."""
-    for ending in ("-seed0", *(f"{QUICK}-{factor}-seed0" for factor in ("x1", "x3", "x0.3"))):
+    """The run of a preset with seed 0, with the table's reading if there is one, or the shipped model.
+
+    A smoke test (``--budget quick``) is no run to show.
+    """
+    for ending in (f"-seed0{READ}", "-seed0"):
         if (runs / f"{name}{ending}" / "model.safetensors").is_file():
             return runs / f"{name}{ending}"
     if name in shipped_names():
         return name
     raise MistError(
-        f"{runs} holds no run of {name}: train it with `mist reproduce table1 --budget quick --seeds 1 --only {name}`, "
+        f"{runs} holds no run of {name}: train it with `mist reproduce table1 --budget full --seeds 1 --only {name}`, "
         "or give the folder of the table's runs with --model"
     )
 

@@ -30,7 +30,6 @@ HOUSE_NUMBERS = Table(
         "of the training boxes, both of the most frequent class; `fixed_iou50` is the share of digits that it finds, "
         "whatever their class, for comparison with `iou50`."
     ),
-    searched_by="both",
     headline="ap50",
 )
 
@@ -52,7 +51,6 @@ NATURAL_TABLES = (
             Row("Xie20", "PASCAL+COCO", "xie20-pascal-coco", (0.727, 0.510, 0.600)),
         ),
         note=NOTE,
-        searched_by="f1",
         photographs=True,
     ),
     Table(
@@ -65,7 +63,6 @@ NATURAL_TABLES = (
             "0.5. The paper does not state which of the two its F1 is. K = 2 is our choice too: in an image with "
             "more objects, not all can be found."
         ),
-        searched_by="f1",
         photographs=True,
     ),
 )
