@@ -1,4 +1,4 @@
-"""MIST without labels: Table 1 of the paper (CVPR 2021), figures 3, 4, 7 and 8, and the unlabelled demo.
+"""MIST without labels: Table 1 of the paper (CVPR 2021), figures 3, 4 and 8, and the unlabelled demo.
 
 Only K is given. What the papers leave open (number and values of the scales, widths, code size, all parameters of the
 Gabor noise) is chosen here; ``python -m benchmarks.choices`` shows the effect of some choices.
