@@ -69,7 +69,9 @@ def run_point(system: str, canvas: int, stride: int, batch: int, repeats: int) -
         step: Step = LiftedStep(Mist(PAPER), LiftedStepConfig())
     else:
         network = Xie20 if system == "Xie20" else Perturbed
-        config = Xie20Config(k=K, stride=stride, heatmap=HeatmapConfig(channels=PAPER_HEATMAP.channels, blocks=4))
+        # With MIST's own heat-map network below it, so that what differs is the selection alone.
+        heatmap = HeatmapConfig(channels=PAPER_HEATMAP.channels, blocks=4)
+        config = Xie20Config(k=K, stride=stride, heatmap=heatmap, head="pooled")
         step = RivalStep(network(config), RivalStepConfig())
     batches = [collate([scenes[turn * batch + index] for index in range(batch)]) for turn in range(repeats + 1)]
     return cost_of(step, batches)
