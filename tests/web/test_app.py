@@ -7,7 +7,7 @@ import http.client
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ def test_from_an_empty_page_to_a_table(tmp_path: Path) -> None:
         page.locator("img").first.wait_for()
         _shot(page, "images")
         page.get_by_role("tab", name="2 Train").click()
-        page.get_by_label("Steps").fill("60")
+        page.get_by_label("Steps").fill("40")
         page.get_by_role("button", name="Train", exact=True).click()
         page.get_by_text("Training").first.wait_for()
         page.reload()
@@ -125,6 +125,56 @@ def test_from_an_empty_page_to_a_table(tmp_path: Path) -> None:
     assert text.startswith("file,class,count") and "12.png,cells," in text
     assert all(url.startswith((address, "data:", "blob:")) for url in asked), asked
     assert not (shop.out / "app.log").exists()
+
+
+@pytest.mark.slow
+def test_a_thousand_images_by_keyboard_with_readable_colours(tmp_path: Path) -> None:
+    playwright, browser_path = chromium()
+    for index in range(1000):
+        draw(tmp_path / "mine" / f"{index:04d}.png", 1 + index % 4, index)
+    shop = Workshop(tmp_path / "mine", tmp_path / "results")
+    contrast = (Path(__file__).parent / "contrast.js").read_text("utf-8")
+    pale: list[str] = []
+    with running(shop) as address, playwright() as runner:
+        browser = runner.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
+        for scheme in ("dark", "light"):
+            page = browser.new_page(viewport={"width": 1300, "height": 1200}, color_scheme=scheme)
+            page.goto(address)
+            page.get_by_text("0003.png").last.wait_for(timeout=60_000)
+            for tab in ("2 Train", "3 Count", "1 Images"):
+                page.get_by_role("tab", name=tab).click()
+                page.wait_for_timeout(500)  # colours fade in
+                pale += page.evaluate(contrast)
+                _shot(page, f"{scheme}-{tab[0]}")
+        focus = "() => document.activeElement.textContent.trim()"
+        page.reload()
+        page.get_by_text("0003.png").last.wait_for(timeout=60_000)
+        for _ in range(20):
+            page.keyboard.press("Tab")
+            assert page.evaluate("() => getComputedStyle(document.activeElement).outlineWidth") != "0px"
+            if page.evaluate(focus) == "0000.png":
+                break
+        started = time.monotonic()
+        for key in ("ArrowDown", "ArrowRight", "7", "Enter", "ArrowDown", "1", "5", "Enter"):
+            page.keyboard.press(key)
+        page.get_by_text("2 of 1000 images have counts").wait_for(timeout=60_000)
+        assert time.monotonic() - started < 20
+        for key in ("ArrowUp", "1", "2", "Enter"):  # replaces the 7
+            page.keyboard.press(key)
+        until(lambda: shop.labels is not None and shop.labels.counts.get("0001.png") == (12,))
+        browser.close()
+    assert (shop.root / "counts.csv").read_text("utf-8").splitlines()[1:] == [
+        "0001.png,object,12",
+        "0002.png,object,15",
+    ]
+    assert not pale
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def _shot(page: Any, name: str) -> None:

@@ -21,6 +21,8 @@ from mistnn.viz.saving import figure_to_png
 from mistnn.web.workshop import Progress, Results, Workshop
 
 TITLE = "mistnn"
+IMAGE_BUTTONS: Any = ["fullscreen", "download"]
+"""Of pictures: not Gradio's default, which has one that sends the picture to another computer."""
 TICK = 2.0
 """Seconds between two looks at a running training."""
 MOST_PICTURES = 60
@@ -66,11 +68,13 @@ class _Page:
             self.table = gr.Dataframe(
                 label="Counts: type them in; leave a row empty if you don't know", interactive=True, max_height=520
             )
-            self.image = gr.Image(label="Click a row to see its image", interactive=False, height=520)
+            self.image = gr.Image(
+                label="Click a row to see its image", interactive=False, height=520, buttons=IMAGE_BUTTONS
+            )
         with gr.Accordion("What mistnn makes of the folder", open=False):
             self.inspect = gr.Button("Inspect the folder")
             self.inspection = gr.Textbox(label="Inspection", lines=12, interactive=False)
-            self.sheet = gr.Image(label="Some of the images", interactive=False)
+            self.sheet = gr.Image(label="Some of the images", interactive=False, buttons=IMAGE_BUTTONS)
 
     def _training(self) -> None:
         with gr.Row():
@@ -81,10 +85,9 @@ class _Page:
             self.steps = gr.Number(label="Steps (0: chosen by the images)", precision=0, value=0, minimum=0)
             self.from_last = gr.Checkbox(label="Start from the last model (after new or corrected counts)")
         self.status = gr.Markdown()
-        self.curve = gr.Image(label="Error of the counts", interactive=False, height=260)
-        self.watched = gr.Gallery(
-            label="What it finds in validation images so far", columns=2, height=520, object_fit="contain"
-        )
+        self.curve = gr.Image(label="Progress", interactive=False, height=260, buttons=IMAGE_BUTTONS)
+        gr.Markdown("What it finds in validation images so far")
+        self.watched = _gallery("Validation images")
         self.timer = gr.Timer(TICK, active=True)
 
     def _counting(self) -> None:
@@ -96,7 +99,7 @@ class _Page:
         self.notes = gr.Markdown()
         with gr.Row(equal_height=False):
             self.found = gr.Dataframe(label="Counts: correct wrong ones here", interactive=True, max_height=520)
-            self.pictures = gr.Gallery(label="What was found", columns=2, height=520, object_fit="contain")
+            self.pictures = _gallery("What was found")
         self.correct = gr.Button("Save these counts as true: the next training learns from them")
         self.files = gr.File(label="Tables, boxes as COCO JSON, and a page to keep", interactive=False)
 
@@ -111,7 +114,8 @@ class _Page:
         self.upload.upload(guard(self.add), self.upload, [*folder, self.upload])
         self.name.click(guard(self.name_classes), self.classes, folder)
         self.again.click(guard(self.read_again), None, folder)
-        self.table.input(guard(self.save), self.table, self.said)
+        # "once" would lose a change that is made while the one before it is saved.
+        self.table.input(guard(self.save), self.table, self.said, trigger_mode="always_last")
         self.table.select(guard(self.show_image), self.table, self.image)
         self.inspect.click(guard(self.inspect_folder), None, [self.inspection, self.sheet])
         self.train.click(guard(self.start), [self.steps, self.from_last], run)
@@ -238,6 +242,13 @@ def _plainly(log: Path, handler: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
+def _gallery(label: str) -> gr.Gallery:
+    """Pictures side by side; the label, which would cover a part of them, is for screen readers."""
+    return gr.Gallery(
+        label=label, show_label=False, columns=2, height=520, object_fit="contain", buttons=["fullscreen", "download"]
+    )
+
+
 def _table(header: list[str], rows: list[list[Any]]) -> Any:
     shown = rows or [[""] * len(header)]
     return gr.Dataframe(value={"headers": header, "data": shown}, headers=header, static_columns=[0])
@@ -255,8 +266,8 @@ def _status(found: Progress) -> str:
 
 
 def _curve(found: Progress) -> Image.Image | None:
-    """The errors so far; ``None`` before the second one."""
-    curves = {"in training": found.losses, "in validation images": found.checked}
+    """The loss and the errors so far; ``None`` before the second one."""
+    curves = {found.loss: found.losses, "error of a count, validation images": found.checked}
     long = {name: one for name, one in curves.items() if len(one) > 1}
     if not long:
         return None

@@ -6,13 +6,15 @@ content security policy forbids the browser all others.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from importlib.resources import files
 from typing import Any
 
 from mistnn.errors import MistError
+from mistnn.web.listener import Listener
 from mistnn.web.server import HOST
 from mistnn.web.workshop import Workshop
 
@@ -26,6 +28,17 @@ POLICY = (
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
     "media-src 'self' blob:; base-uri 'self'; form-action 'none'; frame-ancestors 'none'"
 )
+COLOURS: dict[str, Any] = {
+    "button_primary_background_fill": "*primary_700",
+    "button_primary_background_fill_hover": "*primary_800",
+    "button_primary_background_fill_dark": "*primary_700",
+    "button_primary_background_fill_hover_dark": "*primary_800",
+    "color_accent": "*primary_600",
+    "input_border_color_focus": "*primary_600",
+}
+"""Gradio's own are too pale for white text on them."""
+STYLE = ".or { color: inherit !important } .dark { --color-accent: var(--primary-400) }"
+"""The same, where Gradio's themes have no name for a colour."""
 _HEADERS = (
     (b"content-security-policy", POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
@@ -50,7 +63,7 @@ class OnlyHere:
             await self.app(scope, receive, send)
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        if not _from_here(headers):
+        if not from_here(headers):
             await _refuse(send)
             return
         await self.app(scope, receive, _Cleaned(send))
@@ -85,7 +98,7 @@ class _Cleaned:
             await self.send(message)
 
 
-def _from_here(headers: dict[str, str]) -> bool:
+def from_here(headers: dict[str, str]) -> bool:
     """Whether a request names this computer, and no page of another site makes it."""
     host = headers.get("host", "")
     name, _, port = host.partition(":")
@@ -121,7 +134,7 @@ def application(workshop: Workshop) -> Any:
     from mistnn.web.app import build_page
 
     fonts = ["system-ui", "sans-serif"]
-    theme = Default(font=fonts, font_mono=["ui-monospace", "monospace"])
+    theme = Default(primary_hue="blue", font=fonts, font_mono=["ui-monospace", "monospace"]).set(**COLOURS)
     app = gradio.mount_gradio_app(
         FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
         build_page(workshop),
@@ -133,54 +146,30 @@ def application(workshop: Workshop) -> Any:
         footer_links=[],
         enable_monitoring=False,
         theme=theme,
+        css=STYLE,
+        head=f"<script>{files('mistnn.web').joinpath('cells.js').read_text('utf-8')}</script>",
     )
     return OnlyHere(app)
 
 
-@contextmanager
-def serving(workshop: Workshop, port: int) -> Iterator[tuple[Any, str]]:
-    """A server that is ready to run, and the address of its page; ``server.run(sockets=...)`` serves until Ctrl-C.
+@contextlib.contextmanager
+def serving(workshop: Workshop, port: int) -> Iterator[tuple[Listener, str]]:
+    """A server that is ready to run, and the address of its page; ``server.run()`` serves until Ctrl-C.
 
     Raises:
         MistError: if the port is in use, or the extra "web" is not installed.
     """
     import os
-    import socket
 
     with tempfile.TemporaryDirectory(prefix="mist-app-") as uploads:
         before = {name: os.environ.get(name) for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED")}
         os.environ.update(GRADIO_TEMP_DIR=uploads, GRADIO_ANALYTICS_ENABLED="False")
         try:
             app = application(workshop)
-            import uvicorn
-
-            config = uvicorn.Config(app, log_level="warning", lifespan="on", ws="none")
-            listener = socket.socket()
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind((HOST, port))
-            except OSError as error:
-                raise MistError(
-                    f"--port {port} can't be used ({error.strerror}): give another, or 0 for any"
-                ) from error
-            with listener:
-                yield _Bound(uvicorn.Server(config), listener), f"http://{HOST}:{listener.getsockname()[1]}/"
+            with contextlib.closing(Listener(HOST, port)) as listener:
+                listener.take(app)
+                yield listener, listener.url
         finally:
             workshop.close()
             for name, value in before.items():
                 os.environ.pop(name, None) if value is None else os.environ.update({name: value})
-
-
-class _Bound:
-    """A server and its socket."""
-
-    def __init__(self, server: Any, listener: Any) -> None:
-        self.server, self.listener = server, listener
-
-    def run(self) -> None:
-        """Serves until Ctrl-C, or until ``stop``."""
-        self.server.run(sockets=[self.listener])
-
-    def stop(self) -> None:
-        """Ends ``run`` soon."""
-        self.server.should_exit = True

@@ -42,6 +42,8 @@ MODEL_PREFIX = "model-"
 PREDICTIONS = "predictions"
 DOUBTS = {"at_limit": "as many as it can report", "unlike": "unlike the training images"}
 """What a 1 in a column of the table of counts means."""
+LOSSES = {"count_error": "error of a count, training images", "classification": "loss of the classes, training images"}
+"""What is drawn of a training: the first of these that it logs. Models of photographs log the error of their counts."""
 SHEET = "contact-sheet.png"
 LONGEST = 1200
 """The longest side of an image that is shown, in pixels."""
@@ -58,7 +60,8 @@ class Progress(NamedTuple):
         state: "none": there is no model; "running"; "stopped": it can go on; "failed"; "trained".
         model: the name of its run folder; empty if there is none.
         step: done, of ``steps``; 0 while the folder is read.
-        losses: (step, error of the counts in the training batches).
+        loss: what ``losses`` hold: the error of a count, or for models that learn by another loss, that.
+        losses: (step, mean over training batches).
         checked: (step, error of the counts of the validation images).
         message: the last line of a run that failed, or what a run is doing.
     """
@@ -67,6 +70,7 @@ class Progress(NamedTuple):
     model: str
     step: int
     steps: int
+    loss: str
     losses: Sequence[tuple[int, float]]
     checked: Sequence[tuple[int, float]]
     message: str
@@ -337,7 +341,7 @@ class Workshop:
         """How far the last training is."""
         models = self.models()
         if not models:
-            return Progress("none", "", 0, 0, (), (), "No model has been trained yet.")
+            return Progress("none", "", 0, 0, "", (), (), "No model has been trained yet.")
         out = models[0]
         lines = [line for line in _json_lines(out / METRICS) if "step" in line]
         step = max((int(line["step"]) for line in lines), default=0)
@@ -347,12 +351,14 @@ class Workshop:
         state = "running" if self.running else self._ended(out, step, steps)
         if state == "running":
             last = f"step {step} of {steps}" if step else last or "reading the images"
-        key, checked = "count_error", "evaluate/count_error"
+        key = next((one for one in LOSSES if any(one in line for line in lines)), "")
+        checked = "evaluate/count_error"
         return Progress(
             state,
             out.name,
             step,
             steps,
+            LOSSES.get(key, ""),
             [(int(line["step"]), float(line[key])) for line in lines if key in line],
             [(int(line["step"]), float(line[checked])) for line in lines if checked in line],
             last,
