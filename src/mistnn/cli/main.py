@@ -50,6 +50,7 @@ COMMANDS = {
     "tune": ("MODEL --out DIR", "choose how a heat map is read, on validation images"),
     "predict": ("MODEL PATH... --out DIR", "find objects in your images"),
     "export": ("MODEL --out FILE", "write a model as ONNX or PT2, to run without this package"),
+    "serve": ("MODEL", "answer images with boxes and counts, as a small server"),
     "figure": ("NAME", "draw a figure of the papers with a trained model"),
     "reproduce": ("NAME", "fill a table of a paper"),
     "doctor": ("", "show versions, hardware, weights and missing extras"),

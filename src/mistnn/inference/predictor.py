@@ -89,11 +89,20 @@ class Predictor:
             tensor = as_image_tensor(image, self.model.config.channels)
         if (refusal := self.refusal(tensor.shape[-2], tensor.shape[-1], self.sought(k))) is not None:
             raise MistError(f"this image {refusal}")
-        found = self.predict_batch(tensor.unsqueeze(0), k)[0]
-        at_limit = bool(self.at_limit(len(found.boxes), tensor.shape[-2], tensor.shape[-1], k))
-        intervals = () if k else self.model.intervals
-        boxes, scores, labels, unlike = found
-        return Prediction(boxes, scores, labels, self.model.class_names, tensor, at_limit, intervals, unlike)
+        return self.predictions(tensor.unsqueeze(0), k)[0]
+
+    def predictions(
+        self, images: Float[Tensor, "batch channels height width"], k: int | None = None
+    ) -> list[Prediction]:
+        """``predict`` for images as ``predict_batch`` takes them."""
+        height, width = images.shape[-2:]
+        names, intervals = self.model.class_names, () if k else self.model.intervals
+        results = []
+        for image, found in zip(images, self.predict_batch(images, k), strict=True):
+            at_limit = bool(self.at_limit(len(found.boxes), height, width, k))
+            boxes, scores, labels, unlike = found
+            results.append(Prediction(boxes, scores, labels, names, image, at_limit, intervals, unlike))
+        return results
 
     @torch.inference_mode()
     def predict_batch(

