@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mistnn.data.images import UnreadableImage, open_image, to_tensor
+from mistnn.data.images import open_image, to_tensor
 from mistnn.devices import is_out_of_memory
 from mistnn.errors import MistError
 from mistnn.inference import Prediction, Predictor
@@ -135,7 +135,7 @@ class Batches:
 
     def _predicted(
         self, images: Sequence[Tensor | Exception], shape: tuple[int, ...], k: int | None
-    ) -> list[Found] | list[Exception]:
+    ) -> list[Found | Exception]:
         """The predictions of the images of one shape; one by one if memory is too small for all."""
         of_shape = [one for one in images if isinstance(one, Tensor) and tuple(one.shape) == shape]
         try:
@@ -144,7 +144,4 @@ class Batches:
             if not is_out_of_memory(error) or len(of_shape) == 1:
                 known = MistError(f"this image {NO_MEMORY}") if is_out_of_memory(error) else error
                 return [known] * len(of_shape)
-        return list(itertools.chain.from_iterable(self._predicted([one], shape, k) for one in of_shape))  # pyright: ignore
-
-
-__all__ = ["Batches", "Busy", "Found", "UnreadableImage"]
+        return list(itertools.chain.from_iterable(self._predicted([one], shape, k) for one in of_shape))
