@@ -91,7 +91,7 @@ def measure(clients: int, seconds: float, side: int, threads: int) -> dict[str, 
                 memory.append(metric(host, "resident_memory_bytes"))
             for one in at_once:
                 one.join()
-            batches, images = metric(host, "batches"), metric(host, "images_total")
+            batches, images = metric(host, "batches_total"), metric(host, "images_total")
         finally:
             server.terminate()
     third = max(1, len(memory) // 3)

@@ -183,7 +183,7 @@ def test_requests_at_once_share_batches(predictor: Predictor, monkeypatch: pytes
                 assert found["box"] == pytest.approx(box, abs=1e-3)
         metrics = ask(host, "/metrics", method="GET")[1]
     assert sorted(sizes) == [1, 1, 8]
-    assert "mist_batches 3\n" in metrics and "mist_images_total 10\n" in metrics
+    assert "mist_batches_total 3\n" in metrics and "mist_images_total 10\n" in metrics
     assert re.search(r"^mist_request_seconds_count \d+$", metrics, re.MULTILINE)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 
 BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -28,8 +27,8 @@ class Metrics:
         self.durations[sum(seconds > bound for bound in BOUNDS)] += 1
         self.seconds += seconds
 
-    def text(self, **now: float) -> str:
-        """The text: counters, the histogram of durations, and values of the moment by their names."""
+    def text(self, waiting: int, batches: int) -> str:
+        """The text: counters, the histogram of durations, and what is so at the moment."""
         lines = ["# TYPE mist_requests_total counter"]
         for (path, code), number in sorted(self.requests.items()):
             lines.append(f'mist_requests_total{{path="{path}",code="{code}"}} {number}')
@@ -39,17 +38,14 @@ class Metrics:
             total += number
             lines.append(f'mist_request_seconds_bucket{{le="{bound}"}} {total}')
         lines += [f"mist_request_seconds_sum {self.seconds:.6f}", f"mist_request_seconds_count {total}"]
-        counters: Mapping[str, float] = {"images_total": self.images, "objects_total": self.objects}
-        for kind, values in (("counter", counters), ("gauge", {**now, **_memory()})):
+        counters = {"images_total": self.images, "objects_total": self.objects, "batches_total": batches}
+        for kind, values in (("counter", counters), ("gauge", {"waiting": waiting, **_memory()})):
             for name, value in values.items():
-                lines += [
-                    f"# TYPE mist_{name} {kind}",
-                    f"mist_{name} {value:g}" if value < 1e6 else f"mist_{name} {value:.0f}",
-                ]
+                lines += [f"# TYPE mist_{name} {kind}", f"mist_{name} {value}"]
         return "\n".join(lines) + "\n"
 
 
-def _memory() -> dict[str, float]:
+def _memory() -> dict[str, int]:
     """The resident memory in bytes; empty where the system doesn't say."""
     try:
         return {"resident_memory_bytes": int(_STATM.read_text("ascii").split()[1]) * mmap.PAGESIZE}

@@ -217,7 +217,7 @@ class _Service:
 
     async def show_metrics(self) -> PlainTextResponse:
         """Counters for Prometheus."""
-        text = self.metrics.text(waiting=self.batches.waiting, batches=self.batches.done)
+        text = self.metrics.text(self.batches.waiting, self.batches.done)
         return PlainTextResponse(text, media_type=KIND)
 
 
