@@ -8,6 +8,7 @@ from mistnn.errors import MistError
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 """``auto`` is a CUDA device if there is one, else the CPU. MPS is the graphics processor of a Mac."""
@@ -21,6 +22,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY)
     )
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device of a network's parameters; the CPU if it has none."""
+    import torch
+
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def find_device(name: str, option: str = "--device") -> torch.device:

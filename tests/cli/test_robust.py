@@ -182,7 +182,8 @@ def test_too_little_memory_is_said_in_one_line(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize(
     "command", ["predict MODEL IMAGE --out OUT", "evaluate MODEL", "tune MODEL --out OUT", "demo --out OUT",
-                "inspect FOLDER --model MODEL"],
+                "inspect FOLDER --model MODEL", "figure fig5 --out OUT", "figure samples --out OUT",
+                "reproduce table2 --ledger OUT", "label FOLDER --model MODEL", "app FOLDER --no-open"],
 )  # fmt: skip
 def test_a_missing_device_is_named(image: Path, tmp_path: Path, capsys: Captured, command: str) -> None:
     words = {"MODEL": MODEL, "IMAGE": str(image), "OUT": str(tmp_path / "out"), "FOLDER": str(tmp_path)}

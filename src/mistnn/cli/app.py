@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from mistnn.cli.parsing import Number, OptionalPath, Options, parse
+from mistnn.cli.parsing import Device, Number, OptionalPath, Options, parse
 from mistnn.config import between
 
 DESCRIPTION = """\
@@ -32,12 +32,14 @@ class App(Options):
         out: the folder for models and results; by default DIR-results, beside DIR.
         port: of the page; 0 for any free one.
         open: open the page in the browser.
+        device: for training and counting: auto, cpu, cuda or mps; auto is a CUDA device if there is one, else the CPU.
     """
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")] = Path("my-images")
     out: OptionalPath = None
     port: Annotated[Number, between(0, 65535)] = 8766
     open: bool = True
+    device: Device = "auto"
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -51,7 +53,7 @@ def run(arguments: Sequence[str]) -> int:
 
     root = request.folder
     out = root.resolve().with_name(f"{root.resolve().name}-results") if request.out is None else request.out
-    workshop = Workshop(root, out)
+    workshop = Workshop(root, out, request.device)
     with session(root), serving(workshop, request.port) as (server, address):
         print(f"Open {address} in a browser on this computer. Ctrl-C ends.", flush=True)
         if request.open:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mistnn.cli.parsing import (
+    Device,
     Folder,
     Name,
     OptionalFolder,
@@ -63,6 +64,7 @@ class Figure(Options):
         seed: of the scenes; that of the training run if not given.
         steps: length of the training for fig7, svhn-fig7 or stn-colocalisation; the preset's own if not given.
         data_root: the folder that holds the images' files. For MNIST, the environment variable MIST_DATA also names it.
+        device: auto, cpu, cuda or mps; auto is a CUDA device if there is one, else the CPU.
     """
 
     name: Name
@@ -71,15 +73,18 @@ class Figure(Options):
     seed: OptionalSeed = None
     steps: OptionalSteps = None
     data_root: OptionalFolder = None
+    device: Device = "auto"
 
 
 def run(arguments: Sequence[str]) -> int:
     """Draws the figure and prints where its files are."""
     given = ["--help"] if takes(arguments, "-h", "--help") else renamed(arguments, "--data.root", "--data-root")
     request = parse(Figure, given, "mist figure", DESCRIPTION)
+    from mistnn.devices import find_device
     from mistnn.reproduce.figures import Request, draw_figure
 
-    shown = Request(request.model, request.seed, request.data_root, request.steps)
+    find_device(request.device)  # checked first: some figures use no network
+    shown = Request(request.model, request.seed, request.data_root, request.steps, request.device)
     for path in draw_figure(request.name, shown, request.out):
         print(path)
     return 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from mistnn.cli.parsing import Number, OptionalModel, Options, parse
+from mistnn.cli.parsing import Device, Number, OptionalModel, Options, parse
 from mistnn.cli.screen import progress_bar
 from mistnn.config import between
 
@@ -39,12 +39,14 @@ class Label(Options):
         classes: names of the classes; by default those of counts.csv or of the model, else "object".
         model: a run folder, or the name of a shipped model, that can count.
         port: of the page; 0 for any free one.
+        device: for the model: auto, cpu, cuda or mps; auto is a CUDA device if there is one, else the CPU.
     """
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
     classes: tuple[str, ...] = ()
     model: OptionalModel = None
     port: Annotated[Number, between(0, 65535)] = 8765
+    device: Device = "auto"
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -53,7 +55,7 @@ def run(arguments: Sequence[str]) -> int:
     from mistnn.inference import Predictor
     from mistnn.web.labels import session
 
-    predictor = None if request.model is None else Predictor.from_pretrained(request.model)
+    predictor = None if request.model is None else Predictor.from_pretrained(request.model, request.device)
     with session(request.folder):
         _serve(request, predictor)
     return 0

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from mistnn.cli.parsing import Folder, Name, OptionalFolder, OptionalNumber, Options, parse, renamed
+from mistnn.cli.parsing import Device, Folder, Name, OptionalFolder, OptionalNumber, Options, parse, renamed
 from mistnn.config import Rule, between
 from mistnn.errors import MistError
 
@@ -77,6 +77,7 @@ class Reproduce(Options):
         data_root: the folder that holds MNIST, which the environment variable MIST_DATA also names; or the photographs
             that `mist build` made, or the house numbers.
         backbone: for photographs: a file with the weights of ResNet34; or hub, to download them.
+        device: auto, cpu, cuda or mps; auto is a CUDA device if there is one, else the CPU.
     """
 
     name: Name
@@ -88,6 +89,7 @@ class Reproduce(Options):
     jobs: Annotated[OptionalNumber, between(1, most_jobs())] = None
     data_root: OptionalFolder = None
     backbone: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    device: Device = "auto"
 
     def check(self) -> None:
         """Checks the name of the table."""
@@ -109,6 +111,7 @@ def run(arguments: Sequence[str]) -> int:
     for study in MOVED.keys() & set(arguments):
         raise MistError(f"{study} is not a table of a paper: in the source repository run `python -m {MOVED[study]}`")
     request = parse(Reproduce, renamed(arguments, "--data.root", "--data-root"), "mist reproduce", DESCRIPTION)
+    from mistnn.devices import find_device
     from mistnn.reproduce.fill import cores, fill_table
     from mistnn.reproduce.ledger import read_ledger
     from mistnn.reproduce.results_page import results_page, table_lines
@@ -116,6 +119,7 @@ def run(arguments: Sequence[str]) -> int:
     from mistnn.training.runfolder import write_atomically
 
     table = find_table(request.name)
+    find_device(request.device)  # a missing one is reported before hours of work
     if request.ledger.exists() and not request.ledger.is_dir():
         raise MistError(f"--ledger {request.ledger} is not a folder: give the one that holds the entries")
     if request.ledger.is_dir():
@@ -131,6 +135,7 @@ def run(arguments: Sequence[str]) -> int:
         request.data_root,
         jobs=jobs,
         backbone=request.backbone,
+        device=request.device,
     )
     if request.budget == "quick":
         runs = "1 run works" if new == 1 else f"{new} runs work"

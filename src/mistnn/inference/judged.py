@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mistnn.devices import device_of
 from mistnn.ops.matching import UNMATCHED, box_iou, greedy_match
 from mistnn.records import Detections, Sample
 from mistnn.viz import draw_scenes
@@ -63,10 +64,10 @@ def judge_scenes(model: Any, samples: Sequence[Sample]) -> list[JudgedScene]:
     for sample in samples:
         assert sample.boxes is not None
         with torch.inference_mode():
-            explained = model.explain(sample.image[None], len(sample.boxes))
-        found, rebuilt = explained.detections[0], None
+            explained = model.explain(sample.image[None].to(device_of(model)), len(sample.boxes))
+        found, rebuilt = explained.detections[0].cpu(), None
         if explained.reconstruction is not None and not model.class_names:
-            rebuilt = explained.reconstruction[0].clamp(0, 1)
+            rebuilt = explained.reconstruction[0].clamp(0, 1).cpu()
         labels = sample.labels if model.class_names else None
         correct = right_by_overlap(found, sample.boxes, labels)
         judged.append(JudgedScene(sample.image, found, sample.boxes, labels, correct, rebuilt))

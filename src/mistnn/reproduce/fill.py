@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 
+from mistnn.devices import DeviceName
 from mistnn.errors import MistError
 from mistnn.experiments import Experiment, evaluate_stored, train
 from mistnn.experiments.readout import TUNING_IMAGES, tune_readout
@@ -91,6 +92,7 @@ def fill_table(
     say: Callable[[str], None] = print,
     jobs: int = 1,
     backbone: str | None = None,
+    device: DeviceName = "auto",
 ) -> int:
     """Fills a table: keeps what the ledger holds, resumes what was stopped, trains what is missing.
 
@@ -109,6 +111,7 @@ def fill_table(
         say: receives progress messages.
         jobs: trainings at a time, each in its own process with its share of the cores.
         backbone: weights for a table of photographs: a file, "hub", or "random" for tests.
+        device: for trainings and measurements.
 
     Returns:
         The number of runs measured; at full size, of new entries.
@@ -123,7 +126,7 @@ def fill_table(
         )
     if table.photographs and backbone == RANDOM:
         say("--backbone random is for trying out the commands: without pretrained features the numbers mean nothing")
-    filler = _Filler(table, budget, results, runs, root, say, backbone)
+    filler = _Filler(table, budget, results, runs, root, say, backbone, device)
     rows = rows_with_data(rows_of(table, only), root, say)
     if table.start_preset and any(filler.lacking(row, seeds) for row in rows):
         filler.train_start()
@@ -143,6 +146,7 @@ class _Filler:
     root: str | None
     say: Callable[[str], None]
     backbone: str | None
+    device: DeviceName = "auto"
 
     def train_start(self) -> None:
         """Trains the preset whose weights all rows start from, unless that is done."""
@@ -152,7 +156,7 @@ class _Filler:
             experiment = experiment.with_steps(min(SMOKE_STEPS, experiment.train.steps))
         if not (out / CONFIG).exists():
             self.say(f"{name}: trained first, into {out}")
-        self._trained(experiment.at(self.root), out)
+        self._trained(self._placed(experiment.at(self.root)), out)
 
     @property
     def start(self) -> Path:
@@ -197,10 +201,10 @@ class _Filler:
             weights = row.name if self._is_shipped(row, seed) else self._trained(*self._training(row, seed))
             read, reading = self._read(row, seed, weights)
             of = seed if self.table.tested_on_training_images else 0
-            metrics = evaluate_stored(read, self.images, of, self.root, unknown_k=row.unknown_k)
+            metrics = evaluate_stored(read, self.images, of, self.root, unknown_k=row.unknown_k, device=self.device)
             measured = int(metrics["images"])  # a folder may hold fewer
             if row.curve:
-                metrics |= transfer_curve(read, self.root, min(self.images, CURVE_IMAGES), seed=0)
+                metrics |= transfer_curve(read, self.root, min(self.images, CURVE_IMAGES), seed=0, device=self.device)
             self.say(_line(f"{row.name}, seed {seed}", self.table.columns, metrics))
             if self.budget == "full":
                 command, note = self._command(row, seed), self._note(row, seed, reading)
@@ -271,7 +275,11 @@ class _Filler:
         changed = experiment_of(self.table, row, self.budget, seed, self.root, self.backbone)
         if self.table.start_preset:
             changed = dataclasses.replace(changed, start_from=str(self.start))
-        return changed, self._out(row, seed)
+        return self._placed(changed), self._out(row, seed)
+
+    def _placed(self, experiment: Experiment) -> Experiment:
+        """The experiment on the device."""
+        return dataclasses.replace(experiment, train=dataclasses.replace(experiment.train, device=self.device))
 
     def _trained(self, experiment: Experiment, out: Path) -> Path:
         if _with_hint(lambda: _train(experiment, out), out):

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from mistnn.devices import find_device
 from mistnn.errors import MistError
 from mistnn.experiments import evaluate, restore
 from mistnn.weights import load_model, read_config
@@ -16,7 +17,12 @@ MEASURED = ("count_error", "ap50")
 
 
 def transfer_curve(
-    weights: Path | str, root: str | None = None, images: int = IMAGES, seed: int | None = None, most: int = MOST
+    weights: Path | str,
+    root: str | None = None,
+    images: int = IMAGES,
+    seed: int | None = None,
+    most: int = MOST,
+    device: str = "cpu",
 ) -> dict[str, float]:
     """Measures a run on test images of 1 to 20 digits, in the size of its own test images.
 
@@ -26,6 +32,7 @@ def transfer_curve(
         images: test images for each number of digits.
         seed: of the images; the run's own if not given.
         most: digits in the fullest images.
+        device: for the network, see ``devices.find_device``.
 
     Returns:
         ``count_error_1`` to ``count_error_20`` and ``ap50_1`` to ``ap50_20``.
@@ -34,7 +41,7 @@ def transfer_curve(
         MistError: if it is no run of SPAIR on crops of scattered digits, or finds fewer than ``most`` objects.
     """
     data: Any = restore(weights).data
-    network: Any = load_model(weights)
+    network: Any = load_model(weights).to(find_device(device))
     if read_config(weights).kind != "spair" or data.crop is None or data.crop >= data.canvas:
         raise MistError(
             f"{weights} is no run of SPAIR on parts of larger images of scattered digits: train spair-transfer-15"

@@ -24,6 +24,7 @@ from PIL import Image
 from mistnn.data.folder.files import NameMatcher
 from mistnn.data.folder.tables import ONLY_CLASS, TABLE_SUFFIXES, Table, read_table
 from mistnn.data.images import PICTURE_FOLDERS, SUFFIXES, UnreadableImage, open_image
+from mistnn.devices import DeviceName, find_device
 from mistnn.errors import MistError
 from mistnn.experiments import restore
 from mistnn.inference import Predictor, predict_folder
@@ -103,8 +104,13 @@ class Workshop:
         labels: the images and their counts; ``None`` while there is no image.
     """
 
-    def __init__(self, root: Path, out: Path) -> None:
-        """Reads the folder, which is created if it is missing. Raises ``MistError`` if it can't be used."""
+    def __init__(self, root: Path, out: Path, device: DeviceName = "auto") -> None:
+        """Reads the folder, which is created if it is missing; trains and counts on the device.
+
+        Raises:
+            MistError: if the folder can't be used, or there is no such device.
+        """
+        find_device(device)
         if root.resolve() == out.resolve() or out.resolve().is_relative_to(root.resolve()):
             raise MistError(f"--out {out} lies in {root}: give a folder elsewhere, so that results are not images")
         try:
@@ -112,7 +118,7 @@ class Workshop:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise MistError(f"can't create {root} or {out} ({error.strerror}): give other folders") from error
-        self.root, self.out = root, out
+        self.root, self.out, self.device = root, out, device
         self.labels: Labels | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._ran = -MOMENT
@@ -270,6 +276,7 @@ class Workshop:
             number = int(models[0].name[len(MODEL_PREFIX) :]) + 1 if models else 1
             out = self.out / f"{MODEL_PREFIX}{number}"
             command = ["train", "my-folder", "--data-root", str(self.root), "--out", str(out)]
+            command += ["--train.device", self.device]
             if steps is not None:
                 command += ["--train.steps", str(steps)]
             if from_last:
@@ -287,7 +294,9 @@ class Workshop:
             last = self.models()[0]
             if not (last / CONFIG).exists():
                 raise MistError(f"{last.name} ended before it had saved anything: train again")
-            self._start(["train", "--resume", str(last), "--data-root", str(self.root)], last)
+            self._start(
+                ["train", "--resume", str(last), "--data-root", str(self.root), "--train.device", self.device], last
+            )
 
     def stop(self) -> None:
         """Asks the training to save its state and stop. Raises ``MistError`` if none is running."""
@@ -378,9 +387,7 @@ class Workshop:
 
     # Prediction
 
-    def predict(
-        self, everything: bool, progress: Callable[[int, int], None] | None = None, device: str = "cpu"
-    ) -> Results:
+    def predict(self, everything: bool, progress: Callable[[int, int], None] | None = None) -> Results:
         """Counts the images without counts, or all, by the last model.
 
         Raises:
@@ -395,7 +402,7 @@ class Workshop:
         chosen = sorted(one.path for one in labels.headers if everything or one.name not in labels.counts)
         if not chosen:
             raise MistError("every image has a count already: add images, or choose all images")
-        predictor = Predictor.from_pretrained(models[0], device)
+        predictor = Predictor.from_pretrained(models[0], self.device)
         predictor.check_counting(None)
         out = self.out / PREDICTIONS
         command = f"mist predict {models[0]} {self.root} --out {out}"

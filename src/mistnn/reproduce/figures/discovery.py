@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mistnn.data import GaborNoise
 from mistnn.data.gabor import gabor_kernel, tone
+from mistnn.devices import device_of
 from mistnn.errors import MistError
 from mistnn.inference.judged import OVERLAP
 from mistnn.models.mist import Mist
@@ -20,7 +21,7 @@ from mistnn.records import Sample
 from mistnn.reproduce.figures.source import RUNS, Request, first_samples, images_of, scenes_of
 from mistnn.training.runfolder import CONFIG
 from mistnn.viz import Explained, draw_parts, draw_syntheses
-from mistnn.weights import load_model, read_config
+from mistnn.weights import read_config
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,7 +43,7 @@ def figure_3(request: Request) -> Figure:
     Reference: MIST (CVPR 2021), figure 3.
     """
     model = request.model or HARD_MODEL
-    network, scenes = _network(model), first_samples(scenes_of(model, request, "fig3"), EXAMPLES)
+    network, scenes = _network(request, model), first_samples(scenes_of(model, request, "fig3"), EXAMPLES)
     return draw_parts([explain(network, scene) for scene in scenes])
 
 
@@ -57,7 +58,7 @@ def figure_4(request: Request) -> Figure:
     model = request.model or GABOR_MODEL
     problem = f"fig4 shows Gabor noise and {model} was trained on scenes of digits: train {GABOR_MODEL}"
     noise = GaborNoise(images_of(model, ("gabor",), problem, request), "test", EXAMPLES)
-    network = _network(model)
+    network = _network(request, model)
     examples = [_explain_noise(network, noise, index) for index in range(EXAMPLES)]
     return draw_parts(examples, marks="points", rows=("true", "found"))
 
@@ -84,7 +85,7 @@ def figure_8(request: Request) -> Figure:
             f"fig8 shows a model that learnt on unevenly placed digits, and {model} was trained on the layout "
             f"{data.layout}: `mist train {UNEVEN_MODEL}`, and give its run with --model"
         )
-    network = _network(model)
+    network = _network(request, model)
     return draw_syntheses([explain(network, scene) for scene in first_samples(data, UNEVEN_EXAMPLES)])
 
 
@@ -95,15 +96,15 @@ def explain(model: Mist, sample: Sample) -> Explained:
     A box is right if its IoU with a true box is above ``OVERLAP``, one to one, whatever the class.
     """
     assert sample.boxes is not None
-    image = sample.image[None]
+    image = sample.image[None].to(device_of(model))
     keypoints = model.keypoints(model.heatmaps(image), len(sample.boxes)).keypoints
     patches = model.cut(image, keypoints)
     decoded = model.task_network(patches).decoded
     assert decoded is not None
-    rebuilt, boxes = model.rebuild(decoded, keypoints, image)[0], model.boxes(keypoints)[0]
+    rebuilt, boxes = model.rebuild(decoded, keypoints, image)[0].cpu(), model.boxes(keypoints)[0].cpu()
     match = greedy_match(box_iou(boxes, sample.boxes), OVERLAP)
     numbers = tuple(str(number) for number in range(1, len(boxes) + 1))
-    return Explained(sample.image, rebuilt, boxes, sample.boxes, match, patches[0], decoded[0], numbers)
+    return Explained(sample.image, rebuilt, boxes, sample.boxes, match, patches[0].cpu(), decoded[0].cpu(), numbers)
 
 
 def match_places(found: Tensor, truth: Tensor, radius: float) -> Int[Tensor, " k"]:
@@ -143,11 +144,11 @@ def _true_kernel(noise: GaborNoise, index: int, impulse: int, square: Tensor, si
     return torch.from_numpy(tone(kernel, config.ground, config.gain)).float()[None]
 
 
-def _network(model: str | Path) -> Mist:
+def _network(request: Request, model: str | Path) -> Mist:
     kind = read_config(model).kind
     if kind != "mist":
         raise MistError(f"{model} is of kind {kind}, whose patches this figure can't draw: draw fig2 with it")
-    network = cast(Mist, load_model(model))
+    network = cast(Mist, request.load(model))
     if not network.config.decoder:
         raise MistError(
             f"{model} has no decoder (model.decoder=0) to reconstruct patches: give a model of a mist-discover preset"

@@ -66,7 +66,7 @@ def svhn_figure_7(request: Request) -> Figure:
 
 def _trained(request: Request, preset: Experiment, own_scale: bool = False) -> Figure:
     """Trains, and draws the losses and the heat map of the first test image at some steps."""
-    experiment = _with_lines_at_moments(preset, request.seed, request.steps)
+    experiment = request.on_device(_with_lines_at_moments(preset, request.seed, request.steps))
     (sample,) = first_samples(experiment.data, 1)
     history: dict[int, tuple[Tensor, Tensor]] = {}
 

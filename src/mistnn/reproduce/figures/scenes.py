@@ -13,13 +13,14 @@ import torch
 
 from mistnn.data import NaturalConfig, NaturalImages, ScenesConfig
 from mistnn.data.base import DIGIT_NAMES
+from mistnn.devices import device_of
 from mistnn.errors import MistError
 from mistnn.inference.judged import JudgedScene, draw_judged, judge_scenes, right_by_centre
 from mistnn.presets.mist.digits import HARD
 from mistnn.presets.mist.discover import EASY
 from mistnn.reproduce.figures.source import Request, first_samples, images_of, scenes_of, stored_run
 from mistnn.viz import draw_comparison, draw_samples
-from mistnn.weights import load_model, read_config
+from mistnn.weights import read_config
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,7 +77,7 @@ def figure_2(request: Request) -> Figure:
             folders[system] = [stored_run(request.runs, name) for name in names]
     rows: list[dict[str, Tensor]] = []
     for kind, data in enumerate((EASY, HARD)):
-        models = {system: _load(pair[kind]) for system, pair in folders.items()}
+        models = {system: _load(request.load(pair[kind]), pair[kind]) for system, pair in folders.items()}
         scenes = first_samples(request.own(data), EXAMPLES)
         rows += [_row(("easy", "hard")[kind], scene.image, models, max(data.counts)) for scene in scenes]
     return draw_comparison(rows)
@@ -96,7 +97,7 @@ def figure_readers(request: Request) -> Figure:
             f"{request.runs} holds no run of Table 2 or 3: train some with `mist reproduce table2 --budget full`"
         )
     samples = first_samples(request.own(HARD), EXAMPLES)
-    columns = [judge_scenes(load_model(folder), samples) for folder in folders.values()]
+    columns = [judge_scenes(request.load(folder), samples) for folder in folders.values()]
     judged = [column[index] for index in range(EXAMPLES) for column in columns]
     return draw_judged(judged, DIGIT_NAMES, len(folders), [*folders] * EXAMPLES)
 
@@ -110,7 +111,7 @@ def figure_5(request: Request) -> Figure:
     """
     model = request.model or CLASSES_MODEL
     scenes = first_samples(scenes_of(model, request, "fig5"), SCENES)
-    network: Any = load_model(model)
+    network = request.load(model)
     return draw_judged(judge_scenes(network, scenes), network.class_names, 4)
 
 
@@ -131,12 +132,12 @@ def figure_6(request: Request) -> Figure:
     samples = [images[place] for place in sorted(places)]
     judged: list[JudgedScene] = []
     for folder in runs.values():
-        network: Any = load_model(folder)
+        network = request.load(folder)
         if network.class_names != images.class_names:
             raise MistError(f"{root} has other classes than {folder}: give the photographs that it was trained on")
         for sample in samples:
             assert sample.boxes is not None
-            found = network.explain(sample.image[None], network.config.k).detections[0]
+            found = network.explain(sample.image[None].to(device_of(network)), network.config.k).detections[0].cpu()
             correct = right_by_centre(found, sample.boxes, sample.labels)
             judged.append(JudgedScene(sample.image, found, sample.boxes, sample.labels, correct))
     titles = [title for title in runs for _ in samples]
@@ -153,7 +154,7 @@ def svhn_figure_6(request: Request) -> Figure:
     )
     problem = f"svhn-fig6 shows house numbers, and {model} was trained on other images: give another run"
     images = first_samples(images_of(model, ("svhn", "numbers"), problem, request), NUMBER_IMAGES)
-    network: Any = load_model(model)
+    network = request.load(model)
     return draw_judged(judge_scenes(network, images), network.class_names, 3, inches=2.8)
 
 
@@ -167,14 +168,13 @@ def sample_sheet(request: Request) -> Figure:
 def _row(title: str, image: Tensor, models: dict[str, Any], k: int) -> dict[str, Tensor]:
     row = {title: image}
     for system, network in models.items():
-        rebuilt = network.explain(image[None], k).reconstruction
-        error = (rebuilt[0] - image).square().mean().sqrt().item()
-        row[f"{system} {error:.3f}"] = rebuilt[0]
+        rebuilt = network.explain(image[None].to(device_of(network)), k).reconstruction[0].cpu()
+        error = (rebuilt - image).square().mean().sqrt().item()
+        row[f"{system} {error:.3f}"] = rebuilt
     return row
 
 
-def _load(folder: Path | str) -> Any:
-    network: Any = load_model(folder)
+def _load(network: Any, folder: Path | str) -> Any:
     if not network.reconstructs:
         raise MistError(f"{folder} does not reconstruct images: it is no model of Table 1")
     return network

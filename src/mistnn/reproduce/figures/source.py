@@ -10,12 +10,13 @@ from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
 
+from mistnn.devices import find_device
 from mistnn.errors import MistError
 from mistnn.experiments import Experiment, read_log, restore, train
 from mistnn.interfaces import DataConfig, Split
 from mistnn.records import Sample
 from mistnn.reproduce.fill import READ
-from mistnn.weights import shipped_names
+from mistnn.weights import load_model, shipped_names
 
 AnyData = TypeVar("AnyData", bound=DataConfig)
 RUNS = Path("runs/tables")  #: Default folder of the runs of `mist reproduce`.
@@ -29,12 +30,14 @@ class Request(NamedTuple):
         seed: of the images; by default that of the experiment, 0 where there is none.
         root: the folder of the images, where the data set needs one.
         steps: of the training, for figures that train; by default those of the preset.
+        device: for the networks, see ``devices.find_device``.
     """
 
     model: str | Path | None = None
     seed: int | None = None
     root: str | None = None
     steps: int | None = None
+    device: str = "cpu"
 
     def needed(self, problem: str) -> str | Path:
         """The model; raises ``MistError`` with the problem if there is none."""
@@ -45,6 +48,14 @@ class Request(NamedTuple):
     def own(self, data: AnyData) -> AnyData:
         """The images of a figure that has no experiment, with the request's seed and folder."""
         return dataclasses.replace(data, seed=self.seed or 0, root=self.root)
+
+    def load(self, model: str | Path) -> Any:
+        """A stored network on the request's device. Raises ``MistError`` if there is no such model or device."""
+        return load_model(model).to(find_device(self.device))
+
+    def on_device(self, experiment: Experiment) -> Experiment:
+        """An experiment that is trained on the request's device."""
+        return dataclasses.replace(experiment, train=dataclasses.replace(experiment.train, device=self.device))
 
     @property
     def runs(self) -> Path:

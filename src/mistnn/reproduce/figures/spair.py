@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from mistnn.data import Scatter
+from mistnn.devices import device_of
 from mistnn.errors import MistError
 from mistnn.experiments import restore
 from mistnn.inference.judged import OVERLAP
@@ -17,7 +18,7 @@ from mistnn.records import Sample
 from mistnn.reproduce.figures.source import Request, images_of
 from mistnn.reproduce.spair_transfer import MEASURED, transfer_curve
 from mistnn.viz import Curve, DrawnObjects, draw_curves, draw_objects
-from mistnn.weights import load_model, read_config
+from mistnn.weights import read_config
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +36,7 @@ def figure_objects(request: Request) -> Figure:
     if read_config(model).kind != "spair":
         raise MistError(problem)
     images = Scatter(images_of(model, ("scatter",), problem, request), "test", EXAMPLES)
-    network = cast(Spair, load_model(model))
+    network = cast(Spair, request.load(model))
     samples = [images[index]._replace(boxes=images.inked(index)) for index in range(EXAMPLES)]
     return draw_objects([drawn_objects(network, sample) for sample in samples])
 
@@ -44,16 +45,16 @@ def figure_objects(request: Request) -> Figure:
 def drawn_objects(network: Spair, sample: Sample) -> DrawnObjects:
     """The objects that are present in one image with known boxes, the nearest first. The network is in eval mode."""
     assert sample.boxes is not None
-    drawn = network(sample.image[None])
+    drawn = network(sample.image[None].to(device_of(network)))
     z = drawn.latents
     present = (z.presence_logits[0] > 0).nonzero().squeeze(1)
     order = present[z.depth.sample[0, present, 0].argsort(stable=True)]
-    boxes, truth = z.boxes[0, order], sample.boxes
+    boxes, truth = z.boxes[0, order].cpu(), sample.boxes
     match = greedy_match(box_iou(boxes, truth), OVERLAP)
     missed = torch.ones(len(truth), dtype=torch.bool)
     missed[match[match != UNMATCHED]] = False
     objects = drawn.appearance[0, order] * drawn.alpha[0, order]
-    return DrawnObjects(sample.image, drawn.rebuilt[0], boxes, match != UNMATCHED, truth[missed], objects)
+    return DrawnObjects(sample.image, drawn.rebuilt[0].cpu(), boxes, match != UNMATCHED, truth[missed], objects.cpu())
 
 
 def figure_transfer(request: Request) -> Figure:
@@ -62,7 +63,7 @@ def figure_transfer(request: Request) -> Figure:
     Reference: SPAIR (AAAI 2019), section 5.2.
     """
     model = request.needed("spair-transfer needs a run of SPAIR: train spair-transfer-15, and give --model RUN")
-    curve = transfer_curve(model, request.root, seed=request.seed)
+    curve = transfer_curve(model, request.root, seed=request.seed, device=request.device)
     data: Any = restore(model).data
     return draw_transfer(curve, (min(data.counts), max(data.counts)))
 

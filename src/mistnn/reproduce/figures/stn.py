@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mistnn.data import CommonObjects, DistortedConfig, DistortedDigits
 from mistnn.data.digits.distorted import Distortion
+from mistnn.devices import device_of
 from mistnn.errors import MistError
 from mistnn.experiments.stn import ENCODER
 from mistnn.inference.judged import right_by_overlap
@@ -19,7 +20,7 @@ from mistnn.presets.stn.digits import CANVAS
 from mistnn.records import Detections
 from mistnn.reproduce.figures.source import Request, first_samples, images_of, nearest_steps, train_aside
 from mistnn.viz import TransformerExample, draw_samples, draw_scenes, draw_transformers
-from mistnn.weights import load_model, read_config
+from mistnn.weights import read_config
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,18 +68,18 @@ def figure_addition(request: Request) -> Figure:
         "such as stn-2xfcn-tps-addition"
     )
     data = images_of(model, ("distorted",), problem, request)
-    network = cast(StnClassifier, load_model(model))
+    network = cast(StnClassifier, request.load(model))
     if read_config(model).kind != "stn" or network.transformers is None:
         raise MistError(problem)
     batch = DistortedDigits(data, "test", EXAMPLES).batch(range(EXAMPLES))
     with torch.inference_mode():
-        done = network(batch.images)
+        done = network(batch.images.to(device_of(network)))
     predicted, true = done.logits.argmax(1).tolist(), network.target(batch).tolist()
     what = "sum" if data.digits > 1 else "digit"
     examples = []
     for index, (image, label, guess) in enumerate(zip(batch.images, true, predicted, strict=True)):
-        outlines = [outline_of(warp.grid[index], data.canvas) for warp in done.warps]
-        outputs = [warp.features[index] for warp in done.warps]
+        outlines = [outline_of(warp.grid[index].cpu(), data.canvas) for warp in done.warps]
+        outputs = [warp.features[index].cpu() for warp in done.warps]
         truth, prediction = f"{what} {label}", f"says {guess}"
         examples.append(TransformerExample(image, outlines, outputs, truth, prediction, guess == label))
     return draw_transformers(examples)
@@ -110,10 +111,10 @@ def figure_colocalisation(request: Request) -> Animated:
     def look(step: int, network: nn.Module) -> None:
         colocaliser = cast(Colocaliser, network)
         colocaliser.eval()  # in training mode these few images would change its statistics
-        device = next(colocaliser.parameters()).device
-        history[step] = [one.cpu() for one in colocaliser.explain(batch.images.to(device), 1).detections]
+        images = batch.images.to(device_of(colocaliser))
+        history[step] = [one.cpu() for one in colocaliser.explain(images, 1).detections]
 
-    train_aside(experiment, look)
+    train_aside(request.on_device(experiment), look)
     assert batch.boxes is not None
     moments, boxes = nearest_steps(history, MOMENTS, length), batch.boxes
     frames = tuple(_windows(batch.images, boxes, {step: found}) for step, found in history.items())
