@@ -59,6 +59,28 @@ def test_a_number_for_all_classes_and_padding() -> None:
     assert len(select_peaks(response, [0, 0], 3, 2.0)[0]) == 0
 
 
+def test_a_plateau_is_one_peak() -> None:
+    """Whatever its shape; and equal maxima that don't touch stay two peaks."""
+    response = torch.zeros(1, 12, 12) - torch.rand(1, 12, 12) / 10
+    shapes = {
+        (1, 1): [(1, 1), (1, 2), (2, 1), (2, 2)],
+        (1, 8): [(1, 8), (2, 8), (3, 8), (3, 9), (3, 10), (2, 10), (1, 10)],  # a "U", wider than the window
+        (7, 3): [(7, 3), (8, 2), (9, 3)],  # cells that touch by a corner
+        (9, 8): [(9, 8)],
+        (9, 10): [(9, 10)],
+    }
+    for first, cells in shapes.items():
+        for row, column in cells:
+            response[0, row, column] = 1.0 if first[0] < 9 else 0.5
+    places, scores = select_peaks(response, [5], 3, 2.0)
+    assert [tuple(one[1:]) for one in places.tolist()] == list(shapes)
+    assert scores.tolist() == [1.0, 1.0, 1.0, 0.5, 0.5]
+    inside = torch.ones(12, 12, dtype=torch.bool)
+    inside[1, :3] = False
+    assert select_peaks(response, [5], 3, 2.0, inside)[0].tolist()[:3] == [[0, 1, 8], [0, 2, 1], [0, 7, 3]]
+    assert len(select_peaks(torch.zeros(2, 6, 7), 40, 3, 2.0)[0]) == 1  # the same everywhere
+
+
 def test_objects_of_two_classes_are_apart() -> None:
     response = torch.zeros(2, 9, 9)
     response[0, 4, 4], response[1, 4, 5], response[1, 0, 0] = 0.9, 0.8, 0.1

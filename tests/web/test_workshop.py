@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 import time
 from pathlib import Path
@@ -146,6 +147,25 @@ def test_train_stop_go_on_count_correct_and_train_on(shop: Workshop) -> None:
     shop.train(3, from_last=True)
     wait(shop, "trained")
     assert [one.name for one in shop.models()] == ["model-2", "model-1"]
+
+
+def test_a_model_that_cannot_be_read_is_said_calmly(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once in the status, not as an error at each look; and it is tried again only when something has changed."""
+    counted(shop)
+    run = shop.out / "model-1"
+    run.mkdir()
+    (run / "config.json").write_text("{")
+    (run / "model.safetensors").write_bytes(b"half a model")
+    assert shop.watch() == [] and "can't be drawn" in shop.trouble and "\n" not in shop.trouble
+    assert shop.progress().state == "stopped" and "config.json" in shop.progress().message
+    tried: list[Path] = []
+    monkeypatch.setattr("mistnn.web.watching._all_drawn", lambda run, root: tried.append(run) or [])
+    assert shop.watch() == [] and not tried
+    (run / "model.safetensors").write_bytes(b"the other half")
+    os.utime(run / "model.safetensors", ns=(1, 1))  # whatever the clock's resolution
+    assert shop.watch() == [] and tried == [run] and shop.trouble == ""
+    (run / "model.safetensors").unlink()
+    assert shop.watch() == []
 
 
 def test_a_training_that_fails_says_why(shop: Workshop) -> None:

@@ -30,6 +30,16 @@ MISTAKE, INTERRUPTED = 2, 130
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Errors of a write to a full or missing device."""
 
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""Errors of files and folders that belong to others or can only be read."""
+
+LOST = tuple(
+    getattr(errno, name)
+    for name in ("ESTALE", "ENOTCONN", "EHOSTDOWN", "EHOSTUNREACH", "ETIMEDOUT", "ENODEV", "ENXIO", "EREMOTEIO")
+    if hasattr(errno, name)
+)
+"""Errors of a network folder or a drive that is gone."""
+
 NO_MEMORY = (
     "there is not enough memory: close other programs, shrink large images, or process fewer at once "
     "(mist train: a smaller --train.batch-size); a run or a prediction that has saved its progress continues with "
@@ -154,7 +164,7 @@ def _stop_signals() -> Iterator[None]:
 
 
 def _fix(error: OSError) -> str:
-    """The message for system errors that can occur in any command: a path that is too long, a full device.
+    """The message for system errors that can occur in any command: a path that is too long, a full or lost device.
 
     Raises:
         OSError: any other error unchanged, since it is a defect of ours and needs its traceback.
@@ -163,6 +173,11 @@ def _fix(error: OSError) -> str:
         return f"{error.filename}: {error.strerror}; give a path with shorter names"
     if error.errno in FULL:
         return f"output can't be written ({error.strerror}); make room, or write it elsewhere"
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in REFUSED:
+        return f"{where}{error.strerror}; change the permissions, or give another place"
+    if error.errno in LOST:
+        return f"{where}the folder is gone ({error.strerror}); connect it again, and repeat the command (with --resume)"
     raise error
 
 

@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 from PIL.ImageFile import ImageFile as OpenedFile
+from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
 from mistnn.data import tiff
@@ -76,10 +77,13 @@ MAX_PIXELS = 150_000_000
 """Pixels of the largest image that is read: above 10,000 x 10,000, below the 179 million that Pillow rejects."""
 
 PAGES = "pages"
-"""Key in the ``info`` of a decoded image: the pages of its file; only the first is read."""
+"""Key in the ``info`` of a decoded image: the pages or frames of its file; only the first is read."""
 
 LEAST_TOP = 16
 """Largest of the 8-bit values of a 16-bit colour image below which it is refused: 4 bits remain of 12 (our choice)."""
+
+ANIMATED = ("AVIF", "GIF", "PNG", "WEBP")
+"""Formats of animations."""
 
 _SIXTEEN_BIT, _SIXTEEN_BIT_MODES = 65535, ("I;16", "I;16B", "I;16L", "I;16N", "I")
 _ALWAYS_READ = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
@@ -202,7 +206,7 @@ def open_image(path: Path, reduced: bool = False, admit: Callable[[int], None] |
             raise UnreadableImage(why)
         # Pillow keeps the upper 8 bits of 16-bit colours.
         deep = image.mode not in _SIXTEEN_BIT_MODES and any(";16" in str(tile[3]) for tile in image.tile)
-        pages, white_is_zero = tiff.pages_of(image), tiff.is_white_zero(image)
+        pages, white_is_zero = pages_of(image), tiff.is_white_zero(image)
         if reduced:
             image.draft(None, (1, 1))
         if admit is not None:
@@ -211,9 +215,11 @@ def open_image(path: Path, reduced: bool = False, admit: Callable[[int], None] |
         decoded = normalise_mode(tiff.upright_values(ImageOps.exif_transpose(image), white_is_zero))
     ranges = _ranges(decoded) if deep or pages > 1 else []
     if pages > 1 and all(low == high for low, high in ranges):
-        raise UnreadableImage(
-            f"the first of its {pages} pages is empty: mist convert joins the pages, or makes an image of each"
-        )
+        if isinstance(image, TiffImageFile):
+            fix = "pages is empty: mist convert joins the pages, or makes an image of each"
+        else:
+            fix = "frames is empty: save the frame that you mean as PNG"
+        raise UnreadableImage(f"the first of its {pages} {fix}")
     if deep and (top := max(high for _, high in ranges)) < LEAST_TOP:
         used = f"only values up to about {256 * (int(top) + 1) - 1} are used"
         raise UnreadableImage(
@@ -221,6 +227,20 @@ def open_image(path: Path, reduced: bool = False, admit: Callable[[int], None] |
         )
     decoded.info[PAGES] = pages
     return decoded
+
+
+def pages_of(image: Image.Image) -> int:
+    """The pages of an opened TIFF file, see ``tiff.pages_of``, or the frames of an animation; 1 for other images.
+
+    The frames of other formats, such as the preview in a JPEG file of a telephone, are no pages.
+    """
+    if image.format not in ANIMATED:
+        return tiff.pages_of(image)
+    frames = 1
+    with contextlib.suppress(*_DECODING_ERRORS):  # an error in a later frame
+        frames = int(getattr(image, "n_frames", 1))
+    image.seek(0)
+    return frames
 
 
 def _ranges(image: Image.Image) -> list[tuple[float, float]]:

@@ -37,6 +37,12 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
+def printable(text: str) -> str:
+    r"""A text with "\n" and the like in place of characters that break a line or can't be written."""
+    odd = {letter for letter in text if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp")}
+    return "".join(ascii(letter)[1:-1] if letter in odd else letter for letter in text) if odd else text
+
+
 def one_line(error: BaseException) -> str:
     """An error's text on one line."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -58,7 +58,8 @@ def export_model(predictor: Predictor, path: Path, format: Format = "onnx") -> N
         format: "onnx" for ONNX Runtime and others; "pt2" for ``torch.export.load``.
 
     Raises:
-        MistError: if models of this kind can't be exported, this one can't count yet, or a package is missing.
+        MistError: if models of this kind can't be exported, this one can't count yet, a package is missing, or the file
+            can't be written.
     """
     if predictor.uncounted is not None:
         raise MistError(predictor.uncounted)
@@ -71,7 +72,10 @@ def export_model(predictor: Predictor, path: Path, format: Format = "onnx") -> N
         buffer = io.BytesIO()
         torch.export.save(program, buffer, extra_files={DESCRIPTION_FILE: json.dumps(about, indent=1)})
         content = buffer.getvalue()
-    replace_file(path, content)
+    try:
+        replace_file(path, content)
+    except OSError as error:
+        raise MistError(f"--out {path} can't be written ({error.strerror or error}): give another file") from error
 
 
 def whole_detector(predictor: Predictor) -> WholeDetector:

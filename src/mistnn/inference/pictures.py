@@ -20,6 +20,9 @@ from mistnn.viz.overlay import class_colour, draw_detections
 WRITTEN = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 """Suffixes of the formats in which overlays are written; others become PNG."""
 
+LONGEST_NAME = 255
+"""Bytes of a part of a path, on most file systems."""
+
 STRETCH_TAIL, STRETCH_PIXELS = 0.001, 1_000_000
 """For 16-bit images: share of pixels that is clipped at either end, and pixels that are measured (our choice)."""
 
@@ -36,17 +39,35 @@ def overlay_names(names: Sequence[str], suffixes: Sequence[str] = WRITTEN) -> di
     """A unique path for each image's overlay, relative to the folder of overlays.
 
     Convention: the image's own name, with ".png" appended if its suffix is not in ``suffixes``. If that is the name of
-    another image, or of a folder of images, "-2.png" is appended instead, or "-3.png" and so on.
+    another image, or of a folder of images, "-2.png" is appended instead, or "-3.png" and so on. Names that differ only
+    in case are the same, since they are one file on many disks. A name longer than ``LONGEST_NAME`` is cut.
     """
     folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
-    drawable = {name for name in names if PurePosixPath(name).suffix.lower() in suffixes and name not in folders}
-    taken, overlays = drawable | folders, {name: name for name in drawable}
+    taken = {folder.casefold() for folder in folders}
+    overlays: dict[str, str] = {}
     for name in names:
-        if name not in drawable:
-            candidates = itertools.chain((f"{name}.png",), (f"{name}-{number}.png" for number in itertools.count(2)))
-            overlays[name] = next(candidate for candidate in candidates if candidate not in taken)
-            taken.add(overlays[name])
+        if PurePosixPath(name).suffix.lower() in suffixes and name.casefold() not in taken:
+            overlays[name] = name
+            taken.add(name.casefold())
+    for name in names:
+        if name not in overlays:
+            endings = itertools.chain((".png",), (f"-{number}.png" for number in itertools.count(2)))
+            candidates = (_with_ending(name, ending) for ending in endings)
+            overlays[name] = next(candidate for candidate in candidates if candidate.casefold() not in taken)
+            taken.add(overlays[name].casefold())
     return overlays
+
+
+def _with_ending(name: str, ending: str) -> str:
+    """A path with something appended to its last part, which is cut before that if it would be too long."""
+    folder, slash, last = name.rpartition("/")
+    room = LONGEST_NAME - len(ending)
+    data = last.encode("utf-8", "surrogateescape")
+    if len(data) > room:  # not within a letter
+        last = next(
+            last[:end] for end in range(room, 0, -1) if len(last[:end].encode("utf-8", "surrogateescape")) <= room
+        )
+    return f"{folder}{slash}{last}{ending}"
 
 
 def write_overlay(path: Path, picture: Image.Image, found: Detections, names: Sequence[str]) -> None:
@@ -55,6 +76,9 @@ def write_overlay(path: Path, picture: Image.Image, found: Detections, names: Se
     if colours is None:  # without classes, a box is labelled with its score
         names = [f"{score:.2f}" for score in found.scores.tolist()]
     drawn = draw_detections(displayed(picture), found.boxes.tolist(), names, colours)
+    # How the original was stored doesn't fit the drawing: a compression of 1 bit, a transparent value, a CMYK profile.
+    profile = drawn.info.get("icc_profile") or b""
+    drawn.info = {"icc_profile": profile} if profile[16:20] == b"RGB " else {}
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn.save(path, **_OPTIONS.get(path.suffix.lower(), {}))
 

@@ -25,6 +25,9 @@ def select_peaks(
     Peaks are taken in the order of their response, plus the bonus of their class and rank. A peak is left out if its
     class has its number already, or if it is closer than ``apart`` to a peak taken before, of whatever class.
 
+    Convention: a plateau, cells of exactly equal maxima that touch each other (also by a corner), is one peak: its
+    first cell in reading order that is ``inside``. Equal maxima that don't touch are peaks of their own.
+
     Args:
         response: one map per class.
         numbers: how many of each class; or how many in all.
@@ -42,6 +45,7 @@ def select_peaks(
     rest = numbers if isinstance(numbers, int) else sum(quotas)
     highest = F.max_pool2d(response[None], window, 1, window // 2)[0]
     allowed = response >= highest if inside is None else (response >= highest) & inside
+    allowed = _first_of_plateaus(allowed) if window > 1 else allowed  # without a window, every cell is a maximum
     scores = torch.where(allowed, response, -torch.inf).flatten(1)
     # One class needs no more candidates than objects; of several, some may lie in the same place.
     wanted = [min(rows * columns, quota if classes == 1 else 2 * quota + 3) if quota else 0 for quota in quotas]
@@ -64,6 +68,18 @@ def select_peaks(
         if not isinstance(numbers, int):
             quotas[label] -= 1
     return torch.from_numpy(taken[:count]), torch.from_numpy(scored[:count])
+
+
+def _first_of_plateaus(maxima: Bool[Tensor, "classes rows columns"]) -> Bool[Tensor, "classes rows columns"]:
+    """Of maxima that touch each other, the first in reading order; touching maxima have equal values."""
+    size = maxima[0].numel()
+    order = torch.arange(size, 0, -1, device=maxima.device, dtype=torch.float32).view(maxima.shape[1:])
+    first = own = torch.where(maxima, order, 0.0)  # float32 counts exactly to 16 million cells
+    while True:  # the order of the first cell spreads by one cell
+        spread = torch.where(maxima, F.max_pool2d(first[None], 3, 1, 1)[0], 0.0)
+        if torch.equal(spread, first):
+            return maxima & (first == own)
+        first = spread
 
 
 def _bonuses(bonus: Tensor, ranks: int) -> np.ndarray:

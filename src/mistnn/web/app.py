@@ -5,6 +5,7 @@ Each handler answers with one line if something can't be done. Errors that nobod
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import traceback
@@ -170,8 +171,9 @@ class _Page:
 
     def show_run(self) -> tuple[Any, ...]:
         """Status, curve and pictures."""
-        found = self.workshop.progress()
-        return _status(found), _curve(found), self.workshop.watch()
+        found, pictures = self.workshop.progress(), self.workshop.watch()
+        status = "\n\n".join(filter(None, (_status(found), self.workshop.trouble)))
+        return status, _curve(found), pictures
 
     def tick(self) -> tuple[Any, ...]:
         """The same, every few seconds; nothing changes while nothing runs."""
@@ -231,7 +233,7 @@ def _plainly(log: Path, handler: Callable[..., Any]) -> Callable[..., Any]:
         except MistError as error:
             raise gr.Error(str(error), duration=None, print_exception=False) from None
         except Exception as error:  # whatever it is, the page stays
-            with log.open("a", encoding="utf-8") as file:
+            with contextlib.suppress(OSError), log.open("a", encoding="utf-8") as file:  # the disk may be full
                 traceback.print_exc(file=file)
             raise gr.Error(
                 f"this should not happen ({type(error).__name__}); {log} says more",

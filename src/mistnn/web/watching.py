@@ -11,7 +11,8 @@ from PIL import Image
 
 from mistnn.data.folder.content import in_order_of, read_folder
 from mistnn.data.folder.images import FolderImage, evenly, known_images
-from mistnn.data.images import open_image, to_tensor
+from mistnn.data.images import UnreadableImage, open_image, to_tensor
+from mistnn.errors import MistError
 from mistnn.inference import Predictor
 from mistnn.inference.pictures import displayed
 from mistnn.reports.count_page import compared_in_words, heatmap_of
@@ -19,6 +20,7 @@ from mistnn.training.runfolder import MODEL
 from mistnn.viz import draw_heatmap
 from mistnn.viz.overlay import class_colour, draw_detections
 from mistnn.viz.saving import figure_to_png
+from mistnn.web.labels import COUNTS_FILE
 
 SHOWN = 3
 """Images that are shown."""
@@ -28,29 +30,43 @@ SIDE = 420
 
 @dataclass
 class Watched:
-    """The pictures of one state of a model, so that they are drawn once."""
+    """The pictures of one state of a model, so that they are drawn once, or why there are none."""
 
     state: tuple[Any, ...] = ()
+    trouble: str = ""
     pictures: list[tuple[Image.Image, str]] = field(default_factory=list)
 
 
 def watched_images(watched: Watched, run: Path, root: Path) -> list[tuple[Image.Image, str]]:
     """Pictures and what they show: for each image its boxes, and its heat map if the model has one.
 
-    The images are validation images with counts; training images if there are none.
-
-    Raises:
-        MistError: if the folder or the model can't be used.
+    The images are validation images with counts; training images if there are none. If the folder, the model or an
+    image can't be used, there are no pictures, and ``watched.trouble`` says why. They are tried again when the model or
+    the table of counts has changed.
     """
-    state = (run, (run / MODEL).stat().st_mtime_ns)
-    if watched.state == state:
-        return watched.pictures
+    state = (run, _changed(run / MODEL), _changed(root / COUNTS_FILE))
+    if watched.state != state:
+        watched.state, watched.trouble, watched.pictures = state, "", []
+        try:
+            watched.pictures = _all_drawn(run, root)
+        except (MistError, UnreadableImage) as error:
+            watched.trouble = f"the pictures can't be drawn ({error})"
+    return watched.pictures
+
+
+def _changed(path: Path) -> int | None:
+    """When a file was changed; ``None`` if it isn't there, as while it is replaced."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _all_drawn(run: Path, root: Path) -> list[tuple[Image.Image, str]]:
     predictor = Predictor.from_pretrained(run)
     folder = in_order_of(read_folder(root), predictor.model.class_names)
     images = known_images(folder, "validation") or known_images(folder, "train")
-    pictures = [one for image in evenly(images, SHOWN) for one in _drawn(predictor, image)]
-    watched.state, watched.pictures = state, pictures
-    return pictures
+    return [one for image in evenly(images, SHOWN) for one in _drawn(predictor, image)]
 
 
 def _drawn(predictor: Predictor, image: FolderImage) -> list[tuple[Image.Image, str]]:

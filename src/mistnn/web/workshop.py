@@ -6,6 +6,7 @@ the command ``mist train``: it can be stopped and continued from a terminal too.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -27,6 +28,7 @@ from mistnn.data.images import PICTURE_FOLDERS, SUFFIXES, UnreadableImage, open_
 from mistnn.devices import DeviceName, find_device
 from mistnn.errors import MistError
 from mistnn.experiments import restore
+from mistnn.files import PART
 from mistnn.inference import Predictor, predict_folder
 from mistnn.inference.pictures import displayed
 from mistnn.inference.stage import REPORT_FILE
@@ -159,14 +161,30 @@ class Workshop:
                     notes.append(f"{path.name} was not added: {why}")
                 else:
                     images.append(path)
-            for path in images:
-                shutil.copyfile(path, self.root / path.name)
+            try:
+                for path in images:
+                    self._copy(path)
+            except OSError as error:
+                raise MistError(
+                    f"{path.name} can't be added to {self.root} ({error.strerror or error}): make room, or change its "
+                    "permissions; images before it are there"
+                ) from error
             if images:
                 notes.insert(0, f"{len(images)} images added")
                 self.reload(() if self.labels is None else self.labels.class_names)
             for path in tables:
                 notes.append(self.read_counts(path))
             return notes
+
+    def _copy(self, path: Path) -> None:
+        """Copies an image into the folder, under a hidden name until it is whole."""
+        part = self.root / f".{os.getpid()}{PART}"  # short: the name itself may be as long as names can be
+        try:
+            shutil.copyfile(path, part)
+            os.replace(part, self.root / path.name)
+        finally:
+            with contextlib.suppress(OSError):  # already renamed on success
+                part.unlink()
 
     def _refused(self, path: Path) -> str | None:
         """Why an image can't be added; ``None`` if it can."""
@@ -332,8 +350,14 @@ class Workshop:
             raise MistError("a training is running: stop it first")
 
     def _start(self, arguments: Sequence[str], out: Path) -> None:
-        out.mkdir(parents=True, exist_ok=True)
-        with self._log(out).open("ab") as log:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            file = self._log(out).open("ab")
+        except OSError as error:
+            raise MistError(
+                f"can't write to {self.out} ({error.strerror or error}): make room, or change its permissions"
+            ) from error
+        with file as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mistnn", *arguments],
                 stdin=subprocess.DEVNULL,
@@ -354,9 +378,12 @@ class Workshop:
         out = models[0]
         lines = [line for line in _json_lines(out / METRICS) if "step" in line]
         step = max((int(line["step"]) for line in lines), default=0)
-        steps = restore(out).train.steps if (out / CONFIG).exists() else 0
         said = self._log(out).read_text("utf-8", "replace").splitlines() if self._log(out).exists() else []
         last = next((line for line in reversed(said) if line.strip()), "")
+        try:
+            steps = restore(out).train.steps if (out / CONFIG).exists() else 0
+        except MistError as error:
+            steps, last = 0, str(error)
         state = "running" if self.running else self._ended(out, step, steps)
         if state == "running":
             last = f"step {step} of {steps}" if step else last or "reading the images"
@@ -381,9 +408,17 @@ class Workshop:
         return "stopped" if (out / CHECKPOINT).exists() or (out / CONFIG).exists() else "failed"
 
     def watch(self) -> list[tuple[Image.Image, str]]:
-        """Validation images with boxes and heat maps of the last model, as far as it has learned."""
+        """Validation images with boxes and heat maps of the last model, as far as it has learned.
+
+        Empty while there is no model, or it can't be used: ``trouble`` then says why.
+        """
         models = [one for one in self.models() if (one / MODEL).exists()]
         return watched_images(self._watched, models[0], self.root) if models else []
+
+    @property
+    def trouble(self) -> str:
+        """Why ``watch`` has no pictures of the last model, in one line; else empty."""
+        return self._watched.trouble
 
     # Prediction
 

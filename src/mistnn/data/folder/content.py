@@ -36,11 +36,11 @@ from torch import Tensor
 from mistnn.data.corners import centred
 from mistnn.data.folder.annotations import Annotation, Annotations, read_annotations
 from mistnn.data.folder.files import ImageFiles, ImageHeader, NameMatcher, read_image_files
-from mistnn.data.folder.other_tools import other_annotations
+from mistnn.data.folder.other_tools import other_annotations, unread_tables
 from mistnn.data.folder.tables import SPLIT_WORDS, TABLE_SUFFIXES, Table, read_table
 from mistnn.data.images import DETECTIONS_FILE, holds_results
 from mistnn.data.random_numbers import hash_share
-from mistnn.data.text_files import check_file, check_name, listed, read_text
+from mistnn.data.text_files import check_file, check_name, listed, printable, read_text
 from mistnn.errors import MistError
 from mistnn.interfaces import Split
 
@@ -122,10 +122,14 @@ def read_folder(root: Path | str) -> OwnFolder:
     other = sorted({label for one in drawn.values() for label in one.labels} - set(table.class_names))
     if other and counts_from != "nothing":
         notes.append(f"boxes of {listed(other)} are ignored: {counts_from} does not have this class")
+    if counts_from == "counts.csv":
+        notes += _disagreements(table, drawn)
+    if counts_from == "nothing":
+        notes += unread_tables(root, files)
     notes += [*split_notes, *_count_notes(images, table, counts_from)]
     for name in table.class_names:
         check_name(name, f"{root}, {counts_from}")
-    return OwnFolder(root, images, table.class_names, counts_from, tuple(notes))
+    return OwnFolder(root, images, table.class_names, counts_from, tuple(map(printable, notes)))
 
 
 def _read_known(
@@ -136,6 +140,8 @@ def _read_known(
     if counts is not None:
         notes = [] if labels is None else [f"{labels.name} isn't used: {counts.name} contains more information"]
         notes += [f"{path.name} isn't used: {counts.name} is" for path in more]
+        inner = None if counts.parent == files.folder else _find("counts", files.folder)[0]
+        notes += [] if inner is None else [f"{inner.relative_to(root)} isn't used: {counts.relative_to(root)} is"]
         if holds_results(counts.parent):
             notes += [f"{counts} lies beside a {DETECTIONS_FILE}: counts that a model predicted are not ground truth"]
         return "counts.csv", read_table(counts, matcher, "counts"), notes
@@ -149,6 +155,20 @@ def _read_known(
     counted = {name: tuple(one.labels.count(label) for label in classes) for name, one in annotations.of_image.items()}
     note = f"there is no counts.csv and no labels.csv: counts are the numbers of boxes in {annotations.source}"
     return "boxes", Table(classes, counted, {}, ()), [note]
+
+
+def _disagreements(table: Table, drawn: Mapping[str, Annotation]) -> list[str]:
+    """A note on images with other numbers of boxes than counts, of the classes that have both."""
+    shared = set(table.class_names) & {label for one in drawn.values() for label in one.labels}
+    differ = []
+    for name, one in drawn.items():
+        for label, count in zip(table.class_names, table.values.get(name, ()), strict=False):
+            if label in shared and one.labels.count(label) != count:
+                differ.append(f"{name}: {count} {label} and {one.labels.count(label)} boxes")
+    images = len({one.partition(": ")[0] for one in differ})
+    if not differ:
+        return []
+    return [f"the counts differ from the numbers of boxes in {images} images ({listed(differ)}): the counts are used"]
 
 
 def _find(stem: str, *folders: Path) -> tuple[Path | None, list[Path]]:

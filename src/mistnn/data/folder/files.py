@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 import unicodedata
@@ -12,7 +13,16 @@ from typing import NamedTuple
 from PIL import ExifTags, Image
 
 from mistnn.data import tiff
-from mistnn.data.images import FOREIGN, MAX_PIXELS, SUFFIXES, ImageFile, UnreadableImage, find_images, open_header
+from mistnn.data.images import (
+    FOREIGN,
+    MAX_PIXELS,
+    SUFFIXES,
+    ImageFile,
+    UnreadableImage,
+    find_images,
+    open_header,
+    pages_of,
+)
 from mistnn.errors import MistError
 
 IMAGE_FOLDERS = ("images", "JPEGImages")  #: Folders that are searched for images before the folder itself.
@@ -29,7 +39,7 @@ class ImageHeader(NamedTuple):
     width: int  #: In pixels, upright (its EXIF orientation is applied).
     height: int
     kind: str  #: "grey", "16-bit or float" or "colour".
-    pages: int  #: Of a TIFF file; only the first is read.
+    pages: int  #: Of a TIFF file, or frames of an animation; only the first is read.
 
 
 class ImageFiles(NamedTuple):
@@ -73,7 +83,7 @@ def read_header(file: ImageFile) -> ImageHeader:
         width, height, mode = image.width, image.height, image.mode
         # Not image.getexif(): that of a PNG file decodes all pixels.
         turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation) in _TURNED
-        why, pages = tiff.refusal(image), tiff.pages_of(image)
+        why, pages = tiff.refusal(image), pages_of(image)
     if why is not None:
         raise UnreadableImage(why)
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
@@ -88,21 +98,25 @@ def read_header(file: ImageFile) -> ImageHeader:
 class NameMatcher:
     r"""Finds the image that a name refers to.
 
-    Convention: a name matches an image if one of the two paths ends with the other, in whole parts, with or without the
-    image's suffix; "\" is "/". So "a.png", "a", "images/a.png" and "C:\x\images\a.png" all match images/a.png.
+    Convention: a name that is exactly an image's means that image. Else it matches an image if one of the two paths ends
+    with the other, in whole parts, with or without the image's suffix; "\" is "/". So "a.png", "a", "images/a.png" and
+    "C:\x\images\a.png" all match images/a.png.
     Of several matches, the image with the longest path inside the name is meant.
 
     A name without any match matches loosely: the case, the suffix of an image file and zeros before a number (which
-    spreadsheets delete) may differ. So "A.TIF" matches a.png, and "7" matches 007.png.
+    spreadsheets delete) may differ. So "A.TIF" matches a.png, and "7" matches 007.png. Accents may be stored as letters
+    of their own, and names that are not UTF-8, as from old Windows archives, are taken for Windows-1252.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         # The names of all images, including unusable ones.
         self.names = tuple(names)
-        self._exact = {"/".join(_parts(name)): name for name in self.names}
+        self._names = frozenset(self.names)
+        self._exact: dict[str, list[str]] = {}
         self._by_last: _Index = {}
         self._loose: _Index = {}
         for name in self.names:
+            self._exact.setdefault("/".join(_parts(name)), []).append(name)
             *folders, last = _parts(name)
             for key in {last, last.rpartition(".")[0]}:
                 self._by_last.setdefault(key, []).append(((*folders, key), name))
@@ -111,9 +125,11 @@ class NameMatcher:
 
     def match(self, written: str) -> list[str]:
         """The images that a name may refer to: none, one, or several if it is ambiguous."""
+        if written in self._names:
+            return [written]
         parts = _parts(written)
         if "/".join(parts) in self._exact:
-            return [self._exact["/".join(parts)]]
+            return self._exact["/".join(parts)]
         return _fitting(parts, self._by_last)
 
     def match_loosely(self, written: str) -> list[str]:
@@ -131,7 +147,7 @@ class NameMatcher:
             return found[0]
         if found:
             raise MistError(
-                f"{place}: {written!r} may be {found[0]} or {found[1]}: write the name with its folder and suffix"
+                f"{place}: {written!r} may be {found[0]!r} or {found[1]!r}: write the name with its folder and suffix"
             )
         near = difflib.get_close_matches(written, self.names, n=1)
         hint = f"did you mean {near[0]!r}? Correct the name" if near else "correct the name"
@@ -163,7 +179,18 @@ def _fitting(parts: tuple[str, ...], index: _Index) -> list[str]:
     return [name for length, name in fitting if length == max(inside)]
 
 
+def _readable(name: str) -> str:
+    """A name with the letters that its bytes mean in Windows-1252, if they are not UTF-8."""
+    with contextlib.suppress(UnicodeEncodeError):  # half of a letter of UTF-16, which no file has
+        data = name.encode("utf-8", "surrogateescape")
+        with contextlib.suppress(UnicodeDecodeError):
+            return data.decode("utf-8")
+        return data.decode("cp1252", "replace")
+    return name
+
+
 def _parts(name: str) -> tuple[str, ...]:
+    name = _readable(name)
     # macOS stores accents as separate characters, other systems don't.
     parts = unicodedata.normalize("NFC", name).replace("\\", "/").split("/")
     return tuple(part.strip() for part in parts if part.strip() not in ("", "."))

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from mistnn.data.folder.files import ImageFiles
 from mistnn.data.folder.formats import READERS
+from mistnn.data.folder.tables import FILE_WORDS
 from mistnn.data.images import holds_results, is_hidden
-from mistnn.data.text_files import read_xml
+from mistnn.data.text_files import listed, read_xml
 from mistnn.errors import MistError
 
 FOLDERS = ("Annotations", "annotations", "labels", "Labels")
@@ -20,6 +21,7 @@ FOLDERS = ("Annotations", "annotations", "labels", "Labels")
 
 LOOKED_AT = 5  #: Files of a folder with one suffix that are opened (our choice).
 MAX_BYTES = 1 << 28  #: Of a file that is searched (our choice).
+MAX_LINE = 4096  #: Bytes of the first line of a table (our choice).
 
 EXPORT = "export them as COCO JSON (annotations.json) or PASCAL VOC, or write counts.csv"
 SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
@@ -49,6 +51,23 @@ def other_annotations(root: Path, files: ImageFiles, used: Set[Path]) -> list[st
         f"{tool} ({names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}): not read; {fix}"
         for (tool, fix), names in found.items()
     ]
+
+
+def unread_tables(root: Path, files: ImageFiles) -> list[str]:
+    """A note on tables that may hold the counts of a folder and have another name than one that is read."""
+    found = []
+    for folder in dict.fromkeys((root, files.folder)):
+        for path in sorted(folder.iterdir()) if not holds_results(folder) else ():
+            if path.suffix.lower() in (".csv", ".tsv", ".txt") and not is_hidden(path.name) and path.is_file():
+                with contextlib.suppress(OSError), path.open("rb") as file:
+                    first = file.readline(MAX_LINE)
+                words = re.split(r"[,;\t]", first.decode("utf-8-sig", "replace").lower())
+                if len(words) > 1 and not {"region_shape_attributes", "xmin"} & {one.strip(' "\r\n') for one in words}:
+                    if {re.sub(r'[\s_"-]', "", one) for one in words} & set(FILE_WORDS):
+                        found.append(path.relative_to(root).as_posix())
+    if not found:
+        return []
+    return [f"{listed(found)}: not read; if it holds the counts of the images, call it counts.csv"]
 
 
 def readable(root: Path, files: ImageFiles) -> tuple[str, list[Path]]:

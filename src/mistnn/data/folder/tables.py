@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -108,7 +108,7 @@ def parse_table(source: str, text: str, matcher: NameMatcher, kind: Literal["cou
     splits = _splits(rows, columns.split)
     if columns.label < 0:
         classes, notes = _class_columns(f"{source}, row {lines[0][0]}", rows, columns.classes, kind)
-        return Table(tuple(classes), _wide(rows, classes, kind), splits, (*notes, *loose))
+        return Table(tuple(classes), _wide(rows, classes, kind), splits, (*notes, *_alike(classes), *loose))
     table = _long(rows, columns, splits)
     unused = [name for index, name in enumerate(header) if name and index not in columns.used]
     notes = (f"{source}: columns that are not used: {', '.join(map(repr, unused))}",) if unused else ()
@@ -229,12 +229,24 @@ def _long(rows: Sequence[_Row], columns: _Columns, splits: dict[str, Split]) -> 
     names = tuple(sorted({name for of_image in counted.values() for name in of_image if name}))
     if not names:
         raise MistError(f"{rows[0].place}: no row names a class: write the classes that are present")
-    notes: list[str] = []
+    notes = _alike(names)
     short = [image for image, of_image in counted.items() if len(of_image) < len(names)]
     if columns.number >= 0 and short:
         notes.append(f"classes without a row count 0, in {len(short)} images ({listed(short)})")
     values = {image: tuple(of_image.get(name, 0) for name in names) for image, of_image in counted.items()}
     return Table(names, values, splits, tuple(notes))
+
+
+def _alike(names: Iterable[str]) -> list[str]:
+    """A note on classes that differ only in case, spaces, hyphens and underscores: they are perhaps one."""
+    first: dict[str, str] = {}
+    pairs = [(other, name) for name in names if (other := first.setdefault(_word(name), name)) != name]
+    if not pairs:
+        return []
+    shown = listed([f"{one!r} and {other!r}" for one, other in pairs])
+    return [
+        f"classes with almost the same name ({shown}) are learned as different ones: if they are one, write it alike"
+    ]
 
 
 def _whole(text: str, place: str) -> int:
