@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mistnn.errors import MistError
-from mistnn.files import locked, replace_file, replace_files, write_through
+from mistnn.files import locked, move_folder, replace_file, replace_files, write_through
 
 
 def test_the_content_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -123,3 +123,16 @@ def test_a_forked_process_does_not_keep_the_lock(tmp_path: Path) -> None:
         os.waitpid(child, 0)
         os.close(reading)
         os.close(writing)
+
+
+def test_a_folder_that_another_process_has_made_stays(tmp_path: Path) -> None:
+    """As when two processes unpack one archive: none is moved into the other, which ``shutil.move`` does."""
+    for name in ("mine", "theirs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    move_folder(tmp_path / "mine", tmp_path / "data")
+    move_folder(tmp_path / "theirs", tmp_path / "data")
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["file"]
+    assert (tmp_path / "data" / "file").read_text() == "mine"
+    with pytest.raises(OSError, match="nowhere"):
+        move_folder(tmp_path / "theirs", tmp_path / "nowhere" / "data")

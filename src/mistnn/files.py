@@ -82,6 +82,19 @@ def replace_files(folder: Path, files: Mapping[str, bytes]) -> None:
     sync_folder(folder)
 
 
+def move_folder(made: Path, folder: Path) -> None:
+    """Gives a finished folder its name. If another process has made the same folder meanwhile, that one stays.
+
+    Raises:
+        OSError: if the folder can't be moved.
+    """
+    try:
+        os.rename(made, folder)
+    except OSError:
+        if not folder.is_dir() or not any(folder.iterdir()):
+            raise
+
+
 def sync_folder(folder: Path) -> None:
     """Flushes the names of a folder's files to the disk."""
     if os.name == "posix":  # other systems can't open a folder

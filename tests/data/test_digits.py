@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import logging
 import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +225,28 @@ def test_download_unwritable(tmp_path: Path, arrays: dict[str, np.ndarray], dige
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(MistError, match="cannot write MNIST"):
         download_mnist(tmp_path / "file" / "mnist", mirrors=[f"{server.as_uri()}/"], digests=digests)
+
+
+def test_several_at_once_download_to_one_folder(
+    tmp_path: Path, arrays: dict[str, np.ndarray], digests: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them come to the same files, also if all have fetched a file before one of them has written it."""
+    server = write(tmp_path / "server", arrays)
+    together, real = threading.Barrier(3), digits_module.replace_file
+
+    def all_at_once(path: Path, data: bytes, aside: str) -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait(timeout=2)
+        real(path, data, aside)
+
+    monkeypatch.setattr(digits_module, "replace_file", all_at_once)
+    target = tmp_path / "mnist"
+    with ThreadPoolExecutor(3) as pool:
+        futures = [
+            pool.submit(download_mnist, target, mirrors=[f"{server.as_uri()}/"], digests=digests) for _ in range(3)
+        ]
+    assert [one.result() for one in futures] == 3 * [target]
+    assert sorted(path.name for path in target.iterdir()) == sorted(f"{name}.gz" for name in digests)
 
 
 def test_fetched_only_without_a_folder(

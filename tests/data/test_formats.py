@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import zipfile
 from pathlib import Path
@@ -90,8 +91,8 @@ def test_labelme(root: Path) -> None:
     assert any("images/c.json: shape 1" in note for note in folder.notes)
 
 
-@pytest.mark.parametrize("project", [True, False])
-def test_via(root: Path, project: bool) -> None:
+@pytest.mark.parametrize("kind", ["project", "json", "csv"])
+def test_via(root: Path, kind: str) -> None:
     rectangle = {"name": "rect", "x": 1, "y": 2, "width": 10, "height": 20}
     circle = {"name": "circle", "cx": 50, "cy": 25, "r": 5}
     polygon = {"name": "polygon", "all_points_x": [0, 9, 5], "all_points_y": [0, 1, 8]}
@@ -105,7 +106,20 @@ def test_via(root: Path, project: bool) -> None:
         "b.png1": {"filename": "b.png", "size": 1, "regions": {"0": regions[0]}, "file_attributes": {}},  # VIA 1
         "c.png1": {"filename": "c.png", "size": 1, "regions": [{"shape_attributes": {"name": "star"}}]},
     }
-    write(root / "via.json", {"_via_img_metadata": images, "_via_settings": {}} if project else images)
+    if kind == "csv":
+        with (root / "via_region_data.csv").open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(
+                "filename file_size file_attributes region_count region_id region_shape_attributes "
+                "region_attributes".split()
+            )
+            for image in images.values():
+                own: Any = image["regions"]
+                for number, one in enumerate(own.values() if isinstance(own, dict) else own):
+                    cells = [json.dumps(one.get(key, {})) for key in ("shape_attributes", "region_attributes")]
+                    rows.writerow([image["filename"], 1, "{}", len(own), number, *cells])
+    else:
+        write(root / "via.json", {"_via_img_metadata": images, "_via_settings": {}} if kind == "project" else images)
     folder = read_folder(root)
     assert summary(folder) == {
         "a.png": ({"cell": 1, "dirt": 1, "object": 1}, [[1, 2, 11, 22], [45, 20, 55, 30], [0, 0, 9, 8]]),
@@ -113,6 +127,19 @@ def test_via(root: Path, project: bool) -> None:
         "c.png": (None, None),
     }
     assert any("a shape 'star' isn't read" in note for note in folder.notes)
+
+
+def test_via_csv_that_is_empty_or_broken(root: Path) -> None:
+    head = "#filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes\n"
+    rows = [
+        "a.png,1,{},0,0,{},{}",
+        'b.png,1,{},1,0,"{""name"": ""point"", ""cx"": 3, ""cy"": 4}","{""class"": ""cell""}"',
+        "c.png,1,{},1,0,{broken,{}",
+    ]
+    write(root / "via.csv", head + "\n".join(rows))
+    folder = read_folder(root)
+    assert summary(folder) == {"a.png": ({"cell": 0}, []), "b.png": ({"cell": 1}, None), "c.png": (None, None)}
+    assert any("via.csv, row 4, image c.png is broken JSON" in note for note in folder.notes)
 
 
 def test_yolo(root: Path) -> None:

@@ -6,6 +6,8 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,27 @@ def voc(tmp_path: Path) -> Path:
 
 def build(tmp_path: Path, voc: Path | None = None, coco: Path | None = None, **changes):
     return build_photographs("x", dataclasses.replace(MINE, **changes), tmp_path / "out", voc, coco)
+
+
+def test_two_builds_of_one_folder(sources: Path, tmp_path: Path) -> None:
+    """The second is refused while the first one writes, and takes nothing from it."""
+    writes, done = threading.Event(), threading.Event()
+
+    def first(number: int, total: int) -> None:
+        writes.set()
+        assert done.wait(60)
+
+    with ThreadPoolExecutor(1) as pool:
+        arguments = ("x", MINE, tmp_path / "out", sources / "voc", None)
+        running = pool.submit(build_photographs, *arguments, first)
+        assert writes.wait(60)
+        try:
+            with pytest.raises(MistError, match="another process or thread is writing"):
+                build_photographs(*arguments)
+        finally:
+            done.set()
+        assert running.result().images
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def entries(folder: Path) -> dict[str, dict]:

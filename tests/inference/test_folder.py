@@ -156,7 +156,8 @@ def test_overlay_names() -> None:
     assert folder.overlay_names(["x", "x.png", "x-2.png/y.png"])["x"] == "x-3.png", "a folder has that name"
     assert folder.overlay_names(["x.png", "x.png/y.png"])["x.png"] == "x.png.png"
     assert folder.overlay_names(["A.png", "a.PNG"]) == {"A.png": "A.png", "a.PNG": "a.PNG.png"}, "one file on a Mac"
-    long = folder.overlay_names([f"d/{'\u00fc' * 125}.jp2", f"d/{'\u00fc' * 125}.avif"])
+    name = "d/" + 125 * "\u00fc"
+    long = folder.overlay_names([f"{name}.jp2", f"{name}.avif"])
     assert len(set(long.values())) == 2 and all(len(one[2:].encode()) <= 255 for one in long.values())
 
 

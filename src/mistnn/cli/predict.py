@@ -88,6 +88,7 @@ class Predict:
 def run(arguments: Sequence[str]) -> int:
     """Predicts, and prints what was done and what was skipped."""
     request = parse(Predict, arguments, "mist predict", DESCRIPTION)
+    from mistnn.data.text_files import printable
     from mistnn.inference import Predictor, predict_folder
     from mistnn.inference.other_formats import check_formats, write_formats
     from mistnn.inference.stage import died_at, stopped_after
@@ -151,7 +152,7 @@ def _tell(predictor: Predictor, request: Predict, summary: PredictSummary) -> No
             "scores near tile borders are approximate"
         )
     for file, reason in summary.skipped:
-        print(f"mist: skipped {file}: {reason}", file=sys.stderr)
+        print(f"mist: skipped {printable(file)}: {reason}", file=sys.stderr)
     if summary.skipped:
         print(f"mist: {_count(len(summary.skipped), 'image')} skipped", file=sys.stderr)
     for note in summary.notes:

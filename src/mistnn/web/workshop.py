@@ -178,7 +178,9 @@ class Workshop:
 
     def _copy(self, path: Path) -> None:
         """Copies an image into the folder, under a hidden name until it is whole."""
-        part = self.root / f".{os.getpid()}{PART}"  # short: the name itself may be as long as names can be
+        part = (
+            self.root / f".upload{PART}"
+        )  # of one name, so that a kill leaves one; a name may be as long as names can be
         try:
             shutil.copyfile(path, part)
             os.replace(part, self.root / path.name)

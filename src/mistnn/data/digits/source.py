@@ -17,6 +17,7 @@ import http.client
 import logging
 import math
 import os
+import threading
 import urllib.request
 import zlib
 from collections.abc import Mapping, Sequence
@@ -178,8 +179,8 @@ def download_mnist(
             data = _fetch(name, digest, mirrors, timeout, folder)
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                # Several processes may download at once: each uses its own temporary name.
-                replace_file(folder / f"{name}.gz", data, aside=f".{os.getpid()}.tmp")
+                # Several processes and threads may download at once: each uses its own temporary name.
+                replace_file(folder / f"{name}.gz", data, aside=f".{os.getpid()}-{threading.get_ident()}.tmp")
             except OSError as error:
                 raise MistError(f"cannot write MNIST to {str(folder)!r} ({one_line(error)}): {ROOT_HELP}") from error
     return folder

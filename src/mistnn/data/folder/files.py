@@ -98,7 +98,7 @@ def read_header(file: ImageFile) -> ImageHeader:
 class NameMatcher:
     r"""Finds the image that a name refers to.
 
-    Convention: a name that is exactly an image's means that image. Else it matches an image if one of the two paths ends
+    Convention: a name that is exactly an image's means it. Else a name matches an image if one of the two paths ends
     with the other, in whole parts, with or without the image's suffix; "\" is "/". So "a.png", "a", "images/a.png" and
     "C:\x\images\a.png" all match images/a.png.
     Of several matches, the image with the longest path inside the name is meant.

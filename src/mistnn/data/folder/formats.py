@@ -7,7 +7,10 @@ point among its objects has counts and no boxes. A label that is missing is ``ON
 
 from __future__ import annotations
 
+import csv
 import importlib
+import io
+import json
 import math
 import re
 import xml.etree.ElementTree as ElementTree
@@ -22,6 +25,8 @@ from mistnn.data.text_files import AnnotatedObject, Corners, finite_numbers, rea
 from mistnn.errors import MistError
 
 MOST_DIGITS = 9  #: Of the number of a class.
+VIA_COLUMNS = {"shape_attributes": "region_shape_attributes", "region_attributes": "region_attributes"}
+"""The keys of a region in VIA's JSON -> the columns in its CSV."""
 _YOLO_ROW = re.compile(r"[0-9]+(?:\s+[0-9.eE+-]+){4,}")
 _ROI_NAMES = re.compile(r"[ _.-]*(roi|rois|roiset|cellcounter|annotations?|counts?)$", re.IGNORECASE)
 """What programs append to the name of an image."""
@@ -115,7 +120,10 @@ def labelme(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
 
 
 def via(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
-    """VIA: a project or its annotations as JSON."""
+    """VIA: a project, or its annotations as JSON or CSV."""
+    if path.suffix.lower() == ".csv":
+        yield from _via_rows(path, place, problems)
+        return
     content = _object(read_json(path, place), place)
     entries = _object(content.get("_via_img_metadata", content), place)
     for entry in entries.values():
@@ -129,6 +137,40 @@ def via(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
             problems.append(str(error))
         else:
             yield drawn(own, (str(name),), (0, 0), shapes)
+
+
+def _via_rows(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
+    """Of VIA's CSV, which has a row for each region, and one without a shape for an image without regions."""
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+    except csv.Error as error:
+        raise MistError(f"{place} is broken CSV ({error}): export it again") from error
+    images: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    for number, row in enumerate(rows, start=2):
+        # The first column is #filename, or filename in older versions.
+        name = next((str(row[key] or "") for key in ("#filename", "filename") if key in row), "")
+        if not name:
+            raise MistError(f"{place}, row {number}: no image is named: export it again")
+        images.setdefault(name, []).append((f"{place}, row {number}, image {name}", row))
+    for name, regions in images.items():
+        try:
+            shapes = [
+                _via_shape({key: _via_cell(row.get(column), own) for key, column in VIA_COLUMNS.items()}, own)
+                for own, row in regions
+                if len(regions) > 1 or _via_cell(row.get(VIA_COLUMNS["shape_attributes"]), own)
+            ]
+        except MistError as error:
+            problems.append(str(error))
+        else:
+            yield drawn(f"{place}, image {name}", (name,), (0, 0), shapes)
+
+
+def _via_cell(text: Any, place: str) -> dict[str, Any]:
+    """A cell with JSON; an empty one is an empty object."""
+    try:
+        return _object(json.loads(str(text or "{}")), place)
+    except (ValueError, RecursionError) as error:
+        raise MistError(f"{place} is broken JSON ({error}): export it again") from error
 
 
 def _via_shape(region: dict[str, Any], place: str) -> Shape:

@@ -23,7 +23,6 @@ import importlib
 import json
 import logging
 import os
-import shutil
 import tarfile
 import tempfile
 import zlib
@@ -36,7 +35,7 @@ import numpy as np
 from mistnn.data.house_numbers.number_list import LIST, image_size
 from mistnn.data.text_files import one_line
 from mistnn.errors import MistError
-from mistnn.files import replace_file
+from mistnn.files import move_folder, replace_file
 
 Part = Literal["train", "test", "extra"]
 
@@ -163,7 +162,7 @@ def _unpack(archive: Path, folder: Path) -> None:
         inner = Path(aside) / folder.name
         if not inner.is_dir():
             raise MistError(f"{archive} holds no folder {folder.name}/: it is not an archive of SVHN's full numbers")
-        shutil.move(inner, folder)
+        move_folder(inner, folder)
 
 
 def _help(part: Part) -> str:

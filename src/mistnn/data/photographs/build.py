@@ -36,6 +36,7 @@ from mistnn.data.images import read_image
 from mistnn.data.photographs.published import VOC_CLASSES, Photograph, read_coco, read_voc
 from mistnn.data.text_files import AnnotatedObject, Corners
 from mistnn.errors import MistError
+from mistnn.files import locked
 from mistnn.interfaces import Split
 
 FORMAT = 1
@@ -148,22 +149,24 @@ def build_photographs(
         raise MistError(f"no training image holds {', '.join(empty)}: add images, or exclude the class with --classes")
     out = out.resolve()
     aside = out.with_name(f".{out.name}.part")
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        (aside / IMAGES).mkdir(parents=True)
-        entries = []
-        for done, (one, split) in enumerate(used, start=1):
-            entries.append(_write_image(one, split, config, aside))
-            if progress is not None:
-                progress(done, len(used))
-        built = _write_lists(name, config, aside, entries, dropped)
-        if out.exists():
-            out.rmdir()
-        aside.replace(out)
-    except OSError as error:
-        raise MistError(f"--out {out} can't be written ({error.strerror}): give another folder") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with locked(aside):  # another process may build the same
+        try:
+            for left in aside.iterdir():  # by a process that was killed
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            (aside / IMAGES).mkdir()
+            entries = []
+            for done, (one, split) in enumerate(used, start=1):
+                entries.append(_write_image(one, split, config, aside))
+                if progress is not None:
+                    progress(done, len(used))
+            built = _write_lists(name, config, aside, entries, dropped)
+            if out.exists():
+                out.rmdir()
+            aside.replace(out)
+        except OSError as error:
+            raise MistError(f"--out {out} can't be written ({error.strerror}): give another folder") from error
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
     return built
 
 

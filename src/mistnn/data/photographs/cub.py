@@ -39,6 +39,7 @@ from mistnn.config import at_least, below
 from mistnn.data.base import ImagesConfig, StoredImages, data_folder
 from mistnn.data.images import read_image, read_window, rgb_tensor
 from mistnn.errors import MistError
+from mistnn.files import move_folder
 from mistnn.interfaces import Known, Split
 from mistnn.records import Sample
 
@@ -235,6 +236,6 @@ def _unpack(archive: Path, folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=archive.parent) as aside:
             with tarfile.open(archive, "r:gz") as packed:
                 packed.extractall(aside, filter="data")
-            (Path(aside) / FOLDER).rename(folder)
+            move_folder(Path(aside) / FOLDER, folder)
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise MistError(f"{archive} can't be unpacked ({error}): check free space and permissions") from error

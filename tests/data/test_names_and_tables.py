@@ -1,0 +1,106 @@
+"""Names and tables as users have them: each is read right or named, and none is taken for another silently."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mistnn.cli.main import main
+from mistnn.data import read_folder
+from mistnn.data.folder.files import NameMatcher
+from mistnn.errors import MistError, MistWarning
+from mistnn.inference import Predictor, predict_folder
+from tests.data.layouts import counts_of, make, voc, write
+from tests.inference.fakes import FakeDetector
+
+LINUX = pytest.mark.skipif(os.name == "nt" or os.uname().sysname == "Darwin", reason="needs names of bytes")
+
+
+def notes_of(root: Path) -> str:
+    return "\n".join(read_folder(root).notes)
+
+
+@LINUX
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+def test_names_that_are_not_utf_8(tmp_path: Path, encoding: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As from a ZIP archive of old Windows: the table may be in either encoding."""
+    root = make(tmp_path / "own", "a.png")
+    name = os.fsdecode("z\u00e4hl.png".encode("cp1252"))
+    Image.new("L", (8, 6)).save(root / "images" / name)
+    (root / "counts.csv").write_bytes("file,class,count\na.png,red,1\nz\u00e4hl.png,red,2\n".encode(encoding))
+    assert counts_of(read_folder(root)) == {"a.png": (1,), name: (2,)}
+    assert main(["inspect", str(root), "--no-estimate", "--out", str(tmp_path / "sheet.png")]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@LINUX
+def test_names_with_line_breaks_stay_on_one_line(tmp_path: Path) -> None:
+    root = make(tmp_path / "own", "a\nb.png", "c.png")
+    (root / "images" / "d\ne.png").write_bytes(b"no image")
+    folder = read_folder(write(root, 'file,class,count\n"a\nb.png",red,1\nc.png,red,2\n'))
+    assert counts_of(folder)["a\nb.png"] == (1,)
+    assert any(r"d\ne.png is left out" in note for note in folder.notes)
+    assert not any("\n" in note for note in folder.notes)
+
+
+def test_an_exact_name_means_its_image() -> None:
+    composed, apart = (unicodedata.normalize(form, "z\u00e4hl.png") for form in ("NFC", "NFD"))
+    both = NameMatcher([composed, apart])
+    assert both.match(composed) == [composed] and both.match(apart) == [apart]
+    assert NameMatcher([apart]).match(composed) == [apart]
+    assert sorted(both.match(f"images/{composed}")) == sorted([composed, apart])
+    spaces = NameMatcher(["a.png", " a.png"])
+    assert spaces.match(" a.png") == [" a.png"] and spaces.match("a.png") == ["a.png"]
+    with pytest.raises(MistError, match=r"'A\.png' or 'a\.PNG'"):
+        NameMatcher(["A.png", "a.PNG"]).find("A.PNG", "row 2")
+
+
+def test_a_second_table_is_named(tmp_path: Path) -> None:
+    root = make(tmp_path / "own")
+    table = "file,class,count\na.png,red,1\n"
+    write(write(root, table), table.replace("1", "2"), "images/counts.csv")
+    assert counts_of(read_folder(root))["a.png"] == (1,)
+    assert "images/counts.csv isn't used: counts.csv is" in notes_of(root)
+
+
+@pytest.mark.parametrize("name", ["counts.csv.txt", "count.csv", "counts (1).csv", "Zahlen.csv"])
+def test_a_table_of_another_name_is_named(tmp_path: Path, name: str) -> None:
+    root = write(make(tmp_path / "own"), "Image;cells\na.png;3\n", name)
+    assert f"{name}: not read; if it holds the counts of the images, call it counts.csv" in notes_of(root)
+    write(root, "file,cells\na.png,3\n")
+    assert name not in notes_of(root)
+
+
+def test_counts_that_differ_from_boxes_are_named(tmp_path: Path) -> None:
+    root = write(make(tmp_path / "own"), voc(("red", (1, 1, 3, 3))), "Annotations/a.xml")
+    write(root, "file,class,count\na.png,red,3\n")
+    assert "differ from the numbers of boxes in 1 images (a.png: 3 red and 1 boxes)" in notes_of(root)
+    write(root, "file,class,count\na.png,red,1\n")
+    assert "differ" not in notes_of(root)
+
+
+def test_classes_that_are_almost_alike_are_named(tmp_path: Path) -> None:
+    root = make(tmp_path / "own")
+    write(root, "file,class,count\na.png,Red cell,3\nb.png,red-cell,2\n")
+    assert "classes with almost the same name ('Red cell' and 'red-cell')" in notes_of(root)
+    write(root, "file,Red,red\na.png,3,1\nb.png,1,2\n")
+    assert "('Red' and 'red')" in notes_of(root)
+    write(root, "file,red,white\na.png,3,1\nb.png,1,2\n")
+    assert "almost" not in notes_of(root)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
+def test_animations_are_named(tmp_path: Path, suffix: str) -> None:
+    first, empty = Image.radial_gradient("L").resize((20, 16)).convert("P"), Image.new("P", (20, 16))
+    for name, frames in (("a", (first, empty)), ("empty", (empty, first))):
+        frames[0].save(tmp_path / f"{name}.{suffix}", save_all=True, append_images=frames[1:])
+    out = tmp_path / "found"
+    paths = [tmp_path / f"{one}.{suffix}" for one in ("a", "empty")]
+    with pytest.warns(MistWarning, match=rf"1 files hold several pages \(a.{suffix}: 2\): only the first"):
+        summary = predict_folder(Predictor(FakeDetector()), paths, out, 1)
+    assert summary.images == 1 and "first of its 2 frames is empty" in summary.skipped[0].reason
+    assert f"2 files hold several pages (a.{suffix}: 2, empty.{suffix}: 2)" in notes_of(tmp_path)
