@@ -3,8 +3,9 @@ from __future__ import annotations
 import copy
 import functools
 import io
+import multiprocessing
 import pickle
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -21,8 +22,11 @@ from mistnn.inference.predictor import as_image_tensor
 from mistnn.interfaces import ModelConfig
 from mistnn.models.air import Air, AirConfig
 from mistnn.models.conncomp import ConnComp, ConnCompConfig
+from mistnn.models.mist import MistConfig
 from mistnn.models.photos import PhotoConfig, PhotoMist
 from mistnn.models.spair import Spair, SpairConfig
+from mistnn.nn.encoders import EncoderConfig
+from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.weights import load_model, save_model, strict_converter
 from tests.inference.fakes import FakeConfig, FakeDetector
 
@@ -216,3 +220,51 @@ def test_one_predictor_in_many_places(name: str) -> None:
         torch.set_default_dtype(before)
     with torch.autocast("cpu", torch.bfloat16):
         same(predictor)
+
+
+def found_boxes(predictor: Predictor, image: torch.Tensor) -> list[list[float]]:
+    """In a worker process."""
+    return predictor.predict(image, 3).boxes.tolist()
+
+
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_worker_processes_find_the_same(start: str) -> None:
+    """A predictor that was used already goes to workers with one thread each, as those of a ``DataLoader``."""
+    if start not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {start} here")
+    predictor = Predictor.from_pretrained("mist-mnist-3")
+    images = [torch.rand(1, 40, 44, generator=torch.Generator().manual_seed(one)) for one in range(4)]
+    wanted = [found_boxes(predictor, image) for image in images]
+    context = multiprocessing.get_context(start)
+    with ProcessPoolExecutor(2, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        found = [one.result(timeout=300) for one in [pool.submit(found_boxes, predictor, image) for image in images]]
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert torch.allclose(torch.tensor(ours), torch.tensor(theirs), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["mist-mnist-3", "mist-discover-gabor"])
+def test_another_default_device_changes_nothing(name: str) -> None:
+    predictor = Predictor.from_pretrained(name)
+    image = np.random.default_rng(0).random((80, 84)).astype(np.float32)
+    wanted = predictor.predict(image, 3)
+    with torch.device("meta"):
+        found = predictor.predict(image, 3)
+    assert found.boxes.device.type == "cpu" and torch.equal(found.boxes, wanted.boxes)
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_predictions_take_no_memory() -> None:
+    resource = pytest.importorskip("resource")
+    model = MistConfig(
+        k=2, patch_size=8, heatmap=HeatmapConfig(channels=2, blocks=1), encoder=EncoderConfig(width=2, code=4)
+    ).build()
+    predictor = Predictor(model)
+    images = [np.random.default_rng(one).random((24, 20 + one)).astype(np.float32) for one in range(3)]
+    wanted = [predictor.predict(image).boxes for image in images]
+    measured = []
+    for number in range(100_000):
+        found = predictor.predict(images[number % 3])
+        if number % 10_000 == 9_999:
+            assert torch.equal(found.boxes, wanted[number % 3])
+            measured.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)  # MiB
+    assert measured[-1] - measured[0] < 8, measured
