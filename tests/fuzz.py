@@ -7,16 +7,22 @@ of a failure goes to ``FAILED`` in ``tests/test_fuzz.py``.
 from __future__ import annotations
 
 import contextlib
+import datetime
+import importlib
 import io
 import json
+import math
 import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from mistnn.cli.main import main
@@ -110,11 +116,198 @@ def document(dice: random.Random) -> bytes:
     return mutated(text.encode(), dice)
 
 
-def try_folder(root: Path, dice: random.Random) -> None:
+def changed_json(value: Any, dice: random.Random) -> Any:
+    """A JSON value with a few of its parts replaced, removed or repeated."""
+    if dice.random() < 0.04:
+        return dice.choice(VALUES)
+    if isinstance(value, list):
+        kept = [changed_json(one, dice) for one in value if dice.random() > 0.03]
+        return kept * dice.choice((1, 1, 1, 1, 1, 2))
+    if isinstance(value, dict):
+        return {key: changed_json(one, dice) for key, one in value.items() if dice.random() > 0.03}
+    return value
+
+
+def from_json(content: Any) -> Callable[[random.Random], bytes]:
+    """Writes a document of another program, with broken parts or broken bytes."""
+
+    def write(dice: random.Random) -> bytes:
+        text = json.dumps(changed_json(content, dice)).encode()
+        return mutated(text, dice) if dice.random() < 0.3 else text
+
+    return write
+
+
+def from_text(text: str) -> Callable[[random.Random], bytes]:
+    """Writes a text of another program, with broken bytes."""
+    return lambda dice: mutated(text.encode(dice.choice(("utf-8", "utf-8", "utf-16", "latin-1")), "replace"), dice)
+
+
+def spreadsheet(dice: random.Random) -> bytes:
+    """A workbook with odd cells, and now and then with broken bytes."""
+    openpyxl = importlib.import_module("openpyxl")
+    book = openpyxl.Workbook()
+    sheet = book.active
+    sheet.append(["file", "class", "count"])
+    odd = (
+        None,
+        True,
+        3,
+        3.0,
+        2.5,
+        -1,
+        1e300,
+        "3",
+        "a.png",
+        "=1+2",
+        "#REF!",
+        datetime.datetime(2026, 1, 2),
+        "x" * 40_000,
+    )
+    for _ in range(dice.randint(0, 5)):
+        usual = [dice.choice(("a.png", "b.png")), dice.choice(("red", "white")), dice.randint(0, 5)]
+        sheet.append(usual if dice.random() < 0.7 else [dice.choice(odd) for _ in range(dice.randint(1, 5))])
+    if dice.random() < 0.2:
+        sheet.merge_cells("A1:C1")
+    if dice.random() < 0.2:
+        book.create_sheet("more").append(["x"])
+    buffer = io.BytesIO()
+    book.save(buffer)
+    return mutated(buffer.getvalue(), dice) if dice.random() < 0.5 else buffer.getvalue()
+
+
+def rois(dice: random.Random) -> bytes:
+    """A ``.zip`` of ImageJ's ROI manager with broken entries."""
+    roifile = importlib.import_module("roifile")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for number in range(dice.randint(0, 3)):
+            roi = roifile.ImagejRoi.frompoints([[1, 1], [4, 1], [4, 4]])
+            archive.writestr(f"{number}.roi", mutated(roi.tobytes(), dice) if dice.random() < 0.5 else roi.tobytes())
+    return mutated(buffer.getvalue(), dice) if dice.random() < 0.4 else buffer.getvalue()
+
+
+_SHAPES = {"name": "rect", "x": 1, "y": 1, "width": 3, "height": 3}
+_REGION = {"shape_attributes": _SHAPES, "region_attributes": {"class": "red"}}
+_RING = [[1, 1], [4, 1], [4, 4], [1, 1]]
+OTHERS: dict[str, Callable[[random.Random], bytes]] = {
+    "counts.tsv": from_text("file\tclass\tcount\na.png\tred\t1\nb.png\twhite\t2\n"),
+    "annotations.xml": from_text(
+        '<annotations><image id="0" name="a.png" width="8" height="6">'
+        '<box label="red" xtl="1" ytl="1" xbr="4" ybr="4"/>'
+        '<points label="red" points="1,2;3,4"/>'
+        '<mask label="red" rle="1" left="1" top="1" width="2" height="2"/></image></annotations>'
+    ),
+    "CellCounter_a.xml": from_text(
+        "<CellCounter_Marker_File><Image_Properties><Image_Filename>a.png</Image_Filename></Image_Properties>"
+        "<Marker_Data><Marker_Type><Type>1</Type><Name>red</Name><Marker><MarkerX>1</MarkerX><MarkerY>2</MarkerY>"
+        "</Marker></Marker_Type></Marker_Data></CellCounter_Marker_File>"
+    ),
+    "a.json": from_json(
+        {
+            "shapes": [
+                {"label": "red", "points": [[1, 1], [4, 4]], "shape_type": "rectangle"},
+                {"label": "white", "points": [[1, 1], [2, 2]], "shape_type": "circle"},
+            ],
+            "imagePath": "a.png", "imageWidth": 8, "imageHeight": 6, "version": "5",
+        }
+    ),
+    "via.json": from_json({"_via_img_metadata": {"a.png1": {"filename": "a.png", "regions": [_REGION, _REGION]}}}),
+    "via.csv": from_text(
+        "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes\n"
+        'a.png,1,"{}",1,0,"{""name"":""rect"",""x"":1,""y"":1,""width"":3,""height"":3}","{""class"":""red""}"\n'
+        'b.png,1,"{}",0,0,"{}","{}"\n'
+    ),
+    "labels/a.txt": from_text("0 0.2 0.5 0.2 0.4\n1 0.5 0.5 0.1 0.1 0.87\n1 0 0 0.1 0 0.1 0.2\n"),
+    "classes.txt": from_text("red\nwhite\n"),
+    "data.yaml": from_text("names:\n  0: red\n  1: 'white'\nnc: 2\n"),
+    "a.geojson": from_json(
+        {
+            "type": "FeatureCollection",
+            "features": [
+                {
+                    "type": "Feature",
+                    "geometry": {"type": "Polygon", "coordinates": [_RING]},
+                    "properties": {"objectType": "detection", "classification": {"name": "red"}},
+                },
+                {"type": "Feature", "geometry": {"type": "Point", "coordinates": [2, 2]}, "properties": {}},
+            ],
+        }
+    ),
+    "counts.xlsx": spreadsheet,
+    "RoiSet.zip": rois,
+    "a.zip": rois,
+    "other.csv": table,
+}  # fmt: skip
+"""File -> what writes it: the readers of other programs' files."""
+
+
+def try_other_programs(root: Path, dice: random.Random) -> None:
+    """Reads a folder with broken files of other programs."""
+    try_folder(root, dice, OTHERS)
+
+
+def try_convert(root: Path, dice: random.Random) -> None:
+    """Converts a broken stack, with odd options."""
+    tifffile = importlib.import_module("tifffile")
+    buffer = io.BytesIO()
+    shape, axes = dice.choice((((2, 3, 6, 8), "ZCYX"), ((2, 6, 8), "TYX"), ((6, 8), "YX"), ((6, 8, 3), "YXS")))
+    kind = dice.choice((np.uint8, np.uint16, np.float32))
+    array = np.arange(math.prod(shape)).reshape(shape).astype(kind)
+    own = {"imagej": True} if dice.random() < 0.4 and axes != "YXS" else {"ome": dice.random() < 0.4}
+    tifffile.imwrite(
+        buffer, array, metadata={"axes": axes}, photometric="rgb" if axes == "YXS" else "minisblack", **own
+    )
+    (root / "in").mkdir()
+    (root / "in" / f"a.{dice.choice(('tif', 'ome.tif', 'lsm'))}").write_bytes(mutated(buffer.getvalue(), dice))
+    options = (
+        ["--channels", dice.choice("0123")],
+        ["--planes", dice.choice(("max", "mean", "each"))],
+        ["--range", "0", "9"],
+    )
+    given = [word for option in options if dice.random() < 0.3 for word in option]
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        code = main(["convert", str(root / "in"), "--out", str(root / "out"), *given])
+    assert code in (0, 1, 2) and (code or not said.getvalue()) and "Traceback" not in said.getvalue(), said.getvalue()
+    for path in (root / "out").rglob("*") if code == 0 else ():
+        if path.is_file():
+            open_image(path)
+
+
+def try_upload(root: Path, dice: random.Random) -> None:
+    """Adds broken images and tables to the folder of ``mist app``."""
+    from mistnn.web.workshop import Workshop
+
+    (root / "up").mkdir()
+    shop = Workshop(root / "mine", root / "results")
+    names = ("a.png", "b.PNG", "c.gif", ".d.png", "x" * 200 + ".png", "e\nf.png", "g.txt", "h.heic", "counts.csv", "i")
+    for _ in range(2):
+        paths = []
+        for name in dice.sample(names, dice.randint(1, 4)):
+            buffer = io.BytesIO()
+            Image.new("L", (8, 6), dice.randrange(256)).save(buffer, "GIF" if name.endswith("gif") else "PNG")
+            data = table(dice) if name.endswith("csv") else buffer.getvalue()
+            (root / "up" / name).write_bytes(data if dice.random() < 0.6 else mutated(data, dice))
+            paths.append(root / "up" / name)
+        with contextlib.suppress(MistError):
+            for note in shop.add(paths):
+                assert "\n" not in note, note
+        for path in shop.root.iterdir():
+            assert path.suffix.lower() in (".png", ".gif", ".csv"), path
+            if path.suffix != ".csv":
+                open_image(path)  # whole
+        shop.rows()
+
+
+def try_folder(
+    root: Path, dice: random.Random, writers: Mapping[str, Callable[[random.Random], bytes]] | None = None
+) -> None:
     """Reads a folder with broken tables and annotations."""
     for name in ("a.png", "b.png"):
         Image.new("L", (8, 6)).save(root / name)
-    writers: dict[str, Callable[[random.Random], bytes]] = {
+    writers = writers or {
         "counts.csv": table,
         "labels.csv": table,
         "train.txt": lambda dice: mutated("\n".join(dice.choices(CELLS, k=3)).encode(), dice),
@@ -123,6 +316,7 @@ def try_folder(root: Path, dice: random.Random) -> None:
         "a.xml": document,
     }
     for name in dice.sample(sorted(writers), dice.randint(1, 2)):
+        (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_bytes(writers[name](dice))
     found = read_folder(root)
     for image in found.images:
@@ -169,7 +363,15 @@ def try_options(root: Path, dice: random.Random) -> None:
     assert code in (0, 2) and (code == 0 or said.getvalue().count("\n") == 1), f"{command} {given}: {said.getvalue()}"
 
 
-KINDS = (try_folder,) * 6 + (try_image, try_image, try_model, try_options)
+KINDS: tuple[Callable[[Path, random.Random], None], ...] = (
+    *(try_folder,) * 6,
+    *(try_other_programs,) * 6,
+    *(try_image,) * 2,
+    try_model,
+    try_options,
+    try_convert,
+    try_upload,
+)
 
 
 def attempt(seed: int) -> None:

@@ -79,6 +79,8 @@ def read_stack(path: Path) -> Stack:
         raise UnusableStack(f"tifffile can't read it ({text}){fix}") from error
     if values.dtype.kind not in "uif" or (values.dtype.kind == "f" and not np.isfinite(values).all()):
         raise UnusableStack(f"its values ({values.dtype}) are no finite real numbers")
+    if values.shape != shape or values.size == 0:
+        raise UnusableStack(f"it holds {values.shape} values and its header says {shape}: it is damaged")
     return _ordered(values, axes, names)
 
 

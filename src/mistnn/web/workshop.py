@@ -25,6 +25,7 @@ from PIL import Image
 from mistnn.data.folder.files import NameMatcher
 from mistnn.data.folder.tables import ONLY_CLASS, TABLE_SUFFIXES, Table, read_table
 from mistnn.data.images import PICTURE_FOLDERS, SUFFIXES, UnreadableImage, open_image
+from mistnn.data.text_files import printable
 from mistnn.devices import DeviceName, find_device
 from mistnn.errors import MistError
 from mistnn.experiments import restore
@@ -174,7 +175,7 @@ class Workshop:
                 self.reload(() if self.labels is None else self.labels.class_names)
             for path in tables:
                 notes.append(self.read_counts(path))
-            return notes
+            return list(map(printable, notes))
 
     def _copy(self, path: Path) -> None:
         """Copies an image into the folder, under a hidden name until it is whole."""

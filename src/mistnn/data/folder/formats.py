@@ -14,14 +14,13 @@ import json
 import math
 import re
 import xml.etree.ElementTree as ElementTree
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mistnn.data.folder.sheets import check_archive
 from mistnn.data.folder.tables import ONLY_CLASS
-from mistnn.data.text_files import AnnotatedObject, Corners, finite_numbers, read_json, read_text, read_xml
+from mistnn.data.text_files import AnnotatedObject, Corners, finite_numbers, one_line, read_json, read_text, read_xml
 from mistnn.errors import MistError
 
 MOST_DIGITS = 9  #: Of the number of a class.
@@ -297,8 +296,10 @@ def imagej_rois(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
         if path.suffix.lower() == ".zip":
             check_archive(path, place)
         read = roifile.roiread(path)
-    except (OSError, ValueError, zipfile.BadZipFile, IndexError, KeyError) as error:
-        raise MistError(f"{place} can't be read ({error}): save the ROIs again") from error
+    except MistError:
+        raise
+    except Exception as error:  # roifile and zipfile raise errors of many kinds on damaged files
+        raise MistError(f"{place} can't be read ({one_line(error)}): save the ROIs again") from error
     shapes = []
     for roi in read if isinstance(read, list) else [read]:
         label = f"group {roi.group}" if roi.group else ONLY_CLASS

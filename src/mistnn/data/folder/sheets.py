@@ -52,7 +52,9 @@ def read_sheet(path: Path) -> str:
             sheets = {sheet.title: _csv(sheet, path.name) for sheet in book.worksheets}
         finally:
             book.close()
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, SyntaxError, EOFError) as error:
+    except MistError:
+        raise
+    except Exception as error:  # openpyxl and zipfile raise errors of many kinds on damaged files
         raise MistError(f"{path.name} can't be read ({one_line(error)}): save it again, or as CSV") from error
     filled = [title for title, text in sheets.items() if text]
     if len(filled) > 1:
