@@ -75,6 +75,20 @@ def test_a_table_of_another_name_is_named(tmp_path: Path, name: str) -> None:
     assert name not in notes_of(root)
 
 
+def test_images_and_folders_that_are_not_used_are_named(tmp_path: Path) -> None:
+    root = make(tmp_path / "own", "train/a.png", "val/b.png", "c.png")
+    assert "the folders train, val are no splits, because other images lie elsewhere (c.png)" in notes_of(root)
+    (root / "images" / "c.png").rename(root / "d.png")
+    assert "1 images beside the folder images are not used (d.png)" in notes_of(root)
+    assert "no splits" not in notes_of(root)
+
+
+def test_true_is_no_count(tmp_path: Path) -> None:
+    """As a spreadsheet writes it: it says that there are objects, not how many."""
+    with pytest.raises(MistError, match=r"'TRUE' says only whether there are objects: .*labels\.csv"):
+        read_folder(write(make(tmp_path / "own"), "file,cells\na.png,TRUE\nb.png,FALSE\nc.jpg,TRUE\n"))
+
+
 def test_counts_that_differ_from_boxes_are_named(tmp_path: Path) -> None:
     root = write(make(tmp_path / "own"), voc(("red", (1, 1, 3, 3))), "Annotations/a.xml")
     write(root, "file,class,count\na.png,red,3\n")

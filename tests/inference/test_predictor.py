@@ -101,7 +101,7 @@ def test_names_without_classes() -> None:
 
 @pytest.mark.parametrize("k", [0, -1, 601])
 def test_bad_k(k: int) -> None:
-    with pytest.raises(MistError, match=f"K = {k} must be from 1 to"):
+    with pytest.raises(MistError, match=f"number of objects to find, {k}, must be from 1 to"):
         Predictor(FakeDetector()).predict(_spot(1, 1), k)
 
 

@@ -68,7 +68,9 @@ def test_more_objects_than_places(images: Path, tmp_path: Path) -> None:
     with pytest.raises(MistError, match="--k 5 is too large, since this model finds at most 4 objects"):
         predict_folder(Predictor(MODELS["grid"]()), [images], tmp_path / "out", k=5)
     assert not (tmp_path / "out").exists()
-    with pytest.raises(MistError, match="room for 4 objects in this model, fewer than K = 5: give a K of 4 or less"):
+    with pytest.raises(
+        MistError, match="room for 4 objects in this model, fewer than the 5 to find: give k = 4 or less"
+    ):
         Predictor(MODELS["zha18"]()).predict(torch.zeros(1, 16, 16), k=5)
 
 
@@ -82,5 +84,5 @@ def test_refusals_name_the_fix() -> None:
     xie20, grid = Predictor(MODELS["xie20"]()), Predictor(MODELS["grid"]())
     assert xie20.refusal(3, 200, 2) == "has 200 x 3 pixels, which is smaller than one position of this model"
     assert grid.refusal(1, 1, 4) is None, "cells may be smaller than a pixel"
-    assert "give a K of 4 or less" in str(grid.refusal(1, 1, 10))
-    assert "K = 0 must be from 1" in str(grid.refusal(5, 5, 0))
+    assert "give k = 4 or less" in str(grid.refusal(1, 1, 10))
+    assert "to find, 0, must be from 1" in str(grid.refusal(5, 5, 0))

@@ -141,8 +141,8 @@ def _tell(predictor: Predictor, request: Predict, summary: PredictSummary) -> No
     if predictor.finds_k and request.k is None:
         why = "needs the number of objects as input" if predictor.model.needs_counts else "was trained without counts"
         print(
-            f"mist: this model {why}, so it finds K = {predictor.model.config.k} objects in every image: their "
-            "positions mean something, their number doesn't; --k sets another K",
+            f"mist: this model {why}, so it finds K = {predictor.model.config.k} objects in every image, "
+            "whatever it shows: their positions mean something, their number doesn't; --k sets another number",
             file=sys.stderr,
         )
     print(f"{_count(summary.detections, 'object')} in {_count(summary.images, 'image')}; results in {request.out}")

@@ -154,8 +154,8 @@ def plan_shapes(
         )
     else:
         reasons = (
-            "only the images and K are known, so the model learns by reconstructing images from K patches: objects are "
-            "found, but neither classified nor counted",
+            "only the images and the number of objects in each (K) are known, so the model learns by reconstructing "
+            "images from that many patches: objects are found, but neither classified nor counted",
             resized,
             f"K = {most}, as given by --k: that many objects are found in every image, whatever it holds",
             subtracted,

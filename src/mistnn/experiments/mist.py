@@ -127,8 +127,8 @@ def _check_folder(experiment: Experiment, model: MistConfig, data: FolderConfig)
     room, smallest = min((math.prod(data.preparation.size(one.height, one.width)), one.name) for one in folder.images)
     if model.k > room:
         raise MistError(
-            f"K = {model.k} is more than the {room} pixels of the smallest image after resizing ({smallest}): "
-            "remove it, fix the counts, or give a smaller K (--k)"
+            f"K = {model.k}, the most objects in an image, is more than the {room} pixels of the smallest image after "
+            f"resizing ({smallest}): remove it, fix the counts, or give a smaller --k"
         )
     needed, there = patch_bytes(model) * model.k * experiment.train.batch_size, _memory()
     if there and needed > MEMORY_SHARE * there:

@@ -128,7 +128,9 @@ class Labels:
         """
         names = predictor.model.class_names or (ONLY_CLASS,)
         if predictor.finds_k:
-            raise MistError("this model finds K objects in every image and can't count: give a model with a threshold")
+            raise MistError(
+                "this model finds the same number of objects in every image and can't count: train one on counts"
+            )
         if set(names) != set(self.class_names):
             raise MistError(
                 f"the model counts {', '.join(names)}, and the labels are {', '.join(self.class_names)}: give a model "

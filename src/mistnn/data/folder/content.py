@@ -38,7 +38,7 @@ from mistnn.data.folder.annotations import Annotation, Annotations, read_annotat
 from mistnn.data.folder.files import ImageFiles, ImageHeader, NameMatcher, read_image_files
 from mistnn.data.folder.other_tools import other_annotations, unread_tables
 from mistnn.data.folder.tables import SPLIT_WORDS, TABLE_SUFFIXES, Table, read_table
-from mistnn.data.images import DETECTIONS_FILE, holds_results
+from mistnn.data.images import DETECTIONS_FILE, SUFFIXES, holds_results, is_hidden
 from mistnn.data.random_numbers import hash_share
 from mistnn.data.text_files import check_file, check_name, listed, printable, read_text
 from mistnn.errors import MistError
@@ -117,7 +117,7 @@ def read_folder(root: Path | str) -> OwnFolder:
     images = tuple(
         _image(header, table, drawn.get(header.name), counts_from, splits.get(header.name)) for header in files.headers
     )
-    notes = [*table.notes, *notes, *_file_notes(files), *annotations.notes]
+    notes = [*table.notes, *notes, *_beside(root, files), *_file_notes(files), *annotations.notes]
     notes += other_annotations(root, files, annotations.used)
     other = sorted({label for one in drawn.values() for label in one.labels} - set(table.class_names))
     if other and counts_from != "nothing":
@@ -213,6 +213,13 @@ def _splits(
         "the folders": _folder_splits(names) or _hashed_splits(names),
     }
     source, splits = next((source, splits) for source, splits in sources.items() if splits)
+    inside = {name: name.partition("/")[0] for name in names if name.partition("/")[0].lower() in SPLIT_WORDS}
+    if source == "the folders" and 0 < len(inside) < len(names):
+        others = [name for name in names if name not in inside]
+        notes.append(
+            f"the folders {', '.join(sorted(set(inside.values())))} are no splits, because other images lie elsewhere "
+            f"({listed(others)}): a hash chooses for all; move them, or add a column split to the table"
+        )
     if missing := [name for name in names if name not in splits]:
         notes.append(f"{len(missing)} images have no split in {source} ({listed(missing)}): they are not used")
     there = {splits[name] for name in names if name in splits}
@@ -269,6 +276,16 @@ def _listed_splits(root: Path, matcher: NameMatcher, notes: list[str]) -> dict[s
     if unknown:
         notes.append(f"ImageSets/Main names {len(unknown)} images that are not there ({listed(unknown)})")
     return splits
+
+
+def _beside(root: Path, files: ImageFiles) -> list[str]:
+    """A note on images in the folder itself, if those in a folder of images are read."""
+    if files.folder == root:
+        return []
+    names = [path.name for path in sorted(root.iterdir()) if path.suffix.lower() in SUFFIXES]
+    beside = [name for name in names if not is_hidden(name)]
+    where = files.folder.relative_to(root)
+    return [f"{len(beside)} images beside the folder {where} are not used ({listed(beside)})"] if beside else []
 
 
 def _file_notes(files: ImageFiles) -> list[str]:

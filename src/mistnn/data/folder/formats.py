@@ -156,7 +156,7 @@ def _via_rows(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
             shapes = [
                 _via_shape({key: _via_cell(row.get(column), own) for key, column in VIA_COLUMNS.items()}, own)
                 for own, row in regions
-                if len(regions) > 1 or _via_cell(row.get(VIA_COLUMNS["shape_attributes"]), own)
+                if (row.get("region_count") or "0").strip() != "0" or _via_cell(row.get("region_shape_attributes"), own)
             ]
         except MistError as error:
             problems.append(str(error))

@@ -254,6 +254,8 @@ def _whole(text: str, place: str) -> int:
     if not text:
         raise MistError(f"{place}: the value is missing: write a number (0 if there is none), or delete the row")
     match = _NUMBER.fullmatch(text)
+    if text.upper() in ("TRUE", "FALSE"):
+        raise MistError(f"{place}: {text!r} says only whether there are objects: write their number, or use labels.csv")
     if match is None:
         raise MistError(f"{place}: {text!r} is not a whole number: write 0, 1, 2, ..., or delete the row if unknown")
     whole, decimals = match.groups()
