@@ -226,7 +226,7 @@ class _Filler:
         images = min(TUNING_IMAGES, SMOKE_IMAGES) if self.budget == "quick" else TUNING_IMAGES
         out = self._out(row, seed).with_name(self._out(row, seed).name + READ)
         # Never kept: the weights may have been trained anew since.
-        tuned = tune_readout(weights, out, images, root=self.root, say=lambda _: None, force=True)
+        tuned = tune_readout(weights, out, images, root=self.root, device=self.device, say=lambda _: None, force=True)
         return out, f"{tuned.reading}: the best of {tuned.tried} on {images} validation images"
 
     def _command(self, row: Row, seed: int) -> str:
