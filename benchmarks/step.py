@@ -1,6 +1,6 @@
 """The lifted step of MIST against a plain step with the arithmetic as published.
 
-    python -m benchmarks.step [--json FILE] [--threads N] [--rounds N] [--preset NAME ...]
+    python -m benchmarks.step [--json FILE] [--threads N] [--rounds N] [--clock wall|cpu] [--preset NAME ...]
 
 Contract:
     * Both have the same networks, sizes, initial weights and batches, in one process.
@@ -10,7 +10,7 @@ Contract:
       the released code is not counted.
     * ``ratio`` = plain / lean in the preset's precision; ``ratio_float32`` = plain / lean in float32.
     * The fast preset of a preset (``FAST``) solves the same task with our network and arithmetic. ``ratio_preset`` =
-      plain / fast, both in float32. It compares different networks, whose accuracy after equal steps is in the ledger.
+      plain / fast, both in float32 on the same batches. The networks differ; their accuracy is in the ledger.
     * The scenes show embedded digits, so that no data is needed; their content does not change the time.
 """
 
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.measuring import Options, alternate, in_own_process, peak_bytes, spread, write
+from benchmarks.measuring import CLOCKS, Clock, Options, alternate, in_own_process, peak_bytes, spread, write
 from mistnn.data import ScenesConfig
 from mistnn.models.mist import LiftedStep, LiftedStepConfig, Mist
 from mistnn.nn.mixed_precision import computed_in
@@ -36,7 +36,7 @@ from mistnn.records import Batch, collate
 from mistnn.training.memory import keep_freed_memory
 
 VARIANTS = ("plain-float32", "lean-float32", "lean-bfloat16")
-FAST = {"mist-mnist-hard": "mist-mnist-hard-fast"}
+FAST = {"mist-mnist-hard": "mist-mnist-hard-fast", "demo-paper": "demo"}
 """Preset of the paper's networks -> preset of our own ones."""
 FAST_VARIANT = "fast-float32"
 PRESETS = ["mist-mnist-hard", "mist-mnist-hard-paper"]
@@ -136,7 +136,7 @@ def make_batches(experiment: Any, number: int) -> list[Batch]:
     return [collate([scenes[batch * size + index] for index in range(size)]) for batch in range(number)]
 
 
-def time_variants(name: str, rounds: int, warm_up: int) -> dict[str, list[float]]:
+def time_variants(name: str, rounds: int, warm_up: int, clock: Clock) -> dict[str, list[float]]:
     """Seconds of each measured step, by variant."""
     steps = {}
     for variant in variants_of(name):
@@ -148,7 +148,7 @@ def time_variants(name: str, rounds: int, warm_up: int) -> dict[str, list[float]
     def call(variant: str, turn: int) -> object:
         return steps[variant](batches[turn % len(batches)], turn)
 
-    return alternate({variant: partial(call, variant) for variant in steps}, rounds, warm_up)
+    return alternate({variant: partial(call, variant) for variant in steps}, rounds, warm_up, clock)
 
 
 def peak_memory(name: str, variant: str) -> int:
@@ -161,10 +161,10 @@ def peak_memory(name: str, variant: str) -> int:
     return peak_bytes()
 
 
-def measure(name: str, rounds: int, warm_up: int, memory: bool) -> dict[str, object]:
+def measure(name: str, rounds: int, warm_up: int, memory: bool, clock: Clock) -> dict[str, Any]:
     experiment: Any = find_preset(name).experiment
     model, step, data = experiment.model, experiment.step, experiment.data
-    results = {way: {"seconds": spread(times)} for way, times in time_variants(name, rounds, warm_up).items()}
+    results = {way: {"seconds": spread(times)} for way, times in time_variants(name, rounds, warm_up, clock).items()}
     for variant in results if memory else ():
         results[variant]["peak_bytes"] = in_own_process(peak_memory, name, variant)
     medians = {variant: result["seconds"]["median"] for variant, result in results.items()}
@@ -191,8 +191,11 @@ def main() -> None:
     options.size("rounds", 15, 1, "measured steps of each variant")
     options.size("warm-up", 3, 0, "steps before them", least=0)
     options.add_argument("--no-memory", action="store_true", help="skip the peak memory")
+    options.clock()
     given = options.parse()
-    runs = [measure(name, given.rounds, given.warm_up, not given.no_memory) for name in given.preset]
+    runs = [
+        measure(name, given.rounds, given.warm_up, not given.no_memory, CLOCKS[given.clock]) for name in given.preset
+    ]
     for run in runs:
         print(f"{run['preset']}: ratio {run['ratio']:.2f} ({run['precision']}), {run['ratio_float32']:.2f} (float32)")
         if "ratio_preset" in run:
@@ -202,7 +205,7 @@ def main() -> None:
             peak = f", peak {result['peak_bytes'] / 1e9:.2f} GB" if "peak_bytes" in result else ""
             print(f"  {variant:14} median {second['median']:.3f} s, IQR {second['iqr']:.3f} s{peak}")
     ratios = {name: runs[0][name] for name in ("ratio", "ratio_float32", "ratio_preset") if name in runs[0]}
-    settings = {name: getattr(given, name) for name in ("rounds", "warm_up", "threads")}
+    settings = {name: getattr(given, name) for name in ("rounds", "warm_up", "threads", "clock")}
     write({**ratios, "runs": runs, **settings, "cores": os.cpu_count()}, given.json)
 
 

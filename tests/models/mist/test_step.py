@@ -423,6 +423,17 @@ def learns(seed):
     return bool(lower and last["reconstruction"] < 0.7 * first["reconstruction"] and hits >= 6)  # of 8
 
 
+def test_the_heatmap_starts_late_and_then_warms_up():
+    step, rates = lifted(toy(), heatmap_start=2, heatmap_warmup=2), []
+    before = weights_of(step.model.heatmap_network)
+    for iteration in range(5):
+        logged = step(noise(), iteration)
+        assert logged["heatmap"].isfinite(), "measured from the first iteration"
+        rates.append(rates_of(step)["heatmap"])
+        assert torch.equal(weights_of(step.model.heatmap_network), before) == (iteration < 2)
+    assert rates == pytest.approx([0.0, 0.0, 1e-4, 2e-4, 2e-4])
+
+
 def test_one_batch_is_learnt():
     """From counts only. Such a small network settles on empty background for some seeds: one of three must learn."""
     assert any(learns(seed) for seed in (2, 1, 3))

@@ -49,11 +49,12 @@ class LiftedStep:
         """Algorithm 1, lines 3 to 5, for one batch; returns the scalars to log."""
         config, model = self.config, self.model
         share = cosine_share(iteration, config.decay, config.decay_steps)
-        warmth = min(1.0, (iteration + 1) / max(1, config.heatmap_warmup))
+        trains_heatmap = iteration >= config.heatmap_start
+        warmth = min(1.0, max(0, iteration + 1 - config.heatmap_start) / max(1, config.heatmap_warmup))
         set_rates(self.optimizers, {"task": config.task_rate * share, "heatmap": config.heatmap_rate * share * warmth})
         images = batch.images.contiguous(memory_format=torch.channels_last)
         turned = random_mirrors(images) if config.mirrored else None
-        with half_precision(config.precision, images.device):
+        with half_precision(config.precision, images.device), torch.set_grad_enabled(trains_heatmap):
             heatmaps = model.heatmaps(images if turned is None else mirror(images, turned))  # h = H_eta(I)
         heatmaps = heatmaps if turned is None else mirror(heatmaps, turned)
         inside = None if batch.sizes is None else inside_of(batch.sizes, *images.shape[-2:])
@@ -120,12 +121,16 @@ class LiftedStep:
     def train_heatmap(
         self, heatmaps: Tensor, keypoints: Tensor, task_loss: Tensor, presence: Tensor | None = None
     ) -> Tensor:
-        """Line 5: one step on eta towards G of the lifted keypoints (equation 7). Returns the mean loss."""
+        """Line 5: one step on eta towards G of the lifted keypoints (equation 7). Returns the mean loss.
+
+        Heat maps without a gradient are measured only: see ``heatmap_start``.
+        """
         scales, size, spread = self.model.config.scales, heatmaps.shape[-2:], self.config.spread
         ideal = ideal_heatmaps(keypoints, scales, *size, presence=presence, spread=spread)  # G(x)
         loss = heatmap_loss(heatmaps, ideal)
         weight = (-self.config.confidence * task_loss.detach()).exp()
-        self._descend("heatmap", (weight * loss).mean())
+        if heatmaps.requires_grad:
+            self._descend("heatmap", (weight * loss).mean())
         return loss.detach().mean()
 
     def objective(self, batch: Batch, images: Tensor, keypoints: Tensor) -> dict[str, Tensor]:

@@ -61,7 +61,7 @@ DEMO_STEPS = 600
 DEMO = Experiment(
     dataclasses.replace(PAPER_DEMO.model, patch_size=16, heatmap=HeatmapConfig(network="half", channels=16, blocks=3)),
     PAPER_DEMO.data,
-    dataclasses.replace(STEP, inner_steps=1, order="single-pass", mirrored=True, keypoint_step=62.5, task_rate=4e-3),
+    dataclasses.replace(STEP, inner_steps=1, order="single-pass", mirrored=True, keypoint_step=62.5, heatmap_rate=1e-4),
     TrainConfig(steps=DEMO_STEPS, batch_size=16, log_every=10, save_every=0),
     evaluation_images=0,
 )
