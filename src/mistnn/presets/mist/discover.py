@@ -57,12 +57,25 @@ PAPER_DEMO = Experiment(
     evaluation_images=0,
 )
 
-DEMO_STEPS = 600
+DEMO_STEPS = 800
 DEMO = Experiment(
-    dataclasses.replace(PAPER_DEMO.model, patch_size=16, heatmap=HeatmapConfig(network="half", channels=16, blocks=3)),
+    dataclasses.replace(
+        PAPER_DEMO.model,
+        patch_size=16,
+        heatmap=HeatmapConfig(network="half", channels=16, blocks=3),
+        softmax_strength=3.0,  # see the demo in ``digits.py``
+    ),
     PAPER_DEMO.data,
-    dataclasses.replace(STEP, inner_steps=1, order="single-pass", mirrored=True, keypoint_step=62.5, heatmap_rate=1e-4),
-    TrainConfig(steps=DEMO_STEPS, batch_size=16, log_every=10, save_every=0),
+    dataclasses.replace(
+        STEP,
+        inner_steps=1,
+        order="single-pass",
+        mirrored=True,
+        keypoint_step=62.5,
+        heatmap_rate=1e-4,
+        heatmap_start=100,
+    ),
+    TrainConfig(steps=DEMO_STEPS, batch_size=16, log_every=20, save_every=0),
     evaluation_images=0,
 )
 
