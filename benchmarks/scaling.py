@@ -14,7 +14,8 @@ Contract:
     * Memory is the peak of the process minus that before the first round.
     * The exponent is the slope of a straight line through the upper half of the points, both axes logarithmic: 1 is
       linear. The size of "side" is the number of pixels. A fixed cost lowers the exponent, so the smaller half is left
-      out; of less than ``LEAST_BYTES``, memory has none. "linear" says whether time and memory grow at most with the exponent 1 + ``TOLERANCE``.
+      out; of less than ``LEAST_BYTES``, memory has none. "linear" says whether time and memory grow at most with the
+      exponent 1 + ``TOLERANCE``.
 """
 
 import json

@@ -88,7 +88,6 @@ class Predict:
 def run(arguments: Sequence[str]) -> int:
     """Predicts, and prints what was done and what was skipped."""
     request = parse(Predict, arguments, "mist predict", DESCRIPTION)
-    from mistnn.data.text_files import printable
     from mistnn.inference import Predictor, predict_folder
     from mistnn.inference.other_formats import check_formats, write_formats
     from mistnn.inference.stage import died_at, stopped_after
@@ -138,6 +137,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def _tell(predictor: Predictor, request: Predict, summary: PredictSummary) -> None:
     """Prints what was done, what was skipped, and what to know about the counts."""
+    from mistnn.data.text_files import printable
+
     if predictor.finds_k and request.k is None:
         why = "needs the number of objects as input" if predictor.model.needs_counts else "was trained without counts"
         print(
