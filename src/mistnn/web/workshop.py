@@ -162,14 +162,8 @@ class Workshop:
                     notes.append(f"{path.name} was not added: {why}")
                 else:
                     images.append(path)
-            try:
-                for path in images:
-                    self._copy(path)
-            except OSError as error:
-                raise MistError(
-                    f"{path.name} can't be added to {self.root} ({error.strerror or error}): make room, or change its "
-                    "permissions; images before it are there"
-                ) from error
+            for path in images:
+                self._copy(path)
             if images:
                 notes.insert(0, f"{len(images)} images added")
                 self.reload(() if self.labels is None else self.labels.class_names)
@@ -179,12 +173,15 @@ class Workshop:
 
     def _copy(self, path: Path) -> None:
         """Copies an image into the folder, under a hidden name until it is whole."""
-        part = (
-            self.root / f".upload{PART}"
-        )  # of one name, so that a kill leaves one; a name may be as long as names can be
+        part = self.root / f".upload{PART}"  # always the same, so that a kill leaves one; the image's may be too long
         try:
             shutil.copyfile(path, part)
             os.replace(part, self.root / path.name)
+        except OSError as error:
+            raise MistError(
+                f"{printable(path.name)} can't be added to {self.root} ({error.strerror or error}): make room, or "
+                "change its permissions; images before it are there"
+            ) from error
         finally:
             with contextlib.suppress(OSError):  # already renamed on success
                 part.unlink()

@@ -58,16 +58,22 @@ def unread_tables(root: Path, files: ImageFiles) -> list[str]:
     found = []
     for folder in dict.fromkeys((root, files.folder)):
         for path in sorted(folder.iterdir()) if not holds_results(folder) else ():
-            if path.suffix.lower() in (".csv", ".tsv", ".txt") and not is_hidden(path.name) and path.is_file():
-                with contextlib.suppress(OSError), path.open("rb") as file:
-                    first = file.readline(MAX_LINE)
-                words = re.split(r"[,;\t]", first.decode("utf-8-sig", "replace").lower())
-                if len(words) > 1 and not {"region_shape_attributes", "xmin"} & {one.strip(' "\r\n') for one in words}:
-                    if {re.sub(r'[\s_"-]', "", one) for one in words} & set(FILE_WORDS):
-                        found.append(path.relative_to(root).as_posix())
+            table = path.suffix.lower() in (".csv", ".tsv", ".txt") and not is_hidden(path.name) and path.is_file()
+            if table and _names_files(path):
+                found.append(path.relative_to(root).as_posix())
     if not found:
         return []
     return [f"{listed(found)}: not read; if it holds the counts of the images, call it counts.csv"]
+
+
+def _names_files(path: Path) -> bool:
+    """Whether the first line of a file has a column for the names of images, and none of a table of boxes."""
+    first = b""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        first = file.readline(MAX_LINE)
+    columns = re.split(r"[,;\t]", first.decode("utf-8-sig", "replace").lower())
+    words = {re.sub(r"[\W_]", "", one) for one in columns}
+    return len(columns) > 1 and bool(words & set(FILE_WORDS)) and not words & {"regionshapeattributes", "xmin"}
 
 
 def readable(root: Path, files: ImageFiles) -> tuple[str, list[Path]]:
