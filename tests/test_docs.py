@@ -115,7 +115,9 @@ def test_a_wrong_command_is_noticed(parsing_only: None) -> None:
 
 
 @pytest.mark.parametrize("page", CHECKED, ids=lambda page: page.name)
-def test_benchmarks_are_understood(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_benchmarks_are_understood(
+    page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     usual = argparse.ArgumentParser.parse_args
 
     def parse(self: argparse.ArgumentParser, *given: Any) -> Any:
@@ -124,13 +126,19 @@ def test_benchmarks_are_understood(page: Path, monkeypatch: pytest.MonkeyPatch, 
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
     monkeypatch.chdir(tmp_path)
-    for line in shown_commands(page, "python"):
+    for line, whole in shown_commands(page, "python").items():
         words = shlex.split(line)
         if words[1:2] != ["-m"] or not words[2].startswith("benchmarks."):
             continue
         monkeypatch.setattr(sys, "argv", words[2:])
-        with pytest.raises(Parsed):
+        try:
             runpy.run_module(words[2], run_name="__main__")
+        except Parsed:
+            continue
+        except SystemExit:  # within the text, a name alone stands for the study
+            if not whole and "are required" in capsys.readouterr().err:
+                continue
+        pytest.fail(line)
 
 
 @pytest.mark.parametrize("page", CHECKED, ids=lambda page: page.name)
