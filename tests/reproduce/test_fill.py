@@ -263,11 +263,11 @@ def test_the_command_fills_the_table_and_the_page(
     monkeypatch.setattr(reproduce, "TABLE_NAMES", ("table8",))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "docs").mkdir()
-    assert main(["reproduce", "table8", "--only", "grid"]) == 0
+    assert main(["reproduce", "table8", "--only", "grid", "--jobs", "1"]) == 0
     said = capsys.readouterr().out
     assert "1 run works: a smoke test, without entries. `--budget full` measures table8" in said and "|" not in said
     assert not (tmp_path / "docs" / "results.md").exists() and not (tmp_path / "results").exists()
-    assert main(["reproduce", "table8", "--budget", "full", "--seeds", "1", "--only", "grid"]) == 0
+    assert main(["reproduce", "table8", "--budget", "full", "--seeds", "1", "--jobs", "1"]) == 0
     said = capsys.readouterr().out
     assert "| Grid | tiny | 1 |" in said and "1 new entries in results" in said
     assert "**tiny-grid**" in (tmp_path / "docs" / "results.md").read_text()
