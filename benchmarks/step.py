@@ -11,6 +11,7 @@ Contract:
     * ``ratio`` = plain / lean in the preset's precision; ``ratio_float32`` = plain / lean in float32.
     * The fast preset of a preset (``FAST``) solves the same task with our network and arithmetic. ``ratio_preset`` =
       plain / fast, both in float32 on the same batches. The networks differ; their accuracy is in the ledger.
+      Each measured step trains the heat map, also that of a preset which starts to do so later.
     * The scenes show embedded digits, so that no data is needed; their content does not change the time.
 """
 
@@ -125,7 +126,7 @@ def experiment_of(name: str, variant: str) -> Any:
 
 def build(variant: str, model: Mist, config: LiftedStepConfig) -> Callable[[Batch, int], object]:
     precision = variant.rpartition("-")[2]
-    config = dataclasses.replace(config, precision=precision, decay=1.0, heatmap_warmup=0)
+    config = dataclasses.replace(config, precision=precision, decay=1.0, heatmap_start=0, heatmap_warmup=0)
     step = PlainStep if variant.startswith("plain") else LiftedStep
     return step(copy.deepcopy(model), config)
 
