@@ -12,7 +12,7 @@ RUN useradd --create-home --uid 1000 mist
 COPY --from=build /opt/mistnn /opt/mistnn
 ENV PATH=/opt/mistnn/bin:$PATH PYTHONUNBUFFERED=1
 USER mist
-WORKDIR /home/mist
+WORKDIR /data
 EXPOSE 8000
 HEALTHCHECK --start-period=60s CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=5)"]
 ENTRYPOINT ["mist", "serve", "--host", "0.0.0.0"]
