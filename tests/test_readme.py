@@ -6,8 +6,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,6 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 BLOCK = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHELL = {"console", "bash", "sh", "shell"}
-MAIN = "import sys; from mistnn.cli.main import main; sys.exit(main())"
 
 
 def _blocks(*languages: str) -> list[str]:
@@ -53,20 +50,6 @@ def _run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(arguments, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
-@cache
-def _help(words: tuple[str, ...]) -> str:
-    done = _run(sys.executable, "-c", MAIN, *words, "--help", cwd=ROOT)
-    assert done.returncode == 0, f"mist {' '.join(words)} --help: {done.stdout}{done.stderr}"
-    return done.stdout
-
-
-@cache
-def _preset_names() -> frozenset[str]:
-    done = _run(sys.executable, "-c", MAIN, "presets", cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    return frozenset(re.findall(r"[\w.-]+", done.stdout))
-
-
 def test_readme_shows_something() -> None:
     assert README.is_file(), "README.md is missing"
     assert "demo" in _targets()
@@ -79,22 +62,6 @@ def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     missing = [name for name in _targets() if not re.search(rf"^{re.escape(name)}:", makefile, re.MULTILINE)]
     assert not missing
-
-
-@pytest.mark.parametrize("words", _mist_commands(), ids=" ".join)
-def test_commands_exist(words: tuple[str, ...]) -> None:
-    """The subcommand is there, `train`'s preset too, and the help of that very command knows each option shown."""
-    if not words or words[0].startswith("-"):
-        _help(())
-        return
-    named = len(words) > 1 and not words[1].startswith("-")
-    if words[0] == "train" and named:
-        assert words[1] in _preset_names(), f"no preset {words[1]}"
-    # The name that follows decides which options there are: `mist train PRESET --help` shows the preset's fields.
-    text = _help(words[:2] if named and words[0] in {"train", "figure", "reproduce"} else words[:1])
-    options = [word.partition("=")[0] for word in words if word.startswith("--") and word != "--help"]
-    missing = [option for option in options if not re.search(rf"{re.escape(option)}(?![\w.-])", text)]
-    assert not missing, f"`mist {' '.join(words)}`: its --help doesn't know {missing}"
 
 
 def test_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
