@@ -89,6 +89,21 @@ def test_a_rival_that_reads_is_drawn_and_one_that_does_not_is_refused(
     only_line(capsys.readouterr().err, "kind xie20", "draw fig2")
     assert not (tmp_path / "new").exists()
     assert main(["tune", str(tmp_path / "xie20"), "--out", str(tmp_path / "tuned")]) == 2
-    only_line(capsys.readouterr().err, "kind 'xie20'", "mist-... preset")
-    assert main(["train", "xie20-mnist-3", "--out", str(tmp_path / "b"), *tiny, "--model.stride", "30"]) == 2
+    only_line(capsys.readouterr().err, "kind 'xie20'", "preset mist-...")
+    assert (
+        main(
+            [
+                "train",
+                "xie20-mnist-3",
+                "--out",
+                str(tmp_path / "b"),
+                *tiny,
+                "--model.head",
+                "pooled",
+                "--model.stride",
+                "30",
+            ]
+        )
+        == 2
+    )
     only_line(capsys.readouterr().err, "model.k=3", "smaller stride or K")
