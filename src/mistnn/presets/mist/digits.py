@@ -63,7 +63,7 @@ PAPER_DEMO = Experiment(
 # The digits have 8 x 8 pixels: patches of 16 px hold all that there is to see. A step of 16 images teaches as much as
 # one of 32. The initial heat map detects well, and at a strength of 10 its scores would soon hide weak digits
 # (docs/logbook.md).
-DEMO_STEPS = 1500
+DEMO_STEPS = 3000
 DEMO = Experiment(
     dataclasses.replace(
         PAPER_DEMO.model,
