@@ -144,7 +144,7 @@ def from_text(text: str) -> Callable[[random.Random], bytes]:
 
 
 def spreadsheet(dice: random.Random) -> bytes:
-    """A workbook with odd cells, and now and then with broken bytes."""
+    """A workbook with odd cells, sometimes with broken bytes."""
     openpyxl = importlib.import_module("openpyxl")
     book = openpyxl.Workbook()
     sheet = book.active

@@ -125,7 +125,7 @@ def test_figure_7_is_of_classification_on_mnist_hard() -> None:
 
 
 def test_the_heat_map_of_a_house_number_over_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """S001, figure 7 (c): which numbers are trained on is told by the folder; here, wide tiny scenes stand for them."""
+    """S001, figure 7 (c): the folder decides which numbers are trained on; tiny wide scenes replace them here."""
     with pytest.raises(MistError, match="svhn-fig7 trains on house numbers: give their folder"):
         svhn_figure_7(Request())
     with pytest.raises(MistError, match="holds no house numbers"):
