@@ -5,7 +5,8 @@
 The folder, NAME and WORD are those of ``benchmarks.photos``. All variants and seeds share the features of the training
 images, which are computed once; seeds differ in the initial weights, the order of the images and the search. Each entry
 has means over the seeds on the test images: ``f1``, ``count_error``, and ``f1_given``, with the true number of objects
-of each class. A variant without a dense part can't count, and has ``f1_given`` alone.
+of each class. A variant without a dense part can't count, and has ``f1_given`` alone. The variant ``supervised`` is the
+bound: its keypoints are the centres of the true boxes of the training images.
 """
 
 import dataclasses
@@ -23,15 +24,16 @@ from benchmarks.ablation import ledger_options, report
 from benchmarks.photos import with_test_images
 from benchmarks.tiny_data import make_data
 from mistnn.data.folder.content import FolderImage, OwnFolder, read_folder
-from mistnn.data.folder.images import GivenConfig, load_image
+from mistnn.data.folder.images import GivenConfig, known_images, load_image
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment
 from mistnn.experiments.photo_plan import plan_photos
+from mistnn.experiments.photo_states import Judge, best_state, heads_of, judges_of
 from mistnn.experiments.photos import CachedFeatures, PhotoSystem
 from mistnn.inference.judged import right_by_centre
 from mistnn.models.photos import PhotoMist, PhotoStep
 from mistnn.presets import find_preset
-from mistnn.records import Detections
+from mistnn.records import Batch, Detections
 from mistnn.reproduce.ledger import Entry, study_entry
 
 LIFTED = {"lift_steps": 2}
@@ -40,11 +42,12 @@ NO_DENSITY = {"count_weight": 0.0, "local_weight": 0.0}
 
 
 class Part(NamedTuple):
-    """A variant: settings of the step, whether there is a task network, and what it is."""
+    """A variant: settings of the step, whether there is a task network, what it is, and whether it sees true boxes."""
 
     step: dict[str, Any]
     task: bool
     note: str
+    boxes: bool = False
 
     @property
     def counts(self) -> bool:
@@ -60,7 +63,61 @@ PARTS = {
     "search-lifted": Part(LIFTED, True, "the same, with lifted keypoints"),
     "search-only": Part(NO_DENSITY, False, "no density: the heat map learns the keypoints of the search, then its own"),
     "search-only-lifted": Part(NO_DENSITY | LIFTED, True, "the same, with lifted keypoints"),
+    "supervised": Part({}, False, "the bound: the same network, taught the centres of the true boxes", boxes=True),
 }
+
+
+class CentredFeatures:
+    """Cached features whose samples have the centres of the true boxes of their version, for ``SupervisedStep``."""
+
+    def __init__(self, samples: CachedFeatures) -> None:
+        self.samples = samples
+
+    def batch(self, indices: range) -> Batch:
+        """Like that of ``CachedFeatures``; ``boxes`` are (objects, 2), centre x and y in pixels of the version."""
+        length = -(-self.samples.number // self.samples.batch_size) * self.samples.batch_size
+        chosen = [self.samples.order(index // length)[index % length] for index in indices]
+        known = [self.samples.images.images[int(image)] for image, _ in chosen]
+        centres = [self.centres(int(image), int(view)) for image, view in chosen]
+        labels = [torch.from_numpy(one.labels).long() for one in known if one.labels is not None]
+        return self.samples.batch(indices)._replace(boxes=centres, labels=labels)
+
+    def centres(self, image: int, view: int) -> Tensor:
+        """The centres of the objects in a version of an image, (objects, 2), x and y in its pixels."""
+        samples, known = self.samples, self.samples.images.images[image]
+        assert known.boxes is not None
+        height, width = samples.images.config.preparation.size(known.height, known.width)
+        x, y = torch.from_numpy(known.boxes[:, :2]).T * (torch.tensor([[width], [height]]) / _size_of(known))
+        turn = samples.turned(image, view)
+        if samples.flips == "mirror" and turn % 2:
+            x = width - x
+        for _ in range(turn if samples.flips == "all" else 0):  # a quarter, anticlockwise, like torch.rot90
+            x, y, width, height = y, width - x, height, width
+        size = samples.features(image, view)[1].flip(0)
+        return torch.stack((x, y), 1) * (size / torch.tensor([width, height]))
+
+
+def _size_of(image: FolderImage) -> Tensor:
+    return torch.tensor([[image.width], [image.height]])
+
+
+class SupervisedStep(PhotoStep):
+    """The step with the true centres as keypoints, on batches of ``CentredFeatures``."""
+
+    def __call__(self, batch: Batch, iteration: int) -> dict[str, Tensor]:
+        """See ``PhotoStep``."""
+        self.batch = batch
+        return super().__call__(batch, iteration)
+
+    def keypoints(self, response: Tensor, inside: Tensor, counts: Tensor) -> list[Tensor]:
+        """The cells of the true centres: (objects, 3), class, row and column, of each image."""
+        assert self.batch.boxes is not None and self.batch.labels is not None
+        last = torch.tensor([response.shape[2] - 1, response.shape[3] - 1])
+        cells = [(one.flip(1) / self.model.config.stride).long() for one in self.batch.boxes]
+        pairs = zip(self.batch.labels, cells, strict=True)
+        return [
+            torch.cat((label[:, None], cell.clamp(min=torch.zeros(2).long(), max=last)), 1) for label, cell in pairs
+        ]
 
 
 class Prepared(NamedTuple):
@@ -69,11 +126,13 @@ class Prepared(NamedTuple):
     Attributes:
         experiment: as planned.
         samples: the training images.
+        judges: validation images, which choose the weights, as in ``mist train``.
         test: packed features, height and width in pixels, and what is known, of each test image.
     """
 
     experiment: Experiment
     samples: CachedFeatures
+    judges: list[Judge]
     test: list[tuple[Tensor, Tensor, FolderImage]]
 
 
@@ -97,7 +156,8 @@ def prepared(folder: OwnFolder) -> Prepared:
             test.append((model.pyramid(pixels)[0].half(), torch.tensor(pixels.shape[-2:]), image))
     if not test:
         raise MistError(f"{folder.root}: no test image has boxes: give another --test, or boxes")
-    return Prepared(planned, samples, test)
+    known = bool(known_images(folder, "validation"))
+    return Prepared(planned, samples, judges_of(model, data.open("validation")) if known else [], test)
 
 
 def trained(ready: Prepared, part: Part, seed: int, steps: int) -> PhotoMist:
@@ -114,10 +174,15 @@ def trained(ready: Prepared, part: Part, seed: int, steps: int) -> PhotoMist:
     samples.seed = seed
     PhotoSystem().begin(model, experiment, samples)
     config: Any = experiment.step
-    step = PhotoStep(model.train(), config)
+    step = (SupervisedStep if part.boxes else PhotoStep)(model.train(), config)
+    source = CentredFeatures(samples) if part.boxes else samples
+    states, every = {}, experiment.train.save_every
     for iteration in range(steps):
-        step(samples.batch(range(iteration * size, (iteration + 1) * size)), iteration)
-    return model.eval()
+        step(source.batch(range(iteration * size, (iteration + 1) * size)), iteration)
+        if iteration + 1 == steps or (part.counts and (iteration + 1) % every == 0):
+            states[iteration + 1] = heads_of(model)
+    best_state(step, states, ready.judges)
+    return model
 
 
 @torch.inference_mode()

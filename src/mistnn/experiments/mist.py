@@ -81,7 +81,7 @@ class MistSystem(System):
         size = model.box_size if model.class_names else math.inf
         return Watch(lambda values: off_centre_note(values, size), "offset_x", say, WATCHED_AFTER)
 
-    def finish(self, out: Path, experiment: Experiment) -> None:
+    def finish(self, out: Path, experiment: Experiment, say: Say) -> None:
         """Chooses the threshold of a model that counts in a folder."""
         if learns_counts(experiment):
             store_threshold(out, experiment)

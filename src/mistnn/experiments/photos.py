@@ -18,7 +18,8 @@ from mistnn.data.folder.images import Flips, FolderImages, known_images
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment
 from mistnn.experiments.folder import FolderMeasurement, store_intervals
-from mistnn.experiments.system import System
+from mistnn.experiments.photo_states import choose_state, keep_state
+from mistnn.experiments.system import Say, System
 from mistnn.models.photos import PhotoConfig, PhotoMist, find_templates
 from mistnn.nn.pyramid import COARSEST
 from mistnn.records import Batch, Sample
@@ -86,6 +87,10 @@ class CachedFeatures:
         """The generator of a version after the first two numbers, and these: quarters of a turn, and a factor."""
         random = np.random.default_rng(key)
         return random, int(random.integers(4)), float(random.uniform(SMALLEST, LARGEST))
+
+    def turned(self, image: int, view: int) -> int:
+        """Quarters by which a version is turned anticlockwise; with "mirror" an odd number says that it is flipped."""
+        return self._drawn((self.images.config.seed, image, view))[1] if view else 0
 
     def order(self, number: int) -> np.ndarray:
         """Round ``number``: (samples, 2), image and version of each."""
@@ -179,7 +184,7 @@ class PhotoSystem(System):
 
     measured_on: ClassVar = {FolderConfig: FolderMeasurement}
     images = "an image folder"
-    chosen_last = ("intervals", "usual")
+    chosen_last = ("intervals", "usual", "chosen_at")
     shown = ("count_error", "count_error_mean", "f1")
     takes_samples = False
 
@@ -267,10 +272,23 @@ class PhotoSystem(System):
         data: Any = experiment.data
         return bool(known_images(data.content(), "validation"))
 
-    def finish(self, out: Path, experiment: Experiment) -> None:
-        """Measures on the validation images how far counts can be trusted, and which images are usual."""
-        if self.can_validate(experiment):
-            store_intervals(out, experiment)
+    def keep(self, model: Any, folder: Path, experiment: Experiment, steps: int) -> None:
+        """Keeps the weights of the heads at each regular save, from which ``finish`` chooses."""
+        every, last = experiment.train.save_every, experiment.train.steps
+        if self.can_validate(experiment) and (steps == last or (every and steps % every == 0)):
+            keep_state(model, folder, steps)
+
+    def finish(self, out: Path, experiment: Experiment, say: Say) -> None:
+        """Chooses the weights that count the validation images best, and measures how far counts can be trusted.
+
+        It also measures which images are usual.
+        """
+        if not self.can_validate(experiment):
+            return
+        best, last = choose_state(out, experiment)
+        if best < last:
+            say(f"of the weights during training, those after {best} of {last} steps count the validation images best")
+        store_intervals(out, experiment)
 
     def notes(self, experiment: Experiment, model: Any) -> list[str]:
         """Says what random weights cost."""

@@ -156,7 +156,7 @@ def train(
         if watch is not None:
             watch.end()
         if not result.interrupted:
-            system.finish(out, experiment)
+            system.finish(out, experiment, say)
         return result
 
 
@@ -271,6 +271,7 @@ def _saver(experiment: Experiment, before: TrainingRecord | None) -> Callable[[n
     described, source = describe(experiment), commit()
 
     def save(model: nn.Module, folder: Path, progress: RunProgress) -> None:
+        system_of(experiment.model).keep(model, folder, experiment, progress.iteration)
         record = TrainingRecord(
             steps=progress.iteration,
             seconds=round(progress.seconds, 3),

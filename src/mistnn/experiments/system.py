@@ -112,7 +112,10 @@ class System:
         """What warns the user during training, if anything."""
         return None
 
-    def finish(self, out: Path, experiment: Experiment) -> None:
+    def keep(self, model: Any, folder: Path, experiment: Experiment, steps: int) -> None:
+        """Writes what ``finish`` needs from the model after so many steps; called before each save of the model."""
+
+    def finish(self, out: Path, experiment: Experiment, say: Say) -> None:
         """Completes the model of a run after its last step."""
 
     def before_the_end(self, experiment: Experiment) -> Experiment:

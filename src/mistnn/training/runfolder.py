@@ -16,8 +16,9 @@ MODEL = "model.safetensors"
 METRICS = "metrics.jsonl"
 CHECKPOINT = Path("checkpoint") / "state.safetensors"
 TENSORBOARD = "tensorboard"
+STATES = "states"
 
-_RUN_ENTRIES = (CONFIG, MODEL, METRICS, CHECKPOINT.parts[0], TENSORBOARD)
+_RUN_ENTRIES = (CONFIG, MODEL, METRICS, CHECKPOINT.parts[0], TENSORBOARD, STATES)
 _UNFINISHED = tuple(name + PART for name in (CONFIG, MODEL))
 
 

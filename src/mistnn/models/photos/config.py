@@ -32,6 +32,7 @@ class PhotoConfig(ModelConfig):
             training, see ``interval_factor``; empty if unknown.
         usual: the largest distance of a validation image from the training images, set after training, see
             ``PhotoMist.distances``; 0 if unknown.
+        chosen_at: the number of iterations after which the weights were taken, see ``photo_states``; 0 if unknown.
         preparation: how images are prepared for the network.
         pyramid: the pretrained network.
     """
@@ -48,6 +49,7 @@ class PhotoConfig(ModelConfig):
     apart: Annotated[float, at_least(0)] = 0.3
     intervals: tuple[float, ...] = ()
     usual: Annotated[float, at_least(0)] = 0.0
+    chosen_at: Annotated[int, at_least(0)] = 0
     preparation: PreparationConfig = field(default_factory=PreparationConfig)
     pyramid: PyramidConfig = field(default_factory=PyramidConfig)
 
