@@ -1,6 +1,7 @@
 """What the parts of MIST on photographs add: dense reading, the search of the first keypoints, lifting.
 
     python -m benchmarks.photo_parts --data-root DIR --name NAME [--test WORD] [--seeds 3] [--steps N] [--ledger DIR]
+                                     [--only PART ...]
 
 The folder, NAME and WORD are those of ``benchmarks.photos``. All variants and seeds share the features of the training
 images, which are computed once; seeds differ in the initial weights, the order of the images and the search. Each entry
@@ -240,6 +241,7 @@ def main() -> None:
     options.add_argument("--data-root", metavar="DIR", help="the image folder")
     options.add_argument("--name", default="folder", help="of the entries")
     options.add_argument("--test", metavar="WORD", help="what the names of the test images hold")
+    options.add_argument("--only", nargs="+", choices=tuple(PARTS), metavar="PART", help="these variants")
     given = options.parse()
     if given.data_root is None and not given.smoke:
         options.error("give the image folder with --data-root DIR")
@@ -252,7 +254,9 @@ def main() -> None:
         try:
             folder = read_folder(given.data_root or str(Path(aside) / "data" / "folder"))
             folder = folder if given.test is None else with_test_images(folder, given.test)
-            report(given, studies(folder, given.name, given.seeds, given.steps, command))
+            chosen = studies(folder, given.name, given.seeds, given.steps, command)
+            wanted = {entry_name(given.name, part) for part in given.only or PARTS}
+            report(given, {name: study for name, study in chosen.items() if name in wanted})
         except MistError as error:
             options.error(str(error))
 

@@ -90,3 +90,12 @@ def test_the_bound_learns_the_true_centres(tmp_path: Path) -> None:
     found = step.keypoints(torch.zeros(2, 1, 99, 99), torch.ones(0), torch.ones(0))
     for places, centres in zip(found, batch.boxes, strict=True):
         assert torch.equal(places[:, 1:], (centres.flip(1) / step.model.config.stride).long())
+
+
+def test_some_parts_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+    monkeypatch.setattr(photo_parts, "report", lambda given, chosen: names.extend(chosen))
+    root = str(draw(tmp_path / "own"))
+    monkeypatch.setattr(sys, "argv", ["x", "--data-root", root, "--name", "own", "--only", "supervised", "dense"])
+    main()
+    assert names == ["photo-parts-own-dense", "photo-parts-own-supervised"]
