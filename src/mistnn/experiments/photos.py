@@ -18,6 +18,7 @@ from mistnn.data.folder.images import Flips, FolderImages, known_images
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment
 from mistnn.experiments.folder import FolderMeasurement, store_intervals
+from mistnn.experiments.photo_extents import store_extent
 from mistnn.experiments.photo_states import choose_state, keep_state
 from mistnn.experiments.system import Say, System
 from mistnn.models.photos import PhotoConfig, PhotoMist, find_templates
@@ -184,7 +185,7 @@ class PhotoSystem(System):
 
     measured_on: ClassVar = {FolderConfig: FolderMeasurement}
     images = "an image folder"
-    chosen_last = ("intervals", "usual", "chosen_at")
+    chosen_last = ("intervals", "usual", "chosen_at", "measured")
     shown = ("count_error", "count_error_mean", "f1")
     takes_samples = False
 
@@ -279,16 +280,18 @@ class PhotoSystem(System):
             keep_state(model, folder, steps)
 
     def finish(self, out: Path, experiment: Experiment, say: Say) -> None:
-        """Chooses the weights that count the validation images best, and measures how far counts can be trusted.
+        """Chooses the weights that count the validation images best, and learns the sizes of objects.
 
-        It also measures which images are usual.
+        It also measures how far counts can be trusted, and which images are usual.
         """
-        if not self.can_validate(experiment):
-            return
-        best, last = choose_state(out, experiment)
-        if best < last:
-            say(f"of the weights during training, those after {best} of {last} steps count the validation images best")
-        store_intervals(out, experiment)
+        if self.can_validate(experiment):
+            best, last = choose_state(out, experiment)
+            if best < last:
+                say(f"the weights after {best} of {last} steps count the validation images best, and are kept")
+        if not store_extent(out, experiment):
+            say("features do not show where objects end: all boxes are squares of one size (--model.box-size)")
+        if self.can_validate(experiment):
+            store_intervals(out, experiment)
 
     def notes(self, experiment: Experiment, model: Any) -> list[str]:
         """Says what random weights cost."""

@@ -22,7 +22,7 @@ class PhotoConfig(ModelConfig):
         class_names: one name per class.
         k: K, the largest number of objects that is reported for an image.
         stride: pixels between neighbouring cells of the density and of the heat map.
-        box_size: side in pixels of the reported box around a keypoint; in pixels of the prepared image.
+        box_size: the usual side of an object, in pixels of the prepared image.
         width: channels of the head.
         task: whether there is a task network, which classifies patches of features and knows a background class. It is
             needed to lift keypoints, and has no part in prediction.
@@ -32,6 +32,8 @@ class PhotoConfig(ModelConfig):
             training, see ``interval_factor``; empty if unknown.
         usual: the largest distance of a validation image from the training images, set after training, see
             ``PhotoMist.distances``; 0 if unknown.
+        measured: whether the size of each box is measured, see ``extents.py``; set after training. Otherwise all boxes
+            are squares with sides of ``box_size``.
         chosen_at: the number of iterations after which the weights were taken, see ``photo_states``; 0 if unknown.
         preparation: how images are prepared for the network.
         pyramid: the pretrained network.
@@ -49,6 +51,7 @@ class PhotoConfig(ModelConfig):
     apart: Annotated[float, at_least(0)] = 0.3
     intervals: tuple[float, ...] = ()
     usual: Annotated[float, at_least(0)] = 0.0
+    measured: bool = False
     chosen_at: Annotated[int, at_least(0)] = 0
     preparation: PreparationConfig = field(default_factory=PreparationConfig)
     pyramid: PyramidConfig = field(default_factory=PyramidConfig)

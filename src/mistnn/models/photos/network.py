@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mistnn.models.photos.config import PhotoConfig
+from mistnn.models.photos.extents import measured_boxes
 from mistnn.nn.finder import Finder, WholeDetector
 from mistnn.nn.preparation import prepare
 from mistnn.nn.pyramid import COARSEST, Pyramid, resample
@@ -35,6 +36,7 @@ class PhotoMaps(NamedTuple):
         linear: its linear part.
         inside: (batch, rows, columns), the cells whose centres lie in the image, not in padding.
         means: (batch, channels), the means of the normalised features; ``None`` in training, where they have no use.
+        extent: (batch, rows, columns), where objects are, see ``extents.py``; ``None`` if sizes are not measured.
         classes: (batch, classes + 1, rows, columns), what the task network says about the patch around each cell, with
             the background last; ``None`` without a task network, and in prediction.
     """
@@ -44,6 +46,7 @@ class PhotoMaps(NamedTuple):
     linear: Tensor
     inside: Tensor
     means: Tensor | None
+    extent: Tensor | None = None
     classes: Tensor | None = None
 
 
@@ -84,6 +87,8 @@ class PhotoMist(Finder):
     scale: Tensor
     spread: Tensor
     deviations: Tensor
+    extent: Tensor
+    extent_bias: Tensor
 
     def __init__(self, config: PhotoConfig) -> None:
         super().__init__()
@@ -110,6 +115,8 @@ class PhotoMist(Finder):
         channels = sum(self.pyramid.channels)
         self.template = nn.Parameter(torch.zeros(classes, channels))
         self.template_bias = nn.Parameter(torch.full((classes,), RARE))
+        self.register_buffer("extent", torch.zeros(channels))  # a linear map of normalised features
+        self.register_buffer("extent_bias", torch.zeros(()))
         self.register_buffer("center", torch.zeros(channels))  # of the features of the training images
         self.register_buffer("scale", torch.ones(channels))
         self.register_buffer("spread", torch.ones(channels))  # deviations of the means of normalised features
@@ -168,19 +175,24 @@ class PhotoMist(Finder):
         raw = self.density_head(shared)
         objects = F.softplus(raw[:, :1] - QUIET) / max(1.0, self.config.cells**2)
         density = objects * raw[:, 1:].softmax(1) * inside[:, None]
+        linear, extents = linear.tensor_split([len(self.template)], 1)
+        extent = extents[:, 0] + self.extent_bias if extents.shape[1] else None
         linear = F.avg_pool2d(linear, 3, 1, 1, count_include_pad=False) + self.template_bias[:, None, None]
         means = None if self.training else self.means(normal)
         classes = self.task_network(*patches) if patches and self.task_network is not None else None
-        return PhotoMaps(density, linear + self.heatmap_head(shared), linear, inside, means, classes)
+        return PhotoMaps(density, linear + self.heatmap_head(shared), linear, inside, means, extent, classes)
 
     def projected(self, normal: list[Tensor], size: list[int]) -> tuple[Tensor, ...]:
-        """The input of the heads, that of the templates, and in training that of the task network, if there is one.
+        """The input of the heads, the linear maps, and in training the input of the task network, if there is one.
 
-        Each is a linear map of all features. One pass over the features computes them together.
+        The linear maps are those of the templates, and in prediction where objects are, if sizes are measured. Each of
+        these is a linear map of all features. One pass over the features computes them together.
         """
         stride, width = self.config.stride, self.config.width
         tasks = self.task_reduce if self.task_reduce is not None and self.training else [None] * len(normal)
-        templates = self.template[:, :, None, None].split(self.pyramid.channels, 1)
+        measured = self.config.measured and not self.training
+        linear = torch.cat((self.template, self.extent[None])) if measured else self.template
+        templates = linear[:, :, None, None].split(self.pyramid.channels, 1)
         total: Tensor | float = 0.0
         parts = zip(normal, self.pyramid.strides, self.pyramid.firsts, self.reduce, templates, tasks, strict=True)
         for features, step, first, reduce, template, task in parts:
@@ -192,7 +204,7 @@ class PhotoMist(Finder):
             mapped = resample(F.conv2d(features, torch.cat(weight)), step, first, stride, size)
             total = total + mapped + torch.cat(bias)[:, None, None]
         assert isinstance(total, Tensor)
-        return total.tensor_split([width, width + len(self.template)], 1)[: 2 + (tasks is self.task_reduce)]
+        return total.tensor_split([width, width + len(linear)], 1)[: 2 + (tasks is self.task_reduce)]
 
     def normal(self, packed: Tensor) -> list[Tensor]:
         """The feature maps of packed features, normalised by mean and deviation of the training images."""
@@ -264,7 +276,8 @@ class PhotoMist(Finder):
         found = []
         for index in range(len(images)):
             total = min(round(sums[index]), self.config.k, response[0, 0].numel()) if wanted is None else wanted[index]
-            objects = self.detections(response[index], total, maps.inside[index], numbers[index])
+            extent = None if maps.extent is None else maps.extent[index]
+            objects = self.detections(response[index], total, maps.inside[index], numbers[index], extent)
             found.append(objects._replace(unlike=unlike[index]))
         return Explanation(found, None)
 
@@ -273,7 +286,12 @@ class PhotoMist(Finder):
         return self.response(self(images)).amax(1)
 
     def detections(
-        self, response: Tensor, numbers: list[int] | int, inside: Tensor, expected: Tensor | None = None
+        self,
+        response: Tensor,
+        numbers: list[int] | int,
+        inside: Tensor,
+        expected: Tensor | None = None,
+        extent: Tensor | None = None,
     ) -> Detections:
         """The best maxima of one image's heat map (classes, rows, columns), with boxes in pixels.
 
@@ -282,16 +300,25 @@ class PhotoMist(Finder):
             numbers: see ``select_peaks``.
             inside: (rows, columns).
             expected: the number of objects of each class, (classes,), if it is to be considered.
+            extent: where objects are, (rows, columns), if sizes are measured.
         """
         config = self.config
         bonus = None if expected is None else self.bonus(expected, response[0].numel())
         places, scores = select_peaks(response, numbers, config.window, config.apart * config.cells, inside, bonus)
         labels = places[:, 0]
-        centres = self.refined(response.cpu(), places)
-        boxes = torch.cat((centres * config.stride, torch.full((len(places), 2), config.box_size)), 1)
+        boxes = self.boxes(response.cpu(), places, inside.cpu(), None if extent is None else extent.cpu())
         order = scores.argsort(descending=True, stable=True)
         device = response.device
         return Detections(boxes[order].to(device), scores[order].to(device), labels[order].to(device))
+
+    def boxes(self, response: Tensor, places: Tensor, inside: Tensor, extent: Tensor | None) -> Tensor:
+        """The boxes of peaks (found, 3), class, row and column: (found, 4), centre x and y, width, height in pixels."""
+        centres, side = self.refined(response, places), self.config.cells
+        if extent is None:
+            boxes = torch.cat((centres, torch.full_like(centres, side)), 1)
+        else:
+            boxes = measured_boxes(centres, extent.masked_fill(~inside, -torch.inf), side)
+        return boxes * self.config.stride
 
     @staticmethod
     def bonus(expected: Tensor, ranks: int | Tensor) -> Tensor:

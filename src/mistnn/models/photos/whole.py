@@ -46,9 +46,8 @@ class WholePhotoMist(WholeDetector):
         places, scores = self.peaks(response, number, inside, numbers)
         order = scores.topk(scores.shape[0]).indices
         places, scores = places[order], scores[order]
-        centres = model.refined(response, places) * (stride / model.zoom)
-        sides = torch.full((places.shape[0], 2), model.config.box_size / model.zoom)
-        return torch.cat((centres, sides), 1), scores, places[:, 0]
+        boxes = model.boxes(response, places, inside, None if maps.extent is None else maps.extent[0])
+        return boxes / model.zoom, scores, places[:, 0]
 
     def peaks(self, response: Tensor, number: int, inside: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
         """``select_peaks`` for one number in all, with the bonus of the classes that are expected."""
