@@ -10,8 +10,9 @@ Contract:
     * The plain way visits the cells in reading order, decodes and draws their objects one by one on the whole image,
       and visits them again for equations B1 and B2. Its backbone and cells are the code of version 0.1, in float32; the
       optimiser is the same.
-    * "waves": the package's step in float32. "waves, auto": with the backbone in bfloat16 where the hardware has it, as
-      the presets train. ``ratio`` and ``ratio_auto`` are the medians over the rounds of plain by each of them.
+    * "waves": the package's step in float32. "waves, auto": with backbone, object encoder and object decoder in
+      bfloat16 where the hardware has it, as the presets train. ``ratio`` and ``ratio_auto`` are the medians over the
+      rounds of plain by each of them.
     * As in training, the process keeps freed memory (``keep_freed_memory``).
     * Where nothing is sampled (eval mode) both ways give the same terms of the loss: checked before the timing.
     * Boxes: "start", as of an untrained network, half the base box on average; "digits", 14 pixels. The cost of the

@@ -24,6 +24,11 @@ def computed_in(precision: Precision, kind: str) -> Literal["float32", "bfloat16
     return precision if precision != "auto" else "bfloat16" if has_bfloat16(kind) else "float32"
 
 
+def computed_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """The dtype of ``computed_in``."""
+    return torch.bfloat16 if computed_in(precision, device.type) == "bfloat16" else torch.float32
+
+
 @cache
 def has_bfloat16(kind: str) -> bool:
     """Whether a type of device is known to be faster in bfloat16.

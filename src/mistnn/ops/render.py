@@ -6,13 +6,13 @@ Convention: see ``mistnn.ops.coordinates``. Row i, column j of an object's P x Q
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from mistnn.ops.coordinates import corners_of
 from mistnn.records import Boxes, Images
@@ -112,15 +112,35 @@ def render_objects(
     alpha, boxes, presence, depth = (part.to(work) for part in (alpha, boxes, presence, depth))
     gamma = importance_maps(alpha, presence, depth, importance)
     maps = torch.cat((appearance.to(work), alpha * presence[..., None, None, None], gamma), dim=2)
+    lone = _lone(boxes, maps.shape[-2:], (height, width), edge)
     maps, boxes = maps.flatten(0, 1), boxes.flatten(0, 1)
     image = torch.arange(len(background), device=boxes.device).repeat_interleave(presence.shape[1])
-    parts = [
-        _sample(maps[group], boxes[group], image[group], window, (height, width), edge)
-        for group, window in _groups(boxes, maps.shape[-2:], (height, width), edge)
-    ]
+    windows: list[_Window] = []
+    weights: list[Tensor] = []
+    for group, window in _groups(boxes, maps.shape[-2:], (height, width), edge):
+        place, down, across = _place(group, boxes[group], image[group], window, maps.shape[-2:], (height, width), edge)
+        windows.append(place)
+        weights += (down, across)
+    sums: Tensor = _Mixed.apply(maps, windows, lone, *weights)
+    pictures = sums.view(channels + 2, len(background), height, width).transpose(0, 1)
+    total, covered, weight = pictures.split((channels, 1, 1), dim=1)
     canvas = background.to(work)
-    mixed, weight = _mix(parts, channels, canvas)
+    mixed = total - covered * canvas
     return (canvas + mixed / torch.where(weight > LEAST_SHARE * torch.finfo(work).tiny, weight, 1)).to(kept)
+
+
+def _lone(boxes: Tensor, size: torch.Size, canvas: tuple[int, int], edge: Edge) -> Tensor:
+    """(pixels of all images,): whether exactly one object reaches the pixel; ``boxes`` are (batch, k, 4).
+
+    The number of boxes that reach a pixel is one product of matrices for each image: a box reaches rows and columns.
+    """
+    flat, reaches = boxes.detach().flatten(0, 1), []
+    for axis, length in ((1, canvas[0]), (0, canvas[1])):
+        centre = torch.arange(length, device=boxes.device, dtype=boxes.dtype) + 0.5
+        inside = _contains(centre[None], flat, axis, edge, size[1 - axis])
+        reaches.append(inside.to(boxes.dtype).view(*boxes.shape[:2], length))
+    rows, columns = reaches
+    return (torch.bmm(rows.transpose(1, 2), columns) == 1).flatten()
 
 
 def _footprints(boxes: Tensor, size: tuple[int, int] | torch.Size, edge: Edge) -> Tensor:
@@ -179,48 +199,147 @@ def _split(group: np.ndarray, sides: np.ndarray, spare: int) -> list[np.ndarray]
 
 
 class _Window(NamedTuple):
-    """The maps of some objects at the pixels of a window around each.
+    """Windows of one size around some objects.
 
     Attributes:
-        values: (objects, rows, maps, columns).
-        whole: (objects, rows, columns), the share of each pixel's neighbours that the maps have; ``None`` if all.
-        inside: (objects, rows, columns), whether the object reaches the pixel.
-        site: (objects, rows, columns), the pixel's place among those of all images.
+        group: (objects,), which objects.
+        rows: (objects, rows), 1 where the object reaches the row and 0 elsewhere.
+        columns: (objects, columns), the same.
+        site: (objects x rows x columns,), each pixel's place among those of all images.
+        fade: whether the part of a pixel's neighbours that a map lacks is background.
     """
 
-    values: Tensor
-    whole: Tensor | None
-    inside: Tensor
+    group: Tensor
+    rows: Tensor
+    columns: Tensor
     site: Tensor
+    fade: bool
 
 
-def _sample(
-    maps: Tensor, boxes: Tensor, image: Tensor, window: tuple[int, int], canvas: tuple[int, int], edge: Edge
-) -> _Window:
-    """Samples the maps of some objects in windows of one size.
+def _place(
+    group: Tensor,
+    boxes: Tensor,
+    image: Tensor,
+    window: tuple[int, int],
+    size: torch.Size,
+    canvas: tuple[int, int],
+    edge: Edge,
+) -> tuple[_Window, Tensor, Tensor]:
+    """A window of one size for each of some objects, and the weights of interpolation from maps to it.
 
-    Bilinear interpolation at a grid is two products of matrices: from map rows to window rows, then for columns.
+    Bilinear interpolation at a grid is two products of matrices, for rows and for columns. The weights are 0 where the
+    object doesn't reach.
     """
     (height, width), (rows, columns) = canvas, window
-    reach = _footprints(boxes.detach(), maps.shape[-2:], edge)
+    reach = _footprints(boxes.detach(), size, edge)
     # At the border, windows are moved into the image; they still cover all visible pixels.
     left = reach[:, 0].floor().clamp(0, width - columns)
     top = reach[:, 1].floor().clamp(0, height - rows)
     column = left[:, None] + torch.arange(columns, device=boxes.device, dtype=boxes.dtype)
     row = top[:, None] + torch.arange(rows, device=boxes.device, dtype=boxes.dtype)
-    down = _interpolation(row + 0.5, boxes, 1, maps.shape[2], edge)
-    across = _interpolation(column + 0.5, boxes, 0, maps.shape[3], edge)
-    broken = ~boxes.isfinite().all(1)
-    down = down.masked_fill(broken[:, None, None], torch.nan)
-    count, kinds, side = maps.shape[:3]
-    by_rows = torch.bmm(down, maps.transpose(1, 2).flatten(2))
-    values = torch.bmm(by_rows.view(count, rows * kinds, maps.shape[3]), across.transpose(1, 2))
-    values = values.view(count, rows, kinds, columns)
-    whole = down.sum(2)[:, :, None] * across.sum(2)[:, None, :] if edge == "fade" else None
-    reaches = _contains(row + 0.5, boxes, 1, edge, side)[:, :, None]
-    inside = reaches & _contains(column + 0.5, boxes, 0, edge, maps.shape[3])[:, None, :] | broken[:, None, None]
-    site = image[:, None, None] * (height * width) + row.long()[:, :, None] * width + column.long()[:, None, :]
-    return _Window(values, whole, inside, site)
+    broken = ~boxes.isfinite().all(1, keepdim=True)
+    within = [
+        _contains(centre + 0.5, boxes, axis, edge, size[1 - axis]) | broken for centre, axis in ((row, 1), (column, 0))
+    ]
+    down = _interpolation(row + 0.5, boxes, 1, size[0], edge).masked_fill(~within[0][:, :, None], 0)
+    across = _interpolation(column + 0.5, boxes, 0, size[1], edge).masked_fill(~within[1][:, :, None], 0)
+    down = down.masked_fill(broken[:, :, None], torch.nan)
+    place = (image[:, None] * (height * width) + row.long() * width)[:, :, None] + column.long()[:, None, :]
+    by_row, by_column = (side.to(boxes.dtype) for side in within)
+    return _Window(group, by_row, by_column, place.flatten(), edge == "fade"), down, across
+
+
+class _Mixed(torch.autograd.Function):
+    """The maps at the pixels of windows, mixed: sums over the objects at each pixel of all images.
+
+    Args of ``apply``:
+        maps: (objects, channels + 2, rows, columns): colours, alpha' and gamma'.
+        windows: of all objects that are visible.
+        lone: see ``_lone``.
+        weights: for each window those of rows and of columns, (objects, pixels, map pixels).
+
+    Returns:
+        (channels + 2, pixels): sum gamma' alpha' o for each channel, sum gamma' alpha' w with the share w of a pixel's
+        neighbours that the map has, and sum gamma'. A lone object counts fully: its gamma' is 1.
+
+    Autograd keeps a plane of all windows for each operation on pixels. Here, the planes of the maps and two more are
+    kept, and each is contiguous.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, windows: list[_Window], lone: Tensor, *weights: Tensor) -> Tensor:
+        kinds = maps.shape[1]
+        sums = maps.new_zeros(kinds, len(lone))
+        kept: list[Tensor] = []
+        for window, down, across in zip(windows, weights[::2], weights[1::2], strict=True):
+            chosen = maps.index_select(0, window.group)
+            wide = torch.bmm(chosen.flatten(1, 2), across.transpose(1, 2)).unflatten(1, chosen.shape[1:3])
+            planes = maps.new_empty(kinds, len(chosen), down.shape[1], across.shape[1])
+            for kind in range(kinds):
+                torch.bmm(down, wide[:, kind], out=planes[kind])
+            alone = lone.index_select(0, window.site).view(planes.shape[1:])
+            gamma = torch.where(alone, _outer(window.rows, window.columns), planes[-1])
+            share = gamma * planes[-2]
+            for kind in range(kinds - 2):
+                sums[kind].index_add_(0, window.site, (share * planes[kind]).flatten())
+            # With faded edges, the missing part of the colour is the background's.
+            part = share.mul_(_outer(down.sum(2), across.sum(2))) if window.fade else share
+            sums[-2].index_add_(0, window.site, part.flatten())
+            sums[-1].index_add_(0, window.site, gamma.flatten())
+            kept += (chosen, wide, planes, alone, gamma)
+        ctx.windows, ctx.size = windows, maps.shape
+        ctx.save_for_backward(*weights, *kept)
+        return sums
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The gradients of the maps and of the weights."""
+        given, windows = gradients[0], ctx.windows
+        weights, kept = ctx.saved_tensors[: 2 * len(windows)], ctx.saved_tensors[2 * len(windows) :]
+        of_maps = given.new_zeros(ctx.size)
+        of_weights: list[Tensor] = []
+        for index, window in enumerate(windows):
+            down, across = weights[2 * index : 2 * index + 2]
+            chosen, wide, planes, alone, gamma = kept[5 * index : 5 * index + 5]
+            moved, whole = _pixel_gradients(given, window, planes, alone, gamma, down, across)
+            of_down = torch.bmm(moved[0], wide[:, 0].transpose(1, 2))
+            of_wide = torch.empty_like(wide)
+            of_wide[:, 0] = torch.bmm(down.transpose(1, 2), moved[0])
+            for kind in range(1, len(moved)):
+                of_down.baddbmm_(moved[kind], wide[:, kind].transpose(1, 2))
+                of_wide[:, kind] = torch.bmm(down.transpose(1, 2), moved[kind])
+            joined, flat = of_wide.flatten(1, 2), chosen.flatten(1, 2)
+            of_maps.index_copy_(0, window.group, torch.bmm(joined, across).view(chosen.shape))
+            of_across = torch.bmm(joined.transpose(1, 2), flat)
+            if whole is not None:
+                of_down += torch.bmm(whole, across.sum(2)[:, :, None])
+                of_across += torch.bmm(whole.transpose(1, 2), down.sum(2)[:, :, None])
+            of_weights += (of_down, of_across)
+        return of_maps, None, None, *of_weights
+
+
+def _pixel_gradients(
+    given: Tensor, window: _Window, planes: Tensor, alone: Tensor, gamma: Tensor, down: Tensor, across: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """The gradients of the planes, and of the share of neighbours that a map has; see ``_Mixed``."""
+    *of_colours, of_part, of_gamma = (row.index_select(0, window.site).view(gamma.shape) for row in given)
+    alpha, moved, share = planes[-2], torch.empty_like(planes), gamma * planes[-2]
+    of_share, whole = of_part, None
+    if window.fade:
+        whole = share * of_part
+        of_share = of_part.mul_(_outer(down.sum(2), across.sum(2)))
+    for colour, own, result in zip(planes, of_colours, moved, strict=False):
+        torch.mul(share, own, out=result)
+        of_share.addcmul_(colour, own)
+    torch.mul(of_share, gamma, out=moved[-2])
+    torch.addcmul(of_gamma, of_share, alpha, out=moved[-1])
+    moved[-1].masked_fill_(alone, 0)
+    return moved, whole
+
+
+def _outer(rows: Tensor, columns: Tensor) -> Tensor:
+    return rows[:, :, None] * columns[:, None, :]
 
 
 def _interpolation(centre: Tensor, boxes: Tensor, axis: int, size: int, edge: Edge) -> Tensor:
@@ -239,30 +358,6 @@ def _contains(centre: Tensor, boxes: Tensor, axis: int, edge: Edge, size: int) -
     if edge == "box":
         return (centre >= middle - extent / 2) & (centre < middle + extent / 2)
     return (centre - middle).abs() < extent * (0.5 + 0.5 / size)
-
-
-def _mix(windows: Sequence[_Window], channels: int, background: Tensor) -> tuple[Tensor, Tensor]:
-    """sum gamma' alpha' (o - x_bg) and sum gamma' at each pixel, as images."""
-    batch, _, height, width = background.shape
-    pixels = batch * height * width
-    writers = background.new_zeros(pixels)
-    for window in windows:
-        writers.index_add_(0, window.site.flatten(), window.inside.flatten().to(writers.dtype))
-    sums = [background.new_zeros(pixels) for _ in range(channels + 2)]
-    for values, whole, inside, site in windows:
-        *colours, alpha, gamma = values.unbind(2)
-        site = site.flatten()
-        lone = writers.index_select(0, site).view(inside.shape) == 1
-        # A lone object counts fully; the pixels of a window that its object doesn't reach count nothing.
-        gamma = torch.where(lone, 1.0, gamma).where(inside, 0.0)
-        share = gamma * alpha
-        # With faded edges, the missing part of the colour is the background's.
-        part = share if whole is None else share * whole
-        for total, term in zip(sums, (*(share * colour for colour in colours), part, gamma), strict=True):
-            total.index_add_(0, site, term.flatten())
-    pictures = torch.stack(sums).view(channels + 2, batch, height, width).transpose(0, 1)
-    total, covered, weight = pictures.split((channels, 1, 1), dim=1)
-    return total - covered * background, weight
 
 
 def _check(

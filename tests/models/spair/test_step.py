@@ -137,6 +137,27 @@ def test_one_batch_is_fitted(precision: str) -> None:
     assert set(rows[0]) == set(rows[-1])
 
 
+def test_bfloat16_is_float32_apart_from_rounding() -> None:
+    """Backbone, object encoder and decoder round to 8 bits; the gradients of all weights keep their direction."""
+    gradients: dict[str, dict[str, torch.Tensor]] = {}
+    for precision in ("float32", "bfloat16"):
+        sizes = {"hidden": (32,), "encoder": (32,), "decoder": (32,)}
+        model = network(width=16, first_presence=4.0, **sizes).eval()  # nothing is sampled, all cells are drawn
+        drawn = model(batch().images, precision=precision)
+        z = drawn.latents
+        terms = (drawn.rebuilt.square(), z.presence_logits, z.what.deviation, z.where.deviation, z.depth.deviation)
+        torch.stack([term.sum() for term in terms]).sum().backward()
+        gradients[precision] = {
+            name: weight.grad.flatten() for name, weight in model.named_parameters() if weight.grad is not None
+        }
+        assert all(tensor.dtype == torch.float32 for tensor in (drawn.rebuilt, drawn.latents.what.sample))
+    assert gradients["float32"].keys() == gradients["bfloat16"].keys()
+    for name, exact in gradients["float32"].items():
+        assert float(torch.cosine_similarity(exact, gradients["bfloat16"][name], dim=0)) > 0.98, name
+    names = ("backbone.layers.1.weight", "cells.object_encoder.0.weight", "object_decoder.0.weight")
+    assert all(not torch.equal(gradients["float32"][name], gradients["bfloat16"][name]) for name in names)
+
+
 def test_seeds_reproduce() -> None:
     results = []
     for _ in range(2):

@@ -13,6 +13,7 @@ from mistnn.models.spair.config import KERNEL, LARGEST_DEVIATION, SpairConfig
 from mistnn.models.spair.waves import neighbours_of, waves_of
 from mistnn.nn.dense import dense_network
 from mistnn.nn.latents import Normal, joined, normal
+from mistnn.nn.mixed_precision import Precision, computed_dtype
 from mistnn.ops.priors import sample_concrete
 
 WHERE = 4
@@ -99,8 +100,17 @@ class Cells(nn.Module):
         self.presence_network = dense_network(seen + extra + WHERE + what + 1, config.hidden, 1)
         nn.init.constant_(last_bias(self.presence_network), config.first_presence)
 
-    def forward(self, images: Tensor, features: Tensor, held: bool = False) -> Latents:
-        """The latents of all cells, wave by wave. ``held``: boxes, depths and presences get no gradient."""
+    def forward(
+        self, images: Tensor, features: Tensor, held: bool = False, precision: Precision = "float32"
+    ) -> Latents:
+        """The latents of all cells, wave by wave.
+
+        Args:
+            images: (batch, channels, height, width).
+            features: (batch, cells, features), of the backbone.
+            held: boxes, depths and presences get no gradient.
+            precision: precision of the object encoder.
+        """
         grid = self.config.grid(images.shape[-2], images.shape[-1])
         waves = waves_of(*grid, self.config.look_back)
         edge = torch.cat((self.edge[:WHERE].sigmoid(), self.edge[WHERE:-1], self.edge[-1:].sigmoid()))
@@ -110,6 +120,7 @@ class Cells(nn.Module):
         order = torch.tensor([cell for wave in waves.waves for cell in wave.cells], device=images.device)
         sizes = [len(wave.cells) for wave in waves.waves]
         firsts = _Firsts(self, features.shape[2])
+        encoder = _Encoder(self.object_encoder, computed_dtype(precision, images.device))
         begun = firsts.own(features).index_select(1, order).split(sizes, dim=1)
         places = _Places(self.config, images, grid[1])
         corners = places.corners(order).split(sizes)
@@ -118,19 +129,27 @@ class Cells(nn.Module):
             near = torch.tensor(wave.context, dtype=torch.long, device=images.device)
             width = len(near) // len(wave.cells) * known.shape[2]
             context = known.index_select(1, near).reshape(len(images), len(wave.cells), width)
-            latents, element = self.infer(firsts, places, own, context, corner, held)
+            latents, element = self.infer(firsts, encoder, places, own, context, corner, held)
             parts.append(latents)
             elements.append(element)
         reading = torch.tensor(waves.reading, device=images.device)
         return joined(parts, lambda tensor: tensor.index_select(1, reading))
 
     def infer(
-        self, firsts: _Firsts, places: _Places, own: Tensor, context: Tensor, corner: Tensor, held: bool = False
+        self,
+        firsts: _Firsts,
+        encoder: _Encoder,
+        places: _Places,
+        own: Tensor,
+        context: Tensor,
+        corner: Tensor,
+        held: bool = False,
     ) -> tuple[Latents, Tensor]:
         """The latents of some cells, and the element that each cell passes to those after it.
 
         Args:
             firsts: the first layers of the networks.
+            encoder: the object encoder.
             places: the geometry of the cells, with the images.
             own: (batch, m, ...), of these cells, see ``_Firsts.own``.
             context: (batch, m, neighbours x element), the elements of the cells before them.
@@ -143,7 +162,7 @@ class Cells(nn.Module):
         box, passed = _rest(self.box_network, of_box).split((2 * WHERE, extra), dim=-1)
         where = self.normal(box, held)
         shown_box, boxes = places.boxes(where.sample, corner)
-        what = self.normal(self.object_encoder(places.glimpses(boxes)))
+        what = self.normal(encoder(places.glimpses(boxes)))
 
         own_depth = firsts.add_depth(of_depth, torch.cat((shown_box, what.sample, passed), dim=-1))
         depth, passed = _rest(self.depth_network, own_depth).split((2, extra), dim=-1)
@@ -198,6 +217,23 @@ class _Firsts:
     def add_presence(self, begun: Tensor, more: Tensor) -> Tensor:
         """Adds what else the network for presence sees."""
         return begun + F.linear(more, self._presence)
+
+
+class _Encoder:
+    """The object encoder in a dtype; its weights are converted once for all waves. Results are in float32."""
+
+    def __init__(self, network: nn.Sequential, dtype: torch.dtype) -> None:
+        layers = [layer for layer in network if isinstance(layer, nn.Linear)]
+        self._layers = [(layer.weight.to(dtype), layer.bias.to(dtype)) for layer in layers]
+        self._dtype = dtype
+
+    def __call__(self, glimpses: Tensor) -> Tensor:
+        """(batch, m, pixels) to (batch, m, 2 A)."""
+        (weight, bias), *others = self._layers
+        values = F.linear(glimpses.to(self._dtype), weight, bias)
+        for weight, bias in others:
+            values = F.linear(values.relu(), weight, bias)
+        return values.float()
 
 
 def _first(network: nn.Sequential) -> nn.Linear:

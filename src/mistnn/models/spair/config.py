@@ -148,8 +148,8 @@ class SpairStepConfig(TrainingStepConfig):
             a pixel without an object is finite and has a gradient.
         gradient_noise: initial standard deviation of noise on the gradients, which falls to a tenth every 1,000
             iterations, times ``schedule_scale``; 0 for none.
-        precision: precision of the backbone; "auto" uses bfloat16 where that is faster. Cells, rendering and losses are
-            always in float32.
+        precision: precision of the backbone and of the object encoder and decoder; "auto" uses bfloat16 where that is
+            faster. The other networks of the cells, rendering and losses are always in float32.
     """
 
     kind: ClassVar[str] = "spair"

@@ -106,13 +106,15 @@ class Spair(Finder):
         self.config.grid(images.shape[-2], images.shape[-1])
         with half_precision(precision, images.device):
             features = self.backbone(images).float()
-        return self.cells(images, features, held)
+        return self.cells(images, features, held, precision)
 
-    def decode(self, what: Tensor) -> tuple[Tensor, Tensor]:
+    def decode(self, what: Tensor, precision: Precision = "float32") -> tuple[Tensor, Tensor]:
         """z_what (batch, cells, A) to the objects' colours and transparency."""
         config = self.config
         shape = (*what.shape[:2], config.channels + 1, config.object_size, config.object_size)
-        colour, alpha = self.object_decoder(what).view(shape).split((config.channels, 1), dim=2)
+        with half_precision(precision, what.device):
+            maps = self.object_decoder(what).to(what.dtype)
+        colour, alpha = maps.view(shape).split((config.channels, 1), dim=2)
         return (config.colour_gain * colour).sigmoid(), (config.alpha_gain * alpha + config.alpha_start).sigmoid()
 
     def forward(
@@ -124,7 +126,7 @@ class Spair(Finder):
             images: (batch, channels, height, width), with sides that are multiples of a cell.
             background: x_bg, of the same shape; by default ``background_of(images)``.
             held: training wheels are on: boxes, depths and presences get no gradient.
-            precision: precision of the backbone.
+            precision: precision of the backbone and of the object encoder and decoder.
 
         Raises:
             MistError: if the images are not made of whole cells, don't have the size of the shared background, have
@@ -145,7 +147,7 @@ class Spair(Finder):
                 "resize it"
             )
         z, config = self.infer(images, held, precision), self.config
-        appearance, alpha = self.decode(z.what.sample)
+        appearance, alpha = self.decode(z.what.sample, precision)
         depth = z.depth.sample.squeeze(-1)
         rebuilt = render_objects(
             appearance, alpha, z.boxes, z.presence, depth, background, config.importance, config.edge
