@@ -111,3 +111,12 @@ def test_class_names_that_cannot_be_written_are_refused(tmp_path: Path, capsys: 
     root = write(make(tmp_path / "b"), json.dumps([entry]), "boxes.json")
     assert main(["inspect", str(root), "--no-estimate", "--out", str(tmp_path / "x.png")]) == 2
     only_line(capsys.readouterr().err, "ud800", "rename it")
+
+
+def test_an_error_can_always_be_written(tmp_path: Path) -> None:
+    """Also where JSON holds a lone surrogate, or a file name bytes that are no UTF-8."""
+    root = write(make(tmp_path / "a"), '[{"file": "\\ud800", "width": 8, "height": 6}]', "boxes.json")
+    with pytest.raises(MistError, match="boxes.json, entry 1") as caught:
+        read_folder(root)
+    assert "(\\ud800)" in str(caught.value)
+    assert str(MistError(f"{os.fsdecode(b'n\xff')}: gone")).encode() == b"n\\udcff: gone"

@@ -8,7 +8,12 @@ class MistError(Exception):
 
     The message is one line: the problem, the value found, and the fix. The command line prints it without a traceback
     and exits with code 2.
+
+    The message can be written as UTF-8: lone surrogates, as ``"\\ud800"`` of a broken JSON file, are escaped.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 class MistWarning(UserWarning):

@@ -256,7 +256,7 @@ def test_another_default_device_changes_nothing(name: str) -> None:
 def test_a_hundred_thousand_predictions_take_no_memory() -> None:
     resource = pytest.importorskip("resource")
     model = MistConfig(
-        k=2, patch_size=8, heatmap=HeatmapConfig(channels=2, blocks=1), encoder=EncoderConfig(width=2, code=4)
+        k=2, patch_size=8, heatmap=HeatmapConfig(channels=2, blocks=1), encoder=EncoderConfig("small", width=2, code=4)
     ).build()
     predictor = Predictor(model)
     images = [np.random.default_rng(one).random((24, 20 + one)).astype(np.float32) for one in range(3)]

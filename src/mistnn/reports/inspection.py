@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mistnn.data import FolderImage, OwnFolder, SizeSuggestion, Split, read_folder
+from mistnn.data.folder.copies import copy_notes
 from mistnn.data.folder.images import evenly, known_images, measured_images, undecodable
 from mistnn.data.images import UnreadableImage, open_image, to_tensor
 from mistnn.errors import MistError
@@ -98,7 +99,7 @@ def inspect_folder(root: Path, progress: Callable[[int, int], None] | None = Non
         k=max((sum(image.counts or ()) for image in training), default=None),
         given_k=k,
         sheet=tuple((pictures[image.name], _title(image, folder)) for image in shown if image.name in pictures),
-        notes=(*folder.notes, *notes),
+        notes=(*folder.notes, *copy_notes(folder.images), *notes),
     )
 
 
