@@ -119,4 +119,5 @@ def test_an_error_can_always_be_written(tmp_path: Path) -> None:
     with pytest.raises(MistError, match="boxes.json, entry 1") as caught:
         read_folder(root)
     assert "(\\ud800)" in str(caught.value)
-    assert str(MistError(f"{os.fsdecode(b'n\xff')}: gone")).encode() == b"n\\udcff: gone"
+    name = os.fsdecode(b"n\xff")
+    assert str(MistError(f"{name}: gone")).encode() == b"n\\udcff: gone"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 
 class MistError(Exception):
-    """A mistake in the user's input: a file, a folder, a field or a value.
+    r"""A mistake in the user's input: a file, a folder, a field or a value.
 
     The message is one line: the problem, the value found, and the fix. The command line prints it without a traceback
     and exits with code 2.
 
-    The message can be written as UTF-8: lone surrogates, as ``"\\ud800"`` of a broken JSON file, are escaped.
+    The message can be written as UTF-8: lone surrogates, as ``"\ud800"`` of a broken JSON file, are escaped.
     """
 
     def __init__(self, message: str) -> None:

@@ -118,3 +118,11 @@ def test_animations_are_named(tmp_path: Path, suffix: str) -> None:
         summary = predict_folder(Predictor(FakeDetector()), paths, out, 1)
     assert summary.images == 1 and "first of its 2 frames is empty" in summary.skipped[0].reason
     assert f"2 files hold several pages (a.{suffix}: 2, empty.{suffix}: 2)" in notes_of(tmp_path)
+
+
+@pytest.mark.parametrize("other", ["gru\u0308n", "grÃ¼n"])
+def test_one_class_that_is_stored_in_two_ways_is_noted(tmp_path: Path, other: str) -> None:
+    """Composed and decomposed accents look the same; a table with two encodings is read in one."""
+    root = write(make(tmp_path), f"file,class,count\na.png,grün,1\nb.png,{other},2\n")
+    first, second = sorted(["grün", other])
+    assert f"classes with almost the same name ('{first}' and '{second}')" in notes_of(root)

@@ -108,7 +108,7 @@ def test_a_column_that_holds_no_counts(tmp_path: Path, name: str, values: list[o
     assert folder.notes[0].startswith("counts.csv"), "the first note is the one that a training shows"
 
 
-@pytest.mark.parametrize("name", ["width count", "plates_counted_count", "green", "5", "x", "total"])
+@pytest.mark.parametrize("name", ["width count", "plates_counted_count", "green", "5", "x"])
 def test_a_column_of_counts_stays(tmp_path: Path, name: str) -> None:
     make(tmp_path, *(f"{index}.png" for index in range(6)))
     rows = [f"{index},{COUNTED[index]},{index % 3}" for index in range(6)]
@@ -138,6 +138,28 @@ def test_a_total_is_no_class(tmp_path: Path) -> None:
     folder = read_folder(write(tmp_path, "\n".join(["file,red,white,Total", *rows])))
     assert folder.class_names == ("red", "white")
     noted(folder, "'Total' (the sum of the others)")
+
+
+@pytest.mark.parametrize("text", [
+    "file,red,white,total\n0,1,2,3\n1,2,2,4\n",
+    "file,class,count\n0,red,1\n0,white,2\n0,total,3\n1,red,2\n1,white,2\n1,total,4\n",
+    "file,class,count\n0,red,1\n0,total,1\n1,red,2\n1,total,2\n",
+    "file,red,white,beide\n0,1,2,3\n1,2,2,4\n2,0,5,5\n3,0,0,0\n",
+])  # fmt: skip
+def test_a_class_that_may_be_a_total_is_noted(tmp_path: Path, text: str) -> None:
+    """In few rows, in rows of classes, or under another name: it would count every object twice."""
+    make(tmp_path, *(f"{index}.png" for index in range(4)))
+    name = "beide" if "beide" in text else "total"
+    folder = read_folder(write(tmp_path, text))
+    assert name in folder.class_names
+    noted(folder, f"class {name} is the sum of the others: if it is a total, remove it")
+    other = read_folder(
+        write(tmp_path, text.replace("total,3", "total,9").replace(",2,3", ",2,9").replace("al,1", "al,9"))
+    )
+    if name == "total":
+        noted(other, "class total differs from the sum of the others in 0.png")
+    else:
+        assert not any("total" in note for note in other.notes), "a name of its own, and another number in one image"
 
 
 def test_more_columns_beside_classes_in_rows(tmp_path: Path) -> None:

@@ -50,7 +50,9 @@ def copy_notes(images: Sequence[FolderImage]) -> list[str]:
         if len({(image.counts, image.present) for image in group if image.present is not None}) > 1
     ]
     if differ:
-        notes.append(f"copies of one image have different labels ({listed(differ)}): correct them, or remove the copies")
+        notes.append(
+            f"copies of one image have different labels ({listed(differ)}): correct them, or remove the copies"
+        )
     return [printable(note) for note in notes]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -31,6 +32,8 @@ SPLIT_WORDS: Mapping[str, Split] = {
 }  # fmt: skip
 EXAMPLES = {"counts": "file,class,count", "labels": "file,class"}  #: First lines of tables.
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
+TOTAL_WORDS = frozenset({"all", "sum", "total", "totals"})
+SUMMED_LEAST = 3  #: In fewer images, one class may be the sum of the others by chance (our choice).
 ONLY_CLASS = "object"  #: The class where a file has counts or boxes but no classes.
 
 _NUMBER = re.compile(r"([+-]?[0-9]+)(?:[.,]([0-9]*))?")
@@ -108,11 +111,14 @@ def parse_table(source: str, text: str, matcher: NameMatcher, kind: Literal["cou
     splits = _splits(rows, columns.split)
     if columns.label < 0:
         classes, notes = _class_columns(f"{source}, row {lines[0][0]}", rows, columns.classes, kind)
-        return Table(tuple(classes), _wide(rows, classes, kind), splits, (*notes, *_alike(classes), *loose))
+        values = _wide(rows, classes, kind)
+        notes = (*notes, *_alike(classes), *_totals(tuple(classes), values, kind), *loose)
+        return Table(tuple(classes), values, splits, notes)
     table = _long(rows, columns, splits)
     unused = [name for index, name in enumerate(header) if name and index not in columns.used]
     notes = (f"{source}: columns that are not used: {', '.join(map(repr, unused))}",) if unused else ()
-    return table._replace(notes=(*notes, *loose, *table.notes))
+    totals = _totals(table.class_names, table.values, kind)
+    return table._replace(notes=(*notes, *loose, *table.notes, *totals))
 
 
 def _cells(source: str, text: str) -> list[tuple[int, list[str]]]:
@@ -238,15 +244,44 @@ def _long(rows: Sequence[_Row], columns: _Columns, splits: dict[str, Split]) -> 
 
 
 def _alike(names: Iterable[str]) -> list[str]:
-    """A note on classes that differ only in case, spaces, hyphens and underscores: they are perhaps one."""
+    """A note on classes that are perhaps one.
+
+    They differ only in case, spaces, hyphens and underscores, in how an accent is stored, or because one was read in
+    another encoding.
+    """
     first: dict[str, str] = {}
-    pairs = [(other, name) for name in names if (other := first.setdefault(_word(name), name)) != name]
+    pairs = [(other, name) for name in names if (other := first.setdefault(_word(_usual(name)), name)) != name]
     if not pairs:
         return []
     shown = listed([f"{one!r} and {other!r}" for one, other in pairs])
     return [
         f"classes with almost the same name ({shown}) are learned as different ones: if they are one, write it alike"
     ]
+
+
+def _usual(name: str) -> str:
+    """A name with its accents in composed form; if it is UTF-8 that was read as Windows-1252, as it was meant."""
+    try:
+        name = name.encode("cp1252").decode("utf-8")
+    except UnicodeError:  # the usual case
+        pass
+    return unicodedata.normalize("NFKC", name)
+
+
+def _totals(names: Sequence[str], values: Mapping[str, Sequence[int]], kind: Literal["counts", "labels"]) -> list[str]:
+    """A note on each class that seems to be a total of the others: each object would be counted twice.
+
+    Its name says so; or it is the sum of the others in every image, of which ``SUMMED_LEAST`` or more hold it.
+    """
+    notes = []
+    for index, name in enumerate(names if kind == "counts" and len(names) > 1 else ()):
+        named = bool(TOTAL_WORDS & set(re.findall(r"[^\W_]+", name.lower())))
+        other = [image for image, row in values.items() if 2 * row[index] != sum(row)]
+        summed = not other and len(names) > 2 and sum(row[index] > 0 for row in values.values()) >= SUMMED_LEAST
+        if named or summed:
+            what = f"differs from the sum of the others in {listed(other)}" if other else "is the sum of the others"
+            notes.append(f"class {name} {what}: if it is a total, remove it, or each object is counted twice")
+    return notes
 
 
 def _whole(text: str, place: str) -> int:
