@@ -13,10 +13,12 @@ from PIL import Image
 
 from mistnn.data.folder.content import read_folder
 from mistnn.errors import MistError, MistWarning
+from mistnn.inference import Predictor, predict_folder
 from mistnn.inference.coco import NOTHING_YET
 from mistnn.inference.other_formats import check_formats, write_formats
 from mistnn.inference.tables import open_tables
 from mistnn.records import Detections
+from tests.inference.fakes import FakeDetector
 
 ROWS = "file,x,y,w,h,label,score\na.png,20,15,20,10,red,0.9\na.png,50.5,25,9,8,blue,0.5\nsub/b.png,5,5,10,10,red,0.8\n"
 COUNTS = {"a.png": {"blue": 1, "red": 1}, "sub/b.png": {"blue": 0, "red": 1}, "c.png": {"blue": 0, "red": 0}}
@@ -119,3 +121,34 @@ def test_names_that_look_like_formulas(tmp_path: Path) -> None:
     for name in names:
         content = json.loads((out / "labelme" / name).with_suffix(".json").read_text(encoding="utf-8"))
         assert [shape["label"] for shape in content["shapes"]] == list(classes)
+
+
+def test_force_removes_the_files_of_earlier_detections(tmp_path: Path) -> None:
+    """Beside new tables they would be taken for the new detections; a folder that is not ours stays."""
+    image, results = tmp_path / "a.png", tmp_path / "out"
+    Image.new("L", (24, 20)).save(image)
+    predict_folder(Predictor(FakeDetector()), [image], results)
+    write_formats(results, [image], (), ["yolo"])
+    (results / "labelme").mkdir()
+    predict_folder(Predictor(FakeDetector()), [image], results, force=True)
+    assert sorted(path.name for path in results.iterdir() if path.name in ("yolo", "labelme")) == ["labelme"]
+
+
+def test_killed_while_a_folder_is_replaced(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half removed, it would lack the file that says that it is ours, and could never be replaced."""
+    images = [out.parent / "images"]
+
+    def killed(folder: Path, **more: object) -> None:
+        if Path(folder).exists():
+            (Path(folder) / ".mistnn").unlink()
+            raise KeyboardInterrupt
+
+    write_formats(out, images, ("red", "blue"), ["yolo"])
+    wanted = {path.relative_to(out) for path in out.rglob("*")}
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_formats(out, images, ("red", "blue"), ["yolo"])
+    monkeypatch.undo()
+    check_formats(out, ["yolo"], force=True)
+    write_formats(out, images, ("red", "blue"), ["yolo"])
+    assert {path.relative_to(out) for path in out.rglob("*")} == wanted

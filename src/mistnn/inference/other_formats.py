@@ -113,8 +113,12 @@ def write_formats(
                         stacklevel=2,
                     )
             write_through(aside / MARKER, b"")
-            shutil.rmtree(out / FOLDERS[kind], ignore_errors=True)
-            aside.rename(out / FOLDERS[kind])
+            old = out / f".{FOLDERS[kind]}.old"
+            shutil.rmtree(old, ignore_errors=True)
+            if os.path.lexists(out / FOLDERS[kind]):  # moved first: half removed, it would seem to be another's
+                os.replace(out / FOLDERS[kind], old)
+            os.replace(aside, out / FOLDERS[kind])
+            shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise MistError(f"can't write to {out} ({error.strerror}): give a writable folder with enough space") from error
 

@@ -19,6 +19,7 @@ import torch
 from mistnn.data.images import DETECTIONS_FILE, PICTURE_FOLDERS, ImageFile, holds_results
 from mistnn.errors import MistError
 from mistnn.files import replace_file, sync_folder
+from mistnn.inference.other_formats import FOLDERS, MARKER
 from mistnn.inference.predictor import Predictor
 from mistnn.inference.tables import COCO_FILE, COUNTS_FILE
 from mistnn.nn.mixed_precision import computed_in
@@ -350,6 +351,9 @@ def _publish(stage: Stage, out: Path) -> None:
     old = stage.folder / "old"
     shutil.rmtree(old, ignore_errors=True)  # of a move that was interrupted
     old.mkdir(exist_ok=True)
+    for name in FOLDERS.values():  # files of other programs for the earlier results; new ones are written later
+        if (out / name / MARKER).is_file():
+            os.replace(out / name, old / name)
     for name in RESULTS:
         new = stage.folder / name
         if os.path.lexists(out / name) and (new.exists() or name not in stage.record.made):
