@@ -125,12 +125,12 @@ def test_names_that_look_like_formulas(tmp_path: Path) -> None:
 
 def test_force_removes_the_files_of_earlier_detections(tmp_path: Path) -> None:
     """Beside new tables they would be taken for the new detections; a folder that is not ours stays."""
-    image, results = tmp_path / "a.png", tmp_path / "out"
+    image, results, predictor = tmp_path / "a.png", tmp_path / "out", Predictor(FakeDetector())
     Image.new("L", (24, 20)).save(image)
-    predict_folder(Predictor(FakeDetector()), [image], results)
-    write_formats(results, [image], (), ["yolo"])
+    predict_folder(predictor, [image], results)
+    write_formats(results, [image], predictor.model.class_names, ["yolo"])
     (results / "labelme").mkdir()
-    predict_folder(Predictor(FakeDetector()), [image], results, force=True)
+    predict_folder(predictor, [image], results, force=True)
     assert sorted(path.name for path in results.iterdir() if path.name in ("yolo", "labelme")) == ["labelme"]
 
 
