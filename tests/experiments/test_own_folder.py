@@ -276,9 +276,11 @@ def test_without_validation_images_the_training_images_choose(
     rows = (root / "counts.csv").read_text().splitlines()
     (root / "counts.csv").write_text("\n".join([rows[0] + ",split", *(row + ",train" for row in rows[1:])]) + "\n")
     out = tmp_path / "run"
-    assert main(["train", "my-folder", "--data-root", str(root), "--out", str(out), *SMALL]) == 0
-    assert "the threshold will be chosen on training images" in capsys.readouterr().err
-    assert load_model(out).config.threshold is not None
+    given = ["--model.threshold", "2"]
+    assert main(["train", "my-folder", "--data-root", str(root), "--out", str(out), *SMALL, *given]) == 0
+    said = capsys.readouterr().err
+    assert "the threshold will be chosen on training images" in said and "--model.threshold is not kept" in said
+    assert load_model(out).config.threshold != 2
 
 
 def test_training_says_what_looks_wrong_in_the_folder(

@@ -70,10 +70,15 @@ class MistSystem(System):
         return data.kind != FolderConfig.kind or bool(known_images(data.content(), "validation"))
 
     def notes(self, experiment: Experiment, model: Any) -> list[str]:
-        """Says on which images the threshold will be chosen."""
-        if not learns_counts(experiment) or self.can_validate(experiment):
+        """Says on which images the threshold will be chosen, and that a given one is not kept."""
+        if not learns_counts(experiment):
             return []
-        return ["there are no validation images, so the threshold will be chosen on training images"]
+        notes = []
+        if model.config.threshold:
+            notes.append("--model.threshold is not kept: another one is chosen after the last step")
+        if not self.can_validate(experiment):
+            notes.append("there are no validation images, so the threshold will be chosen on training images")
+        return notes
 
     def watch(self, experiment: Experiment, say: Say) -> Watch:
         """Warns of keypoints beside the objects. Only pure classification has such an optimum."""

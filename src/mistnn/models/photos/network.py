@@ -133,6 +133,11 @@ class PhotoMist(Finder):
         return self.config.intervals
 
     @property
+    def finds_sizes(self) -> bool:
+        """Where features show where objects end."""
+        return self.config.measured
+
+    @property
     def zoom(self) -> float:
         """The factor by which images are resized."""
         return self.config.preparation.zoom
