@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.ablation import ledger_options, report
 from mistnn.data.folder.content import FolderImage, OwnFolder, read_folder
-from mistnn.data.folder.images import ground_of, load_image, measured_images, object_size_of
+from mistnn.data.folder.images import evenly, ground_of, load_image, measured_images, object_size_of
 from mistnn.errors import MistError
 from mistnn.experiments import evaluate_stored, train
 from mistnn.experiments.folder_plan import plan_shapes
@@ -100,9 +100,15 @@ def _mean_count(folder: OwnFolder, test: Sequence[FolderImage], index: int) -> t
     return {"count_error": error}, f"Predicts {mean:.2f} for every image, the mean of {len(known)} training images."
 
 
-def tuned_blobs(folder: OwnFolder, test: Sequence[FolderImage], index: int) -> tuple[dict[str, float], str]:
-    """The metrics of ``find_blobs`` for one class, tuned on the counts of the training images, and how it was tuned."""
+def tuned_blobs(
+    folder: OwnFolder, test: Sequence[FolderImage], index: int, most: int | None = None
+) -> tuple[dict[str, float], str]:
+    """The metrics of ``find_blobs`` for one class, tuned on the counts of training images, and how it was tuned.
+
+    Of these, at most ``most`` are used, evenly spaced; all if not given.
+    """
     measured, tuned = measured_images(folder), _training(folder)
+    tuned = tuned if most is None else list(evenly(tuned, most))
     images, counts = [load_image(image, 3) for image in tuned], [_count(image, index) for image in tuned]
     config = choose_blobs(images, counts, object_size_of(measured).size, ground_of(measured))
     found = [find_blobs(load_image(image, 3), config) for image in test]

@@ -41,6 +41,8 @@ from mistnn.viz import draw_scenes
 from mistnn.viz.saving import figure_to_png
 from mistnn.weights import load_model
 
+BLOB_IMAGES = 120
+"""Training images on whose counts the blobs are tuned, at most."""
 VALIDATION = 0.18
 """The share of the images without the word that is for validation."""
 
@@ -103,12 +105,12 @@ def studies(
         return make_entry(out, metrics, len(test), 0, f"{command} --seeds {seed + 1}", f"photos-{name}", note)
 
     def blobs() -> Entry:
-        metrics, note = tuned_blobs(folder, test, 0)
+        metrics, note = tuned_blobs(folder, test, 0, BLOB_IMAGES)
         metrics = {metric: round(value, 5) for metric, value in metrics.items()}
         return study_entry(f"photos-{name}-blobs", metrics, len(test), f"{command} --seeds 1", note)
 
     baselines = {f"photos-{name}-blobs": blobs} if len(folder.class_names) == 1 else {}
-    return baselines | {f"photos-{name}-seed{seed}": partial(trained, seed) for seed in range(seeds)}
+    return {f"photos-{name}-seed{seed}": partial(trained, seed) for seed in range(seeds)} | baselines
 
 
 def drawing(run: Path, folder: OwnFolder, number: int = 4) -> Image.Image:
