@@ -18,7 +18,7 @@ from mistnn.experiments.photographs import PhotographSystem
 from mistnn.experiments.system import Say, System
 from mistnn.experiments.watch import Watch
 from mistnn.interfaces import DataConfig
-from mistnn.models.mist import LiftedStepConfig, MistConfig, NaturalMistConfig, off_centre_note
+from mistnn.models.mist import DenseMistConfig, LiftedStepConfig, MistConfig, NaturalMistConfig, off_centre_note
 
 NUMBERS_PER_INPUT = 5
 """Values that a training step keeps for each pixel and channel of a patch at the first level (measured with the small
@@ -92,6 +92,19 @@ class MistSystem(System):
             store_threshold(out, experiment)
 
 
+class DenseSystem(System):
+    """The dense variant, on house numbers."""
+
+    measured_on: ClassVar = {SvhnConfig: NumberMeasurement, NumbersConfig: NumberMeasurement}
+    images = "house numbers"
+
+    def check_parts(self, model: Any, data: Any, experiment: Experiment) -> None:
+        """Compares classes, channels and K."""
+        check_channels(model, data)
+        check_k(model, data)
+        check_classes(model, data)
+
+
 def learns_counts(experiment: Experiment) -> bool:
     """Whether it learns the classes of an image folder; without classes there is no threshold to choose."""
     return experiment.data.kind == FolderConfig.kind and bool(getattr(experiment.model, "class_names", ()))
@@ -156,4 +169,4 @@ def _memory() -> int:
         return 0
 
 
-SYSTEMS = {MistConfig: MistSystem(), NaturalMistConfig: PhotographSystem()}
+SYSTEMS = {MistConfig: MistSystem(), NaturalMistConfig: PhotographSystem(), DenseMistConfig: DenseSystem()}

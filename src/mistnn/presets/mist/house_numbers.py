@@ -6,14 +6,16 @@ here is ours. Numbers of no run on one data set stand for the other: see ``mistn
 
 from __future__ import annotations
 
+import dataclasses
+
 from mistnn.data import NumbersConfig, SvhnConfig
 from mistnn.experiments import Experiment, Preset
-from mistnn.models.mist import LiftedStepConfig, MistConfig, SupervisedStepConfig
+from mistnn.models.mist import DenseMistConfig, DenseStepConfig, LiftedStepConfig, MistConfig, SupervisedStepConfig
 from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.training import TrainConfig
 
-STEPS = 4000
+STEPS, DENSE_STEPS = 4000, 1600
 MODEL = MistConfig(
     k=2,
     channels=3,
@@ -48,6 +50,13 @@ PRESETS = (
         "mist-numbers",
         "the same on SVHN's re-assembled test crops put on made-up backgrounds, not SVHN itself (needs their folder)",
         Experiment(MODEL, NumbersConfig(), LIFTED, TRAIN),
+    ),
+    Preset(
+        "mist-dense-numbers",
+        "the same images from class counts by our dense variant, which searches, then selects (needs their folder)",
+        Experiment(
+            DenseMistConfig(), NumbersConfig(), DenseStepConfig(), dataclasses.replace(TRAIN, steps=DENSE_STEPS)
+        ),
     ),
     Preset(
         "supervised-numbers",

@@ -21,6 +21,7 @@ HOUSE_NUMBERS = Table(
         Row("MIST", "SVHN", "mist-svhn", (*MIST_SVHN, *NONE), holds_data=holds_svhn),
         Row("Supervised", "SVHN", "supervised-svhn", (*SUPERVISED_SVHN, *NONE), holds_data=holds_svhn),
         Row("MIST", NAME, "mist-numbers", (None,) * 10, holds_data=holds_numbers),
+        Row("MIST, dense (ours)", NAME, "mist-dense-numbers", (None,) * 10, holds_data=holds_numbers),
         Row("Supervised", NAME, "supervised-numbers", (None,) * 10, holds_data=holds_numbers),
     ),
     note=(
