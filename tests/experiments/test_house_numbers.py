@@ -17,7 +17,7 @@ from mistnn.errors import MistError
 from mistnn.experiments import build, check, evaluate, evaluate_stored, evaluate_unknown_k, restore
 from mistnn.experiments.fixed_box import THRESHOLDS, fixed_box_metrics, fixed_boxes, precision_metrics
 from mistnn.metrics import AveragePrecision, iou50
-from mistnn.models.mist import Mist, SupervisedStep, SupervisedStepConfig
+from mistnn.models.mist import DenseMistConfig, DenseStepConfig, Mist, SupervisedStep, SupervisedStepConfig
 from mistnn.presets import find_preset
 from mistnn.records import Detections, collate
 from mistnn.reproduce.fill import rows_with_data
@@ -26,11 +26,10 @@ from mistnn.training.loop import EVALUATION
 from tests.cli.runs import only_line
 from tests.data.house_numbers import list_part, make_numbers
 
-NAMES = ("mist-svhn", "supervised-svhn", "mist-numbers", "supervised-numbers")
-TINY = (
-    "--train.steps 2 --train.batch-size 2 --train.log-every 1 --evaluation-images 2 --train.threads 1 "
-    "--model.heatmap.channels 4 --model.heatmap.blocks 1 --model.encoder.width 4"
-).split()
+NAMES = ("mist-svhn", "supervised-svhn", "mist-numbers", "mist-dense-numbers", "supervised-numbers")
+TINY = "--train.steps 2 --train.batch-size 2 --train.log-every 1 --evaluation-images 2 --train.threads 1".split()
+NARROW = "--model.heatmap.channels 4 --model.heatmap.blocks 1 --model.encoder.width 4".split()
+NARROW_DENSE = "--model.width 4 --step.search-steps 1".split()
 KEYS = {"ap00", "ap50", "ap60", "ap70", "ap80", "ap90"}
 
 
@@ -48,8 +47,8 @@ def runs(roots: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> di
     """Each preset, trained for two steps through the command line."""
     folder = tmp_path_factory.mktemp("runs")
     for name in NAMES:
-        root = str(roots[name.partition("-")[2]])
-        assert main(["train", name, "--data-root", root, "--out", str(folder / name), *TINY]) == 0
+        root, narrow = str(roots[name.rpartition("-")[2]]), NARROW_DENSE if "dense" in name else NARROW
+        assert main(["train", name, "--data-root", root, "--out", str(folder / name), *TINY, *narrow]) == 0
     return {name: folder / name for name in NAMES}
 
 
@@ -63,7 +62,7 @@ def test_two_steps(name: str, runs: dict[str, Path], roots: dict[str, Path]) -> 
     assert max(line["step"] for line in lines) == 2
     wanted = {EVALUATION + key for key in KEYS}
     assert any(wanted <= line.keys() for line in lines), "Table 4's numbers on validation images"
-    root = str(roots[name.partition("-")[2]])
+    root = str(roots[name.rpartition("-")[2]])
     metrics = evaluate_stored(runs[name], 7, root=root)
     assert KEYS | {f"fixed_{key}" for key in KEYS} | {"fixed_iou50", "iou50", "both"} <= metrics.keys()
     assert metrics["images"] == 7 and metrics["objects"] == 14
@@ -86,6 +85,16 @@ def test_twins_differ_in_their_teaching_alone() -> None:
         2,
         30,
     )
+
+
+def test_the_dense_variant_sees_the_same_images() -> None:
+    dense, lifted = (find_preset(name).experiment for name in ("mist-dense-numbers", "mist-numbers"))
+    assert dense.data == lifted.data and dense.model.k == lifted.model.k
+    assert isinstance(dense.model, DenseMistConfig) and isinstance(dense.step, DenseStepConfig)
+    assert dense.model.box_size == lifted.model.box_size * lifted.model.scales[0]
+    check(dense)
+    with pytest.raises(MistError, match="not for data of kind 'scenes'"):
+        check(dataclasses.replace(dense, data=find_preset("mist-mnist-3").experiment.data))
 
 
 def test_more_images_than_there_are(runs: dict[str, Path], roots: dict[str, Path]) -> None:
@@ -216,12 +225,10 @@ def test_rows_follow_the_folder(roots: dict[str, Path], tmp_path: Path) -> None:
     rows = rows_of(HOUSE_NUMBERS, None)
     for kind, root in roots.items():
         said: list[str] = []
-        assert [row.name for row in rows_with_data(rows, str(root), said.append)] == [
-            f"mist-{kind}",
-            f"supervised-{kind}",
-        ]
-        assert len(said) == 2 and all("left out" in line for line in said)
-    assert [row.name for row in rows_of(HOUSE_NUMBERS, "numbers")] == ["mist-numbers", "supervised-numbers"]
+        own = [name for name in NAMES if name.endswith(f"-{kind}")]
+        assert [row.name for row in rows_with_data(rows, str(root), said.append)] == own
+        assert len(said) == len(NAMES) - len(own) and all("left out" in line for line in said)
+    assert [row.name for row in rows_of(HOUSE_NUMBERS, "mist-numbers")] == ["mist-numbers"]
     for root in (None, str(tmp_path)):
         with pytest.raises(MistError, match="need house numbers.*--data-root"):
             rows_with_data(rows, root, print)
