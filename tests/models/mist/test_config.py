@@ -17,8 +17,8 @@ from tests.models.natural import MIST as NATURAL
 
 
 def test_kinds_are_the_stored_names():
-    assert [kind.kind for kind in mist.MODELS] == ["mist", "natural-mist"]
-    assert [kind.kind for kind in mist.STEPS] == ["lifted", "supervised", "natural-lifted"]
+    assert [kind.kind for kind in mist.MODELS] == ["mist", "natural-mist", "dense-mist"]
+    assert [kind.kind for kind in mist.STEPS] == ["lifted", "supervised", "natural-lifted", "dense-counts"]
 
 
 @pytest.mark.parametrize(
