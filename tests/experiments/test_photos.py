@@ -209,6 +209,12 @@ def test_my_folder_chooses_by_the_images(
     assert "mistnn[photos]" not in " ".join(plan_folder(own).reasons)
 
 
+def test_objects_larger_than_images_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--data-root", str(folder), "--train.steps", "1", "--model.box-size", "1e9"]
+    assert main(["train", "my-photos", *given]) == 2
+    assert "larger than every image (288 px after resizing)" in capsys.readouterr().err
+
+
 def test_other_samples_are_refused(folder: Path, tmp_path: Path) -> None:
     samples = find_preset("my-photos").experiment.at(str(folder)).data.open("train")
     with pytest.raises(MistError, match="is trained on an image folder: leave out samples"):

@@ -207,6 +207,12 @@ class PhotoSystem(System):
             raise MistError(
                 f"model.class_names={model.class_names}, but {data.root} has the classes {folder.class_names}"
             )
+        sides = [max(model.preparation.size(image.height, image.width)) for image in folder.images]
+        if model.box_size > max(sides):
+            raise MistError(
+                f"model.box_size={model.box_size:g} is larger than every image ({max(sides)} px after resizing): it is "
+                "the side of an object in pixels after resizing"
+            )
 
     def initialise(self, model: Any, experiment: Experiment, resuming: bool) -> None:
         """Reads the pretrained weights; with ``start_from``, those of that model."""
