@@ -182,7 +182,7 @@ def trained(ready: Prepared, part: Part, seed: int, steps: int) -> PhotoMist:
         step(source.batch(range(iteration * size, (iteration + 1) * size)), iteration)
         if iteration + 1 == steps or (part.counts and (iteration + 1) % every == 0):
             states[iteration + 1] = heads_of(model)
-    best_state(step, states, ready.judges)
+    best_state(model, states, ready.judges)
     return model
 
 

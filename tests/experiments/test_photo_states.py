@@ -12,7 +12,7 @@ import torch
 from mistnn.errors import MistError
 from mistnn.experiments import Experiment, photo_states, train
 from mistnn.experiments.photo_plan import plan_photos
-from mistnn.experiments.photo_states import Judge, best_state, heads_of, keep_state, stored_states, validation_loss
+from mistnn.experiments.photo_states import Judge, best_state, heads_of, keep_state, stored_states, validation_error
 from mistnn.inference import Predictor
 from mistnn.models.photos import PhotoMist, PhotoStep
 from mistnn.presets import find_preset
@@ -47,19 +47,19 @@ def states_of(model: PhotoMist) -> dict[int, dict[str, torch.Tensor]]:
     return states
 
 
-def test_the_state_with_the_smallest_loss_is_taken(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_state_with_the_smallest_error_is_taken(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     step, judges = judged(experiment)
-    states, losses = states_of(step.model), {}
+    states, errors = states_of(step.model), {}
     for steps, state in states.items():
         step.model.eval().load_state_dict(state, strict=False)
-        losses[steps] = validation_loss(step, judges)
-    expected = min(losses, key=lambda steps: losses[steps])
-    assert len(set(losses.values())) == 4 and expected != 40
+        errors[steps] = validation_error(step.model, judges)
+    expected = min(errors, key=lambda steps: errors[steps])
+    assert len(set(errors.values())) == 4 and expected != 40
     monkeypatch.setattr(photo_states, "LEAST_JUDGES", 3)
-    assert best_state(step, states, judges) == expected
+    assert best_state(step.model, states, judges) == expected
     assert all(torch.equal(value, states[expected][name]) for name, value in heads_of(step.model).items())
     monkeypatch.setattr(photo_states, "LEAST_JUDGES", 4)  # too few images: the last one stays
-    assert best_state(step, states, judges) == 40
+    assert best_state(step.model, states, judges) == 40
 
 
 def test_states_are_stored(experiment: Experiment, tmp_path: Path) -> None:
@@ -82,9 +82,9 @@ def test_a_run_keeps_its_best_weights(experiment: Experiment, tmp_path: Path, mo
     monkeypatch.setattr(photo_states, "LEAST_JUDGES", 3)
     chosen: list[int] = []
 
-    def early(step: PhotoStep, states: Any, judges: list[Judge]) -> int:
+    def early(model: PhotoMist, states: Any, judges: list[Judge]) -> int:
         assert len(judges) == 3
-        chosen.append(best_state(step, {steps: state for steps, state in states.items() if steps < 4}, judges))
+        chosen.append(best_state(model, {steps: state for steps, state in states.items() if steps < 4}, judges))
         return chosen[-1]
 
     monkeypatch.setattr(photo_states, "best_state", early)

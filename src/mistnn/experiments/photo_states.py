@@ -1,7 +1,7 @@
 """Early stopping of a run on photographs: of the weights during a run, those that count the validation images best.
 
-The heads are small, so their weights are kept at each checkpoint. Their loss on the validation images is compared after
-the last step. All states of a run are compared, since the loss of a few images is not smooth.
+The heads are small, so their weights are kept at each checkpoint. Their errors on the validation images are compared
+after the last step. All states of a run are compared, since the error of a few images is not smooth.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from mistnn.data.folder.images import FolderImages, known_images
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment
-from mistnn.models.photos import PhotoMist, PhotoStep
+from mistnn.models.photos import PhotoMist
 from mistnn.training.runfolder import STATES, write_atomically
 from mistnn.weights import load_model
 
@@ -77,32 +77,36 @@ def judges_of(model: PhotoMist, images: FolderImages) -> list[Judge]:
 
 
 @torch.inference_mode()
-def validation_loss(step: PhotoStep, judges: Iterable[Judge]) -> float:
-    """The mean loss of the counts of images, see ``PhotoStep.count_loss``; the model is in eval mode."""
-    losses = [
-        step.count_loss(step.model(one.features[None].float(), one.size[None]), one.counts[None])[0] for one in judges
-    ]
-    return float(torch.stack(losses).double().mean())
+def validation_error(model: PhotoMist, judges: Iterable[Judge]) -> float:
+    """The mean over images of the absolute errors of the counts of all classes together; the model is in eval mode.
 
-
-def best_state(step: PhotoStep, states: Mapping[int, Mapping[str, Tensor]], judges: list[Judge]) -> int:
-    """The number of iterations of the state with the smallest loss, whose weights the model has afterwards.
-
-    With fewer than ``LEAST_JUDGES`` images it is the last one.
+    The sums of the density are not rounded, so that the error changes smoothly with the weights.
     """
-    model = step.model.eval()
+    errors = []
+    for one in judges:
+        sums = model(one.features[None].float(), one.size[None]).density.sum((2, 3))[0]
+        errors.append((sums - one.counts).abs().sum())
+    return float(torch.stack(errors).double().mean())
 
-    def loss(steps: int) -> float:
+
+def best_state(model: PhotoMist, states: Mapping[int, Mapping[str, Tensor]], judges: list[Judge]) -> int:
+    """The number of iterations of the state with the smallest error, whose weights the model has afterwards.
+
+    With fewer than ``LEAST_JUDGES`` images it is the last one. The model is in eval mode afterwards.
+    """
+    model.eval()
+
+    def error(steps: int) -> float:
         model.load_state_dict(states[steps], strict=False)
-        return validation_loss(step, judges)
+        return validation_error(model, judges)
 
-    best = max(states) if len(judges) < LEAST_JUDGES else min(sorted(states), key=loss)
+    best = max(states) if len(judges) < LEAST_JUDGES else min(sorted(states), key=error)
     model.load_state_dict(states[best], strict=False)
     return best
 
 
 def choose_state(out: Path, experiment: Experiment) -> tuple[int, int]:
-    """Gives the model of a run the weights with the smallest loss on the validation images.
+    """Gives the model of a run the weights with the smallest error on the validation images.
 
     Returns:
         The number of iterations of these weights, and that of the last ones.
@@ -121,9 +125,8 @@ def choose_state(out: Path, experiment: Experiment) -> tuple[int, int]:
     data: Any = experiment.data
     enough = states and len(known_images(data.content(), "validation")) >= LEAST_JUDGES
     judges = judges_of(model, data.open("validation")) if enough else []
-    config: Any = experiment.step
     last = max(states, default=experiment.train.steps)
-    best = best_state(PhotoStep(model, config), states, judges) if states else last
+    best = best_state(model, states, judges) if states else last
     chosen = dataclasses.replace(model.config, chosen_at=best)
     save_again(out, out, model, dataclasses.replace(experiment, model=chosen))
     return best, last
