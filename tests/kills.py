@@ -1,10 +1,9 @@
 """Runs a command again and again, and ends it at the n-th operation on a file; a script, run in a process of its own.
 
-The operations are: opening a file for writing, writing to it, ``fsync``, renaming, removing, making a folder,
-truncating. Writes are those of Python's files, when a buffer is full or flushed.
+The operations are: opening a file for writing, ``fsync``, renaming, removing, making a folder, truncating.
 
-- "kill": the process ends there without a single line of clean-up, after half of a write; the file that ``fsync``
-  would flush is cut to its half, as if it had died while writing.
+- "kill": the process ends there without a single line of clean-up, and the file that ``fsync`` would flush is cut to
+  its half, as if it had died while writing.
 - "full": that operation and all later ones that need room fail with ``ENOSPC``.
 - "read-only": that operation and all later ones fail with ``EROFS``, as after an error of a disk.
 - "lost": that operation and all later ones fail with ``ESTALE``, those that read too, as in a network folder that is
@@ -15,7 +14,6 @@ truncating. Writes are those of Python's files, when a buffer is full or flushed
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import dataclasses
 import errno
@@ -31,11 +29,9 @@ from pathlib import Path
 from typing import Any
 
 KILLED = 137
-ROOM = ("open", "write", "os.fsync", "os.mkdir")
+ROOM = ("open", "os.fsync", "os.mkdir")
 """Operations that need room on the disk."""
-WATCHED = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate")
-"""Operations that Python announces, see ``sys.addaudithook``."""
-Count = Callable[[str, Any], None]
+WATCHED = (*ROOM, "os.rename", "os.remove", "os.rmdir", "os.truncate")
 
 
 def watch(below: Path, act: Callable[[int, str, Any], None]) -> None:
@@ -69,34 +65,7 @@ def watch(below: Path, act: Callable[[int, str, Any], None]) -> None:
         real_fsync(descriptor)
 
     os.fsync = fsync
-    io.open = builtins.open = watched_open(below, count)
     sys.addaudithook(hear)
-
-
-def watched_open(below: Path, count: Count) -> Callable[..., Any]:
-    """``open``, with files below a folder that count each write: Python announces none."""
-    real = io.open
-
-    class Watched(io.FileIO):
-        def write(self, data: Any, /) -> int:
-            count("write", (self.fileno(), bytes(data)))
-            return super().write(data)
-
-    def opened(file: Any, mode: str = "r", buffering: int = -1, *text: Any, **more: Any) -> Any:
-        named = isinstance(file, str | bytes | os.PathLike) and Path(os.fsdecode(file)).is_relative_to(below)
-        if not named or not set(mode) & set("wxa+"):
-            return real(file, mode, buffering, *text, **more)
-        raw = Watched(os.fspath(file), mode.replace("b", "").replace("t", ""))
-        if buffering == 0:
-            return raw
-        whole = (io.BufferedRandom if "+" in mode else io.BufferedWriter)(raw)
-        if "b" in mode:
-            return whole
-        shown = io.TextIOWrapper(whole, *text, **more, line_buffering=buffering == 1)
-        shown.mode = mode
-        return shown
-
-    return opened
 
 
 def ending_at(last: int, mode: str) -> Callable[[int, str, Any], None]:
@@ -120,9 +89,6 @@ def ending_at(last: int, mode: str) -> Callable[[int, str, Any], None]:
                 signal.raise_signal(one)
         if mode == "kill" and number == last:
             with contextlib.suppress(OSError):  # a folder
-                if event == "write":
-                    descriptor, data = target
-                    os.write(descriptor, data[: len(data) // 2])
                 if event == "os.fsync":
                     os.ftruncate(target, os.fstat(target).st_size // 2)
             os._exit(KILLED)
