@@ -58,8 +58,8 @@ def sweeps(plans: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
             if outcome["status"] == 2:
                 only_line(outcome["ended"])
             for status, said in outcome["repairs"]:
-                if status:
-                    only_line(said)
+                if status:  # a prediction also names the images that it worked on
+                    only_line("".join(line for line in said.splitlines(True) if "the last run died" not in line))
     return found
 
 
