@@ -40,9 +40,10 @@ def judged(experiment: Experiment) -> tuple[PhotoStep, list[Judge]]:
 def states_of(model: PhotoMist) -> dict[int, dict[str, torch.Tensor]]:
     """Densities that are higher and higher."""
     states = {}
+    assert model.density_head.bias is not None
     for place, bias in enumerate((-2.0, 1.0, 4.0, 7.0)):
         with torch.no_grad():
-            model.density_head.bias[0] = bias  # type: ignore[index]
+            model.density_head.bias[0] = bias
         states[10 * (place + 1)] = heads_of(model)
     return states
 

@@ -19,7 +19,7 @@ from mistnn.weights import load_model
 MOST_IMAGES = 60
 """Training images from which it is learned, evenly spaced (our choice)."""
 LEAST_ACCURACY = 0.9
-"""Sizes are measured if so many cells of other images are told apart: objects that touch are not (our choice)."""
+"""The least ``Extent.accuracy`` with which sizes are measured; objects that touch stay below it (our choice)."""
 
 
 @torch.inference_mode()

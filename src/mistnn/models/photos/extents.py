@@ -57,8 +57,8 @@ def near_and_far(points: Float[Tensor, "n 2"], shape: tuple[int, int], side: flo
     rows, columns = (torch.arange(length) + 0.5 for length in shape)
     if not len(points):
         return torch.zeros(shape, dtype=torch.bool), torch.ones(shape, dtype=torch.bool)
-    squares = [(columns - x) ** 2 + (rows - y)[:, None] ** 2 for x, y in points.tolist()]
-    nearest = torch.stack(squares).amin(0).sqrt()
+    cells = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), 2).view(-1, 2)
+    nearest = torch.cdist(cells, points.to(cells)).amin(1).view(shape)
     return nearest < NEAR * side, nearest > FAR * side
 
 
