@@ -70,6 +70,24 @@ def select_peaks(
     return torch.from_numpy(taken[:count]), torch.from_numpy(scored[:count])
 
 
+def refined_peaks(response: Float[Tensor, "maps rows columns"], places: Tensor) -> Float[Tensor, "found 2"]:
+    """The centres of peaks in cells, x and y: the mean of the response over the 3 x 3 cells around each.
+
+    Convention: the middle of the first cell is (0.5, 0.5).
+
+    Args:
+        response: not negative.
+        places: (found, 3), map, row and column of each peak, integers.
+    """
+    padded = F.pad(response, (1, 1, 1, 1))
+    index, rows, columns = places.unbind(1)
+    shifts = torch.tensor([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)], device=response.device)
+    near = padded[index[:, None], rows[:, None] + 1 + shifts[:, 0], columns[:, None] + 1 + shifts[:, 1]]
+    weights = near / near.sum(1, keepdim=True).clamp(min=1e-12)
+    offsets = weights @ shifts.to(weights.dtype)
+    return torch.stack((columns + 0.5 + offsets[:, 1], rows + 0.5 + offsets[:, 0]), 1)
+
+
 def _first_of_plateaus(maxima: Bool[Tensor, "classes rows columns"]) -> Bool[Tensor, "classes rows columns"]:
     """Of maxima that touch each other, the first in reading order; touching maxima have equal values."""
     size = maxima[0].numel()

@@ -12,9 +12,10 @@ from torch import nn
 from mistnn.errors import MistError
 from mistnn.interfaces import Step
 from mistnn.models.mist import DenseMaps, DenseMist, DenseMistConfig, DenseStep, DenseStepConfig, MistConfig
-from mistnn.models.mist.dense import FAINTEST, levelled, refined, window_mean
+from mistnn.models.mist.dense import FAINTEST, levelled, window_mean
 from mistnn.models.mist.dense_config import CELL
 from mistnn.models.mist.dense_step import energy_map
+from mistnn.ops.peaks import refined_peaks
 from mistnn.records import Batch
 
 TOY = DenseMistConfig(class_names=("cross", "square"), channels=1, width=8, level_window=9, box_size=9.0, window=3)
@@ -99,7 +100,8 @@ def test_an_empty_image_has_no_energy() -> None:
 def test_refined_equals_a_loop() -> None:
     response = noise(2, 5, 6)[:, 0]
     cells = torch.tensor([[[0, 0], [3, 2]], [[5, 4], [1, 3]]])
-    found = refined(response, cells)
+    image = torch.tensor([[[0], [0]], [[1], [1]]])
+    found = refined_peaks(response, torch.cat((image, cells.flip(2)), 2).flatten(0, 1)).view(2, 2, 2)
     for image in range(2):
         for place in range(2):
             column, row = cells[image, place].tolist()

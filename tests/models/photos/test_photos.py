@@ -13,6 +13,7 @@ from mistnn.errors import MistError
 from mistnn.models.photos import PhotoConfig, PhotoMist, PhotoStep, PhotoStepConfig, find_templates
 from mistnn.models.photos.network import PhotoMaps
 from mistnn.nn.pyramid import PyramidConfig
+from mistnn.ops.peaks import refined_peaks
 from mistnn.records import Batch
 
 CONFIG = PhotoConfig(
@@ -181,7 +182,7 @@ def test_refined_places() -> None:
     response[0, 0, 0] = 0.5
     places = torch.tensor([[0, 2, 2], [0, 0, 0]])
     expected: Tensor = torch.tensor([[2.5 + 0.25, 2.5], [0.5, 0.5]])
-    torch.testing.assert_close(PhotoMist.refined(response, places), expected)
+    torch.testing.assert_close(refined_peaks(response, places), expected)
 
 
 @pytest.mark.plain

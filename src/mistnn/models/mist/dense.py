@@ -20,7 +20,7 @@ from mistnn.models.mist.dense_config import CELL, DenseMistConfig
 from mistnn.nn.blocks import layer_norm
 from mistnn.nn.finder import Finder, shared_k
 from mistnn.ops.coordinates import boxes_at
-from mistnn.ops.peaks import gaussian_blur
+from mistnn.ops.peaks import gaussian_blur, refined_peaks
 from mistnn.ops.topk import top_k
 from mistnn.records import Detections, Explanation
 
@@ -96,7 +96,9 @@ class DenseMist(Finder):
         places = cells[..., 1] * response.shape[-1] + cells[..., 0]
         among = probabilities.flatten(2).gather(2, places[:, None].expand(-1, probabilities.shape[1], -1))
         confidence, labels = among.max(1)
-        boxes = boxes_at(CELL * refined(response, cells), config.box_size)
+        image = torch.arange(len(cells), device=cells.device)[:, None, None].expand(*cells.shape[:2], 1)
+        centres = refined_peaks(response, torch.cat((image, cells.flip(2)), 2).flatten(0, 1))
+        boxes = boxes_at(CELL * centres.view(cells.shape), config.box_size)
         scores = (found.responses * confidence).clamp(0, 1)
         order = scores.argsort(dim=1, descending=True, stable=True)
         rows = zip(boxes, scores, labels, order, strict=True)
@@ -131,22 +133,3 @@ def window_mean(maps: Tensor, window: int) -> Tensor:
     reach = window // 2
     padded = F.pad(maps, (reach, reach, reach, reach), mode="replicate")
     return F.avg_pool2d(F.avg_pool2d(padded, (1, window), 1), (window, 1), 1)
-
-
-def refined(response: Tensor, cells: Tensor) -> Tensor:
-    """The centres of peaks in cells: the mean of the response over the 3 x 3 cells around each.
-
-    Args:
-        response: (batch, rows, columns), not negative.
-        cells: (batch, k, 2), column and row of each peak.
-
-    Returns:
-        (batch, k, 2), x and y, where the middle of the first cell is (0.5, 0.5).
-    """
-    padded = F.pad(response, (1, 1, 1, 1))
-    shifts = torch.tensor([(x, y) for y in (-1, 0, 1) for x in (-1, 0, 1)], device=cells.device)
-    near = cells[:, :, None] + 1 + shifts  # (batch, k, 9, 2)
-    places = near[..., 1] * padded.shape[-1] + near[..., 0]
-    values = padded.flatten(1).gather(1, places.flatten(1)).view(places.shape)
-    weights = values / values.sum(-1, keepdim=True).clamp(min=1e-12)
-    return cells + 0.5 + torch.einsum("bkn,nc->bkc", weights, shifts.to(weights.dtype))

@@ -16,7 +16,7 @@ from mistnn.models.photos.extents import measured_boxes
 from mistnn.nn.finder import Finder, WholeDetector
 from mistnn.nn.preparation import prepare
 from mistnn.nn.pyramid import COARSEST, Pyramid, resample
-from mistnn.ops.peaks import count_bonus, select_peaks
+from mistnn.ops.peaks import count_bonus, refined_peaks, select_peaks
 from mistnn.records import Detections, Explanation
 
 QUIET = 3.0
@@ -318,7 +318,7 @@ class PhotoMist(Finder):
 
     def boxes(self, response: Tensor, places: Tensor, inside: Tensor, extent: Tensor | None) -> Tensor:
         """The boxes of peaks (found, 3), class, row and column: (found, 4), centre x and y, width, height in pixels."""
-        centres, side = self.refined(response, places), self.config.cells
+        centres, side = refined_peaks(response, places), self.config.cells
         if extent is None:
             boxes = torch.cat((centres, torch.full_like(centres, side)), 1)
         else:
@@ -335,14 +335,3 @@ class PhotoMist(Finder):
         from mistnn.models.photos.whole import WholePhotoMist  # it imports this module
 
         return WholePhotoMist(self)
-
-    @staticmethod
-    def refined(response: Tensor, places: Tensor) -> Tensor:
-        """The centres of peaks, (found, 2), x and y in cells: the mean of the response in 3 x 3 cells around each."""
-        padded = F.pad(response, (1, 1, 1, 1))
-        labels, rows, columns = places.unbind(1)
-        shifts = torch.tensor([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)])
-        near = padded[labels[:, None], rows[:, None] + 1 + shifts[:, 0], columns[:, None] + 1 + shifts[:, 1]]
-        weights = near / near.sum(1, keepdim=True).clamp(min=1e-12)
-        offsets = weights @ shifts.to(weights.dtype)
-        return torch.stack((columns + 0.5 + offsets[:, 1], rows + 0.5 + offsets[:, 0]), 1)
