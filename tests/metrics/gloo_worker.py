@@ -7,6 +7,7 @@ the last process may have no image at all.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -49,7 +50,8 @@ def run(rank: int, processes: int, rendezvous: str, out: str) -> None:
         if rank == 0:
             Path(out, f"{name}.json").write_text(json.dumps(found))
     dist.barrier()
-    dist.destroy_process_group()
+    sys.stdout.flush()
+    os._exit(0)  # gloo's threads may abort a process that ends by itself, after all is written
 
 
 if __name__ == "__main__":
