@@ -29,8 +29,8 @@ IMPORTANCE_FLOOR = 0.01
 LEAST_SHARE = 1e8
 """A sum of importances below this multiple of the smallest normal number counts as 0: its gradients could overflow."""
 
-GROUP_PIXELS = {"cpu": 1 << 14}
-"""What one more group of objects costs, in pixels of windows, by the type of device (measured on a Zen 4 processor)."""
+GROUP_PIXELS = {"cpu": 1 << 15}
+"""What one more group of objects costs, in pixels of windows, by the type of device (measured on a Zen 5 processor)."""
 GROUP_PIXELS_ELSEWHERE = 1 << 20
 
 
@@ -110,8 +110,11 @@ def render_objects(
     kept, (channels, height, width) = background.dtype, background.shape[1:]
     work = torch.promote_types(kept, torch.float32)
     alpha, boxes, presence, depth = (part.to(work) for part in (alpha, boxes, presence, depth))
-    gamma = importance_maps(alpha, presence, depth, importance)
-    maps = torch.cat((appearance.to(work), alpha * presence[..., None, None, None], gamma), dim=2)
+    parts = [appearance.to(work), alpha * presence[..., None, None, None]]
+    near = torch.sigmoid(-depth).flatten() if importance == "paper" else None  # gamma' = near alpha'
+    if near is None:
+        parts.append(importance_maps(alpha, presence, depth, importance))
+    maps = torch.cat(parts, dim=2)
     lone = _lone(boxes, maps.shape[-2:], (height, width), edge)
     maps, boxes = maps.flatten(0, 1), boxes.flatten(0, 1)
     image = torch.arange(len(background), device=boxes.device).repeat_interleave(presence.shape[1])
@@ -121,7 +124,7 @@ def render_objects(
         place, down, across = _place(group, boxes[group], image[group], window, maps.shape[-2:], (height, width), edge)
         windows.append(place)
         weights += (down, across)
-    sums: Tensor = _Mixed.apply(maps, windows, lone, *weights)
+    sums: Tensor = _Mixed.apply(maps, windows, lone, near, *weights)
     pictures = sums.view(channels + 2, len(background), height, width).transpose(0, 1)
     total, covered, weight = pictures.split((channels, 1, 1), dim=1)
     canvas = background.to(work)
@@ -253,9 +256,10 @@ class _Mixed(torch.autograd.Function):
     """The maps at the pixels of windows, mixed: sums over the objects at each pixel of all images.
 
     Args of ``apply``:
-        maps: (objects, channels + 2, rows, columns): colours, alpha' and gamma'.
+        maps: (objects, channels + 1 or 2, rows, columns): colours, alpha', and gamma' unless ``near`` gives it.
         windows: of all objects that are visible.
         lone: see ``_lone``.
+        near: (objects,), gamma' / alpha' of each object, or ``None``.
         weights: for each window those of rows and of columns, (objects, pixels, map pixels).
 
     Returns:
@@ -267,9 +271,11 @@ class _Mixed(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, maps: Tensor, windows: list[_Window], lone: Tensor, *weights: Tensor) -> Tensor:
-        kinds = maps.shape[1]
-        sums = maps.new_zeros(kinds, len(lone))
+    def forward(
+        ctx: Any, maps: Tensor, windows: list[_Window], lone: Tensor, near: Tensor | None, *weights: Tensor
+    ) -> Tensor:
+        kinds, channels = maps.shape[1], maps.shape[1] - (2 if near is None else 1)
+        sums = maps.new_zeros(channels + 2, len(lone))
         kept: list[Tensor] = []
         for window, down, across in zip(windows, weights[::2], weights[1::2], strict=True):
             chosen = maps.index_select(0, window.group)
@@ -277,32 +283,40 @@ class _Mixed(torch.autograd.Function):
             planes = maps.new_empty(kinds, len(chosen), down.shape[1], across.shape[1])
             for kind in range(kinds):
                 torch.bmm(down, wide[:, kind], out=planes[kind])
-            alone = lone.index_select(0, window.site).view(planes.shape[1:])
-            gamma = torch.where(alone, _outer(window.rows, window.columns), planes[-1])
-            share = gamma * planes[-2]
-            for kind in range(kinds - 2):
-                sums[kind].index_add_(0, window.site, (share * planes[kind]).flatten())
+            alpha = planes[channels]
+            mixing = planes[-1] if near is None else alpha * near[window.group, None, None]
+            alone = lone.index_select(0, window.site).view(alpha.shape)
+            gamma = torch.where(alone, _outer(window.rows, window.columns), mixing)
+            share = gamma * alpha
+            for channel in range(channels):
+                sums[channel].index_add_(0, window.site, (share * planes[channel]).flatten())
             # With faded edges, the missing part of the colour is the background's.
             part = share.mul_(_outer(down.sum(2), across.sum(2))) if window.fade else share
             sums[-2].index_add_(0, window.site, part.flatten())
             sums[-1].index_add_(0, window.site, gamma.flatten())
             kept += (chosen, wide, planes, alone, gamma)
-        ctx.windows, ctx.size = windows, maps.shape
-        ctx.save_for_backward(*weights, *kept)
+        ctx.windows, ctx.size, ctx.near = windows, maps.shape, near is not None
+        ctx.save_for_backward(*weights, *kept, *([] if near is None else [near]))
         return sums
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The gradients of the maps and of the weights."""
+        """The gradients of the maps, of ``near`` and of the weights."""
         given, windows = gradients[0], ctx.windows
         weights, kept = ctx.saved_tensors[: 2 * len(windows)], ctx.saved_tensors[2 * len(windows) :]
+        near = kept[-1] if ctx.near else None
+        of_near = None if near is None else torch.zeros_like(near)
         of_maps = given.new_zeros(ctx.size)
         of_weights: list[Tensor] = []
         for index, window in enumerate(windows):
             down, across = weights[2 * index : 2 * index + 2]
             chosen, wide, planes, alone, gamma = kept[5 * index : 5 * index + 5]
-            moved, whole = _pixel_gradients(given, window, planes, alone, gamma, down, across)
+            moved, whole, mixing = _pixel_gradients(given, window, planes, alone, gamma, down, across, ctx.near)
+            if near is not None and of_near is not None:
+                alpha = planes[-1]
+                of_near.index_copy_(0, window.group, (mixing * alpha).sum((1, 2)))
+                moved[-1].addcmul_(mixing, near[window.group, None, None])
             of_down = torch.bmm(moved[0], wide[:, 0].transpose(1, 2))
             of_wide = torch.empty_like(wide)
             of_wide[:, 0] = torch.bmm(down.transpose(1, 2), moved[0])
@@ -316,15 +330,27 @@ class _Mixed(torch.autograd.Function):
                 of_down += torch.bmm(whole, across.sum(2)[:, :, None])
                 of_across += torch.bmm(whole.transpose(1, 2), down.sum(2)[:, :, None])
             of_weights += (of_down, of_across)
-        return of_maps, None, None, *of_weights
+        return of_maps, None, None, of_near, *of_weights
 
 
 def _pixel_gradients(
-    given: Tensor, window: _Window, planes: Tensor, alone: Tensor, gamma: Tensor, down: Tensor, across: Tensor
-) -> tuple[Tensor, Tensor | None]:
-    """The gradients of the planes, and of the share of neighbours that a map has; see ``_Mixed``."""
+    given: Tensor,
+    window: _Window,
+    planes: Tensor,
+    alone: Tensor,
+    gamma: Tensor,
+    down: Tensor,
+    across: Tensor,
+    near: bool,
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """The gradients of the planes, of the share of neighbours that a map has, and of gamma'; see ``_Mixed``.
+
+    Without ``near``, gamma' is the last of the planes, and its gradient is among theirs.
+    """
     *of_colours, of_part, of_gamma = (row.index_select(0, window.site).view(gamma.shape) for row in given)
-    alpha, moved, share = planes[-2], torch.empty_like(planes), gamma * planes[-2]
+    channels = len(of_colours)
+    alpha, moved = planes[channels], torch.empty_like(planes)
+    share = gamma * alpha
     of_share, whole = of_part, None
     if window.fade:
         whole = share * of_part
@@ -332,10 +358,11 @@ def _pixel_gradients(
     for colour, own, result in zip(planes, of_colours, moved, strict=False):
         torch.mul(share, own, out=result)
         of_share.addcmul_(colour, own)
-    torch.mul(of_share, gamma, out=moved[-2])
-    torch.addcmul(of_gamma, of_share, alpha, out=moved[-1])
-    moved[-1].masked_fill_(alone, 0)
-    return moved, whole
+    torch.mul(of_share, gamma, out=moved[channels])
+    of_gamma = of_gamma.addcmul_(of_share, alpha).masked_fill_(alone, 0)
+    if not near:
+        moved[-1] = of_gamma
+    return moved, whole, of_gamma
 
 
 def _outer(rows: Tensor, columns: Tensor) -> Tensor:

@@ -77,7 +77,8 @@ class SpairStep:
         if noise > SILENT:
             for weight in weights:
                 assert weight.grad is not None
-                weight.grad.add_(torch.randn_like(weight.grad), alpha=noise)
+                draws = torch.randn(weight.numel(), dtype=weight.dtype, device=weight.device)  # slower in channels_last
+                weight.grad.add_(draws.as_strided(weight.shape, weight.stride()), alpha=noise)
         set_rates(self.optimizers, {"all": config.rate * cosine_share(iteration, config.decay, config.decay_steps)})
         optimizer.step()
 
