@@ -11,6 +11,7 @@ import torch
 
 from mistnn.data import NaturalConfig
 from mistnn.data.photographs.build import PASCAL_COCO, build_photographs
+from mistnn.data.photographs.built import read_built
 from mistnn.errors import MistError
 from mistnn.experiments import Experiment, evaluate
 from mistnn.inference.judged import right_by_centre
@@ -19,7 +20,7 @@ from mistnn.models.mist import NaturalStepConfig
 from mistnn.presets import PRESETS, Preset
 from mistnn.records import Detections, Sample
 from mistnn.reproduce import fill, results_page
-from mistnn.reproduce.fill import experiment_of, fill_table
+from mistnn.reproduce.fill import experiment_of, fill_table, rows_of_size
 from mistnn.reproduce.ledger import read_ledger
 from mistnn.reproduce.results_page import table_lines
 from mistnn.reproduce.table import Size
@@ -49,7 +50,8 @@ def test_table_4_is_filled(built: str, tmp_path: Path, monkeypatch: pytest.Monke
     tiny = {**PRESETS, NAME: Preset(NAME, "", TINY)}
     for module in (fill, results_page):
         monkeypatch.setattr(module, "find_preset", tiny.__getitem__)
-    table = find_table("table4")._replace(size=Size(loop=(2, 2)))
+    paper = find_table("table4")
+    table = paper._replace(size=Size(loop=(2, 2)), rows=tuple(row._replace(photographs=None) for row in paper.rows))
     results, runs = tmp_path / "results", tmp_path / "runs"
     with pytest.raises(MistError, match="--backbone FILE"):
         fill_table(table, "full", 1, results, runs, NAME, built)
@@ -68,6 +70,17 @@ def test_table_4_is_filled(built: str, tmp_path: Path, monkeypatch: pytest.Monke
     (row,) = (line for line in table_lines(table, [entry]) if "| MIST |" in line)
     assert "| 0.679 | " in row and "| 1 |" in row
     assert fill_table(*words, backbone="random") == 0
+
+
+def test_rows_need_as_many_photographs_as_their_data_have(built: str) -> None:
+    number = sum(map(len, read_built(built).images.values()))
+    rows, said = find_table("table4").rows, list[str]()
+    with pytest.raises(MistError, match=f"{number:,} photographs, which fits no row"):
+        rows_of_size(rows, built, said.append)
+    assert [line.partition(":")[0] for line in said] == [row.name for row in rows]
+    near = rows[0]._replace(photographs=number + 1)
+    assert rows_of_size([near, rows[1]], built, said.append) == [near]
+    assert rows_of_size([rows[0]._replace(photographs=None)], built, said.append)
 
 
 def test_weights_go_where_the_backbone_is() -> None:

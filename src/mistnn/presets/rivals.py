@@ -7,6 +7,7 @@ MIST's own preset of the row.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from mistnn.data import NaturalConfig, ScenesConfig
 from mistnn.data.photographs.published import VOC_CLASSES
@@ -55,10 +56,15 @@ ZHA18 = Zha18Config(feature_widths=(32, 64, 64, 64), drawing_widths=(32, 64, 64,
 NATURAL_XIE20 = NaturalXie20Config(class_names=VOC_CLASSES, k=2)
 
 
-def _photographs(model: NaturalXie20Config, steps: int) -> Experiment:
+def _photographs(model: NaturalXie20Config, steps: int, rate: float = 1e-4) -> Experiment:
     # The learning rates of MIST's networks, since no others are stated.
-    step = RivalStepConfig(rate=1e-4, places_rate=1e-4)
+    step = RivalStepConfig(rate=rate, places_rate=rate)
     return Experiment(model, NaturalConfig(), step, photographs.loop(steps))
+
+
+def _few_photographs(**changes: Any) -> Experiment:
+    model = dataclasses.replace(NATURAL_XIE20, cells=2, backbone=photographs.RESNET18, **changes)
+    return _photographs(model, photographs.SMALL_STEPS, photographs.SMALL_RATE)
 
 
 def _loop(steps: int, batch_size: int) -> TrainConfig:
@@ -130,5 +136,15 @@ PRESETS = (
         "xie20-voc07",
         "supplement E, Xie20 with the same four anchors, at every second cell to fit into memory",
         _photographs(dataclasses.replace(NATURAL_XIE20, cells=2, reader=photographs.ANCHORS), photographs.VOC07_STEPS),
+    ),
+    Preset(
+        "xie20-pascal-coco-1221",
+        "Table 4, Xie20, on 1,221 of its photographs: ResNet18, 600 steps, every second cell",
+        _few_photographs(),
+    ),
+    Preset(
+        "xie20-voc-2607",
+        "supplement E, Xie20, on 2,607 photographs of VOC: ResNet18, 600 steps, every second cell",
+        _few_photographs(reader=photographs.ANCHORS),
     ),
 )

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 
+from mistnn.data.photographs.built import read_built
 from mistnn.devices import DeviceName
 from mistnn.errors import MistError
 from mistnn.experiments import Experiment, evaluate_stored, train
@@ -49,6 +50,23 @@ def rows_with_data(rows: Sequence[Row], root: str | None, say: Callable[[str], N
     for row in rows:
         if row not in kept:
             say(f"{row.name}: left out, {root} holds other images")
+    return kept
+
+
+def rows_of_size(rows: Sequence[Row], root: str | None, say: Callable[[str], None]) -> list[Row]:
+    """The rows whose data have about as many photographs as a folder. Raises ``MistError`` if there are none."""
+    if root is None or all(row.photographs is None for row in rows):
+        return list(rows)
+    number = sum(map(len, read_built(root).images.values()))
+    kept = [row for row in rows if row.photographs is None or abs(number - row.photographs) <= row.photographs / 10]
+    for row in rows:
+        if row not in kept:
+            say(f"{row.name}: left out, its {row.data} has {row.photographs:,} photographs, and {root} has {number:,}")
+    if not kept:
+        raise MistError(
+            f"{root} has {number:,} photographs, which fits no row: train a preset on it with `mist train NAME "
+            f"--data.root {root}`, and measure it with `mist evaluate`"
+        )
     return kept
 
 
@@ -128,6 +146,7 @@ def fill_table(
         say("--backbone random is for trying out the commands: without pretrained features the numbers mean nothing")
     filler = _Filler(table, budget, results, runs, root, say, backbone, device)
     rows = rows_with_data(rows_of(table, only), root, say)
+    rows = rows_of_size(rows, root, say) if budget == "full" else rows
     if table.start_preset and any(filler.lacking(row, seeds) for row in rows):
         filler.train_start()
     if jobs > 1:

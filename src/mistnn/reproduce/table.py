@@ -17,6 +17,7 @@ class Row(NamedTuple):
         curve: whether the run is also measured by the number of digits, see ``transfer_curve``.
         comparable: whether the images are those of the paper.
         holds_data: whether a folder holds the row's images; ``None`` if the folder needs no check.
+        photographs: how many photographs the row's data have; ``None`` if the folder needs no check.
     """
 
     system: str
@@ -27,6 +28,7 @@ class Row(NamedTuple):
     curve: bool = False
     comparable: bool = True
     holds_data: Callable[[Path], bool] | None = None
+    photographs: int | None = None
 
 
 class Least(NamedTuple):

@@ -58,8 +58,8 @@ SHEET: Mapping[str, ScenesConfig] = {
 }
 PHOTOGRAPHS = 6  #: Photographs in a row; the paper shows about as many.
 PHOTOGRAPH_SYSTEMS = {
-    "MIST": ("natural-mist", ("mist-pascal-coco", "mist-pascal-coco-32", "mist-voc07")),
-    "Xie20": ("natural-xie20", ("xie20-pascal-coco", "xie20-voc07")),
+    "MIST": ("natural-mist", ("mist-pascal-coco-1221", "mist-pascal-coco", "mist-pascal-coco-32")),
+    "Xie20": ("natural-xie20", ("xie20-pascal-coco-1221", "xie20-pascal-coco")),
 }
 """Title of a row -> the kind of its model and the presets of which the first with a run is shown."""
 
