@@ -29,6 +29,9 @@ IMPORTANCE_FLOOR = 0.01
 LEAST_SHARE = 1e8
 """A sum of importances below this multiple of the smallest normal number counts as 0: its gradients could overflow."""
 
+LEAST_EXTENT = 1e-6
+"""Boxes narrower than this are drawn as wide, in pixels."""
+
 GROUP_PIXELS = {"cpu": 1 << 15}
 """What one more group of objects costs, in pixels of windows, by the type of device (measured on a Zen 5 processor)."""
 GROUP_PIXELS_ELSEWHERE = 1 << 20
@@ -244,9 +247,10 @@ def _place(
     within = [
         _contains(centre + 0.5, boxes, axis, edge, size[1 - axis]) | broken for centre, axis in ((row, 1), (column, 0))
     ]
-    down = _interpolation(row + 0.5, boxes, 1, size[0], edge).masked_fill(~within[0][:, :, None], 0)
-    across = _interpolation(column + 0.5, boxes, 0, size[1], edge).masked_fill(~within[1][:, :, None], 0)
-    down = down.masked_fill(broken[:, :, None], torch.nan)
+    down, across = (
+        _Interpolation.apply(centre + 0.5, *boxes[:, axis::2, None].unbind(1), side, edge == "box", reached)
+        for centre, axis, side, reached in ((row, 1, size[0], within[0]), (column, 0, size[1], within[1]))
+    )
     place = (image[:, None] * (height * width) + row.long() * width)[:, :, None] + column.long()[:, None, :]
     by_row, by_column = (side.to(boxes.dtype) for side in within)
     return _Window(group, by_row, by_column, place.flatten(), edge == "fade"), down, across
@@ -369,14 +373,47 @@ def _outer(rows: Tensor, columns: Tensor) -> Tensor:
     return rows[:, :, None] * columns[:, None, :]
 
 
-def _interpolation(centre: Tensor, boxes: Tensor, axis: int, size: int, edge: Edge) -> Tensor:
-    """The weights of a map's pixels at pixel centres along one axis, (objects, pixels, size)."""
-    middle, extent = boxes[:, axis, None], boxes[:, axis + 2, None]
-    place = (centre - (middle - extent / 2)) / extent.clamp(min=1e-6) * size - 0.5
-    if edge == "box":
-        place = place.clamp(0, size - 1)
-    pixels = torch.arange(size, device=boxes.device, dtype=boxes.dtype)
-    return (1 - (place[:, :, None] - pixels).abs()).clamp(min=0)
+class _Interpolation(torch.autograd.Function):
+    """The weights of a map's pixels at pixel centres along one axis; autograd would keep six tensors of this size.
+
+    Args of ``apply``:
+        centre: (objects, pixels), of pixels of the image.
+        middle, extent: (objects, 1), of the boxes.
+        size: pixels of a map.
+        ends: whether pixels beyond the outer ones of the map have the weights of these.
+        reached: (objects, pixels), the pixels with weights; all others have 0. A box that is not finite has NaN.
+
+    Returns:
+        (objects, pixels, size).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, centre: Tensor, middle: Tensor, extent: Tensor, size: int, ends: bool, reached: Tensor
+    ) -> Tensor:
+        extent = extent.clamp(min=LEAST_EXTENT)
+        place = (centre - middle + extent / 2) / extent * size - 0.5
+        kept = place.clamp(0, size - 1) if ends else place
+        pixels = torch.arange(size, device=place.device, dtype=place.dtype)
+        weights = (kept[:, :, None] - pixels).abs_().neg_().add_(1).clamp_(min=0)
+        weights.masked_fill_(~reached[:, :, None], 0)
+        weights.masked_fill_(~(middle + extent).isfinite()[:, :, None], torch.nan)
+        ctx.save_for_backward(place, kept, extent, weights, pixels)
+        ctx.ends = ends
+        return weights
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The gradients of middle and extent."""
+        place, kept, extent, weights, pixels = ctx.saved_tensors
+        slope = (pixels - kept[:, :, None]).sign_().mul_(weights > 0)
+        moved = slope.mul_(gradients[0]).sum(2)
+        if ctx.ends:
+            moved = moved * (place == kept)
+        size = len(pixels)
+        of_extent = (moved * (size / 2 - place - 0.5)).sum(1, keepdim=True) / extent
+        return None, moved.sum(1, keepdim=True) * (-size / extent), of_extent, None, None, None
 
 
 def _contains(centre: Tensor, boxes: Tensor, axis: int, edge: Edge, size: int) -> Tensor:

@@ -14,7 +14,6 @@ from mistnn.models.spair.waves import neighbours_of, waves_of
 from mistnn.nn.dense import dense_network
 from mistnn.nn.latents import Normal, joined, normal
 from mistnn.nn.mixed_precision import Precision, computed_dtype
-from mistnn.nn.repeated import RepeatedLinear, repeated
 from mistnn.ops.priors import sample_concrete
 
 WHERE = 4
@@ -120,8 +119,9 @@ class Cells(nn.Module):
         parts: list[Latents] = []
         order = torch.tensor([cell for wave in waves.waves for cell in wave.cells], device=images.device)
         sizes = [len(wave.cells) for wave in waves.waves]
-        networks = _Networks(self, features.shape[2], computed_dtype(precision, images.device))
-        begun = networks.own(features).index_select(1, order).split(sizes, dim=1)
+        firsts = _Firsts(self, features.shape[2])
+        encoder = _Encoder(self.object_encoder, computed_dtype(precision, images.device))
+        begun = firsts.own(features).index_select(1, order).split(sizes, dim=1)
         places = _Places(self.config, images, grid[1])
         corners = places.corners(order).split(sizes)
         for wave, own, corner in zip(waves.waves, begun, corners, strict=True):
@@ -129,39 +129,47 @@ class Cells(nn.Module):
             near = torch.tensor(wave.context, dtype=torch.long, device=images.device)
             width = len(near) // len(wave.cells) * known.shape[2]
             context = known.index_select(1, near).reshape(len(images), len(wave.cells), width)
-            latents, element = self.infer(networks, places, own, context, corner, held)
+            latents, element = self.infer(firsts, encoder, places, own, context, corner, held)
             parts.append(latents)
             elements.append(element)
         reading = torch.tensor(waves.reading, device=images.device)
         return joined(parts, lambda tensor: tensor.index_select(1, reading))
 
     def infer(
-        self, networks: _Networks, places: _Places, own: Tensor, context: Tensor, corner: Tensor, held: bool = False
+        self,
+        firsts: _Firsts,
+        encoder: _Encoder,
+        places: _Places,
+        own: Tensor,
+        context: Tensor,
+        corner: Tensor,
+        held: bool = False,
     ) -> tuple[Latents, Tensor]:
         """The latents of some cells, and the element that each cell passes to those after it.
 
         Args:
-            networks: of a cell.
+            firsts: the first layers of the networks.
+            encoder: the object encoder.
             places: the geometry of the cells, with the images.
-            own: (batch, m, ...), of these cells, see ``_Networks.own``.
+            own: (batch, m, ...), of these cells, see ``_Firsts.own``.
             context: (batch, m, neighbours x element), the elements of the cells before them.
             corner: (m, 4), see ``_Places.corners``.
             held: see ``forward``.
         """
         extra = self.config.features
-        of_box, of_depth, of_presence = networks.begin(own, context)
+        of_box, of_depth, of_presence = firsts.begin(own, context)
 
-        box, passed = networks.box(of_box).split((2 * WHERE, extra), dim=-1)
+        box, passed = _rest(self.box_network, of_box).split((2 * WHERE, extra), dim=-1)
         where = self.normal(box, held)
         shown_box, boxes = places.boxes(where.sample, corner)
-        what = self.normal(networks.what(places.glimpses(boxes)))
+        what = self.normal(encoder(places.glimpses(boxes)))
 
-        seen = torch.cat((shown_box, what.sample, passed), dim=-1)
-        depth, passed = networks.depth(of_depth, seen).split((2, extra), dim=-1)
+        own_depth = firsts.add_depth(of_depth, torch.cat((shown_box, what.sample, passed), dim=-1))
+        depth, passed = _rest(self.depth_network, own_depth).split((2, extra), dim=-1)
         depth = self.normal(depth, held)
 
         seen = torch.cat((shown_box, what.sample, passed, depth.sample), dim=-1)
-        logits = networks.presence(of_presence, seen).squeeze(-1)
+        logits = _rest(self.presence_network, firsts.add_presence(of_presence, seen)).squeeze(-1)
         logits = logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
         logits = logits.detach() if held else logits
         if self.training:
@@ -178,53 +186,67 @@ class Cells(nn.Module):
         return normal(mean, LARGEST_DEVIATION * logit.sigmoid(), self.training)
 
 
-class _Networks:
-    """The networks of a cell in one pass over all cells; the gradients of their weights are computed once.
+class _Firsts:
+    """The first layers of the networks for box, depth and presence, taken apart by what they see.
 
-    The networks for box, depth and presence see the cell's features, which are known for all cells at once, and the
-    elements of the cells before it. So their first layers are taken apart by what they see, and only the rest must wait
-    for the wave. The object encoder is in ``dtype``; results are in float32.
+    All three see the cell's features, which are known for all cells at once, and the elements of the cells before it.
+    Only the rest must wait for the wave.
     """
 
-    def __init__(self, cells: Cells, features: int, dtype: torch.dtype) -> None:
+    def __init__(self, cells: Cells, features: int) -> None:
         layers = [_first(net) for net in (cells.box_network, cells.depth_network, cells.presence_network)]
         seen = cells.seen
         self._widths = [layer.out_features for layer in layers]
         self._own = torch.cat([layer.weight[:, :features] for layer in layers])
         self._bias = torch.cat([layer.bias for layer in layers])
-        self._near = RepeatedLinear(torch.cat([layer.weight[:, features:seen] for layer in layers]))
-        self._first_depth = RepeatedLinear(layers[1].weight[:, seen:])
-        self._first_presence = RepeatedLinear(layers[2].weight[:, seen:])
-        self.box = repeated(cells.box_network, skip=1)
-        self._depth = repeated(cells.depth_network, skip=1)
-        self._presence = repeated(cells.presence_network, skip=1)
-        self._encoder, self._dtype = repeated(cells.object_encoder, dtype), dtype
+        self._near = torch.cat([layer.weight[:, features:seen] for layer in layers])
+        self._depth, self._presence = layers[1].weight[:, seen:], layers[2].weight[:, seen:]
 
     def own(self, features: Tensor) -> Tensor:
-        """What the three first layers make of the features of all cells, (batch, cells, ...)."""
+        """What the three layers make of the features of all cells, (batch, cells, ...)."""
         return F.linear(features, self._own, self._bias)
 
     def begin(self, own: Tensor, context: Tensor) -> tuple[Tensor, ...]:
-        """The sums of the three first layers so far, for some cells: that of the box is complete."""
-        return (own + self._near(context) if context.shape[-1] else own).split(self._widths, dim=-1)
+        """The sums of the three layers so far, for some cells: that of the box is complete."""
+        return (own + F.linear(context, self._near) if context.shape[-1] else own).split(self._widths, dim=-1)
 
-    def what(self, glimpses: Tensor) -> Tensor:
+    def add_depth(self, begun: Tensor, more: Tensor) -> Tensor:
+        """Adds what else the network for depth sees."""
+        return begun + F.linear(more, self._depth)
+
+    def add_presence(self, begun: Tensor, more: Tensor) -> Tensor:
+        """Adds what else the network for presence sees."""
+        return begun + F.linear(more, self._presence)
+
+
+class _Encoder:
+    """The object encoder in a dtype; its weights are converted once for all waves. Results are in float32."""
+
+    def __init__(self, network: nn.Sequential, dtype: torch.dtype) -> None:
+        layers = [layer for layer in network if isinstance(layer, nn.Linear)]
+        self._layers = [(layer.weight.to(dtype), layer.bias.to(dtype)) for layer in layers]
+        self._dtype = dtype
+
+    def __call__(self, glimpses: Tensor) -> Tensor:
         """(batch, m, pixels) to (batch, m, 2 A)."""
-        return self._encoder(glimpses.to(self._dtype)).float()
-
-    def depth(self, begun: Tensor, more: Tensor) -> Tensor:
-        """Depth, from the begun first layer and what else the network sees."""
-        return self._depth(begun + self._first_depth(more))
-
-    def presence(self, begun: Tensor, more: Tensor) -> Tensor:
-        """The logit of presence, likewise."""
-        return self._presence(begun + self._first_presence(more))
+        (weight, bias), *others = self._layers
+        values = F.linear(glimpses.to(self._dtype), weight, bias)
+        for weight, bias in others:
+            values = F.linear(values.relu(), weight, bias)
+        return values.float()
 
 
 def _first(network: nn.Sequential) -> nn.Linear:
     first = network[0]
     assert isinstance(first, nn.Linear)
     return first
+
+
+def _rest(network: nn.Sequential, values: Tensor) -> Tensor:
+    """The network after its first layer."""
+    for layer in list(network)[1:]:
+        values = layer(values)
+    return values
 
 
 class _Places:
