@@ -229,6 +229,21 @@ def test_rois_of_imagej(root: Path) -> None:
     assert any("images/c.roi can't be read" in note for note in folder.notes)
 
 
+def test_layers_of_napari(root: Path) -> None:
+    write(root / "images" / "a_points.csv", "index,axis-0,axis-1\n0.0,3.0,10.0\n1.0,4.5,20.0\n")
+    shapes = ["index,shape-type,vertex-index,axis-0,axis-1,class"]
+    shapes += [f"0,rectangle,{place},{y},{x},cell" for place, (y, x) in enumerate([(4, 9), (4, 29), (24, 29), (24, 9)])]
+    write(root / "images" / "b.csv", "\n".join(shapes) + "\n")
+    write(root / "images" / "c.csv", "index,axis-0,axis-1,axis-2\n0,1,2,3\n")
+    folder = read_folder(root)
+    assert summary(folder) == {
+        "a.png": ({"cell": 0, "object": 2}, None),
+        "b.png": ({"cell": 1, "object": 0}, [[9.5, 4.5, 29.5, 24.5]]),
+        "c.png": (None, None),
+    }
+    assert any("images/c.csv has points in three dimensions" in note for note in folder.notes)
+
+
 def test_archives_that_unpack_without_limit(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with zipfile.ZipFile(root / "images" / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("0001.roi", b"\0" * 100_000)

@@ -37,7 +37,9 @@ def out(tmp_path: Path) -> Path:
     return out
 
 
-@pytest.mark.parametrize(("kind", "folder"), [("yolo", "yolo"), ("labelme", "labelme"), ("imagej", "rois")])
+@pytest.mark.parametrize(
+    ("kind", "folder"), [("yolo", "yolo"), ("labelme", "labelme"), ("imagej", "rois"), ("napari", "napari")]
+)
 def test_round_trip(out: Path, kind: str, folder: str) -> None:
     if kind == "imagej":
         pytest.importorskip("roifile", reason="the extra files writes ROIs")

@@ -33,7 +33,8 @@ Writes into the output folder
   overlays/       the images with the boxes drawn on them
   predicted.html  with --report: a page with histograms, examples and heat maps
   detections.json with --coco: images, boxes and classes as COCO JSON
-  yolo/, labelme/, rois/  with --formats: the boxes for other programs, one file for each image
+  yolo/, labelme/, rois/, napari/
+                          with --formats: the boxes for other programs, one file for each image
   reconstructions/, residuals/    for a model that reconstructs: the images as the sum of the objects found, and
                   what is left unexplained (middle grey: nothing)
 
@@ -55,7 +56,7 @@ class Predict:
         force: replace the results that the folder holds.
         resume: continue a prediction that was stopped or killed, with the same images, model and settings.
         coco: also write the detections as COCO JSON, detections.json.
-        formats: also write the boxes for other programs: yolo, labelme, imagej (ROIs), one folder each.
+        formats: also write the boxes for other programs: yolo, labelme, imagej (ROIs), napari, one folder each.
         report: also write predicted.html: histograms of the counts, examples with boxes, heat maps.
         device: auto, cpu, cuda or mps; auto is a CUDA device if there is one, else the CPU.
         overlays: draw the boxes on copies of the images; without it no image is written, reconstructions included.
@@ -75,7 +76,7 @@ class Predict:
     force: bool = False
     resume: bool = False
     coco: bool = False
-    formats: tuple[Literal["yolo", "labelme", "imagej"], ...] = ()
+    formats: tuple[Literal["yolo", "labelme", "imagej", "napari"], ...] = ()
     report: bool = False
     device: Device = "auto"
     overlays: bool = True

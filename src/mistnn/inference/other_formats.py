@@ -1,4 +1,4 @@
-"""The detections of a prediction as files of other programs: YOLO, LabelMe and ROIs of ImageJ.
+"""The detections of a prediction as files of other programs: YOLO, LabelMe, ROIs of ImageJ and shapes of napari.
 
 Convention: each format has a folder in the results, with one file for each image at the image's own relative path, and
 an empty file ``.mistnn``. Only a folder with that file is ever replaced. Files of YOLO lie in its subfolder ``labels``.
@@ -23,15 +23,16 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from mistnn.data.folder.files import ImageHeader, read_header
+from mistnn.data.folder.formats import NAPARI_AXES
 from mistnn.data.folder.tables import ONLY_CLASS
 from mistnn.data.images import DETECTIONS_FILE, UnreadableImage, find_images
-from mistnn.data.text_files import from_cell, listed
+from mistnn.data.text_files import as_cell, from_cell, listed
 from mistnn.errors import MistError, MistWarning
 from mistnn.files import write_through
 
-FormatName = Literal["yolo", "labelme", "imagej"]
-FOLDERS: Mapping[FormatName, str] = {"yolo": "yolo", "labelme": "labelme", "imagej": "rois"}
-SUFFIXES: Mapping[FormatName, str] = {"yolo": ".txt", "labelme": ".json", "imagej": ".zip"}
+FormatName = Literal["yolo", "labelme", "imagej", "napari"]
+FOLDERS: Mapping[FormatName, str] = {"yolo": "yolo", "labelme": "labelme", "imagej": "rois", "napari": "napari"}
+SUFFIXES: Mapping[FormatName, str] = {"yolo": ".txt", "labelme": ".json", "imagej": ".zip", "napari": ".csv"}
 NAMES_FILE, LABELS = "classes.txt", "labels"
 MARKER = ".mistnn"
 """In each folder that is written here: the folder may be replaced."""
@@ -194,10 +195,28 @@ def as_rois(name: str, size: tuple[int, int], boxes: Sequence[Box], class_names:
     return buffer.getvalue()
 
 
+def as_napari(name: str, size: tuple[int, int], boxes: Sequence[Box], class_names: Sequence[str]) -> bytes:
+    """A layer of rectangles as napari saves it; the columns ``class`` and ``score`` are ours, and napari skips them.
+
+    napari has the first pixel's centre at 0, and the row before the column.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(("index", "shape-type", "vertex-index", *NAPARI_AXES, "class", "score"))
+    for number, box in enumerate(boxes):
+        left, top = box.x - box.w / 2 - 0.5, box.y - box.h / 2 - 0.5
+        corners = ((top, left), (top, left + box.w), (top + box.h, left + box.w), (top + box.h, left))
+        for place, (row, column) in enumerate(corners):
+            written = (f"{row:.3f}", f"{column:.3f}", as_cell(box.label), f"{box.score:.4f}")
+            writer.writerow((number, "rectangle", place, *written))
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
 WRITERS: Mapping[FormatName, Callable[[str, tuple[int, int], Sequence[Box], Sequence[str]], bytes]] = {
     "yolo": as_yolo,
     "labelme": as_labelme,
     "imagej": as_rois,
+    "napari": as_napari,
 }
 
 

@@ -1,4 +1,4 @@
-"""Reading the annotations of other programs: CVAT, LabelMe, VIA, YOLO, ImageJ and QuPath.
+"""Reading the annotations of other programs: CVAT, LabelMe, VIA, YOLO, ImageJ, QuPath and napari.
 
 Convention: see ``mistnn.data.text_files``. Boxes are in pixels; other shapes have the box around them. An image with a
 point among its objects has counts and no boxes. A label that is missing is ``ONLY_CLASS``. Every reader raises
@@ -20,14 +20,25 @@ from typing import Any, NamedTuple
 
 from mistnn.data.folder.sheets import check_archive
 from mistnn.data.folder.tables import ONLY_CLASS
-from mistnn.data.text_files import AnnotatedObject, Corners, finite_numbers, one_line, read_json, read_text, read_xml
+from mistnn.data.text_files import (
+    AnnotatedObject,
+    Corners,
+    finite_numbers,
+    from_cell,
+    one_line,
+    read_json,
+    read_text,
+    read_xml,
+)
 from mistnn.errors import MistError
 
 MOST_DIGITS = 9  #: Of the number of a class.
 VIA_COLUMNS = {"shape_attributes": "region_shape_attributes", "region_attributes": "region_attributes"}
 """The keys of a region in VIA's JSON -> the columns in its CSV."""
+NAPARI_AXES, NAPARI_THIRD = ("axis-0", "axis-1"), "axis-2"
+"""Columns of napari: row and column of a point, and the third coordinate of one in a stack."""
 _YOLO_ROW = re.compile(r"[0-9]+(?:\s+[0-9.eE+-]+){4,}")
-_ROI_NAMES = re.compile(r"[ _.-]*(roi|rois|roiset|cellcounter|annotations?|counts?)$", re.IGNORECASE)
+_ROI_NAMES = re.compile(r"[ _.-]*(roi|rois|roiset|cellcounter|annotations?|counts?|points|shapes)$", re.IGNORECASE)
 """What programs append to the name of an image."""
 
 
@@ -347,6 +358,28 @@ def _geometry(geometry: dict[str, Any], label: str, place: str) -> list[Shape]:
     raise MistError(f"{place}: a geometry {kind!r} isn't read: use points or polygons")
 
 
+def napari(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
+    """A layer of points or shapes that napari saved as CSV: one file for each image; a column ``class`` is optional.
+
+    napari has the first pixel's centre at 0, and the row before the column.
+    """
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+    except csv.Error as error:
+        raise MistError(f"{place} is broken CSV ({error}): save the layer again") from error
+    if rows and NAPARI_THIRD in rows[0]:
+        raise MistError(f"{place} has points in three dimensions: draw them on a two-dimensional image")
+    objects: dict[str, tuple[str, list[tuple[float, float]]]] = {}
+    for number, row in enumerate(rows):
+        own = f"{place}, row {number + 2}"
+        y, x = finite_numbers([row.get(axis) for axis in NAPARI_AXES], own)
+        key = str(row.get("index")) if "shape-type" in row else str(number)
+        label = next((from_cell(str(row[name] or "").strip()) for name in ("class", "label") if name in row), "")
+        objects.setdefault(key, (label, []))[1].append((x + 0.5, y + 0.5))
+    names = (path.stem, own_name(path))
+    yield drawn(place, names, (0, 0), [Shape(label, points) for label, points in objects.values()])
+
+
 READERS: Mapping[str, Callable[[Path, str, list[str]], Iterator[Drawn]]] = {
     "annotations of CVAT": cvat,
     "annotations of LabelMe": labelme,
@@ -355,6 +388,7 @@ READERS: Mapping[str, Callable[[Path, str, list[str]], Iterator[Drawn]]] = {
     "markers of Cell Counter": cell_counter,
     "ROIs of ImageJ": imagej_rois,
     "annotations as GeoJSON": geojson,
+    "a layer of napari": napari,
 }
 """The kinds of ``tool_of`` that are read."""
 

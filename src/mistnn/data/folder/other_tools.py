@@ -10,7 +10,7 @@ from collections.abc import Iterator, Set
 from pathlib import Path
 
 from mistnn.data.folder.files import ImageFiles
-from mistnn.data.folder.formats import READERS
+from mistnn.data.folder.formats import NAPARI_AXES, READERS
 from mistnn.data.folder.tables import FILE_WORDS
 from mistnn.data.images import holds_results, is_hidden
 from mistnn.data.text_files import listed, read_xml
@@ -169,6 +169,8 @@ def _text(suffix: str, data: bytes, name: str) -> tuple[str, str] | None:
         first = data.partition(b"\n")[0].lower()
         if b"region_shape_attributes" in first:
             return "annotations of VIA", EXPORT
+        if all(axis.encode() in first for axis in NAPARI_AXES):
+            return "a layer of napari", EXPORT
         return ("a table of boxes", EXPORT) if b"xmin" in first and b"ymax" in first else None
     if suffix == ".npy" and name.endswith("_seg.npy"):
         return "masks of Cellpose", "write the number of objects of each image into counts.csv"
