@@ -51,6 +51,15 @@ def test_results(tmp_path: Path) -> None:
         assert drawn.format == "PNG" and drawn.size == (128, 96)
 
 
+def test_boxes_are_named_only_if_there_are_several_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named: list[Any] = []
+    monkeypatch.setattr(folder, "write_overlay", lambda path, picture, found, names: named.append(list(names)))
+    for classes in (("even", "odd"), ("cell",)):
+        detector = FakeDetector(class_names=classes)
+        predict_folder(Predictor(detector), [_image(tmp_path / "a.png", (4, 3))], tmp_path / classes[0], k=1)
+    assert named == [["even"], [""]]
+
+
 def test_model_without_classes(tmp_path: Path) -> None:
     _image(tmp_path / "a.png")
     predict_folder(Predictor(FakeDetector(class_names=(), k=3)), [tmp_path / "a.png"], tmp_path / "out")

@@ -392,10 +392,13 @@ class _Job:
             yield _Found(image._replace(picture=None, tensor=None), objects, limit, approximate, tuple(drawn))
 
     def draw(self, image: _Read, objects: Detections) -> None:
-        """Writes the overlay of an image."""
+        """Writes the overlay of an image; one class is not named at each box, which would hide small objects."""
         assert image.picture is not None
         path = self.stage.whole / OVERLAYS_FOLDER / self.overlays[image.name]
-        write_overlay(path, image.picture, objects, self.predictor.names(objects))
+        names = self.predictor.names(objects)
+        if len(self.predictor.model.class_names) == 1:
+            names = [""] * len(names)
+        write_overlay(path, image.picture, objects, names)
 
     def draw_parts(self, name: str, pictures: Sequence[np.ndarray]) -> None:
         """Writes the reconstruction and the residual of an image."""
