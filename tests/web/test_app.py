@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -77,6 +78,36 @@ def test_a_used_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "mist:" in capsys.readouterr().err
 
 
+def test_without_its_extra_nothing_is_created(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert main(["app", str(tmp_path / "new"), "--no-open"]) == 2
+    assert "pip install 'mistnn[web]'" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_an_error_is_one_line_and_leaves_the_page(tmp_path: Path) -> None:
+    from mistnn.web.app import _literal, _plainly
+
+    def fails(error: Exception) -> None:
+        raise error
+
+    handler = _plainly(tmp_path / "app.log", fails)
+    with pytest.warns(UserWarning, match=r"^no &lt;b&gt;class&lt;/b&gt;$"):
+        assert handler(MistError("no <b>class</b>")) == gr_skip()
+    assert not (tmp_path / "app.log").exists()
+    with pytest.warns(UserWarning, match=r"should not happen \(ZeroDivisionError\)"):
+        assert handler(ZeroDivisionError("secret")) == gr_skip()
+    assert "secret" in (tmp_path / "app.log").read_text()
+    assert _literal("*a*_1.png <b>") == r"\*a\*\_1\.png \<b\>"
+
+
+def gr_skip() -> Any:
+    import gradio
+
+    return gradio.skip()
+
+
 @pytest.mark.slow
 def test_from_an_empty_page_to_a_table(tmp_path: Path) -> None:
     """Uploads, counts, a training with a reload, wrong input, a prediction, and the downloaded table."""
@@ -84,6 +115,9 @@ def test_from_an_empty_page_to_a_table(tmp_path: Path) -> None:
     images = [draw(tmp_path / "up" / f"{index:02d}.png", 1 + index % 4, index) for index in range(14)]
     table = tmp_path / "up" / "counts.csv"
     table.write_text("file,cells\n" + "".join(f"{index:02d}.png,{1 + index % 4}\n" for index in range(12)))
+    images[13] = draw(tmp_path / "up" / "13.jpg", 2, 13)
+    wrong = tmp_path / "up" / "wrong.csv"
+    wrong.write_text("foo,bar\n1,2\n")
     broken = tmp_path / "up" / "broken.png"
     broken.write_bytes(b"no image")
     shop = Workshop(tmp_path / "mine", tmp_path / "results")
@@ -97,10 +131,14 @@ def test_from_an_empty_page_to_a_table(tmp_path: Path) -> None:
         page.get_by_role("tab", name="2 Train").click()
         page.get_by_role("button", name="Train", exact=True).click()
         page.get_by_text("no image has a count yet").wait_for()
+        page.get_by_text("No model has been trained yet").wait_for()  # the error covers nothing
         page.get_by_role("tab", name="1 Images").click()
-        page.locator("input[type=file]").first.set_input_files([*images, broken, table])
+        page.locator("input[type=file]").first.set_input_files([wrong])
+        page.get_by_text("no counts were read: add the images first").wait_for()
+        page.locator("input[type=file]").first.set_input_files([*images, broken, wrong, table])
         page.get_by_text("14 images added").wait_for(timeout=60_000)
-        assert page.get_by_text("broken.png was not added").count() == 1
+        for said in ("broken.png was not added", "no counts were read: wrong.csv, row 1", "counts of 12 images read"):
+            assert page.get_by_text(said).count() == 1, said
         page.get_by_text("03.png").last.click()
         page.locator("img").first.wait_for()
         _shot(page, "images")
@@ -117,6 +155,8 @@ def test_from_an_empty_page_to_a_table(tmp_path: Path) -> None:
         link = page.locator("a[download='counts.csv']")
         link.wait_for(timeout=120_000)
         assert page.locator("a[download='predicted.html']").count() == 1
+        page.locator("[role=gridcell]:visible").get_by_text("13.jpg").click()
+        page.locator("img[src*='13.jpg']:visible").first.wait_for()
         with page.expect_download() as download:
             link.click()
         text = Path(str(download.value.path())).read_text()
@@ -162,10 +202,19 @@ def test_a_thousand_images_by_keyboard_with_readable_colours(tmp_path: Path) -> 
         for key in ("ArrowUp", "1", "2", "Enter"):  # replaces the 7
             page.keyboard.press(key)
         until(lambda: shop.labels is not None and shop.labels.counts.get("0001.png") == (12,))
+        for number in range(100, 120):  # typed faster than the field appears
+            page.locator("[role=gridcell]:visible").get_by_text("0003.png").click()
+            page.keyboard.press("ArrowRight")
+            page.wait_for_timeout(100)
+            page.keyboard.type(str(number))
+            page.wait_for_timeout(100)
+            page.keyboard.press("Enter")
+            until(lambda wanted=(number,): shop.labels is not None and shop.labels.counts.get("0003.png") == wanted)
         browser.close()
     assert (shop.root / "counts.csv").read_text("utf-8").splitlines()[1:] == [
         "0001.png,object,12",
         "0002.png,object,15",
+        "0003.png,object,119",
     ]
     assert not pale
 

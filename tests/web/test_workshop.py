@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from mistnn.errors import MistError
-from mistnn.web.workshop import Workshop
+from mistnn.web.workshop import Workshop, time_left
 from tests.web.squares import draw
 
 
@@ -53,10 +55,28 @@ def test_uploads(shop: Workshop, tmp_path: Path) -> None:
     assert (shop.root / "0.png").read_bytes() == (tmp_path / "up" / "0.png").read_bytes()
 
 
+def test_of_two_files_of_one_name_the_first_is_kept(shop: Workshop, tmp_path: Path) -> None:
+    first, second = draw(tmp_path / "a" / "new.png", 3), draw(tmp_path / "b" / "new.png", 7)
+    said = shop.add([first, second])
+    assert said == ["1 image added", "new.png was not added: another image has this name: rename it"]
+    assert (shop.root / "new.png").read_bytes() == first.read_bytes()
+
+
+def test_a_table_that_cannot_be_read_keeps_nothing_else_back(shop: Workshop, tmp_path: Path) -> None:
+    wrong, right = tmp_path / "wrong.csv", tmp_path / "right.csv"
+    wrong.write_text("foo,bar\n1,2\n")
+    right.write_text("file,cells\n0.png,3\nnew.png,5\n")
+    said = shop.add([wrong, right, draw(tmp_path / "new.png", 5)])
+    assert said[0] == "1 image added" and said[1].startswith("no counts were read: wrong.csv, row 1: no column")
+    assert said[2] == "counts of 2 images read from right.csv" and len(shop.rows()) == 13
+    alone = Workshop(tmp_path / "empty", tmp_path / "elsewhere")
+    assert alone.add([right]) == ["no counts were read: add the images first, and then the table of their counts"]
+
+
 def test_tables_are_joined(shop: Workshop, tmp_path: Path) -> None:
     table = tmp_path / "one.csv"
     table.write_text("file,cells\n0.png,3\n1.png,4\n")
-    assert "counts of 2 images" in "".join(shop.add([table]))
+    assert "counts of 2 images read" in "".join(shop.add([table]))
     assert shop.class_names == ("cells",)
     table.write_text("file;dirt\n1.png;2\n2.png;1\n")
     shop.add([table])
@@ -147,6 +167,30 @@ def test_train_stop_go_on_count_correct_and_train_on(shop: Workshop) -> None:
     shop.train(3, from_last=True)
     wait(shop, "trained")
     assert [one.name for one in shop.models()] == ["model-2", "model-1"]
+
+
+def test_pictures_in_every_format_are_shown(shop: Workshop) -> None:
+    folder = shop.out / "predictions" / "overlays"
+    for name in ("a.jpg", "b.tif", "c.png", "more/d.webp"):
+        draw(folder / name, 2)
+    assert [name for _, name in shop.results().pictures] == ["a.jpg", "b.tif", "c.png", "more/d.webp"]
+
+
+def test_what_a_run_says_names_no_command(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = shop.out / "model-1"
+    run.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (run / name).write_text("{}")
+    last = {"step": 40, "evaluate/count_error": 1.5, "evaluate/count_error_mean": 4.0}
+    lines = [{"step": 10, "seconds": 60.0}, {"step": 20, "seconds": 90.0}, last]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run.with_suffix(".log").write_text("`mist evaluate model-1` prints all metrics.\n")
+    monkeypatch.setattr("mistnn.web.workshop.restore", lambda out: SimpleNamespace(train=SimpleNamespace(steps=40)))
+    found = shop.progress()
+    assert (found.state, found.message, found.guess) == ("trained", "40 steps are done", 4.0)
+    assert time_left(lines[:1], 100) == ""
+    assert time_left(lines[:2], 100) == ", about 4 min left"
+    assert time_left(lines[:2], 30) == ", about a minute left or less"
 
 
 def test_a_model_that_cannot_be_read_is_said_calmly(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,10 +47,11 @@ def run(arguments: Sequence[str]) -> int:
     request = parse(App, arguments, "mist app", DESCRIPTION)
     import webbrowser
 
-    from mistnn.web.app_server import serving
+    from mistnn.web.app_server import check_installed, serving
     from mistnn.web.labels import session
     from mistnn.web.workshop import Workshop
 
+    check_installed()  # before a folder is created
     root = request.folder
     out = root.resolve().with_name(f"{root.resolve().name}-results") if request.out is None else request.out
     workshop = Workshop(root, out, request.device)

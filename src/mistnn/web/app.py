@@ -1,22 +1,27 @@
 """The page of ``mist app``, made of Gradio's components: images and counts, training, counting.
 
-Each handler answers with one line if something can't be done. Errors that nobody foresaw go to a log, not to the page.
+Each handler answers with one line if something can't be done, and the page stays as it was: Gradio's own errors would
+cover every component that the handler fills. Errors that nobody foresaw go to a log, not to the page.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import html
 import io
+import re
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
+from mistnn.data.images import open_image
 from mistnn.errors import MistError
+from mistnn.inference.pictures import displayed
 from mistnn.viz.curves import Curve, draw_curves
 from mistnn.viz.saving import figure_to_png
 from mistnn.web.workshop import Progress, Results, Workshop
@@ -28,6 +33,9 @@ TICK = 2.0
 """Seconds between two looks at a running training."""
 MOST_PICTURES = 60
 """Pictures of a prediction that are shown; the others are in the folder of the results."""
+SHOWN = 30.0
+"""Seconds that an error is shown; it can be closed before."""
+BROWSERS_READ = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp")
 EMPTY = "Drop images above, or copy them into the folder, and press *Read the folder again*."
 ABOUT = """# Count and find objects in your photographs
 Give the **number of objects** in some images. Nobody has to draw a box. Everything stays on this computer."""
@@ -72,10 +80,16 @@ class _Page:
             self.image = gr.Image(
                 label="Click a row to see its image", interactive=False, height=520, buttons=IMAGE_BUTTONS
             )
-        with gr.Accordion("What mistnn makes of the folder", open=False):
-            self.inspect = gr.Button("Inspect the folder")
-            self.inspection = gr.Textbox(label="Inspection", lines=12, interactive=False)
-            self.sheet = gr.Image(label="Some of the images", interactive=False, buttons=IMAGE_BUTTONS)
+        self.inspect = gr.Button("Inspect the folder")
+        self.inspection = gr.Textbox(
+            label="Inspection: sizes, counts and suspicious rows",
+            max_lines=30,
+            interactive=False,
+            elem_classes=["columns"],
+        )
+        self.sheet = gr.Image(
+            label="Some of the images", show_label=False, interactive=False, visible=False, buttons=IMAGE_BUTTONS
+        )
 
     def _training(self) -> None:
         with gr.Row():
@@ -99,7 +113,8 @@ class _Page:
             self.count = gr.Button("Count", variant="primary")
         self.notes = gr.Markdown()
         with gr.Row(equal_height=False):
-            self.found = gr.Dataframe(label="Counts: correct wrong ones here", interactive=True, max_height=520)
+            label = "Counts: click a row to see its image, correct wrong ones"
+            self.found = gr.Dataframe(label=label, interactive=True, max_height=520)
             self.pictures = _gallery("What was found")
         self.correct = gr.Button("Save these counts as true: the next training learns from them")
         self.files = gr.File(label="Tables, boxes as COCO JSON, and a page to keep", interactive=False)
@@ -112,7 +127,8 @@ class _Page:
         self.blocks.load(guard(self.show_folder), None, folder)
         self.blocks.load(guard(self.show_run), None, run)
         self.blocks.load(guard(self.show_results), None, results)
-        self.upload.upload(guard(self.add), self.upload, [*folder, self.upload])
+        added = self.upload.upload(guard(self.add), self.upload, folder)
+        added.then(lambda: None, None, self.upload)  # else the same files would be added again with the next ones
         self.name.click(guard(self.name_classes), self.classes, folder)
         self.again.click(guard(self.read_again), None, folder)
         # "once" would lose a change that is made while the one before it is saved.
@@ -124,23 +140,25 @@ class _Page:
         self.resume.click(guard(self.go_on), None, run)
         self.timer.tick(guard(self.tick), None, run, show_progress="hidden")
         self.count.click(guard(self.predict), self.which, results)
+        self.found.select(guard(self.show_found), self.found, self.pictures, show_progress="hidden")
         self.correct.click(guard(self.keep), self.found, [*folder, self.notes])
 
     # Images and counts
 
-    def show_folder(self, said: str = "") -> tuple[Any, ...]:
-        """The classes, the table and what to say."""
+    def show_folder(self, said: Sequence[str] = ()) -> tuple[Any, ...]:
+        """The classes, the table and what to say: without lines of its own, how many images have counts."""
         shop = self.workshop
         rows, names = shop.rows(), list(shop.class_names)
         known = 0 if shop.labels is None else len(shop.labels.counts)
-        told = said or (f"{known} of {len(rows)} images have counts" if rows else EMPTY)
         notes = [] if shop.labels is None else shop.labels.notes
-        return ", ".join(names), _table(["file", *names], rows), "\n\n".join((told, *notes))
+        lines = said or ([f"{known} of {len(rows)} images have counts"] if rows else [])
+        told = _lines((*lines, *notes)) or EMPTY
+        return ", ".join(names), _table(["file", *names], rows), told
 
     def add(self, files: Sequence[str] | None) -> tuple[Any, ...]:
         """Takes uploaded files over."""
         notes = self.workshop.add([Path(one) for one in files or ()])
-        return (*self.show_folder("\n\n".join(notes)), None)
+        return self.show_folder(notes)
 
     def name_classes(self, names: str) -> tuple[Any, ...]:
         """Names the classes."""
@@ -154,25 +172,23 @@ class _Page:
 
     def save(self, table: Any) -> str:
         """Saves the table after each change."""
-        return self.workshop.save_rows(_rows(table))
+        return _literal(self.workshop.save_rows(_rows(table)))
 
     def show_image(self, table: Any, event: gr.SelectData) -> Image.Image:
         """The image of the row that was clicked."""
-        row = event.index[0] if isinstance(event.index, list | tuple) else event.index
-        value = event.row_value[0] if event.row_value else _rows(table)[row][0]
-        return self.workshop.picture(str(value))
+        return self.workshop.picture(_clicked(table, event))
 
-    def inspect_folder(self, progress: Any = gr.Progress()) -> tuple[str, str]:  # noqa: B008
+    def inspect_folder(self, progress: Any = gr.Progress()) -> tuple[str, Any]:  # noqa: B008
         """What ``mist inspect`` says."""
         lines, sheet = self.workshop.inspection(lambda done, total: progress((done, total)))
-        return "\n".join(lines), str(sheet)
+        return "\n".join(lines), gr.update(value=str(sheet), visible=True)
 
     # Training
 
     def show_run(self) -> tuple[Any, ...]:
         """Status, curve and pictures."""
         found, pictures = self.workshop.progress(), self.workshop.watch()
-        status = "\n\n".join(filter(None, (_status(found), self.workshop.trouble)))
+        status = "\n\n".join(filter(None, (_status(found), _literal(self.workshop.trouble))))
         return status, _curve(found), pictures
 
     def tick(self) -> tuple[Any, ...]:
@@ -201,11 +217,18 @@ class _Page:
     def show_results(self, found: Results | None = None) -> tuple[Any, ...]:
         """Table, pictures, files and notes of the last prediction."""
         found = self.workshop.results() if found is None else found
-        pictures = [(str(path), name) for path, name in found.pictures[:MOST_PICTURES]]
+        pictures = [(_shown(path), name) for path, name in found.pictures[:MOST_PICTURES]]
         notes = list(found.notes)
         if len(found.pictures) > MOST_PICTURES:
             notes.append(f"the first {MOST_PICTURES} of {len(found.pictures)} images are shown")
-        return _table(found.header, found.rows), pictures, [str(path) for path in found.files], "\n\n".join(notes)
+        return _table(found.header, found.rows), pictures, [str(path) for path in found.files], _lines(notes)
+
+    def show_found(self, table: Any, event: gr.SelectData) -> Any:
+        """The image of the row that was clicked, with what was found, if it is among those that are shown."""
+        file = _clicked(table, event)
+        names = [name for _, name in self.workshop.results().pictures[:MOST_PICTURES]]
+        place = next((index for index, name in enumerate(names) if name.startswith(file)), None)
+        return gr.skip() if place is None else gr.update(selected_index=place)
 
     def predict(self, which: str, progress: Any = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
         """Counts."""
@@ -215,7 +238,7 @@ class _Page:
     def keep(self, table: Any) -> tuple[Any, ...]:
         """Takes the counts of the prediction over, as they stand in the table."""
         said = self.workshop.correct(_rows(table))
-        return (*self.show_folder(), f"Saved. {said}. Train again, from the last model, to learn from them.")
+        return (*self.show_folder(), f"Saved. {_literal(said)}. Train again, from the last model, to learn from them.")
 
 
 def build_page(workshop: Workshop) -> gr.Blocks:
@@ -224,24 +247,36 @@ def build_page(workshop: Workshop) -> gr.Blocks:
 
 
 def _plainly(log: Path, handler: Callable[..., Any]) -> Callable[..., Any]:
-    """A handler whose errors are one line on the page; unforeseen ones are written to a log."""
+    """A handler whose errors are one line on the page, which stays; unforeseen ones are written to a log."""
 
     @functools.wraps(handler)
     def guarded(*arguments: Any) -> Any:
         try:
             return handler(*arguments)
         except MistError as error:
-            raise gr.Error(str(error), duration=None, print_exception=False) from None
+            return _warned(str(error))
         except Exception as error:  # whatever it is, the page stays
             with contextlib.suppress(OSError), log.open("a", encoding="utf-8") as file:  # the disk may be full
                 traceback.print_exc(file=file)
-            raise gr.Error(
-                f"this should not happen ({type(error).__name__}); {log} says more",
-                duration=None,
-                print_exception=False,
-            ) from None
+            return _warned(f"this should not happen ({type(error).__name__}); {log} says more")
 
     return guarded
+
+
+def _warned(text: str) -> Any:
+    """Shows one line for a while, and changes nothing else."""
+    gr.Warning(html.escape(text), duration=SHOWN, title="Not done")
+    return gr.skip()
+
+
+def _lines(texts: Iterable[str]) -> str:
+    """Markdown with each text on a line of its own."""
+    return "\n\n".join(map(_literal, texts))
+
+
+def _literal(text: str) -> str:
+    """Markdown that shows a text as it is: names of files and classes may hold any character."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)
 
 
 def _gallery(label: str) -> gr.Gallery:
@@ -249,6 +284,11 @@ def _gallery(label: str) -> gr.Gallery:
     return gr.Gallery(
         label=label, show_label=False, columns=2, height=520, object_fit="contain", buttons=["fullscreen", "download"]
     )
+
+
+def _shown(path: Path) -> str | Image.Image:
+    """A picture for a browser: a file as it is, or decoded if browsers do not read its format."""
+    return str(path) if path.suffix.lower() in BROWSERS_READ else displayed(open_image(path))
 
 
 def _table(header: list[str], rows: list[list[Any]]) -> Any:
@@ -261,10 +301,18 @@ def _rows(table: Any) -> list[list[Any]]:
     return [row for row in table.values.tolist() if str(row[0]).strip()]
 
 
+def _clicked(table: Any, event: gr.SelectData) -> str:
+    """The first cell of the row that was clicked."""
+    row = event.index[0] if isinstance(event.index, list | tuple) else event.index
+    return str(event.row_value[0] if event.row_value else _rows(table)[row][0])
+
+
 def _status(found: Progress) -> str:
     name = f" ({found.model})" if found.model else ""
     error = f". Error of a count in the validation images: {found.checked[-1][1]:.2f}" if found.checked else ""
-    return f"**{_STATES[found.state]}**{name}: {found.message.rstrip('.')}{error}"
+    error += f"; guessing the mean errs by {found.guess:.2f}" if found.checked and found.guess is not None else ""
+    said = _literal(found.message.rstrip(".").removeprefix("mist: "))
+    return f"**{_STATES[found.state]}**{name}: {said}{error}"
 
 
 def _curve(found: Progress) -> Image.Image | None:

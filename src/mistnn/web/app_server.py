@@ -37,8 +37,11 @@ COLOURS: dict[str, Any] = {
     "input_border_color_focus": "*primary_600",
 }
 """Gradio's own are too pale for white text on them."""
-STYLE = ".or { color: inherit !important } .dark { --color-accent: var(--primary-400) }"
-"""The same, where Gradio's themes have no name for a colour."""
+STYLE = (
+    ".or { color: inherit !important } .dark { --color-accent: var(--primary-400) } "
+    ".columns textarea { font-family: ui-monospace, monospace }"
+)
+"""The same, where Gradio's themes have no name for a colour; and text in columns."""
 _HEADERS = (
     (b"content-security-policy", POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
@@ -119,18 +122,26 @@ async def _refuse(send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+def check_installed() -> None:
+    """Raises ``MistError`` if the extra "web" is not installed."""
+    try:
+        import fastapi  # noqa: F401
+        import gradio  # noqa: F401
+    except ImportError as error:
+        raise MistError(f"mist app needs the extra web ({error.name} is missing): pip install 'mistnn[web]'") from error
+
+
 def application(workshop: Workshop) -> Any:
     """The page as an ASGI application.
 
     Raises:
         MistError: if the extra "web" is not installed.
     """
-    try:
-        import gradio
-        from fastapi import FastAPI
-        from gradio.themes import Default
-    except ImportError as error:
-        raise MistError(f"mist app needs the extra web ({error.name} is missing): pip install 'mistnn[web]'") from error
+    check_installed()
+    import gradio
+    from fastapi import FastAPI
+    from gradio.themes import Default
+
     from mistnn.web.app import build_page
 
     fonts = ["system-ui", "sans-serif"]

@@ -48,6 +48,7 @@ DOUBTS = {"at_limit": "as many as it can report", "unlike": "unlike the training
 """What a 1 in a column of the table of counts means."""
 LOSSES = {"count_error": "error of a count, training images", "classification": "loss of the classes, training images"}
 """What is drawn of a training: the first of these that it logs. Models of photographs log the error of their counts."""
+CHECKED, GUESS = "evaluate/count_error", "evaluate/count_error_mean"
 SHEET = "contact-sheet.png"
 LONGEST = 1200
 """The longest side of an image that is shown, in pixels."""
@@ -67,6 +68,7 @@ class Progress(NamedTuple):
         loss: what ``losses`` hold: the error of a count, or for models that learn by another loss, that.
         losses: (step, mean over training batches).
         checked: (step, error of the counts of the validation images).
+        guess: the error of always guessing the mean count of the training images; ``None`` if it is not known.
         message: the last line of a run that failed, or what a run is doing.
     """
 
@@ -77,6 +79,7 @@ class Progress(NamedTuple):
     loss: str
     losses: Sequence[tuple[int, float]]
     checked: Sequence[tuple[int, float]]
+    guess: float | None
     message: str
 
 
@@ -153,22 +156,25 @@ class Workshop:
     def add(self, paths: Iterable[Path]) -> list[str]:
         """Copies images into the folder and reads tables of counts; returns what happened, one line each."""
         with self._lock:
-            images, tables, notes = [], [], []
+            tables: list[Path] = []
+            notes: list[str] = []
+            added = 0
             for path in paths:
-                kind = path.suffix.lower()
-                if kind in TABLE_SUFFIXES:
+                if path.suffix.lower() in TABLE_SUFFIXES:
                     tables.append(path)
                 elif (why := self._refused(path)) is not None:
                     notes.append(f"{path.name} was not added: {why}")
                 else:
-                    images.append(path)
-            for path in images:
-                self._copy(path)
-            if images:
-                notes.insert(0, f"{len(images)} images added")
+                    self._copy(path)  # at once: the next one may have the same name
+                    added += 1
+            if added:
+                notes.insert(0, "1 image added" if added == 1 else f"{added} images added")
                 self.reload(() if self.labels is None else self.labels.class_names)
             for path in tables:
-                notes.append(self.read_counts(path))
+                try:
+                    notes.append(self.read_counts(path))
+                except (MistError, ValueError) as error:
+                    notes.append(f"no counts were read: {error}")
             return list(map(printable, notes))
 
     def _copy(self, path: Path) -> None:
@@ -221,7 +227,9 @@ class Workshop:
                     row[place] = value
                 counts[name] = row
             labels.set_all(counts)
-            return "; ".join([f"counts of {len(counts)} images were read from {path.name}", *table.notes])
+            return "; ".join(
+                [f"counts of {len(counts)} image{'s' * (len(counts) != 1)} read from {path.name}", *table.notes]
+            )
 
     def _joined(self, table: Table) -> tuple[str, ...]:
         """The classes of the folder and of a table. Without any count, only those of the table."""
@@ -374,21 +382,25 @@ class Workshop:
         """How far the last training is."""
         models = self.models()
         if not models:
-            return Progress("none", "", 0, 0, "", (), (), "No model has been trained yet.")
+            return Progress("none", "", 0, 0, "", (), (), None, "No model has been trained yet.")
         out = models[0]
         lines = [line for line in _json_lines(out / METRICS) if "step" in line]
         step = max((int(line["step"]) for line in lines), default=0)
         said = self._log(out).read_text("utf-8", "replace").splitlines() if self._log(out).exists() else []
         last = next((line for line in reversed(said) if line.strip()), "")
+        steps, trouble = 0, ""
         try:
             steps = restore(out).train.steps if (out / CONFIG).exists() else 0
         except MistError as error:
-            steps, last = 0, str(error)
+            trouble = str(error)
         state = "running" if self.running else self._ended(out, step, steps)
         if state == "running":
-            last = f"step {step} of {steps}" if step else last or "reading the images"
+            last = f"step {step} of {steps}{time_left(lines, steps)}" if step else last or "reading the images"
+        elif state == "trained":
+            last = f"{steps} steps are done"
+        elif state == "stopped" and step:
+            last = f"step {step} of {steps}; Go on continues"
         key = next((one for one in LOSSES if any(one in line for line in lines)), "")
-        checked = "evaluate/count_error"
         return Progress(
             state,
             out.name,
@@ -396,8 +408,9 @@ class Workshop:
             steps,
             LOSSES.get(key, ""),
             [(int(line["step"]), float(line[key])) for line in lines if key in line],
-            [(int(line["step"]), float(line[checked])) for line in lines if checked in line],
-            last,
+            [(int(line["step"]), float(line[CHECKED])) for line in lines if CHECKED in line],
+            next((float(line[GUESS]) for line in reversed(lines) if GUESS in line), None),
+            trouble or last,
         )
 
     def _ended(self, out: Path, step: int, steps: int) -> str:
@@ -462,12 +475,13 @@ class Workshop:
             said = doubts.setdefault(row["file"], {})
             said.update({text: None for column, text in DOUBTS.items() if row[column] == "1"})
         table = [[file, *numbers, ", ".join(doubts[file])] for file, numbers in counts.items()]
-        overlays = sorted((out / OVERLAYS_FOLDER).glob("**/*.png"))
+        folder = out / OVERLAYS_FOLDER
+        overlays = sorted(path for path in folder.glob("**/*") if path.suffix.lower() in SUFFIXES)
         files = [out / name for name in (COUNTS_FILE, DETECTIONS_FILE, COCO_FILE, REPORT_FILE)]
         return Results(
             ["file", *names, "look at it"],
             table,
-            [(path, path.stem) for path in overlays],
+            [(path, path.relative_to(folder).as_posix()) for path in overlays],
             [path for path in files if path.exists()],
             list(notes),
         )
@@ -500,6 +514,17 @@ def _rows_of(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as table:
         return list(csv.DictReader(table))
+
+
+def time_left(lines: Sequence[Mapping[str, Any]], steps: int) -> str:
+    """How long a training takes from now on, as a part of a sentence; empty before the second entry of its log."""
+    timed = [(int(line["step"]), float(line["seconds"])) for line in lines if "seconds" in line]
+    last = timed[-1] if timed else (0, 0.0)
+    before = next((one for one in reversed(timed) if one[0] < last[0] and one[1] < last[1]), None)
+    if before is None:
+        return ""
+    minutes = (steps - last[0]) * (last[1] - before[1]) / (last[0] - before[0]) / 60
+    return f", about {minutes:.0f} min left" if minutes >= 1.5 else ", about a minute left or less"
 
 
 def _json_lines(path: Path) -> list[Mapping[str, Any]]:
