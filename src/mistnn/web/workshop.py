@@ -46,7 +46,7 @@ MODEL_PREFIX = "model-"
 PREDICTIONS = "predictions"
 DOUBTS = {"at_limit": "as many as it can report", "unlike": "unlike the training images"}
 """What a 1 in a column of the table of counts means."""
-LOSSES = {"count_error": "error of a count, training images", "classification": "loss of the classes, training images"}
+LOSSES = {"count_error": "error of a count, training images", "classification": "loss of classes, training images"}
 """What is drawn of a training: the first of these that it logs. Models of photographs log the error of their counts."""
 CHECKED, GUESS = "evaluate/count_error", "evaluate/count_error_mean"
 SHEET = "contact-sheet.png"
