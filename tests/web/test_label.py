@@ -173,7 +173,7 @@ def test_a_failed_write_keeps_the_old_counts(folder: Path, monkeypatch: pytest.M
     [
         ("file,cell,area\na,1,7\nb,2,9\n", "would lose them"),
         ("file,class,count,note\na,cell,1,x\n", "would lose them"),
-        ("file,class,count\na,dog,1\n", "also counts dog: add them to --classes"),
+        ("file,class,count\na,dog,1\n", "also counts dog: add them to the classes"),
         ("", "is empty: delete it"),
     ],
 )

@@ -108,8 +108,10 @@ def test_rows(shop: Workshop) -> None:
     assert {row["file"] for row in on_disk(shop)} == {"2.png"}
     with pytest.raises(MistError, match="no image is called"):
         shop.save_rows([["../0.png", 1, 1]])
-    with pytest.raises(MistError, match="dirt"):
-        shop.name_classes("cell")
+    for wrong, why in {"cell": "also counts dirt: add them to the classes", "dirt, dirt": "distinct"}.items():
+        with pytest.raises(MistError, match=why) as error:
+            shop.name_classes(wrong)
+        assert "--" not in str(error.value)  # the page has no options
     with pytest.raises(MistError):
         shop.name_classes(" , ")
     assert shop.picture("0.png").size == (64, 64)

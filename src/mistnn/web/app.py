@@ -97,7 +97,7 @@ class _Page:
             self.stop = gr.Button("Stop")
             self.resume = gr.Button("Go on")
         with gr.Row():
-            self.steps = gr.Number(label="Steps (0: chosen by the images)", precision=0, value=0, minimum=0)
+            self.steps = gr.Number(label="Steps (0: chosen by the images)", value=0)
             self.from_last = gr.Checkbox(label="Start from the last model (after new or corrected counts)")
         self.status = gr.Markdown()
         self.curve = gr.Image(label="Progress", interactive=False, height=260, buttons=IMAGE_BUTTONS)
@@ -127,8 +127,7 @@ class _Page:
         self.blocks.load(guard(self.show_folder), None, folder)
         self.blocks.load(guard(self.show_run), None, run)
         self.blocks.load(guard(self.show_results), None, results)
-        added = self.upload.upload(guard(self.add), self.upload, folder)
-        added.then(lambda: None, None, self.upload)  # else the same files would be added again with the next ones
+        self.upload.upload(guard(self.add), self.upload, [*folder, self.upload])
         self.name.click(guard(self.name_classes), self.classes, folder)
         self.again.click(guard(self.read_again), None, folder)
         # "once" would lose a change that is made while the one before it is saved.
@@ -156,9 +155,12 @@ class _Page:
         return ", ".join(names), _table(["file", *names], rows), told
 
     def add(self, files: Sequence[str] | None) -> tuple[Any, ...]:
-        """Takes uploaded files over."""
-        notes = self.workshop.add([Path(one) for one in files or ()])
-        return self.show_folder(notes)
+        """Takes uploaded files over, and empties the place for them: else they would be added again with the next."""
+        try:
+            notes = self.workshop.add([Path(one) for one in files or ()])
+        except MistError as error:
+            notes = [str(error)]
+        return (*self.show_folder(notes), None)
 
     def name_classes(self, names: str) -> tuple[Any, ...]:
         """Names the classes."""
@@ -199,6 +201,8 @@ class _Page:
 
     def start(self, steps: float | None, from_last: bool) -> tuple[Any, ...]:
         """Starts a training."""
+        if steps and (steps < 0 or steps != int(steps)):  # not by the component: its errors cover the page
+            raise MistError(f"{steps:g} steps: give a whole number, or 0")
         self.workshop.train(int(steps) if steps else None, bool(from_last))
         return self.show_run()
 

@@ -285,11 +285,11 @@ class Labels:
     def _classes(table: Table, wanted: tuple[str, ...]) -> tuple[str, ...]:
         names = wanted or table.class_names or (ONLY_CLASS,)
         if len(set(names)) < len(names) or not all(name.strip() == name != "" for name in names):
-            raise MistError(f"--classes {' '.join(names)}: give distinct names, none of them empty")
+            raise MistError(f"classes {', '.join(names)}: give distinct names, none of them empty")
         for name in names:
-            check_name(name, "--classes")
+            check_name(name, "classes")
         if lacking := [name for name in table.class_names if name not in names]:
-            raise MistError(f"{COUNTS_FILE} also counts {', '.join(lacking)}: add them to --classes")
+            raise MistError(f"{COUNTS_FILE} also counts {', '.join(lacking)}: add them to the classes")
         return names
 
 
