@@ -119,6 +119,7 @@ def find_templates(
     padded = torch.stack([F.pad(one, (0, 0, *pad)) for one, pad in zip(maps, padding, strict=True)])
     shapes = [torch.ones(one.shape[:2], dtype=torch.bool) for one in maps]
     inside = torch.stack([F.pad(one, pad) for one, pad in zip(shapes, padding, strict=True)])
+    maps.clear()  # as large as the padded ones
     random = torch.Generator().manual_seed(seed)
     regions = _regions(padded, inside, counts[used], random)
     weights, qualities = [], []
