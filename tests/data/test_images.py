@@ -16,6 +16,7 @@ import torch
 from PIL import Image, ImageFile, features
 
 from mistnn.data import images as module
+from mistnn.data.folder.files import read_header
 from mistnn.errors import MistError
 from mistnn.inference import UnreadableImage, find_images, open_image, to_tensor
 
@@ -216,6 +217,49 @@ def test_exif_orientation(tmp_path: Path, orientation: int, suffix: str) -> None
     found = _read(tmp_path / f"x.{suffix}", 1)[0]
     assert found.shape == (16, 32)
     assert found[:8, :8].min() > 0.9 and found[8:].max() < 0.1 and found[:, 8:].max() < 0.1
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize("kind", ["eXIf", "iTXt", "tEXt"])
+def test_an_orientation_behind_the_pixels(tmp_path: Path, kind: str) -> None:
+    """The sizes that the header and the decoded image have are the same."""
+    content = _image(tmp_path / "a.png").read_bytes()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    packet = b'<r><Description xmlns:tiff="x" tiff:Orientation="6"/></r>'
+    data = {"eXIf": exif.tobytes()[6:], "iTXt": b"XML:com.adobe.xmp\0\0\0\0\0" + packet, "tEXt": b"Title\0a"}[kind]
+    (tmp_path / "a.png").write_bytes(content[:-12] + _chunk(kind.encode(), data) + content[-12:])
+    size = (6, 4) if kind == "tEXt" else (4, 6)
+    header = read_header(module.ImageFile(tmp_path / "a.png", "a.png"))
+    assert open_image(tmp_path / "a.png").size == (header.width, header.height) == size
+
+
+def test_a_transparent_value_of_16_bits(tmp_path: Path) -> None:
+    rows = b"".join(b"\0" + struct.pack(">2H", *row) for row in ((40000, 500), (500, 60000)))
+    header = struct.pack(">IIBBBBB", 2, 2, 16, 0, 0, 0, 0)
+    chunks = _chunk(b"IHDR", header) + _chunk(b"tRNS", struct.pack(">H", 40000)) + _chunk(b"IDAT", zlib.compress(rows))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks + _chunk(b"IEND", b""))
+    found = _read(tmp_path / "a.png", 1)[0] * 65535
+    torch.testing.assert_close(found, torch.tensor([[0.0, 500], [500, 60000]]))
+
+
+@pytest.mark.parametrize("preview", [b"", b"\xff\xfe\x00\x06\xff\xd9ab"])
+def test_a_jpeg_file_whose_end_is_zeros(tmp_path: Path, preview: bytes) -> None:
+    """As a copy leaves it that reserved the space and was interrupted. Pillow fills up the image in silence."""
+    path = tmp_path / "a.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:2] + preview + content[2:])
+    whole = _read(path, 3)
+    assert whole.shape == (3, 64, 96)
+    path.write_bytes(path.read_bytes() + b"\0" * 100)
+    torch.testing.assert_close(_read(path, 3), whole, msg="zeros behind the end do not matter")
+    path.write_bytes(content[:2] + preview + content[2 : len(content) // 2] + b"\0" * (len(content) // 2))
+    with pytest.raises(UnreadableImage, match="its data end before the image does"):
+        open_image(path)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "gif", "tif", "webp", "ppm"])

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mistnn.data import read_folder
-from mistnn.data.images import PAGES, UnreadableImage, open_image, to_tensor
+from mistnn.data.folder.files import read_header
+from mistnn.data.images import PAGES, ImageFile, UnreadableImage, open_image, to_tensor
 from mistnn.errors import MistWarning
 from mistnn.inference import Predictor, predict_folder
+from mistnn.inference.predictor import as_image_tensor
 from tests.data.layouts import make, noted
 from tests.data.tiffs import write_tiff
 from tests.inference.fakes import FakeDetector
@@ -45,6 +47,34 @@ def test_white_as_zero(tmp_path: Path, kind: str) -> None:
     path = write_tiff(tmp_path / "a.tif", [_scaled(RAMP, kind)], tags={262: [0]})
     expected = torch.from_numpy(1 - RAMP).float()[None]
     torch.testing.assert_close(to_tensor(open_image(path), 1), expected, rtol=0, atol=1.01 / 255)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32", "rgb"])
+@pytest.mark.parametrize("white_is_zero", [False, True])
+def test_orientation(tmp_path: Path, orientation: int, kind: str, white_is_zero: bool) -> None:
+    """Pillow maps some kinds with a wrong length of lines. An image given in Python is read as a file is."""
+    upright = np.rint(RAMP * 255) / 255
+    stored = {
+        1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.T,
+        6: np.rot90(upright, 1), 7: upright[::-1, ::-1].T, 8: np.rot90(upright, -1),
+    }[orientation]  # fmt: skip
+    values = 1 - stored if white_is_zero else stored
+    page = np.dstack([_scaled(stored, "uint8")] * 3) if kind == "rgb" else _scaled(values, kind)
+    tags = {274: [orientation]} | ({} if kind == "rgb" else {262: [0 if white_is_zero else 1]})
+    path = write_tiff(tmp_path / "a.tif", [page], tags=tags)
+    header = read_header(ImageFile(path, "a.tif"))
+    assert (header.width, header.height) == (8, 6)
+    expected = torch.from_numpy(upright).float()[None]
+    torch.testing.assert_close(to_tensor(open_image(path), 1), expected, rtol=0, atol=1.01 / 255)
+    with Image.open(path) as image:
+        torch.testing.assert_close(as_image_tensor(image, 1), expected, rtol=0, atol=1.01 / 255)
+
+
+def test_values_with_a_sign_are_refused(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "a.tif", [_scaled(RAMP, "uint8")], tags={339: [2]})
+    with pytest.raises(UnreadableImage, match="8-bit values have a sign: mist convert"):
+        open_image(path)
 
 
 @pytest.mark.parametrize("channels", [2, 5])

@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 from PIL.ImageFile import ImageFile as OpenedFile
+from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
@@ -202,17 +203,14 @@ def open_image(path: Path, reduced: bool = False, admit: Callable[[int], None] |
         if image.width * image.height > MAX_PIXELS:
             size = f"{image.width} x {image.height} pixels"
             raise UnreadableImage(f"it has {size}, more than the {MAX_PIXELS:,} that are read: cut it into parts")
-        if (why := tiff.refusal(image)) is not None:
-            raise UnreadableImage(why)
         # Pillow keeps the upper 8 bits of 16-bit colours.
         deep = image.mode not in _SIXTEEN_BIT_MODES and any(";16" in str(tile[3]) for tile in image.tile)
-        pages, white_is_zero = pages_of(image), tiff.is_white_zero(image)
+        pages = pages_of(image)
         if reduced:
             image.draft(None, (1, 1))
         if admit is not None:
             admit(image.width * image.height)
-        image.load()
-        decoded = normalise_mode(tiff.upright_values(ImageOps.exif_transpose(image), white_is_zero))
+        decoded = decode(image)
     ranges = _ranges(decoded) if deep or pages > 1 else []
     if pages > 1 and all(low == high for low, high in ranges):
         if isinstance(image, TiffImageFile):
@@ -227,6 +225,52 @@ def open_image(path: Path, reduced: bool = False, admit: Callable[[int], None] |
         )
     decoded.info[PAGES] = pages
     return decoded
+
+
+def decode(image: Image.Image) -> Image.Image:
+    """Decodes an opened image and converts it as ``open_image`` does; of several pages or frames, the current one.
+
+    Raises:
+        UnreadableImage: if it is damaged, or if Pillow would read it wrong.
+    """
+    if (why := tiff.refusal(image)) is not None:
+        raise UnreadableImage(why)
+    white_is_zero = tiff.is_white_zero(image)
+    tiff.read_not_mapped(image)
+    try:
+        has_end = not isinstance(image, JpegImageFile) or _has_end(image)
+        image.load()
+    except _DECODING_ERRORS as error:
+        raise UnreadableImage(one_line(error)) from error
+    if not has_end:
+        raise UnreadableImage("its data end before the image does, and the rest is filled up: copy the file again")
+    return normalise_mode(tiff.upright_values(ImageOps.exif_transpose(image), white_is_zero))
+
+
+def _has_end(image: JpegImageFile) -> bool:
+    """Whether a JPEG file that is not decoded yet has an end marker; without it, Pillow fills up what is missing."""
+    if not image.tile or image.fp is None:
+        return True
+    place = image.fp.tell()  # where the compressed data begin, behind a preview with an end of its own
+    found = b"\xff\xd9" in image.fp.read()
+    image.fp.seek(place)
+    return found
+
+
+def has_late_metadata(image: Image.Image) -> bool:
+    """Whether an opened PNG file has metadata behind its pixels, which are known only after decoding."""
+    if image.format != "PNG" or not isinstance(image, OpenedFile) or image.fp is None:
+        return False
+    file, place, pixels = image.fp, image.fp.tell(), False
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if pixels and kind in (b"eXIf", b"iTXt"):
+            break
+        pixels = pixels or kind == b"IDAT"
+        file.seek(length + 4, os.SEEK_CUR)
+    file.seek(place)
+    return len(head) == 8
 
 
 def pages_of(image: Image.Image) -> int:
@@ -320,7 +364,8 @@ def normalise_mode(image: Image.Image) -> Image.Image:
         low, high = int(values.min()), int(values.max())
         if not 0 <= low <= high <= _SIXTEEN_BIT:
             raise UnreadableImage(f"its values run from {low} to {high}, beyond 16 bits: convert it to 8 or 16 bits")
-        return wide
+        clear = image.info.get("transparency")  # one value, of grey PNG
+        return Image.fromarray(np.where(values == clear, 0, values)) if isinstance(clear, int) else wide
     if image.mode == "F":
         values = np.asarray(image)
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):

@@ -13,8 +13,9 @@ from PIL.TiffImagePlugin import TiffImageFile
 REDUCED_PAGES = 10
 """Pages that are compared with the first: a reduced copy or a preview has another size (our choice)."""
 
-_BITS, _PHOTOMETRIC, _DESCRIPTION, _SAMPLES, _PLANAR = 258, 262, 270, 277, 284  # tags
-_WHITE_IS_ZERO, _SEPARATE = 0, 2
+_WIDTH, _LENGTH, _BITS, _PHOTOMETRIC, _DESCRIPTION = 256, 257, 258, 262, 270  # tags
+_SAMPLES, _PLANAR, _FORMAT = 277, 284, 339
+_WHITE_IS_ZERO, _SEPARATE, _SIGNED = 0, 2, 2
 _IMAGEJ = re.compile(r"ImageJ=.*?^images=([0-9]+)", re.DOTALL | re.MULTILINE)
 
 
@@ -25,7 +26,24 @@ def refusal(image: Image.Image) -> str | None:
         return f"its {samples} channels of {bits} bits are stored apart (planar): mist convert makes an image of it"
     if samples > 4 and image.mode != "CMYK":
         return f"it has {samples} channels: mist convert makes an image of some of them"
+    if bits == 8 and _tag(image, _FORMAT, 1) == _SIGNED:
+        return "its 8-bit values have a sign: mist convert makes an image of it"
     return None
+
+
+def is_upright(image: Image.Image) -> bool:
+    """Whether the size of an opened file is that after its orientation is applied; Pillow 12 gives it for TIFF."""
+    return isinstance(image, TiffImageFile) and image.size != (_tag(image, _WIDTH, 0), _tag(image, _LENGTH, 0))
+
+
+def read_not_mapped(image: Image.Image) -> None:
+    """Makes Pillow read an opened TIFF file that it would map into memory.
+
+    It maps with the size after the orientation is applied: lines of an image that is turned by a quarter would be cut
+    at a wrong length.
+    """
+    if isinstance(image, TiffImageFile) and is_upright(image):
+        image.filename = ""
 
 
 def upright_values(image: Image.Image, white_is_zero: bool) -> Image.Image:

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 
-from mistnn.data.images import PAGES, UnreadableImage, normalise_mode, open_image, to_tensor
+from mistnn.data.images import PAGES, UnreadableImage, decode, open_image, to_tensor
 from mistnn.devices import find_device
 from mistnn.errors import MistError, MistWarning
 from mistnn.inference.counting import above, missing_threshold
@@ -222,13 +222,13 @@ def as_image_tensor(
     """Converts an image in memory to the tensor that a model takes; accepts and raises as ``Predictor.predict``."""
     if isinstance(image, Image.Image):
         try:
-            return to_tensor(normalise_mode(ImageOps.exif_transpose(image)), channels)
+            return to_tensor(decode(image), channels)
         except UnreadableImage as error:
             raise ValueError(f"can't use this image: {error}") from error
     if isinstance(image, Tensor):
         if image.ndim != 3:
             raise ValueError(f"an image tensor must be (channels, height, width), got shape {tuple(image.shape)}")
-        values = _unit_range(image.detach().cpu())
+        values = _unit_range((image if image.layout == torch.strided else image.to_dense()).detach().cpu())
     else:
         if not isinstance(image, np.ndarray) or image.ndim not in (2, 3):
             raise ValueError(_no_image(image))

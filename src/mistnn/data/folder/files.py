@@ -20,6 +20,7 @@ from mistnn.data.images import (
     ImageFile,
     UnreadableImage,
     find_images,
+    has_late_metadata,
     open_header,
     pages_of,
 )
@@ -81,8 +82,9 @@ def read_header(file: ImageFile) -> ImageHeader:
     """
     with open_header(file.path) as image:
         width, height, mode = image.width, image.height, image.mode
-        # Not image.getexif(): that of a PNG file decodes all pixels.
-        turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation) in _TURNED
+        # Not always image.getexif(): that of a PNG file decodes all pixels.
+        exif = image.getexif() if has_late_metadata(image) else Image.Image.getexif(image)
+        turned = exif.get(ExifTags.Base.Orientation) in _TURNED and not tiff.is_upright(image)
         why, pages = tiff.refusal(image), pages_of(image)
     if why is not None:
         raise UnreadableImage(why)
