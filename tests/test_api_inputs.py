@@ -94,6 +94,29 @@ def test_grey_and_masks() -> None:
         assert load_image(given_folder([image] * 3, [1, 1, 1]).images[0], 3).shape == (3, 20, 24)
 
 
+def test_a_damaged_pillow_image_and_a_sparse_tensor(files: list[Path]) -> None:
+    files[0].write_bytes(files[0].read_bytes()[:400])
+    with Image.open(files[0]) as image, pytest.raises(ValueError, match="can't use this image: .*truncated"):
+        as_image_tensor(image, 3)
+    dense = torch.rand(1, 4, 5)
+    torch.testing.assert_close(as_image_tensor(dense.to_sparse(), 1), dense)
+
+
+def test_counts_as_arrays_of_no_dimension() -> None:
+    assert rows(given_folder([picture()] * 2, [np.array(3), np.array(1)])) == [(3,), (1,)]
+
+
+def test_a_series_is_matched_by_its_files(files: list[Path]) -> None:
+    """As ``table.groupby("file").size()`` gives it: sorted by file, not in the order of the images."""
+    pandas = pytest.importorskip("pandas")
+    series = pandas.Series([5, 6, 7], index=list(NAMES))
+    folder = given_folder(files[::-1], series)
+    assert folder.class_names == ("object",) and rows(folder) == [(7,), (6,), (5,)]
+    assert given_folder(files, series, ["cell"]).class_names == ("cell",)
+    with pytest.raises(ValueError, match="the index of counts names files"):
+        given_folder([picture()] * 3, series)
+
+
 def test_stacks() -> None:
     array = np.stack([picture(seed) for seed in range(4)])
     for stack in (array, array[..., 0], torch.from_numpy(array).permute(0, 3, 1, 2)):

@@ -59,6 +59,9 @@ def given_counts(counts: Any, names: Sequence[str], files: bool, class_names: Se
         _check_files(files, f"counts={str(counts)!r}")
         return _of_table(read_table(Path(counts), NameMatcher(names), "counts"), names)
     pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(counts, pandas.Series) and all(isinstance(one, str) for one in counts.index):
+        only = class_names[0] if class_names is not None and len(class_names) == 1 else ONLY_CLASS
+        counts = counts.to_frame(only) if len(counts) else counts
     if pandas is not None and isinstance(counts, pandas.DataFrame):
         return _of_frame(counts, names, files)
     if isinstance(counts, Mapping):
@@ -72,7 +75,7 @@ def given_counts(counts: Any, names: Sequence[str], files: bool, class_names: Se
     _check_length(len(rows), len(names), "counts")
     if any(isinstance(row, Mapping) for row in rows):
         return _of_dictionaries(dict(enumerate(rows)), "image")
-    if all(isinstance(row, Sequence | np.ndarray) and not isinstance(row, str) for row in rows):
+    if all(isinstance(row, Sequence | np.ndarray) and not isinstance(row, str) and np.ndim(row) for row in rows):
         return _of_array(rows, class_names)
     one = tuple(class_names) if class_names is not None and len(class_names) == 1 else (ONLY_CLASS,)
     return Counted(one, [(whole(value, f"image {index}"),) for index, value in enumerate(rows)])
@@ -84,7 +87,7 @@ def whole(value: Any, place: str) -> int:
     Raises:
         ValueError: if it is not a whole number of 0 or more.
     """
-    number = value.item() if isinstance(value, np.generic | Tensor) else value
+    number = value.item() if isinstance(value, np.generic | np.ndarray | Tensor) and value.ndim == 0 else value
     if isinstance(number, bool) or not isinstance(number, int | float):
         raise ValueError(
             f"counts of {place}: {value!r} is not a number: give the number of objects, 0 if there is none"
