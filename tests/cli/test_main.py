@@ -74,6 +74,19 @@ def test_the_package_can_be_run() -> None:
     assert done.stdout == f"mist {mistnn.__version__}\n"
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(tmp_path: Path, closed: str) -> None:
+    """A scheduler may start a command without streams."""
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m mistnn completion bash {closed}', sys.executable],
+        capture_output=True,
+        text=True,
+        env=_environment(),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bool(done.stdout) == (closed == "2>&-")
+
+
 def test_closed_pipe_is_quiet() -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "mistnn", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_environment()

@@ -80,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    _open_closed()
     _replace_unwritable()
     try:
         with _plain_warnings(), _stop_signals():
@@ -98,6 +99,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         code = _refuse(NO_MEMORY)
     return _flushed(code)
+
+
+def _open_closed() -> None:
+    """Opens the streams that the caller closed, as `mist ... >&-` does: what is printed goes nowhere."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))
 
 
 def _replace_unwritable() -> None:

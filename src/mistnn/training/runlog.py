@@ -207,7 +207,7 @@ def _open_events(folder: Path, start: int) -> SummaryWriter:
 
 def progress_console() -> Console | None:
     """The console for the progress bar: a terminal or a notebook; ``None`` if the output goes elsewhere."""
-    terminal = sys.stderr.isatty()
+    terminal = sys.stderr is not None and sys.stderr.isatty()
     if not terminal and "IPython" not in sys.modules:  # most runs: rich need not be imported
         return None
     from rich.console import Console
