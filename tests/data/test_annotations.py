@@ -310,3 +310,42 @@ def test_boxes_of_another_image_size(tmp_path: Path) -> None:
     assert folder.images[0].counts == (1,) and folder.images[0].boxes is None and folder.images[0].labels is None
     assert boxes_of(folder.images[1]) == [[1, 1, 2, 2]], "a size of 0 is none"
     noted(folder, "another image size", "a.png")
+
+
+def test_coco_with_repeated_numbers(tmp_path: Path) -> None:
+    """Objects must not go to another image or another class."""
+    content = coco(*[{"bbox": [i, 0, 2, 2], "image_id": 10.0 + i, "category_id": 3.0} for i in range(3)])
+    folder = read_folder(write_json(make(tmp_path), content, "annotations.json"))
+    assert list(counts_of(folder).values()) == [(1,)] * 3, "3.0 is 3"
+    content["images"][1]["id"] = 10
+    folder = read_folder(write_json(tmp_path, content, "annotations.json"))
+    assert counts_of(folder) == {"a.png": None, "b.png": None, "c.jpg": (1,)}
+    noted(folder, "a.png, b.png have one id, 10", "give each its own id")
+    refused(write_json(tmp_path, content | {"images": content["images"][:2]}, "annotations.json"), "have one id, 10")
+    content["images"][1]["id"], content["categories"][0]["id"] = 11, 3
+    refused(write_json(tmp_path, content, "annotations.json"), "category 3 is white and red: give each its own id")
+
+
+def test_coco_among_the_images(tmp_path: Path) -> None:
+    for place in ("train", "valid"):
+        make(tmp_path, f"{place}/a.png")
+        boxes = [{"bbox": [0, 0, 2, 2]}] * (1 if place == "train" else 2)
+        write_json(tmp_path, coco(*boxes, files=("a.png",)), f"images/{place}/_annotations.coco.json")
+    folder = read_folder(tmp_path)
+    assert counts_of(folder) == {"train/a.png": (1,), "valid/a.png": (2,)}
+    noted(folder, "objects of one class and place are there twice, in 1 images (valid/a.png)")
+
+
+def test_corners_in_another_order_and_boxes_without_area(tmp_path: Path) -> None:
+    boxes = {"a": [[4, 3, 1, 2], [0, 0, 2, 2]], "b": [[3, 3, 3, 3], [0, 0, 2, 2]], "c": [[9, 9, 12, 12]]}
+    folder = read_folder(write_json(make(tmp_path), [{"file": name, "boxes": one} for name, one in boxes.items()]))
+    assert counts_of(folder) == {"a.png": (2,), "b.png": (2,), "c.jpg": (0,)}
+    assert boxes_of(folder.images[0]) == [[2.5, 2.5, 3, 1], [1, 1, 2, 2]] and len(boxes_of(folder.images[1])) == 1
+    noted(folder, "without area are used for the count alone, in 1 images (b.png)")
+    noted(folder, "outside the image are ignored, in 1 images (c.jpg)")
+
+
+def test_classes_of_boxes_that_are_almost_alike_are_named(tmp_path: Path) -> None:
+    labels = {"a": ["Cell"], "b": ["cell"]}
+    content = [{"file": name, "boxes": [[0, 0, 2, 2]], "labels": one} for name, one in labels.items()]
+    noted(read_folder(write_json(make(tmp_path), content)), "almost the same name ('Cell' and 'cell')")

@@ -310,3 +310,86 @@ def test_own_formats_come_first(root: Path) -> None:
     folder = read_folder(root)
     assert summary(folder)["a.png"] == ({"object": 1}, [[0, 0, 9, 9]])
     assert any("annotations of CVAT (annotations.xml): not read" in note for note in folder.notes)
+
+
+@pytest.mark.parametrize("kind", ["labelme", "geojson", "rois"])
+@pytest.mark.parametrize("folder", ["images", "labels"])
+def test_images_of_one_name_in_two_folders(tmp_path: Path, kind: str, folder: str) -> None:
+    """Annotations belong to the image in the folder of the same name."""
+    for many, place in enumerate(("x", "y"), start=1):
+        path = tmp_path / "images" / place / "1.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(np.zeros((50, 100), np.uint8)).save(path)
+        points = [[10, 5], [30, 25], [10, 25]]
+        shape = {"label": "cell", "points": points[:2], "shape_type": "rectangle"}
+        geometry = {"type": "Polygon", "coordinates": [points]}
+        if kind == "labelme":
+            write(tmp_path / folder / place / "1.json", {"shapes": [shape] * many, "imagePath": "1.png"})
+        elif kind == "geojson":
+            write(tmp_path / folder / place / "1.geojson", [{"type": "Feature", "geometry": geometry}] * many)
+        else:
+            roifile = pytest.importorskip("roifile")
+            (tmp_path / folder / place).mkdir(parents=True, exist_ok=True)
+            rois = [roifile.ImagejRoi.frompoints(points) for _ in range(many)]
+            roifile.roiwrite(tmp_path / folder / place / "1_RoiSet.zip", rois)
+    assert [image.counts for image in read_folder(tmp_path).images] == [(1,), (2,)]
+
+
+def test_labelme_names_the_image_where_two_have_its_stem(root: Path) -> None:
+    Image.fromarray(np.zeros((50, 100), np.uint8)).save(root / "images" / "a.jpg")
+    shape = {"label": "cell", "points": [[1, 1], [9, 9]], "shape_type": "rectangle"}
+    write(root / "images" / "a.json", {"shapes": [shape], "imagePath": "a.jpg"})
+    assert {image.name: image.counts for image in read_folder(root).images}["a.jpg"] == (1,)
+
+
+def test_geojson_of_a_region_without_detections(root: Path) -> None:
+    """It says where cells were searched for: it is no object, and their number is unknown."""
+    outline = {"type": "Polygon", "coordinates": [[[0, 0], [90, 0], [90, 40]]]}
+
+    def feature(kind: str, name: str) -> dict[str, Any]:
+        about = {"objectType": kind, "classification": {"name": name}}
+        return {"type": "Feature", "geometry": outline, "properties": about}
+
+    write(root / "images" / "a.geojson", [feature("annotation", "region"), feature("detection", "cell")])
+    write(root / "images" / "b.geojson", [feature("annotation", "region")])
+    write(root / "images" / "c.geojson", [feature("annotation", "cell")])
+    folder = read_folder(root)
+    assert folder.class_names == ("cell",) and [image.counts for image in folder.images] == [(1,), None, (1,)]
+    assert any("b.geojson: annotations of region and no detections" in note for note in folder.notes)
+
+
+def test_yolo_in_pixels_is_left_out(root: Path) -> None:
+    write(root / "labels" / "a.txt", "0 0.5 0.5 0.1 0.1\n")
+    write(root / "labels" / "b.txt", "0 30 20 8 8\n")
+    folder = read_folder(root)
+    assert [image.counts for image in folder.images] == [(1,), None, None]
+    assert any("b.txt, row 1: 30 20 8 8 are no shares of the image" in note for note in folder.notes)
+    assert any("class 0 without a name: write it into classes.txt" in note for note in folder.notes)
+
+
+@pytest.mark.parametrize("row", ["cell 0.5 0.5 0.1 0.1", "0.0 0.5 0.5 0.1 0.1", "0,0.5,0.5,0.1,0.1"])
+def test_texts_that_are_almost_yolo_are_named(root: Path, row: str) -> None:
+    write(root / "labels" / "a.txt", row)
+    folder = read_folder(root)
+    assert folder.counts_from == "nothing"
+    assert any(note.startswith("labels/a.txt: not read; for annotations of YOLO") for note in folder.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("data.yaml", "names:\n  # mine\n  0: a, b\n\n  1: dot # small\n"),
+        ("data.yaml", "names: ['a, b', \"dot\"]\n"),
+        ("data.yaml", "'names' :\n- 'a, b'\n# and\n- dot\n"),
+        ("data.yaml", "names: {0: 'a, b', 1: dot}\n"),
+        ("classes.txt", "a, b\ndot\n\n"),
+    ],
+)
+def test_names_of_yolo_in_other_forms(tmp_path: Path, name: str, text: str) -> None:
+    write(tmp_path / name, text)
+    assert yolo_names(tmp_path / "labels" / "x.txt") == {0: "a, b", 1: "dot"}
+
+
+def test_an_empty_line_among_the_names_of_yolo_keeps_its_number(tmp_path: Path) -> None:
+    write(tmp_path / "classes.txt", "cell\n\ndot\n")
+    assert yolo_names(tmp_path / "labels" / "x.txt") == {0: "cell", 2: "dot"}

@@ -14,7 +14,7 @@ from mistnn.data import read_folder
 from mistnn.data.folder.files import NameMatcher
 from mistnn.errors import MistError, MistWarning
 from mistnn.inference import Predictor, predict_folder
-from tests.data.layouts import counts_of, make, voc, write
+from tests.data.layouts import counts_of, make, noted, refused, voc, write
 from tests.inference.fakes import FakeDetector
 
 LINUX = pytest.mark.skipif(os.name == "nt" or os.uname().sysname == "Darwin", reason="needs names of bytes")
@@ -126,3 +126,22 @@ def test_one_class_that_is_stored_in_two_ways_is_noted(tmp_path: Path, other: st
     root = write(make(tmp_path), f"file,class,count\na.png,grün,1\nb.png,{other},2\n")
     first, second = sorted(["grün", other])
     assert f"classes with almost the same name ('{first}' and '{second}')" in notes_of(root)
+
+
+@pytest.mark.parametrize("sign", [",", ";"])
+def test_a_quotation_mark_that_is_not_closed_is_refused(tmp_path: Path, sign: str) -> None:
+    """It would swallow rows in silence."""
+    rows = ["file,count,remark", 'a.png,1,"cut off', "b.png,2,", 'c.jpg,3,"ok"']
+    write(make(tmp_path), "\n".join(rows).replace(",", sign))
+    refused(tmp_path, "quotation mark is not closed", "row of b.png")
+    write(tmp_path, 'file,count,remark\na.png,1,"cut off\nat, the left"\nb.png,2,\nc.jpg,3,\n')
+    assert [image.counts for image in read_folder(tmp_path).images] == [(1,), (2,), (3,)], "lines of a remark are none"
+
+
+def test_columns_without_a_name_are_named(tmp_path: Path) -> None:
+    """Those below a header of merged cells."""
+    write(make(tmp_path), ",file,cells,,\n0,a.png,1,5,\n1,b.png,2,0,\n2,c.jpg,3,1,\n")
+    folder = read_folder(tmp_path)
+    noted(folder, "columns without a name are not used: column 4 ('5', ...); if one holds counts, name it")
+    write(tmp_path, "file,class,count,\na.png,red,1,x\n")
+    noted(read_folder(tmp_path), "column 4 ('x', ...)")

@@ -188,12 +188,17 @@ def read_coco_file(
     """
     content = read_json(path, place, fix)
     try:
-        classes = {str(entry["id"]): str(entry["name"]).strip() for entry in content["categories"]}
-        images = {str(entry["id"]): entry for entry in content["images"]}
+        classes = _coco_classes(content["categories"], place)
+        images = {_coco_id(entry["id"]): entry for entry in content["images"]}
         objects: dict[str, list[AnnotatedObject]] = {number: [] for number in images}
+        for number, why in _coco_repeated(content["images"], place).items():
+            if left_out is None:
+                raise MistError(why)
+            left_out.append(why)
+            del objects[number]
         unlisted: Counter[str] = Counter()
         for entry in content["annotations"]:
-            number = str(entry["image_id"])
+            number = _coco_id(entry["image_id"])
             if number not in images and left_out is not None:
                 unlisted[number] += 1
             elif number in objects and (crowds or not entry.get("iscrowd", 0)):
@@ -219,8 +224,35 @@ def read_coco_file(
         raise MistError(f"{place} is not a COCO file ({why}): it needs {needed}") from error
 
 
+def _coco_id(value: Any) -> str:
+    """A number of an image or a class: 3, 3.0 and "3" are one."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _coco_classes(entries: Sequence[dict[str, Any]], place: str) -> dict[str, str]:
+    classes: dict[str, str] = {}
+    for entry in entries:
+        number, name = _coco_id(entry["id"]), str(entry["name"]).strip()
+        if classes.setdefault(number, name) != name:
+            raise MistError(f"{place}: category {number} is {classes[number]} and {name}: give each its own id")
+    return classes
+
+
+def _coco_repeated(entries: Sequence[dict[str, Any]], place: str) -> dict[str, str]:
+    """Numbers that several images have, each with a message."""
+    files: dict[str, dict[str, None]] = {}
+    for entry in entries:
+        files.setdefault(_coco_id(entry["id"]), {})[str(entry.get("file_name", ""))] = None
+    fix = "give each its own id, in its annotations too"
+    return {
+        number: f"{place}: {listed(list(names))} have one id, {number}: {fix}"
+        for number, names in files.items()
+        if len(names) > 1
+    }
+
+
 def _coco_object(entry: dict[str, Any], classes: Mapping[str, str], place: str) -> AnnotatedObject:
-    label = classes.get(str(entry.get("category_id")))
+    label = classes.get(_coco_id(entry.get("category_id")))
     if label is None:
         raise MistError(f"{place}: category {entry.get('category_id')!r} is not listed: add it to categories")
     box, polygons = entry.get("bbox"), entry.get("segmentation")

@@ -13,6 +13,7 @@ names it.
 from __future__ import annotations
 
 import os
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -22,9 +23,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from mistnn.data.folder.files import ImageFiles, NameMatcher
+from mistnn.data.folder.files import ImageFiles, ImageHeader, NameMatcher
 from mistnn.data.folder.formats import READERS
-from mistnn.data.folder.other_tools import readable
+from mistnn.data.folder.other_tools import YOLO, readable
 from mistnn.data.folder.tables import ONLY_CLASS, SPLIT_WORDS
 from mistnn.data.images import is_hidden
 from mistnn.data.text_files import (
@@ -53,6 +54,12 @@ class Annotation(NamedTuple):
     #: x1, y1, x2, y2 of each object; ``None`` if they belong to another size of the image.
     corners: Float[np.ndarray, "n 4"] | None
     split: Split | None  #: If the annotation names one.
+    without_box: tuple[str, ...] = ()  #: Class of each further object, whose box has no area.
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class of each object, with and without a box."""
+        return (*self.labels, *self.without_box)
 
 
 class Annotations(NamedTuple):
@@ -75,6 +82,7 @@ class _Written(NamedTuple):
     split: Split | None = None
     are_boxes: bool = True  # else objects are points, and only their number is known
     relative: bool = False  # corners are shares of the width and the height
+    regions: bool = False  # objects are outlines that QuPath calls annotations
 
 
 def read_annotations(root: Path, files: ImageFiles, matcher: NameMatcher) -> Annotations:
@@ -95,7 +103,10 @@ def read_annotations(root: Path, files: ImageFiles, matcher: NameMatcher) -> Ann
     if beside:
         return _matched("the XML files beside the images", beside, files, matcher, [*problems, *broken])
     written: dict[Path, list[_Written]] = {}
-    coco = sorted({path for name in COCO_NAMES for path in chain(root.glob(name), root.glob(f"*/{name}"))})
+    tops = {root, files.folder}
+    coco = sorted(
+        {path for top in tops for name in COCO_NAMES for way in (name, f"*/{name}") for path in top.glob(way)}
+    )
     for path in coco or [path for path in [root / BOXES_NAME] if os.path.lexists(path)]:
         place = path.relative_to(root)
         if not any(map(is_hidden, place.parts)):
@@ -109,7 +120,9 @@ def read_annotations(root: Path, files: ImageFiles, matcher: NameMatcher) -> Ann
         source, paths = readable(root, files)
         before = tuple(problems)
         other = {path: _read_other(source, path, root, problems) for path in paths}
+        _drop_regions(other, problems)
         found = _matched(source, other, files, matcher, problems)
+        found = found._replace(notes=(*found.notes, *_without_name(source, found.of_image.values())))
         # Files of another program that fit no image are not meant as labels: the folder has none.
         return found if found.of_image else found._replace(source="", used=frozenset(), problems=before)
     source = listed([path.relative_to(root).as_posix() for path in written])
@@ -118,14 +131,44 @@ def read_annotations(root: Path, files: ImageFiles, matcher: NameMatcher) -> Ann
 
 def _read_other(kind: str, path: Path, root: Path, problems: list[str]) -> list[_Written]:
     place = path.relative_to(root).as_posix()
+    folder = place.rpartition("/")[0]
+
+    def names(written: Sequence[str]) -> tuple[str, ...]:
+        # An image in the folder of the file comes first: others may have its name.
+        beside = [f"{folder}/{name}" for name in written if folder and "/" not in name]
+        return tuple(dict.fromkeys([*beside, *written]))
+
     try:
         return [
-            _Written(one.place, one.names, one.size, one.objects, None, one.are_boxes, one.relative)
+            _Written(one.place, names(one.names), one.size, one.objects, None, *one[4:])
             for one in READERS[kind](path, place, problems)
         ]
     except MistError as error:
         problems.append(str(error))
         return []
+
+
+def _drop_regions(written: dict[Path, list[_Written]], problems: list[str]) -> None:
+    """Leaves out an image with annotations of QuPath only, if other images have detections, of other classes.
+
+    Such annotations outline where objects were searched for. Without a detection, their number is unknown.
+    """
+    found = {item.label for one in chain.from_iterable(written.values()) if not one.regions for item in one.objects}
+    for path, listing in written.items():
+        for one in [one for one in listing if found and one.regions]:
+            other = sorted({item.label for item in one.objects} - found)
+            if other:
+                has = f"annotations of {listed(other)} and no detections, which other files have"
+                problems.append(f"{one.place}: {has}: run the detection on it, or write counts.csv")
+                written[path] = [kept for kept in written[path] if kept is not one]
+
+
+def _without_name(source: str, found: Iterable[Annotation]) -> list[str]:
+    """A note on numbers of YOLO's classes that no list of names has."""
+    labels = sorted({label for one in found for label in one.labels if re.fullmatch("class [0-9]+", label)})
+    if source != YOLO or not labels:
+        return []
+    return [f"{listed(labels)} without a name: write it into classes.txt or data.yaml"]
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -148,12 +191,12 @@ def _matched(
     places: dict[str, str] = {}
     twice: set[str] = set()
     unknown: list[str] = []
-    resized: list[str] = []
-    flat: list[str] = []
+    seen = _Seen([], [], [], [])
     written_names: list[str] = []
     for one in chain.from_iterable(written.values()):
         ways = (matcher.match, matcher.match_loosely)
-        fitting = next((name for match in ways for name in one.names if match(name)), None)
+        fits = [name for match in ways for name in one.names if match(name)]
+        fitting = next((name for name in fits if len(matcher.match_loosely(name)) == 1), next(iter(fits), None))
         if fitting is None:
             unknown.append(one.names[-1])
             continue
@@ -167,35 +210,62 @@ def _matched(
             problems.append(f"{one.place}: {name} is described in {places[name]} already: delete one of the two")
             twice.add(name)
         elif name in headers:  # otherwise the image can't be used, which has its own note
-            header = headers[name]
             places[name] = one.place
-            labels = [item.label for item in one.objects]
-            if min(one.size) > 0 and one.size != (header.width, header.height):
-                resized.append(name)
-                found[name] = Annotation(tuple(labels), None, one.split)
-                continue
-            if not one.are_boxes:
-                found[name] = Annotation(tuple(labels), None, one.split)
-                continue
-            corners = np.array([item.corners for item in one.objects], dtype=np.float64).reshape(-1, 4)
-            corners = corners * ([header.width, header.height] * 2) if one.relative else corners
-            corners = corners.clip(0, [header.width, header.height] * 2)
-            kept = np.flatnonzero(np.all(corners[:, 2:] > corners[:, :2], axis=1)).tolist()
-            if len(kept) < len(corners):
-                flat.append(name)
-            found[name] = Annotation(tuple(labels[index] for index in kept), corners[kept], one.split)
+            found[name] = _annotation(one, headers[name], seen)
     notes = [*matcher.loosely_matched(source, written_names)]
     notes += [f"annotations are left out: {problem}" for problem in problems[:SHOWN_PROBLEMS]]
     if len(problems) > SHOWN_PROBLEMS:
         notes.append(f"annotations are left out for {len(problems) - SHOWN_PROBLEMS} more reasons of this kind")
     if unknown:
         notes.append(f"{source} describes {len(unknown)} images that are not there ({listed(unknown)})")
-    if resized:
-        notes.append(f"boxes for another image size are ignored: {len(resized)} images ({listed(resized)})")
-    if flat:
-        notes.append(f"boxes without area inside the image are ignored, in {len(flat)} images ({listed(flat)})")
     found = {name: one for name, one in found.items() if name not in twice}
-    return Annotations(source, found, tuple(notes), frozenset(written), tuple(problems))
+    return Annotations(source, found, (*notes, *_seen_notes(seen)), frozenset(written), tuple(problems))
+
+
+class _Seen(NamedTuple):
+    """Images with unusual boxes."""
+
+    resized: list[str]
+    outside: list[str]
+    flat: list[str]
+    repeated: list[str]
+
+
+def _annotation(one: _Written, header: ImageHeader, seen: _Seen) -> Annotation:
+    """The objects of an image, in its pixels; adds to what is ``seen``."""
+    labels = [item.label for item in one.objects]
+    if len({(item.label, item.corners) for item in one.objects}) < len(labels):
+        seen.repeated.append(header.name)
+    other_size = min(one.size) > 0 and one.size != (header.width, header.height)
+    if other_size:
+        seen.resized.append(header.name)
+    if other_size or not one.are_boxes:
+        return Annotation(tuple(labels), None, one.split)
+    size = np.array([header.width, header.height] * 2)
+    corners = np.array([item.corners for item in one.objects], dtype=np.float64).reshape(-1, 4)
+    corners = corners * size if one.relative else corners
+    # Some programs write where the mouse was pressed and released.
+    corners = np.hstack([np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])])
+    inside = np.all((corners[:, :2] < size[:2]) & (corners[:, 2:] > 0), axis=1)
+    flat = inside & np.any(corners[:, 2:] <= corners[:, :2], axis=1)
+    if not inside.all():
+        seen.outside.append(header.name)
+    if flat.any():
+        seen.flat.append(header.name)
+    kept = np.flatnonzero(inside & ~flat).tolist()
+    without = tuple(labels[index] for index in np.flatnonzero(flat).tolist())
+    boxes = corners.clip(0, size)[kept]
+    return Annotation(tuple(labels[index] for index in kept), boxes, one.split, without)
+
+
+def _seen_notes(seen: _Seen) -> Iterator[str]:
+    what = {
+        "boxes for another image size are ignored: {} images ({})": seen.resized,
+        "boxes outside the image are ignored, in {} images ({})": seen.outside,
+        "boxes without area are used for the count alone, in {} images ({})": seen.flat,
+        "objects of one class and place are there twice, in {} images ({}): each counts; delete copies": seen.repeated,
+    }
+    yield from (text.format(len(names), listed(names)) for text, names in what.items() if names)
 
 
 def _read_all_voc(paths: Iterable[Path], folder: Path, problems: list[str]) -> dict[Path, list[_Written]]:

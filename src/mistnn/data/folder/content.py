@@ -37,7 +37,7 @@ from mistnn.data.corners import centred
 from mistnn.data.folder.annotations import Annotation, Annotations, read_annotations
 from mistnn.data.folder.files import ImageFiles, ImageHeader, NameMatcher, read_image_files
 from mistnn.data.folder.other_tools import other_annotations, unread_tables
-from mistnn.data.folder.tables import SPLIT_WORDS, TABLE_SUFFIXES, Table, read_table
+from mistnn.data.folder.tables import SPLIT_WORDS, TABLE_SUFFIXES, Table, alike, read_table
 from mistnn.data.images import DETECTIONS_FILE, SUFFIXES, holds_results, is_hidden
 from mistnn.data.random_numbers import hash_share
 from mistnn.data.text_files import check_file, check_name, listed, printable, read_text
@@ -119,7 +119,7 @@ def read_folder(root: Path | str) -> OwnFolder:
     )
     notes = [*table.notes, *notes, *_beside(root, files), *_file_notes(files), *annotations.notes]
     notes += other_annotations(root, files, annotations.used)
-    other = sorted({label for one in drawn.values() for label in one.labels} - set(table.class_names))
+    other = sorted({label for one in drawn.values() for label in one.classes} - set(table.class_names))
     if other and counts_from != "nothing":
         notes.append(f"boxes of {listed(other)} are ignored: {counts_from} does not have this class")
     if counts_from == "counts.csv":
@@ -151,20 +151,20 @@ def _read_known(
         raise MistError(annotations.problems[0])  # left out, nothing would be known
     if not annotations.source:
         return "nothing", Table((), {}, {}, ()), []
-    classes = tuple(sorted({label for one in annotations.of_image.values() for label in one.labels}))
-    counted = {name: tuple(one.labels.count(label) for label in classes) for name, one in annotations.of_image.items()}
+    classes = tuple(sorted({label for one in annotations.of_image.values() for label in one.classes}))
+    counted = {name: tuple(one.classes.count(label) for label in classes) for name, one in annotations.of_image.items()}
     note = f"there is no counts.csv and no labels.csv: counts are the numbers of boxes in {annotations.source}"
-    return "boxes", Table(classes, counted, {}, ()), [note]
+    return "boxes", Table(classes, counted, {}, ()), [note, *alike(classes)]
 
 
 def _disagreements(table: Table, drawn: Mapping[str, Annotation]) -> list[str]:
     """A note on images with other numbers of boxes than counts, of the classes that have both."""
-    shared = set(table.class_names) & {label for one in drawn.values() for label in one.labels}
+    shared = set(table.class_names) & {label for one in drawn.values() for label in one.classes}
     differ = []
     for name, one in drawn.items():
         for label, count in zip(table.class_names, table.values.get(name, ()), strict=False):
-            if label in shared and one.labels.count(label) != count:
-                differ.append(f"{name}: {count} {label} and {one.labels.count(label)} boxes")
+            if label in shared and one.classes.count(label) != count:
+                differ.append(f"{name}: {count} {label} and {one.classes.count(label)} boxes")
     images = len({one.partition(": ")[0] for one in differ})
     if not differ:
         return []

@@ -33,12 +33,19 @@ from mistnn.data.text_files import (
 from mistnn.errors import MistError
 
 MOST_DIGITS = 9  #: Of the number of a class.
+MOST_OUTSIDE = 0.5  #: Of YOLO's shares: how far they may lie outside the image (our choice).
 VIA_COLUMNS = {"shape_attributes": "region_shape_attributes", "region_attributes": "region_attributes"}
 """The keys of a region in VIA's JSON -> the columns in its CSV."""
 NAPARI_AXES, NAPARI_THIRD = ("axis-0", "axis-1"), "axis-2"
 """Columns of napari: row and column of a point, and the third coordinate of one in a stack."""
 _YOLO_ROW = re.compile(r"[0-9]+(?:\s+[0-9.eE+-]+){4,}")
+<<<<<<< HEAD
 _ROI_NAMES = re.compile(r"[ _.-]*(roi|rois|roiset|cellcounter|annotations?|counts?|points|shapes)$", re.IGNORECASE)
+=======
+_LISTED = re.compile(r"(?:[^,'\"\n]|'[^']*'|\"[^\"]*\")+(?<=\S)")
+"""The entries of a list in brackets; a comma between quotation marks belongs to one."""
+_ROI_NAMES = re.compile(r"[ _.-]*(roi|rois|roiset|cellcounter|annotations?|counts?)$", re.IGNORECASE)
+>>>>>>> a60cf02 (Tables and annotations: open quotation marks, repeated ids, boxes without area and regions are named)
 """What programs append to the name of an image."""
 
 
@@ -51,6 +58,7 @@ class Drawn(NamedTuple):
     objects: list[AnnotatedObject]
     are_boxes: bool  #: Whether all have a box.
     relative: bool = False  #: Whether corners are shares of the image's width and height.
+    regions: bool = False  #: Whether objects are outlines that QuPath calls annotations.
 
 
 class Shape(NamedTuple):
@@ -223,6 +231,8 @@ def yolo(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
         if (index := _class_number(first)) is None:
             raise MistError(f"{own}: {first[:40]!r} is no number of a class: write 0, 1, 2, ...")
         values = finite_numbers(list(rest), own)
+        if len(values) > 3 and not all(-MOST_OUTSIDE <= value <= 1 + MOST_OUTSIDE for value in values[:4]):
+            raise MistError(f"{own}: {' '.join(rest[:4])} are no shares of the image: divide pixels by its size")
         label = classes.get(index, f"class {index}")
         if len(values) in (4, 5):  # the fifth is the confidence of a prediction
             x, y, wide, high = values[:4]
@@ -245,9 +255,9 @@ def yolo_names(path: Path) -> dict[int, str]:
     for folder in list(path.parents)[:3]:
         for name in ("classes.txt", "obj.names"):
             if (file := folder / name).is_file():
-                lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]
-                if not all(map(_YOLO_ROW.fullmatch, lines)):
-                    return dict(enumerate(lines))
+                lines = [line.strip() for line in read_text(file).splitlines()]
+                if not all(_YOLO_ROW.fullmatch(line) for line in lines if line):
+                    return {number: line for number, line in enumerate(lines) if line}  # the place gives the number
         for name in ("data.yaml", "dataset.yaml", "data.yml"):
             if (file := folder / name).is_file():
                 return _names_of_yaml(read_text(file))
@@ -261,16 +271,21 @@ def _class_number(text: str) -> int | None:
 
 def _names_of_yaml(text: str) -> dict[int, str]:
     """The entry ``names``: a list or a mapping in brackets, a list of lines, or lines of number and name."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    text = "\n".join(lines)
     match = re.search(
-        r"^names:[ \t]*(\[[^\]]*\]|\{[^}]*\}|.*?)[ \t]*(?:#.*)?$((?:\n[ \t]*(?:-|[0-9]+:)[^\n]*)*)", text, re.MULTILINE
+        r"^['\"]?names['\"]?[ \t]*:[ \t]*(\[[^\]]*\]|\{[^}]*\}|.*?)[ \t]*(?:#.*)?$"
+        r"((?:\n[ \t]*(?:-|['\"]?[0-9]+['\"]?[ \t]*:)[^\n]*)*)",
+        text,
+        re.MULTILINE,
     )
     if match is None:
         return {}
     inline, below = match.groups()
     if inline.startswith("["):
-        return dict(enumerate(_bare(one) for one in inline.strip("[]").split(",") if one.strip()))
+        return dict(enumerate(_bare(one) for one in _LISTED.findall(inline.strip("[]"))))
     names: dict[int, str] = {}
-    for line in inline.strip("{}").split(",") if inline.startswith("{") else below.splitlines():
+    for line in _LISTED.findall(inline.strip("{}")) if inline.startswith("{") else below.splitlines():
         key, sign, value = line.strip().partition("-" if line.strip().startswith("-") else ":")
         index = _class_number(_bare(key)) if key else len(names)
         if sign and index is not None:
@@ -336,7 +351,8 @@ def geojson(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
         kind = str(about.get("objectType") or about.get("object_type") or "").lower()
         if kind not in ("root", "tma_core"):
             shapes[kind in ("detection", "cell")] += _geometry(_object(feature.get("geometry"), own), label, own)
-    yield drawn(place, (own_name(path),), (0, 0), shapes[True] or shapes[False])
+    found = drawn(place, (own_name(path),), (0, 0), shapes[True] or shapes[False])
+    yield found._replace(regions=not shapes[True] and any(len(one.points) > 1 for one in shapes[False]))
 
 
 def _geometry(geometry: dict[str, Any], label: str, place: str) -> list[Shape]:

@@ -24,6 +24,7 @@ MAX_BYTES = 1 << 28  #: Of a file that is searched (our choice).
 MAX_LINE = 4096  #: Bytes of the first line of a table (our choice).
 
 EXPORT = "export them as COCO JSON (annotations.json) or PASCAL VOC, or write counts.csv"
+TEXTS = "for annotations of YOLO, write the number of the class and four shares of the image: 0 0.5 0.5 0.1 0.2"
 SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 SUFFIXES = (".xml", ".json", ".geojson", ".txt", ".csv", ".tsv", ".npy", ".zip", ".roi", *SHEETS)
 YOLO = "annotations of YOLO"
@@ -53,17 +54,28 @@ def other_annotations(root: Path, files: ImageFiles, used: Set[Path]) -> list[st
     ]
 
 
+def _texts(root: Path, files: ImageFiles) -> list[str]:
+    """Texts with names of images that are perhaps meant as annotations of YOLO: their numbers are written otherwise."""
+    stems = {header.path.stem for header in files.headers}
+    paths = (path for path in _candidates(root, files, frozenset()) if path.suffix.lower() == ".txt")
+    return [
+        path.relative_to(root).as_posix()
+        for path in paths
+        if path.stem in stems and tool_of(path) is None and path.stat().st_size > 0
+    ]
+
+
 def unread_tables(root: Path, files: ImageFiles) -> list[str]:
-    """A note on tables that may hold the counts of a folder and have another name than one that is read."""
+    """Notes on tables and texts that may hold the counts of a folder and have a name or a form that is not read."""
     found = []
     for folder in dict.fromkeys((root, files.folder)):
         for path in sorted(folder.iterdir()) if not holds_results(folder) else ():
             table = path.suffix.lower() in (".csv", ".tsv", ".txt") and not is_hidden(path.name) and path.is_file()
             if table and _names_files(path):
                 found.append(path.relative_to(root).as_posix())
-    if not found:
-        return []
-    return [f"{listed(found)}: not read; if it holds the counts of the images, call it counts.csv"]
+    notes = [f"{listed(found)}: not read; if it holds the counts of the images, call it counts.csv"] if found else []
+    texts = _texts(root, files)
+    return [*notes, f"{listed(texts)}: not read; {TEXTS}"] if texts else notes
 
 
 def _names_files(path: Path) -> bool:

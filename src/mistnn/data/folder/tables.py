@@ -91,6 +91,7 @@ def parse_table(source: str, text: str, matcher: NameMatcher, kind: Literal["cou
         raise MistError(f"{source} is empty: begin it with a line such as file,class,count")
     number, header = lines[0]
     columns = _columns(f"{source}, row {number}", header, kind)
+    _check_quotes(source, lines[1:], columns.file, matcher)
     rows = []
     for number, cells in lines[1:]:
         place = f"{source}, row {number}"
@@ -107,12 +108,12 @@ def parse_table(source: str, text: str, matcher: NameMatcher, kind: Literal["cou
         matcher.find(unknown[0].image, unknown[0].place, len({row.image for row in unknown}) - 1)
     written = [row.image for row in rows]
     rows = [row._replace(image=matcher.find(row.image, row.place)) for row in rows]
-    loose = matcher.loosely_matched(source, written)
+    loose = (*matcher.loosely_matched(source, written), *_unnamed(source, header, rows))
     splits = _splits(rows, columns.split)
     if columns.label < 0:
         classes, notes = _class_columns(f"{source}, row {lines[0][0]}", rows, columns.classes, kind)
         values = _wide(rows, classes, kind)
-        notes = (*notes, *_alike(classes), *_totals(tuple(classes), values, kind), *loose)
+        notes = (*notes, *alike(classes), *_totals(tuple(classes), values, kind), *loose)
         return Table(tuple(classes), values, splits, notes)
     table = _long(rows, columns, splits)
     unused = [name for index, name in enumerate(header) if name and index not in columns.used]
@@ -143,6 +144,32 @@ def _cells(source: str, text: str) -> list[tuple[int, list[str]]]:
     except csv.Error as error:
         raise MistError(f"{source}, row {reader.line_num}: {error}: save it as CSV in UTF-8 again") from error
     return lines
+
+
+def _check_quotes(source: str, lines: Sequence[tuple[int, Sequence[str]]], file: int, matcher: NameMatcher) -> None:
+    """Refuses a cell of several lines of which one begins as the row of another image: a quotation mark is missing."""
+    for number, cells in lines:
+        for cell in cells:
+            for line in cell.splitlines()[1:]:
+                first = re.split(r"[,;\t]", line)
+                if len(first) > max(1, file) and first[file].strip(' "') and matcher.match(first[file].strip(' "')):
+                    raise MistError(
+                        f"{source}, row {number}: a quotation mark is not closed, and the row of {first[file].strip()} "
+                        "and others are part of one value: delete the mark, or write a second one"
+                    )
+
+
+def _unnamed(source: str, header: Sequence[str], rows: Sequence[_Row]) -> list[str]:
+    """A note on columns that have values and no name, as those below a header of merged cells."""
+    columns = {index: [row.cells[index] for row in rows] for index, name in enumerate(header) if not name}
+    numbers = [[str(first + at) for at in range(len(rows))] for first in (0, 1)]  # of the rows, as pandas writes them
+    filled = [
+        f"column {index + 1} ({next(filter(None, values))[:20]!r}, ...)"
+        for index, values in columns.items()
+        if any(values) and values not in numbers
+    ]
+    what = "columns without a name are not used"
+    return [f"{source}: {what}: {', '.join(filled)}; if one holds counts, name it"] if filled else []
 
 
 def _columns(place: str, header: Sequence[str], kind: Literal["counts", "labels"]) -> _Columns:
@@ -235,7 +262,7 @@ def _long(rows: Sequence[_Row], columns: _Columns, splits: dict[str, Split]) -> 
     names = tuple(sorted({name for of_image in counted.values() for name in of_image if name}))
     if not names:
         raise MistError(f"{rows[0].place}: no row names a class: write the classes that are present")
-    notes = _alike(names)
+    notes = alike(names)
     short = [image for image, of_image in counted.items() if len(of_image) < len(names)]
     if columns.number >= 0 and short:
         notes.append(f"classes without a row count 0, in {len(short)} images ({listed(short)})")
@@ -243,7 +270,7 @@ def _long(rows: Sequence[_Row], columns: _Columns, splits: dict[str, Split]) -> 
     return Table(names, values, splits, tuple(notes))
 
 
-def _alike(names: Iterable[str]) -> list[str]:
+def alike(names: Iterable[str]) -> list[str]:
     """A note on classes that are perhaps one.
 
     They differ only in case, spaces, hyphens and underscores, in how an accent is stored, or because one was read in
