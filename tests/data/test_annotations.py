@@ -349,3 +349,17 @@ def test_classes_of_boxes_that_are_almost_alike_are_named(tmp_path: Path) -> Non
     labels = {"a": ["Cell"], "b": ["cell"]}
     content = [{"file": name, "boxes": [[0, 0, 2, 2]], "labels": one} for name, one in labels.items()]
     noted(read_folder(write_json(make(tmp_path), content)), "almost the same name ('Cell' and 'cell')")
+
+
+def test_an_unknown_split_of_boxes_is_named(tmp_path: Path) -> None:
+    splits = {"a": "holdout", "b": None, "c": " Test "}
+    content = [{"file": name, "boxes": [[0, 0, 2, 2]], "split": split} for name, split in splits.items()]
+    folder = read_folder(write_json(make(tmp_path), content))
+    assert [image.counts for image in folder.images] == [None, (1,), (1,)] and folder.images[2].split == "test"
+    noted(folder, "boxes.json, entry 1 (a): split 'holdout' is unknown")
+
+
+def test_coco_beside_voc_is_named(tmp_path: Path) -> None:
+    write(make(tmp_path), voc(("red", (1, 1, 2, 2))), "Annotations/a.xml")
+    folder = read_folder(write_json(tmp_path, coco({"bbox": [0, 0, 2, 2]}), "annotations.json"))
+    noted(folder, "COCO JSON (annotations.json): not read; other annotations are read instead")

@@ -393,3 +393,12 @@ def test_names_of_yolo_in_other_forms(tmp_path: Path, name: str, text: str) -> N
 def test_an_empty_line_among_the_names_of_yolo_keeps_its_number(tmp_path: Path) -> None:
     write(tmp_path / "classes.txt", "cell\n\ndot\n")
     assert yolo_names(tmp_path / "labels" / "x.txt") == {0: "cell", 2: "dot"}
+
+
+def test_cell_counter_names_its_file_after_the_image(root: Path) -> None:
+    marker = "<Marker><MarkerX>5</MarkerX><MarkerY>5</MarkerY></Marker>"
+    for number, name in enumerate("abc", start=1):
+        kind = f"<Marker_Type><Type>1</Type>{marker * number}</Marker_Type>"
+        text = f"<CellCounter_Marker_File><Marker_Data>{kind}</Marker_Data></CellCounter_Marker_File>"
+        write(root / f"CellCounter_{name}.xml", text)
+    assert [image.counts for image in read_folder(root).images] == [(1,), (2,), (3,)]

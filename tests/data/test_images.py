@@ -75,12 +75,16 @@ def test_files_keep_their_name_whatever_their_suffix(tmp_path: Path) -> None:
     assert _names(image, str(other)) == ["scan.dat", ".b.png"]
 
 
-@pytest.mark.parametrize("suffix", ["jfif", "jpe", "avif", "jp2", "J2K", "WEBP"])
+@pytest.mark.parametrize(
+    "suffix", ["jfif", "jpe", "jif", "mpo", "avif", "jp2", "J2K", "j2c", "WEBP", "tga", "pcx", "dib", "apng"]
+)
 def test_photos_of_other_kinds(tmp_path: Path, suffix: str) -> None:
-    codec = {"avif": "avif", "jp2": "jpg_2000", "j2k": "jpg_2000", "webp": "webp"}.get(suffix.lower())
+    codec = {"avif": "avif", "jp2": "jpg_2000", "j2k": "jpg_2000", "j2c": "jpg_2000", "webp": "webp"}.get(
+        suffix.lower()
+    )
     if codec is not None and not features.check(codec):
         pytest.skip(f"Pillow was built without {codec}")
-    options = {"format": "JPEG"} if suffix in ("jfif", "jpe") else {}
+    options = {"format": "JPEG"} if suffix in ("jfif", "jpe", "jif") else {}
     Image.new("RGB", (16, 8), (200, 30, 90)).save(tmp_path / f"a.{suffix}", **options)
     assert _names(tmp_path) == [f"a.{suffix}"]
     expected = torch.tensor((200, 30, 90)) / 255
@@ -93,6 +97,9 @@ def test_photos_of_other_kinds(tmp_path: Path, suffix: str) -> None:
         ("HEIC", "HEIC needs .*pillow-heif.*JPEG"),
         ("czi", "microscopes .*PNG or TIFF"),
         ("NEF", "raw photographs .*JPEG or PNG"),
+        ("pef", "raw photographs .*JPEG or PNG"),
+        ("psd", "images of this kind .*PNG or TIFF"),
+        ("MP4", "videos .*frames .*PNG"),
         ("avif", "Pillow doesn't read .avif: convert it"),
     ],
 )

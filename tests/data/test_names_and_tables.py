@@ -145,3 +145,22 @@ def test_columns_without_a_name_are_named(tmp_path: Path) -> None:
     noted(folder, "columns without a name are not used: column 4 ('5', ...); if one holds counts, name it")
     write(tmp_path, "file,class,count,\na.png,red,1,x\n")
     noted(read_folder(tmp_path), "column 4 ('x', ...)")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("red;blue", "'red;blue' is learned as one: if it lists several, write a row for each"),
+        ('"red, blue"', "'red, blue' is learned as one"),
+        ("None", "'None' is learned as any other: if it means that there is no object, leave the class empty"),
+    ],
+)
+def test_odd_names_of_classes_are_named(tmp_path: Path, name: str, words: str) -> None:
+    rows = ["a.png,green", f"b.png,{name}", f"c.jpg,{name}"]
+    noted(read_folder(write(make(tmp_path), "\n".join(["file,class", *rows]), "labels.csv")), words)
+
+
+@pytest.mark.parametrize("place", ["train.txt", "ImageSets/train.txt", "splits/train.txt", "images/train.txt"])
+def test_lists_of_splits_elsewhere_are_named(tmp_path: Path, place: str) -> None:
+    write(write(make(tmp_path), "file,count\na.png,1\nb.png,2\n"), "a.png\n", place)
+    noted(read_folder(tmp_path), f"{place}: not read; if they list the images of each split, put them into ImageSets")

@@ -32,8 +32,8 @@ from mistnn.data.text_files import one_line
 from mistnn.errors import MistError
 
 SUFFIXES = (
-    ".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx", ".pbm", ".pgm", ".png", ".pnm",
-    ".ppm", ".tif", ".tiff", ".webp",
+    ".apng", ".avif", ".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx",
+    ".mpo", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 """Suffixes of the images in a folder, in either case. A file that the user names is read whatever its suffix, unless it
 is one of ``FOREIGN``."""
@@ -43,15 +43,26 @@ _HEIF = (".heic", ".heif", ".hif")
 FOREIGN = {
     **dict.fromkeys(_HEIF, "HEIC needs the package pillow-heif: install it, or convert it to JPEG"),
     **dict.fromkeys(
-        (".arw", ".cr2", ".cr3", ".dng", ".jxl", ".nef", ".orf", ".raf", ".rw2"),
+        (
+            ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".jxl", ".kdc", ".mrw", ".nef",
+            ".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
+        ),
         "raw photographs and JPEG XL aren't read: convert it to JPEG or PNG",
     ),
     **dict.fromkeys(
         (
-            ".czi", ".dcm", ".ims", ".lif", ".lsm", ".mrxs", ".nd2", ".ndpi", ".oib", ".oif", ".scn", ".svs", ".vsi",
-            ".zvi",
+            ".bif", ".btf", ".czi", ".dcm", ".dm3", ".dm4", ".fits", ".flex", ".ims", ".lif", ".lsm", ".mrc", ".mrxs",
+            ".nd2", ".ndpi", ".oib", ".oif", ".oir", ".qptiff", ".scn", ".stk", ".svs", ".tf8", ".vsi", ".zvi",
         ),
         "files of microscopes and scanners aren't read: export it as PNG or TIFF",
+    ),
+    **dict.fromkeys(
+        (".exr", ".jxr", ".psb", ".psd", ".xcf"),
+        "images of this kind aren't read: save it as PNG or TIFF",
+    ),
+    **dict.fromkeys(
+        (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".webm", ".wmv"),
+        "videos aren't read: save the frames that you mean as PNG",
     ),
 }  # fmt: skip
 """Suffixes of images that can't be read, and the fix. They are named, unless the same image is beside them."""

@@ -305,4 +305,4 @@ def _boxes_entry(entry: Any, place: str) -> BoxesEntry:
         raise MistError(f"{own}: {len(boxes)} boxes, but labels are {labels!r}: give one for each")
     corners = [(x1, y1, x2, y2) for x1, y1, x2, y2 in (finite_numbers(box, own, 4) for box in boxes)]
     size = entry.get("width"), entry.get("height")
-    return BoxesEntry(own, entry["file"], size, corners, labels, str(entry.get("split", "")))
+    return BoxesEntry(own, entry["file"], size, corners, labels, str(entry.get("split") or ""))

@@ -308,8 +308,12 @@ def _read_boxes(path: Path, root: Path, problems: list[str]) -> Iterator[_Writte
     for entry in read_boxes(path, path.name, problems):
         labels = entry.labels or [ONLY_CLASS] * len(entry.corners)
         objects = [AnnotatedObject(str(label), box) for label, box in zip(labels, entry.corners, strict=True)]
+        split = SPLIT_WORDS.get(entry.split.strip().lower())
+        if entry.split.strip() and split is None:
+            problems.append(f"{entry.place}: split {entry.split!r} is unknown: use train, validation or test")
+            continue
         if size := _size(*entry.size, entry.place, problems):
-            yield _Written(entry.place, (entry.file,), size, objects, SPLIT_WORDS.get(entry.split.lower()))
+            yield _Written(entry.place, (entry.file,), size, objects, split)
 
 
 def _size(width: Any, height: Any, place: str, problems: list[str]) -> tuple[float, float] | None:

@@ -220,12 +220,25 @@ def _splits(
             f"the folders {', '.join(sorted(set(inside.values())))} are no splits, because other images lie elsewhere "
             f"({listed(others)}): a hash chooses for all; move them, or add a column split to the table"
         )
+    notes += [] if source == "ImageSets/Main" else _other_lists(root, files)
     if missing := [name for name in names if name not in splits]:
         notes.append(f"{len(missing)} images have no split in {source} ({listed(missing)}): they are not used")
     there = {splits[name] for name in names if name in splits}
     if empty := [split for split in get_args(Split) if split not in there]:
         notes.append(f"no image is for {' or '.join(empty)}: add images, or a column split to the table")
     return splits, notes
+
+
+def _other_lists(root: Path, files: ImageFiles) -> list[str]:
+    """A note on lists of splits that lie where they are not read."""
+    folders = dict.fromkeys((root, root / "ImageSets", root / "splits", files.folder, files.folder.parent))
+    lists = [f for folder in folders for f in map(folder.joinpath, LISTS) if f.is_file() and root in f.parents]
+    found = [path.relative_to(root).as_posix() for path in lists]
+    return (
+        [f"{listed(found)}: not read; if they list the images of each split, put them into ImageSets/Main"]
+        if found
+        else []
+    )
 
 
 def _named(splits: Mapping[str, Split | None]) -> dict[str, Split]:

@@ -47,6 +47,7 @@ _LISTED = re.compile(r"(?:[^,'\"\n]|'[^']*'|\"[^\"]*\")+(?<=\S)")
 _ROI_NAMES = re.compile(r"[ _.-]*(roi|rois|roiset|cellcounter|annotations?|counts?)$", re.IGNORECASE)
 >>>>>>> a60cf02 (Tables and annotations: open quotation marks, repeated ids, boxes without area and regions are named)
 """What programs append to the name of an image."""
+_ROI_BEGINNINGS = re.compile(r"^(cellcounter|roiset)[ _.-]+", re.IGNORECASE)
 
 
 class Drawn(NamedTuple):
@@ -410,8 +411,8 @@ READERS: Mapping[str, Callable[[Path, str, list[str]], Iterator[Drawn]]] = {
 
 
 def own_name(path: Path) -> str:
-    """The name of the image that a file is about: its own, without suffixes that programs append."""
-    return _ROI_NAMES.sub("", path.stem) or path.stem
+    """The name of the image that a file is about: its own, without what programs put before it and behind it."""
+    return _ROI_NAMES.sub("", _ROI_BEGINNINGS.sub("", path.stem)) or path.stem
 
 
 def _last(written: Any) -> str:

@@ -191,6 +191,8 @@ def _text(suffix: str, data: bytes, name: str) -> tuple[str, str] | None:
         return "annotations as GeoJSON", EXPORT
     if suffix != ".json":
         return None
+    if holds(b"images", b"annotations", b"categories") and name.lower() == "annotations.json":
+        return "COCO JSON", "other annotations are read instead: keep one kind"
     if holds(b"images", b"annotations", b"categories"):
         return "COCO JSON under another name", "call it annotations.json to use it"
     if holds(b"shapes", b"imagePath") or holds(b"shapes", b"shape_type"):

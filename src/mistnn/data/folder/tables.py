@@ -11,11 +11,11 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from mistnn.data.folder.columns import explained, not_counts
+from mistnn.data.folder.columns import MISSING, explained, not_counts
 from mistnn.data.folder.files import NameMatcher
 from mistnn.data.folder.sheets import read_sheet
 from mistnn.data.text_files import from_cell, listed, read_text
@@ -32,6 +32,7 @@ SPLIT_WORDS: Mapping[str, Split] = {
 }  # fmt: skip
 EXAMPLES = {"counts": "file,class,count", "labels": "file,class"}  #: First lines of tables.
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
+NO_CLASS = MISSING | {"background", "empty", "no object", "nothing"}  #: Names that may mean that there is no object.
 TOTAL_WORDS = frozenset({"all", "sum", "total", "totals"})
 SUMMED_LEAST = 3  #: In fewer images, one class may be the sum of the others by chance (our choice).
 ONLY_CLASS = "object"  #: The class where a file has counts or boxes but no classes.
@@ -262,7 +263,7 @@ def _long(rows: Sequence[_Row], columns: _Columns, splits: dict[str, Split]) -> 
     names = tuple(sorted({name for of_image in counted.values() for name in of_image if name}))
     if not names:
         raise MistError(f"{rows[0].place}: no row names a class: write the classes that are present")
-    notes = alike(names)
+    notes = [*alike(names), *_odd_names(names)]
     short = [image for image, of_image in counted.items() if len(of_image) < len(names)]
     if columns.number >= 0 and short:
         notes.append(f"classes without a row count 0, in {len(short)} images ({listed(short)})")
@@ -284,6 +285,15 @@ def alike(names: Iterable[str]) -> list[str]:
     return [
         f"classes with almost the same name ({shown}) are learned as different ones: if they are one, write it alike"
     ]
+
+
+def _odd_names(names: Iterable[str]) -> Iterator[str]:
+    """Notes on the name of a class that seems to list several, or to say that there is none."""
+    for name in names:
+        if re.search(r"\w\s*[;|,]\s*\w", name):
+            yield f"class {name!r} is learned as one: if it lists several, write a row for each"
+        if name.lower() in NO_CLASS:
+            yield f"class {name!r} is learned as any other: if it means that there is no object, leave the class empty"
 
 
 def _usual(name: str) -> str:
