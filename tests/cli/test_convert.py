@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
 from mistnn.cli.main import main
-from mistnn.data.images import open_image
+from mistnn.data.images import open_image, to_tensor
 from mistnn.data.stacks import UnusableStack, images_of, read_stack
 
 
@@ -43,6 +44,22 @@ def test_planes_are_joined_and_values_scaled(tmp_path: Path) -> None:
     assert convert(tmp_path / "a.tif", "--out", tmp_path / "each", "--range", 0, 4000, "--planes", "each") == 0
     assert sorted(one.name for one in (tmp_path / "each").iterdir()) == [f"a_z{index}.png" for index in range(1, 6)]
     np.testing.assert_allclose(read(tmp_path / "each" / "a_z3.png"), scaled(stack[2], 0, 4000), atol=0.51)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite", "palette", "rgb"])
+def test_the_same_as_without_conversion(tmp_path: Path, orientation: int, photometric: str) -> None:
+    """Orientation, white as 0 and palettes are what they are where an image is read directly."""
+    image = values(6, 8, kind=np.uint8, top=256)
+    options: dict[str, Any] = {"colormap": values(3, 256, top=256) * 257} if photometric == "palette" else {}
+    image = np.dstack([image, image // 2, 255 - image]) if photometric == "rgb" else image
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, image, photometric=photometric, extratags=[(274, 3, 1, orientation, True)], **options)
+    top = 65535 if photometric == "palette" else 255
+    assert convert(path, "--out", tmp_path / "out", "--range", 0, top) == 0
+    found, expected = open_image(tmp_path / "out" / "a.png"), open_image(path)
+    assert found.size == expected.size == ((8, 6) if orientation < 5 else (6, 8))
+    torch.testing.assert_close(to_tensor(found, 3), to_tensor(expected, 3), rtol=0, atol=1.01 / 255)
 
 
 def test_ome_channels_and_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,7 @@ SAMPLED = 1_000_000
 """Values of an image from which its range is estimated (our choice)."""
 MOST_CHANNELS = 3
 _COLOURS, _CHANNEL, _TIME = "S", "C", "T"
+_ORIENTATION, _WHITE_IS_ZERO = 274, 0  # of TIFF
 
 
 class UnusableStack(Exception):
@@ -71,6 +72,13 @@ def read_stack(path: Path) -> Stack:
             if math.prod(shape[axes.index(axis)] for axis in "YX") > MAX_PIXELS:
                 raise UnusableStack(f"its planes have more than the {MAX_PIXELS:,} pixels that are read: cut it")
             values = series.asarray()
+            page, imagej = series.keyframe, bool(file.is_imagej)
+            turned = page.tags.get(_ORIENTATION)
+            view = _View(
+                int(page.photometric) == _WHITE_IS_ZERO,
+                None if imagej else page.colormap,  # ImageJ's colours are only those of the display
+                1 if turned is None else int(turned.value),
+            )
     except UnusableStack:
         raise
     except Exception as error:  # tifffile and its decoders raise errors of many kinds on damaged files
@@ -81,7 +89,28 @@ def read_stack(path: Path) -> Stack:
         raise UnusableStack(f"its values ({values.dtype}) are no finite real numbers")
     if values.shape != shape or values.size == 0:
         raise UnusableStack(f"it holds {values.shape} values and its header says {shape}: it is damaged")
-    return _ordered(values, axes, names)
+    return _ordered(*_as_viewed(values, axes, view), names)
+
+
+class _View(NamedTuple):
+    """How the values of a file are meant."""
+
+    white_is_zero: bool
+    palette: np.ndarray | None  # (3, values)
+    orientation: int  # of EXIF
+
+
+def _as_viewed(values: np.ndarray, axes: str, view: _View) -> tuple[np.ndarray, str]:
+    """Values and axes of upright images with 0 as black and with the colours of their palette."""
+    flipped = {2: "X", 3: "XY", 4: "Y", 6: "Y", 7: "XY", 8: "X"}.get(view.orientation, "")
+    values = np.flip(values, tuple(axes.index(axis) for axis in flipped))
+    if 5 <= view.orientation <= 8:
+        axes = axes.translate(str.maketrans("XY", "YX"))
+    if view.palette is not None and values.dtype.kind == "u" and _COLOURS not in axes:
+        return np.moveaxis(view.palette[:, values], 0, -1), axes + _COLOURS
+    if view.white_is_zero:
+        values = 1 - values if values.dtype.kind == "f" else ~values
+    return values, axes
 
 
 def _ordered(values: np.ndarray, axes: str, names: tuple[str, ...]) -> Stack:
