@@ -93,6 +93,13 @@ def test_predict_evaluate_save_load(fitted: mistnn.Model, shapes: Any, tmp_path:
         loaded.evaluate(images, {"disc": [1] * 7})
 
 
+@pytest.mark.plain
+def test_predict_many_takes_no_folder_and_no_dictionary(fitted: mistnn.Model, tmp_path: Path) -> None:
+    for given in (tmp_path, str(tmp_path), {"a": np.zeros((9, 9), np.uint8)}):
+        with pytest.raises(ValueError, match="predict_many takes several images, got a .*: give a list"):
+            fitted.predict_many(given)  # type: ignore[arg-type]
+
+
 def test_measures_of_boxes(fitted: mistnn.Model) -> None:
     box, label = torch.tensor([[10.0, 10.0, 10.0, 10.0]]), torch.zeros(1, dtype=torch.int64)
     sample = Sample(torch.rand(3, 30, 30), torch.tensor([1]), box, label)

@@ -99,6 +99,20 @@ def test_names_without_classes() -> None:
     assert wrapped.names(wrapped.predict(_spot(1, 1))) == ["", ""]
 
 
+@pytest.mark.plain
+@pytest.mark.parametrize("k", [np.int64(2), np.uint8(2), np.array(2), torch.tensor(2)])
+def test_k_of_other_libraries(k: object) -> None:
+    found = Predictor(FakeDetector()).predict(np.zeros((9, 9), np.uint8), k)  # type: ignore[arg-type]
+    assert len(found.boxes) == 2
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize("k", [2.0, 2.5, float("nan"), True, np.bool_(True), "2", np.array([2]), [2]])
+def test_k_that_is_no_whole_number(k: object) -> None:
+    with pytest.raises(ValueError, match="must be a whole number of 1 or more"):
+        Predictor(FakeDetector()).predict(np.zeros((9, 9), np.uint8), k)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("k", [0, -1, 601])
 def test_bad_k(k: int) -> None:
     with pytest.raises(MistError, match=f"number of objects to find, {k}, must be from 1 to"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,14 @@ class Model(TrainedNetwork, Predictor):
         Args:
             images: each as ``predict`` takes it.
             k: as in ``predict``.
+
+        Raises:
+            MistError: as ``predict``.
+            ValueError: as ``predict``; also if ``images`` is a path or a dictionary.
         """
+        if isinstance(images, str | Path | Mapping):
+            fix = "give a list of images, or use mistnn.inference.predict_folder for a folder"
+            raise ValueError(f"predict_many takes several images, got a {type(images).__name__}: {fix}")
         return [self.predict(image, k) for image in images]
 
     def evaluate(self, images: Any, counts: Any = None) -> dict[str, float]:

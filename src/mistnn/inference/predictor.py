@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import operator
 import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,8 +78,9 @@ class Predictor:
         Raises:
             MistError: if the file can't be read, the image has no room for k objects, it is too large for a model
                 that can't process images in tiles, or no k is given and the run was stopped before it could count.
-            ValueError: if an array or tensor has another shape, type or range.
+            ValueError: if an array or tensor has another shape, type or range, or k is no whole number.
         """
+        k = None if k is None else _whole(k)
         if isinstance(image, str | os.PathLike):
             try:
                 picture = open_image(Path(image))
@@ -204,6 +208,14 @@ class Predictor:
         if found.labels is None:
             return [""] * len(found.boxes)
         return [self.model.class_names[index] for index in found.labels.tolist()]
+
+
+def _whole(k: Any) -> int:
+    """K as an int: a whole number of Python, NumPy or torch; otherwise raises ``ValueError``."""
+    if not isinstance(k, bool | np.bool_):
+        with contextlib.suppress(TypeError):
+            return operator.index(k)
+    raise ValueError(f"k={k!r} must be a whole number of 1 or more")
 
 
 def as_finder(model: nn.Module, name: str | Path) -> Finder:
