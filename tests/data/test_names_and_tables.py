@@ -134,7 +134,7 @@ def test_a_quotation_mark_that_is_not_closed_is_refused(tmp_path: Path, sign: st
     rows = ["file,count,remark", 'a.png,1,"cut off', "b.png,2,", 'c.jpg,3,"ok"']
     write(make(tmp_path), "\n".join(rows).replace(",", sign))
     refused(tmp_path, "quotation mark is not closed", "row of b.png")
-    write(tmp_path, 'file,count,remark\na.png,1,"cut off\nat, the left"\nb.png,2,\nc.jpg,3,\n')
+    write(tmp_path, 'file,count,remark\na.png,1,"cut off\nb.png, too"\nb.png,2,\nc.jpg,3,\n')
     assert [image.counts for image in read_folder(tmp_path).images] == [(1,), (2,), (3,)], "lines of a remark are none"
 
 

@@ -92,7 +92,7 @@ def parse_table(source: str, text: str, matcher: NameMatcher, kind: Literal["cou
         raise MistError(f"{source} is empty: begin it with a line such as file,class,count")
     number, header = lines[0]
     columns = _columns(f"{source}, row {number}", header, kind)
-    _check_quotes(source, lines[1:], columns.file, matcher)
+    _check_quotes(source, lines[1:], len(header), columns.file, matcher)
     rows = []
     for number, cells in lines[1:]:
         place = f"{source}, row {number}"
@@ -147,13 +147,15 @@ def _cells(source: str, text: str) -> list[tuple[int, list[str]]]:
     return lines
 
 
-def _check_quotes(source: str, lines: Sequence[tuple[int, Sequence[str]]], file: int, matcher: NameMatcher) -> None:
+def _check_quotes(
+    source: str, lines: Sequence[tuple[int, Sequence[str]]], columns: int, file: int, matcher: NameMatcher
+) -> None:
     """Refuses a cell of several lines of which one begins as the row of another image: a quotation mark is missing."""
     for number, cells in lines:
         for cell in cells:
             for line in cell.splitlines()[1:]:
                 first = re.split(r"[,;\t]", line)
-                if len(first) > max(1, file) and first[file].strip(' "') and matcher.match(first[file].strip(' "')):
+                if len(first) >= max(2, columns) and first[file].strip(' "') and matcher.match(first[file].strip(' "')):
                     raise MistError(
                         f"{source}, row {number}: a quotation mark is not closed, and the row of {first[file].strip()} "
                         "and others are part of one value: delete the mark, or write a second one"
