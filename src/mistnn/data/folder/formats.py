@@ -39,13 +39,9 @@ VIA_COLUMNS = {"shape_attributes": "region_shape_attributes", "region_attributes
 NAPARI_AXES, NAPARI_THIRD = ("axis-0", "axis-1"), "axis-2"
 """Columns of napari: row and column of a point, and the third coordinate of one in a stack."""
 _YOLO_ROW = re.compile(r"[0-9]+(?:\s+[0-9.eE+-]+){4,}")
-<<<<<<< HEAD
-_ROI_NAMES = re.compile(r"[ _.-]*(roi|rois|roiset|cellcounter|annotations?|counts?|points|shapes)$", re.IGNORECASE)
-=======
 _LISTED = re.compile(r"(?:[^,'\"\n]|'[^']*'|\"[^\"]*\")+(?<=\S)")
 """The entries of a list in brackets; a comma between quotation marks belongs to one."""
-_ROI_NAMES = re.compile(r"[ _.-]*(roi|rois|roiset|cellcounter|annotations?|counts?)$", re.IGNORECASE)
->>>>>>> a60cf02 (Tables and annotations: open quotation marks, repeated ids, boxes without area and regions are named)
+_ROI_NAMES = re.compile(r"[ _.-]*(roi|rois|roiset|cellcounter|annotations?|counts?|points|shapes)$", re.IGNORECASE)
 """What programs append to the name of an image."""
 _ROI_BEGINNINGS = re.compile(r"^(cellcounter|roiset)[ _.-]+", re.IGNORECASE)
 
