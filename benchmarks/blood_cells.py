@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 
 from benchmarks.ablation import ledger_options, report
+from benchmarks.blobs import choose_blobs, find_blobs
 from mistnn.data.folder.content import FolderImage, OwnFolder, read_folder
 from mistnn.data.folder.images import evenly, ground_of, load_image, measured_images, object_size_of
 from mistnn.errors import MistError
 from mistnn.experiments import evaluate_stored, train
 from mistnn.experiments.folder_plan import plan_shapes
-from mistnn.inference.blobs import choose_blobs, find_blobs
 from mistnn.metrics import CentreMetrics
 from mistnn.presets import find_preset
 from mistnn.records import Detections

@@ -16,7 +16,7 @@ from mistnn.errors import MistError
 from mistnn.presets import PRESETS, Preset
 from mistnn.reproduce.ledger import read_ledger
 from mistnn.reproduce.results_page import results_page
-from tests.inference.test_blobs import discs
+from tests.benchmarks.test_blobs import discs
 
 SPLITS = {"train": range(0, 6), "val": range(6, 8), "test": range(8, 11)}
 CENTRES = ((40.0, 50.0), (120.0, 60.0), (200.0, 50.0), (60.0, 150.0), (140.0, 150.0))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
 import torch
 
-from mistnn.inference.blobs import BlobConfig, choose_blobs, find_blobs, watershed
+from benchmarks.blobs import BlobConfig, choose_blobs, find_blobs
 
 SIZE = 40.0
 
@@ -37,14 +36,6 @@ def test_finds_discs_in_pixels_of_the_image(light: bool) -> None:
 def test_touching_discs_are_split() -> None:
     found = find_blobs(discs([(60.0, 100.0), (96.0, 100.0), (132.0, 100.0)]), BlobConfig(SIZE, "light", apart=0.5))
     assert sorted(round(x / 36) for x in (found.boxes[:, 0] - 60).tolist()) == [0, 1, 2]
-
-
-def test_watershed_by_hand() -> None:
-    """Two seeds on a ridge with a valley between them, and a pixel of the mask that no seed reaches."""
-    depth = np.array([[5.0, 4.0, 1.0, 2.0, 6.0, 0.0, 3.0]])
-    seeds = np.array([[1, 0, 0, 0, 2, 0, 0]])
-    mask = np.array([[True, True, True, True, True, False, True]])
-    assert watershed(depth, seeds, mask).tolist() == [[1, 1, 1, 2, 2, 0, 0]]
 
 
 def test_specks_and_empty_images_are_no_blobs() -> None:
