@@ -118,6 +118,11 @@ def _accuracy(weights: Tensor, parts: list[tuple[Tensor, Tensor]]) -> float | No
     return float(((objects > 0.5).double().mean() + (others <= 0.5).double().mean()) / 2)
 
 
+def filled(extent: Tensor) -> Tensor:
+    """The share of each cell that lies on an object, in [0, 1], from the linear map of any shape."""
+    return ((extent - MIDDLE) / WIDTH + 0.5).clamp(0, 1)
+
+
 def measured_boxes(
     points: Float[Tensor, "n 2"], extent: Float[Tensor, "rows columns"], side: float
 ) -> Float[Tensor, "n 4"]:
@@ -139,8 +144,8 @@ def measured_boxes(
     here = (x >= 0) & (y >= 0) & (x < columns) & (y < extent.shape[0]) & (distances <= (REACH * side) ** 2)
     far = torch.where(here, distances, torch.full_like(distances, torch.inf))
     nearest = far.new_full((extent.numel(),), torch.inf).scatter_reduce(0, cells.flatten(), far.flatten(), "amin")
-    filled = ((extent.flatten()[cells] - MIDDLE) / WIDTH + 0.5).clamp(0, 1)
-    weights = torch.where(here & (distances <= nearest[cells]), filled, torch.zeros_like(filled))
+    shares = filled(extent.flatten()[cells])
+    weights = torch.where(here & (distances <= nearest[cells]), shares, torch.zeros_like(shares))
     number = weights.sum(1, keepdim=True)
     mean = (weights[:, :, None] * offsets).sum(1) / number.clamp(min=1e-6)
     squares = (weights[:, :, None] * (offsets - mean[:, None]).square()).sum(1) / number.clamp(min=1e-6)

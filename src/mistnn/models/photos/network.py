@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mistnn.models.photos.config import PhotoConfig
-from mistnn.models.photos.extents import measured_boxes
+from mistnn.models.photos.extents import filled, measured_boxes
 from mistnn.nn.finder import Finder, WholeDetector
 from mistnn.nn.preparation import prepare
 from mistnn.nn.pyramid import COARSEST, Pyramid, resample
@@ -23,6 +23,8 @@ QUIET = 3.0
 """Is subtracted before the softplus of the density, so that an untrained network finds few objects (our choice)."""
 COUNTED = 0.3
 """Weight of the number of objects of each class beside the response, where the best of all classes are taken (ours)."""
+BESIDE = 0.8
+"""The share of the response that cells beside objects lose, where sizes are measured (our choice)."""
 RARE = -3.0
 """The heat map of an untrained network before the logistic function, for the same reason (our choice)."""
 
@@ -260,8 +262,12 @@ class PhotoMist(Finder):
         return F.avg_pool2d(maps.density, side, 1, side // 2) * side**2
 
     def response(self, maps: PhotoMaps) -> Tensor:
-        """By which objects are found, in [0, 1]: the mean of heat map and evidence, (batch, classes, rows, columns)."""
-        return (maps.heatmap.sigmoid() + self.evidence(maps).clamp(max=1)) / 2
+        """By which objects are found, in [0, 1]: the mean of heat map and evidence, (batch, classes, rows, columns).
+
+        Where sizes are measured, it is reduced at cells beside objects.
+        """
+        response = (maps.heatmap.sigmoid() + self.evidence(maps).clamp(max=1)) / 2
+        return response if maps.extent is None else response * (1 - BESIDE + BESIDE * filled(maps.extent)[:, None])
 
     @torch.no_grad()
     def explain(self, images: Tensor, k: int | Tensor | None = None) -> Explanation:
