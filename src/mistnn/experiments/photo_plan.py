@@ -19,10 +19,8 @@ from mistnn.nn.preparation import PreparationConfig
 from mistnn.nn.pyramid import PyramidConfig
 from mistnn.training import TrainConfig
 
-PHOTO_TRAIN = TrainConfig(steps=400, batch_size=32, log_every=20, save_every=100, evaluate_every=200)
-"""The length of a run with one class (our choice)."""
-STEPS_OF_CLASSES = 800
-"""The same for several classes: telling them apart takes longer than counting (our choice)."""
+PHOTO_TRAIN = TrainConfig(steps=800, batch_size=32, log_every=20, save_every=100, evaluate_every=200)
+"""The length of a run (our choice)."""
 LONGEST = 512
 """Pixels to which the longest edge of the largest image is reduced for one class (our choice)."""
 LONGEST_OF_CLASSES, ENLARGED = 768, 1.5
@@ -100,8 +98,6 @@ def plan_photos(
         data=dataclasses.replace(data, preparation=preparation, flips=flips),
         train=dataclasses.replace(experiment.train, batch_size=batch),
     )
-    if len(folder.class_names) > 1:
-        planned = planned.with_steps(STEPS_OF_CLASSES)
     reasons = (
         f"the images are photographs: features of {pyramid.network.removeprefix('timm/')} ({pyramid.weights} weights)",
         f"objects are about {size.size:.0f} px wide ({size.why}): images are resized by a factor of {zoom:g} "
