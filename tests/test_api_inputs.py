@@ -113,8 +113,11 @@ def test_a_series_is_matched_by_its_files(files: list[Path]) -> None:
     folder = given_folder(files[::-1], series)
     assert folder.class_names == ("object",) and rows(folder) == [(7,), (6,), (5,)]
     assert given_folder(files, series, ["cell"]).class_names == ("cell",)
+    assert given_folder(files, series, ["plate"]).class_names == ("plate",)
     with pytest.raises(ValueError, match="the index of counts names files"):
         given_folder([picture()] * 3, series)
+    with pytest.raises(ValueError, match="names a file twice"):
+        given_folder(files, pandas.concat([series, series[:1]]))
 
 
 def test_stacks() -> None:

@@ -62,6 +62,15 @@ def test_the_same_as_without_conversion(tmp_path: Path, orientation: int, photom
     torch.testing.assert_close(to_tensor(found, 3), to_tensor(expected, 3), rtol=0, atol=1.01 / 255)
 
 
+def test_colours_of_the_display_are_not_those_of_the_image(tmp_path: Path) -> None:
+    """A grey image may bring a colour map, by which a microscope shows it."""
+    image, colours = values(6, 8, kind=np.uint8, top=256), values(3, 256, top=256).astype(np.uint16) * 257
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, image, photometric="minisblack", extratags=[(320, "H", 768, colours.ravel().tolist(), True)])
+    assert convert(path, "--out", tmp_path / "out", "--range", 0, 255) == 0
+    assert open_image(tmp_path / "out" / "a.png").mode in ("L", "I;16", "I")
+
+
 def test_ome_channels_and_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stack = values(2, 3, 4, 20, 24)
     path = tmp_path / "stacks" / "b.ome.tif"

@@ -164,7 +164,7 @@ def test_yolo(root: Path) -> None:
         ("data.yaml", "names: [cell, dirt]  # two\n"),
         ("data.yaml", "names: {0: cell, 1: 'dirt'}\nnc: 2\n"),
         ("data.yaml", "names: {1: dirt,\n  0: cell}  # two\n"),
-        ("data.yaml", "names:\n  0: cell\n  1: dirt\n  " + "9" * 5000 + ": x\n"),
+        ("data.yaml", "names:\n  0: cell\n  1: dirt\n  " + "9" * 500 + ": x\n"),
         ("data.yaml", "path: x\nnames:\n- cell\n- dirt\n"),
         ("data.yaml", 'nc: 2\nnames:\n  0: "cell"\n  1: dirt\nother: 3\n'),
     ],
@@ -388,6 +388,15 @@ def test_texts_that_are_almost_yolo_are_named(root: Path, row: str) -> None:
 def test_names_of_yolo_in_other_forms(tmp_path: Path, name: str, text: str) -> None:
     write(tmp_path / name, text)
     assert yolo_names(tmp_path / "labels" / "x.txt") == {0: "a, b", 1: "dot"}
+
+
+@pytest.mark.parametrize("form", ["names: [baker's yeast, E. coli]\n", "names: {0: baker's yeast, 1: E. coli}\n"])
+def test_apostrophes_in_names_of_yolo(tmp_path: Path, form: str) -> None:
+    write(tmp_path / "data.yaml", form)
+    assert yolo_names(tmp_path / "labels" / "x.txt") == {0: "baker's yeast", 1: "E. coli"}
+    for broken in ("names: [a\n", "names:\n  " + "9" * 5000 + ": x\n", "names: &a [*a]\n", "[" * 5000):
+        write(tmp_path / "data.yaml", broken)
+        assert yolo_names(tmp_path / "labels" / "x.txt") == {}
 
 
 def test_an_empty_line_among_the_names_of_yolo_keeps_its_number(tmp_path: Path) -> None:

@@ -269,6 +269,23 @@ def test_a_jpeg_file_whose_end_is_zeros(tmp_path: Path, preview: bytes) -> None:
         open_image(path)
 
 
+def test_a_photograph_of_two_frames_whose_end_is_zeros(tmp_path: Path) -> None:
+    """A phone's MPO: a second image lies behind the first, and the preview in its metadata has an end of its own."""
+    frames = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
+    first, second = (Image.fromarray(frame) for frame in frames)
+    path = tmp_path / "a.jpg"
+    first.save(
+        path, format="MPO", save_all=True, append_images=[second], exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0\xff\xd9"
+    )
+    with Image.open(path) as image:
+        assert image.format == "MPO"
+    assert _read(path, 3).shape == (3, 64, 96)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 4] + b"\0" * (len(content) // 4))
+    with pytest.raises(UnreadableImage):
+        open_image(path)
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "gif", "tif", "webp", "ppm"])
 def test_files_cut_anywhere_are_named_unreadable(tmp_path: Path, suffix: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)

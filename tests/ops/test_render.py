@@ -119,6 +119,18 @@ def test_gradient_not_missing(edge):
 
 
 @pytest.mark.parametrize("edge", EDGES)
+def test_a_box_on_the_pixels_has_a_gradient(edge):
+    """Pixel centres lie on those of the map: the slope is the mean of both sides."""
+    random = torch.Generator().manual_seed(0)
+    appearance = torch.rand(1, 1, 1, 4, 4, generator=random).double()
+    alpha, one = torch.ones(1, 1, 1, 4, 4).double(), torch.ones(1, 1).double()
+    boxes = torch.tensor([[[8.0, 8.0, 4.0, 4.0]]]).double().requires_grad_()
+    background, weight = torch.zeros(1, 1, 16, 16).double(), torch.rand(1, 1, 16, 16, generator=random).double()
+    (render_objects(appearance, alpha, boxes, one, 0 * one, background, edge=edge) * weight).sum().backward()
+    assert boxes.grad is not None and (boxes.grad[..., :2].abs() > 1e-3).all()
+
+
+@pytest.mark.parametrize("edge", EDGES)
 def test_no_objects(edge):
     arguments = scene(2, 0)
     assert torch.equal(render_objects(*arguments, edge=edge), arguments[-1])
@@ -218,7 +230,7 @@ def test_an_importance_near_nothing_keeps_the_gradients_finite(presence, edge):
 
 
 @pytest.mark.parametrize("edge", EDGES)
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_a_box_that_is_not_finite_shows(value, edge):
     for place in range(4):
         arguments = scene(2, 3)

@@ -59,9 +59,12 @@ def given_counts(counts: Any, names: Sequence[str], files: bool, class_names: Se
         _check_files(files, f"counts={str(counts)!r}")
         return _of_table(read_table(Path(counts), NameMatcher(names), "counts"), names)
     pandas = sys.modules.get("pandas")
-    if pandas is not None and isinstance(counts, pandas.Series) and all(isinstance(one, str) for one in counts.index):
-        only = class_names[0] if class_names is not None and len(class_names) == 1 else ONLY_CLASS
-        counts = counts.to_frame(only) if len(counts) else counts
+    named = pandas is not None and isinstance(counts, pandas.Series) and len(counts) > 0
+    if named and all(isinstance(one, str) for one in counts.index):
+        _check_files(files, "the index of counts")
+        if not counts.index.is_unique:
+            raise ValueError("counts is a Series that names a file twice: give one number for each file")
+        counts = counts.to_dict()
     if pandas is not None and isinstance(counts, pandas.DataFrame):
         return _of_frame(counts, names, files)
     if isinstance(counts, Mapping):

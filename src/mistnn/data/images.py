@@ -262,10 +262,20 @@ def _has_end(image: JpegImageFile) -> bool:
     """Whether a JPEG file that is not decoded yet has an end marker; without it, Pillow fills up what is missing."""
     if not image.tile or image.fp is None:
         return True
-    place = image.fp.tell()  # where the compressed data begin, behind a preview with an end of its own
-    found = b"\xff\xd9" in image.fp.read()
+    place = image.fp.tell()
+    image.fp.seek(0)
+    data = image.fp.read()
     image.fp.seek(place)
-    return found
+    return b"\xff\xd9" in data[_first_scan(data) :]
+
+
+def _first_scan(data: bytes) -> int:
+    """Where the compressed data of a JPEG file begin: behind its metadata, whose preview has an end of its own."""
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != 0xDA:
+        filling = data[place + 1] == 0xFF
+        place += 1 if filling else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return place
 
 
 def has_late_metadata(image: Image.Image) -> bool:

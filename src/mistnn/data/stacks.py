@@ -28,7 +28,7 @@ SAMPLED = 1_000_000
 """Values of an image from which its range is estimated (our choice)."""
 MOST_CHANNELS = 3
 _COLOURS, _CHANNEL, _TIME = "S", "C", "T"
-_ORIENTATION, _WHITE_IS_ZERO = 274, 0  # of TIFF
+_ORIENTATION, _WHITE_IS_ZERO, _PALETTE = 274, 0, 3  # of TIFF
 
 
 class UnusableStack(Exception):
@@ -76,7 +76,8 @@ def read_stack(path: Path) -> Stack:
             turned = page.tags.get(_ORIENTATION)
             view = _View(
                 int(page.photometric) == _WHITE_IS_ZERO,
-                None if imagej else page.colormap,  # ImageJ's colours are only those of the display
+                # The colours of other kinds, and those of ImageJ, are only those of the display.
+                page.colormap if int(page.photometric) == _PALETTE and not imagej else None,
                 1 if turned is None else int(turned.value),
             )
     except UnusableStack:

@@ -391,14 +391,15 @@ class _Interpolation(torch.autograd.Function):
     def forward(
         ctx: Any, centre: Tensor, middle: Tensor, extent: Tensor, size: int, ends: bool, reached: Tensor
     ) -> Tensor:
+        finite = (middle + extent).isfinite()
         extent = extent.clamp(min=LEAST_EXTENT)
         place = (centre - middle + extent / 2) / extent * size - 0.5
         kept = place.clamp(0, size - 1) if ends else place
         pixels = torch.arange(size, device=place.device, dtype=place.dtype)
         weights = (kept[:, :, None] - pixels).abs_().neg_().add_(1).clamp_(min=0)
         weights.masked_fill_(~reached[:, :, None], 0)
-        weights.masked_fill_(~(middle + extent).isfinite()[:, :, None], torch.nan)
-        ctx.save_for_backward(place, kept, extent, weights, pixels)
+        weights.masked_fill_(~finite[:, :, None], torch.nan)
+        ctx.save_for_backward(place, kept, extent, reached, pixels)
         ctx.ends = ends
         return weights
 
@@ -406,9 +407,10 @@ class _Interpolation(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The gradients of middle and extent."""
-        place, kept, extent, weights, pixels = ctx.saved_tensors
-        slope = (pixels - kept[:, :, None]).sign_().mul_(weights > 0)
-        moved = slope.mul_(gradients[0]).sum(2)
+        place, kept, extent, reached, pixels = ctx.saved_tensors
+        apart = pixels - kept[:, :, None]
+        near = (apart.abs() <= 1) & reached[:, :, None]  # at 1 the slope is that of the inner side
+        moved = apart.sign_().mul_(near).mul_(gradients[0]).sum(2)
         if ctx.ends:
             moved = moved * (place == kept)
         size = len(pixels)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mistnn.errors import MistError
 from mistnn.models.photos import PhotoConfig, PhotoMist, PhotoStep, PhotoStepConfig, find_templates
-from mistnn.models.photos.network import PhotoMaps
+from mistnn.models.photos.network import BESIDE, PhotoMaps
 from mistnn.nn.pyramid import PyramidConfig
 from mistnn.ops.peaks import refined_peaks
 from mistnn.records import Batch
@@ -197,3 +197,14 @@ def test_bad_input(batch: Batch) -> None:
         PyramidConfig(network="resnet34")
     with pytest.raises(ValueError, match="one whole number"):
         model.eval().explain(batch.images, torch.tensor([1, 2]))
+
+
+def test_the_response_is_reduced_beside_objects() -> None:
+    model = PhotoMist(CONFIG)
+    ones, inside = torch.zeros(1, 2, 4, 6), torch.ones(1, 4, 6, dtype=torch.bool)
+    extent = torch.ones(1, 4, 6)
+    extent[..., 3:] = 0
+    maps = PhotoMaps(ones, ones, ones, inside, None)
+    whole, found = model.response(maps), model.response(maps._replace(extent=extent))
+    torch.testing.assert_close(found[..., :3], whole[..., :3])
+    torch.testing.assert_close(found[..., 3:], (1 - BESIDE) * whole[..., 3:])

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
+
 from mistnn.data.folder.sheets import check_archive
 from mistnn.data.folder.tables import ONLY_CLASS
 from mistnn.data.text_files import (
@@ -39,8 +41,6 @@ VIA_COLUMNS = {"shape_attributes": "region_shape_attributes", "region_attributes
 NAPARI_AXES, NAPARI_THIRD = ("axis-0", "axis-1"), "axis-2"
 """Columns of napari: row and column of a point, and the third coordinate of one in a stack."""
 _YOLO_ROW = re.compile(r"[0-9]+(?:\s+[0-9.eE+-]+){4,}")
-_LISTED = re.compile(r"(?:[^,'\"\n]|'[^']*'|\"[^\"]*\")+(?<=\S)")
-"""The entries of a list in brackets; a comma between quotation marks belongs to one."""
 _ROI_NAMES = re.compile(r"[ _.-]*(roi|rois|roiset|cellcounter|annotations?|counts?|points|shapes)$", re.IGNORECASE)
 """What programs append to the name of an image."""
 _ROI_BEGINNINGS = re.compile(r"^(cellcounter|roiset)[ _.-]+", re.IGNORECASE)
@@ -267,31 +267,17 @@ def _class_number(text: str) -> int | None:
 
 
 def _names_of_yaml(text: str) -> dict[int, str]:
-    """The entry ``names``: a list or a mapping in brackets, a list of lines, or lines of number and name."""
-    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    text = "\n".join(lines)
-    match = re.search(
-        r"^['\"]?names['\"]?[ \t]*:[ \t]*(\[[^\]]*\]|\{[^}]*\}|.*?)[ \t]*(?:#.*)?$"
-        r"((?:\n[ \t]*(?:-|['\"]?[0-9]+['\"]?[ \t]*:)[^\n]*)*)",
-        text,
-        re.MULTILINE,
-    )
-    if match is None:
+    """The entry ``names``: a list, or numbers with names; empty if there is none, or the file is broken."""
+    try:
+        content = yaml.load(text, Loader=yaml.BaseLoader)  # texts, lists and mappings alone
+    except (yaml.YAMLError, RecursionError, ValueError):
         return {}
-    inline, below = match.groups()
-    if inline.startswith("["):
-        return dict(enumerate(_bare(one) for one in _LISTED.findall(inline.strip("[]"))))
-    names: dict[int, str] = {}
-    for line in _LISTED.findall(inline.strip("{}")) if inline.startswith("{") else below.splitlines():
-        key, sign, value = line.strip().partition("-" if line.strip().startswith("-") else ":")
-        index = _class_number(_bare(key)) if key else len(names)
-        if sign and index is not None:
-            names[index] = _bare(value)
-    return names
-
-
-def _bare(text: str) -> str:
-    return text.partition(" #")[0].strip().strip("'\"")
+    names = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, list):
+        return {number: name.strip() for number, name in enumerate(names) if isinstance(name, str)}
+    pairs = names.items() if isinstance(names, dict) else ()
+    numbered = ((_class_number(str(key)), name) for key, name in pairs if isinstance(name, str))
+    return {number: name.strip() for number, name in numbered if number is not None}
 
 
 def cell_counter(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:

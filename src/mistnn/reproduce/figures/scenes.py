@@ -57,9 +57,10 @@ SHEET: Mapping[str, ScenesConfig] = {
     "embedded digits": ScenesConfig(layout="hard", source="embedded", canvas=48, counts=(3,)),
 }
 PHOTOGRAPHS = 6  #: Photographs in a row; the paper shows about as many.
+PARTS = {"MIST": ("mist-pascal-coco-1221", "mist-voc-2607"), "Xie20": ("xie20-pascal-coco-1221", "xie20-voc-2607")}
 PHOTOGRAPH_SYSTEMS = {
-    "MIST": ("natural-mist", ("mist-pascal-coco-1221", "mist-pascal-coco", "mist-pascal-coco-32")),
-    "Xie20": ("natural-xie20", ("xie20-pascal-coco-1221", "xie20-pascal-coco")),
+    "MIST": ("natural-mist", ("mist-pascal-coco", "mist-pascal-coco-32", "mist-voc07", *PARTS["MIST"])),
+    "Xie20": ("natural-xie20", ("xie20-pascal-coco", "xie20-voc07", *PARTS["Xie20"])),
 }
 """Title of a row -> the kind of its model and the presets of which the first with a run is shown."""
 

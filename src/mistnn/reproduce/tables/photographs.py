@@ -41,15 +41,15 @@ NOTE = (
     "the pretrained weights are not part of the project: the command needs copies of them. "
 )
 SMALL_NOTE = (
-    "Rows of fewer photographs are of a part of the sources, with ResNet18 and 600 steps, at rates chosen on "
-    "validation images. Compare their numbers with each other, not with the paper's."
+    "Rows of fewer photographs are of a part of the sources, with ResNet18 and 600 steps. All have learning rates "
+    "that were chosen for MIST on validation images. Compare their numbers with each other, not with the paper's."
 )
 WHOLE = 9780
 """Photographs of the paper's PASCAL+COCO."""
 WHOLE_VOC = 9963
 """Photographs of VOC 2007: 5,011 for training and validation, 4,952 for testing."""
 PART, PART_VOC = 1221, 2607
-"""Photographs of the parts that were measured."""
+"""Photographs of the parts."""
 PASCAL_COCO, VOC = f"PASCAL+COCO ({PART:,} photographs)", f"VOC ({PART_VOC:,} photographs)"
 
 NATURAL_TABLES = (
