@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SHARED = ("ablation", "benchmarks", "measuring", "tiny_data")
+SHARED = ("ablation", "benchmarks", "blobs", "measuring", "tiny_data")
 COMPARISON = "unchanged"  # of two versions, at one size; see test_unchanged.py
 NAMES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.stem not in (*SHARED, COMPARISON))
 NEEDS_DATA = ("blood_cells",)  # see test_blood_cells.py
