@@ -5,6 +5,7 @@ Model, configuration and checkpoint agree; counts, added images and exported fil
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -138,6 +139,32 @@ def test_a_prediction_killed_while_its_results_move_up_is_named(
     capsys.readouterr()
     assert main([*command, str(out)]) == 2
     only_line(capsys.readouterr().err, "killed while its results were moved", "--resume")
+    assert main([*command, str(out), "--resume"]) == 0
+    assert contents(out) == contents(wanted)
+
+
+def test_no_image_is_counted_in_place_of_one_that_failed(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full for the second of three drawings, and has room again for the third."""
+    for index in range(3):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.radial_gradient("L").resize((30 + index, 30)).save(tmp_path / "in" / f"{index}.png")
+    out, wanted = tmp_path / "out", tmp_path / "wanted"
+    command = ["predict", str(whole), str(tmp_path / "in"), "--out"]
+    assert main([*command, str(wanted)]) == 0
+    monkeypatch.setattr(mistnn.inference.stage, "RECORD_SECONDS", 0.0)
+    monkeypatch.setattr(mistnn.inference.folder, "BATCH_SIZE", 1)
+    real, failed = mistnn.inference.folder.write_overlay, []
+
+    def once(path: Path, *given: Any) -> None:
+        if path.name.startswith("1") and not failed:
+            failed.append(path)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(path, *given)
+
+    monkeypatch.setattr(mistnn.inference.folder, "write_overlay", once)
+    assert main([*command, str(out)]) == 2 and failed
     assert main([*command, str(out), "--resume"]) == 0
     assert contents(out) == contents(wanted)
 

@@ -289,6 +289,7 @@ class _Job:
         tally: Tally,
     ) -> None:
         self.predictor, self.files, self.k, self.stage, self.tally = predictor, files, k, stage, tally
+        self.broken = False
         self.processes, self.threads = processes, threads
         names = [file.name for file in files] if overlays else []
         self.overlays = overlay_names(names)
@@ -406,7 +407,13 @@ class _Job:
             write_pixels(self.stage.whole / folder / self.rebuilds[name], pixels)
 
     def write(self, block: Sequence[_Read | _Found], tables: Tables) -> None:
-        """Writes the rows of a block once its pictures are written, and counts it as done."""
+        """Writes the rows of a block once its pictures are written, and counts it as done.
+
+        After a block that failed, no other is written: it would be counted in place of that one.
+        """
+        if self.broken:
+            return
+        self.broken = True  # until all of it is written
         predictor, tally = self.predictor, self.tally
         counting = predictor.says_limits(self.k)
         for one in block:
@@ -432,6 +439,7 @@ class _Job:
         tally.done += len(block)
         if self.stage.due:
             self.stage.keep(tally, tables.lengths(), tables.coco_counts)
+        self.broken = False
 
     def read(self, place: int, admit: Admit) -> _Read:
         """Reads an image, or says why it can't be used."""
