@@ -6,8 +6,10 @@ three channels are chosen. All images of a folder are scaled by the same range o
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -57,6 +59,17 @@ def needs_tifffile() -> Any:
         raise MistError("reading stacks needs the package tifffile: pip install 'mistnn[files]'") from error
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what tifffile logs about damaged files: an error says it in one line."""
+    logger = logging.getLogger("tifffile")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
 def read_stack(path: Path) -> Stack:
     """Reads a stack; of a pyramid its finest level, of several series the first.
 
@@ -66,7 +79,7 @@ def read_stack(path: Path) -> Stack:
     """
     tifffile = needs_tifffile()
     try:
-        with tifffile.TiffFile(path) as file:
+        with _quiet(), tifffile.TiffFile(path) as file:
             series = file.series[0]
             axes, shape, names = series.axes, series.shape, _names(file)
             if math.prod(shape[axes.index(axis)] for axis in "YX") > MAX_PIXELS:
