@@ -97,7 +97,7 @@ def test_predict_evaluate_save_load(fitted: mistnn.Model, shapes: Any, tmp_path:
 def test_predict_many_takes_no_folder_and_no_dictionary(fitted: mistnn.Model, tmp_path: Path) -> None:
     for given in (tmp_path, str(tmp_path), {"a": np.zeros((9, 9), np.uint8)}):
         with pytest.raises(ValueError, match="predict_many takes several images, got a .*: give a list"):
-            fitted.predict_many(given)  # type: ignore[arg-type]
+            fitted.predict_many(given)
 
 
 def test_measures_of_boxes(fitted: mistnn.Model) -> None:

@@ -102,7 +102,7 @@ def test_names_without_classes() -> None:
 @pytest.mark.plain
 @pytest.mark.parametrize("k", [np.int64(2), np.uint8(2), np.array(2), torch.tensor(2)])
 def test_k_of_other_libraries(k: object) -> None:
-    found = Predictor(FakeDetector()).predict(np.zeros((9, 9), np.uint8), k)  # type: ignore[arg-type]
+    found = Predictor(FakeDetector()).predict(np.zeros((9, 9), np.uint8), k)
     assert len(found.boxes) == 2
 
 
@@ -110,7 +110,7 @@ def test_k_of_other_libraries(k: object) -> None:
 @pytest.mark.parametrize("k", [2.0, 2.5, float("nan"), True, np.bool_(True), "2", np.array([2]), [2]])
 def test_k_that_is_no_whole_number(k: object) -> None:
     with pytest.raises(ValueError, match="must be a whole number of 1 or more"):
-        Predictor(FakeDetector()).predict(np.zeros((9, 9), np.uint8), k)  # type: ignore[arg-type]
+        Predictor(FakeDetector()).predict(np.zeros((9, 9), np.uint8), k)
 
 
 @pytest.mark.parametrize("k", [0, -1, 601])
@@ -188,7 +188,7 @@ def test_arrays_of_other_libraries(tmp_path: Path) -> None:
         tmp_path / "a.png",
     ):
         assert torch.equal(predictor.predict(image, 3).boxes, wanted)
-    assert torch.equal(predictor.predict(grey, np.int64(3)).boxes, wanted)  # type: ignore[arg-type]
+    assert torch.equal(predictor.predict(grey, np.int64(3)).boxes, wanted)
 
 
 @pytest.mark.plain
@@ -207,7 +207,7 @@ def test_arrays_of_other_libraries(tmp_path: Path) -> None:
 )
 def test_what_is_no_image_is_named(given: object, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        Predictor(FakeDetector()).predict(given)  # type: ignore[arg-type]
+        Predictor(FakeDetector()).predict(given)
 
 
 @pytest.mark.parametrize("name", ["fake", "mist-mnist-3"])
