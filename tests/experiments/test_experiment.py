@@ -294,6 +294,17 @@ def test_a_run_records_what_it_took(run: Path, tmp_path: Path) -> None:
     assert 0 < record.seconds <= log[-1]["seconds"] + 1 and 10 < record.peak_memory_mib < 1e5
 
 
+def test_a_run_that_went_on_elsewhere_names_both_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "run"
+    for steps, machine in ((1, "A"), (2, "A"), (3, "B"), (4, "B"), (5, "C")):
+        monkeypatch.setattr("mistnn.experiments.run.hardware", lambda device, machine=machine: machine)
+        train(changed(steps=steps), out, resume=steps > 1)
+        record = read_config(out).training
+        assert record is not None
+        expected = {2: "A", 4: "A until step 2; then B", 5: "A until step 2; then B until step 4; then C"}
+        assert record.hardware == expected.get(steps, record.hardware)
+
+
 def test_a_resumed_run_records_all_its_parts(tmp_path: Path) -> None:
     out = tmp_path / "run"
     train(changed(steps=2), out)

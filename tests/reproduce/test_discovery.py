@@ -203,7 +203,7 @@ def test_mistakes(scenes: Path, noise: Path, tmp_path: Path) -> None:
     drawn_without_labels = {"fig2", "fig3", "fig4", "fig7", "fig8", "spair-objects", "spair-transfer"}
     assert set(FIGURES) == drawn_without_labels | {
         "fig5", "fig6", "readers", "samples", "svhn-fig6", "svhn-fig7", "stn-addition", "stn-samples",
-        "stn-colocalisation",
+        "stn-colocalisation", "validation",
     }  # fmt: skip
 
 

@@ -191,7 +191,7 @@ def test_several_at_a_time_make_the_same_table(tmp_path: Path, tables: tuple[Tab
 
 def test_when_a_training_fails_those_in_the_queue_never_begin(tmp_path: Path) -> None:
     seeds = range(5)
-    filler = fill._Filler(GRIDS, "full", tmp_path / "results", tmp_path / "runs", None, print, None)
+    filler = fill.Filler(GRIDS, "full", tmp_path / "results", tmp_path / "runs", None, print, None)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "tiny-grid-seed0").write_text("a file where the run's folder should be")
     with pytest.raises(MistError, match="to train it anew, remove .*tiny-grid-seed0"):

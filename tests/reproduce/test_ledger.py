@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from mistnn.errors import MistError
-from mistnn.experiments import describe
+from mistnn.experiments import describe, read_log, train
 from mistnn.presets import PRESETS
-from mistnn.reproduce.ledger import Entry, entry_name, make_entry, read_ledger, write_entry
+from mistnn.reproduce.figures import FIGURES, Request
+from mistnn.reproduce.ledger import Entry, entry_name, make_entry, read_ledger, validation_curve, write_entry
 from mistnn.reproduce.results_page import results_page, runs_by_protocol, table_lines, verdict
 from mistnn.reproduce.tables import TABLES, find_table
 from mistnn.weights import TrainingRecord, commit, hardware, versions
@@ -58,6 +59,36 @@ def test_round_trip_in_the_order_of_the_files(tmp_path: Path) -> None:
     assert (tmp_path / "a.json").read_bytes().endswith(b"}\n")
     assert json.loads((tmp_path / "a.json").read_text()) == dataclasses.asdict(ENTRY)
     assert read_ledger(tmp_path / "none") == []
+
+
+def test_the_curve_of_a_training_is_kept_printed_and_drawn(tmp_path: Path) -> None:
+    run, ledger = tmp_path / "run", tmp_path / "ledger"
+    ledger.mkdir()
+    loop = dataclasses.replace(TINY.train, steps=3, evaluate_every=1)
+    train(dataclasses.replace(TINY, train=loop, evaluation_images=2), run)
+    curve = validation_curve(run, ("iou50", "no such measure"))
+    assert list(curve) == ["iou50"] and [step for step, _ in curve["iou50"]] == [1, 2, 3]
+    assert curve["iou50"][-1][1] == pytest.approx(read_log(run)[-1]["evaluate/iou50"], abs=1e-5)
+    assert validation_curve("mist-mnist-hard", ("iou50",)) == {}
+    points = [(500.0 * step, 0.5 + 0.08 * step) for step in range(1, 6)]
+    write_entry(dataclasses.replace(ENTRY, curve={"both": points}), ledger / "a.json")
+    (entry,) = read_ledger(ledger)
+    assert entry.curve == {"both": points}
+    printed = "Last validation values of `both` (steps): 0.66 (1,000), 0.74 (1,500), 0.82 (2,000), 0.9 (2,500)."
+    assert printed in results_page([entry])
+    (axes,) = FIGURES["validation"](Request(ledger)).axes
+    assert axes.get_ylabel() == "both"
+    write_entry(ENTRY, ledger / "a.json")
+    with pytest.raises(MistError, match="no run with a validation curve"):
+        FIGURES["validation"](Request(ledger))
+    with pytest.raises(MistError, match="is not a folder"):
+        FIGURES["validation"](Request(tmp_path / "none"))
+
+
+def test_the_measure_of_a_row() -> None:
+    """The table's headline, or the last column where the paper has a number."""
+    for table, measures in (("table1", {"rmse"}), ("table2", {"both"}), ("spair", {"ap50_ink"}), ("svhn", {"ap50"})):
+        assert {find_table(table).measure(row) for row in find_table(table).rows} == measures
 
 
 @pytest.mark.parametrize(

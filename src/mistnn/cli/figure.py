@@ -49,6 +49,8 @@ Draws a figure of the papers with a trained model, as PNG and PDF.
            mist-numbers, `--data-root` the folder of their images
   svhn-fig7  the heat map of a house number while mist-svhn or mist-numbers is trained, whichever images
            `--data-root` holds, and both losses; `--model RUN` draws the losses of a run
+  validation  how each run of the ledger learnt, on validation images: whether it was long enough; `--model DIR`
+           is the folder of the ledger (default: results)
 
 Correct boxes are green, wrong ones red, missed objects grey."""
 

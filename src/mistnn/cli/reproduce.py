@@ -34,6 +34,9 @@ that were stopped, and writes an entry for each run. Without it, tries out wheth
   stn-addition        MNIST addition: FCN, CNN, ST-FCN, 2xST-FCN
   stn-colocalisation  co-localisation of each digit without labels, T and TC: twenty trainings of a few minutes each on
                       one core
+  all         everything above that needs neither photographs nor house numbers: lists what is missing with the hours
+              that it takes on this machine, by a few measured steps of each row; with `--budget full`, works through
+              it, the shortest run first, and can be stopped and started again
 
 `--budget full` trains the presets unchanged, which takes hours. In Tables 1, 2, 3 and 5 every heat map with a \
 strength is then read as `mist tune` chooses on validation images. Where there is a folder docs, docs/results.md is \
@@ -53,7 +56,8 @@ MOVED = {
 """Studies that are not a table of a paper -> the module of the source repository that runs them."""
 STN = ("stn-distorted", "stn-addition", "stn-colocalisation")
 WORD = Rule(lambda text: bool(text.strip()), "a word of the rows to fill; leave it out for all rows")
-TABLE_NAMES = ("table1", "table2", "table3", "table4", "table5", "voc07", "svhn", "air", "spair", *STN)
+ALL = "all"
+TABLE_NAMES = ("table1", "table2", "table3", "table4", "table5", "voc07", "svhn", "air", "spair", *STN, ALL)
 
 
 def most_jobs() -> int:
@@ -66,7 +70,7 @@ class Reproduce(Options):
     """The arguments.
 
     Attributes:
-        name: one of the tables above.
+        name: one of the tables above, or all.
         budget: quick (a smoke test, which leaves no entry) or full (the presets unchanged; hours).
         only: a word that the names of the rows' presets must contain: grid, channelwise, esl16, zha18, xie20,
             supervised, numbers; a distortion or a family of networks, such as rts or fcn.
@@ -112,19 +116,21 @@ def run(arguments: Sequence[str]) -> int:
         raise MistError(f"{study} is not a table of a paper: in the source repository run `python -m {MOVED[study]}`")
     request = parse(Reproduce, renamed(arguments, "--data.root", "--data-root"), "mist reproduce", DESCRIPTION)
     from mistnn.devices import find_device
-    from mistnn.reproduce.fill import cores, fill_table
+    from mistnn.reproduce.fill import fill_table
     from mistnn.reproduce.ledger import read_ledger
-    from mistnn.reproduce.results_page import results_page, table_lines
+    from mistnn.reproduce.pool import cores
+    from mistnn.reproduce.results_page import table_lines
     from mistnn.reproduce.tables import find_table
-    from mistnn.training.runfolder import write_atomically
 
-    table = find_table(request.name)
     find_device(request.device)  # a missing one is reported before hours of work
     if request.ledger.exists() and not request.ledger.is_dir():
         raise MistError(f"--ledger {request.ledger} is not a folder: give the one that holds the entries")
     if request.ledger.is_dir():
         read_ledger(request.ledger)  # a broken entry is reported before hours of work
     jobs = min(cores(), MOST_JOBS) if request.jobs is None else request.jobs
+    if request.name == ALL:
+        return _everything(request, jobs)
+    table = find_table(request.name)
     new = fill_table(
         table,
         request.budget,
@@ -144,7 +150,40 @@ def run(arguments: Sequence[str]) -> int:
     print(f"\n{table.title}\n")
     print("\n".join(table_lines(table, read_ledger(request.ledger))))
     print(f"\n{new} new entries in {request.ledger}")
-    if request.ledger == LEDGER and PAGE.parent.is_dir():
-        write_atomically(PAGE, results_page(read_ledger(request.ledger)).encode())
-        print(f"{PAGE} is updated")
+    _update_page(request.ledger)
     return 0
+
+
+def _everything(request: Reproduce, jobs: int) -> int:
+    """Lists what all tables lack and, at full size, works through it. Returns 1 if a run failed."""
+    from mistnn.reproduce.everything import fill_everything, listing, missing_runs
+    from mistnn.reproduce.fill import Filler
+    from mistnn.reproduce.tables import TABLES
+
+    filler = Filler(TABLES[0], "full", request.ledger, request.runs, request.data_root, print, None, request.device)
+    runs = missing_runs(TABLES, request.seeds, filler, request.only)
+    if not runs:
+        print(f"nothing is missing: {request.ledger} has every run")
+        return 0
+    print("\n".join(["", *listing(runs)]))
+    if request.budget == "quick":
+        print("`--budget full` works through them, the shortest first")
+        return 0
+    print()
+    done, failed = fill_everything(runs, filler, jobs)
+    print(f"\n{done} new entries in {request.ledger}")
+    _update_page(request.ledger)
+    if failed:
+        print(f"failed: {'; '.join(failed)}")
+    return 1 if failed else 0
+
+
+def _update_page(ledger: Path) -> None:
+    """Makes the page of results anew, where the ledger is the repository's."""
+    from mistnn.reproduce.ledger import read_ledger
+    from mistnn.reproduce.results_page import results_page
+    from mistnn.training.runfolder import write_atomically
+
+    if ledger == LEDGER and PAGE.parent.is_dir():
+        write_atomically(PAGE, results_page(read_ledger(ledger)).encode())
+        print(f"{PAGE} is updated")

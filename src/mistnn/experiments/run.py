@@ -32,6 +32,7 @@ from mistnn.weights import (
     explain,
     hardware,
     load_model,
+    on_machines,
     package_version,
     read_config,
     save_model,
@@ -123,7 +124,7 @@ def train(
             with cpu_threads(experiment.train.threads):
                 system.begin(step.model, experiment, trained)
         experiment = system.note_weights(experiment, step.model)
-        save = _saver(experiment, _record_before(experiment, out, resuming))
+        save = _saver(experiment, *_records_before(experiment, out, resuming))
         prepare_run_folder(out, force=force, resume=resume)
         if observe is not None and not resume:
             observe(0, step.model)
@@ -266,8 +267,16 @@ def _validation(experiment: Experiment) -> Callable[[nn.Module], dict[str, float
     return lambda model: evaluate(model, experiment.data, "validation", experiment.evaluation_images)
 
 
-def _saver(experiment: Experiment, before: TrainingRecord | None) -> Callable[[nn.Module, Path, RunProgress], None]:
-    """What writes the model during training, with the record of what the training took until then."""
+def _saver(
+    experiment: Experiment, own: TrainingRecord | None, before: TrainingRecord | None
+) -> Callable[[nn.Module, Path, RunProgress], None]:
+    """What writes the model during training, with the record of what the training took until then.
+
+    Args:
+        experiment: of the run.
+        own: the record of the run's parts before this one.
+        before: the record of the model that the run started from.
+    """
     described, source = describe(experiment), commit()
 
     def save(model: nn.Module, folder: Path, progress: RunProgress) -> None:
@@ -276,7 +285,7 @@ def _saver(experiment: Experiment, before: TrainingRecord | None) -> Callable[[n
             steps=progress.iteration,
             seconds=round(progress.seconds, 3),
             peak_memory_mib=round(progress.peak_memory_mib, 1),
-            hardware=hardware(next(model.parameters()).device),
+            hardware=on_machines(hardware(next(model.parameters()).device), own),
             versions=versions(),
             commit=source,
             start_from=experiment.start_from,
@@ -287,14 +296,16 @@ def _saver(experiment: Experiment, before: TrainingRecord | None) -> Callable[[n
     return save
 
 
-def _record_before(experiment: Experiment, out: Path, resuming: bool) -> TrainingRecord | None:
-    """The record of the model that a run started from, if that has one.
+def _records_before(
+    experiment: Experiment, out: Path, resuming: bool
+) -> tuple[TrainingRecord | None, TrainingRecord | None]:
+    """The record of a resumed run so far, and that of the model that the run started from, where they have one.
 
-    A resumed run reads it from its own record, since the model that it started from may be gone.
+    A resumed run reads the second from its own record, since the model that it started from may be gone.
     """
     with suppress(MistError):
         own = read_config(out).training if resuming else None
         if own is not None:
-            return own.before
-        return None if experiment.start_from is None else read_config(experiment.start_from).training
-    return None
+            return own, own.before
+        return None, None if experiment.start_from is None else read_config(experiment.start_from).training
+    return None, None

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
-import os
+import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +18,8 @@ from mistnn.errors import MistError
 from mistnn.experiments import Experiment, evaluate_stored, train
 from mistnn.experiments.readout import TUNING_IMAGES, tune_readout
 from mistnn.presets import find_preset
-from mistnn.reproduce.ledger import make_entry, read_entry, write_entry
+from mistnn.reproduce.ledger import make_entry, read_entry, validation_curve, write_entry
+from mistnn.reproduce.pool import in_processes, share_of_cores
 from mistnn.reproduce.protocol import chooses_reading, difference
 from mistnn.reproduce.spair_transfer import IMAGES as CURVE_IMAGES
 from mistnn.reproduce.spair_transfer import transfer_curve
@@ -34,7 +34,6 @@ SMOKE_STEPS, SMOKE_BATCH, SMOKE_IMAGES = 20, 8, 20
 QUICK = "-quick"  #: In the names of the folders of smoke tests.
 READ = "-read"  #: Ends the name of the folder of a model whose reading was chosen.
 EARLIER = "-earlier"  #: Ends the name of the file of an entry that was measured by another protocol.
-STOP_SECONDS = 60.0  #: How long a training may take to write its checkpoint after another one has failed.
 RANDOM = "random"  #: Stands for a backbone without pretrained weights. For tests.
 
 
@@ -94,8 +93,10 @@ def experiment_of(
         changed,
         model=model,
         data=changed.data.at(root),
-        train=dataclasses.replace(changed.train, batch_size=batch, evaluate_every=0),
-        evaluation_images=0,
+        train=dataclasses.replace(
+            changed.train, batch_size=batch, evaluate_every=changed.train.evaluate_every if budget == "full" else 0
+        ),
+        evaluation_images=changed.evaluation_images if budget == "full" and not table.photographs else 0,
     )
 
 
@@ -144,7 +145,7 @@ def fill_table(
         )
     if table.photographs and backbone == RANDOM:
         say("--backbone random is for trying out the commands: without pretrained features the numbers mean nothing")
-    filler = _Filler(table, budget, results, runs, root, say, backbone, device)
+    filler = Filler(table, budget, results, runs, root, say, backbone, device)
     rows = rows_with_data(rows_of(table, only), root, say)
     rows = rows_of_size(rows, root, say) if budget == "full" else rows
     if table.start_preset and any(filler.lacking(row, seeds) for row in rows):
@@ -155,7 +156,7 @@ def fill_table(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Filler:
+class Filler:
     """What all runs of a table have in common."""
 
     table: Table
@@ -185,31 +186,21 @@ class _Filler:
     def train_together(self, rows: Sequence[Row], seeds: int, jobs: int) -> None:
         """Trains what rows lack, several at a time."""
         whole = [(row, seed) for row in rows for seed in self.lacking(row, seeds)]
-        self._train_in_processes([one for one in whole if not self._is_shipped(*one)], jobs)
+        self._train_in_processes([one for one in whole if not self.is_shipped(*one)], jobs)
 
     def _train_in_processes(self, trainings: Sequence[tuple[Row, int]], jobs: int) -> None:
         """Runs each training in its own process. If one fails or is interrupted, all stop as at Ctrl-C."""
-        if not trainings:
-            return
-        jobs = min(jobs, len(trainings))
-        threads = max(1, cores() // jobs)
-        pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
-        try:
-            running = {pool.submit(_train, *self._training(*one), threads): self._out(*one) for one in trainings}
-            for place, future in enumerate(as_completed(running), 1):
-                if _with_hint(future.result, running[future]):
-                    raise KeyboardInterrupt
-                self.say(f"{place} of {len(running)} trained: {running[future]}")
-        except BaseException:
-            workers = multiprocessing.active_children()
-            pool.shutdown(wait=False, cancel_futures=True)
-            for worker in workers:
-                worker.terminate()
-            for worker in workers:
-                worker.join(STOP_SECONDS)
-                worker.kill()  # it had taken its next training, or hangs
-            raise
-        pool.shutdown()
+        threads = share_of_cores(min(jobs, max(1, len(trainings))))
+        calls = {self.out_of(*one): functools.partial(_train, *self.training(*one), threads) for one in trainings}
+        done: list[Path] = []
+
+        def finished(out: Path, future: Future[bool]) -> None:
+            if _with_hint(future.result, out):
+                raise KeyboardInterrupt
+            done.append(out)
+            self.say(f"{len(done)} of {len(calls)} trained: {out}")
+
+        in_processes(calls, jobs, finished)
 
     def fill(self, row: Row, seeds: int) -> int:
         """Trains and measures what a row lacks; returns the number of runs measured."""
@@ -217,19 +208,24 @@ class _Filler:
         for seed in sorted(set(range(seeds)) - set(lacking)):
             self.say(f"{row.name}, seed {seed}: already in the ledger")
         for seed in lacking:
-            weights = row.name if self._is_shipped(row, seed) else self._trained(*self._training(row, seed))
-            read, reading = self._read(row, seed, weights)
-            of = seed if self.table.tested_on_training_images else 0
-            metrics = evaluate_stored(read, self.images, of, self.root, unknown_k=row.unknown_k, device=self.device)
-            measured = int(metrics["images"])  # a folder may hold fewer
-            if row.curve:
-                metrics |= transfer_curve(read, self.root, min(self.images, CURVE_IMAGES), seed=0, device=self.device)
-            self.say(_line(f"{row.name}, seed {seed}", self.table.columns, metrics))
-            if self.budget == "full":
-                command, note = self._command(row, seed), self._note(row, seed, reading)
-                entry = make_entry(read, metrics, measured, of, command, row.name, note, self.root, reading)
-                write_entry(entry, self._set_aside(row, self._file(row.name, seed)))
+            self.fill_seed(row, seed)
         return len(lacking)
+
+    def fill_seed(self, row: Row, seed: int) -> None:
+        """Trains and measures one run."""
+        weights = row.name if self.is_shipped(row, seed) else self._trained(*self.training(row, seed))
+        read, reading = self._read(row, seed, weights)
+        of = seed if self.table.tested_on_training_images else 0
+        metrics = evaluate_stored(read, self.images, of, self.root, unknown_k=row.unknown_k, device=self.device)
+        measured = int(metrics["images"])  # a folder may hold fewer
+        if row.curve:
+            metrics |= transfer_curve(read, self.root, min(self.images, CURVE_IMAGES), seed=0, device=self.device)
+        self.say(_line(f"{row.name}, seed {seed}", self.table.columns, metrics))
+        if self.budget == "full":
+            command, note = self._command(row, seed), self._note(row, seed, reading)
+            entry = make_entry(read, metrics, measured, of, command, row.name, note, self.root, reading)
+            entry = dataclasses.replace(entry, curve=validation_curve(weights, self.table.columns))
+            write_entry(entry, self._set_aside(row, self._file(row.name, seed)))
 
     @property
     def images(self) -> int:
@@ -243,7 +239,7 @@ class _Filler:
         if not chooses_reading(self.table, find_preset(row.name).experiment.model):
             return weights, ""
         images = min(TUNING_IMAGES, SMOKE_IMAGES) if self.budget == "quick" else TUNING_IMAGES
-        out = self._out(row, seed).with_name(self._out(row, seed).name + READ)
+        out = self.out_of(row, seed).with_name(self.out_of(row, seed).name + READ)
         # Never kept: the weights may have been trained anew since.
         tuned = tune_readout(weights, out, images, root=self.root, device=self.device, say=lambda _: None, force=True)
         return out, f"{tuned.reading}: the best of {tuned.tried} on {images} validation images"
@@ -253,7 +249,7 @@ class _Filler:
 
     def _note(self, row: Row, seed: int, reading: str) -> str:
         notes = ["Measures again the weights that ship with the package; trains nothing."]
-        notes = notes if self._is_shipped(row, seed) else []
+        notes = notes if self.is_shipped(row, seed) else []
         return " ".join([*notes, *([f"Read at {reading}, by the search of `mist tune`."] if reading else [])])
 
     def _file(self, name: str, seed: int) -> Path:
@@ -284,17 +280,20 @@ class _Filler:
         """The seeds whose entries are missing."""
         return [seed for seed in range(seeds) if not self._complete(row, self._file(row.name, seed))]
 
-    def _is_shipped(self, row: Row, seed: int) -> bool:
+    def is_shipped(self, row: Row, seed: int) -> bool:
+        """Whether the package ships the weights of this run."""
         return self.budget == "full" and seed == 0 and row.name in shipped_names()
 
-    def _out(self, row: Row, seed: int) -> Path:
+    def out_of(self, row: Row, seed: int) -> Path:
+        """The run folder."""
         return self.runs / f"{row.name}{QUICK if self.budget == 'quick' else ''}-seed{seed}"
 
-    def _training(self, row: Row, seed: int) -> tuple[Experiment, Path]:
+    def training(self, row: Row, seed: int) -> tuple[Experiment, Path]:
+        """What is trained, and the run folder."""
         changed = experiment_of(self.table, row, self.budget, seed, self.root, self.backbone)
         if self.table.start_preset:
             changed = dataclasses.replace(changed, start_from=str(self.start))
-        return self._placed(changed), self._out(row, seed)
+        return self._placed(changed), self.out_of(row, seed)
 
     def _placed(self, experiment: Experiment) -> Experiment:
         """The experiment on the device."""
@@ -304,11 +303,6 @@ class _Filler:
         if _with_hint(lambda: _train(experiment, out), out):
             raise KeyboardInterrupt
         return out
-
-
-def cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _with_hint(training: Callable[[], bool], out: Path) -> bool:

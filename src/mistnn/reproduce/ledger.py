@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import cattrs
 from mistnn.errors import MistError
 from mistnn.experiments import Experiment, read_log, restore, system_of
 from mistnn.training.runfolder import METRICS, write_atomically
+from mistnn.training.runlog import EVALUATION
 from mistnn.weights import TrainingRecord, commit, explain, hardware, read_config, resolve, strict_converter, versions
 
 
@@ -39,6 +40,7 @@ class Entry:
         differs: what differs from the present protocol of the tables, in a few words; empty if nothing does. Tables
             show such runs in rows of their own and never average them with others.
         reading: how the heat map was read, if the search of `mist reproduce` chose that; else empty.
+        curve: measure -> (step, value on validation images) during the training, by the reading of the training.
         measured_by: commit of the source that measured; empty if it is the one that trained.
         backbone: for photographs, the network of the features and the hash of its weights; else empty.
         split: hash of the list of files and their splits; empty where images are made on the fly.
@@ -63,6 +65,7 @@ class Entry:
     split: str = ""
     differs: str = ""
     reading: str = ""
+    curve: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
 
 def make_entry(
@@ -114,6 +117,21 @@ def make_entry(
         split=split,
         reading=reading,
     )
+
+
+def validation_curve(folder: Path | str, names: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
+    """The evaluations of a training, as ``Entry.curve``; nothing for a model without a log.
+
+    Args:
+        folder: the run folder, or a shipped model.
+        names: measures; those that were not evaluated are left out.
+    """
+    log = read_log(Path(folder)) if (Path(folder) / METRICS).exists() else []
+    curves = {
+        name: [(line["step"], round(line[EVALUATION + name], 5)) for line in log if EVALUATION + name in line]
+        for name in names
+    }
+    return {name: points for name, points in curves.items() if points}
 
 
 def study_entry(

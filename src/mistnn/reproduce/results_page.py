@@ -31,7 +31,8 @@ PLAIN_TABLES = (
 )
 """Title, name of the entries (a prefix if it ends in "-") and metrics."""
 
-
+CURVE_POINTS = 4
+"""Values of a training's curve that are printed; `mist figure validation` draws them all."""
 LOWER_IS_BETTER = ("rmse", "rmse_black", "error", "count_error", "count_error_free_k")
 
 
@@ -71,10 +72,10 @@ def verdict_lines(entries: Sequence[Entry]) -> list[str]:
     ]
     for table in TABLES:
         for row in table.rows:
-            numbers = [(name, paper) for name, paper in zip(table.columns, row.paper, strict=True) if paper is not None]
-            if not numbers:
+            measure = table.measure(row)
+            paper = row.paper[table.columns.index(measure)]
+            if paper is None:
                 continue
-            measure, paper = next((one for one in numbers if one[0] == table.headline), numbers[-1])
             measured = [entry for entry in entries if measure in entry.metrics]
             # Runs of the present protocol, or those of one other: they are never mixed.
             other, runs = next(iter(runs_by_protocol(table, row, measured).items()), ("", []))
@@ -189,4 +190,8 @@ def _paragraph(entry: Entry) -> list[str]:
         f"split of SHA-256 {entry.split}" if entry.split else "",
     ]
     text = [f"**{entry.name}** (`{entry.command}`): {metrics}.", "; ".join(fact for fact in facts if fact) + "."]
-    return [*text, entry.note, ""] if entry.note else [*text, ""]
+    text += [entry.note] if entry.note else []
+    for name, points in entry.curve.items():
+        shown = ", ".join(f"{value:.3g} ({step:,.0f})" for step, value in points[-CURVE_POINTS:])
+        text.append(f"Last validation values of `{name}` (steps): {shown}.")
+    return [*text, ""]

@@ -82,3 +82,9 @@ class Table(NamedTuple):
     start_preset: str = ""
     tested_on_training_images: bool = False
     headline: str = ""
+
+    def measure(self, row: Row) -> str:
+        """The measure by which a row is compared with the paper: the last column where the paper has no number."""
+        given = [name for name, paper in zip(self.columns, row.paper, strict=True) if paper is not None]
+        names = given or list(self.columns)
+        return self.headline if self.headline in names else names[-1]

@@ -21,7 +21,9 @@ class TrainingRecord:
     Attributes:
         seconds: time the iterations took, over all parts of a resumed run, without the last evaluation.
         peak_memory_mib: most resident memory of the main process; 0 where it is not known.
-        hardware: processor, threads, accelerator; of a resumed run's last part, as ``versions`` and ``commit``.
+        hardware: processor, threads, accelerator. A run that was resumed elsewhere names each machine and the step
+            until which it ran there, see ``on_machines``.
+        versions: of python, torch and mistnn; of a resumed run's last part, as ``commit``.
         start_from: the run folder or shipped model whose weights it started from; ``None`` for fresh weights.
         before: the record of the model it started from, where that has one.
     """
@@ -51,6 +53,21 @@ def hardware(device: torch.device | None = None) -> str:
     accelerator = f", {torch.cuda.get_device_name(device)}" if device is not None and device.type == "cuda" else ""
     half = ", bfloat16" if has_bfloat16("cpu") else ""
     return f"{model}{half}, {torch.get_num_threads()} threads{accelerator}"
+
+
+def on_machines(hardware: str, before: TrainingRecord | None) -> str:
+    """The hardware of a resumed run in words: "A until step 1,200; then B".
+
+    On another kind of processor, or with another number of threads, a resumed run does not reach the same weights bit
+    for bit, so a record that names one machine stands for a run on that machine alone.
+
+    Args:
+        hardware: of this part of the run.
+        before: the record of the parts before; ``None`` if there are none.
+    """
+    if before is None or before.hardware.rpartition("; then ")[2] == hardware:
+        return hardware if before is None else before.hardware
+    return f"{before.hardware} until step {before.steps:,}; then {hardware}"
 
 
 def package_version() -> str:

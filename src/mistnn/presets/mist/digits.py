@@ -131,4 +131,16 @@ PRESETS = (
         "Table 5: trained with K = 6 on scenes of 3 to 9 digits",
         Experiment(dataclasses.replace(SMALL, k=6), THREE_TO_NINE, STEP, _train(4000)),
     ),
+    *(
+        Preset(
+            f"{name}-fast",
+            f"{table}: {digits} as `mist-mnist-hard-fast` does, with K = {k}",
+            Experiment(dataclasses.replace(FAST, k=k), data, FAST_STEP, _train(4000)),
+        )
+        for name, table, digits, k, data in (
+            ("mist-mnist-3", "Table 3", "three MNIST digits on 48x48", 3, THREE),
+            ("mist-mnist-6-9", "Table 5", "6 to 9 digits", 6, SIX_TO_NINE),
+            ("mist-mnist-3-9", "Table 5", "3 to 9 digits", 6, THREE_TO_NINE),
+        )
+    ),
 )

@@ -16,6 +16,7 @@ from mistnn.reproduce.figures.scenes import figure_2, figure_5, figure_6, figure
 from mistnn.reproduce.figures.source import Request
 from mistnn.reproduce.figures.spair import figure_objects, figure_transfer
 from mistnn.reproduce.figures.stn import Animated, figure_addition, figure_colocalisation, stn_samples
+from mistnn.reproduce.figures.validation import figure_validation
 from mistnn.viz import save_animation, save_figure
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ FIGURES: Mapping[str, Callable[[Request], Figure | Animated]] = {
     "stn-samples": stn_samples,
     "svhn-fig6": svhn_figure_6,
     "svhn-fig7": svhn_figure_7,
+    "validation": figure_validation,
 }
 
 

@@ -55,6 +55,7 @@ SPAIR = Table(
     ),
     least=Least("ap50_ink", 0.5, "SPAIR"),
     size=Size(loop=(8000, 32)),
+    headline="ap50_ink",
 )
 
 GENERATIVE_TABLES = (AIR, SPAIR)
