@@ -6,7 +6,7 @@ import pytest
 
 from tests import fuzz
 
-FAILED: tuple[int, ...] = (432603372, 432603590, 432603591, 772756230, 772757734, 323367889, 81430279)
+FAILED: tuple[int, ...] = (432603372, 432603590, 432603591, 772756230, 772757734, 323367889, 81430279, 54487445)
 """Seeds that once failed; they stay."""
 
 

@@ -155,3 +155,23 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("L", (4, 4)).save(image)
     assert convert(image, "--out", tmp_path / "other") == 2
     assert "need no conversion" in capsys.readouterr().err
+
+
+def test_pages_that_lead_back_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file whose list of pages is a circle is neither followed for ever nor read in part."""
+    path, stack = tmp_path / "a.tif", values(3, 6, 8)
+    with tifffile.TiffWriter(path) as writer:
+        for plane in stack:
+            writer.write(plane, contiguous=False, metadata=None)
+    with tifffile.TiffFile(path) as file:
+        first, last = file.pages[0].offset, file.pages[-1].offset
+        entries = len(file.pages[-1].tags)
+    data = bytearray(path.read_bytes())
+    after = last + 2 + 12 * entries  # where the offset of the next page stands; 0 for none
+    assert data[after : after + 4] == bytes(4)
+    data[after : after + 4] = first.to_bytes(4, "little")
+    np.testing.assert_array_equal(read_stack(path).values[0, 0], stack)
+    path.write_bytes(data)
+    with pytest.raises(UnusableStack, match="leads back to an earlier one"):
+        read_stack(path)
+    assert not caplog.records

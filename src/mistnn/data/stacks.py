@@ -60,14 +60,19 @@ def needs_tifffile() -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what tifffile logs about damaged files: an error says it in one line."""
-    logger = logging.getLogger("tifffile")
-    before, logger.disabled = logger.disabled, True
+def _quiet() -> Iterator[list[str]]:
+    """What tifffile logs about damaged files, which is not printed: an error says it in one line."""
+    logger, said = logging.getLogger("tifffile"), list[str]()
+
+    def keep(record: logging.LogRecord) -> bool:
+        said.append(record.getMessage())
+        return False
+
+    logger.addFilter(keep)
     try:
-        yield
+        yield said
     finally:
-        logger.disabled = before
+        logger.removeFilter(keep)
 
 
 def read_stack(path: Path) -> Stack:
@@ -79,7 +84,10 @@ def read_stack(path: Path) -> Stack:
     """
     tifffile = needs_tifffile()
     try:
-        with _quiet(), tifffile.TiffFile(path) as file:
+        with _quiet() as said, tifffile.TiffFile(path) as file:
+            len(file.pages)  # follows the list of pages to its end
+            if any("circular" in line for line in said):
+                raise UnusableStack("its list of pages leads back to an earlier one: it is damaged")
             series = file.series[0]
             axes, shape, names = series.axes, series.shape, _names(file)
             if math.prod(shape[axes.index(axis)] for axis in "YX") > MAX_PIXELS:
