@@ -363,3 +363,14 @@ def test_coco_beside_voc_is_named(tmp_path: Path) -> None:
     write(make(tmp_path), voc(("red", (1, 1, 2, 2))), "Annotations/a.xml")
     folder = read_folder(write_json(tmp_path, coco({"bbox": [0, 0, 2, 2]}), "annotations.json"))
     noted(folder, "COCO JSON (annotations.json): not read; other annotations are read instead")
+
+
+def test_an_entry_without_an_image_is_named(tmp_path: Path) -> None:
+    """The other entries are used."""
+    make(tmp_path)
+    box = '<box label="red" xtl="1" ytl="1" xbr="4" ybr="4"/>'
+    text = f'<annotations><image id="0">{box}</image><image id="1" name="a.png">{box}</image></annotations>'
+    write(tmp_path, text, "annotations.xml")
+    folder = read_folder(tmp_path)
+    noted(folder, "annotations.xml, image", "names no image")
+    assert image_of(folder, "a.png").counts == (1,)

@@ -194,6 +194,9 @@ def _matched(
     seen = _Seen([], [], [], [])
     written_names: list[str] = []
     for one in chain.from_iterable(written.values()):
+        if not one.names:
+            problems.append(f"{one.place.strip()}: it names no image: write the image's file name there")
+            continue
         ways = (matcher.match, matcher.match_loosely)
         fits = [name for match in ways for name in one.names if match(name)]
         fitting = next((name for name in fits if len(matcher.match_loosely(name)) == 1), next(iter(fits), None))

@@ -159,7 +159,7 @@ def _xml(path: Path) -> tuple[str, str] | None:
 
 def _rois(path: Path) -> tuple[str, str] | None:
     """ROIs of ImageJ: a file that begins as they do, or an archive of such files; an empty one for no objects."""
-    with contextlib.suppress(OSError, zipfile.BadZipFile):
+    with contextlib.suppress(OSError, zipfile.BadZipFile, NotImplementedError):
         if path.suffix.lower() == ".roi":
             with path.open("rb") as file:
                 return ("ROIs of ImageJ", EXPORT) if file.read(4) == b"Iout" else None
