@@ -369,5 +369,8 @@ def test_the_page_begins_with_verdicts_that_link_to_entries() -> None:
     with_numbers = [row for table in TABLES for row in table.rows if any(one is not None for one in row.paper)]
     assert sum(line.startswith("| ") for line in head.splitlines()) == 1 + len(with_numbers)
     assert "0.095 | - | 0 | not comparable |" in head, "Gabor noise of our own"
+    (summary,) = re.findall(r"^Of (\d+) rows: (.*)\.$", head, re.MULTILINE)
+    assert int(summary[0]) == len(with_numbers) == sum(map(int, re.findall(r"\d+", summary[1])))
+    assert summary[1].startswith("1 equal, 1 not comparable, ") and summary[1].endswith(" not run")
     assert "Xie20, stride 8, small classifier | MNIST-3 digits | `both` | 0.922 | - | 0 | not run |" in head
     assert "| PASCAL+COCO | `f1` | 0.679 | - | 0 | no data here |" in head

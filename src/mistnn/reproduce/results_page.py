@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
@@ -57,9 +58,22 @@ def results_page(entries: Sequence[Entry]) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
+VERDICTS = {
+    "better": "better than the paper",
+    "equal": "equal",
+    "short": "short of it",
+    "other protocol": "measured by another protocol",
+    "not comparable": "not comparable",
+    "no data here": "without data here",
+    "not run": "not run",
+}
+"""How a verdict begins, and how it is counted."""
+
+
 def verdict_lines(entries: Sequence[Entry]) -> list[str]:
     """One line for each row of a paper for which the paper has a number, at the size of the paper's runs."""
-    lines = [
+    rows, verdicts = list[str](), Counter[str]()
+    head = [
         "",
         "## Is it as good as in the papers?",
         "",
@@ -67,8 +81,6 @@ def verdict_lines(entries: Sequence[Entry]) -> list[str]:
         "the same number. Other protocol: the only runs were measured otherwise than the table now asks, and are not",
         "compared. The tables below have the other measures, and what differs from the paper.",
         "",
-        "| row | data | measure | paper | ours | runs | verdict |",
-        "|---|---|---|---|---|---|---|",
     ]
     for table in TABLES:
         for row in table.rows:
@@ -88,8 +100,11 @@ def verdict_lines(entries: Sequence[Entry]) -> list[str]:
             said = said if row.comparable else "not comparable"
             cells = (f"{table.title.partition(':')[0].partition(' (')[0]}: {row.system}", row.data, f"`{measure}`")
             shown = f"{paper:.{table.decimals}f}"
-            lines.append(f"| {' | '.join(cells)} | {shown} | {ours} | {len(values)} | {said} |")
-    return lines
+            rows.append(f"| {' | '.join(cells)} | {shown} | {ours} | {len(values)} | {said} |")
+            verdicts[said.partition(":")[0].partition(" by ")[0]] += 1
+    of_each = ", ".join(f"{verdicts[name]} {words}" for name, words in VERDICTS.items() if verdicts[name])
+    columns = ("| row | data | measure | paper | ours | runs | verdict |", "|---|---|---|---|---|---|---|")
+    return [*head, f"Of {len(rows)} rows: {of_each}.", "", *columns, *rows]
 
 
 def verdict(measure: str, paper: float, values: Sequence[float], decimals: int) -> str:
