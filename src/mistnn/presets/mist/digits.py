@@ -135,7 +135,7 @@ PRESETS = (
         Preset(
             f"{name}-fast",
             f"{table}: {digits} as `mist-mnist-hard-fast` does, with K = {k}",
-            Experiment(dataclasses.replace(FAST, k=k), data, FAST_STEP, _train(4000)),
+            Experiment(dataclasses.replace(FAST, k=k), data, FAST_STEP, _train(2000)),
         )
         for name, table, digits, k, data in (
             ("mist-mnist-3", "Table 3", "three MNIST digits on 48x48", 3, THREE),
