@@ -175,3 +175,12 @@ def test_pages_that_lead_back_are_refused(tmp_path: Path, caplog: pytest.LogCapt
     with pytest.raises(UnusableStack, match="leads back to an earlier one"):
         read_stack(path)
     assert not caplog.records
+
+
+def test_series_that_are_not_converted_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as writer:
+        for _ in range(3):  # positions of the stage
+            writer.write(values(20, 24), metadata={"axes": "YX"})
+    assert convert(tmp_path / "a.ome.tif", "--out", tmp_path / "out") == 1
+    assert "mist: a: series 1 of 3 is converted" in capsys.readouterr().err
+    assert [one.name for one in (tmp_path / "out").iterdir()] == ["a.png"]

@@ -374,3 +374,17 @@ def test_an_entry_without_an_image_is_named(tmp_path: Path) -> None:
     folder = read_folder(tmp_path)
     noted(folder, "annotations.xml, image", "names no image")
     assert image_of(folder, "a.png").counts == (1,)
+
+
+def test_boxes_of_other_classes_alone_measure_nothing(tmp_path: Path) -> None:
+    """Else their images would be taken for images without objects."""
+    make(tmp_path)
+    write(tmp_path, "file,red\na.png,1\nb.png,2\nc.jpg,0\n")
+    write(tmp_path, voc(("rot", (1, 1, 4, 6))), "Annotations/a.xml")
+    folder = read_folder(tmp_path)
+    noted(folder, "boxes of rot are ignored, so nothing is measured by boxes", "red")
+    assert image_of(folder, "a.png").boxes is None and image_of(folder, "a.png").labels is None
+    write(tmp_path, voc(("red", (1, 1, 4, 6)), ("rot", (1, 1, 4, 6))), "Annotations/b.xml")
+    folder = read_folder(tmp_path)
+    noted(folder, "boxes of rot are ignored: counts.csv does not have this class")
+    assert boxes_of(image_of(folder, "a.png")) == [] and len(boxes_of(image_of(folder, "b.png"))) == 1

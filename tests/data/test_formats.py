@@ -411,3 +411,56 @@ def test_cell_counter_names_its_file_after_the_image(root: Path) -> None:
         text = f"<CellCounter_Marker_File><Marker_Data>{kind}</Marker_Data></CellCounter_Marker_File>"
         write(root / f"CellCounter_{name}.xml", text)
     assert [image.counts for image in read_folder(root).images] == [(1,), (2,), (3,)]
+
+
+def test_turned_shapes_of_cvat(root: Path) -> None:
+    """The box around the turned shape; the centre stays."""
+    write(
+        root / "annotations.xml",
+        """<annotations><image name="a.png" width="100" height="50">
+        <box label="cell" xtl="20" ytl="20" xbr="60" ybr="30" rotation="90.0"/>
+        <ellipse label="cell" cx="80" cy="25" rx="4" ry="8" rotation="90.0"/></image></annotations>""",
+    )
+    assert summary(read_folder(root))["a.png"] == ({"cell": 2}, [[35, 5, 45, 45], [72, 21, 88, 29]])
+
+
+def test_groups_of_labelme_are_one_object(root: Path) -> None:
+    def shape(label: str, group: int | None, x: float) -> dict[str, Any]:
+        corners = [[x, 5], [x + 10, 15]]
+        return {"label": label, "group_id": group, "shape_type": "rectangle", "points": corners}
+
+    shapes = [shape("cell", 1, 10), shape("cell", 1, 30), shape("cell", None, 60), shape("dirt", 1, 80)]
+    write(root / "images" / "a.json", {"shapes": shapes, "imagePath": "a.png", "imageWidth": 100, "imageHeight": 50})
+    counts, boxes = summary(read_folder(root))["a.png"]
+    assert counts == {"cell": 2, "dirt": 1} and boxes == [[10, 5, 40, 15], [60, 5, 70, 15], [80, 5, 90, 15]]
+
+
+def test_regions_of_an_early_qupath_are_no_objects(root: Path) -> None:
+    """Version 0.2 has the kind of an object in its identifier."""
+
+    def feature(kind: str, x: float, side: float) -> dict[str, Any]:
+        outline = [[x, 5], [x + side, 5], [x + side, 5 + side], [x, 5 + side], [x, 5]]
+        geometry = {"type": "Polygon", "coordinates": [outline]}
+        return {"type": "Feature", "id": kind, "geometry": geometry, "properties": {"isLocked": False}}
+
+    cells = [feature("PathCellObject", 10, 5), feature("PathDetectionObject", 30, 5)]
+    write(root / "images" / "a.geojson", [feature("PathAnnotationObject", 0, 40), *cells])
+    counts, boxes = summary(read_folder(root))["a.png"]
+    assert counts is not None and sum(counts.values()) == 2 and boxes == [[10, 5, 15, 10], [30, 5, 35, 10]]
+
+
+@pytest.mark.parametrize(
+    ("row", "yaml", "words"),
+    [
+        ("0 0.5 0.5 0.2 0.2 0.4 0.4 2 0.6 0.6 1", "", "keypoints of a pose"),
+        ("0 0.5 0.5 0.2 0.2 0.4 0.4 1 0.6 0.6 1", "kpt_shape: [2, 3]", "keypoints of a pose"),
+        ("0 0.5 0.5 0.2 0.2 0.9 17", "", "number of a track"),
+    ],
+)
+def test_yolo_rows_that_are_no_polygons(root: Path, row: str, yaml: str, words: str) -> None:
+    write(root / "data.yaml", f"names: [cell]\n{yaml}\n")
+    write(root / "labels" / "a.txt", f"{row}\n")
+    write(root / "labels" / "b.txt", "0 0.5 0.5 0.2 0.2\n")
+    folder = read_folder(root)
+    assert any(words in note for note in folder.notes) and summary(folder)["a.png"] == (None, None)
+    assert summary(folder)["b.png"][0] == {"cell": 1}

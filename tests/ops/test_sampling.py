@@ -225,3 +225,16 @@ def test_bad_shapes_are_named():
         place_patches(torch.rand(2, 3, 1, 4, 5), boxes, 5, 5)
     with pytest.raises(ValueError, match=r"\(2, 2, 4\).*\(2, 3, 4\)"):
         place_patches(torch.rand(2, 2, 1, 4, 4), boxes, 5, 5)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_half_precision_is_computed_in_single(kind: torch.dtype) -> None:
+    """Positions of some hundred pixels need more digits than half precision has."""
+    images = torch.rand(1, 1, 40, 600, generator=torch.Generator().manual_seed(0)).to(kind)
+    boxes = torch.tensor([[[301.5, 20.25, 16.0, 16.0], [555.5, 19.75, 9.0, 12.0]]])
+    patches = extract_patches(images, boxes, 8)
+    assert patches.dtype == kind
+    torch.testing.assert_close(patches, extract_patches(images.float(), boxes, 8).to(kind))
+    placed = place_patches(patches, boxes, 40, 600)
+    assert placed.dtype == kind
+    torch.testing.assert_close(placed, place_patches(patches.float(), boxes, 40, 600).to(kind))

@@ -170,3 +170,11 @@ def test_bad_k_is_named(k):
 def test_bad_shapes_are_named(shape):
     with pytest.raises(ValueError, match=r"batch, height, width"):
         top_k(torch.rand(shape), 2)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_points_of_heat_maps_in_half_precision_are_exact(kind: torch.dtype) -> None:
+    heatmap = torch.zeros(1, 4, 2800, dtype=kind)
+    heatmap[0, 2, 301], heatmap[0, 1, 2700] = 2, 1
+    found = top_k(heatmap, 2)
+    assert found.points.tolist() == [[[301.5, 2.5], [2700.5, 1.5]]] and found.responses.dtype == kind

@@ -17,6 +17,7 @@ from mistnn.data.stacks import (
     MOST_CHANNELS,
     STACK_SUFFIXES,
     Planes,
+    Stack,
     UnusableStack,
     as_png,
     images_of,
@@ -36,8 +37,8 @@ Makes PNG images of multi-page TIFF, OME-TIFF, ImageJ hyperstacks and LSM files,
   mist convert stacks --out images --channels 1       the first channel, as 16-bit grey
   mist convert stacks --out images --channels 3 1     red is the third channel, green the first
 
-PATH... are files, or folders that are searched recursively. Each time of a stack becomes an image. Planes are joined \
-by their largest value. All images are scaled by the same range of values, in which 99.8 % of the values lie, so that \
+PATH... are files, or folders that are searched recursively. Each time of a stack becomes an image. Of several series (positions, for example) the first is converted. Planes are \
+joined by their largest value. All images are scaled by the same range of values, in which 99.8 % of the values lie, so that \
 they stay comparable; --range gives another one, for images that are added later. The range is printed.
 
 Needs the extra "files": pip install 'mistnn[files]'."""
@@ -76,13 +77,16 @@ def run(arguments: Sequence[str]) -> int:
         raise MistError("--range: give the lower value first")
     found = list(_stacks(request.paths))
     skipped: dict[str, str] = {}
+    further: dict[str, int] = {}
     low, high = _common_range(found, request, skipped) if request.range is None else request.range
     written = 0
     with progress_bar("writing") as progress:
         for done, (path, name) in enumerate(found, start=1):
             if name not in skipped:
                 try:
-                    written += _write(path, name, request, low, high)
+                    stack = read_stack(path)
+                    written += _write(stack, name, request, low, high)
+                    further |= {name: stack.further} if stack.further else {}
                 except UnusableStack as error:
                     skipped[name] = str(error)
             if progress is not None:
@@ -90,7 +94,10 @@ def run(arguments: Sequence[str]) -> int:
     print(f"{written:,} images of {len(found) - len(skipped):,} stacks in {request.out}; --range {low:g} {high:g}")
     for name, why in skipped.items():
         print(f"mist: skipped {name}: {why}", file=sys.stderr)
-    return SOME_SKIPPED if skipped else 0
+    for name, number in further.items():
+        what = f"series 1 of {number + 1} is converted: positions or sizes that lie in the others are not"
+        print(f"mist: {name}: {what}; save each as a file of its own", file=sys.stderr)
+    return SOME_SKIPPED if skipped or further else 0
 
 
 def _stacks(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
@@ -136,9 +143,9 @@ def _common_range(found: Sequence[tuple[Path, str]], request: Convert, skipped: 
     return (low, high) if low < high else (low, low + 1)
 
 
-def _write(path: Path, name: str, request: Convert, low: float, high: float) -> int:
+def _write(stack: Stack, name: str, request: Convert, low: float, high: float) -> int:
     number = 0
-    for ending, image in images_of(read_stack(path), request.channels, request.planes):
+    for ending, image in images_of(stack, request.channels, request.planes):
         target = request.out / f"{name}{ending}.png"
         if target.exists() and not request.force:
             raise MistError(f"{target} exists already: give another folder with --out, or --force")

@@ -44,11 +44,13 @@ class Stack(NamedTuple):
         values: (times, channels, planes, height, width), in an array that may stay on disk.
         colours: whether the channels are red, green and blue.
         channel_names: those of OME-XML; else numbers from 1.
+        further: the number of series after the first, which are not read.
     """
 
     values: Any
     colours: bool
     channel_names: tuple[str, ...]
+    further: int = 0
 
 
 def needs_tifffile() -> Any:
@@ -92,7 +94,7 @@ def read_stack(path: Path) -> Stack:
             axes, shape, names = series.axes, series.shape, _names(file)
             if math.prod(shape[axes.index(axis)] for axis in "YX") > MAX_PIXELS:
                 raise UnusableStack(f"its planes have more than the {MAX_PIXELS:,} pixels that are read: cut it")
-            values = series.asarray()
+            values, further = series.asarray(), len(file.series) - 1
             page, imagej = series.keyframe, bool(file.is_imagej)
             turned = page.tags.get(_ORIENTATION)
             view = _View(
@@ -111,7 +113,7 @@ def read_stack(path: Path) -> Stack:
         raise UnusableStack(f"its values ({values.dtype}) are no finite real numbers")
     if values.shape != shape or values.size == 0:
         raise UnusableStack(f"it holds {values.shape} values and its header says {shape}: it is damaged")
-    return _ordered(*_as_viewed(values, axes, view), names)
+    return _ordered(*_as_viewed(values, axes, view), names)._replace(further=further)
 
 
 class _View(NamedTuple):

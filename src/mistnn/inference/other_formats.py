@@ -139,11 +139,14 @@ def _distinct(names: Sequence[str]) -> dict[str, str]:
 
 
 def as_yolo(name: str, size: tuple[int, int], boxes: Sequence[Box], class_names: Sequence[str]) -> bytes:
-    """Rows of class, centre x, centre y, width and height as shares of the image, and score."""
+    """Rows of class, centre x, centre y, width and height as shares of the image.
+
+    Without the score: programs in which boxes are corrected refuse a sixth column.
+    """
     width, height = size
     rows = (
         f"{class_names.index(box.label)} {box.x / width:.6f} {box.y / height:.6f} {box.w / width:.6f} "
-        f"{box.h / height:.6f} {box.score:.6f}\n"
+        f"{box.h / height:.6f}\n"
         for box in boxes
     )
     return "".join(rows).encode()

@@ -27,6 +27,14 @@ def centre_of(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     return pixels.to(dtype) + 0.5
 
 
+def in_single(values: Tensor) -> Tensor:
+    """Values in half precision in single precision, others as they are.
+
+    Half precision has 8 or 11 significant bits: positions in an image of some hundred pixels would be off by pixels.
+    """
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
 def normalise(points: Tensor, height: int, width: int) -> Tensor:
     """Positions (..., 2) in pixels to the frame of ``grid_sample(align_corners=False)``: the edges become -1 and 1."""
     # By axis, not by a tensor of both factors: an export keeps the size of the image variable.

@@ -4,7 +4,8 @@ Convention: see ``mistnn.ops.coordinates``. Pixel (row i, column j) of a P x P p
 ((j + 0.5) / P, (i + 0.5) / P) of its box. Beyond its border, an image continues for half a pixel and then fades to zero
 within one pixel, so a box that touches the border keeps its last row and column.
 
-Both functions raise ``ValueError`` on other shapes; ``extract_patches`` also on a size below 1.
+Half precision is computed in single precision and returned in half precision. Both functions raise ``ValueError`` on
+other shapes; ``extract_patches`` also on a size below 1.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mistnn.ops.coordinates import corners_of, normalise
+from mistnn.ops.coordinates import corners_of, in_single, normalise
 from mistnn.records import Boxes, Images, Patches
 
 
@@ -33,6 +34,7 @@ def extract_patches(images: Images, boxes: Boxes, size: int) -> Patches:
         raise ValueError(f"the patch size must be one whole number, since patches are square, got {size}") from None
     if size < 1:
         raise ValueError(f"the patch size must be at least 1, got {size}")
+    kind, images, boxes = images.dtype, in_single(images), in_single(boxes)
     batch, channels, height, width = images.shape
     k = boxes.shape[1]
     fraction = (torch.arange(size, device=boxes.device, dtype=boxes.dtype) + 0.5) / size - 0.5
@@ -46,7 +48,7 @@ def extract_patches(images: Images, boxes: Boxes, size: int) -> Patches:
     padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
     grid = normalise(points + 1.0, height + 2, width + 2).reshape(batch, k * size, size, 2)
     sampled = F.grid_sample(padded, grid.to(padded.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
-    return sampled.reshape(batch, channels, k, size, size).transpose(1, 2)
+    return sampled.reshape(batch, channels, k, size, size).transpose(1, 2).to(kind)
 
 
 def place_patches(patches: Patches, boxes: Boxes, height: int, width: int, window: int | None = None) -> Images:
@@ -68,6 +70,7 @@ def place_patches(patches: Patches, boxes: Boxes, height: int, width: int, windo
     batch, k, channels, size, _ = patches.shape
     if patches.numel() == 0:
         return patches.new_zeros(batch, channels, height, width)
+    kind, patches, boxes = patches.dtype, in_single(patches), in_single(boxes)
     if window is None:
         # A patch fades within half a patch pixel beyond its box: box / size / 2 on each side, plus one for the floor.
         window = int((boxes[..., 2:].detach().nan_to_num(0, 0, 0).max() * (1 + 1 / size)).ceil()) + 1
@@ -89,9 +92,8 @@ def place_patches(patches: Patches, boxes: Boxes, height: int, width: int, windo
     site = rows[:, :, :, None] * width + columns[:, :, None, :]
     canvas = placed.new_zeros(batch, channels, height * width)
     values = placed.transpose(1, 2).reshape(batch, channels, -1)
-    return canvas.scatter_add(2, site.reshape(batch, 1, -1).expand(-1, channels, -1), values).view(
-        batch, channels, height, width
-    )
+    summed = canvas.scatter_add(2, site.reshape(batch, 1, -1).expand(-1, channels, -1), values)
+    return summed.view(batch, channels, height, width).to(kind)
 
 
 def _check(images: Tensor, boxes: Tensor) -> None:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mistnn.ops.coordinates import centre_of
+from mistnn.ops.coordinates import centre_of, in_single
 from mistnn.ops.heatmap import non_maximum_suppression
 from mistnn.records import Heatmap, Points
 
@@ -17,7 +17,7 @@ class TopK(NamedTuple):
     """The result of E_K, highest response first.
 
     Attributes:
-        points: (batch, k, 2), x and y in pixels, at pixel centres.
+        points: (batch, k, 2), x and y in pixels, at pixel centres; of a heat map in half precision in single precision.
         responses: (batch, k), the heat map there.
     """
 
@@ -63,4 +63,4 @@ def top_k(heatmap: Heatmap, k: int, window: int = 5, inside: Bool[Tensor, "batch
     site = torch.where(beyond < 0, best, rest.gather(1, beyond.clamp(min=0)))
     rows = site // width
     pixels = torch.stack((site - rows * width, rows), dim=-1)  # no remainder: its export to ONNX needs a fixed width
-    return TopK(centre_of(pixels, heatmap.dtype), heatmap.flatten(1).gather(1, site))
+    return TopK(centre_of(pixels, in_single(lowest).dtype), heatmap.flatten(1).gather(1, site))

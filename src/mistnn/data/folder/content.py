@@ -112,16 +112,14 @@ def read_folder(root: Path | str) -> OwnFolder:
     matcher = NameMatcher([header.name for header in files.headers] + list(files.left_out))
     annotations = read_annotations(root, files, matcher)
     counts_from, table, notes = _read_known(root, files, matcher, annotations)
-    drawn = annotations.of_image
+    drawn, class_notes = _of_classes(annotations.of_image, table, counts_from)
     splits, split_notes = _splits(root, files, matcher, table, drawn)
     images = tuple(
         _image(header, table, drawn.get(header.name), counts_from, splits.get(header.name)) for header in files.headers
     )
     notes = [*table.notes, *notes, *_beside(root, files), *_file_notes(files), *annotations.notes]
     notes += other_annotations(root, files, annotations.used)
-    other = sorted({label for one in drawn.values() for label in one.classes} - set(table.class_names))
-    if other and counts_from != "nothing":
-        notes.append(f"boxes of {listed(other)} are ignored: {counts_from} does not have this class")
+    notes += class_notes
     if counts_from == "counts.csv":
         notes += _disagreements(table, drawn)
     if counts_from == "nothing":
@@ -155,6 +153,24 @@ def _read_known(
     counted = {name: tuple(one.classes.count(label) for label in classes) for name, one in annotations.of_image.items()}
     note = f"there is no counts.csv and no labels.csv: counts are the numbers of boxes in {annotations.source}"
     return "boxes", Table(classes, counted, {}, ()), [note, *alike(classes)]
+
+
+def _of_classes(
+    drawn: dict[str, Annotation], table: Table, counts_from: CountsFrom
+) -> tuple[dict[str, Annotation], list[str]]:
+    """The annotations, without boxes if none is of a class of the table; and notes on classes that only one has."""
+    labels = {label for one in drawn.values() for label in one.classes}
+    other = sorted(labels - set(table.class_names))
+    if not other or counts_from == "nothing":
+        return drawn, []
+    if labels & set(table.class_names):
+        return drawn, [f"boxes of {listed(other)} are ignored: {counts_from} does not have this class"]
+    # Images whose boxes are all ignored would else be taken for images without objects.
+    without = {name: one._replace(corners=None) for name, one in drawn.items()}
+    return without, [
+        f"boxes of {listed(other)} are ignored, so nothing is measured by boxes: {counts_from} has the classes "
+        f"{listed(table.class_names)}; write the same names in both"
+    ]
 
 
 def _disagreements(table: Table, drawn: Mapping[str, Annotation]) -> list[str]:

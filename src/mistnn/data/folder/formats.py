@@ -36,10 +36,19 @@ from mistnn.errors import MistError
 
 MOST_DIGITS = 9  #: Of the number of a class.
 MOST_OUTSIDE = 0.5  #: Of YOLO's shares: how far they may lie outside the image (our choice).
+YOLO_YAML = ("data.yaml", "dataset.yaml", "data.yml")
 VIA_COLUMNS = {"shape_attributes": "region_shape_attributes", "region_attributes": "region_attributes"}
 """The keys of a region in VIA's JSON -> the columns in its CSV."""
 NAPARI_AXES, NAPARI_THIRD = ("axis-0", "axis-1"), "axis-2"
 """Columns of napari: row and column of a point, and the third coordinate of one in a stack."""
+QUPATH_IDS = {
+    "PathCellObject": "cell",
+    "PathDetectionObject": "detection",
+    "PathTileObject": "detection",
+    "PathRootObject": "root",
+    "TMACoreObject": "tma_core",
+}
+"""The kinds of objects in the identifiers of QuPath 0.2; later versions have the property objectType."""
 _YOLO_ROW = re.compile(r"[0-9]+(?:\s+[0-9.eE+-]+){4,}")
 _ROI_NAMES = re.compile(r"[ _.-]*(roi|rois|roiset|cellcounter|annotations?|counts?|points|shapes)$", re.IGNORECASE)
 """What programs append to the name of an image."""
@@ -99,10 +108,20 @@ def _cvat_shapes(entry: ElementTree.Element, place: str) -> Iterator[Shape]:
     label, own = (entry.get("label") or "").strip(), f"{place}: {entry.tag}"
     if entry.tag == "box":
         x1, y1, x2, y2 = finite_numbers([entry.get(side) for side in ("xtl", "ytl", "xbr", "ybr")], own)
-        yield Shape(label, ((x1, y1), (x2, y2)))
+        across, down = (x2 - x1) / 2, (y2 - y1) / 2
+        (angle,) = finite_numbers([entry.get("rotation", 0)], own)
+        turn = math.radians(angle)
+        # The box around the turned one, both with the same centre.
+        wide = abs(across * math.cos(turn)) + abs(down * math.sin(turn))
+        high = abs(across * math.sin(turn)) + abs(down * math.cos(turn))
+        yield Shape(label, _centred((x1 + x2) / 2, (y1 + y2) / 2, wide, high) if turn else ((x1, y1), (x2, y2)))
     elif entry.tag == "ellipse":
-        x, y, wide, high = finite_numbers([entry.get(name) for name in ("cx", "cy", "rx", "ry")], own)
-        yield Shape(label, ((x - wide, y - high), (x + wide, y + high)))
+        x, y, across, down = finite_numbers([entry.get(name) for name in ("cx", "cy", "rx", "ry")], own)
+        (angle,) = finite_numbers([entry.get("rotation", 0)], own)
+        turn = math.radians(angle)
+        wide = math.hypot(across * math.cos(turn), down * math.sin(turn))
+        high = math.hypot(across * math.sin(turn), down * math.cos(turn))
+        yield Shape(label, _centred(x, y, wide, high))
     elif entry.tag == "mask":
         x, y, wide, high = finite_numbers([entry.get(name) for name in ("left", "top", "width", "height")], own)
         yield Shape(label, ((x, y), (x + wide, y + high)))
@@ -115,10 +134,16 @@ def _cvat_shapes(entry: ElementTree.Element, place: str) -> Iterator[Shape]:
         raise MistError(f"{own} is a shape that isn't read: use boxes, polygons, ellipses or points")
 
 
+def _centred(x: float, y: float, wide: float, high: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Two corners of a box, given its centre and half of its sides."""
+    return (x - wide, y - high), (x + wide, y + high)
+
+
 def labelme(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
-    """LabelMe: one JSON file for each image."""
+    """LabelMe: one JSON file for each image. Shapes of one class and one ``group_id`` are parts of one object."""
     content = _object(read_json(path, place), place)
-    shapes = []
+    shapes: list[Shape] = []
+    groups: dict[tuple[str, str], int] = {}
     for number, entry in enumerate(_list(content.get("shapes"), f"{place}: shapes"), start=1):
         own = f"{place}: shape {number}"
         entry = _object(entry, own)
@@ -129,6 +154,13 @@ def labelme(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
             points = [(x - radius, y - radius), (x + radius, y + radius)]
         single = kind in ("point", "points")
         label = str(entry.get("label") or "").strip()
+        group = (label, str(entry["group_id"])) if entry.get("group_id") is not None and not single else None
+        if group in groups:
+            place_of_first = groups[group]
+            shapes[place_of_first] = Shape(label, [*shapes[place_of_first].points, *points])
+            continue
+        if group is not None:
+            groups[group] = len(shapes)
         shapes += [Shape(label, [one]) for one in points] if single else [Shape(label, points)]
     size = finite_numbers([content.get("imageWidth") or 0, content.get("imageHeight") or 0], f"{place}: the size")
     yield drawn(place, (path.stem, _last(content.get("imagePath"))), (size[0], size[1]), shapes)
@@ -218,7 +250,7 @@ def _via_shape(region: dict[str, Any], place: str) -> Shape:
 
 def yolo(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
     """YOLO: one text file for each image; class, then a box or a polygon as shares of the image."""
-    classes = yolo_names(path)
+    classes, keypoints = yolo_names(path), _has_keypoints(path)
     objects: list[AnnotatedObject] = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
@@ -234,6 +266,10 @@ def yolo(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
         if len(values) in (4, 5):  # the fifth is the confidence of a prediction
             x, y, wide, high = values[:4]
             objects.append(AnnotatedObject(label, (x - wide / 2, y - high / 2, x + wide / 2, y + high / 2)))
+        elif len(values) == 6 and values[5].is_integer() and values[5] > 1:
+            raise MistError(f"{own} has the number of a track: write a box alone, of 4 numbers after the class")
+        elif len(values) >= 6 and (keypoints or any(value > 1 + MOST_OUTSIDE for value in values)):
+            raise MistError(f"{own} has keypoints of a pose: write a box alone, of 4 numbers after the class")
         elif len(values) >= 6 and len(values) % 2 == 0:
             objects.append(AnnotatedObject(label, around(list(zip(values[::2], values[1::2], strict=True)))))
         else:
@@ -242,6 +278,13 @@ def yolo(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
     beside = re.sub("(^|/)labels/", r"\1images/", place, flags=re.IGNORECASE)
     names = tuple(dict.fromkeys(one.rpartition(".")[0] for one in (beside, inner, path.name)))
     yield Drawn(place, names, (0, 0), objects, are_boxes=True, relative=True)
+
+
+def _has_keypoints(path: Path) -> bool:
+    """Whether the YAML file beside the labels, or up to two levels up, says that rows have keypoints."""
+    files = [folder / name for folder in list(path.parents)[:3] for name in YOLO_YAML]
+    found = next((file for file in files if file.is_file()), None)
+    return found is not None and re.search(r"^\s*kpt_shape\s*:", read_text(found), re.MULTILINE) is not None
 
 
 def yolo_names(path: Path) -> dict[int, str]:
@@ -255,7 +298,7 @@ def yolo_names(path: Path) -> dict[int, str]:
                 lines = [line.strip() for line in read_text(file).splitlines()]
                 if not all(_YOLO_ROW.fullmatch(line) for line in lines if line):
                     return {number: line for number, line in enumerate(lines) if line}  # the place gives the number
-        for name in ("data.yaml", "dataset.yaml", "data.yml"):
+        for name in YOLO_YAML:
             if (file := folder / name).is_file():
                 return _names_of_yaml(read_text(file))
     return {}
@@ -332,6 +375,7 @@ def geojson(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
         named = about.get("classification")
         label = str(named.get("name") or "") if isinstance(named, dict) else str(named or "")
         kind = str(about.get("objectType") or about.get("object_type") or "").lower()
+        kind = kind or QUPATH_IDS.get(str(feature.get("id")), "")
         if kind not in ("root", "tma_core"):
             shapes[kind in ("detection", "cell")] += _geometry(_object(feature.get("geometry"), own), label, own)
     found = drawn(place, (own_name(path),), (0, 0), shapes[True] or shapes[False])

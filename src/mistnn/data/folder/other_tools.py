@@ -25,7 +25,7 @@ MAX_LINE = 4096  #: Bytes of the first line of a table (our choice).
 
 EXPORT = "export them as COCO JSON (annotations.json) or PASCAL VOC, or write counts.csv"
 TEXTS = "for annotations of YOLO, write the number of the class and four shares of the image: 0 0.5 0.5 0.1 0.2"
-SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
+SHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers")
 SUFFIXES = (".xml", ".json", ".geojson", ".txt", ".csv", ".tsv", ".npy", ".zip", ".roi", *SHEETS)
 YOLO = "annotations of YOLO"
 _YOLO = re.compile(rb"\s*[0-9]+(?:[ \t]+[0-9.]+(?:e-?[0-9]+)?){4,}\s*(?:\n|\r|$)")
@@ -116,7 +116,7 @@ def tool_of(path: Path) -> tuple[str, str] | None:
     if suffix in SHEETS:
         if path.name.lower() in ("counts.xlsx", "labels.xlsx"):
             return None
-        return "a spreadsheet", "call it counts.xlsx, or save its table as counts.csv"
+        return "a spreadsheet", "save it as counts.xlsx, or its table as counts.csv"
     if suffix == ".xml":
         return _xml(path)
     if suffix in (".zip", ".roi"):

@@ -52,6 +52,7 @@ def read_sheet(path: Path) -> str:
             sheets = {sheet.title: _csv(sheet, path.name) for sheet in book.worksheets}
         finally:
             book.close()
+        _check_formulas(openpyxl, path)
     except MistError:
         raise
     except Exception as error:  # openpyxl and zipfile raise errors of many kinds on damaged files
@@ -60,6 +61,23 @@ def read_sheet(path: Path) -> str:
     if len(filled) > 1:
         raise MistError(f"{path.name} has several sheets ({', '.join(filled)}): keep the one with the counts")
     return sheets[filled[0]] if filled else ""
+
+
+def _check_formulas(openpyxl: Any, path: Path) -> None:
+    """Refuses formulas without a stored result, whose cells would be taken for empty ones."""
+    books = [openpyxl.load_workbook(path, read_only=True, data_only=results) for results in (False, True)]
+    try:
+        for written, stored in zip(*(book.worksheets for book in books), strict=True):
+            for row, results in zip(written.iter_rows(), stored.iter_rows(), strict=False):
+                for cell, result in zip(row, results, strict=False):
+                    if cell.data_type == "f" and result.value is None:
+                        raise MistError(
+                            f"{path.name}, cell {cell.coordinate}: a formula without a stored result: open and save "
+                            "the file in a spreadsheet program, or save it as CSV"
+                        )
+    finally:
+        for book in books:
+            book.close()
 
 
 def _csv(sheet: Any, place: str) -> str:
