@@ -226,6 +226,10 @@ class DataConfig(Config, abc.ABC):
             MistError: naming the files.
         """
 
+    def inventory(self) -> dict[str, str]:
+        """What training and validation use, name by name, to notice changes; empty where images are made on the fly."""
+        return {}
+
     def at(self, root: str | None) -> DataConfig:
         """The same images from files in another folder; unchanged where images need no files."""
         return dataclasses.replace(self, root=root)

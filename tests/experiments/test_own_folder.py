@@ -315,3 +315,28 @@ def test_a_finished_run_goes_on(run: Path, folder: Path, tmp_path: Path) -> None
         stored = read_config(again)
         assert stored.training is not None and stored.training.steps == int(steps)
         assert stored.model["threshold"] > 0
+
+
+def test_a_resumed_run_names_what_changed_in_its_folder(
+    run: Path, folder: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    own, out = tmp_path / "folder", tmp_path / "run"
+    shutil.copytree(folder, own)
+    shutil.copytree(run, out)
+    resume = ["train", "--resume", str(out), "--data-root", str(own), "--train.steps", "4"]
+    assert main(resume) == 0
+    assert "not those that this run was started with" not in "".join(capsys.readouterr())
+    used = json.loads((out / "images.json").read_text())
+    gone, other, counted = (own / "images" / name for name in sorted(used)[:3])
+    gone.unlink()
+    with Image.open(other) as image:
+        turned = image.transpose(Image.Transpose.ROTATE_180)
+    turned.save(other)
+    table = own / "counts.csv"
+    rows = [row for row in csv.reader(table.read_text(encoding="utf-8").splitlines()) if row[0] != gone.name]
+    next(row for row in rows if row[0] == counted.name)[2] = "2"
+    with table.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    assert main([*resume[:-1], "5"]) == 0
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert f"started with: {gone.name} is gone; {other.name}, {counted.name} are changed (count, split" in said

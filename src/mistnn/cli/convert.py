@@ -37,9 +37,10 @@ Makes PNG images of multi-page TIFF, OME-TIFF, ImageJ hyperstacks and LSM files,
   mist convert stacks --out images --channels 1       the first channel, as 16-bit grey
   mist convert stacks --out images --channels 3 1     red is the third channel, green the first
 
-PATH... are files, or folders that are searched recursively. Each time of a stack becomes an image. Of several series (positions, for example) the first is converted. Planes are \
-joined by their largest value. All images are scaled by the same range of values, in which 99.8 % of the values lie, so that \
-they stay comparable; --range gives another one, for images that are added later. The range is printed.
+PATH... are files, or folders that are searched recursively. Each time of a stack becomes an image. Of several series \
+(positions, for example) only the first is converted. Planes are joined by their largest value. All images are scaled \
+by the same range of values, in which 99.8 % of the values lie, so that they stay comparable; --range gives another \
+one, for images that are added later. The range is printed.
 
 Needs the extra "files": pip install 'mistnn[files]'."""
 

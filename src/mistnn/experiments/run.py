@@ -23,7 +23,7 @@ from mistnn.interfaces import DataConfig, SampleDataset, Split, Step
 from mistnn.training import FitResult, fit, prepare_run_folder
 from mistnn.training.checkpoint import Progress as RunProgress
 from mistnn.training.loop import cpu_threads
-from mistnn.training.runfolder import CHECKPOINT, CONFIG, METRICS, run_folder
+from mistnn.training.runfolder import CHECKPOINT, CONFIG, METRICS, changes_since, run_folder, write_inventory
 from mistnn.training.runlog import progress_bar
 from mistnn.weights import (
     StoredModel,
@@ -113,11 +113,12 @@ def train(
             experiment = system.before_the_end(system.resume(dataclasses.replace(experiment, step=step), stored))
         experiment = experiment.resolved()
         system.check(experiment)
-        if samples is None:
-            samples = experiment.data.open("train")
-            with progress_bar("reading images", progress) as tell:
-                experiment.data.check_images(tell)
         resuming = resume and (out / CHECKPOINT).exists()  # a run that was stopped before its first save starts again
+        inventory: dict[str, str] = {}
+        if samples is None:
+            samples, inventory = _opened(experiment, progress)
+        for note in changes_since(out, inventory) if resuming and inventory else ():
+            say(note)
         step = build(experiment, resuming)
         trained = system.training_samples(step.model, experiment, samples)
         if not resuming:
@@ -126,6 +127,8 @@ def train(
         experiment = system.note_weights(experiment, step.model)
         save = _saver(experiment, *_records_before(experiment, out, resuming))
         prepare_run_folder(out, force=force, resume=resume)
+        if not resuming:
+            write_inventory(out, inventory)
         if observe is not None and not resume:
             observe(0, step.model)
         for note in () if resuming else system.notes(experiment, step.model):
@@ -159,6 +162,14 @@ def train(
         if not result.interrupted:
             system.finish(out, experiment, say)
         return result
+
+
+def _opened(experiment: Experiment, progress: bool) -> tuple[SampleDataset, dict[str, str]]:
+    """The training images, once all are known to be readable, and their inventory."""
+    samples = experiment.data.open("train")
+    with progress_bar("reading images", progress) as tell:
+        experiment.data.check_images(tell)
+    return samples, experiment.data.inventory()
 
 
 def evaluate(

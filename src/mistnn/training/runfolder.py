@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -17,6 +19,8 @@ METRICS = "metrics.jsonl"
 CHECKPOINT = Path("checkpoint") / "state.safetensors"
 TENSORBOARD = "tensorboard"
 STATES = "states"
+IMAGES = "images.json"  #: What the run was started with, see ``DataConfig.inventory``.
+SHOWN_CHANGES = 3  #: Names that a note lists.
 
 _RUN_ENTRIES = (CONFIG, MODEL, METRICS, CHECKPOINT.parts[0], TENSORBOARD, STATES)
 _UNFINISHED = tuple(name + PART for name in (CONFIG, MODEL))
@@ -50,13 +54,45 @@ def prepare_run_folder(out: Path, force: bool, resume: bool) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out).close()
-        for path in (out / entry for entry in (*_RUN_ENTRIES, *_UNFINISHED) if force):
+        for path in (out / entry for entry in (*_RUN_ENTRIES, *_UNFINISHED, IMAGES) if force):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
     except OSError as error:
         raise MistError(f"{out}: cannot write here ({error.strerror}); choose another folder with --out") from error
+
+
+def write_inventory(out: Path, inventory: Mapping[str, str]) -> None:
+    """Keeps what a run is started with; nothing where that is empty."""
+    if inventory:
+        write_atomically(out / IMAGES, json.dumps(inventory, indent=0, sort_keys=True).encode())
+
+
+def changes_since(out: Path, inventory: Mapping[str, str]) -> list[str]:
+    """A note on what changed since a run was started; nothing if it kept no inventory."""
+    try:
+        before = json.loads((out / IMAGES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    changed = {
+        "gone": sorted(before.keys() - inventory.keys()),
+        "new": sorted(inventory.keys() - before.keys()),
+        "changed (count, split or content)": [
+            name for name in sorted(inventory.keys() & before.keys()) if inventory[name] != before[name]
+        ],
+    }
+    parts = []
+    for what, names in changed.items():
+        if names:
+            more = f" and {len(names) - SHOWN_CHANGES} more" if len(names) > SHOWN_CHANGES else ""
+            parts.append(f"{', '.join(names[:SHOWN_CHANGES])}{more} {'is' if len(names) == 1 else 'are'} {what}")
+    if not parts:
+        return []
+    return [
+        f"images are not those that this run was started with: {'; '.join(parts)}; it goes on with the present ones; "
+        "train anew, with another --out, for a run on them alone"
+    ]
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
+import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -83,6 +84,16 @@ class FolderConfig(ImagesConfig):
                 f"{self.root}: {len(broken)} of {len(images)} images for training and validation can't be read ({shown}"
                 f"{more}): fix these files, or remove them and their rows in the table"
             )
+
+    def inventory(self) -> dict[str, str]:
+        """See ``DataConfig.inventory``: split, counts or classes, and CRC-32 of each image's file."""
+        folder = self.content()
+        images = [*known_images(folder, "train"), *known_images(folder, "validation")]
+        return {
+            image.name: f"{image.split} {image.counts or image.present} {zlib.crc32(image.path.read_bytes()):08x}"
+            for image in images
+            if image.load is None
+        }
 
     def read_class_names(self) -> tuple[str, ...]:
         """The classes that the folder names; empty if no folder is given."""
