@@ -382,3 +382,9 @@ def test_arguments_of_other_types_are_refused_in_one_line() -> None:
     for bad in (None, 3, [np.zeros((4, 4))]):
         with pytest.raises(ValueError, match="an image must be a path|takes one image"):
             as_image_tensor(bad, 1)  # type: ignore[arg-type]
+
+
+def test_classes_with_almost_the_same_name_are_noted() -> None:
+    images = [np.zeros((8, 8), dtype=np.float32)] * 2
+    folder = given_folder(images, [{"red": 1, "Red ": 0}, {"red": 0, "Red ": 2}])
+    assert any("classes with almost the same name ('Red ' and 'red'" in note for note in folder.notes)

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, IterableDataset
 from mistnn.api.counts import checked_names, given_counts, ordered, whole
 from mistnn.data.folder.content import CountsFrom, FolderImage, OwnFolder, in_order_of, read_folder
 from mistnn.data.folder.files import read_header, read_image_files
-from mistnn.data.folder.tables import ONLY_CLASS
+from mistnn.data.folder.tables import ONLY_CLASS, alike
 from mistnn.data.images import ImageFile, UnreadableImage
 from mistnn.errors import MistError
 from mistnn.inference.predictor import as_image_tensor
@@ -106,7 +106,7 @@ def given_folder(images: Any, counts: Any = None, class_names: Sequence[str] | N
     names = [image.name for image in known]
     files = all(image.load is None for image in known)
     counted = ordered(given_counts(counts, names, files, class_names), class_names)
-    notes += counted.notes
+    notes += [*counted.notes, *alike(counted.class_names)]
     missing = [image.name for image, row in zip(known, counted.rows, strict=True) if row is None]
     if len(missing) == len(known):
         raise ValueError("the table of counts has no row for any of the images: check the names of the files")

@@ -34,7 +34,7 @@ QUALIFIERS = frozenset(
 AXES = frozenset({"x", "y", "z", "w", "h"})
 """Columns of one letter are no classes if at least two of them are these, and none is another letter (our choice)."""
 
-TOTALS = frozenset({"all", "count", "n", "number", "object", "sum", "total"})
+TOTALS = frozenset({"all", "altogether", "combined", "count", "n", "number", "object", "overall", "sum", "total"})
 MISSING = frozenset({"", "-", "?", "n/a", "na", "nan", "none", "null", "unknown"})
 
 FEW_ROWS = 5
