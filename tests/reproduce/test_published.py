@@ -23,9 +23,9 @@ def test_the_page_of_results_is_made_from_the_ledger() -> None:
 @pytest.mark.parametrize("name", shipped_names())
 def test_a_card_has_the_numbers_of_its_entry(name: str) -> None:
     """Every model in the package is measured, and its card and the ledger agree."""
-    # As the package's weights are read; a table may read them otherwise, and says so.
+    # As the package's weights are read; a table may read those of earlier runs otherwise, and says so.
     measured = [entry for entry in read_ledger(LEDGER) if entry.name == name and entry.train_seed == 0]
-    (entry,) = [entry for entry in measured if not entry.reading]
+    (entry,) = [entry for entry in measured if not entry.reading] or measured
     card = (shipped_folder() / name / "README.md").read_text(encoding="utf-8")
     told = ("iou50", "both") if "both" in entry.metrics else ("rmse", "rmse_black")
     for metric in told:
