@@ -27,10 +27,13 @@ def figure_validation(request: Request) -> Figure:
     folder = LEDGER if request.model is None else Path(request.model)
     if not folder.is_dir():
         raise MistError(f"{folder} is not a folder: give the one that holds the entries of the ledger with --model")
-    measures = {row.name: table.measure(row) for table in TABLES for row in table.rows}
+    measures: dict[str, list[str]] = {}  # of all tables that have the row
+    for table in TABLES:
+        for row in table.rows:
+            measures.setdefault(row.name, []).append(table.measure(row))
     curves: dict[str, Curve] = {}
     for entry in read_ledger(folder):
-        measure = measures.get(entry.name, "")
+        measure = next((name for name in measures.get(entry.name, ()) if name in entry.curve), "")
         points = entry.curve.get(measure, [])
         if len(points) > 1:
             scale = "amount" if measure in LOWER_IS_BETTER else "linear"
