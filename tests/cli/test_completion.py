@@ -29,7 +29,7 @@ def test_bash(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert set(COMMANDS) <= complete(script, tmp_path, "mist", "")
     assert complete(script, tmp_path, "mist", "exp") == {"export"}
     assert complete(script, tmp_path, "mist", "predict", "--re") == {"--report", "--resume"}
-    assert complete(script, tmp_path, "mist", "predict", "mist-mnist-h") == {"mist-mnist-hard"}
+    assert complete(script, tmp_path, "mist", "predict", "mist-mnist-h") == {"mist-mnist-hard", "mist-mnist-hard-fast"}
     assert "my-folder" in complete(script, tmp_path, "mist", "train", "my-f")
     (tmp_path / "two words").mkdir()
     assert complete(script, tmp_path, "mist", "inspect", "two") == {"two words"}
