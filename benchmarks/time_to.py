@@ -5,7 +5,7 @@
 
 Contract:
     * The presets train in one process, in turns of ``--every`` steps, so that a machine that slows down slows both.
-      After each turn ``both`` (found and classified) is measured on ``--images`` validation images, by the reading of
+      After each turn ``both`` (detected and classified) is measured on ``--images`` validation images, by the reading of
       the training. A preset stops as soon as it reaches the target, or after its own number of steps.
     * The time is that of the steps and their batches: no evaluation, no start.
     * ``ratio``: the time of the first preset by that of each other one. A first preset that did not reach the target,
@@ -36,9 +36,8 @@ class Learner:
     """
 
     def __init__(self, name: str, seed: int, root: str | None, source: str | None, clock: Clock) -> None:
-        experiment: Any = find_preset(name).experiment.with_seed_and_steps(
-            seed, find_preset(name).experiment.train.steps
-        )
+        preset = find_preset(name).experiment
+        experiment: Any = preset.with_seed_and_steps(seed, preset.train.steps)
         data = experiment.data.at(root) if source is None else dataclasses.replace(experiment.data, source=source)
         self.name, self.clock, self.seconds = name, clock, 0.0
         self.experiment = dataclasses.replace(experiment, data=data)

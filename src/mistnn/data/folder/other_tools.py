@@ -159,6 +159,7 @@ def _xml(path: Path) -> tuple[str, str] | None:
 
 def _rois(path: Path) -> tuple[str, str] | None:
     """ROIs of ImageJ: a file that begins as they do, or an archive of such files; an empty one for no objects."""
+    # NotImplementedError: the archive needs a later version of ZIP than Python reads.
     with contextlib.suppress(OSError, zipfile.BadZipFile, NotImplementedError):
         if path.suffix.lower() == ".roi":
             with path.open("rb") as file:
