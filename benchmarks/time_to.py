@@ -5,8 +5,8 @@
 
 Contract:
     * The presets train in one process, in turns of ``--every`` steps, so that a machine that slows down slows both.
-      After each turn ``both`` (detected and classified) is measured on ``--images`` validation images, by the reading of
-      the training. A preset stops as soon as it reaches the target, or after its own number of steps.
+      After each turn ``both`` (detected and classified) is measured on ``--images`` validation images, read as in
+      training. A preset stops as soon as it reaches the target, or after its own number of steps.
     * The time is that of the steps and their batches: no evaluation, no start.
     * ``ratio``: the time of the first preset by that of each other one. A first preset that did not reach the target,
       because ``--most`` ended it, gives a lower bound.
