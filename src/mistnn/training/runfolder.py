@@ -73,7 +73,9 @@ def changes_since(out: Path, inventory: Mapping[str, str]) -> list[str]:
     """A note on what changed since a run was started; nothing if it kept no inventory."""
     try:
         before = json.loads((out / IMAGES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
+        return []
+    if not isinstance(before, dict):
         return []
     changed = {
         "gone": sorted(before.keys() - inventory.keys()),
