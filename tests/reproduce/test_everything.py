@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -159,3 +160,11 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert main(["reproduce", "all", "--seeds", "1", "--budget", "full"]) == 0
     assert main(["reproduce", "all", "--seeds", "1"]) == 0
     assert "nothing is missing" in capsys.readouterr().out
+
+
+def test_a_step_is_measured_before_the_weights_that_it_starts_from_exist() -> None:
+    """Co-localisation starts from an encoder, which may not have been trained yet."""
+    experiment = find_preset("stn-coloc-t-0").experiment
+    data = dataclasses.replace(experiment.data, source="embedded", images=8)
+    loop = dataclasses.replace(experiment.train, batch_size=4)
+    assert step_seconds(dataclasses.replace(experiment, data=data, train=loop), "cpu") > 0

@@ -60,12 +60,12 @@ def step_seconds(experiment: Experiment, device: str = "auto") -> float:
     """The median time of a training step, in seconds, by a few steps from the middle of the run.
 
     Args:
-        experiment: it is built with fresh weights, whatever it starts from.
+        experiment: it is built with random weights, whatever it starts from.
         device: for the steps.
     """
     fresh = dataclasses.replace(experiment, start_from=None)
     with torch.random.fork_rng():
-        step: Any = build(fresh)
+        step: Any = build(fresh, resuming=True)  # initialised at random: weights do not change the time of a step
         step.model.to(find_device(device))
         samples = system_of(fresh.model).training_samples(step.model, fresh, fresh.data.open("train"))
         middle = fresh.train.steps // 2
