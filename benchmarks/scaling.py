@@ -1,6 +1,7 @@
 """How time and memory grow with the size of a problem: one curve a quantity, each with its exponent.
 
     python -m benchmarks.scaling [--json FILE] [--curves side k ...] [--threads 1] [--repeats 7] [--max-seconds 120]
+                                 [--clock wall|cpu]
     python -m benchmarks.scaling --show FILE
 
 Contract:
@@ -31,7 +32,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.measuring import Options, in_own_process, peak_bytes, spread, write
+from benchmarks.measuring import CLOCKS, Options, in_own_process, peak_bytes, spread, write
 from benchmarks.predict_memory import ENCODER, HEATMAP
 from mistnn.data import ScenesConfig
 from mistnn.data.images import find_images
@@ -112,15 +113,16 @@ def work_of(curve: str, size: int, base: Path) -> Work:
                      curve == "listing")  # fmt: skip
 
 
-def run_point(curve: str, size: int, repeats: int, most: float) -> dict[str, Any]:
+def run_point(curve: str, size: int, repeats: int, most: float, clock: str = "wall") -> dict[str, Any]:
+    now = CLOCKS[clock]
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as name:
         work = work_of(curve, size, Path(name))
         before, taken, begun = peak_bytes(), [], time.perf_counter()
         for turn in range(repeats + 1):
-            start = time.perf_counter()
+            start = now()
             work()
-            taken.append(time.perf_counter() - start)
+            taken.append(now() - start)
             if turn and time.perf_counter() - begun > most:
                 break
         peak = peak_bytes()
@@ -136,10 +138,10 @@ def exponent(sizes: Sequence[float], values: Sequence[float]) -> float | None:
     return statistics.linear_regression(*zip(*upper, strict=True)).slope
 
 
-def measure(curve: str, sizes: Sequence[int], repeats: int, most: float) -> dict[str, Any]:
+def measure(curve: str, sizes: Sequence[int], repeats: int, most: float, clock: str) -> dict[str, Any]:
     points = []
     for size in sizes:
-        points.append(one := in_own_process(run_point, curve, size, repeats, most))
+        points.append(one := in_own_process(run_point, curve, size, repeats, most, clock))
         print(f"{curve:>12} {size:>7,}: {one['seconds']['median']:9.4f} s, {one['bytes'] / MIB:8.1f} MiB", flush=True)
     grown = [float(size) ** (2 if curve == "side" else 1) for size in sizes]
     held = [float(point["bytes"]) for point in points]
@@ -173,6 +175,7 @@ def main() -> None:
     options.size("repeats", 7, 1, "rounds of a point")
     options.size("most", 0, 0, "leave out sizes above this; 0 for none", least=0)
     options.add_argument("--max-seconds", type=float, default=120.0, help="of the rounds of a point; one always runs")
+    options.clock()
     given = options.parse()
     if given.show is not None:
         print(table(json.loads(given.show.read_text(encoding="utf-8"))))
@@ -180,8 +183,9 @@ def main() -> None:
     curves = {}
     for curve in given.curves:
         sizes = [size for size in CURVES[curve][given.smoke] if not given.most or size <= given.most]
-        curves[curve] = measure(curve, sizes, given.repeats, given.max_seconds)
-    write({"curves": curves, "max_seconds": given.max_seconds, **options.settings(given)}, given.json)
+        curves[curve] = measure(curve, sizes, given.repeats, given.max_seconds, given.clock)
+    settings = {**options.settings(given), "clock": given.clock, "max_seconds": given.max_seconds}
+    write({"curves": curves, "settings": settings}, given.json)
 
 
 if __name__ == "__main__":
