@@ -27,6 +27,7 @@ from mistnn.experiments.photo_plan import plan_photos
 from mistnn.experiments.photos import CachedFeatures, recoloured
 from mistnn.inference import Predictor, predict_folder
 from mistnn.models.photos import PhotoConfig
+from mistnn.nn.preparation import PreparationConfig
 from mistnn.presets import find_preset
 from mistnn.records import Detections, Sample
 
@@ -71,9 +72,27 @@ def test_the_plan(folder: Path) -> None:
     assert model.preparation.zoom == 1.5 and model.preparation == planned.experiment.data.preparation  # type: ignore[attr-defined]
     assert 1.5 * 20 < model.box_size < 1.5 * 45 and model.stride == (8 if model.box_size >= 40 else 4)
     assert any("expect an error of about" in reason for reason in planned.reasons)
+    assert (model.preparation.lowest, model.preparation.highest) == (0, 1)
     assert planned.experiment.train.batch_size == 8  # as many as there are training images
     assert any("at most 6 objects" in reason for reason in planned.reasons)
     assert plan_photos(find_preset("my-photos").experiment.at(str(folder)), 4).experiment.model.k == 4  # type: ignore[attr-defined]
+
+
+def test_images_of_a_camera_with_12_bits_are_stretched(folder: Path, tmp_path: Path) -> None:
+    """The same pictures in grey, as 12 of 16 bits: the network sees what it sees of 8 bits, up to the ends."""
+    dark = tmp_path / "dark"
+    (dark / "images").mkdir(parents=True)
+    for path in sorted((folder / "images").iterdir()):
+        grey = np.asarray(Image.open(path).convert("L")).astype(np.uint16)
+        Image.fromarray(grey * 16).save(dark / "images" / path.name)
+    (dark / "counts.csv").write_bytes((folder / "counts.csv").read_bytes())
+    planned = plan_photos(find_preset("my-photos").experiment.at(str(dark)))
+    preparation: PreparationConfig = planned.experiment.model.preparation  # type: ignore[attr-defined]
+    assert planned.experiment.data.preparation == preparation  # type: ignore[attr-defined]
+    assert 0 < preparation.lowest < 60 * 16 / 65535 and 150 * 16 / 65535 < preparation.highest < 255 * 16 / 65535
+    assert "the images are faint" in planned.reasons[0]
+    images = planned.experiment.data.open("train", None)  # type: ignore[attr-defined]
+    assert images[0].image.min() == 0 and images[0].image.max() > 0.8
 
 
 def test_a_folder_without_counts_is_refused(tmp_path: Path) -> None:

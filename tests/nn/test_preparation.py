@@ -72,3 +72,12 @@ def test_an_unknown_background_is_refused() -> None:
 def test_impossible_zoom(zoom: float) -> None:
     with pytest.raises(MistError, match="preparation.zoom="):
         PreparationConfig(zoom=zoom)
+
+
+def test_faint_images_are_stretched() -> None:
+    """Two values of a camera with 12 bits, stored in 16; the brightest pixel is beyond the range."""
+    config = PreparationConfig(lowest=100 / 65535, highest=4095 / 65535)
+    images = torch.tensor([50, 100, 4095, 5000, 2097.5]).reshape(1, 1, 1, 5) / 65535
+    torch.testing.assert_close(prepare(images, config).flatten(), torch.tensor([0.0, 0.0, 1.0, 1.0, 0.5]))
+    with pytest.raises(MistError, match=r"preparation.lowest=0.5 must be below preparation.highest=0.5"):
+        PreparationConfig(lowest=0.5, highest=0.5).check()

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from mistnn.data import FolderImage, OwnFolder, SizeSuggestion
-from mistnn.data.folder.images import Flips, measured_images, object_size_of
+from mistnn.data.folder.images import MEASURED_IMAGES, Flips, evenly, measured_images, object_size_of, range_of
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment, Planned
 from mistnn.experiments.photo_estimate import count_estimate
@@ -90,7 +90,8 @@ def plan_photos(
     )
     cells = max(-(-round(one.height * zoom) // stride) * -(-round(one.width * zoom) // stride) for one in training)
     batch = max(2, min(experiment.train.batch_size, CELLS_AT_ONCE // cells, len(counts)))
-    flips: Flips = "mirror" if are_upright(training, _preparation(training), PyramidConfig()) else "all"
+    as_one_class = dataclasses.replace(preparation, zoom=_zoom(training, 1))
+    flips: Flips = "mirror" if are_upright(training, as_one_class, PyramidConfig()) else "all"
     planned = dataclasses.replace(
         experiment,
         model=model,
@@ -99,6 +100,7 @@ def plan_photos(
         train=dataclasses.replace(experiment.train, batch_size=batch),
     )
     reasons = (
+        *stretched_reason(preparation),
         f"the images are photographs: features of {pyramid.network.removeprefix('timm/')} ({pyramid.weights} weights)",
         f"objects are about {size.size:.0f} px wide ({size.why}): images are resized by a factor of {zoom:g} "
         "(--model.preparation.zoom and --data.preparation.zoom), and boxes have that side (--model.box-size, after "
@@ -107,7 +109,7 @@ def plan_photos(
         f"classes: {', '.join(folder.class_names)}",
         UPRIGHT[flips],
     )
-    expected = count_estimate(training, _preparation(training), PyramidConfig())
+    expected = count_estimate(training, as_one_class, PyramidConfig())
     expectations = () if expected is None else (expected.reason,)
     return Planned(planned, (*reasons, *expectations, *_warnings(training, box)))
 
@@ -117,11 +119,29 @@ def _training(folder: OwnFolder) -> list[FolderImage]:
     return [image for image in folder.images if image.split == "train" and image.counts is not None]
 
 
-def _preparation(training: Sequence[FolderImage], classes: int = 1) -> PreparationConfig:
-    """All images are resized by one factor, so that objects keep their sizes."""
+def _zoom(training: Sequence[FolderImage], classes: int) -> float:
+    """One factor for all images, so that objects keep their sizes."""
     longest = max(max(image.height, image.width) for image in training)
     wanted, most = (LONGEST, 1.0) if classes == 1 else (LONGEST_OF_CLASSES, ENLARGED)
-    return PreparationConfig(zoom=round(min(most, wanted / longest), 4))
+    return round(min(most, wanted / longest), 4)
+
+
+def _preparation(training: Sequence[FolderImage], classes: int = 1) -> PreparationConfig:
+    """All images are stretched alike, so that brightness can be compared, and resized by one factor."""
+    lowest, highest = range_of(evenly(training, MEASURED_IMAGES))
+    return PreparationConfig(lowest=lowest, highest=highest, zoom=_zoom(training, classes))
+
+
+def stretched_reason(preparation: PreparationConfig) -> list[str]:
+    """Why values are stretched; empty if they are not."""
+    lowest, highest = preparation.lowest, preparation.highest
+    if (lowest, highest) == (0, 1):
+        return []
+    return [
+        f"the images are faint: of the values from 0 to 1 of their format, they use {lowest:.3g} to {highest:.3g}. "
+        "These are stretched to 0 and 1, in new images too (--model.preparation.lowest and .highest, and the same of "
+        "--data.preparation)"
+    ]
 
 
 def _warnings(training: Sequence[FolderImage], box: float) -> list[str]:

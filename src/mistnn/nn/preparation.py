@@ -1,4 +1,4 @@
-"""Preparation of images for a network: resizing and background subtraction."""
+"""Preparation of images for a network: range of values, resizing and background subtraction."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mistnn.config import Config, above
+from mistnn.config import Config, above, between
+from mistnn.errors import MistError
 
 BRIGHT = Fraction(995, 1000)
 """The share of the values that lies below 1 after background subtraction (ours)."""
@@ -26,6 +27,8 @@ class PreparationConfig(Config):
     """Preparation of each image, in this order. The papers have none; their digits are light on black.
 
     Attributes:
+        lowest, highest: the values that become 0 and 1; values beyond them are clipped. For images that use few of the
+            values that their format has, such as those of a camera with 12 bits in files of 16 bits.
         zoom: factor by which images are resized, so that objects match the boxes of the network.
         ground: the background that is subtracted from each channel. "black": none. "median": values become their
             distance from the median, for objects of any colour that cover less than half of an image. "light": their
@@ -34,8 +37,15 @@ class PreparationConfig(Config):
     """
 
     section: ClassVar[str] = "preparation"
+    lowest: Annotated[float, between(0, 1)] = 0.0
+    highest: Annotated[float, between(0, 1)] = 1.0
     zoom: Annotated[float, above(0, "0.5 halves the sides")] = 1.0
     ground: Ground = "black"
+
+    def check(self) -> None:
+        """See ``Config.check``."""
+        if self.lowest >= self.highest:
+            raise MistError(f"preparation.lowest={self.lowest} must be below preparation.highest={self.highest}")
 
     @property
     def changes(self) -> bool:
@@ -84,7 +94,9 @@ def resized(images: Tensor, zoom: float) -> Tensor:
 
 
 def prepare(images: Tensor, config: PreparationConfig) -> Tensor:
-    """(batch, channels, height, width) in [0, 1] to the same, resized and on a black background."""
+    """(batch, channels, height, width) in [0, 1] to the same, stretched, resized and on a black background."""
+    if (config.lowest, config.highest) != (0, 1):
+        images = ((images - config.lowest) / (config.highest - config.lowest)).clamp(0, 1)
     images = resized(images, config.zoom)
     if config.ground == "black":
         return images

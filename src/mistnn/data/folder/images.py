@@ -29,6 +29,9 @@ from mistnn.records import Sample
 MEASURED_IMAGES = 24  #: Number of images on which the size of objects is estimated, evenly spaced.
 TAIL, AGREEMENT = 0.005, 0.8
 """For the type of background: the share of pixels at either end of the brightness, and of images that must agree."""
+CLIPPED = 0.001  #: The share of pixels at either end of the values that may be clipped (our choice).
+FAINT = 0.25
+"""Images that use less of the range of their values are stretched: 14 of 16 bits, or fewer (our choice)."""
 DECODED_AT_ONCE = 4  #: Threads that try whether images can be decoded: each may hold a large image.
 SHOWN_BROKEN = 3  #: Broken images that a message names.
 KEPT_BYTES = 1 << 30  #: Prepared images are cached in memory if all of them take at most this much.
@@ -289,6 +292,21 @@ def ground_of(images: Sequence[FolderImage]) -> Ground:
         darker.append(middle - low > high - middle)
     share = sum(darker) / len(darker)
     return "light" if share >= AGREEMENT else "dark" if share <= 1 - AGREEMENT else "median"
+
+
+def range_of(images: Sequence[FolderImage]) -> tuple[float, float]:
+    """The values to stretch to 0 and 1, one pair for all images; (0, 1) if they use more than ``FAINT`` of their range.
+
+    Each image extends from its darkest to its lightest 0.1 % of pixels, and the range covers all images.
+    """
+    lowest, highest = 1.0, 0.0
+    for image in images:
+        ranked = load_image(image, 3).flatten().sort().values
+        beyond = round(CLIPPED * (len(ranked) - 1))
+        lowest, highest = min(lowest, float(ranked[beyond])), max(highest, float(ranked[-1 - beyond]))
+        if highest >= FAINT:
+            return 0.0, 1.0
+    return (round(lowest, 6), round(highest, 6)) if round(highest, 6) > round(lowest, 6) else (0.0, 1.0)
 
 
 class _Decoded(Collection[Tensor]):
