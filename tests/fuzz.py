@@ -292,9 +292,9 @@ def try_upload(root: Path, dice: random.Random) -> None:
             (root / "up" / name).write_bytes(data if dice.random() < 0.6 else mutated(data, dice))
             paths.append(root / "up" / name)
         with contextlib.suppress(MistError):
-            for note in shop.add(paths):
+            for note in shop.images.add(paths):
                 assert "\n" not in note, note
-        for path in shop.root.iterdir():
+        for path in shop.images.root.iterdir():
             assert path.suffix.lower() in (".png", ".gif", ".csv"), path
             if path.suffix != ".csv":
                 open_image(path)  # whole

@@ -177,8 +177,9 @@ SAVES = {
     "app": (
         "from pathlib import Path; from mistnn.web.workshop import Workshop\n"
         "shop = Workshop(Path({out!r}), Path({out!r} + '-results'))\n"
-        "shop.add([one for one in sorted(Path({new!r}).iterdir()) if not (shop.root / one.name).exists()])\n"
-        "shop.save_rows([['0.png', 7], ['2.png', 9]])"
+        "there = {{one.name for one in shop.images.root.iterdir()}}\n"
+        "shop.images.add([one for one in sorted(Path({new!r}).iterdir()) if one.name not in there])\n"
+        "shop.images.save_rows([['0.png', 7], ['2.png', 9]])"
     ),
     "export": (
         "from pathlib import Path; import mistnn.inference.export as export; from mistnn.inference import Predictor\n"

@@ -57,7 +57,7 @@ def test_it_serves_this_computer_only_and_no_other_files(tmp_path: Path) -> None
     secret = tmp_path / "secret.txt"
     secret.write_text("hidden")
     shop = Workshop(tmp_path / "mine", tmp_path / "results")
-    draw(shop.root / "0.png", 3, 0)
+    draw(shop.images.root / "0.png", 3, 0)
     with running(shop) as address:
         status, page, headers = ask(address, "/")
         assert status == 200 and b"<script" in page
@@ -65,7 +65,7 @@ def test_it_serves_this_computer_only_and_no_other_files(tmp_path: Path) -> None
         assert "default-src 'self'" in headers["content-security-policy"]
         for wrong in ({"Host": "example.com"}, {"Origin": "http://example.com"}, {"Sec_Fetch_Site": "cross-site"}):
             assert ask(address, "/", **wrong)[0] == 403, wrong
-        for path in (secret, shop.root / "0.png", Path("/etc/passwd"), shop.out / ".." / "secret.txt"):
+        for path in (secret, shop.images.root / "0.png", Path("/etc/passwd"), shop.out / ".." / "secret.txt"):
             status, body, _ = ask(address, f"/gradio_api/file={path}")
             assert status in (403, 404) and b"hidden" not in body and b"root:" not in body, (path, status)
         with pytest.raises(MistError, match="--port"), serving(shop, int(address.rstrip("/").rpartition(":")[2])):
@@ -204,7 +204,7 @@ def test_a_thousand_images_by_keyboard_with_readable_colours(tmp_path: Path) -> 
         assert time.monotonic() - started < 20
         for key in ("ArrowUp", "1", "2", "Enter"):  # replaces the 7
             page.keyboard.press(key)
-        until(lambda: shop.labels is not None and shop.labels.counts.get("0001.png") == (12,))
+        until(lambda: shop.images.labels is not None and shop.images.labels.counts.get("0001.png") == (12,))
         for number in range(100, 120):  # typed faster than the field appears
             page.locator("[role=gridcell]:visible").get_by_text("0003.png").click()
             page.keyboard.press("ArrowRight")
@@ -212,9 +212,13 @@ def test_a_thousand_images_by_keyboard_with_readable_colours(tmp_path: Path) -> 
             page.keyboard.type(str(number))
             page.wait_for_timeout(100)
             page.keyboard.press("Enter")
-            until(lambda wanted=(number,): shop.labels is not None and shop.labels.counts.get("0003.png") == wanted)
+            until(
+                lambda wanted=(number,): (
+                    shop.images.labels is not None and shop.images.labels.counts.get("0003.png") == wanted
+                )
+            )
         browser.close()
-    assert (shop.root / "counts.csv").read_text("utf-8").splitlines()[1:] == [
+    assert (shop.images.root / "counts.csv").read_text("utf-8").splitlines()[1:] == [
         "0001.png,object,12",
         "0002.png,object,15",
         "0003.png,object,119",

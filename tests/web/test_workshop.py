@@ -13,30 +13,42 @@ from types import SimpleNamespace
 import pytest
 
 from mistnn.errors import MistError
-from mistnn.web.workshop import Workshop, time_left
+from mistnn.web.trainings import time_left
+from mistnn.web.workshop import Workshop
 from tests.web.squares import draw
 
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Workshop:
     shop = Workshop(tmp_path / "mine", tmp_path / "results")
-    shop.add([draw(tmp_path / "up" / f"{index}.png", 1 + index % 4, index) for index in range(12)])
+    shop.images.add([draw(tmp_path / "up" / f"{index}.png", 1 + index % 4, index) for index in range(12)])
     return shop
 
 
 def counted(shop: Workshop, number: int = 10) -> None:
-    shop.save_rows([[f"{index}.png", 1 + index % 4] for index in range(number)])
+    shop.images.save_rows([[f"{index}.png", 1 + index % 4] for index in range(number)])
 
 
 def on_disk(shop: Workshop) -> list[dict[str, str]]:
-    with (shop.root / "counts.csv").open() as file:
+    with (shop.images.root / "counts.csv").open() as file:
         return list(csv.DictReader(file))
 
 
 def test_an_empty_folder_is_made_and_says_what_to_do(tmp_path: Path) -> None:
     shop = Workshop(tmp_path / "new", tmp_path / "results")
-    assert shop.root.is_dir() and shop.rows() == [] and shop.progress().state == "none" and shop.watch() == []
-    for action in (shop.train, shop.go_on, shop.stop, lambda: shop.predict(True), lambda: shop.save_rows([])):
+    assert (
+        shop.images.root.is_dir()
+        and shop.images.rows() == []
+        and shop.training.progress().state == "none"
+        and shop.training.watch() == []
+    )
+    for action in (
+        shop.train,
+        shop.training.go_on,
+        shop.training.stop,
+        lambda: shop.predict(True),
+        lambda: shop.images.save_rows([]),
+    ):
         with pytest.raises(MistError):
             action()
     with pytest.raises(MistError, match="elsewhere"):
@@ -48,46 +60,46 @@ def test_uploads(shop: Workshop, tmp_path: Path) -> None:
     text.write_text("notes")
     broken.write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 40)
     other = draw(tmp_path / "others" / "0.png", 9)
-    found = "\n".join(shop.add([text, broken, other, tmp_path / "up" / "1.png"]))
+    found = "\n".join(shop.images.add([text, broken, other, tmp_path / "up" / "1.png"]))
     assert "notes.txt was not added: it is neither" in found and "broken.png was not added" in found
     assert "0.png was not added: another image has this name" in found and "1.png was not added: it is there" in found
-    assert len(shop.rows()) == 12
-    assert (shop.root / "0.png").read_bytes() == (tmp_path / "up" / "0.png").read_bytes()
+    assert len(shop.images.rows()) == 12
+    assert (shop.images.root / "0.png").read_bytes() == (tmp_path / "up" / "0.png").read_bytes()
 
 
 def test_of_two_files_of_one_name_the_first_is_kept(shop: Workshop, tmp_path: Path) -> None:
     first, second = draw(tmp_path / "a" / "new.png", 3), draw(tmp_path / "b" / "new.png", 7)
-    said = shop.add([first, second])
+    said = shop.images.add([first, second])
     assert said == ["1 image added", "new.png was not added: another image has this name: rename it"]
-    assert (shop.root / "new.png").read_bytes() == first.read_bytes()
+    assert (shop.images.root / "new.png").read_bytes() == first.read_bytes()
 
 
 def test_a_table_that_cannot_be_read_keeps_nothing_else_back(shop: Workshop, tmp_path: Path) -> None:
     wrong, right = tmp_path / "wrong.csv", tmp_path / "right.csv"
     wrong.write_text("foo,bar\n1,2\n")
     right.write_text("file,cells\n0.png,3\nnew.png,5\n")
-    said = shop.add([wrong, right, draw(tmp_path / "new.png", 5)])
+    said = shop.images.add([wrong, right, draw(tmp_path / "new.png", 5)])
     assert said[0] == "1 image added" and said[1].startswith("no counts were read: wrong.csv, row 1: no column")
-    assert said[2] == "counts of 2 images read from right.csv" and len(shop.rows()) == 13
+    assert said[2] == "counts of 2 images read from right.csv" and len(shop.images.rows()) == 13
     alone = Workshop(tmp_path / "empty", tmp_path / "elsewhere")
-    assert alone.add([right]) == ["no counts were read: add the images first, and then the table of their counts"]
+    assert alone.images.add([right]) == ["no counts were read: add the images first, and then the table of their counts"]
 
 
 def test_tables_are_joined(shop: Workshop, tmp_path: Path) -> None:
     table = tmp_path / "one.csv"
     table.write_text("file,cells\n0.png,3\n1.png,4\n")
-    assert "counts of 2 images read" in "".join(shop.add([table]))
-    assert shop.class_names == ("cells",)
+    assert "counts of 2 images read" in "".join(shop.images.add([table]))
+    assert shop.images.class_names == ("cells",)
     table.write_text("file;dirt\n1.png;2\n2.png;1\n")
-    shop.add([table])
-    assert shop.class_names == ("cells", "dirt")
-    assert {row[0]: row[1:] for row in shop.rows() if row[1] != ""} == {
+    shop.images.add([table])
+    assert shop.images.class_names == ("cells", "dirt")
+    assert {row[0]: row[1:] for row in shop.images.rows() if row[1] != ""} == {
         "0.png": [3, 0],
         "1.png": [4, 2],
         "2.png": [0, 1],
     }
-    again = Workshop(shop.root, shop.out)
-    assert again.rows() == shop.rows()
+    again = Workshop(shop.images.root, shop.out)
+    assert again.images.rows() == shop.images.rows()
 
 
 @pytest.mark.parametrize("wrong", ["many", "-1", "2.5", "1e400", "1e9", "nan"])
@@ -95,34 +107,34 @@ def test_what_is_no_count_is_refused_and_nothing_is_changed(shop: Workshop, wron
     counted(shop)
     before = on_disk(shop)
     with pytest.raises(MistError, match=r"3\.png"):
-        shop.save_rows([["0.png", 7], ["3.png", wrong]])
+        shop.images.save_rows([["0.png", 7], ["3.png", wrong]])
     assert on_disk(shop) == before
 
 
 def test_rows(shop: Workshop) -> None:
-    shop.name_classes("cell, dirt")
-    shop.save_rows([["0.png", 3.0, None], ["1.png", "", ""], ["2.png", " 4 ", "1"]])
-    rows = {row[0]: row[1:] for row in shop.rows()}
+    shop.images.name_classes("cell, dirt")
+    shop.images.save_rows([["0.png", 3.0, None], ["1.png", "", ""], ["2.png", " 4 ", "1"]])
+    rows = {row[0]: row[1:] for row in shop.images.rows()}
     assert rows["0.png"] == [3, 0] and rows["1.png"] == ["", ""] and rows["2.png"] == [4, 1]
-    shop.save_rows([["0.png", "", ""]])
+    shop.images.save_rows([["0.png", "", ""]])
     assert {row["file"] for row in on_disk(shop)} == {"2.png"}
     with pytest.raises(MistError, match="no image is called"):
-        shop.save_rows([["../0.png", 1, 1]])
+        shop.images.save_rows([["../0.png", 1, 1]])
     for wrong, why in {"cell": "also counts dirt: add them to the classes", "dirt, dirt": "distinct"}.items():
         with pytest.raises(MistError, match=why) as error:
-            shop.name_classes(wrong)
+            shop.images.name_classes(wrong)
         assert "--" not in str(error.value)  # the page has no options
     with pytest.raises(MistError):
-        shop.name_classes(" , ")
-    assert shop.picture("0.png").size == (64, 64)
+        shop.images.name_classes(" , ")
+    assert shop.images.picture("0.png").size == (64, 64)
     with pytest.raises(MistError):
-        shop.picture("../../secret.png")
+        shop.images.picture("../../secret.png")
 
 
 def wait(shop: Workshop, state: str, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
-    while shop.progress().state != state:
-        assert time.monotonic() < end, shop.progress()
+    while shop.training.progress().state != state:
+        assert time.monotonic() < end, shop.training.progress()
         time.sleep(0.1)
 
 
@@ -135,40 +147,40 @@ def test_train_stop_go_on_count_correct_and_train_on(shop: Workshop) -> None:
     with pytest.raises(MistError, match="running"):
         shop.train()
     end = time.monotonic() + 300
-    while shop.progress().step == 0:
-        assert time.monotonic() < end and shop.running, shop.progress()
+    while shop.training.progress().step == 0:
+        assert time.monotonic() < end and shop.training.running, shop.training.progress()
         time.sleep(0.1)
-    again = Workshop(shop.root, shop.out)  # a page that is opened again
-    assert again.progress().steps == 4000
-    shop.stop()
+    again = Workshop(shop.images.root, shop.out)  # a page that is opened again
+    assert again.training.progress().steps == 4000
+    shop.training.stop()
     wait(shop, "stopped")
-    reached = shop.progress().step
-    assert 0 < reached < 4000 and "continues" in shop.progress().message
-    shop.go_on()
-    while shop.progress().step <= reached:
-        assert shop.running, shop.progress()
+    reached = shop.training.progress().step
+    assert 0 < reached < 4000 and "continues" in shop.training.progress().message
+    shop.training.go_on()
+    while shop.training.progress().step <= reached:
+        assert shop.training.running, shop.training.progress()
         time.sleep(0.1)
-    shop.close()
-    assert not shop.running and shop.progress().state == "stopped"
+    shop.training.close()
+    assert not shop.training.running and shop.training.progress().state == "stopped"
 
     shutil.rmtree(shop.out / "model-1")
     shop.train(20)
     wait(shop, "trained")
-    pictures = shop.watch()
-    assert pictures and shop.watch() is pictures
+    pictures = shop.training.watch()
+    assert pictures and shop.training.watch() is pictures
     found = shop.predict(everything=False)
     assert found.header == ["file", "object", "look at it"]
     assert [row[0] for row in found.rows] == ["10.png", "11.png"]
     assert {path.name for path in found.files} == {"counts.csv", "detections.csv", "detections.json", "predicted.html"}
     assert len(found.pictures) == 2
-    assert Workshop(shop.root, shop.out).results().rows == found.rows
+    assert Workshop(shop.images.root, shop.out).results().rows == found.rows
     shop.correct([["10.png", 3, ""], ["11.png", "4", "as many as it can report"]])
     assert {row["file"]: row["count"] for row in on_disk(shop)}["11.png"] == "4"
     with pytest.raises(MistError, match="count already"):
         shop.predict(everything=False)
     shop.train(3, from_last=True)
     wait(shop, "trained")
-    assert [one.name for one in shop.models()] == ["model-2", "model-1"]
+    assert [one.name for one in shop.training.models()] == ["model-2", "model-1"]
 
 
 def test_pictures_in_every_format_are_shown(shop: Workshop) -> None:
@@ -187,8 +199,8 @@ def test_what_a_run_says_names_no_command(shop: Workshop, monkeypatch: pytest.Mo
     lines = [{"step": 10, "seconds": 60.0}, {"step": 20, "seconds": 90.0}, last]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     run.with_suffix(".log").write_text("`mist evaluate model-1` prints all metrics.\n")
-    monkeypatch.setattr("mistnn.web.workshop.restore", lambda out: SimpleNamespace(train=SimpleNamespace(steps=40)))
-    found = shop.progress()
+    monkeypatch.setattr("mistnn.web.trainings.restore", lambda out: SimpleNamespace(train=SimpleNamespace(steps=40)))
+    found = shop.training.progress()
     assert (found.state, found.message, found.guess) == ("trained", "40 steps are done", 4.0)
     assert time_left(lines[:1], 100) == ""
     assert time_left(lines[:2], 100) == ", about 4 min left"
@@ -202,25 +214,27 @@ def test_a_model_that_cannot_be_read_is_said_calmly(shop: Workshop, monkeypatch:
     run.mkdir()
     (run / "config.json").write_text("{")
     (run / "model.safetensors").write_bytes(b"half a model")
-    assert shop.watch() == [] and "can't be drawn" in shop.trouble and "\n" not in shop.trouble
-    assert shop.progress().state == "stopped" and "config.json" in shop.progress().message
+    assert (
+        shop.training.watch() == [] and "can't be drawn" in shop.training.trouble and "\n" not in shop.training.trouble
+    )
+    assert shop.training.progress().state == "stopped" and "config.json" in shop.training.progress().message
     tried: list[Path] = []
     monkeypatch.setattr("mistnn.web.watching._all_drawn", lambda run, root: tried.append(run) or [])
-    assert shop.watch() == [] and not tried
+    assert shop.training.watch() == [] and not tried
     (run / "model.safetensors").write_bytes(b"the other half")
     os.utime(run / "model.safetensors", ns=(1, 1))  # whatever the clock's resolution
-    assert shop.watch() == [] and tried == [run] and shop.trouble == ""
+    assert shop.training.watch() == [] and tried == [run] and shop.training.trouble == ""
     (run / "model.safetensors").unlink()
-    assert shop.watch() == []
+    assert shop.training.watch() == []
 
 
 def test_a_training_that_fails_says_why(shop: Workshop) -> None:
     counted(shop)
-    path = shop.root / "2.png"
+    path = shop.images.root / "2.png"
     path.write_bytes(path.read_bytes()[:60])
     shop.train(5)
     wait(shop, "failed")
-    assert shop.progress().message.startswith("mist: ")
-    assert "Traceback" not in shop.progress().message
+    assert shop.training.progress().message.startswith("mist: ")
+    assert "Traceback" not in shop.training.progress().message
     with pytest.raises(MistError, match="train again"):
-        shop.go_on()
+        shop.training.go_on()

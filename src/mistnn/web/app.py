@@ -24,7 +24,8 @@ from mistnn.errors import MistError
 from mistnn.inference.pictures import displayed
 from mistnn.viz.curves import Curve, draw_curves
 from mistnn.viz.saving import figure_to_png
-from mistnn.web.workshop import Progress, Results, Workshop
+from mistnn.web.trainings import Progress
+from mistnn.web.workshop import Results, Workshop
 
 TITLE = "mistnn"
 IMAGE_BUTTONS: Any = ["fullscreen", "download"]
@@ -64,7 +65,7 @@ class _Page:
             self._connect()
 
     def _images(self) -> None:
-        gr.Markdown(f"Folder: `{self.workshop.root}`")
+        gr.Markdown(f"Folder: `{self.workshop.images.root}`")
         self.upload = gr.File(
             label="Drop images here, and a table of counts if you have one (csv, tsv, xlsx)", file_count="multiple"
         )
@@ -147,9 +148,9 @@ class _Page:
     def show_folder(self, said: Sequence[str] = ()) -> tuple[Any, ...]:
         """The classes, the table and what to say: without lines of its own, how many images have counts."""
         shop = self.workshop
-        rows, names = shop.rows(), list(shop.class_names)
-        known = 0 if shop.labels is None else len(shop.labels.counts)
-        notes = [] if shop.labels is None else shop.labels.notes
+        rows, names = shop.images.rows(), list(shop.images.class_names)
+        known = 0 if shop.images.labels is None else len(shop.images.labels.counts)
+        notes = [] if shop.images.labels is None else shop.images.labels.notes
         lines = said or ([f"{known} of {len(rows)} images have counts"] if rows else [])
         told = _lines((*lines, *notes)) or EMPTY
         return ", ".join(names), _table(["file", *names], rows), told
@@ -157,28 +158,28 @@ class _Page:
     def add(self, files: Sequence[str] | None) -> tuple[Any, ...]:
         """Takes uploaded files over, and empties the place for them: else they would be added again with the next."""
         try:
-            notes = self.workshop.add([Path(one) for one in files or ()])
+            notes = self.workshop.images.add([Path(one) for one in files or ()])
         except MistError as error:
             notes = [str(error)]
         return (*self.show_folder(notes), None)
 
     def name_classes(self, names: str) -> tuple[Any, ...]:
         """Names the classes."""
-        self.workshop.name_classes(names)
+        self.workshop.images.name_classes(names)
         return self.show_folder()
 
     def read_again(self) -> tuple[Any, ...]:
         """Reads the folder again."""
-        self.workshop.reload()
+        self.workshop.images.reload()
         return self.show_folder()
 
     def save(self, table: Any) -> str:
         """Saves the table after each change."""
-        return _literal(self.workshop.save_rows(_rows(table)))
+        return _literal(self.workshop.images.save_rows(_rows(table)))
 
     def show_image(self, table: Any, event: gr.SelectData) -> Image.Image:
         """The image of the row that was clicked."""
-        return self.workshop.picture(_clicked(table, event))
+        return self.workshop.images.picture(_clicked(table, event))
 
     def inspect_folder(self, progress: Any = gr.Progress()) -> tuple[str, Any]:  # noqa: B008
         """What ``mist inspect`` says."""
@@ -189,13 +190,13 @@ class _Page:
 
     def show_run(self) -> tuple[Any, ...]:
         """Status, curve and pictures."""
-        found, pictures = self.workshop.progress(), self.workshop.watch()
-        status = "\n\n".join(filter(None, (_status(found), _literal(self.workshop.trouble))))
+        found, pictures = self.workshop.training.progress(), self.workshop.training.watch()
+        status = "\n\n".join(filter(None, (_status(found), _literal(self.workshop.training.trouble))))
         return status, _curve(found), pictures
 
     def tick(self) -> tuple[Any, ...]:
         """The same, every few seconds; nothing changes while nothing runs."""
-        if not self.workshop.news():
+        if not self.workshop.training.news():
             return gr.skip(), gr.skip(), gr.skip()
         return self.show_run()
 
@@ -208,12 +209,12 @@ class _Page:
 
     def end(self) -> tuple[Any, ...]:
         """Stops it."""
-        self.workshop.stop()
+        self.workshop.training.stop()
         return self.show_run()
 
     def go_on(self) -> tuple[Any, ...]:
         """Continues it."""
-        self.workshop.go_on()
+        self.workshop.training.go_on()
         return self.show_run()
 
     # Counting

@@ -181,6 +181,6 @@ def serving(workshop: Workshop, port: int) -> Iterator[tuple[Listener, str]]:
                 listener.take(app)
                 yield listener, listener.url
         finally:
-            workshop.close()
+            workshop.training.close()
             for name, value in before.items():
                 os.environ.pop(name, None) if value is None else os.environ.update({name: value})
