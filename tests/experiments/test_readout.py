@@ -16,6 +16,7 @@ from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.presets import PRESETS
 from mistnn.weights import load_model, read_config
 from tests.experiments.tiny import TINY
+from tests.web.squares import draw
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +46,25 @@ def test_the_best_is_written_and_the_weights_stay(run: Path, tmp_path: Path) -> 
 def test_mistakes(run: Path, tmp_path: Path) -> None:
     with pytest.raises(MistError, match="nothing to choose"):
         tune_readout(run, tmp_path / "a", 2, ())
-    with pytest.raises(MistError, match="already holds a run"):
+    with pytest.raises(MistError, match="is the model itself"):
         tune_readout(run, run, 2)
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "config.json").write_text("{}")
+    with pytest.raises(MistError, match="holds a model: give a new folder with --out, or --force"):
+        tune_readout(run, tmp_path / "c", 2)
     assert main(["tune", str(run), "--out", str(tmp_path / "b"), "--images", "0"]) == 2
+
+
+def test_an_image_folder_is_refused(tmp_path: Path) -> None:
+    """Its threshold was chosen for the present reading."""
+    for index in range(8):
+        draw(tmp_path / "mine" / f"{index}.png", 1 + index % 3, index)
+    rows = [f"{index}.png,{1 + index % 3}" for index in range(8)]
+    (tmp_path / "mine" / "counts.csv").write_text("\n".join(["file,square", *rows, ""]))
+    given = ["--data-root", str(tmp_path / "mine"), "--out", str(tmp_path / "own"), "--train.batch-size", "2"]
+    assert main(["train", "my-shapes", *given, "--train.steps", "2"]) == 0
+    with pytest.raises(MistError, match="was trained on an image folder"):
+        tune_readout(tmp_path / "own", tmp_path / "tuned", 2, (10.0,), (5,), root=str(tmp_path / "mine"))
 
 
 SUPERVISED = dataclasses.replace(TINY, model=dataclasses.replace(TINY.model, decoder=0), step=SupervisedStepConfig())

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from mistnn.models.mist import MistConfig
 from mistnn.nn.encoders import EncoderConfig
 from mistnn.nn.heatmap import HeatmapConfig
 from mistnn.web.listener import Listener
+from tests.data.tiffs import write_tiff
 
 service = pytest.importorskip("mistnn.web.service", reason="the extra serve is not installed")
 
@@ -81,8 +83,11 @@ def png(width: int = 48, height: int = 40, seed: int = 0, kind: str = "PNG") -> 
     return buffer.getvalue()
 
 
-def form(content: bytes, name: str = "scene.png") -> tuple[bytes, str]:
-    head = f'--x\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n\r\n'.encode()
+def form(content: bytes, name: str = "scene.png", **fields: str) -> tuple[bytes, str]:
+    head = "".join(
+        f'--x\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n{text}\r\n' for field, text in fields.items()
+    ).encode()
+    head += f'--x\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n\r\n'.encode()
     return head + content + b"\r\n--x--\r\n", "multipart/form-data; boundary=x"
 
 
@@ -103,13 +108,23 @@ def test_answers_are_those_of_the_predictor(predictor: Predictor) -> None:
         code, answer = ask(host, "/predict?k=2", png())
         assert code == 200 and len(answer["objects"]) == 2
         assert answer["at_limit"] is None and answer["intervals"] is None
+        assert ask(host, "/predict", form(png(), k="2")[0], Content_Type=form(png())[1]) == (200, answer)
+        assert answer["notes"] == []
+        pages = io.BytesIO()
+        Image.open(io.BytesIO(png())).save(pages, "TIFF", save_all=True, append_images=[Image.new("L", (48, 40))])
+        assert ask(host, "/predict", pages.getvalue())[1]["notes"] == [
+            "the image holds 2 pages: only the first was used"
+        ]
         code, answer = ask(host, "/health", method="GET")
         assert code == 200 and answer["status"] == "ok" and answer["classes"] == ["cell", "dirt"]
         schema = ask(host, "/openapi.json", method="GET")[1]
         assert "at_limit" in schema["components"]["schemas"]["Answer"]["properties"]
 
 
-def test_refusals(predictor: Predictor, caplog: pytest.LogCaptureFixture) -> None:
+def test_refusals(predictor: Predictor, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    grey = np.zeros((40, 48), np.uint8)
+    write_tiff(tmp_path / "raw", [grey], tags={50706: [1, 4]})
+    write_tiff(tmp_path / "preview", [grey], tags={254: [1]})
     caplog.set_level("INFO", "mistnn.serve")
     limits = service.Limits(size=20_000, pixels=9_000)
     broken = png(90, 90)[:3000]
@@ -130,6 +145,11 @@ def test_refusals(predictor: Predictor, caplog: pytest.LogCaptureFixture) -> Non
         ("/predict", png(1, 1), {}, 400, "this image"),
         ("/predict?k=0", png(), {}, 400, "at least 1"),
         ("/predict?k=many", png(), {}, 400, "whole number"),
+        ("/predict?K=2", png(), {}, 400, "'K' is no option"),
+        ("/predict", form(png(), k="two")[0], {"Content_Type": kind}, 400, "whole number"),
+        ("/predict", form(png(), most="2")[0], {"Content_Type": kind}, 400, "field 'most'"),
+        ("/predict", (tmp_path / "raw").read_bytes(), {}, 415, "raw photograph (DNG)"),
+        ("/predict", (tmp_path / "preview").read_bytes(), {}, 415, "small copy"),
         ("/predict?k=100000", png(), {}, 400, "this image"),
         ("/other%0Aline", png(), {}, 404, "/predict"),
         ("/health", png(), {}, 405, "POST"),

@@ -9,6 +9,7 @@ import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -82,7 +83,9 @@ def test_a_table_that_cannot_be_read_keeps_nothing_else_back(shop: Workshop, tmp
     assert said[0] == "1 image added" and said[1].startswith("no counts were read: wrong.csv, row 1: no column")
     assert said[2] == "counts of 2 images read from right.csv" and len(shop.images.rows()) == 13
     alone = Workshop(tmp_path / "empty", tmp_path / "elsewhere")
-    assert alone.images.add([right]) == ["no counts were read: add the images first, and then the table of their counts"]
+    assert alone.images.add([right]) == [
+        "no counts were read: add the images first, and then the table of their counts"
+    ]
 
 
 def test_tables_are_joined(shop: Workshop, tmp_path: Path) -> None:
@@ -102,7 +105,7 @@ def test_tables_are_joined(shop: Workshop, tmp_path: Path) -> None:
     assert again.images.rows() == shop.images.rows()
 
 
-@pytest.mark.parametrize("wrong", ["many", "-1", "2.5", "1e400", "1e9", "nan"])
+@pytest.mark.parametrize("wrong", ["many", "-1", "2.5", "1e400", "1e9", "nan", "1e2", "1_000"])
 def test_what_is_no_count_is_refused_and_nothing_is_changed(shop: Workshop, wrong: str) -> None:
     counted(shop)
     before = on_disk(shop)
@@ -129,6 +132,55 @@ def test_rows(shop: Workshop) -> None:
     assert shop.images.picture("0.png").size == (64, 64)
     with pytest.raises(MistError):
         shop.images.picture("../../secret.png")
+
+
+def test_only_changed_rows_are_saved(shop: Workshop) -> None:
+    """Two tabs show the same rows, and each changes another one."""
+    counted(shop, 2)
+    first, second = shop.images.rows(), shop.images.rows()
+    first[0][1], second[1][1] = 5, "3"
+    shop.images.save_rows(first, shop.images.rows())
+    shop.images.save_rows(second, [["0.png", 1], ["1.png", 2]])
+    assert [row["count"] for row in on_disk(shop)] == ["5", "3"]
+
+
+def test_a_new_class_is_said_to_be_0(shop: Workshop, tmp_path: Path) -> None:
+    counted(shop, 2)
+    shop.images.name_classes("object, dirt")
+    assert shop.images.labels is not None
+    assert (
+        "dirt: taken as 0 in the images that have counts already (0.png, 1.png): check them" in shop.images.labels.notes
+    )
+    table = tmp_path / "more.csv"
+    table.write_text("file,dirt\n1.png,2\n2.png,1\n")
+    said = shop.images.read_counts(table)
+    assert "object: taken as 0 in 2.png, since more.csv has no such column" in said
+
+
+def predicted(shop: Workshop, classes: list[str], rows: list[list[Any]]) -> None:
+    """The tables of a prediction."""
+    (shop.out / "predictions" / "overlays").mkdir(parents=True)
+    lines = [
+        f"{name},{label},{count},0,,,0" for name, *counts in rows for label, count in zip(classes, counts, strict=True)
+    ]
+    text = "\n".join(["file,class,count,at_limit,low,high,unlike", *lines])
+    (shop.out / "predictions" / "counts.csv").write_text(text + "\n")
+
+
+def test_corrected_counts_are_those_of_the_class_of_their_column(shop: Workshop) -> None:
+    """The page has the classes as they were typed, a model as they stand in the table: by name."""
+    shop.images.name_classes("white, red, dirt")
+    shop.images.save_rows([["0.png", 1, 2, 3]])
+    predicted(shop, ["red", "white"], [["0.png", 7, 8], ["1.png", 5, 6]])
+    rows = shop.results().rows
+    with pytest.raises(MistError, match=r"1\.png: the model does not count dirt"):
+        shop.correct(rows)
+    shop.correct([rows[0], ["1.png", "", "", "look"]])
+    assert {row[0]: row[1:] for row in shop.images.rows()[:2]} == {"0.png": [8, 7, 3], "1.png": ["", "", ""]}
+    predicted_again = shop.out / "predictions" / "counts.csv"
+    predicted_again.write_text(predicted_again.read_text().replace("red", "green"))
+    with pytest.raises(MistError, match="green, which is no class"):
+        shop.correct(shop.results().rows)
 
 
 def wait(shop: Workshop, state: str, seconds: float = 300) -> None:
@@ -168,8 +220,14 @@ def test_train_stop_go_on_count_correct_and_train_on(shop: Workshop) -> None:
     wait(shop, "trained")
     pictures = shop.training.watch()
     assert pictures and shop.training.watch() is pictures
+    draw(shop.images.root / "more" / "0.png", 2)  # without a count, unlike 0.png
+    shop.images.reload()
     found = shop.predict(everything=False)
     assert found.header == ["file", "object", "look at it"]
+    assert [row[0] for row in found.rows] == ["10.png", "11.png", "more/0.png"]
+    shutil.rmtree(shop.images.root / "more")
+    shop.images.reload()
+    found = shop.predict(everything=False)
     assert [row[0] for row in found.rows] == ["10.png", "11.png"]
     assert {path.name for path in found.files} == {"counts.csv", "detections.csv", "detections.json", "predicted.html"}
     assert len(found.pictures) == 2

@@ -28,6 +28,7 @@ class Tune(Options):
         strengths: strengths of the softmax to try; those that `mist reproduce` tries for such a model if not given.
         windows: sides of the suppression window to try, in pixels, odd; likewise.
         data_root: the folder that holds the images' files. For MNIST, the environment variable MIST_DATA also names it.
+        force: replace what an earlier search left in the output folder.
         device: auto, cpu, cuda or mps; auto is a CUDA device if there is one, else the CPU.
     """
 
@@ -38,6 +39,7 @@ class Tune(Options):
     windows: tuple[int, ...] = ()
     data_root: OptionalFolder = None
     device: Device = "auto"
+    force: bool = False
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -53,6 +55,7 @@ def run(arguments: Sequence[str]) -> int:
         request.windows or None,
         root=request.data_root,
         device=request.device,
+        force=request.force,
     )
     print(f"The best combination is in {request.out}.")
     return 0

@@ -118,7 +118,7 @@ class ImageFile(NamedTuple):
     name: str
 
 
-def find_images(paths: Sequence[Path | str], exclude: Path | None = None) -> list[ImageFile]:
+def find_images(paths: Sequence[Path | str | ImageFile], exclude: Path | None = None) -> list[ImageFile]:
     """All images in files and folders, including subfolders.
 
     Convention: sorted by name within an argument, arguments in their order. In folders, these are skipped: hidden files
@@ -127,6 +127,7 @@ def find_images(paths: Sequence[Path | str], exclude: Path | None = None) -> lis
     Linked folders are entered, each real folder once. A file found twice under one name counts once.
 
     Args:
+        paths: files, folders, or files with the names that they shall have in the results.
         exclude: a folder to skip: the results of the current run, if they lie among the images.
 
     Raises:
@@ -136,13 +137,14 @@ def find_images(paths: Sequence[Path | str], exclude: Path | None = None) -> lis
     if not paths:
         raise MistError("no image was given: name at least one file or folder")
     found: dict[str, ImageFile] = {}
-    for argument in map(Path, paths):
+    for given in paths:
+        argument = given.path if isinstance(given, ImageFile) else Path(given)
         if argument.is_dir():
             files = sorted(_images_below(argument, exclude), key=lambda file: file.name)
             if not files:
                 raise MistError(f"no image in folder {argument}: it needs files that end in {', '.join(SUFFIXES)}")
         elif argument.exists():
-            files = [ImageFile(argument, argument.name)]
+            files = [given if isinstance(given, ImageFile) else ImageFile(argument, argument.name)]
         else:
             raise MistError(f"no such file or folder: {argument}; check the path")
         for file in files:

@@ -13,14 +13,30 @@ from PIL.TiffImagePlugin import TiffImageFile
 REDUCED_PAGES = 10
 """Pages that are compared with the first: a reduced copy or a preview has another size (our choice)."""
 
+_SUBFILE, _REDUCED, _DNG_VERSION = 254, 1, 50706
 _WIDTH, _LENGTH, _BITS, _PHOTOMETRIC, _DESCRIPTION = 256, 257, 258, 262, 270  # tags
 _SAMPLES, _PLANAR, _FORMAT = 277, 284, 339
 _WHITE_IS_ZERO, _SEPARATE, _SIGNED = 0, 2, 2
 _IMAGEJ = re.compile(r"ImageJ=.*?^images=([0-9]+)", re.DOTALL | re.MULTILINE)
 
 
+def foreign(image: Image.Image) -> str | None:
+    """Why the first page of an opened file is not the image that is meant; ``None`` if it is.
+
+    Raw photographs and scans of microscopes are TIFF files too, whatever their names say. Their first page may be a
+    small copy, which Pillow would read.
+    """
+    if _tag(image, _DNG_VERSION, None) is not None:
+        return "it is a raw photograph (DNG): convert it to JPEG or PNG"
+    if int(_tag(image, _SUBFILE, 0) or 0) & _REDUCED:
+        return "its first page is a small copy of the image: export the image itself as PNG or TIFF"
+    return None
+
+
 def refusal(image: Image.Image) -> str | None:
-    """Why Pillow would decode an opened file wrong, as the end of a sentence about it; ``None`` if it would not."""
+    """Why Pillow would decode an opened file wrong, or another image; ``None`` if it would not. See ``foreign``."""
+    if (why := foreign(image)) is not None:
+        return why
     samples, bits = _tag(image, _SAMPLES, 1), _tag(image, _BITS, 1)
     if samples > 1 and bits > 8 and _tag(image, _PLANAR, 1) == _SEPARATE:
         return f"its {samples} channels of {bits} bits are stored apart (planar): mist convert makes an image of it"

@@ -19,7 +19,7 @@ from mistnn.errors import MistError
 from mistnn.experiments.run import evaluate, restore, save_again
 from mistnn.interfaces import ModelConfig
 from mistnn.training import prepare_run_folder
-from mistnn.training.runfolder import run_folder
+from mistnn.training.runfolder import CONFIG, run_folder
 from mistnn.weights import load_model
 
 TUNING_IMAGES = 300
@@ -102,7 +102,8 @@ def tune_readout(
         The best combination and its metrics on those images.
 
     Raises:
-        MistError: if the model is missing or has no strength, or ``out`` is in use.
+        MistError: if the model is missing, has no strength, or was trained on an image folder; or ``out`` is in use, or
+            the model itself.
     """
     with run_folder(out):
         experiment = restore(folder_or_name)
@@ -115,6 +116,10 @@ def tune_readout(
             raise MistError(
                 f"{folder_or_name} neither classifies nor reconstructs, so there is no criterion to choose by"
             )
+        if Path(folder_or_name).exists() and out.resolve() == Path(folder_or_name).resolve():
+            raise MistError(f"--out {out} is the model itself: give a new folder")
+        if not force and (out / CONFIG).exists():
+            raise MistError(f"{out} holds a model: give a new folder with --out, or --force to replace it")
         prepare_run_folder(out, force=force, resume=False)
         data = experiment.at(root).data
         name, sign = ("classified", 1) if model.class_names else ("rmse", -1)
@@ -122,6 +127,11 @@ def tune_readout(
         for reading, config in configs.items():
             model.config = config
             measured = evaluate(model, data, "validation", images)
+            if name not in measured:
+                raise MistError(
+                    f"{folder_or_name} was trained on an image folder, and counts by a threshold that belongs to its "
+                    "present reading: mist tune is for the data sets of the papers"
+                )
             say(f"{reading}: {name} {measured[name]:.4f}")
             if best is None or sign * measured[name] > sign * best.metrics[name]:
                 best = Tuned(reading, len(configs), measured)

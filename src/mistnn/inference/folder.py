@@ -108,7 +108,7 @@ class PredictSummary(NamedTuple):
 
 def predict_folder(
     predictor: Predictor,
-    paths: Sequence[Path | str],
+    paths: Sequence[Path | str | ImageFile],
     out: Path | str,
     k: int | None = None,
     force: bool = False,
@@ -151,7 +151,7 @@ def predict_folder(
     The results equal those of one process byte for byte, on the same number of threads in each.
 
     Args:
-        paths: files or folders, see ``find_images``.
+        paths: files, folders or named files, see ``find_images``.
         out: folder for the results, created if missing. It may lie in a folder of images: it is not searched.
         k: objects per image; if not given, as many as the model counts, see ``Predictor.predict``.
         force: replaces results in ``out``; other files there always stay.
@@ -206,7 +206,7 @@ def predict_folder(
 def _opened(
     opened: contextlib.ExitStack,
     predictor: Predictor,
-    paths: Sequence[Path | str],
+    paths: Sequence[Path | str | ImageFile],
     out: Path,
     force: bool,
     resume: bool,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-from mistnn.data.images import DETECTIONS_FILE, UnreadableImage, find_images, open_image, to_tensor
+from mistnn.data.images import DETECTIONS_FILE, ImageFile, UnreadableImage, find_images, open_image, to_tensor
 from mistnn.data.text_files import from_cell
 from mistnn.inference import Predictor, PredictSummary
 from mistnn.inference.judged import JudgedScene
@@ -34,13 +34,18 @@ class _Counts(NamedTuple):
 
 
 def report_on_prediction(
-    predictor: Predictor, paths: Sequence[Path], out: Path, results: Path, summary: PredictSummary, command: str
+    predictor: Predictor,
+    paths: Sequence[Path | ImageFile],
+    out: Path,
+    results: Path,
+    summary: PredictSummary,
+    command: str,
 ) -> CountPage:
     """Reads the results of ``predict_folder`` row by row and shows some of the images.
 
     Args:
         predictor, command: that made the results.
-        paths: the files or folders of the images.
+        paths: the files or folders of the images, as ``predict_folder`` got them.
         out: the final folder of the results.
         results: their current folder.
         summary: of the prediction.
@@ -98,7 +103,7 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
 
 
 def _examples(
-    predictor: Predictor, paths: Sequence[Path], out: Path, results: Path, groups: dict[str, list[_Counts]]
+    predictor: Predictor, paths: Sequence[Path | ImageFile], out: Path, results: Path, groups: dict[str, list[_Counts]]
 ) -> dict[str, list[Example]]:
     """The chosen images with their boxes; the first of each group with its heat map."""
     wanted = {one.name for some in groups.values() for one in some}

@@ -74,6 +74,7 @@ class _Page:
             self.name = gr.Button("Use these names", scale=1)
             self.again = gr.Button("Read the folder again", scale=1)
         self.said = gr.Markdown()
+        self.seen = gr.State([])  # the rows that this tab shows: only those that it changes are saved
         with gr.Row(equal_height=False):
             self.table = gr.Dataframe(
                 label="Counts: type them in; leave a row empty if you don't know", interactive=True, max_height=520
@@ -122,7 +123,7 @@ class _Page:
 
     def _connect(self) -> None:
         guard = functools.partial(_plainly, self.workshop.out / "app.log")
-        folder = [self.classes, self.table, self.said]
+        folder = [self.classes, self.table, self.said, self.seen]
         run = [self.status, self.curve, self.watched]
         results = [self.found, self.pictures, self.files, self.notes]
         self.blocks.load(guard(self.show_folder), None, folder)
@@ -132,7 +133,7 @@ class _Page:
         self.name.click(guard(self.name_classes), self.classes, folder)
         self.again.click(guard(self.read_again), None, folder)
         # "once" would lose a change that is made while the one before it is saved.
-        self.table.input(guard(self.save), self.table, self.said, trigger_mode="always_last")
+        self.table.input(guard(self.save), [self.table, self.seen], [self.said, self.seen], trigger_mode="always_last")
         self.table.select(guard(self.show_image), self.table, self.image)
         self.inspect.click(guard(self.inspect_folder), None, [self.inspection, self.sheet])
         self.train.click(guard(self.start), [self.steps, self.from_last], run)
@@ -153,7 +154,7 @@ class _Page:
         notes = [] if shop.images.labels is None else shop.images.labels.notes
         lines = said or ([f"{known} of {len(rows)} images have counts"] if rows else [])
         told = _lines((*lines, *notes)) or EMPTY
-        return ", ".join(names), _table(["file", *names], rows), told
+        return ", ".join(names), _table(["file", *names], rows), told, rows
 
     def add(self, files: Sequence[str] | None) -> tuple[Any, ...]:
         """Takes uploaded files over, and empties the place for them: else they would be added again with the next."""
@@ -173,9 +174,10 @@ class _Page:
         self.workshop.images.reload()
         return self.show_folder()
 
-    def save(self, table: Any) -> str:
-        """Saves the table after each change."""
-        return _literal(self.workshop.images.save_rows(_rows(table)))
+    def save(self, table: Any, seen: list[list[Any]]) -> tuple[str, list[list[Any]]]:
+        """Saves the rows that were changed, after each change: another tab may have changed others."""
+        rows = _rows(table)
+        return _literal(self.workshop.images.save_rows(rows, seen)), rows
 
     def show_image(self, table: Any, event: gr.SelectData) -> Image.Image:
         """The image of the row that was clicked."""

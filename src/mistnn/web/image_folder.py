@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -15,13 +16,15 @@ from PIL import Image
 from mistnn.data.folder.files import NameMatcher
 from mistnn.data.folder.tables import ONLY_CLASS, TABLE_SUFFIXES, Table, read_table
 from mistnn.data.images import SUFFIXES, UnreadableImage, open_image
-from mistnn.data.text_files import printable
+from mistnn.data.text_files import listed, printable
 from mistnn.errors import MistError
 from mistnn.files import PART
 from mistnn.inference.pictures import displayed
 from mistnn.reports.inspection import describe, inspect_folder, write_sheet
 from mistnn.web.labels import Labels
 
+WHOLE = re.compile(r"[0-9]{1,15}([.]0*)?", re.ASCII)
+"""A count as it is typed; a page may turn 3 into 3.0."""
 LONGEST = 1200
 """The longest side of an image that is shown, in pixels."""
 
@@ -128,6 +131,9 @@ class ImageFolder:
                 self.reload(names)
             labels = self.labels
             order = [labels.class_names.index(name) for name in table.class_names]
+            others = [name for name in labels.class_names if name not in table.class_names]
+            fresh = [name for name in table.values if name not in labels.counts]
+            zeros = [f"{', '.join(others)}: taken as 0 in {listed(fresh)}, since {path.name} has no such column"]
             counts: dict[str, list[int]] = {}
             for name, values in table.values.items():
                 row = list(labels.counts.get(name, (0,) * len(labels.class_names)))
@@ -137,6 +143,7 @@ class ImageFolder:
             labels.set_all(counts)
             return "; ".join(
                 [f"counts of {len(counts)} image{'s' * (len(counts) != 1)} read from {path.name}", *table.notes]
+                + (zeros if others and fresh else [])
             )
 
     def _joined(self, table: Table) -> tuple[str, ...]:
@@ -154,12 +161,21 @@ class ImageFolder:
         names = sorted(one.name for one in labels.headers)
         return [[name, *labels.counts.get(name, empty)] for name in names]
 
-    def save_rows(self, rows: Iterable[Sequence[Any]]) -> str:
-        """Saves rows as those of ``rows``. Raises ``MistError`` if a count is none."""
+    def save_rows(self, rows: Iterable[Sequence[Any]], shown: Iterable[Sequence[Any]] = ()) -> str:
+        """Saves rows as those of ``rows``; those that stand among the ``shown`` ones have not been changed.
+
+        Raises:
+            MistError: if a count is none.
+        """
+        unchanged = {str(name): _texts(values) for name, *values in shown}
         with self._lock:
             if self.labels is None:
                 raise MistError("add images first")
-            counts = {str(name): _counts(str(name), values) for name, *values in rows}
+            counts = {
+                str(name): _counts(str(name), values)
+                for name, *values in rows
+                if unchanged.get(str(name)) != _texts(values)
+            }
             try:
                 self.labels.set_all(counts)
             except ValueError as error:
@@ -186,18 +202,19 @@ class ImageFolder:
         return describe(found)
 
 
+def _texts(values: Sequence[Any]) -> list[str]:
+    """The cells of a row as text; empty for ``None`` and NaN."""
+    return ["" if value is None or value != value else str(value).strip() for value in values]
+
+
 def _counts(name: str, values: Sequence[Any]) -> list[int] | None:
     """The counts in the cells of a row; ``None`` if all are empty."""
-    texts = ["" if value is None or value != value else str(value).strip() for value in values]
+    texts = _texts(values)
     if not any(texts):
         return None
     numbers = []
     for text in texts:
-        try:
-            number = float(text or 0)
-            numbers.append(int(number))
-        except (ValueError, OverflowError):
-            raise MistError(f"{name}: {text!r} is not a whole number from 0") from None
-        if number != numbers[-1] or number < 0:
+        if not WHOLE.fullmatch(text or "0"):
             raise MistError(f"{name}: {text!r} is not a whole number from 0")
+        numbers.append(int(float(text or 0)))
     return numbers

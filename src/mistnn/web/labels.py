@@ -90,6 +90,12 @@ class Labels:
         table = self._read()
         self.class_names = self._classes(table, tuple(class_names))
         self._take(table)
+        new = [name for name in self.class_names if name not in table.class_names]
+        if new and self.counts:
+            self.notes.append(
+                f"{', '.join(new)}: taken as 0 in the images that have counts already ({listed(sorted(self.counts))}): "
+                "check them"
+            )
         self.guesses: dict[str, Guess] = {}
         self._undo: list[tuple[str, tuple[int, ...] | None]] = []
         self.sort()

@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import re
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -24,7 +25,8 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from mistnn import __version__
-from mistnn.data.images import FOREIGN, MAX_PIXELS, UnreadableImage, open_header
+from mistnn.data import tiff
+from mistnn.data.images import FOREIGN, MAX_PIXELS, UnreadableImage, open_header, pages_of
 from mistnn.errors import MistError
 from mistnn.inference import Prediction, Predictor
 from mistnn.web.app_server import Receive, Scope, Send, from_here
@@ -76,6 +78,7 @@ class Answer(BaseModel):
         counts: of each class; of "object" for a model without classes.
         intervals: in 80 % of images like those of the training, the true number of a class lies from the first to the
             second value; null if unknown.
+        notes: what is to be known about the image, such as that only the first of its pages was used.
         at_limit: whether the model found as many objects as it can report, so that there may be more; null if the
             request gave k, or the model can't count.
         unlike: whether the image differs more from the training images than all validation images did; null if the
@@ -91,10 +94,11 @@ class Answer(BaseModel):
     intervals: dict[str, tuple[int, int]] | None
     at_limit: bool | None
     unlike: bool | None
+    notes: list[str]
     objects: list[Object]
 
 
-def answer_of(predictor: Predictor, found: Prediction, k: int | None, model: str) -> Answer:
+def answer_of(predictor: Predictor, found: Prediction, k: int | None, model: str, notes: Sequence[str] = ()) -> Answer:
     """The answer for a prediction."""
     height, width = found.image.shape[-2:]
     names = found.names if found.labels is not None else [None] * len(found)
@@ -108,6 +112,7 @@ def answer_of(predictor: Predictor, found: Prediction, k: int | None, model: str
         intervals=found.count_intervals or None,
         at_limit=predictor.at_limit(len(found), height, width, k),
         unlike=None if found.unlike is None else found.unlike > 1,
+        notes=list(notes),
         objects=[Object(box=tuple(box), class_name=name, score=score) for box, name, score in rows],
     )
 
@@ -133,17 +138,19 @@ class _Service:
 
     async def predict(self, request: Request, k: int | None = None) -> Answer:
         """Finds the objects of an image: the body of the request, or the file of a form (multipart/form-data)."""
-        k = self.k if k is None else k
-        if k is not None and k < 1:
-            raise HTTPException(400, f"k must be at least 1, got {k}")
+        if strange := [name for name in request.query_params if name != "k"]:
+            raise HTTPException(400, f"{strange[0]!r} is no option: only k is")
         path = self.folder / str(next(self.numbers))
         try:
             try:
                 async with asyncio.timeout(BODY_SECONDS):
-                    await self.receive(request, path)
+                    k = await self.receive(request, path, k)
             except TimeoutError:
                 raise HTTPException(408, f"the request did not arrive in {BODY_SECONDS:g} s") from None
-            width, height = await asyncio.to_thread(self.check, path)
+            k = self.k if k is None else k
+            if k is not None and k < 1:
+                raise HTTPException(400, f"k must be at least 1, got {k}")
+            width, height, pages = await asyncio.to_thread(self.check, path)
             found = await self.batches.predict(path, width, height, k)
         except UnreadableImage as error:
             raise HTTPException(400, f"the image can't be read: {error}") from error
@@ -153,20 +160,22 @@ class _Service:
             raise HTTPException(503, "too many images wait: try again later", {"Retry-After": "1"}) from None
         finally:
             path.unlink(missing_ok=True)
-        answer = answer_of(self.predictor, found.prediction, k, self.model)
+        notes = [f"the image holds {pages} pages: only the first was used"] if pages > 1 else []
+        answer = answer_of(self.predictor, found.prediction, k, self.model, notes)
         self.metrics.images += 1
         self.metrics.objects += answer.count
         said = {"size": f"{answer.width}x{answer.height}", "objects": answer.count, "batch": found.batch}
         request.scope["mist"] |= said
         return answer
 
-    async def receive(self, request: Request, path: Path) -> None:
-        """Writes the image of a request to a file."""
+    async def receive(self, request: Request, path: Path, k: int | None) -> int | None:
+        """Writes the image of a request to a file. Returns k, which a field of a form may give too."""
         most = self.limits.size
         if request.headers.get("content-type", "").lower().startswith("multipart/"):
             form = await request.form(max_files=1, max_fields=8, max_part_size=FORM_BYTES)
             try:
                 image = next((one for one in form.values() if isinstance(one, UploadFile)), None)
+                k = _k_of_form({name: one for name, one in form.items() if isinstance(one, str)}, k)
                 if image is None:
                     raise HTTPException(400, "the form holds no file: give an image, as in curl -F image=@scene.png")
                 if image.size is not None and image.size > most:
@@ -184,24 +193,28 @@ class _Service:
                     file.write(part)
         if not path.stat().st_size:
             raise HTTPException(400, "the request holds no image: send it as the body, or as the file of a form")
+        return k
 
-    def check(self, path: Path) -> tuple[int, int]:
-        """The width and height of an image by its header, if it is accepted."""
+    def check(self, path: Path) -> tuple[int, int, int]:
+        """The width, height and pages of an image by its header, if it is accepted."""
         try:
             with open_header(path) as image:
                 kind, width, height = image.format, image.width, image.height
+                foreign, pages = tiff.foreign(image), pages_of(image)
         except UnreadableImage as error:
             if "bomb" in str(error):
                 raise HTTPException(413, str(error)) from error
             raise HTTPException(415, f"{error}: send PNG, JPEG, TIFF or WebP") from error
         if kind not in FORMATS:
             raise HTTPException(415, f"{kind} isn't accepted: send PNG, JPEG, TIFF or WebP")
+        if foreign is not None:
+            raise HTTPException(415, foreign)
         if width * height > min(self.limits.pixels, MAX_PIXELS):
             raise HTTPException(
                 413,
                 f"the image has {width * height:,} pixels, and {self.limits.pixels:,} are accepted: shrink or crop it",
             )
-        return width, height
+        return width, height, pages
 
     async def health(self) -> dict[str, Any]:
         """Whether the server works, and with which model."""
@@ -219,6 +232,17 @@ class _Service:
         """Counters for Prometheus."""
         text = self.metrics.text(self.batches.waiting, self.batches.done)
         return PlainTextResponse(text, media_type=KIND)
+
+
+def _k_of_form(fields: Mapping[str, str], k: int | None) -> int | None:
+    """The number of objects that the text fields of a form ask for; ``k`` of the address if they do not."""
+    if strange := [name for name in fields if name != "k"]:
+        raise HTTPException(400, f"the form has a field {strange[0]!r}: only an image and k are understood")
+    if "k" not in fields:
+        return k
+    if not re.fullmatch("[0-9]{1,9}", fields["k"].strip()):
+        raise HTTPException(400, "k must be a whole number from 1")
+    return int(fields["k"])
 
 
 def too_large(most: int) -> HTTPException:
@@ -248,7 +272,8 @@ def build_service(
     body = {
         kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/*", "application/octet-stream")
     }
-    form = {"schema": {"type": "object", "properties": {"image": {"type": "string", "format": "binary"}}}}
+    fields = {"image": {"type": "string", "format": "binary"}, "k": {"type": "integer", "minimum": 1}}
+    form = {"schema": {"type": "object", "properties": fields}}
     extra = {"requestBody": {"required": True, "content": {**body, "multipart/form-data": form}}}
     app.add_api_route("/predict", service.predict, methods=["POST"], openapi_extra=extra)
     app.add_api_route("/health", service.health)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mistnn.data.folder.tables import ONLY_CLASS
-from mistnn.data.images import PICTURE_FOLDERS, SUFFIXES
+from mistnn.data.images import PICTURE_FOLDERS, SUFFIXES, ImageFile
 from mistnn.devices import DeviceName, find_device
 from mistnn.errors import MistError
 from mistnn.inference import Predictor, predict_folder
@@ -97,7 +97,12 @@ class Workshop:
             raise MistError("no model has been trained yet: train one first")
         if labels is None:
             raise MistError("add images first")
-        chosen = sorted(one.path for one in labels.headers if everything or one.name not in labels.counts)
+        # Named as in the folder: two images of different subfolders may have one file name.
+        chosen = [
+            ImageFile(one.path, one.name)
+            for one in sorted(labels.headers, key=lambda one: one.name)
+            if everything or one.name not in labels.counts
+        ]
         if not chosen:
             raise MistError("every image has a count already: add images, or choose all images")
         predictor = Predictor.from_pretrained(model, self.device)
@@ -137,9 +142,29 @@ class Workshop:
         )
 
     def correct(self, rows: Iterable[Sequence[Any]]) -> str:
-        """Takes corrected counts of a prediction over as counts. Raises ``MistError`` if one is no count."""
-        size = len(self.images.class_names)
-        return self.images.save_rows([row[: 1 + size] for row in rows])
+        """Takes corrected rows of ``results`` over as counts. A class that the model does not know keeps its counts.
+
+        Raises:
+            MistError: if a cell is no count, or the classes of the model and the folder do not match.
+        """
+        names, labels = self.results().header[1:-1], self.images.labels
+        if labels is None:
+            raise MistError("add images first")
+        if strange := [name for name in names if name not in labels.class_names]:
+            raise MistError(f"the model counts {', '.join(strange)}, which is no class of this folder: train it again")
+        taken: list[list[Any]] = []
+        for name, *cells in rows:
+            counted = dict(zip(names, cells, strict=False))
+            known = dict(zip(labels.class_names, labels.counts.get(str(name), ()), strict=False))
+            lacking = [one for one in labels.class_names if one not in counted and one not in known]
+            empty = all(value is None or not str(value).strip() for value in counted.values())
+            if lacking and not empty:
+                raise MistError(
+                    f"{name}: the model does not count {', '.join(lacking)}: give these counts in the first tab, or "
+                    "train a new model, before you save"
+                )
+            taken.append([name, *("" if empty else counted.get(one, known.get(one)) for one in labels.class_names)])
+        return self.images.save_rows(taken)
 
 
 def _rows_of(path: Path) -> list[dict[str, str]]:

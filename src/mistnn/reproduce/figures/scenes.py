@@ -187,7 +187,10 @@ def _photograph_runs(model: Path) -> dict[str, Path | str]:
         stored = read_config(model).kind
         titles = [title for title, (kind, _) in PHOTOGRAPH_SYSTEMS.items() if kind == stored]
         if not titles:
-            raise MistError(f"{model} is of kind {stored}: fig6 shows systems for photographs")
+            raise MistError(
+                f"{model} is of kind {stored}: fig6 shows the systems of the paper's Table 4; for a model of your own, "
+                "`mist predict` draws its boxes, and --report makes a page"
+            )
         return {titles[0]: model}
     runs: dict[str, Path | str] = {}
     for title, (_, names) in PHOTOGRAPH_SYSTEMS.items():
