@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -33,6 +34,10 @@ LEAST_CELLS = 7
 """Objects of fewer cells are measured again on the grid of half the stride (our choice)."""
 
 
+_Maps: TypeAlias = dict[int, tuple[torch.Tensor, float]]
+"""Of an image: stride of a map of features -> the map, and where its first cell lies."""
+
+
 def photo_size(
     images: Sequence[FolderImage], preparation: PreparationConfig, network: PyramidConfig
 ) -> SizeSuggestion | None:
@@ -51,11 +56,12 @@ def photo_size(
     if len(known) < FEWEST or counts.std() == 0:
         return None
     prepared = [prepare(load_image(image, 3)[None], preparation) for image in known]
+    maps = _maps(network, (8, 16, 32), prepared)
     for stride in (16, 8, 4):
-        pyramid = Pyramid(PyramidConfig(network.network, network.weights, (stride, 2 * stride)))
-        pyramid.load_pretrained()
-        features = [_features(pyramid, image, stride) for image in prepared]
-        found = _size(features, counts, stride)
+        if stride == 4:  # not above: few objects are so small, and these maps are large
+            maps = _maps(network, (4, 8), prepared)
+        sizes = [[-(-side // stride) for side in image.shape[-2:]] for image in prepared]
+        found = _size([_features(*one, stride) for one in zip(maps, sizes, strict=True)], counts, stride)
         if found is None:
             return None
         if found[0] >= LEAST_CELLS * stride:
@@ -68,11 +74,24 @@ def photo_size(
     )
 
 
-def _features(pyramid: Pyramid, image: torch.Tensor, stride: int) -> torch.Tensor:
-    """(cells, channels)."""
-    size = [-(-side // stride) for side in image.shape[-2:]]
-    maps = zip(pyramid.unpack(pyramid(image)), pyramid.strides, pyramid.firsts, strict=True)
-    both = [resample(one, step, first, stride, size) for one, step, first in maps]
+def _maps(network: PyramidConfig, strides: tuple[int, ...], images: Sequence[torch.Tensor]) -> list[_Maps]:
+    """The features of each image."""
+    pyramid = Pyramid(PyramidConfig(network.network, network.weights, strides))
+    pyramid.load_pretrained()
+    return [
+        {
+            step: (one, first)
+            for one, step, first in zip(pyramid.unpack(pyramid(image)), pyramid.strides, pyramid.firsts, strict=True)
+        }
+        for image in images
+    ]
+
+
+def _features(maps: _Maps, size: Sequence[int], stride: int) -> torch.Tensor:
+    """(cells, channels): those of the stride and of twice the stride."""
+    both = [
+        resample(one, step, first, stride, size) for step, (one, first) in maps.items() if step in (stride, 2 * stride)
+    ]
     return torch.cat(both, 1)[0].flatten(1).T
 
 
