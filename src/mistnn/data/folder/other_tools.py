@@ -9,9 +9,9 @@ import zipfile
 from collections.abc import Iterator, Set
 from pathlib import Path
 
+from mistnn.data.folder.columns import FILE_WORDS
 from mistnn.data.folder.files import ImageFiles
 from mistnn.data.folder.formats import NAPARI_AXES, READERS
-from mistnn.data.folder.tables import FILE_WORDS
 from mistnn.data.images import holds_results, is_hidden
 from mistnn.data.text_files import listed, read_xml
 from mistnn.errors import MistError

@@ -15,14 +15,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from mistnn.data.folder.columns import MISSING, explained, not_counts
+from mistnn.data.folder.columns import FILE_WORDS, MISSING, explained, not_counts
 from mistnn.data.folder.files import NameMatcher
 from mistnn.data.folder.sheets import read_sheet
 from mistnn.data.text_files import from_cell, listed, read_text
 from mistnn.errors import MistError
 from mistnn.interfaces import Split
 
-FILE_WORDS = ("file", "filename", "image", "imagename", "name")
 CLASS_WORDS = ("class", "classname", "label")
 COUNT_WORDS = ("count", "counts", "number", "n")
 SPLIT_WORDS: Mapping[str, Split] = {
