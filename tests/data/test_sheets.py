@@ -105,7 +105,17 @@ def test_a_claimed_size_takes_no_memory(tmp_path: Path) -> None:
 def test_empty_rows_keep_the_numbers_of_others(tmp_path: Path) -> None:
     folder = save(make(tmp_path), [[], ["file", "red"], [], [None, ""], ["a", 1], ["b", "x", "y"], []])
     assert read_sheet(folder / "counts.xlsx") == "\r\nfile,red\r\n\r\n\r\na,1\r\nb,x,y\r\n"
-    refused(folder, "counts.xlsx, row 6", "3 values in 2 columns")
+    refused(folder, "counts.xlsx, row 6", "3 values in 2 columns", "write a name for column 3 into row 2")
+
+
+def test_a_header_of_merged_cells_is_named(tmp_path: Path) -> None:
+    """Its last columns have values and no name: to delete them would delete counts."""
+    book = openpyxl.Workbook()
+    for row in (["file", "cells"], ["a.png", 3, 4], ["b.png", 1, 2]):
+        book.active.append(row)
+    book.active.merge_cells("B1:C1")
+    book.save(make(tmp_path) / "counts.xlsx")
+    refused(tmp_path, "counts.xlsx, row 2: 3 values in 2 columns: write a name for column 3 into row 1")
 
 
 def test_too_many_cells_or_rows_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,14 +89,17 @@ def parse_table(source: str, text: str, matcher: NameMatcher, kind: Literal["cou
     lines = _cells(source, text)
     if not lines:
         raise MistError(f"{source} is empty: begin it with a line such as file,class,count")
-    number, header = lines[0]
-    columns = _columns(f"{source}, row {number}", header, kind)
+    top, header = lines[0]
+    columns = _columns(f"{source}, row {top}", header, kind)
     _check_quotes(source, lines[1:], len(header), columns.file, matcher)
     rows = []
     for number, cells in lines[1:]:
         place = f"{source}, row {number}"
         if len(cells) > len(header) and any(cells[len(header) :]):
-            raise MistError(f"{place}: {len(cells)} values in {len(header)} columns: delete the extra ones")
+            raise MistError(
+                f"{place}: {len(cells)} values in {len(header)} columns: write a name for column {len(header) + 1} into "
+                f"row {top}; if the row is CSV and a value holds a separator, put the value in quotation marks"
+            )
         cells += [""] * (len(header) - len(cells))
         if not cells[columns.file]:
             raise MistError(f"{place}: no file is named: write the name of the image, or delete the row")
@@ -111,7 +114,7 @@ def parse_table(source: str, text: str, matcher: NameMatcher, kind: Literal["cou
     loose = (*matcher.loosely_matched(source, written), *_unnamed(source, header, rows))
     splits = _splits(rows, columns.split)
     if columns.label < 0:
-        classes, notes = _class_columns(f"{source}, row {lines[0][0]}", rows, columns.classes, kind)
+        classes, notes = _class_columns(f"{source}, row {top}", rows, columns.classes, kind)
         values = _wide(rows, classes, kind)
         notes = (*notes, *alike(classes), *_totals(tuple(classes), values, kind), *loose)
         return Table(tuple(classes), values, splits, notes)
