@@ -277,6 +277,20 @@ def test_geojson_of_qupath(root: Path) -> None:
     assert any("images/c.geojson, feature 1: a Polygon without coordinates" in note for note in folder.notes)
 
 
+def test_derived_classes_of_qupath(root: Path) -> None:
+    """Later versions list the names of a class that is derived from another."""
+
+    def feature(classification: dict[str, Any], x: int) -> dict[str, Any]:
+        geometry = {"type": "Polygon", "coordinates": [[[x, 10], [x + 10, 10], [x + 10, 20], [x, 10]]]}
+        about = {"objectType": "cell", "classification": classification}
+        return {"type": "Feature", "geometry": geometry, "properties": about}
+
+    kinds: list[dict[str, Any]] = [{"names": ["Tumor", "Positive"]}, {"names": ["Tumor"]}, {"name": "Stroma"}, {}]
+    features = [feature(kind, 20 * place) for place, kind in enumerate(kinds)]
+    write(root / "images" / "a.geojson", {"type": "FeatureCollection", "features": features})
+    assert read_folder(root).class_names == ("Stroma", "Tumor", "Tumor: Positive", "object")
+
+
 @pytest.mark.parametrize("head", [
     '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]>',
     '<!DOCTYPE a [<!ENTITY x "aaaa"><!ENTITY y "&x;&x;&x;">]>',

@@ -372,14 +372,22 @@ def geojson(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
         feature = _object(feature, own)
         about = feature.get("properties")
         about = about if isinstance(about, dict) else {}
-        named = about.get("classification")
-        label = str(named.get("name") or "") if isinstance(named, dict) else str(named or "")
+        label = _classification(about.get("classification"))
         kind = str(about.get("objectType") or about.get("object_type") or "").lower()
         kind = kind or QUPATH_IDS.get(str(feature.get("id")), "")
         if kind not in ("root", "tma_core"):
             shapes[kind in ("detection", "cell")] += _geometry(_object(feature.get("geometry"), own), label, own)
     found = drawn(place, (own_name(path),), (0, 0), shapes[True] or shapes[False])
     yield found._replace(regions=not shapes[True] and any(len(one.points) > 1 for one in shapes[False]))
+
+
+def _classification(written: Any) -> str:
+    """The class of an object in QuPath. Later versions list the names of a derived class: "Tumor: Positive" is two."""
+    if not isinstance(written, dict):
+        return str(written or "")
+    names = written.get("names")
+    listing = [str(name) for name in names if name] if isinstance(names, list) else []
+    return str(written.get("name") or "") or ": ".join(listing)
 
 
 def _geometry(geometry: dict[str, Any], label: str, place: str) -> list[Shape]:
