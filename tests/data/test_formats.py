@@ -229,6 +229,22 @@ def test_rois_of_imagej(root: Path) -> None:
     assert any("images/c.roi can't be read" in note for note in folder.notes)
 
 
+@pytest.mark.parametrize("inner", ["", "a_RoiSet/"])
+def test_rois_of_imagej_that_macos_packed_again(root: Path, inner: str) -> None:
+    roifile = pytest.importorskip("roifile", reason="the extra files reads ROIs")
+    square = roifile.ImagejRoi.frompoints(np.array([[10, 5], [30, 5], [30, 25], [10, 25]], np.float32))
+    with zipfile.ZipFile(root / "images" / "a_RoiSet.zip", "w") as archive:
+        for folder in ([inner] if inner else []) + ["__MACOSX/"]:
+            archive.writestr(folder, b"")
+        archive.writestr(f"{inner}.DS_Store", b"\0")
+        for name in ("1.roi", ".2.roi"):  # users may name a ROI .2
+            archive.writestr(f"{inner}{name}", square.tobytes())
+            archive.writestr(f"__MACOSX/{inner}._{name}", b"\0\5\x16\7")
+    folder = read_folder(root)
+    assert summary(folder)["a.png"] == ({"object": 2}, [[10, 5, 31, 26]] * 2)
+    assert not any("left out" in note for note in folder.notes)
+
+
 def test_layers_of_napari(root: Path) -> None:
     write(root / "images" / "a_points.csv", "index,axis-0,axis-1\n0.0,3.0,10.0\n1.0,4.5,20.0\n")
     shapes = ["index,shape-type,vertex-index,axis-0,axis-1,class"]

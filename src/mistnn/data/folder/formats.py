@@ -14,13 +14,14 @@ import json
 import math
 import re
 import xml.etree.ElementTree as ElementTree
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from mistnn.data.folder.sheets import check_archive
+from mistnn.data.folder.sheets import archived, check_archive
 from mistnn.data.folder.tables import ONLY_CLASS
 from mistnn.data.text_files import (
     AnnotatedObject,
@@ -347,13 +348,16 @@ def imagej_rois(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
     try:
         if path.suffix.lower() == ".zip":
             check_archive(path, place)
-        read = roifile.roiread(path)
+            with zipfile.ZipFile(path) as archive:
+                read = [roifile.ImagejRoi.frombytes(archive.read(entry)) for entry in archived(archive)]
+        else:
+            read = [roifile.roiread(path)]
     except MistError:
         raise
     except Exception as error:  # roifile and zipfile raise errors of many kinds on damaged files
         raise MistError(f"{place} can't be read ({one_line(error)}): save the ROIs again") from error
     shapes = []
-    for roi in read if isinstance(read, list) else [read]:
+    for roi in read:
         label = f"group {roi.group}" if roi.group else ONLY_CLASS
         if roi.roitype == roifile.ROI_TYPE.POINT:
             shapes += [Shape(label, ((float(x), float(y)),)) for x, y in roi.coordinates()]

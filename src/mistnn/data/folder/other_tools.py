@@ -12,6 +12,7 @@ from pathlib import Path
 from mistnn.data.folder.columns import FILE_WORDS
 from mistnn.data.folder.files import ImageFiles
 from mistnn.data.folder.formats import NAPARI_AXES, READERS
+from mistnn.data.folder.sheets import archived
 from mistnn.data.images import holds_results, is_hidden
 from mistnn.data.text_files import listed, read_xml
 from mistnn.errors import MistError
@@ -165,7 +166,7 @@ def _rois(path: Path) -> tuple[str, str] | None:
             with path.open("rb") as file:
                 return ("ROIs of ImageJ", EXPORT) if file.read(4) == b"Iout" else None
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+            names = [entry.filename for entry in archived(archive)] or archive.namelist()
         return ("ROIs of ImageJ", EXPORT) if all(one.lower().endswith(".roi") for one in names) else None
     return None
 

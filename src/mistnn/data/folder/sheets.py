@@ -16,6 +16,8 @@ from mistnn.errors import MistError
 MOST_BYTES = 1 << 28
 """Of the unpacked content of an archive (our choice)."""
 
+SYSTEM_FILES = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"})
+"""What systems put into archives. Other names with a leading dot may be those of users, as of ROIs."""
 
 MOST_ROWS, MOST_CELLS = 1_048_576, 5_000_000
 """Of a spreadsheet: the rows of Excel, and the cells of its rows up to the last one that is filled (our choice)."""
@@ -28,6 +30,12 @@ def check_archive(path: Path, place: str) -> None:
     if size > MOST_BYTES:
         limit = f"more than the {MOST_BYTES:,} that are read"
         raise MistError(f"{place} unpacks to {size:,} bytes, {limit}: check the file")
+
+
+def archived(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """The files of an archive, without those that systems add, such as ``__MACOSX/._1.roi`` and ``.DS_Store``."""
+    names = {entry: entry.filename.split("/") for entry in archive.infolist() if not entry.is_dir()}
+    return [entry for entry, parts in names.items() if not SYSTEM_FILES.intersection(parts) and parts[-1][:2] != "._"]
 
 
 def read_sheet(path: Path) -> str:
