@@ -229,6 +229,23 @@ def test_rois_of_imagej(root: Path) -> None:
     assert any("images/c.roi can't be read" in note for note in folder.notes)
 
 
+def test_counters_of_imagej_are_classes(root: Path) -> None:
+    """Those of the Multi-point tool; a file without counters has points of counter 0."""
+    roifile = pytest.importorskip("roifile", reason="the extra files reads ROIs")
+    for name, counters, group in (("a", [0, 1, 1], 0), ("b", None, 0), ("c", [0, 1, 3], 2)):
+        points = roifile.ImagejRoi.frompoints(np.array([[10, 10], [20, 20], [30, 30]], np.float32))
+        points.roitype, points.group = roifile.ROI_TYPE.POINT, group
+        if counters is not None:
+            points.counters, points.counter_positions = np.array(counters, np.uint8), np.zeros(3, np.uint32)
+        points.tofile(root / "images" / f"{name}.roi")
+    found = {name: counts for name, (counts, _) in summary(read_folder(root)).items()}
+    assert {name: {label: n for label, n in (counts or {}).items() if n} for name, counts in found.items()} == {
+        "a.png": {"object": 1, "counter 1": 2},
+        "b.png": {"object": 3},
+        "c.png": {"group 2": 1, "group 2 counter 1": 1, "group 2 counter 3": 1},
+    }
+
+
 @pytest.mark.parametrize("inner", ["", "a_RoiSet/"])
 def test_rois_of_imagej_that_macos_packed_again(root: Path, inner: str) -> None:
     roifile = pytest.importorskip("roifile", reason="the extra files reads ROIs")

@@ -340,7 +340,10 @@ def cell_counter(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]
 
 
 def imagej_rois(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
-    """ROIs of ImageJ and Fiji: a ``.zip`` of the ROI manager, or one ``.roi``."""
+    """ROIs of ImageJ and Fiji: a ``.zip`` of the ROI manager, or one ``.roi``.
+
+    Group 2 is the class "group 2", and counter 1 of the Multi-point tool "counter 1"; 0 of both is ``ONLY_CLASS``.
+    """
     try:
         roifile = importlib.import_module("roifile")
     except ImportError as error:
@@ -358,9 +361,14 @@ def imagej_rois(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
         raise MistError(f"{place} can't be read ({one_line(error)}): save the ROIs again") from error
     shapes = []
     for roi in read:
-        label = f"group {roi.group}" if roi.group else ONLY_CLASS
+        label = f"group {roi.group}" if roi.group else ""
         if roi.roitype == roifile.ROI_TYPE.POINT:
-            shapes += [Shape(label, ((float(x), float(y)),)) for x, y in roi.coordinates()]
+            points = [(float(x), float(y)) for x, y in roi.coordinates()]
+            # The Multi-point tool counts with several counters; without any, all points are of counter 0.
+            counters = iter([] if roi.counters is None else roi.counters.tolist())
+            for point in points:
+                counter = next(counters, 0)
+                shapes.append(Shape(f"{label} counter {counter}".strip() if counter else label, (point,)))
         else:
             shapes.append(Shape(label, ((roi.left, roi.top), (roi.right, roi.bottom))))
     yield drawn(place, (own_name(path),), (0, 0), shapes)
