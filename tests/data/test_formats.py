@@ -351,6 +351,41 @@ def test_xml_keeps_names_and_text(tmp_path: Path) -> None:
             read_xml(tmp_path / "a.xml", "a.xml")
 
 
+def in_utf_16(root: Path) -> None:
+    """Stores texts anew, as Windows does."""
+    for path in [path for path in root.rglob("*") if path.suffix in (".json", ".geojson", ".csv", ".txt")]:
+        path.write_bytes(path.read_text(encoding="utf-8").encode("utf-16"))
+
+
+@pytest.mark.parametrize("kind", ["labelme", "via", "via csv", "geojson", "yolo", "napari", "coco", "boxes"])
+def test_annotations_in_utf_16(root: Path, kind: str) -> None:
+    rectangle = {"name": "rect", "x": 1, "y": 2, "width": 10, "height": 20}
+    head = "filename,region_count,region_id,region_shape_attributes,region_attributes\n"
+    quoted = json.dumps(rectangle).replace('"', '""')
+    region = {"shape_attributes": rectangle, "region_attributes": {}}
+    outline = {"type": "Polygon", "coordinates": [[[1, 2], [11, 2], [11, 22], [1, 22]]]}
+    image = {"id": 1, "file_name": "a.png", "width": 100, "height": 50}
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 10, 20]}
+    contents: dict[str, tuple[str, Any]] = {
+        "labelme": ("images/a.json", {"imagePath": "a.png", "shapes": [{"label": "", "points": [[1, 2], [11, 22]]}]}),
+        "via": ("via.json", {"a.png1": {"filename": "a.png", "regions": [region]}}),
+        "via csv": ("via.csv", f'{head}a.png,1,0,"{quoted}",{{}}\n'),
+        "geojson": ("images/a.geojson", [{"type": "Feature", "geometry": outline}]),
+        "yolo": ("labels/a.txt", "0 0.06 0.24 0.1 0.4\n"),
+        "napari": ("images/a.csv", "index,axis-0,axis-1\n0,1,2\n"),
+        "coco": (
+            "annotations.json",
+            {"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "cell"}]},
+        ),
+        "boxes": ("boxes.json", [{"file": "a.png", "boxes": [[1, 2, 11, 22]]}]),
+    }
+    write(root / contents[kind][0], contents[kind][1])
+    in_utf_16(root)
+    counts, boxes = summary(read_folder(root))["a.png"]
+    assert counts is not None and list(counts.values()) == [1]
+    assert boxes == (None if kind == "napari" else [[1, 2, 11, 22]])
+
+
 def test_own_formats_come_first(root: Path) -> None:
     write(root / "annotations.xml", CVAT)
     write(root / "boxes.json", [{"file": "a.png", "boxes": [[0, 0, 9, 9]]}])

@@ -71,6 +71,8 @@ def test_a_second_table_is_named(tmp_path: Path) -> None:
 def test_a_table_of_another_name_is_named(tmp_path: Path, name: str) -> None:
     root = write(make(tmp_path / "own"), "Image;cells\na.png;3\n", name)
     assert f"{name}: not read; if it holds the counts of the images, call it counts.csv" in notes_of(root)
+    write(root, "Image;cells\na.png;3\n".encode("utf-16"), name)
+    assert f"{name}: not read" in notes_of(root)
     write(root, "file,cells\na.png,3\n")
     assert name not in notes_of(root)
 

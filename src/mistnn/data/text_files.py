@@ -74,6 +74,14 @@ def check_file(path: Path) -> None:
         raise MistError(f"{path} is {what}, but this name is reserved for a file: put the file there, or rename this")
 
 
+def utf_16_of(data: bytes) -> str:
+    """The encoding of a text that is UTF-16, from its first bytes; empty if it is not UTF-16."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    # No mark, but every other byte of ASCII letters is 0.
+    return ("utf-16-be" if data[0] == 0 else "utf-16-le") if b"\0" in data[:2] else ""
+
+
 def read_text(path: Path) -> str:
     """A text file in UTF-8 or UTF-16, with or without a byte order mark, or in Windows-1252."""
     check_file(path)
@@ -81,12 +89,8 @@ def read_text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise MistError(f"{path} can't be read ({error.strerror}): check its permissions") from error
-    encodings = ["utf-8-sig", "cp1252", "latin-1"]
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        encodings = ["utf-16"]
-    elif b"\0" in data[:2]:  # no mark, but every other byte of ASCII letters is 0
-        encodings = ["utf-16-be" if data[0] == 0 else "utf-16-le"]
-    for encoding in encodings:
+    utf_16 = utf_16_of(data)
+    for encoding in [utf_16] if utf_16 else ["utf-8-sig", "cp1252", "latin-1"]:
         try:
             text = data.decode(encoding)
         except UnicodeDecodeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import itertools
 import re
@@ -14,7 +15,7 @@ from mistnn.data.folder.files import ImageFiles
 from mistnn.data.folder.formats import NAPARI_AXES, READERS
 from mistnn.data.folder.sheets import archived
 from mistnn.data.images import holds_results, is_hidden
-from mistnn.data.text_files import listed, read_xml
+from mistnn.data.text_files import listed, read_xml, utf_16_of
 from mistnn.errors import MistError
 
 FOLDERS = ("Annotations", "annotations", "labels", "Labels")
@@ -83,8 +84,9 @@ def _names_files(path: Path) -> bool:
     """Whether the first line of a file has a column for the names of images, and none of a table of boxes."""
     first = b""
     with contextlib.suppress(OSError), path.open("rb") as file:
-        first = file.readline(MAX_LINE)
-    columns = re.split(r"[,;\t]", first.decode("utf-8-sig", "replace").lower())
+        first = file.read(MAX_LINE)
+    line = first.decode(utf_16_of(first) or "utf-8-sig", "replace").partition("\n")[0]
+    columns = re.split(r"[,;\t]", line.lower())
     words = {re.sub(r"[\W_]", "", one) for one in columns}
     return len(columns) > 1 and bool(words & set(FILE_WORDS)) and not words & {"regionshapeattributes", "xmin"}
 
@@ -124,7 +126,7 @@ def tool_of(path: Path) -> tuple[str, str] | None:
         return _rois(path)
     with contextlib.suppress(OSError):
         if path.stat().st_size <= MAX_BYTES:
-            return _text(suffix, path.read_bytes(), path.name)
+            return _text(suffix, _in_utf_8(path.read_bytes()), path.name)
     return None
 
 
@@ -169,6 +171,12 @@ def _rois(path: Path) -> tuple[str, str] | None:
             names = [entry.filename for entry in archived(archive)] or archive.namelist()
         return ("ROIs of ImageJ", EXPORT) if all(one.lower().endswith(".roi") for one in names) else None
     return None
+
+
+def _in_utf_8(data: bytes) -> bytes:
+    """The bytes of a text without a byte order mark, in UTF-8 if they are UTF-16."""
+    encoding = utf_16_of(data)
+    return data.decode(encoding, "replace").encode() if encoding else data.removeprefix(codecs.BOM_UTF8)
 
 
 def _text(suffix: str, data: bytes, name: str) -> tuple[str, str] | None:
