@@ -27,6 +27,7 @@ import numpy as np
 
 from mistnn.errors import MistError
 
+_JOINERS = "\u200c\u200d"  # zero-width
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 BROKEN = "fix it, or remove it from the folder"
 Corners = tuple[float, float, float, float]  #: x1, y1, x2, y2.
@@ -59,6 +60,18 @@ def as_cell(text: str) -> str:
 def from_cell(text: str) -> str:
     """The text that ``as_cell`` has written."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
+def class_name(text: str) -> str:
+    """The name of a class as it was meant: without spaces around it, and without invisible characters.
+
+    These are the format characters of Unicode (category Cf), such as zero-width spaces, byte order marks and soft
+    hyphens, which come with text that is copied. Joiners stay between other characters: scripts and emoji need them.
+    """
+    if text.isascii():
+        return text.strip()
+    seen = (letter for letter in text if letter in _JOINERS or unicodedata.category(letter) != "Cf")
+    return re.sub(rf"^[\s{_JOINERS}]+|[\s{_JOINERS}]+$", "", "".join(seen))
 
 
 def check_name(name: str, place: str) -> None:
@@ -168,7 +181,7 @@ class AnnotatedObject(NamedTuple):
 def voc_objects(tree: ElementTree.Element, place: str) -> Iterator[AnnotatedObject]:
     """The objects of a PASCAL VOC annotation."""
     for number, entry in enumerate(tree.iter("object"), start=1):
-        label = (entry.findtext("name") or "").strip()
+        label = class_name(entry.findtext("name") or "")
         if not label:
             raise MistError(f"{place}: object {number} has no name: write its class")
         written = [entry.findtext(f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
@@ -236,7 +249,7 @@ def _coco_id(value: Any) -> str:
 def _coco_classes(entries: Sequence[dict[str, Any]], place: str) -> dict[str, str]:
     classes: dict[str, str] = {}
     for entry in entries:
-        number, name = _coco_id(entry["id"]), str(entry["name"]).strip()
+        number, name = _coco_id(entry["id"]), class_name(str(entry["name"]))
         if classes.setdefault(number, name) != name:
             raise MistError(f"{place}: category {number} is {classes[number]} and {name}: give each its own id")
     return classes

@@ -26,6 +26,7 @@ from mistnn.data.folder.tables import ONLY_CLASS
 from mistnn.data.text_files import (
     AnnotatedObject,
     Corners,
+    class_name,
     finite_numbers,
     from_cell,
     one_line,
@@ -77,7 +78,7 @@ class Shape(NamedTuple):
 
 def drawn(place: str, names: Iterable[str], size: tuple[float, float], shapes: Sequence[Shape]) -> Drawn:
     """The boxes around shapes."""
-    objects = [AnnotatedObject(shape.label or ONLY_CLASS, around(shape.points)) for shape in shapes]
+    objects = [AnnotatedObject(class_name(shape.label) or ONLY_CLASS, around(shape.points)) for shape in shapes]
     boxes = all(x1 < x2 and y1 < y2 for x1, y1, x2, y2 in (one.corners for one in objects))
     return Drawn(place, tuple(dict.fromkeys(filter(None, names))), size, objects, boxes)
 
@@ -106,7 +107,7 @@ def cvat(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
 
 
 def _cvat_shapes(entry: ElementTree.Element, place: str) -> Iterator[Shape]:
-    label, own = (entry.get("label") or "").strip(), f"{place}: {entry.tag}"
+    label, own = entry.get("label") or "", f"{place}: {entry.tag}"
     if entry.tag == "box":
         x1, y1, x2, y2 = finite_numbers([entry.get(side) for side in ("xtl", "ytl", "xbr", "ybr")], own)
         across, down = (x2 - x1) / 2, (y2 - y1) / 2
@@ -154,7 +155,7 @@ def labelme(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
             radius = math.dist((x, y), other)
             points = [(x - radius, y - radius), (x + radius, y + radius)]
         single = kind in ("point", "points")
-        label = str(entry.get("label") or "").strip()
+        label = class_name(str(entry.get("label") or ""))
         group = (label, str(entry["group_id"])) if entry.get("group_id") is not None and not single else None
         if group in groups:
             place_of_first = groups[group]
@@ -228,7 +229,7 @@ def _via_shape(region: dict[str, Any], place: str) -> Shape:
     key = next((name for name in ("class", "label", "name", "type") if name in attributes), next(iter(attributes), ""))
     value = attributes.get(key, "")
     chosen = [str(name) for name, on in value.items() if on] if isinstance(value, dict) else [str(value)]
-    label, kind = " ".join(chosen).strip(), shape.get("name")
+    label, kind = " ".join(chosen), shape.get("name")
 
     def numbers(*names: str) -> list[float]:
         return finite_numbers([shape.get(name) for name in names], f"{place}: {kind}")
@@ -263,7 +264,7 @@ def yolo(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
         values = finite_numbers(list(rest), own)
         if len(values) > 3 and not all(-MOST_OUTSIDE <= value <= 1 + MOST_OUTSIDE for value in values[:4]):
             raise MistError(f"{own}: {' '.join(rest[:4])} are no shares of the image: divide pixels by its size")
-        label = classes.get(index, f"class {index}")
+        label = classes.get(index) or f"class {index}"
         if len(values) in (4, 5):  # the fifth is the confidence of a prediction
             x, y, wide, high = values[:4]
             objects.append(AnnotatedObject(label, (x - wide / 2, y - high / 2, x + wide / 2, y + high / 2)))
@@ -296,7 +297,7 @@ def yolo_names(path: Path) -> dict[int, str]:
     for folder in list(path.parents)[:3]:
         for name in ("classes.txt", "obj.names"):
             if (file := folder / name).is_file():
-                lines = [line.strip() for line in read_text(file).splitlines()]
+                lines = [class_name(line) for line in read_text(file).splitlines()]
                 if not all(_YOLO_ROW.fullmatch(line) for line in lines if line):
                     return {number: line for number, line in enumerate(lines) if line}  # the place gives the number
         for name in YOLO_YAML:
@@ -318,10 +319,10 @@ def _names_of_yaml(text: str) -> dict[int, str]:
         return {}
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, list):
-        return {number: name.strip() for number, name in enumerate(names) if isinstance(name, str)}
+        return {number: class_name(name) for number, name in enumerate(names) if isinstance(name, str)}
     pairs = names.items() if isinstance(names, dict) else ()
     numbered = ((_class_number(str(key)), name) for key, name in pairs if isinstance(name, str))
-    return {number: name.strip() for number, name in numbered if number is not None}
+    return {number: class_name(name) for number, name in numbered if number is not None}
 
 
 def cell_counter(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
@@ -330,7 +331,7 @@ def cell_counter(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]
     shapes = []
     for kind in tree.iter("Marker_Type"):
         number = (kind.findtext("Type") or "").strip()
-        label = (kind.findtext("Name") or "").strip() or f"type {number}"
+        label = class_name(kind.findtext("Name") or "") or f"type {number}"
         for marker in kind.iter("Marker"):
             written = [marker.findtext(f"Marker{axis}") for axis in "XY"]
             x, y = finite_numbers(written, f"{place}: a marker of {label}")
@@ -368,7 +369,7 @@ def imagej_rois(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
             counters = iter([] if roi.counters is None else roi.counters.tolist())
             for point in points:
                 counter = next(counters, 0)
-                shapes.append(Shape(f"{label} counter {counter}".strip() if counter else label, (point,)))
+                shapes.append(Shape(f"{label} counter {counter}" if counter else label, (point,)))
         else:
             shapes.append(Shape(label, ((roi.left, roi.top), (roi.right, roi.bottom))))
     yield drawn(place, (own_name(path),), (0, 0), shapes)

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 from mistnn.data.folder.columns import FILE_WORDS, MISSING, explained, not_counts
 from mistnn.data.folder.files import NameMatcher
 from mistnn.data.folder.sheets import read_sheet
-from mistnn.data.text_files import from_cell, listed, read_text
+from mistnn.data.text_files import class_name, from_cell, listed, read_text
 from mistnn.errors import MistError
 from mistnn.interfaces import Split
 
@@ -89,7 +89,7 @@ def parse_table(source: str, text: str, matcher: NameMatcher, kind: Literal["cou
     lines = _cells(source, text)
     if not lines:
         raise MistError(f"{source} is empty: begin it with a line such as file,class,count")
-    top, header = lines[0]
+    top, header = lines[0][0], [class_name(cell) for cell in lines[0][1]]
     columns = _columns(f"{source}, row {top}", header, kind)
     _check_quotes(source, lines[1:], len(header), columns.file, matcher)
     rows = []
@@ -254,7 +254,7 @@ def _wide(
 def _long(rows: Sequence[_Row], columns: _Columns, splits: dict[str, Split]) -> Table:
     counted: dict[str, dict[str, int]] = {}
     for place, image, cells in rows:
-        name = cells[columns.label]
+        name = class_name(cells[columns.label])
         of_image = counted.setdefault(image, {})
         if name in of_image:
             raise MistError(f"{place}: {image} already has a row for {name or 'no class'}: delete one of the two")
