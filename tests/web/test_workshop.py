@@ -82,7 +82,9 @@ def test_a_table_that_cannot_be_read_keeps_nothing_else_back(shop: Workshop, tmp
     assert said[0] == "1 image added" and said[1].startswith("no counts were read: wrong.csv, row 1: no column")
     assert said[2] == "counts of 2 images read from right.csv" and len(shop.images.rows()) == 13
     alone = Workshop(tmp_path / "empty", tmp_path / "elsewhere")
-    assert alone.images.add([right]) == ["no counts were read: add the images first, and then the table of their counts"]
+    assert alone.images.add([right]) == [
+        "no counts were read: add the images first, and then the table of their counts"
+    ]
 
 
 def test_tables_are_joined(shop: Workshop, tmp_path: Path) -> None:
