@@ -311,7 +311,9 @@ def _read_coco(path: Path, root: Path, problems: list[str]) -> Iterator[_Written
 def _read_boxes(path: Path, root: Path, problems: list[str]) -> Iterator[_Written]:
     for entry in read_boxes(path, path.name, problems):
         labels = entry.labels or [ONLY_CLASS] * len(entry.corners)
-        objects = [AnnotatedObject(class_name(str(label)), box) for label, box in zip(labels, entry.corners, strict=True)]
+        objects = [
+            AnnotatedObject(class_name(str(label)), box) for label, box in zip(labels, entry.corners, strict=True)
+        ]
         split = SPLIT_WORDS.get(entry.split.strip().lower())
         if entry.split.strip() and split is None:
             problems.append(f"{entry.place}: split {entry.split!r} is unknown: use train, validation or test")

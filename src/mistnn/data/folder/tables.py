@@ -80,8 +80,9 @@ def read_table(path: Path, matcher: NameMatcher, kind: Literal["counts", "labels
         MistError: if the header is not understood, a name matches no image or several, a row is repeated, a value is
             missing or impossible, or a split is unknown.
     """
-    text = read_sheet(path) if path.suffix.lower() == ".xlsx" else read_text(path)
-    return parse_table(path.name, text, matcher, kind)
+    text, notes = read_sheet(path) if path.suffix.lower() == ".xlsx" else (read_text(path), ())
+    table = parse_table(path.name, text, matcher, kind)
+    return table._replace(notes=(*table.notes, *notes))
 
 
 def parse_table(source: str, text: str, matcher: NameMatcher, kind: Literal["counts", "labels"]) -> Table:
@@ -97,8 +98,8 @@ def parse_table(source: str, text: str, matcher: NameMatcher, kind: Literal["cou
         place = f"{source}, row {number}"
         if len(cells) > len(header) and any(cells[len(header) :]):
             raise MistError(
-                f"{place}: {len(cells)} values in {len(header)} columns: write a name for column {len(header) + 1} into "
-                f"row {top}; if the row is CSV and a value holds a separator, put the value in quotation marks"
+                f"{place}: {len(cells)} values in {len(header)} columns: write a name for column {len(header) + 1} "
+                f"into row {top}; if the row is CSV and a value holds a separator, put the value in quotation marks"
             )
         cells += [""] * (len(header) - len(cells))
         if not cells[columns.file]:
