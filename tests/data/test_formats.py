@@ -142,6 +142,50 @@ def test_via_csv_that_is_empty_or_broken(root: Path) -> None:
     assert any("via.csv, row 4, image c.png is broken JSON" in note for note in folder.notes)
 
 
+def via_regions(*attributes: dict[str, Any]) -> list[dict[str, Any]]:
+    shape = {"name": "rect", "x": 1, "y": 2, "width": 10, "height": 20}
+    return [{"shape_attributes": shape | {"x": x}, "region_attributes": one} for x, one in enumerate(attributes)]
+
+
+@pytest.mark.parametrize(
+    ("regions", "classes", "words"),
+    [
+        (  # numbers begin again in each image
+            [[{"id": "1", "species": "ant"}, {"id": "2", "species": "bee"}]] * 3,
+            ("ant", "bee"),
+            "attribute 'species' of VIA is taken for the class, not id: to choose another, rename it to class",
+        ),
+        (
+            [[{"remark": f"{image} {at}", "species": at} for at in ("ant", "bee")] for image in range(3)],
+            ("ant", "bee"),
+            "'species' of VIA is taken for the class, not remark",
+        ),
+        (
+            [[{"size": "7", "species": "ant"}, {"size": "7", "species": "bee"}], [{"size": "9", "species": "bee"}]],
+            ("ant", "bee"),
+            "'species' of VIA is taken for the class, not size",
+        ),
+        ([[{"id": str(3 * image + at)} for at in range(3)] for image in range(3)], ("object",), "number the objects"),
+        ([[{"id": 1}, {"id": 2}, {"id": 3}]] * 2, ("object",), "attributes of VIA (id) are empty or number"),
+        ([[{"species": "ant"}, {"species": "bee"}], [{"species": "ant"}]], ("ant", "bee"), ""),
+        ([[{"species": "ant"}], [{"species": "bee"}]], ("ant", "bee"), ""),
+        ([[{"id": "1", "type": "ant"}, {"id": "2", "type": "bee"}]] * 3, ("ant", "bee"), ""),
+    ],
+)
+@pytest.mark.parametrize("files", [1, 3])
+def test_the_class_among_attributes_of_via(
+    root: Path, regions: list[list[dict[str, Any]]], classes: tuple[str, ...], words: str, files: int
+) -> None:
+    images = {f"{name}.png": via_regions(*one) for name, one in zip("abc", regions, strict=False)}
+    entries = [{name: {"filename": name, "regions": one}} for name, one in images.items()]
+    for number, one in enumerate(entries if files > 1 else [dict(item for entry in entries for item in entry.items())]):
+        write(root / f"via{number}.json", one)
+    folder = read_folder(root)
+    assert folder.class_names == classes
+    notes = [note for note in folder.notes if "of VIA " in note and "attribute" in note]
+    assert len(notes) == bool(words) and all(words in note for note in notes)
+
+
 def test_yolo(root: Path) -> None:
     write(root / "labels" / "a.txt", "0 0.2 0.5 0.2 0.4\n1 0.5 0.5 0.1 0.1 0.87\n1 0 0 0.1 0 0.1 0.2\n")
     write(root / "labels" / "b.txt", "")

@@ -63,7 +63,7 @@ def not_counts(columns: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """
     letters = {name for name in columns if len(name) == 1 and name.isalpha()}
     axes = letters if len(letters) > 1 and all(name.lower() in AXES for name in letters) else set()
-    left = {name: _by_its_name(name, columns[name]) for name in columns if name in axes or _named_otherwise(name)}
+    left = {name: _by_its_name(name, columns[name]) for name in columns if name in axes or named_otherwise(name)}
     others = {name: values for name, values in columns.items() if name not in left}
     judged = {name: values for name, values in others.items() if "count" not in _words(name)}
     bad = {name: why for name, values in judged.items() if (why := _no_counts(values))}
@@ -92,7 +92,8 @@ def _words(name: str) -> list[str]:
     return [word[:-1] if word.endswith("s") and word not in MEASURES else word for word in words]
 
 
-def _named_otherwise(name: str) -> bool:
+def named_otherwise(name: str) -> bool:
+    """Whether a name is that of a measure, an identifier, a place, a time or an image."""
     words = _words(name)
     if "count" in words:
         return False

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from mistnn.data.folder.attributes import CLASS_WORDS, Attributes
 from mistnn.data.folder.sheets import archived, check_archive
 from mistnn.data.folder.tables import ONLY_CLASS
 from mistnn.data.text_files import (
@@ -67,6 +68,8 @@ class Drawn(NamedTuple):
     are_boxes: bool  #: Whether all have a box.
     relative: bool = False  #: Whether corners are shares of the image's width and height.
     regions: bool = False  #: Whether objects are outlines that QuPath calls annotations.
+    #: Of each object that VIA gives no class: its other attributes. Empty where they don't matter.
+    attributes: tuple[Attributes, ...] = ()
 
 
 class Shape(NamedTuple):
@@ -181,11 +184,11 @@ def via(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
         try:
             regions = _object(entry, own).get("regions") or []
             listing = list(regions.values()) if isinstance(regions, dict) else _list(regions, own)
-            shapes = [_via_shape(_object(one, own), own) for one in listing]
+            found = _via_drawn(own, str(name), [(_object(one, own), own) for one in listing])
         except MistError as error:
             problems.append(str(error))
         else:
-            yield drawn(own, (str(name),), (0, 0), shapes)
+            yield found
 
 
 def _via_rows(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
@@ -203,15 +206,35 @@ def _via_rows(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
         images.setdefault(name, []).append((f"{place}, row {number}, image {name}", row))
     for name, regions in images.items():
         try:
-            shapes = [
-                _via_shape({key: _via_cell(row.get(column), own) for key, column in VIA_COLUMNS.items()}, own)
+            listing = [
+                ({key: _via_cell(row.get(column), own) for key, column in VIA_COLUMNS.items()}, own)
                 for own, row in regions
                 if (row.get("region_count") or "0").strip() != "0" or _via_cell(row.get("region_shape_attributes"), own)
             ]
+            found = _via_drawn(f"{place}, image {name}", name, listing)
         except MistError as error:
             problems.append(str(error))
         else:
-            yield drawn(f"{place}, image {name}", (name,), (0, 0), shapes)
+            yield found
+
+
+def _via_drawn(place: str, name: str, regions: Sequence[tuple[dict[str, Any], str]]) -> Drawn:
+    """The regions of an image, each with its place for messages."""
+    texts = [_via_texts(region) for region, _ in regions]
+    keys = [next((word for word in CLASS_WORDS if word in one), None) for one in texts]
+    labels = ["" if key is None else one[key] for key, one in zip(keys, texts, strict=True)]
+    shapes = [_via_shape(region, label, own) for (region, own), label in zip(regions, labels, strict=True)]
+    others = tuple(one if key is None else {} for key, one in zip(keys, texts, strict=True))
+    return drawn(place, (name,), (0, 0), shapes)._replace(attributes=others)
+
+
+def _via_texts(region: dict[str, Any]) -> dict[str, str]:
+    """The attributes of a region as texts; those of check boxes are the names of the chosen ones."""
+    attributes = region.get("region_attributes")
+    return {
+        name: " ".join(str(one) for one, on in value.items() if on) if isinstance(value, dict) else str(value)
+        for name, value in (attributes.items() if isinstance(attributes, dict) else ())
+    }
 
 
 def _via_cell(text: Any, place: str) -> dict[str, Any]:
@@ -222,14 +245,9 @@ def _via_cell(text: Any, place: str) -> dict[str, Any]:
         raise MistError(f"{place} is broken JSON ({error}): export it again") from error
 
 
-def _via_shape(region: dict[str, Any], place: str) -> Shape:
+def _via_shape(region: dict[str, Any], label: str, place: str) -> Shape:
     shape = _object(region.get("shape_attributes"), place)
-    attributes = region.get("region_attributes")
-    attributes = attributes if isinstance(attributes, dict) else {}
-    key = next((name for name in ("class", "label", "name", "type") if name in attributes), next(iter(attributes), ""))
-    value = attributes.get(key, "")
-    chosen = [str(name) for name, on in value.items() if on] if isinstance(value, dict) else [str(value)]
-    label, kind = " ".join(chosen), shape.get("name")
+    kind = shape.get("name")
 
     def numbers(*names: str) -> list[float]:
         return finite_numbers([shape.get(name) for name in names], f"{place}: {kind}")

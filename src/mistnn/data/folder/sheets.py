@@ -107,10 +107,10 @@ def _hidden_parts(sheet: Any, text: str, place: str) -> Iterator[str]:
         return
     filled = {number: row for number, row in enumerate(csv.reader(io.StringIO(text, newline="")), start=1) if any(row)}
     letters = importlib.import_module("openpyxl.utils").get_column_letter
-    places = sorted({place for row in filled.values() for place, cell in enumerate(row, start=1) if cell})
+    used = sorted({column for row in filled.values() for column, cell in enumerate(row, start=1) if cell})
     for what, names in (
         ("row", [str(number) for number in filled if number in rows]),
-        ("column", [letters(place) for place in places if any(first <= place <= last for first, last in columns)]),
+        ("column", [letters(column) for column in used if any(first <= column <= last for first, last in columns)]),
     ):
         if len(names) == 1:
             hidden = f"{what} {names[0]} is hidden in the spreadsheet and was read"
