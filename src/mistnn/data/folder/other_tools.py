@@ -84,9 +84,8 @@ def _names_files(path: Path) -> bool:
     """Whether the first line of a file has a column for the names of images, and none of a table of boxes."""
     first = b""
     with contextlib.suppress(OSError), path.open("rb") as file:
-        first = file.read(MAX_LINE)
-    line = first.decode(utf_16_of(first) or "utf-8-sig", "replace").partition("\n")[0]
-    columns = re.split(r"[,;\t]", line.lower())
+        first = file.readline(MAX_LINE)
+    columns = re.split(r"[,;\t]", first.decode("utf-8-sig", "replace").lower())
     words = {re.sub(r"[\W_]", "", one) for one in columns}
     return len(columns) > 1 and bool(words & set(FILE_WORDS)) and not words & {"regionshapeattributes", "xmin"}
 
