@@ -298,7 +298,7 @@ def try_upload(root: Path, dice: random.Random) -> None:
             assert path.suffix.lower() in (".png", ".gif", ".csv"), path
             if path.suffix != ".csv":
                 open_image(path)  # whole
-        shop.rows()
+        shop.images.rows()
 
 
 def try_folder(

@@ -142,6 +142,50 @@ def test_via_csv_that_is_empty_or_broken(root: Path) -> None:
     assert any("via.csv, row 4, image c.png is broken JSON" in note for note in folder.notes)
 
 
+def via_regions(*attributes: dict[str, Any]) -> list[dict[str, Any]]:
+    shape = {"name": "rect", "x": 1, "y": 2, "width": 10, "height": 20}
+    return [{"shape_attributes": shape | {"x": x}, "region_attributes": one} for x, one in enumerate(attributes)]
+
+
+@pytest.mark.parametrize(
+    ("regions", "classes", "words"),
+    [
+        (  # numbers begin again in each image
+            [[{"id": "1", "species": "ant"}, {"id": "2", "species": "bee"}]] * 3,
+            ("ant", "bee"),
+            "attribute 'species' of VIA is taken for the class, not id: to choose another, rename it to class",
+        ),
+        (
+            [[{"remark": f"{image} {at}", "species": at} for at in ("ant", "bee")] for image in range(3)],
+            ("ant", "bee"),
+            "'species' of VIA is taken for the class, not remark",
+        ),
+        (
+            [[{"size": "7", "species": "ant"}, {"size": "7", "species": "bee"}], [{"size": "9", "species": "bee"}]],
+            ("ant", "bee"),
+            "'species' of VIA is taken for the class, not size",
+        ),
+        ([[{"id": str(3 * image + at)} for at in range(3)] for image in range(3)], ("object",), "number the objects"),
+        ([[{"id": 1}, {"id": 2}, {"id": 3}]] * 2, ("object",), "attributes of VIA (id) are empty or number"),
+        ([[{"species": "ant"}, {"species": "bee"}], [{"species": "ant"}]], ("ant", "bee"), ""),
+        ([[{"species": "ant"}], [{"species": "bee"}]], ("ant", "bee"), ""),
+        ([[{"id": "1", "type": "ant"}, {"id": "2", "type": "bee"}]] * 3, ("ant", "bee"), ""),
+    ],
+)
+@pytest.mark.parametrize("files", [1, 3])
+def test_the_class_among_attributes_of_via(
+    root: Path, regions: list[list[dict[str, Any]]], classes: tuple[str, ...], words: str, files: int
+) -> None:
+    images = {f"{name}.png": via_regions(*one) for name, one in zip("abc", regions, strict=False)}
+    entries = [{name: {"filename": name, "regions": one}} for name, one in images.items()]
+    for number, one in enumerate(entries if files > 1 else [dict(item for entry in entries for item in entry.items())]):
+        write(root / f"via{number}.json", one)
+    folder = read_folder(root)
+    assert folder.class_names == classes
+    notes = [note for note in folder.notes if "of VIA " in note and "attribute" in note]
+    assert len(notes) == bool(words) and all(words in note for note in notes)
+
+
 def test_yolo(root: Path) -> None:
     write(root / "labels" / "a.txt", "0 0.2 0.5 0.2 0.4\n1 0.5 0.5 0.1 0.1 0.87\n1 0 0 0.1 0 0.1 0.2\n")
     write(root / "labels" / "b.txt", "")
@@ -229,6 +273,39 @@ def test_rois_of_imagej(root: Path) -> None:
     assert any("images/c.roi can't be read" in note for note in folder.notes)
 
 
+def test_counters_of_imagej_are_classes(root: Path) -> None:
+    """Those of the Multi-point tool; a file without counters has points of counter 0."""
+    roifile = pytest.importorskip("roifile", reason="the extra files reads ROIs")
+    for name, counters, group in (("a", [0, 1, 1], 0), ("b", None, 0), ("c", [0, 1, 3], 2)):
+        points = roifile.ImagejRoi.frompoints(np.array([[10, 10], [20, 20], [30, 30]], np.float32))
+        points.roitype, points.group = roifile.ROI_TYPE.POINT, group
+        if counters is not None:
+            points.counters, points.counter_positions = np.array(counters, np.uint8), np.zeros(3, np.uint32)
+        points.tofile(root / "images" / f"{name}.roi")
+    found = {name: counts for name, (counts, _) in summary(read_folder(root)).items()}
+    assert {name: {label: n for label, n in (counts or {}).items() if n} for name, counts in found.items()} == {
+        "a.png": {"object": 1, "counter 1": 2},
+        "b.png": {"object": 3},
+        "c.png": {"group 2": 1, "group 2 counter 1": 1, "group 2 counter 3": 1},
+    }
+
+
+@pytest.mark.parametrize("inner", ["", "a_RoiSet/"])
+def test_rois_of_imagej_that_macos_packed_again(root: Path, inner: str) -> None:
+    roifile = pytest.importorskip("roifile", reason="the extra files reads ROIs")
+    square = roifile.ImagejRoi.frompoints(np.array([[10, 5], [30, 5], [30, 25], [10, 25]], np.float32))
+    with zipfile.ZipFile(root / "images" / "a_RoiSet.zip", "w") as archive:
+        for folder in ([inner] if inner else []) + ["__MACOSX/"]:
+            archive.writestr(folder, b"")
+        archive.writestr(f"{inner}.DS_Store", b"\0")
+        for name in ("1.roi", ".2.roi"):  # users may name a ROI .2
+            archive.writestr(f"{inner}{name}", square.tobytes())
+            archive.writestr(f"__MACOSX/{inner}._{name}", b"\0\5\x16\7")
+    folder = read_folder(root)
+    assert summary(folder)["a.png"] == ({"object": 2}, [[10, 5, 31, 26]] * 2)
+    assert not any("left out" in note for note in folder.notes)
+
+
 def test_layers_of_napari(root: Path) -> None:
     write(root / "images" / "a_points.csv", "index,axis-0,axis-1\n0.0,3.0,10.0\n1.0,4.5,20.0\n")
     shapes = ["index,shape-type,vertex-index,axis-0,axis-1,class"]
@@ -277,6 +354,20 @@ def test_geojson_of_qupath(root: Path) -> None:
     assert any("images/c.geojson, feature 1: a Polygon without coordinates" in note for note in folder.notes)
 
 
+def test_derived_classes_of_qupath(root: Path) -> None:
+    """Later versions list the names of a class that is derived from another."""
+
+    def feature(classification: dict[str, Any], x: int) -> dict[str, Any]:
+        geometry = {"type": "Polygon", "coordinates": [[[x, 10], [x + 10, 10], [x + 10, 20], [x, 10]]]}
+        about = {"objectType": "cell", "classification": classification}
+        return {"type": "Feature", "geometry": geometry, "properties": about}
+
+    kinds: list[dict[str, Any]] = [{"names": ["Tumor", "Positive"]}, {"names": ["Tumor"]}, {"name": "Stroma"}, {}]
+    features = [feature(kind, 20 * place) for place, kind in enumerate(kinds)]
+    write(root / "images" / "a.geojson", {"type": "FeatureCollection", "features": features})
+    assert read_folder(root).class_names == ("Stroma", "Tumor", "Tumor: Positive", "object")
+
+
 @pytest.mark.parametrize("head", [
     '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]>',
     '<!DOCTYPE a [<!ENTITY x "aaaa"><!ENTITY y "&x;&x;&x;">]>',
@@ -302,6 +393,41 @@ def test_xml_keeps_names_and_text(tmp_path: Path) -> None:
         (tmp_path / "a.xml").write_text(broken, encoding="utf-8")
         with pytest.raises(MistError, match="broken XML"):
             read_xml(tmp_path / "a.xml", "a.xml")
+
+
+def in_utf_16(root: Path) -> None:
+    """Stores texts anew, as Windows does."""
+    for path in [path for path in root.rglob("*") if path.suffix in (".json", ".geojson", ".csv", ".txt")]:
+        path.write_bytes(path.read_text(encoding="utf-8").encode("utf-16"))
+
+
+@pytest.mark.parametrize("kind", ["labelme", "via", "via csv", "geojson", "yolo", "napari", "coco", "boxes"])
+def test_annotations_in_utf_16(root: Path, kind: str) -> None:
+    rectangle = {"name": "rect", "x": 1, "y": 2, "width": 10, "height": 20}
+    head = "filename,region_count,region_id,region_shape_attributes,region_attributes\n"
+    quoted = json.dumps(rectangle).replace('"', '""')
+    region = {"shape_attributes": rectangle, "region_attributes": {}}
+    outline = {"type": "Polygon", "coordinates": [[[1, 2], [11, 2], [11, 22], [1, 22]]]}
+    image = {"id": 1, "file_name": "a.png", "width": 100, "height": 50}
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 10, 20]}
+    contents: dict[str, tuple[str, Any]] = {
+        "labelme": ("images/a.json", {"imagePath": "a.png", "shapes": [{"label": "", "points": [[1, 2], [11, 22]]}]}),
+        "via": ("via.json", {"a.png1": {"filename": "a.png", "regions": [region]}}),
+        "via csv": ("via.csv", f'{head}a.png,1,0,"{quoted}",{{}}\n'),
+        "geojson": ("images/a.geojson", [{"type": "Feature", "geometry": outline}]),
+        "yolo": ("labels/a.txt", "0 0.06 0.24 0.1 0.4\n"),
+        "napari": ("images/a.csv", "index,axis-0,axis-1\n0,1,2\n"),
+        "coco": (
+            "annotations.json",
+            {"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "cell"}]},
+        ),
+        "boxes": ("boxes.json", [{"file": "a.png", "boxes": [[1, 2, 11, 22]]}]),
+    }
+    write(root / contents[kind][0], contents[kind][1])
+    in_utf_16(root)
+    counts, boxes = summary(read_folder(root))["a.png"]
+    assert counts is not None and list(counts.values()) == [1]
+    assert boxes == (None if kind == "napari" else [[1, 2, 11, 22]])
 
 
 def test_own_formats_come_first(root: Path) -> None:

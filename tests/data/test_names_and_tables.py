@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import unicodedata
 from pathlib import Path
@@ -71,6 +72,8 @@ def test_a_second_table_is_named(tmp_path: Path) -> None:
 def test_a_table_of_another_name_is_named(tmp_path: Path, name: str) -> None:
     root = write(make(tmp_path / "own"), "Image;cells\na.png;3\n", name)
     assert f"{name}: not read; if it holds the counts of the images, call it counts.csv" in notes_of(root)
+    write(root, "Image;cells\na.png;3\n".encode("utf-16"), name)
+    assert f"{name}: not read" in notes_of(root)
     write(root, "file,cells\na.png,3\n")
     assert name not in notes_of(root)
 
@@ -164,3 +167,35 @@ def test_odd_names_of_classes_are_named(tmp_path: Path, name: str, words: str) -
 def test_lists_of_splits_elsewhere_are_named(tmp_path: Path, place: str) -> None:
     write(write(make(tmp_path), "file,count\na.png,1\nb.png,2\n"), "a.png\n", place)
     noted(read_folder(tmp_path), f"{place}: not read; if they list the images of each split, put them into ImageSets")
+
+
+INVISIBLE = "\u200b\ufeff\u2060\u00ad\u200e\u200f\u2066"
+
+
+@pytest.mark.parametrize("kind", ["rows", "columns", "labels", "voc", "coco", "boxes", "labelme", "yolo"])
+def test_invisible_characters_of_a_class_are_removed(tmp_path: Path, kind: str) -> None:
+    name = f"\u200dce{INVISIBLE}ll \u200b"
+    make(tmp_path, size=(40, 40))
+    shape = {"label": name, "shape_type": "rectangle", "points": [[1, 2], [11, 22]]}
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 10, 20]}
+    coco = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [box], "categories": [{"id": 1, "name": name}]}
+    files = {
+        "rows": ("counts.csv", f"file,class,count\na.png,cell,1\nb.png,{name},1\n"),
+        "columns": ("counts.csv", f"\u200bfile,{name}\na.png,1\nb.png,1\n"),
+        "labels": ("labels.csv", f"file,class\na.png,cell\nb.png,{name}\n"),
+        "voc": ("Annotations/a.xml", voc((name, (2, 3, 11, 22)), size=(40, 40))),
+        "coco": ("annotations.json", json.dumps(coco)),
+        "boxes": ("boxes.json", json.dumps([{"file": "a.png", "boxes": [[1, 2, 11, 22]], "labels": [name]}])),
+        "labelme": ("images/a.json", json.dumps({"imagePath": "a.png", "shapes": [shape]})),
+        "yolo": ("labels/a.txt", "0 0.5 0.5 0.1 0.1\n"),
+    }
+    write(tmp_path, files[kind][1], files[kind][0])
+    write(tmp_path, f"{name}\n", "classes.txt")
+    folder = read_folder(tmp_path)
+    assert folder.class_names == ("cell",) and folder.images[0].present == (True,)
+
+
+def test_joiners_in_the_name_of_a_class_stay(tmp_path: Path) -> None:
+    names = ["\U0001f469\u200d\U0001f52c", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"]
+    write(make(tmp_path), "\n".join(["file,class,count", *(f"a.png,{name},1" for name in names)]))
+    assert set(read_folder(tmp_path).class_names) == set(names)

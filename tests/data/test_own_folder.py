@@ -88,6 +88,7 @@ COUNTED = [3, 0, 2, 7, 1, 4]
             for name in ("width", "Image Width", "imageHeight", "Total Area", "area_px")
         ),
         *((name, [3, 1, 4, 1, 5, 9], "by its name") for name in ("id", "cell ID", "Unnamed: 0", "time (h)", "day")),
+        *((name, [12, 5, 7, 31, 2, 9], "by its name") for name in ("image", "Image Name", "name")),
         ("taken", ["2024-05-01"] * 6, "'2024-05-01' is text"),
         ("stamp", [20240501, 20240502, 20240501, 20240501, 20240507, 20240503], "'20240501' is too large"),
         ("ph_7", [7, 7.2, 7, 7, 7.4, 7], "by its name"),

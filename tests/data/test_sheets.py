@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +100,62 @@ def reworded(path: Path, old: str, new: str) -> None:
 def test_a_claimed_size_takes_no_memory(tmp_path: Path) -> None:
     path = save(make(tmp_path), [["file", "red"], ["a", 1]]) / "counts.xlsx"
     reworded(path, '<dimension ref="A1:B2"', '<dimension ref="A1:XFD1048576"')
-    assert read_sheet(path) == "file,red\r\na,1\r\n"
+    assert read_sheet(path).text == "file,red\r\na,1\r\n"
 
 
 def test_empty_rows_keep_the_numbers_of_others(tmp_path: Path) -> None:
     folder = save(make(tmp_path), [[], ["file", "red"], [], [None, ""], ["a", 1], ["b", "x", "y"], []])
-    assert read_sheet(folder / "counts.xlsx") == "\r\nfile,red\r\n\r\n\r\na,1\r\nb,x,y\r\n"
-    refused(folder, "counts.xlsx, row 6", "3 values in 2 columns")
+    assert read_sheet(folder / "counts.xlsx").text == "\r\nfile,red\r\n\r\n\r\na,1\r\nb,x,y\r\n"
+    refused(folder, "counts.xlsx, row 6", "3 values in 2 columns", "write a name for column 3 into row 2")
+
+
+def test_a_header_of_merged_cells_is_named(tmp_path: Path) -> None:
+    """Its last columns have values and no name: to delete them would delete counts."""
+    book = openpyxl.Workbook()
+    for row in (["file", "cells"], ["a.png", 3, 4], ["b.png", 1, 2]):
+        book.active.append(row)
+    book.active.merge_cells("B1:C1")
+    book.save(make(tmp_path) / "counts.xlsx")
+    refused(tmp_path, "counts.xlsx, row 2: 3 values in 2 columns: write a name for column 3 into row 1")
+
+
+def hide(folder: Path, rows: Sequence[int] = (), columns: str = "", sheets: Sequence[str] = ()) -> Path:
+    book = openpyxl.load_workbook(folder / "counts.xlsx")
+    for row in rows:
+        book.active.row_dimensions[row].hidden = True
+    for column in columns:
+        book.active.column_dimensions[column].hidden = True
+    for title in sheets:
+        book[title].sheet_state = "hidden"
+    book.save(folder / "counts.xlsx")
+    return folder
+
+
+def test_hidden_rows_and_columns_are_named(tmp_path: Path) -> None:
+    rows = [["file", "cell", "old"], ["a", 1, 2], ["b", 3, 4], ["c", 5, 6]]
+    folder = read_folder(hide(save(make(tmp_path), rows), [3, 9], "CH"))  # those without content don't matter
+    assert counts_of(folder) == {"a.png": (1, 2), "b.png": (3, 4), "c.jpg": (5, 6)}
+    noted(folder, "counts.xlsx: row 3 is hidden in the spreadsheet and was read: delete it if it should not count")
+    noted(folder, "counts.xlsx: column C is hidden in the spreadsheet and was read: delete it if it should not count")
+    folder = read_folder(hide(tmp_path, [2, 4], "B"))
+    noted(
+        folder,
+        "counts.xlsx: 3 rows (2, 3, 4) are hidden in the spreadsheet and were read: delete those that should not count",
+    )
+    noted(folder, "counts.xlsx: 2 columns (B, C) are hidden in the spreadsheet and were read")
+    assert not any("hidden" in note for note in read_folder(save(tmp_path, rows)).notes)
+
+
+def test_hidden_sheets_are_passed_over(tmp_path: Path) -> None:
+    save(make(tmp_path), [["file", "red"], ["a", 1]], "counts.xlsx", "draft", "lists")
+    refused(hide(tmp_path, sheets=["lists"]), "several sheets (Sheet, draft)", "hide the others")
+    folder = read_folder(hide(tmp_path, sheets=["draft"]))
+    assert folder.class_names == ("red",)
+    noted(folder, "counts.xlsx: hidden sheets (draft, lists) are passed over")
+    save(tmp_path, [["file", "red"], ["a", 1]])
+    folder = read_folder(hide(tmp_path, sheets=["Sheet"]))
+    assert folder.class_names == ("red",)
+    noted(folder, "counts.xlsx: the sheet that was read is hidden (Sheet)")
 
 
 def test_too_many_cells_or_rows_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

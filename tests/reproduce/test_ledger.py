@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,6 +114,21 @@ def test_a_broken_entry_is_named_in_one_line(content: bytes, words: str, tmp_pat
         read_ledger(tmp_path)
     assert "\n" not in str(caught.value) and str(path) in str(caught.value) and "fix or remove" in str(caught.value)
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(("part", "what"), [("metrics", "measure both"), ("curve", "curve of both")])
+def test_measures_are_finite(part: str, what: str, value: float, tmp_path: Path) -> None:
+    """Tables would print them, and averages over seeds would be no numbers."""
+    path = tmp_path / "a.json"
+    content: dict[str, Any] = {"iou50": 0.5, "both": value} if part == "metrics" else {"both": [(1, 0.5), (2, value)]}
+    odd = dataclasses.replace(ENTRY, **{part: content})
+    with pytest.raises(MistError, match=f"a.json is not written, because the {what} is {value}: "):
+        write_entry(odd, path)
+    assert not path.exists()
+    path.write_text(json.dumps(dataclasses.asdict(odd)))
+    with pytest.raises(MistError, match=rf"a.json: no entry of the ledger \(the {what} is {value}\): fix or remove"):
+        read_ledger(tmp_path)
 
 
 def test_an_entry_that_is_a_folder(tmp_path: Path) -> None:

@@ -184,6 +184,12 @@ def test_tables_that_would_be_damaged_are_refused(folder: Path, text: str, words
     assert (folder / "counts.csv").read_text(encoding="utf-8") == text
 
 
+def test_classes_are_named_as_the_table_is_read(folder: Path) -> None:
+    assert Labels(folder, ["ce\u200bll ", "dirt"]).class_names == ("cell", "dirt")
+    with pytest.raises(MistError, match="distinct names"):
+        Labels(folder, ["cell", "cell\u200b"])
+
+
 def test_names_that_look_like_formulas_or_are_no_utf8(folder: Path) -> None:
     latin = os.fsdecode(b"\xe9.png")
     for name in ("=1.png", "-a.png", latin):

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from mistnn.data.folder.columns import explained, not_counts
+from mistnn.data.folder.columns import FILE_WORDS, explained, not_counts
 from mistnn.data.folder.files import NameMatcher
-from mistnn.data.folder.tables import EXAMPLES, FILE_WORDS, ONLY_CLASS, Table, parse_table, read_table
+from mistnn.data.folder.tables import EXAMPLES, ONLY_CLASS, Table, parse_table, read_table
 from mistnn.data.text_files import check_name
 from mistnn.interfaces import Split
 

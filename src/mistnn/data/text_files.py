@@ -27,6 +27,7 @@ import numpy as np
 
 from mistnn.errors import MistError
 
+_JOINERS = "\u200c\u200d"  # zero-width
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 BROKEN = "fix it, or remove it from the folder"
 Corners = tuple[float, float, float, float]  #: x1, y1, x2, y2.
@@ -61,6 +62,18 @@ def from_cell(text: str) -> str:
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
+def class_name(text: str) -> str:
+    """The name of a class as it was meant: without spaces around it, and without invisible characters.
+
+    These are the format characters of Unicode (category Cf), such as zero-width spaces, byte order marks and soft
+    hyphens, which come with text that is copied. Joiners stay between other characters: scripts and emoji need them.
+    """
+    if text.isascii():
+        return text.strip()
+    seen = (letter for letter in text if letter in _JOINERS or unicodedata.category(letter) != "Cf")
+    return re.sub(rf"^[\s{_JOINERS}]+|[\s{_JOINERS}]+$", "", "".join(seen))
+
+
 def check_name(name: str, place: str) -> None:
     """Raises ``MistError`` if the name of a class holds a control character, or half of a letter of UTF-16."""
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
@@ -74,6 +87,14 @@ def check_file(path: Path) -> None:
         raise MistError(f"{path} is {what}, but this name is reserved for a file: put the file there, or rename this")
 
 
+def utf_16_of(data: bytes) -> str:
+    """The encoding of a text that is UTF-16, from its first bytes; empty if it is not UTF-16."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    # No mark, but every other byte of ASCII letters is 0.
+    return ("utf-16-be" if data[0] == 0 else "utf-16-le") if b"\0" in data[:2] else ""
+
+
 def read_text(path: Path) -> str:
     """A text file in UTF-8 or UTF-16, with or without a byte order mark, or in Windows-1252."""
     check_file(path)
@@ -81,12 +102,8 @@ def read_text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise MistError(f"{path} can't be read ({error.strerror}): check its permissions") from error
-    encodings = ["utf-8-sig", "cp1252", "latin-1"]
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        encodings = ["utf-16"]
-    elif b"\0" in data[:2]:  # no mark, but every other byte of ASCII letters is 0
-        encodings = ["utf-16-be" if data[0] == 0 else "utf-16-le"]
-    for encoding in encodings:
+    utf_16 = utf_16_of(data)
+    for encoding in [utf_16] if utf_16 else ["utf-8-sig", "cp1252", "latin-1"]:
         try:
             text = data.decode(encoding)
         except UnicodeDecodeError:
@@ -164,7 +181,7 @@ class AnnotatedObject(NamedTuple):
 def voc_objects(tree: ElementTree.Element, place: str) -> Iterator[AnnotatedObject]:
     """The objects of a PASCAL VOC annotation."""
     for number, entry in enumerate(tree.iter("object"), start=1):
-        label = (entry.findtext("name") or "").strip()
+        label = class_name(entry.findtext("name") or "")
         if not label:
             raise MistError(f"{place}: object {number} has no name: write its class")
         written = [entry.findtext(f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
@@ -232,7 +249,7 @@ def _coco_id(value: Any) -> str:
 def _coco_classes(entries: Sequence[dict[str, Any]], place: str) -> dict[str, str]:
     classes: dict[str, str] = {}
     for entry in entries:
-        number, name = _coco_id(entry["id"]), str(entry["name"]).strip()
+        number, name = _coco_id(entry["id"]), class_name(str(entry["name"]))
         if classes.setdefault(number, name) != name:
             raise MistError(f"{place}: category {number} is {classes[number]} and {name}: give each its own id")
     return classes

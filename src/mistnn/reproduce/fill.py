@@ -18,7 +18,7 @@ from mistnn.errors import MistError
 from mistnn.experiments import Experiment, evaluate_stored, train
 from mistnn.experiments.readout import TUNING_IMAGES, tune_readout
 from mistnn.presets import find_preset
-from mistnn.reproduce.ledger import make_entry, read_entry, validation_curve, write_entry
+from mistnn.reproduce.ledger import check_measures, make_entry, read_entry, validation_curve, write_entry
 from mistnn.reproduce.pool import in_processes, share_of_cores
 from mistnn.reproduce.protocol import chooses_reading, difference
 from mistnn.reproduce.spair_transfer import IMAGES as CURVE_IMAGES
@@ -225,6 +225,7 @@ class Filler:
             command, note = self._command(row, seed), self._note(row, seed, reading)
             entry = make_entry(read, metrics, measured, of, command, row.name, note, self.root, reading)
             entry = dataclasses.replace(entry, curve=validation_curve(weights, self.table.columns))
+            check_measures(entry, self._file(row.name, seed))  # before an earlier entry is set aside
             write_entry(entry, self._set_aside(row, self._file(row.name, seed)))
 
     @property

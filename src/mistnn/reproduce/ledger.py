@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -24,7 +25,7 @@ class Entry:
 
     Attributes:
         name: of the preset or the study; results of one name differ in their seed.
-        metrics: name -> value; shares are 0-1.
+        metrics: name -> finite value; shares are 0-1.
         images: test images.
         seed: of the test images.
         train_seed: of the weights.
@@ -190,8 +191,22 @@ def entry_name(path: Path) -> str:
     return re.sub(r"-seed\d+$", "", path.stem)
 
 
+def check_measures(entry: Entry, path: Path) -> None:
+    """Raises ``MistError`` if a measure of an entry for a file is NaN or infinite: an average would be, too."""
+    if odd := _not_finite(entry):
+        raise MistError(f"{path} is not written, because {odd}: leave the measure out, or measure the run again")
+
+
+def _not_finite(entry: Entry) -> str:
+    """The first measure that is NaN or infinite, in words; empty if there is none."""
+    values = [(f"the measure {name}", value) for name, value in entry.metrics.items()]
+    values += [(f"the curve of {name}", value) for name, points in entry.curve.items() for _, value in points]
+    return next((f"{what} is {value}" for what, value in values if not math.isfinite(value)), "")
+
+
 def write_entry(entry: Entry, path: Path) -> None:
-    """Writes one entry of the ledger."""
+    """Writes one entry of the ledger. Raises ``MistError`` if a measure is NaN or infinite."""
+    check_measures(entry, path)
     write_atomically(path, (json.dumps(asdict(entry), indent=2) + "\n").encode())
 
 
@@ -206,6 +221,9 @@ def read_entry(path: Path) -> Entry:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError("not an object with keys")
-        return strict_converter().structure(content, Entry)
+        entry = strict_converter().structure(content, Entry)
+        if odd := _not_finite(entry):
+            raise ValueError(odd)
+        return entry
     except (OSError, ValueError, cattrs.BaseValidationError) as error:
         raise MistError(f"{path}: no entry of the ledger ({explain(error)}): fix or remove the file") from error

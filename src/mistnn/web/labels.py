@@ -13,7 +13,7 @@ from mistnn.data.folder.annotations import read_annotations
 from mistnn.data.folder.files import ImageFiles, ImageHeader, NameMatcher, read_image_files
 from mistnn.data.folder.tables import ONLY_CLASS, TABLE_SUFFIXES, Table, parse_table, read_table
 from mistnn.data.images import UnreadableImage, holds_results, open_image, to_tensor
-from mistnn.data.text_files import as_cell, check_file, check_name, listed
+from mistnn.data.text_files import as_cell, check_file, check_name, class_name, listed
 from mistnn.errors import MistError
 from mistnn.files import locked, replace_file, sync_folder
 from mistnn.inference.predictor import Predictor
@@ -289,8 +289,8 @@ class Labels:
 
     @staticmethod
     def _classes(table: Table, wanted: tuple[str, ...]) -> tuple[str, ...]:
-        names = wanted or table.class_names or (ONLY_CLASS,)
-        if len(set(names)) < len(names) or not all(name.strip() == name != "" for name in names):
+        names = tuple(map(class_name, wanted)) or table.class_names or (ONLY_CLASS,)  # as the table will be read
+        if len(set(names)) < len(names) or not all(names):
             raise MistError(f"classes {', '.join(names)}: give distinct names, none of them empty")
         for name in names:
             check_name(name, "classes")

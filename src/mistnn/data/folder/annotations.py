@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from mistnn.data.folder.attributes import Attributes, class_attribute
 from mistnn.data.folder.files import ImageFiles, ImageHeader, NameMatcher
 from mistnn.data.folder.formats import READERS
 from mistnn.data.folder.other_tools import YOLO, readable
@@ -31,6 +32,7 @@ from mistnn.data.images import is_hidden
 from mistnn.data.text_files import (
     AnnotatedObject,
     check_file,
+    class_name,
     finite_numbers,
     listed,
     read_boxes,
@@ -83,6 +85,7 @@ class _Written(NamedTuple):
     are_boxes: bool = True  # else objects are points, and only their number is known
     relative: bool = False  # corners are shares of the width and the height
     regions: bool = False  # objects are outlines that QuPath calls annotations
+    attributes: tuple[Attributes, ...] = ()  # of each object without a class
 
 
 def read_annotations(root: Path, files: ImageFiles, matcher: NameMatcher) -> Annotations:
@@ -121,8 +124,10 @@ def read_annotations(root: Path, files: ImageFiles, matcher: NameMatcher) -> Ann
         before = tuple(problems)
         other = {path: _read_other(source, path, root, problems) for path in paths}
         _drop_regions(other, problems)
+        note = _take_classes(other)
         found = _matched(source, other, files, matcher, problems)
-        found = found._replace(notes=(*found.notes, *_without_name(source, found.of_image.values())))
+        more = (*_without_name(source, found.of_image.values()), *note) if found.of_image else ()
+        found = found._replace(notes=(*found.notes, *more))
         # Files of another program that fit no image are not meant as labels: the folder has none.
         return found if found.of_image else found._replace(source="", used=frozenset(), problems=before)
     source = listed([path.relative_to(root).as_posix() for path in written])
@@ -161,6 +166,17 @@ def _drop_regions(written: dict[Path, list[_Written]], problems: list[str]) -> N
                 has = f"annotations of {listed(other)} and no detections, which other files have"
                 problems.append(f"{one.place}: {has}: run the detection on it, or write counts.csv")
                 written[path] = [kept for kept in written[path] if kept is not one]
+
+
+def _take_classes(written: dict[Path, list[_Written]]) -> list[str]:
+    """Takes the class of objects that have none from one of their attributes; returns a note, if there is one."""
+    name, note = class_attribute([one.attributes for one in chain.from_iterable(written.values())])
+    for listing in written.values() if name else ():
+        for place, one in enumerate(listing):
+            texts = [class_name(more.get(name, "")) for more in one.attributes]
+            objects = [item._replace(label=text or item.label) for item, text in zip(one.objects, texts, strict=True)]
+            listing[place] = one._replace(objects=objects)
+    return [note] if note else []
 
 
 def _without_name(source: str, found: Iterable[Annotation]) -> list[str]:
@@ -310,7 +326,9 @@ def _read_coco(path: Path, root: Path, problems: list[str]) -> Iterator[_Written
 def _read_boxes(path: Path, root: Path, problems: list[str]) -> Iterator[_Written]:
     for entry in read_boxes(path, path.name, problems):
         labels = entry.labels or [ONLY_CLASS] * len(entry.corners)
-        objects = [AnnotatedObject(str(label), box) for label, box in zip(labels, entry.corners, strict=True)]
+        objects = [
+            AnnotatedObject(class_name(str(label)), box) for label, box in zip(labels, entry.corners, strict=True)
+        ]
         split = SPLIT_WORDS.get(entry.split.strip().lower())
         if entry.split.strip() and split is None:
             problems.append(f"{entry.place}: split {entry.split!r} is unknown: use train, validation or test")

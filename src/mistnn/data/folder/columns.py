@@ -8,6 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+FILE_WORDS = ("file", "filename", "image", "imagename", "name")
+"""Names of the column with the images. A further column with such a name is no class."""
+
 MEASURES = frozenset(
     "area circularity coordinate depth diameter feret filename height id identifier idx index intensity latitude "
     "length longitude perimeter radius resolution size solidity std timestamp uuid unnamed volume width".split()
@@ -52,14 +55,15 @@ _THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}")
 def not_counts(columns: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """The columns that hold no counts, each with the reason; the values are as written, one per row.
 
-    Left out are: columns whose name is that of a measure, an identifier, a place or a time; columns without a value;
-    columns where two values or more, and a fifth of them, are no counts (text, fractions, negative or huge numbers);
-    columns of consecutive numbers; of one number in every row; and a total of the other columns. The last four need
-    ``FEW_ROWS``, and no column is left out for its values if none would remain: the values themselves are then refused.
+    Left out are: columns whose name is that of a measure, an identifier, a place, a time or an image; columns without a
+    value; columns where two values or more, and a fifth of them, are no counts (text, fractions, negative or huge
+    numbers); columns of consecutive numbers; of one number in every row; and a total of the other columns. The last
+    four need ``FEW_ROWS``, and no column is left out for its values if none would remain: the values themselves are
+    then refused.
     """
     letters = {name for name in columns if len(name) == 1 and name.isalpha()}
     axes = letters if len(letters) > 1 and all(name.lower() in AXES for name in letters) else set()
-    left = {name: _by_its_name(name, columns[name]) for name in columns if name in axes or _named_otherwise(name)}
+    left = {name: _by_its_name(name, columns[name]) for name in columns if name in axes or named_otherwise(name)}
     others = {name: values for name, values in columns.items() if name not in left}
     judged = {name: values for name, values in others.items() if "count" not in _words(name)}
     bad = {name: why for name, values in judged.items() if (why := _no_counts(values))}
@@ -88,12 +92,14 @@ def _words(name: str) -> list[str]:
     return [word[:-1] if word.endswith("s") and word not in MEASURES else word for word in words]
 
 
-def _named_otherwise(name: str) -> bool:
+def named_otherwise(name: str) -> bool:
+    """Whether a name is that of a measure, an identifier, a place, a time or an image."""
     words = _words(name)
     if "count" in words:
         return False
     telling = [word for word in words if word not in QUALIFIERS and not word.isdigit()]
-    return bool(MEASURES & set(words)) or (bool(telling) and CONTEXTS.issuperset(telling))
+    of_images = bool(words) and set(FILE_WORDS).issuperset(words)
+    return of_images or bool(MEASURES & set(words)) or (bool(telling) and CONTEXTS.issuperset(telling))
 
 
 def _by_its_name(name: str, values: Sequence[str]) -> str:

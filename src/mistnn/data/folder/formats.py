@@ -14,17 +14,20 @@ import json
 import math
 import re
 import xml.etree.ElementTree as ElementTree
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from mistnn.data.folder.sheets import check_archive
+from mistnn.data.folder.attributes import CLASS_WORDS, Attributes
+from mistnn.data.folder.sheets import archived, check_archive
 from mistnn.data.folder.tables import ONLY_CLASS
 from mistnn.data.text_files import (
     AnnotatedObject,
     Corners,
+    class_name,
     finite_numbers,
     from_cell,
     one_line,
@@ -65,6 +68,8 @@ class Drawn(NamedTuple):
     are_boxes: bool  #: Whether all have a box.
     relative: bool = False  #: Whether corners are shares of the image's width and height.
     regions: bool = False  #: Whether objects are outlines that QuPath calls annotations.
+    #: Of each object that VIA gives no class: its other attributes. Empty where they don't matter.
+    attributes: tuple[Attributes, ...] = ()
 
 
 class Shape(NamedTuple):
@@ -76,7 +81,7 @@ class Shape(NamedTuple):
 
 def drawn(place: str, names: Iterable[str], size: tuple[float, float], shapes: Sequence[Shape]) -> Drawn:
     """The boxes around shapes."""
-    objects = [AnnotatedObject(shape.label or ONLY_CLASS, around(shape.points)) for shape in shapes]
+    objects = [AnnotatedObject(class_name(shape.label) or ONLY_CLASS, around(shape.points)) for shape in shapes]
     boxes = all(x1 < x2 and y1 < y2 for x1, y1, x2, y2 in (one.corners for one in objects))
     return Drawn(place, tuple(dict.fromkeys(filter(None, names))), size, objects, boxes)
 
@@ -105,7 +110,7 @@ def cvat(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
 
 
 def _cvat_shapes(entry: ElementTree.Element, place: str) -> Iterator[Shape]:
-    label, own = (entry.get("label") or "").strip(), f"{place}: {entry.tag}"
+    label, own = entry.get("label") or "", f"{place}: {entry.tag}"
     if entry.tag == "box":
         x1, y1, x2, y2 = finite_numbers([entry.get(side) for side in ("xtl", "ytl", "xbr", "ybr")], own)
         across, down = (x2 - x1) / 2, (y2 - y1) / 2
@@ -153,7 +158,7 @@ def labelme(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
             radius = math.dist((x, y), other)
             points = [(x - radius, y - radius), (x + radius, y + radius)]
         single = kind in ("point", "points")
-        label = str(entry.get("label") or "").strip()
+        label = class_name(str(entry.get("label") or ""))
         group = (label, str(entry["group_id"])) if entry.get("group_id") is not None and not single else None
         if group in groups:
             place_of_first = groups[group]
@@ -179,11 +184,11 @@ def via(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
         try:
             regions = _object(entry, own).get("regions") or []
             listing = list(regions.values()) if isinstance(regions, dict) else _list(regions, own)
-            shapes = [_via_shape(_object(one, own), own) for one in listing]
+            found = _via_drawn(own, str(name), [(_object(one, own), own) for one in listing])
         except MistError as error:
             problems.append(str(error))
         else:
-            yield drawn(own, (str(name),), (0, 0), shapes)
+            yield found
 
 
 def _via_rows(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
@@ -201,15 +206,35 @@ def _via_rows(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
         images.setdefault(name, []).append((f"{place}, row {number}, image {name}", row))
     for name, regions in images.items():
         try:
-            shapes = [
-                _via_shape({key: _via_cell(row.get(column), own) for key, column in VIA_COLUMNS.items()}, own)
+            listing = [
+                ({key: _via_cell(row.get(column), own) for key, column in VIA_COLUMNS.items()}, own)
                 for own, row in regions
                 if (row.get("region_count") or "0").strip() != "0" or _via_cell(row.get("region_shape_attributes"), own)
             ]
+            found = _via_drawn(f"{place}, image {name}", name, listing)
         except MistError as error:
             problems.append(str(error))
         else:
-            yield drawn(f"{place}, image {name}", (name,), (0, 0), shapes)
+            yield found
+
+
+def _via_drawn(place: str, name: str, regions: Sequence[tuple[dict[str, Any], str]]) -> Drawn:
+    """The regions of an image, each with its place for messages."""
+    texts = [_via_texts(region) for region, _ in regions]
+    keys = [next((word for word in CLASS_WORDS if word in one), None) for one in texts]
+    labels = ["" if key is None else one[key] for key, one in zip(keys, texts, strict=True)]
+    shapes = [_via_shape(region, label, own) for (region, own), label in zip(regions, labels, strict=True)]
+    others = tuple(one if key is None else {} for key, one in zip(keys, texts, strict=True))
+    return drawn(place, (name,), (0, 0), shapes)._replace(attributes=others)
+
+
+def _via_texts(region: dict[str, Any]) -> dict[str, str]:
+    """The attributes of a region as texts; those of check boxes are the names of the chosen ones."""
+    attributes = region.get("region_attributes")
+    return {
+        name: " ".join(str(one) for one, on in value.items() if on) if isinstance(value, dict) else str(value)
+        for name, value in (attributes.items() if isinstance(attributes, dict) else ())
+    }
 
 
 def _via_cell(text: Any, place: str) -> dict[str, Any]:
@@ -220,14 +245,9 @@ def _via_cell(text: Any, place: str) -> dict[str, Any]:
         raise MistError(f"{place} is broken JSON ({error}): export it again") from error
 
 
-def _via_shape(region: dict[str, Any], place: str) -> Shape:
+def _via_shape(region: dict[str, Any], label: str, place: str) -> Shape:
     shape = _object(region.get("shape_attributes"), place)
-    attributes = region.get("region_attributes")
-    attributes = attributes if isinstance(attributes, dict) else {}
-    key = next((name for name in ("class", "label", "name", "type") if name in attributes), next(iter(attributes), ""))
-    value = attributes.get(key, "")
-    chosen = [str(name) for name, on in value.items() if on] if isinstance(value, dict) else [str(value)]
-    label, kind = " ".join(chosen).strip(), shape.get("name")
+    kind = shape.get("name")
 
     def numbers(*names: str) -> list[float]:
         return finite_numbers([shape.get(name) for name in names], f"{place}: {kind}")
@@ -262,7 +282,7 @@ def yolo(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
         values = finite_numbers(list(rest), own)
         if len(values) > 3 and not all(-MOST_OUTSIDE <= value <= 1 + MOST_OUTSIDE for value in values[:4]):
             raise MistError(f"{own}: {' '.join(rest[:4])} are no shares of the image: divide pixels by its size")
-        label = classes.get(index, f"class {index}")
+        label = classes.get(index) or f"class {index}"
         if len(values) in (4, 5):  # the fifth is the confidence of a prediction
             x, y, wide, high = values[:4]
             objects.append(AnnotatedObject(label, (x - wide / 2, y - high / 2, x + wide / 2, y + high / 2)))
@@ -295,7 +315,7 @@ def yolo_names(path: Path) -> dict[int, str]:
     for folder in list(path.parents)[:3]:
         for name in ("classes.txt", "obj.names"):
             if (file := folder / name).is_file():
-                lines = [line.strip() for line in read_text(file).splitlines()]
+                lines = [class_name(line) for line in read_text(file).splitlines()]
                 if not all(_YOLO_ROW.fullmatch(line) for line in lines if line):
                     return {number: line for number, line in enumerate(lines) if line}  # the place gives the number
         for name in YOLO_YAML:
@@ -317,10 +337,10 @@ def _names_of_yaml(text: str) -> dict[int, str]:
         return {}
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, list):
-        return {number: name.strip() for number, name in enumerate(names) if isinstance(name, str)}
+        return {number: class_name(name) for number, name in enumerate(names) if isinstance(name, str)}
     pairs = names.items() if isinstance(names, dict) else ()
     numbered = ((_class_number(str(key)), name) for key, name in pairs if isinstance(name, str))
-    return {number: name.strip() for number, name in numbered if number is not None}
+    return {number: class_name(name) for number, name in numbered if number is not None}
 
 
 def cell_counter(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
@@ -329,7 +349,7 @@ def cell_counter(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]
     shapes = []
     for kind in tree.iter("Marker_Type"):
         number = (kind.findtext("Type") or "").strip()
-        label = (kind.findtext("Name") or "").strip() or f"type {number}"
+        label = class_name(kind.findtext("Name") or "") or f"type {number}"
         for marker in kind.iter("Marker"):
             written = [marker.findtext(f"Marker{axis}") for axis in "XY"]
             x, y = finite_numbers(written, f"{place}: a marker of {label}")
@@ -339,7 +359,10 @@ def cell_counter(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]
 
 
 def imagej_rois(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
-    """ROIs of ImageJ and Fiji: a ``.zip`` of the ROI manager, or one ``.roi``."""
+    """ROIs of ImageJ and Fiji: a ``.zip`` of the ROI manager, or one ``.roi``.
+
+    Group 2 is the class "group 2", and counter 1 of the Multi-point tool "counter 1"; 0 of both is ``ONLY_CLASS``.
+    """
     try:
         roifile = importlib.import_module("roifile")
     except ImportError as error:
@@ -347,16 +370,24 @@ def imagej_rois(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
     try:
         if path.suffix.lower() == ".zip":
             check_archive(path, place)
-        read = roifile.roiread(path)
+            with zipfile.ZipFile(path) as archive:
+                read = [roifile.ImagejRoi.frombytes(archive.read(entry)) for entry in archived(archive)]
+        else:
+            read = [roifile.roiread(path)]
     except MistError:
         raise
     except Exception as error:  # roifile and zipfile raise errors of many kinds on damaged files
         raise MistError(f"{place} can't be read ({one_line(error)}): save the ROIs again") from error
     shapes = []
-    for roi in read if isinstance(read, list) else [read]:
-        label = f"group {roi.group}" if roi.group else ONLY_CLASS
+    for roi in read:
+        label = f"group {roi.group}" if roi.group else ""
         if roi.roitype == roifile.ROI_TYPE.POINT:
-            shapes += [Shape(label, ((float(x), float(y)),)) for x, y in roi.coordinates()]
+            points = [(float(x), float(y)) for x, y in roi.coordinates()]
+            # The Multi-point tool counts with several counters; without any, all points are of counter 0.
+            counters = iter([] if roi.counters is None else roi.counters.tolist())
+            for point in points:
+                counter = next(counters, 0)
+                shapes.append(Shape(f"{label} counter {counter}" if counter else label, (point,)))
         else:
             shapes.append(Shape(label, ((roi.left, roi.top), (roi.right, roi.bottom))))
     yield drawn(place, (own_name(path),), (0, 0), shapes)
@@ -372,14 +403,22 @@ def geojson(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
         feature = _object(feature, own)
         about = feature.get("properties")
         about = about if isinstance(about, dict) else {}
-        named = about.get("classification")
-        label = str(named.get("name") or "") if isinstance(named, dict) else str(named or "")
+        label = _classification(about.get("classification"))
         kind = str(about.get("objectType") or about.get("object_type") or "").lower()
         kind = kind or QUPATH_IDS.get(str(feature.get("id")), "")
         if kind not in ("root", "tma_core"):
             shapes[kind in ("detection", "cell")] += _geometry(_object(feature.get("geometry"), own), label, own)
     found = drawn(place, (own_name(path),), (0, 0), shapes[True] or shapes[False])
     yield found._replace(regions=not shapes[True] and any(len(one.points) > 1 for one in shapes[False]))
+
+
+def _classification(written: Any) -> str:
+    """The class of an object in QuPath. Later versions list the names of a derived class: "Tumor: Positive" is two."""
+    if not isinstance(written, dict):
+        return str(written or "")
+    names = written.get("names")
+    listing = [str(name) for name in names if name] if isinstance(names, list) else []
+    return str(written.get("name") or "") or ": ".join(listing)
 
 
 def _geometry(geometry: dict[str, Any], label: str, place: str) -> list[Shape]:

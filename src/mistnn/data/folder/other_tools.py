@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import itertools
 import re
@@ -9,11 +10,12 @@ import zipfile
 from collections.abc import Iterator, Set
 from pathlib import Path
 
+from mistnn.data.folder.columns import FILE_WORDS
 from mistnn.data.folder.files import ImageFiles
 from mistnn.data.folder.formats import NAPARI_AXES, READERS
-from mistnn.data.folder.tables import FILE_WORDS
+from mistnn.data.folder.sheets import archived
 from mistnn.data.images import holds_results, is_hidden
-from mistnn.data.text_files import listed, read_xml
+from mistnn.data.text_files import listed, read_xml, utf_16_of
 from mistnn.errors import MistError
 
 FOLDERS = ("Annotations", "annotations", "labels", "Labels")
@@ -123,7 +125,7 @@ def tool_of(path: Path) -> tuple[str, str] | None:
         return _rois(path)
     with contextlib.suppress(OSError):
         if path.stat().st_size <= MAX_BYTES:
-            return _text(suffix, path.read_bytes(), path.name)
+            return _text(suffix, _in_utf_8(path.read_bytes()), path.name)
     return None
 
 
@@ -165,9 +167,15 @@ def _rois(path: Path) -> tuple[str, str] | None:
             with path.open("rb") as file:
                 return ("ROIs of ImageJ", EXPORT) if file.read(4) == b"Iout" else None
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+            names = [entry.filename for entry in archived(archive)] or archive.namelist()
         return ("ROIs of ImageJ", EXPORT) if all(one.lower().endswith(".roi") for one in names) else None
     return None
+
+
+def _in_utf_8(data: bytes) -> bytes:
+    """The bytes of a text without a byte order mark, in UTF-8 if they are UTF-16."""
+    encoding = utf_16_of(data)
+    return data.decode(encoding, "replace").encode() if encoding else data.removeprefix(codecs.BOM_UTF8)
 
 
 def _text(suffix: str, data: bytes, name: str) -> tuple[str, str] | None:

@@ -15,14 +15,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from mistnn.data.folder.columns import MISSING, explained, not_counts
+from mistnn.data.folder.columns import FILE_WORDS, MISSING, explained, not_counts
 from mistnn.data.folder.files import NameMatcher
 from mistnn.data.folder.sheets import read_sheet
-from mistnn.data.text_files import from_cell, listed, read_text
+from mistnn.data.text_files import class_name, from_cell, listed, read_text
 from mistnn.errors import MistError
 from mistnn.interfaces import Split
 
-FILE_WORDS = ("file", "filename", "image", "imagename", "name")
 CLASS_WORDS = ("class", "classname", "label")
 COUNT_WORDS = ("count", "counts", "number", "n")
 SPLIT_WORDS: Mapping[str, Split] = {
@@ -81,8 +80,9 @@ def read_table(path: Path, matcher: NameMatcher, kind: Literal["counts", "labels
         MistError: if the header is not understood, a name matches no image or several, a row is repeated, a value is
             missing or impossible, or a split is unknown.
     """
-    text = read_sheet(path) if path.suffix.lower() == ".xlsx" else read_text(path)
-    return parse_table(path.name, text, matcher, kind)
+    text, notes = read_sheet(path) if path.suffix.lower() == ".xlsx" else (read_text(path), ())
+    table = parse_table(path.name, text, matcher, kind)
+    return table._replace(notes=(*table.notes, *notes))
 
 
 def parse_table(source: str, text: str, matcher: NameMatcher, kind: Literal["counts", "labels"]) -> Table:
@@ -90,14 +90,17 @@ def parse_table(source: str, text: str, matcher: NameMatcher, kind: Literal["cou
     lines = _cells(source, text)
     if not lines:
         raise MistError(f"{source} is empty: begin it with a line such as file,class,count")
-    number, header = lines[0]
-    columns = _columns(f"{source}, row {number}", header, kind)
+    top, header = lines[0][0], [class_name(cell) for cell in lines[0][1]]
+    columns = _columns(f"{source}, row {top}", header, kind)
     _check_quotes(source, lines[1:], len(header), columns.file, matcher)
     rows = []
     for number, cells in lines[1:]:
         place = f"{source}, row {number}"
         if len(cells) > len(header) and any(cells[len(header) :]):
-            raise MistError(f"{place}: {len(cells)} values in {len(header)} columns: delete the extra ones")
+            raise MistError(
+                f"{place}: {len(cells)} values in {len(header)} columns: write a name for column {len(header) + 1} "
+                f"into row {top}; if the row is CSV and a value holds a separator, put the value in quotation marks"
+            )
         cells += [""] * (len(header) - len(cells))
         if not cells[columns.file]:
             raise MistError(f"{place}: no file is named: write the name of the image, or delete the row")
@@ -112,7 +115,7 @@ def parse_table(source: str, text: str, matcher: NameMatcher, kind: Literal["cou
     loose = (*matcher.loosely_matched(source, written), *_unnamed(source, header, rows))
     splits = _splits(rows, columns.split)
     if columns.label < 0:
-        classes, notes = _class_columns(f"{source}, row {lines[0][0]}", rows, columns.classes, kind)
+        classes, notes = _class_columns(f"{source}, row {top}", rows, columns.classes, kind)
         values = _wide(rows, classes, kind)
         notes = (*notes, *alike(classes), *_totals(tuple(classes), values, kind), *loose)
         return Table(tuple(classes), values, splits, notes)
@@ -252,7 +255,7 @@ def _wide(
 def _long(rows: Sequence[_Row], columns: _Columns, splits: dict[str, Split]) -> Table:
     counted: dict[str, dict[str, int]] = {}
     for place, image, cells in rows:
-        name = cells[columns.label]
+        name = class_name(cells[columns.label])
         of_image = counted.setdefault(image, {})
         if name in of_image:
             raise MistError(f"{place}: {image} already has a row for {name or 'no class'}: delete one of the two")
