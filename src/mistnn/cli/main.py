@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mistnn import __version__
+from mistnn.cli.busy import advise
 from mistnn.devices import is_out_of_memory
 from mistnn.errors import MistError, MistWarning
 
@@ -203,6 +204,8 @@ def _run(arguments: list[str]) -> int:
         raise MistError(f"no command is called {name!r}: {hint}")
     logging.basicConfig(format="mist: %(message)s")
     logging.getLogger("mistnn").setLevel(logging.INFO)
+    if not {"--help", "-h"} & set(arguments):
+        advise(name)
     try:
         return importlib.import_module(f"mistnn.cli.{name}").run(_usable(arguments[1:]))
     except SystemExit as stop:  # after a help page
