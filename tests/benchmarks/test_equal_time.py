@@ -1,0 +1,64 @@
+"""The study of equal time: what its variants change, and that it goes on where it was stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import equal_time
+from benchmarks.equal_time import known, run, variants
+
+
+def changed(one: Any, other: Any) -> set[str]:
+    return {
+        f"{part}.{field.name}"
+        for part in ("model", "step", "data", "train")
+        for field in dataclasses.fields(getattr(one, part))
+        if getattr(getattr(one, part), field.name) != getattr(getattr(other, part), field.name)
+    }
+
+
+def test_each_variant_takes_one_change_back() -> None:
+    found = variants()
+    assert {name: changed(found["fast"], one) for name, one in found.items()} == {
+        "fast": set(),
+        "network": {"model.heatmap"},
+        "passes": {"step.order", "step.inner_steps", "step.keypoint_step"},
+        "mirrored": {"step.mirrored"},
+        "start": {"step.heatmap_start"},
+        "strength": {"model.softmax_strength"},
+        "paper": {
+            "model.heatmap",
+            "model.softmax_strength",
+            "step.order",
+            "step.inner_steps",
+            "step.keypoint_step",
+            "step.mirrored",
+            "step.heatmap_start",
+            "train.steps",
+        },
+    }
+
+
+def test_a_run_has_as_many_steps_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(equal_time, "seconds_of", lambda *given: 20.0)
+    fast: Any = variants()["fast"]
+    small = dataclasses.replace(
+        fast,
+        data=dataclasses.replace(fast.data, source="embedded"),
+        train=dataclasses.replace(fast.train, batch_size=2),
+    )
+    found = run(small, 1, 60.0, 2, iter(range(0, 1000, 30)).__next__)
+    assert found["steps"] == 3 and found["seconds"] == 30 and list(found["read"]) == ["3", "0.1"]
+
+
+def test_runs_of_another_time_are_refused(tmp_path: Path) -> None:
+    assert known(None, 5) == known(tmp_path / "a.json", 5) == {}
+    (tmp_path / "a.json").write_text(json.dumps({"runs": {"fast, seed 0": {}}, "settings": {"minutes": 5.0}}))
+    assert known(tmp_path / "a.json", 5) == {"fast, seed 0": {}}
+    with pytest.raises(SystemExit, match="give another file"):
+        known(tmp_path / "a.json", 20)
