@@ -20,6 +20,8 @@ SMOOTH_FROM = 60
 
 LEFT, RIGHT, BELOW, ABOVE = 0.62, 0.16, 0.48, 0.34
 """Space around the axes of a curve, in inches."""
+LINE = 0.16
+"""Of a title, in inches."""
 
 
 class Curve(NamedTuple):
@@ -46,7 +48,7 @@ def draw_curves(curves: Mapping[str, Curve], columns: int = 3, *, title: bool = 
     """One small plot per curve.
 
     Args:
-        curves: title -> curve.
+        curves: title, of one line or two -> curve.
         columns: plots per row.
         title: False omits the titles, for pages that state them.
 
@@ -59,9 +61,10 @@ def draw_curves(curves: Mapping[str, Curve], columns: int = 3, *, title: bool = 
     for name, curve in curves.items():
         if len(curve.steps) != len(curve.values):
             raise ValueError(f"curve {name!r} has {len(curve.steps)} steps but {len(curve.values)} values")
-    used, width, height = min(columns, len(curves)), 3.1, 2.1
+    second = LINE if title and any("\n" in name for name in curves) else 0.0
+    used, width, height = min(columns, len(curves)), 3.1, 2.1 + second
     figure = new_figure(used * width, -(-len(curves) // used) * height, theme)
-    above = ABOVE if title else 0.12
+    above = ABOVE + second if title else 0.12
     for index, (name, curve) in enumerate(curves.items()):
         row, column = divmod(index, used)
         left, top = column * width + LEFT, row * height + above
@@ -91,7 +94,7 @@ def draw_curve(axes: Axes, curve: Curve, theme: Theme) -> None:
         axes.set_ylim(-0.02, 1.02)
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
     if curve.scale == "amount":
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(bottom=0, top=1.06 * axes.get_ylim()[1])  # room for the marker of the first value
     if curve.shaded is not None:
         axes.axvspan(*curve.shaded, facecolor=theme.line, alpha=0.12, edgecolor="none", zorder=0)
     dress_plot(axes, theme, curve.axis, curve.unit)

@@ -38,7 +38,7 @@ def figure_validation(request: Request) -> Figure:
         if len(points) > 1:
             scale = "amount" if measure in LOWER_IS_BETTER else "linear"
             steps, values = zip(*points, strict=True)
-            curves[f"{entry.name}, seed {entry.train_seed}"] = Curve(steps, values, scale=scale, unit=measure)
+            curves[f"{entry.name}\nseed {entry.train_seed}"] = Curve(steps, values, scale=scale, unit=measure)
     if not curves:
         raise MistError(f"{folder} has no run with a validation curve: `mist reproduce TABLE --budget full` makes them")
     return draw_curves(curves)
