@@ -7,29 +7,32 @@ Contract:
     * Variants: the presets ``mist-mnist-hard-fast`` and ``mist-mnist-hard``, and the fast one with one setting of the
       other: "network", the heat map's network; "passes", two inner steps with passes of their own; "mirrored", images
       that are not mirrored; "start", a heat map that is trained from the first step; "strength", its softmax.
-    * A run has as many steps as fit into the time, by ``PROBED`` steps before and after the start of the heat map's
-      training; its schedules are shortened to that. The time is that of the steps and their batches.
+    * A run has as many steps as fit into the time, and its schedules are shortened to that. The time of a step is
+      measured for all variants in turns, in ``PROBED`` rounds, before and after the heat map's training starts: what
+      else the machine does then slows all alike. "seconds" is what the steps of a run took.
     * After it, ``both`` (detected and classified) is measured on validation images, read at the strength of the
       training and at ``READ``, where a search often ends (docs/logbook.md).
     * ``--json`` is written after every run. Runs that the file holds are skipped, so a stopped study goes on; a file of
       another time is refused.
 """
 
+import argparse
 import dataclasses
 import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import mean, median
 from typing import Any
 
-from benchmarks.measuring import CLOCKS, Clock, Options, write
+from benchmarks.measuring import CLOCKS, Clock, Options, alternate, write
 from mistnn.experiments import Experiment, build, evaluate
 from mistnn.presets import find_preset
 from mistnn.training.batches import batches
 from mistnn.training.memory import keep_freed_memory
 
 FAST, PAPER = "mist-mnist-hard-fast", "mist-mnist-hard"
-PROBED = 4
+PROBED = 7
 READ = 0.1
 MEASURE = "both"
 
@@ -57,28 +60,36 @@ def variants() -> dict[str, Experiment]:
     }
 
 
-def seconds_of(experiment: Experiment, clock: Clock) -> float:
-    """The time of a step, as the mean of steps near the beginning and near the end of a run."""
-    taken: list[float] = []
-    for first in (0, experiment.train.steps - PROBED - 1):
-        step = build(experiment)
-        drawn = batches(
-            experiment.data.open("train"), start=first, stop=first + PROBED + 1,
-            batch_size=experiment.train.batch_size, seed=experiment.train.seed,
-        )  # fmt: skip
-        before = clock()
-        for turn, (iteration, batch) in enumerate(drawn):
-            step(batch, iteration)
-            if turn:  # not the first step, which is slower
-                taken.append(clock() - before)
-            before = clock()
-    return sum(taken) / len(taken)
+class Probe:
+    """A variant whose steps are timed, near the beginning or near the end of a run."""
+
+    def __init__(self, experiment: Experiment, first: int) -> None:
+        self.step: Any = build(experiment)
+        loop = experiment.train
+        self.drawn = batches(
+            experiment.data.open("train"), start=first, stop=loop.steps, batch_size=loop.batch_size, seed=loop.seed
+        )
+
+    def __call__(self, turn: int) -> None:
+        """One step."""
+        iteration, batch = next(self.drawn)
+        self.step(batch, iteration)
 
 
-def run(experiment: Experiment, seed: int, seconds: float, images: int, clock: Clock) -> dict[str, Any]:
-    """Trains as many steps as fit into the time, and measures."""
-    each = seconds_of(experiment, clock)
-    experiment = experiment.with_seed_and_steps(seed, max(2, min(experiment.train.steps, round(seconds / each))))
+def step_seconds(experiments: Mapping[str, Experiment], clock: Clock) -> dict[str, float]:
+    """The time of a step of each: the mean of the medians near the beginning and near the end, all in turns."""
+    ways = {
+        f"{name} {place}": Probe(one, first)
+        for name, one in experiments.items()
+        for place, first in (("begin", 0), ("end", one.train.steps - PROBED - 2))
+    }
+    taken = alternate(ways, PROBED, clock=clock)
+    return {name: mean(median(taken[f"{name} {place}"]) for place in ("begin", "end")) for name in experiments}
+
+
+def run(experiment: Experiment, seed: int, steps: int, images: int, clock: Clock) -> dict[str, Any]:
+    """Trains and measures."""
+    experiment = experiment.with_seed_and_steps(seed, steps)
     loop = experiment.train
     step: Any = build(experiment)
     drawn = batches(experiment.data.open("train"), start=0, stop=loop.steps, batch_size=loop.batch_size, seed=loop.seed)
@@ -95,13 +106,13 @@ def run(experiment: Experiment, seed: int, seconds: float, images: int, clock: C
 
 
 def known(path: Path | None, minutes: float) -> dict[str, Any]:
-    """The runs of an earlier call."""
+    """The times of a step and the runs of an earlier call."""
     if path is None or not path.exists():
-        return {}
+        return {"step_seconds": {}, "runs": {}}
     found = json.loads(path.read_text(encoding="utf-8"))
     if found["settings"]["minutes"] != minutes:
         raise SystemExit(f"{path} has runs of {found['settings']['minutes']:g} minutes: give another file")
-    return found["runs"]
+    return {name: found[name] for name in ("step_seconds", "runs")}
 
 
 def main() -> None:
@@ -115,19 +126,28 @@ def main() -> None:
     given = options.parse()
     keep_freed_memory()
     clock, settings = CLOCKS[given.clock], {**options.settings(given), "minutes": given.minutes, "clock": given.clock}
-    runs = known(given.json, given.minutes)
+    result = known(given.json, given.minutes)
+    experiments = {name: _at(variants()[name], given) for name in given.variants}
+    if not set(experiments) <= set(result["step_seconds"]):
+        result = {"step_seconds": step_seconds(experiments, clock), "runs": {}}
+        print({name: round(each, 3) for name, each in result["step_seconds"].items()}, flush=True)
     for seed in range(given.seeds):
-        for name in given.variants:
-            if (key := f"{name}, seed {seed}") in runs:
+        for name, experiment in experiments.items():
+            if (key := f"{name}, seed {seed}") in result["runs"]:
                 continue
-            experiment = variants()[name].at(given.data_root)
-            if given.smoke:
-                data: Any = experiment.data
-                experiment = dataclasses.replace(experiment, data=dataclasses.replace(data, source="embedded"))
-            begun = time.perf_counter()
-            runs[key] = run(experiment, seed, 1.0 if given.smoke else 60 * given.minutes, given.images, clock)
-            print(f"{key}: {runs[key]}, {time.perf_counter() - begun:.0f} s in all", flush=True)
-            write({"runs": runs, "settings": settings}, given.json)
+            begun, budget = time.perf_counter(), 1.0 if given.smoke else 60 * given.minutes
+            steps = max(2, min(experiment.train.steps, round(budget / result["step_seconds"][name])))
+            result["runs"][key] = run(experiment, seed, steps, given.images, clock)
+            print(f"{key}: {result['runs'][key]}, {time.perf_counter() - begun:.0f} s in all", flush=True)
+            write({**result, "settings": settings}, given.json)
+
+
+def _at(experiment: Experiment, given: argparse.Namespace) -> Experiment:
+    experiment = experiment.at(given.data_root)
+    if not given.smoke:
+        return experiment
+    data: Any = experiment.data
+    return dataclasses.replace(experiment, data=dataclasses.replace(data, source="embedded"))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import equal_time
-from benchmarks.equal_time import known, run, variants
+from benchmarks.equal_time import known, run, step_seconds, variants
 
 
 def changed(one: Any, other: Any) -> set[str]:
@@ -44,21 +43,23 @@ def test_each_variant_takes_one_change_back() -> None:
     }
 
 
-def test_a_run_has_as_many_steps_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(equal_time, "seconds_of", lambda *given: 20.0)
+def test_a_run_and_its_time() -> None:
     fast: Any = variants()["fast"]
     small = dataclasses.replace(
         fast,
         data=dataclasses.replace(fast.data, source="embedded"),
         train=dataclasses.replace(fast.train, batch_size=2),
     )
-    found = run(small, 1, 60.0, 2, iter(range(0, 1000, 30)).__next__)
+    each = step_seconds({"fast": small}, iter(range(0, 10_000, 30)).__next__)
+    assert each == {"fast": 30}
+    found = run(small, 1, 3, 2, iter(range(0, 1000, 30)).__next__)
     assert found["steps"] == 3 and found["seconds"] == 30 and list(found["read"]) == ["3", "0.1"]
 
 
 def test_runs_of_another_time_are_refused(tmp_path: Path) -> None:
-    assert known(None, 5) == known(tmp_path / "a.json", 5) == {}
-    (tmp_path / "a.json").write_text(json.dumps({"runs": {"fast, seed 0": {}}, "settings": {"minutes": 5.0}}))
-    assert known(tmp_path / "a.json", 5) == {"fast, seed 0": {}}
+    assert known(None, 5) == known(tmp_path / "a.json", 5) == {"step_seconds": {}, "runs": {}}
+    held = {"step_seconds": {"fast": 0.2}, "runs": {"fast, seed 0": {}}}
+    (tmp_path / "a.json").write_text(json.dumps({**held, "settings": {"minutes": 5.0}}))
+    assert known(tmp_path / "a.json", 5) == held
     with pytest.raises(SystemExit, match="give another file"):
         known(tmp_path / "a.json", 20)
