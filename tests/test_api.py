@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 import mistnn
@@ -95,9 +96,12 @@ def test_predict_evaluate_save_load(fitted: mistnn.Model, shapes: Any, tmp_path:
 
 @pytest.mark.plain
 def test_predict_many_takes_no_folder_and_no_dictionary(fitted: mistnn.Model, tmp_path: Path) -> None:
-    for given in (tmp_path, str(tmp_path), {"a": np.zeros((9, 9), np.uint8)}):
+    picture = np.zeros((9, 9, 3), np.uint8)
+    for given in (tmp_path, str(tmp_path), {"a": picture}, Image.fromarray(picture), 3):
         with pytest.raises(ValueError, match="predict_many takes several images, got a .*: give a list"):
-            fitted.predict_many(given)
+            fitted.predict_many(given)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"images has the shape \(9, 9, 3\)"):  # one image, not nine
+        fitted.predict_many(picture)
 
 
 def test_measures_of_boxes(fitted: mistnn.Model) -> None:

@@ -120,6 +120,21 @@ def test_a_series_is_matched_by_its_files(files: list[Path]) -> None:
         given_folder(files, pandas.concat([series, series[:1]]))
 
 
+def test_an_index_of_paths_or_called_file_names_files(files: list[Path]) -> None:
+    pandas = pytest.importorskip("pandas")
+    for index in (files[::-1], pandas.Index([path.stem for path in files[::-1]], name="File name")):
+        series = pandas.Series([7, 6, 5], index=index)
+        for counts in (series, pandas.DataFrame({"cell": series}), {"cell": series}):
+            assert rows(given_folder(files, counts)) == [(5,), (6,), (7,)], (index, counts)
+    levels = pandas.MultiIndex.from_tuples([(name, "cell") for name in NAMES])
+    with pytest.raises(ValueError, match=r"several levels: counts.reset_index\(\)"):
+        given_folder(files, pandas.Series([5, 6, 7], index=levels))
+    with pytest.raises(ValueError, match="names files in some rows only"):
+        given_folder(files, pandas.Series([5, 6, 7], index=["a.png", 1, 2]))
+    with pytest.raises(ValueError, match="mixes Series that name files with others"):
+        given_folder(files, {"cell": pandas.Series([5, 6, 7], index=list(NAMES)), "dot": [1, 2, 3]})
+
+
 def test_stacks() -> None:
     array = np.stack([picture(seed) for seed in range(4)])
     for stack in (array, array[..., 0], torch.from_numpy(array).permute(0, 3, 1, 2)):
@@ -259,6 +274,7 @@ def test_data_frames(frame: Any, files: list[Path]) -> None:
     ("images", "counts", "message"),
     [
         (None, [1], "images is a NoneType"),
+        ({"a.png", "b.png"}, [1, 1], "images is a set"),
         ([], [], "no image was given"),
         ([picture()] * 2, [1, 1], "2 images are too few"),
         (picture(), [1], r"images has the shape \(20, 24, 3\)"),

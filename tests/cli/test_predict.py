@@ -53,6 +53,22 @@ def test_files_and_summary(trained: Path, pictures: Path, tmp_path: Path, capsys
     assert "8 objects in 4 images" in captured.out and str(out) in captured.out
 
 
+def test_a_kill_while_other_formats_are_written(
+    trained: Path, pictures: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    out = tmp_path / "out"
+    given = ["predict", str(trained), str(pictures), "--out", str(out), "--no-overlays", "--formats", "yolo"]
+    assert main(given) == 0
+    written = (out / "yolo" / "labels" / "grey.txt").read_bytes()
+    (out / "yolo").rename(out / ".yolo.part")  # as the kill leaves it
+    (out / ".yolo.part" / "labels" / "grey.txt").unlink()
+    capsys.readouterr()
+    assert main([*given, "--resume"]) == 0
+    assert "the other formats are now in" in capsys.readouterr().out
+    assert (out / "yolo" / "labels" / "grey.txt").read_bytes() == written
+    assert not list(out.glob(".yolo*")) and main([*given, "--resume"]) == 2
+
+
 def test_k_and_no_overlays(trained: Path, pictures: Path, tmp_path: Path, capsys: Captured) -> None:
     out = tmp_path / "out"
     files = [str(pictures / "grey.png"), str(pictures / "rgba.png")]

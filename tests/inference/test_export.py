@@ -152,6 +152,19 @@ def test_photographs(photo: Predictor, tmp_path: Path, measured: bool) -> None:
     assert largest_difference(photo, run_pt2(other, image, 7), image, 7) <= tolerance
 
 
+def test_a_photograph_without_objects(photo: Predictor, tmp_path: Path) -> None:
+    """A count of 0, and a box where one is asked for."""
+    model: Any = photo.model
+    with torch.no_grad():
+        model.density_head.bias -= 30
+    path, image = tmp_path / "model.onnx", blobs(100, 120, 0)
+    export_model(photo, path)
+    for k in (0, 1):
+        found = run_onnx(path, image, k)
+        assert [len(one) for one in found] == [k] * 3
+        assert largest_difference(photo, found, image, k) <= TOLERANCE
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("ground", "network"), [("median", "released"), ("light", "small"), ("dark", "small")])
 def test_preparation_and_threshold(ground: Any, network: Any, tmp_path: Path) -> None:

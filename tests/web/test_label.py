@@ -227,6 +227,16 @@ def test_another_program_changes_the_table(folder: Path) -> None:
         assert code == 500 and "also counts dog" in json.loads(body)["error"]
 
 
+def test_two_tabs(folder: Path) -> None:
+    """Each sends the counts that it shows; one that shows others than are known saves nothing."""
+    with serving(Labels(folder, ["red", "blue"])) as server:
+        assert ask(server, "/count", {"name": "a.png", "counts": [5, 0], "before": None})[0] == 200
+        code, body = ask(server, "/count", {"name": "a.png", "counts": [0, 0], "before": None})
+        assert code == 400 and b"a.png was counted elsewhere meanwhile, so nothing was saved: reload" in body
+        assert ask(server, "/count", {"name": "a.png", "counts": [6, 1], "before": [5, 0]})[0] == 200
+    assert rows(folder) == [["a.png", "red", "6"], ["a.png", "blue", "1"]]
+
+
 def test_undo_of_all_leaves_no_table(folder: Path) -> None:
     labels = Labels(folder)
     labels.set("a.png", [1])

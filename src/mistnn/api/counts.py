@@ -45,7 +45,7 @@ def given_counts(counts: Any, names: Sequence[str], files: bool, class_names: Se
             (images, classes), with ``class_names``; where the images are files, {file: {class: number}} or
             {file: number}, and the path of a ``counts.csv``; or a pandas ``DataFrame``, with one column per class and
             one row per image in their order (or with the files as index, or in a column ``file``), or with the columns
-            file, class and count.
+            file, class and count. An index holds files if all its labels are texts or paths, or it is called "file".
         names: of the images.
         files: whether these are names of files.
         class_names: the names of the columns of an array; also the name of the one class of a list of numbers.
@@ -59,8 +59,7 @@ def given_counts(counts: Any, names: Sequence[str], files: bool, class_names: Se
         _check_files(files, f"counts={str(counts)!r}")
         return _of_table(read_table(Path(counts), NameMatcher(names), "counts"), names)
     pandas = sys.modules.get("pandas")
-    named = pandas is not None and isinstance(counts, pandas.Series) and len(counts) > 0
-    if named and all(isinstance(one, str) for one in counts.index):
+    if pandas is not None and isinstance(counts, pandas.Series) and _names_files(counts.index):
         _check_files(files, "the index of counts")
         if not counts.index.is_unique:
             raise ValueError("counts is a Series that names a file twice: give one number for each file")
@@ -68,7 +67,8 @@ def given_counts(counts: Any, names: Sequence[str], files: bool, class_names: Se
     if pandas is not None and isinstance(counts, pandas.DataFrame):
         return _of_frame(counts, names, files)
     if isinstance(counts, Mapping):
-        return _of_mapping(counts, names, files, class_names)
+        joined = None if pandas is None else _joined(counts, pandas)
+        return _of_frame(joined, names, files) if joined is not None else _of_mapping(counts, names, files, class_names)
     if isinstance(counts, Tensor):
         counts = counts.detach().cpu().numpy()
     unordered = isinstance(counts, set | frozenset | bytes) or getattr(counts, "ndim", 1) == 0
@@ -82,6 +82,29 @@ def given_counts(counts: Any, names: Sequence[str], files: bool, class_names: Se
         return _of_array(rows, class_names)
     one = tuple(class_names) if class_names is not None and len(class_names) == 1 else (ONLY_CLASS,)
     return Counted(one, [(whole(value, f"image {index}"),) for index, value in enumerate(rows)])
+
+
+def _joined(counts: Mapping[Any, Any], pandas: Any) -> Any:
+    """A table of Series that name files, which pandas joins by these names; ``None`` for other values."""
+    named = [isinstance(one, pandas.Series) and _names_files(one.index) for one in counts.values()]
+    if any(named) and not all(named):
+        raise ValueError("counts mixes Series that name files with others: give all of them the names as index")
+    return pandas.DataFrame(dict(counts)) if named and all(named) else None
+
+
+def _names_files(index: Any) -> bool:
+    """Whether an index of pandas holds names of files: texts or paths, or anything under a name such as "file".
+
+    Raises:
+        ValueError: if it has several levels, or holds names and others.
+    """
+    if getattr(index, "nlevels", 1) > 1:
+        raise ValueError("the index of counts has several levels: counts.reset_index() makes columns of them")
+    texts = [isinstance(label, str | Path) for label in index]
+    called = re.sub(r"[\s_-]", "", str(getattr(index, "name", None) or "")).lower() in FILE_WORDS
+    if any(texts) and not all(texts) and not called:
+        raise ValueError("the index of counts names files in some rows only: name one in each row")
+    return bool(texts) and (called or all(texts))
 
 
 def whole(value: Any, place: str) -> int:
@@ -139,7 +162,7 @@ def _of_frame(frame: Any, names: Sequence[str], files: bool) -> Counted:
         return _of_table(
             parse_table("the table of counts", frame.to_csv(index=False), NameMatcher(names), "counts"), names
         )
-    if all(isinstance(label, str) for label in frame.index) and len(frame):
+    if _names_files(frame.index):
         _check_files(files, "the index of counts")
         text = frame.to_csv(index_label=FILE_WORDS[0])
         return _of_table(parse_table("the table of counts", text, NameMatcher(names), "counts"), names)

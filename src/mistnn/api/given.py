@@ -143,8 +143,8 @@ def given_images(images: Any) -> list[FolderImage]:
             raise ValueError("this data set has no end: open it with a length")
         return [_sample(images[index], index, FromDataset(images, index)) for index in range(length)]
     if isinstance(images, np.ndarray | Tensor):
-        _check_stack(images)
-    elif isinstance(images, Mapping | Image.Image) or not isinstance(images, Iterable):
+        check_stack(images)
+    elif isinstance(images, Mapping | Image.Image | set | frozenset) or not isinstance(images, Iterable):
         raise ValueError(f"images is a {type(images).__name__}: give a list of images, a folder or a Dataset of Sample")
     known = [_image(image, index) for index, image in enumerate(images)]
     names = [image.name for image in known]
@@ -153,7 +153,8 @@ def given_images(images: Any) -> list[FolderImage]:
     return known
 
 
-def _check_stack(images: Any) -> None:
+def check_stack(images: Any) -> None:
+    """Raises ``ValueError`` if an array or a tensor can't be several images."""
     expected = (
         "(images, height, width, channels)" if isinstance(images, np.ndarray) else "(images, channels, height, width)"
     )

@@ -9,12 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from mistnn.api.given import given_folder
+from mistnn.api.given import check_stack, given_folder
 from mistnn.data.folder.content import OwnFolder
 from mistnn.data.folder.images import GivenConfig, load_image
 from mistnn.data.folder.tables import ONLY_CLASS
@@ -149,9 +150,11 @@ class Model(TrainedNetwork, Predictor):
 
         Raises:
             MistError: as ``predict``.
-            ValueError: as ``predict``; also if ``images`` is a path or a dictionary.
+            ValueError: as ``predict``; also if ``images`` is a path, a dictionary or one image.
         """
-        if isinstance(images, str | Path | Mapping):
+        if isinstance(images, np.ndarray | Tensor):
+            check_stack(images)
+        elif isinstance(images, str | Path | Mapping | Image.Image) or not isinstance(images, Iterable):
             fix = "give a list of images, or use mistnn.inference.predict_folder for a folder"
             raise ValueError(f"predict_many takes several images, got a {type(images).__name__}: {fix}")
         return [self.predict(image, k) for image in images]

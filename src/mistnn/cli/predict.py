@@ -90,7 +90,7 @@ def run(arguments: Sequence[str]) -> int:
     """Predicts, and prints what was done and what was skipped."""
     request = parse(Predict, arguments, "mist predict", DESCRIPTION)
     from mistnn.inference import Predictor, predict_folder
-    from mistnn.inference.other_formats import check_formats, write_formats
+    from mistnn.inference.other_formats import check_formats, unwritten, write_formats
     from mistnn.inference.stage import died_at, stopped_after
     from mistnn.processes import PATIENCE, join_processes
     from mistnn.training.memory import keep_freed_memory
@@ -100,6 +100,11 @@ def run(arguments: Sequence[str]) -> int:
     predictor.precision = request.precision
     if predictor.device.type == "cpu":
         keep_freed_memory()  # photographs are processed twice as fast
+    if request.resume and stopped_after(request.out) is None and unwritten(request.out, request.formats):
+        if processes.main:
+            write_formats(request.out, request.paths, predictor.model.class_names, request.formats)
+            print(f"The tables were complete; the other formats are now in {request.out} too")
+        return 0
     if processes.main:
         check_formats(request.out, request.formats, request.force)
     if processes.main and request.resume and stopped_after(request.out) is not None:

@@ -72,6 +72,12 @@ def _check_ours(folder: Path) -> None:
         raise MistError(f"{folder} was not written by this version of mist predict: rename or remove it")
 
 
+def unwritten(out: Path, formats: Sequence[FormatName]) -> bool:
+    """Whether a prediction was killed after its tables were complete, while it wrote these formats."""
+    begun = any(os.path.lexists(out / f".{FOLDERS[name]}.{end}") for name in formats for end in ("part", "old"))
+    return begun and (out / DETECTIONS_FILE).is_file()
+
+
 def write_formats(
     out: Path, paths: Sequence[Path | str], class_names: Sequence[str], formats: Sequence[FormatName]
 ) -> None:

@@ -68,7 +68,7 @@ async function act(work) {
 
 const save = () => act(async () => {
   const counts = inputs().map((input) => Number(input.value || 0));
-  await ask("count", { name: state.images[place].name, counts });
+  await ask("count", { name: state.images[place].name, counts, before: state.images[place].counts });
   state.images[place].counts = counts;
   const rest = state.images.findIndex((one, index) => index > place && !one.counts);
   const open = rest >= 0 ? rest : state.images.findIndex((one) => !one.counts);

@@ -164,6 +164,8 @@ def state(labels: Labels) -> dict[str, Any]:
 def change(labels: Labels, action: str, content: Any) -> dict[str, Any] | None:
     """Does what the page asks; ``None`` if there is no such action.
 
+    With ``before``, the counts that the page shows of an image, or null, they must be those that are known.
+
     Raises:
         ValueError: if the content can't be used.
         MistError: if the table can't be written.
@@ -174,7 +176,10 @@ def change(labels: Labels, action: str, content: Any) -> dict[str, Any] | None:
         return None
     if not isinstance(content, dict) or not isinstance(content.get("counts"), list):
         raise ValueError("give a name and counts")
-    labels.set(str(content.get("name")), content["counts"])
+    name, known = str(content.get("name")), labels.counts.get(str(content.get("name")))
+    if "before" in content and content["before"] != (None if known is None else list(known)):
+        raise ValueError(f"{name} was counted elsewhere meanwhile, so nothing was saved: reload the page")
+    labels.set(name, content["counts"])
     return {"name": content["name"]}
 
 

@@ -40,14 +40,16 @@ class WholePhotoMist(WholeDetector):
         response, cells = model.response(maps)[0], size[0] * size[1]
         numbers = maps.density.sum((2, 3))[0]
         counted = numbers.sum().round().long().clamp(max=model.config.k)
-        number: Any = torch.where(k > 0, k, counted).clamp(max=cells).item()
-        torch._check(number >= 0)
+        wanted = torch.where(k > 0, k, counted).clamp(max=cells)
+        number: Any = wanted.clamp(min=1).item()  # a box at least, cut off at the end: there are no empty tensors
+        torch._check(number >= 1)
         torch._check(number <= cells)
         places, scores = self.peaks(response, number, inside, numbers)
         order = scores.topk(scores.shape[0]).indices
         places, scores = places[order], scores[order]
         boxes = model.boxes(response, places, inside, None if maps.extent is None else maps.extent[0])
-        return boxes / model.zoom, scores, places[:, 0]
+        kept = torch.ones_like(scores, dtype=torch.long).cumsum(0) <= wanted
+        return (boxes / model.zoom)[kept], scores[kept], places[kept, 0]
 
     def peaks(self, response: Tensor, number: int, inside: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
         """``select_peaks`` for one number in all, with the bonus of the classes that are expected."""
