@@ -18,12 +18,12 @@ import mistnn
 from mistnn.cli.main import main
 from mistnn.data import FolderConfig, SizeSuggestion
 from mistnn.data.folder.content import FolderImage, read_folder
-from mistnn.data.folder.images import FolderImages
+from mistnn.data.folder.images import FolderImages, range_of
 from mistnn.errors import MistError
 from mistnn.experiments import folder_plan, restore, train
 from mistnn.experiments.folder import FolderView, folder_metrics, view_folder
 from mistnn.experiments.folder_plan import plan_folder
-from mistnn.experiments.photo_plan import plan_photos
+from mistnn.experiments.photo_plan import plan_photos, range_reasons
 from mistnn.experiments.photos import CachedFeatures, recoloured
 from mistnn.inference import Predictor, predict_folder
 from mistnn.models.photos import PhotoConfig
@@ -93,6 +93,12 @@ def test_images_of_a_camera_with_12_bits_are_stretched(folder: Path, tmp_path: P
     assert "the images are faint" in planned.reasons[0]
     images = planned.experiment.data.open("train", None)  # type: ignore[attr-defined]
     assert images[0].image.min() == 0 and images[0].image.max() > 0.8
+    first = np.asarray(Image.open(dark / "images" / "0.png")).copy()
+    first[:20, :20] = 65535  # a scale bar
+    Image.fromarray(first).save(dark / "images" / "0.png")
+    training = read_folder(dark).images[:8]
+    assert range_of(training) == (0, 1, tuple(one.name for one in training[1:]), ("0.png",))
+    assert "7 of 8 images use at most a quarter" in range_reasons(range_of(training))[0]
 
 
 def test_a_folder_without_counts_is_refused(tmp_path: Path) -> None:

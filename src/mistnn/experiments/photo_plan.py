@@ -8,7 +8,8 @@ from statistics import median
 from typing import Any
 
 from mistnn.data import FolderImage, OwnFolder, SizeSuggestion
-from mistnn.data.folder.images import MEASURED_IMAGES, Flips, evenly, measured_images, object_size_of, range_of
+from mistnn.data.folder.images import MEASURED_IMAGES, Flips, Range, evenly, measured_images, object_size_of, range_of
+from mistnn.data.text_files import listed
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment, Planned
 from mistnn.experiments.photo_estimate import count_estimate
@@ -100,7 +101,7 @@ def plan_photos(
         train=dataclasses.replace(experiment.train, batch_size=batch),
     )
     reasons = (
-        *stretched_reason(preparation),
+        *range_reasons(range_of(evenly(training, MEASURED_IMAGES))),
         f"the images are photographs: features of {pyramid.network.removeprefix('timm/')} ({pyramid.weights} weights)",
         f"objects are about {size.size:.0f} px wide ({size.why}): images are resized by a factor of {zoom:g} "
         "(--model.preparation.zoom and --data.preparation.zoom), and boxes have that side (--model.box-size, after "
@@ -128,19 +129,24 @@ def _zoom(training: Sequence[FolderImage], classes: int) -> float:
 
 def _preparation(training: Sequence[FolderImage], classes: int = 1) -> PreparationConfig:
     """All images are stretched alike, so that brightness can be compared, and resized by one factor."""
-    lowest, highest = range_of(evenly(training, MEASURED_IMAGES))
-    return PreparationConfig(lowest=lowest, highest=highest, zoom=_zoom(training, classes))
+    values = range_of(evenly(training, MEASURED_IMAGES))
+    return PreparationConfig(lowest=values.lowest, highest=values.highest, zoom=_zoom(training, classes))
 
 
-def stretched_reason(preparation: PreparationConfig) -> list[str]:
-    """Why values are stretched; empty if they are not."""
-    lowest, highest = preparation.lowest, preparation.highest
-    if (lowest, highest) == (0, 1):
+def range_reasons(values: Range) -> list[str]:
+    """Why values are stretched, or why faint images are not; empty where none is faint."""
+    if values.faint:
+        return [
+            f"{len(values.faint)} of {len(values.faint) + len(values.others)} images use at most a quarter of the range "
+            f"of their values ({listed(values.faint)}), and others more ({listed(values.others)}): none is stretched, so "
+            "the faint ones stay dark; save them with 8 bits, or leave one kind out"
+        ]
+    if (values.lowest, values.highest) == (0, 1):
         return []
     return [
-        f"the images are faint: of the values from 0 to 1 of their format, they use {lowest:.3g} to {highest:.3g}. "
-        "These are stretched to 0 and 1, in new images too (--model.preparation.lowest and .highest, and the same of "
-        "--data.preparation)"
+        f"the images are faint: of the values from 0 to 1 of their format, they use {values.lowest:.3g} to "
+        f"{values.highest:.3g}. These are stretched to 0 and 1, in new images too (--model.preparation.lowest and "
+        ".highest, and the same of --data.preparation)"
     ]
 
 

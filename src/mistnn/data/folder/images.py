@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -32,6 +32,9 @@ TAIL, AGREEMENT = 0.005, 0.8
 CLIPPED = 0.001  #: The share of pixels at either end of the values that may be clipped (our choice).
 FAINT = 0.25
 """Images that use less of the range of their values are stretched: 14 of 16 bits, or fewer (our choice)."""
+LOOKED_AT = 5
+"""Images by which most folders are known not to be faint (our choice)."""
+SAMPLED_VALUES = 300_000  #: Values of an image by which its range is measured (our choice).
 DECODED_AT_ONCE = 4  #: Threads that try whether images can be decoded: each may hold a large image.
 SHOWN_BROKEN = 3  #: Broken images that a message names.
 KEPT_BYTES = 1 << 30  #: Prepared images are cached in memory if all of them take at most this much.
@@ -294,19 +297,39 @@ def ground_of(images: Sequence[FolderImage]) -> Ground:
     return "light" if share >= AGREEMENT else "dark" if share <= 1 - AGREEMENT else "median"
 
 
-def range_of(images: Sequence[FolderImage]) -> tuple[float, float]:
-    """The values to stretch to 0 and 1, one pair for all images; (0, 1) if they use more than ``FAINT`` of their range.
+class Range(NamedTuple):
+    """The values to stretch to 0 and 1, one pair for all images.
 
-    Each image extends from its darkest to its lightest 0.1 % of pixels, and the range covers all images.
+    Attributes:
+        lowest, highest: 0 and 1 if an image uses more than ``FAINT`` of its range.
+        faint: the names of the images that use less, where others use more.
+        others: the names of these others.
     """
-    lowest, highest = 1.0, 0.0
+
+    lowest: float
+    highest: float
+    faint: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+
+def range_of(images: Sequence[FolderImage]) -> Range:
+    """The range of all images; each extends from its darkest to its lightest 0.1 % of pixels.
+
+    If none of the first ``LOOKED_AT`` images is faint, the others are not decoded.
+    """
+    ends: dict[str, tuple[float, float]] = {}
     for image in images:
-        ranked = load_image(image, 3).flatten().sort().values
+        if len(ends) == LOOKED_AT and all(high >= FAINT for _, high in ends.values()):
+            return Range(0.0, 1.0)
+        values = load_image(image, 3).flatten()
+        ranked = values[:: max(1, len(values) // SAMPLED_VALUES)].sort().values
         beyond = round(CLIPPED * (len(ranked) - 1))
-        lowest, highest = min(lowest, float(ranked[beyond])), max(highest, float(ranked[-1 - beyond]))
-        if highest >= FAINT:
-            return 0.0, 1.0
-    return (round(lowest, 6), round(highest, 6)) if round(highest, 6) > round(lowest, 6) else (0.0, 1.0)
+        ends[image.name] = float(ranked[beyond]), float(ranked[-1 - beyond])
+    others = tuple(name for name, (_, high) in ends.items() if high >= FAINT)
+    if others or not ends:
+        return Range(0.0, 1.0, tuple(name for name in ends if name not in others) if others else (), others)
+    lowest, highest = (round(value, 6) for value in (min(ends.values())[0], max(high for _, high in ends.values())))
+    return Range(lowest, highest) if highest > lowest else Range(0.0, 1.0)
 
 
 class _Decoded(Collection[Tensor]):
