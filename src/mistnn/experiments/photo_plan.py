@@ -137,9 +137,9 @@ def range_reasons(values: Range) -> list[str]:
     """Why values are stretched, or why faint images are not; empty where none is faint."""
     if values.faint:
         return [
-            f"{len(values.faint)} of {len(values.faint) + len(values.others)} images use at most a quarter of the range "
-            f"of their values ({listed(values.faint)}), and others more ({listed(values.others)}): none is stretched, so "
-            "the faint ones stay dark; save them with 8 bits, or leave one kind out"
+            f"{len(values.faint)} of {len(values.faint) + len(values.others)} images use at most a quarter of the "
+            f"range of their values ({listed(values.faint)}), and others more ({listed(values.others)}): none is "
+            "stretched, so the faint ones stay dark; save them with 8 bits, or leave one kind out"
         ]
     if (values.lowest, values.highest) == (0, 1):
         return []
