@@ -24,23 +24,23 @@ Ground = Literal["black", "median", "light", "dark"]
 
 @dataclass(frozen=True)
 class PreparationConfig(Config):
-    """Preparation of each image, in this order. The papers have none; their digits are light on black.
+    """Preparation of each image: values, size, background. The papers have none; their digits are light on black.
 
     Attributes:
-        lowest, highest: the values that become 0 and 1; values beyond them are clipped. For images that use few of the
-            values that their format has, such as those of a camera with 12 bits in files of 16 bits.
         zoom: factor by which images are resized, so that objects match the boxes of the network.
         ground: the background that is subtracted from each channel. "black": none. "median": values become their
             distance from the median, for objects of any colour that cover less than half of an image. "light": their
             distance below the 95 % quantile, for darker objects, which may cover most of an image. "dark": their
             distance above the 5 % quantile. Distances are then scaled so that 99.5 % lie below 1.
+        lowest, highest: the values that become 0 and 1; values beyond them are clipped. For images that use few of the
+            values that their format has, such as those of a camera with 12 bits in files of 16 bits.
     """
 
     section: ClassVar[str] = "preparation"
-    lowest: Annotated[float, between(0, 1)] = 0.0
-    highest: Annotated[float, between(0, 1)] = 1.0
     zoom: Annotated[float, above(0, "0.5 halves the sides")] = 1.0
     ground: Ground = "black"
+    lowest: Annotated[float, between(0, 1)] = 0.0
+    highest: Annotated[float, between(0, 1)] = 1.0
 
     def check(self) -> None:
         """See ``Config.check``."""
