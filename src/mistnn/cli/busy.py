@@ -32,7 +32,7 @@ def advice(command: str, load: str, cores: int, environment: Mapping[str, str]) 
         return ""
     return (
         f"other programs use all {cores} cores, so the threads of this one would wait for one another: "
-        f"`OMP_NUM_THREADS=1 mist {command} ...` is several times faster"
+        f"`OMP_NUM_THREADS=1 mist {command} ...` can be several times faster"
     )
 
 

@@ -100,10 +100,10 @@ def run(arguments: Sequence[str]) -> int:
     predictor.precision = request.precision
     if predictor.device.type == "cpu":
         keep_freed_memory()  # photographs are processed twice as fast
-    if request.resume and stopped_after(request.out) is None and unwritten(request.out, request.formats):
-        if processes.main:
-            write_formats(request.out, request.paths, predictor.model.class_names, request.formats)
-            print(f"The tables were complete; the other formats are now in {request.out} too")
+    complete = request.resume and stopped_after(request.out) is None and unwritten(request.out, request.formats)
+    if complete and processes.count == 1:  # of several, one might look when another has written already
+        write_formats(request.out, request.paths, predictor.model.class_names, request.formats)
+        print(f"The tables were complete; the other formats are now in {request.out} too")
         return 0
     if processes.main:
         check_formats(request.out, request.formats, request.force)

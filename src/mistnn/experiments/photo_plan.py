@@ -72,7 +72,8 @@ def plan_photos(
             f"{data.root}: no training image has a count above 0: give counts.csv with the columns file,class,count; "
             f"`mist inspect {data.root}` shows what was read"
         )
-    preparation = _preparation(training, len(folder.class_names))
+    values = _range(training)
+    preparation = _preparation(training, values, len(folder.class_names))
     zoom = preparation.zoom
     size = size_in_photos(folder) if size is None else size
     box = size.size * zoom
@@ -101,7 +102,7 @@ def plan_photos(
         train=dataclasses.replace(experiment.train, batch_size=batch),
     )
     reasons = (
-        *range_reasons(range_of(evenly(training, MEASURED_IMAGES))),
+        *range_reasons(values),
         f"the images are photographs: features of {pyramid.network.removeprefix('timm/')} ({pyramid.weights} weights)",
         f"objects are about {size.size:.0f} px wide ({size.why}): images are resized by a factor of {zoom:g} "
         "(--model.preparation.zoom and --data.preparation.zoom), and boxes have that side (--model.box-size, after "
@@ -127,9 +128,12 @@ def _zoom(training: Sequence[FolderImage], classes: int) -> float:
     return round(min(most, wanted / longest), 4)
 
 
-def _preparation(training: Sequence[FolderImage], classes: int = 1) -> PreparationConfig:
+def _range(training: Sequence[FolderImage]) -> Range:
+    return range_of(evenly(training, MEASURED_IMAGES))
+
+
+def _preparation(training: Sequence[FolderImage], values: Range, classes: int = 1) -> PreparationConfig:
     """All images are stretched alike, so that brightness can be compared, and resized by one factor."""
-    values = range_of(evenly(training, MEASURED_IMAGES))
     return PreparationConfig(lowest=values.lowest, highest=values.highest, zoom=_zoom(training, classes))
 
 
@@ -175,5 +179,5 @@ def size_in_photos(folder: OwnFolder) -> SizeSuggestion:
         MistError: if an image can't be decoded.
     """
     training = _training(folder)
-    found = photo_size(training, _preparation(training), PyramidConfig())
+    found = photo_size(training, _preparation(training, _range(training)), PyramidConfig())
     return found or object_size_of(measured_images(folder))
