@@ -1,7 +1,8 @@
-"""The names of devices, as users give them, and the errors when their memory is too small."""
+"""Devices by the names that users give them, the cores of the CPU, and errors of too little memory."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Literal
 
 from mistnn.errors import MistError
@@ -14,6 +15,11 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 """``auto`` is a CUDA device if there is one, else the CPU. MPS is the graphics processor of a Mac."""
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from mistnn.devices import cores
+
 COMMANDS = frozenset({"demo", "evaluate", "inspect", "predict", "report", "train", "tune"})
 """Commands that compute with networks in this process."""
 LOAD = Path("/proc/loadavg")
@@ -40,5 +42,5 @@ def advise(command: str) -> None:
     """Says so where a person reads it: in a terminal, on Linux."""
     if not (sys.stderr is not None and sys.stderr.isatty() and LOAD.exists()):
         return
-    if said := advice(command, LOAD.read_text(), len(os.sched_getaffinity(0)), os.environ):
+    if said := advice(command, LOAD.read_text(), cores(), os.environ):
         print(f"mist: {said}", file=sys.stderr)

@@ -115,10 +115,9 @@ def run(arguments: Sequence[str]) -> int:
     for study in MOVED.keys() & set(arguments):
         raise MistError(f"{study} is not a table of a paper: in the source repository run `python -m {MOVED[study]}`")
     request = parse(Reproduce, renamed(arguments, "--data.root", "--data-root"), "mist reproduce", DESCRIPTION)
-    from mistnn.devices import find_device
+    from mistnn.devices import cores, find_device
     from mistnn.reproduce.fill import fill_table
     from mistnn.reproduce.ledger import read_ledger
-    from mistnn.reproduce.pool import cores
     from mistnn.reproduce.results_page import table_lines
     from mistnn.reproduce.tables import find_table
 

@@ -5,13 +5,14 @@ Pillow and NumPy release Python's lock while they decode, convert and encode, an
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TypeVar
+
+from mistnn.devices import cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,8 +28,7 @@ PIXELS = 1 << 24
 
 def usual_threads() -> int:
     """One for each processor that this process may use, at most ``MOST_THREADS``."""
-    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MOST_THREADS, mine)
+    return min(MOST_THREADS, cores())
 
 
 class _Gate:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from mistnn.devices import cores
 from mistnn.nn.backbones import packaged_weights
 from mistnn.nn.mixed_precision import computed_in, has_bfloat16
 from mistnn.weights import hardware, package_version, shipped_names
@@ -44,7 +45,7 @@ def examine(folder: Path) -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "processor": hardware(),
         "cores": os.cpu_count(),
-        "usable_cores": _usable_cores(),
+        "usable_cores": cores(),
         "threads": torch.get_num_threads(),
         "precision": {
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
@@ -122,11 +123,6 @@ def _group_limits(group: Path) -> dict[str, int]:
         return {}
     cached = next((int(line.split()[1]) for line in stat.splitlines() if line.startswith("inactive_file ")), 0)
     return {"total": limit, "free": max(0, limit - used + cached)}
-
-
-def _usable_cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    return (os.cpu_count() or 1) if affinity is None else len(affinity(0))
 
 
 def _version(name: str) -> str:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from typing import Any, TypeVar
 
+from mistnn.devices import cores
+
 Key = TypeVar("Key", bound=Hashable)
 STOP_SECONDS = 60.0  #: How long a training may take to write its checkpoint after another one has failed.
-
-
-def cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def share_of_cores(jobs: int) -> int:

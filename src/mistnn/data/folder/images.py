@@ -327,7 +327,7 @@ def range_of(images: Sequence[FolderImage]) -> Range:
         ends[image.name] = float(ranked[beyond]), float(ranked[-1 - beyond])
     others = tuple(name for name, (_, high) in ends.items() if high >= FAINT)
     if others or not ends:
-        return Range(0.0, 1.0, tuple(name for name in ends if name not in others) if others else (), others)
+        return Range(0.0, 1.0, tuple(name for name in ends if name not in others), others)
     lowest, highest = (round(value, 6) for value in (min(ends.values())[0], max(high for _, high in ends.values())))
     return Range(lowest, highest) if highest > lowest else Range(0.0, 1.0)
 
