@@ -9,6 +9,8 @@ Contract:
       tensors are in NCHW layout; it does not log. Samplers, softmax and networks are the same, so that their gain over
       the released code is not counted.
     * ``ratio`` = plain / lean in the preset's precision; ``ratio_float32`` = plain / lean in float32.
+    * The single-pass step (ours) has the same networks, sizes and batches, but one pass gives the gradients of the
+      keypoints and of the task network, as in the fast preset. ``ratio_single_pass`` = plain / single pass, in float32.
     * The fast preset of a preset (``FAST``) solves the same task with our network and arithmetic. ``ratio_preset`` =
       plain / fast, both in float32 on the same batches. The networks differ; their accuracy is in the ledger.
       Each measured step trains the heat map, also that of a preset which starts to do so later.
@@ -40,6 +42,7 @@ VARIANTS = ("plain-float32", "lean-float32", "lean-bfloat16")
 FAST = {"mist-mnist-hard": "mist-mnist-hard-fast", "demo-paper": "demo"}
 """Preset of the paper's networks -> preset of our own ones."""
 FAST_VARIANT = "fast-float32"
+SINGLE_PASS = "single-float32"
 PRESETS = ["mist-mnist-hard", "mist-mnist-hard-paper"]
 
 
@@ -116,12 +119,19 @@ class PlainStep:
 
 
 def variants_of(name: str) -> tuple[str, ...]:
-    return (*VARIANTS, FAST_VARIANT) if name in FAST else VARIANTS
+    return (*VARIANTS, SINGLE_PASS, FAST_VARIANT) if name in FAST else VARIANTS
 
 
 def experiment_of(name: str, variant: str) -> Any:
-    """The experiment of a preset, or that of its fast preset."""
-    return find_preset(FAST[name] if variant == FAST_VARIANT else name).experiment
+    """The experiment of a preset, or that of its fast preset, or the preset's with the passes of the fast one."""
+    if variant == FAST_VARIANT:
+        return find_preset(FAST[name]).experiment
+    experiment: Any = find_preset(name).experiment
+    if variant == SINGLE_PASS:
+        fast: Any = find_preset(FAST[name]).experiment.step
+        passes = {field: getattr(fast, field) for field in ("order", "inner_steps", "keypoint_step")}
+        return dataclasses.replace(experiment, step=dataclasses.replace(experiment.step, **passes))
+    return experiment
 
 
 def build(variant: str, model: Mist, config: LiftedStepConfig) -> Callable[[Batch, int], object]:
@@ -172,7 +182,11 @@ def measure(name: str, rounds: int, warm_up: int, memory: bool, clock: Clock) ->
     precision = computed_in(step.precision, "cpu")
     fast: dict[str, object] = {}
     if name in FAST:
-        fast = {"fast_preset": FAST[name], "ratio_preset": medians["plain-float32"] / medians[FAST_VARIANT]}
+        fast = {
+            "fast_preset": FAST[name],
+            "ratio_preset": medians["plain-float32"] / medians[FAST_VARIANT],
+            "ratio_single_pass": medians["plain-float32"] / medians[SINGLE_PASS],
+        }
     return {
         "preset": name,
         **fast,
@@ -201,11 +215,13 @@ def main() -> None:
         print(f"{run['preset']}: ratio {run['ratio']:.2f} ({run['precision']}), {run['ratio_float32']:.2f} (float32)")
         if "ratio_preset" in run:
             print(f"  {run['fast_preset']}: ratio {run['ratio_preset']:.2f} (float32)")
+            print(f"  single pass: ratio {run['ratio_single_pass']:.2f} (float32)")
         for variant, result in run["variants"].items():
             second = result["seconds"]
             peak = f", peak {result['peak_bytes'] / 1e9:.2f} GB" if "peak_bytes" in result else ""
             print(f"  {variant:14} median {second['median']:.3f} s, IQR {second['iqr']:.3f} s{peak}")
-    ratios = {name: runs[0][name] for name in ("ratio", "ratio_float32", "ratio_preset") if name in runs[0]}
+    names = ("ratio", "ratio_float32", "ratio_single_pass", "ratio_preset")
+    ratios = {name: runs[0][name] for name in names if name in runs[0]}
     settings = {name: getattr(given, name) for name in ("rounds", "warm_up", "threads", "clock")}
     write({**ratios, "runs": runs, **settings, "cores": os.cpu_count()}, given.json)
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mistnn.nn.convolution import Convolution
+
 Normalisation = Literal["before", "after", "none"]
 Padding = Literal["zeros", "replicate"]
 
@@ -32,8 +34,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, normalisation: Normalisation, padding: Padding = "zeros") -> None:
         super().__init__()
-        self.first = nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode=padding)
-        self.second = nn.Conv2d(outputs, outputs, 3, padding=1, padding_mode=padding)
+        self.first = Convolution(inputs, outputs, 3, padding=1, padding_mode=padding)
+        self.second = Convolution(outputs, outputs, 3, padding=1, padding_mode=padding)
         self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
         self.norm_first: nn.Module = nn.Identity()
         self.norm_second: nn.Module = nn.Identity()

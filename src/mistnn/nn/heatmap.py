@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from mistnn.config import Config, at_least
 from mistnn.errors import MistError
 from mistnn.nn.blocks import Normalisation, ResidualBlock
+from mistnn.nn.convolution import Convolution
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,8 @@ class ReleasedHeatmapNetwork(nn.Module):
 class _UnpaddedBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3)
-        self.second = nn.Conv2d(channels, channels, 3)
+        self.first = Convolution(channels, channels, 3)
+        self.second = Convolution(channels, channels, 3)
         self.norm = nn.GroupNorm(1, channels)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -21,6 +21,8 @@ from mistnn.records import Heatmap, Heatmaps, Keypoints, Points
 
 SCALE_EPSILON = 1e-6
 """Keeps the pooling over scales from dividing by zero (MIST supplement, section A)."""
+LEAST_EXPONENT = -87.0
+"""Its exponential, 1.6e-38, is about the smallest number that float32 has at full precision."""
 
 
 def local_spatial_softmax(scores: Heatmap, window: int = 15, strength: float = 10.0) -> Heatmap:
@@ -57,7 +59,8 @@ def _log_sum_of_windows(values: Tensor, window: int, dim: int) -> Tensor:
         top = torch.maximum(top, part.detach())
     total = torch.zeros_like(top)
     for part in shifted:
-        total = total + (part - top).exp()
+        # Below, exponentials underflow, which takes processors ten times as long. The sum, at least 1, does not see it.
+        total = total + (part - top).clamp(min=LEAST_EXPONENT).exp()
     return top + total.log()
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from mistnn.models.photos.config import PhotoConfig
 from mistnn.models.photos.extents import filled, measured_boxes
+from mistnn.nn.convolution import Convolution
 from mistnn.nn.finder import Finder, WholeDetector
 from mistnn.nn.preparation import prepare
 from mistnn.nn.pyramid import COARSEST, Pyramid, resample
@@ -67,7 +68,7 @@ class TaskNetwork(nn.Sequential):
     def __init__(self, width: int, classes: int, side: int) -> None:
         super().__init__(
             nn.GELU(),
-            nn.Conv2d(width, width, 3, padding=1),
+            Convolution(width, width, 3, padding=1),
             nn.GELU(),
             nn.AvgPool2d(side, 1, side // 2, count_include_pad=False),
             nn.Conv2d(width, classes + 1, 1),
@@ -99,10 +100,10 @@ class PhotoMist(Finder):
         classes, width = len(config.class_names), config.width
         self.reduce = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in self.pyramid.channels)
         self.dropout = nn.Dropout2d(0.0)  # the training step sets the share
-        self.mix = nn.Conv2d(width, width, 3, padding=1)
+        self.mix = Convolution(width, width, 3, padding=1)
         self.density_head = nn.Conv2d(width, 1 + classes, 1)
         self.heatmap_head = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1), nn.GELU(), nn.Conv2d(width, classes, 1)
+            Convolution(width, width, 3, padding=1), nn.GELU(), nn.Conv2d(width, classes, 1)
         )
         assert self.density_head.bias is not None
         nn.init.zeros_(self.density_head.bias)

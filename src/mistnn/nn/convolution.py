@@ -1,0 +1,132 @@
+"""A convolution that trains faster on large maps of few channels, on processors without AVX-512."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.grad import conv2d_weight
+
+PIXELS = 16_384
+"""How many pixels a thread multiplies at once. Fewer make small products, more leave the cache."""
+LEAST_VALUES = 100_000
+CHANNELS = (32, 128)
+"""How many values an image must have, and how many channels, for matrix products to be faster (docs/logbook.md)."""
+
+
+class Convolution(nn.Conv2d):
+    """A convolution of stride 1, whose gradients are computed otherwise where that is faster.
+
+    Parameters and results are those of ``nn.Conv2d``, apart from rounding. Without AVX-512, torch takes more than twice
+    as long for the gradient of the weights as for the convolution itself, if maps are large and channels few; and a
+    border of the nearest pixels is cut off the gradient of the image in a pass of its own. Images in NCHW layout are
+    left to torch.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # torch's name
+        """(batch, inputs, height, width) to (batch, outputs, rows, columns)."""
+        if not self._faster(input):
+            return super().forward(input)
+        return _Convolve.apply(input, self.weight, self.bias, self.padding[0], self.padding_mode == "replicate")
+
+    def _faster(self, input: Tensor) -> bool:
+        least, most = CHANNELS
+        return (
+            self.weight.requires_grad
+            and torch.is_grad_enabled()
+            and input.device.type == "cpu"
+            and input.dtype == self.weight.dtype == torch.float32
+            and input.is_contiguous(memory_format=torch.channels_last)
+            and least <= self.in_channels <= most
+            and least <= self.out_channels <= most
+            and input[0].numel() >= LEAST_VALUES
+            and self.kernel_size == (3, 3)
+            and self.padding in ((0, 0), (1, 1))
+            and self.padding_mode in ("zeros", "replicate")
+            and (*self.stride, *self.dilation, self.groups) == (1,) * 5
+            and not torch.is_autocast_enabled("cpu")
+            and not torch.compiler.is_compiling()
+            and torch.backends.cpu.get_cpu_capability() == "AVX2"
+        )
+
+
+def padded_images(images: Tensor, border: int, nearest: bool) -> Tensor:
+    """Images with a border of zeros or of the nearest pixels, channels last."""
+    if not border:
+        return images
+    return F.pad(images, (border,) * 4, mode="replicate" if nearest else "constant")
+
+
+class _Convolve(torch.autograd.Function):
+    """A 3x3 convolution; see ``Convolution``."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, border: int, nearest: bool) -> Tensor:
+        padded = padded_images(images, border, nearest)
+        ctx.border, ctx.nearest = border, nearest
+        ctx.save_for_backward(images, padded, weight)
+        return F.conv2d(padded, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,), (images, padded, weight), border = grads, ctx.saved_tensors, ctx.border
+        of_images = of_weight = of_bias = None
+        if ctx.needs_input_grad[0]:
+            of_images = gradient_of_images(grad, weight, border, ctx.nearest)
+        if ctx.needs_input_grad[1] and torch.is_grad_enabled():  # ``create_graph=True``: differentiable itself
+            of_weight = conv2d_weight(padded_images(images, border, ctx.nearest), weight.shape, grad)
+        elif ctx.needs_input_grad[1]:
+            of_weight = gradient_of_weights(padded, grad)
+        if ctx.needs_input_grad[2]:
+            of_bias = grad.sum((0, 2, 3))
+        return of_images, of_weight, of_bias, None, None
+
+
+def gradient_of_images(grad: Tensor, weight: Tensor, border: int, nearest: bool) -> Tensor:
+    """The gradient of the images, without a border, of a 3x3 convolution.
+
+    Args:
+        grad: of the result, (batch, outputs, height, width).
+        weight: (outputs, inputs, 3, 3).
+        border: the pixels around an image, 0 or 1.
+        nearest: if the border repeats the nearest pixels, whose gradients therefore add up; else it is zero.
+    """
+    filters = weight.transpose(0, 1).flip(2, 3)
+    of_images = F.conv2d(grad, filters, padding=2 - border)
+    if border and nearest:
+        for edge, row in ((0, 2), (-1, 0)):
+            line = F.conv2d(grad[:, :, edge, None], filters[:, :, row, None], padding=(0, 2))[:, :, 0]
+            of_images[:, :, edge] += line[:, :, 1:-1]
+            of_images[:, :, edge, 0] += line[:, :, 0]  # the corners
+            of_images[:, :, edge, -1] += line[:, :, -1]
+            line = F.conv2d(grad[..., edge, None], filters[..., row, None], padding=(1, 0))[..., 0]
+            of_images[..., edge] += line
+    return of_images
+
+
+def gradient_of_weights(padded: Tensor, grad: Tensor) -> Tensor:
+    """The gradient of the weights, (outputs, inputs, 3, 3), of a 3x3 convolution of padded images, by products.
+
+    Each row of the filters is one product: the gradient of the result, by the pixels shifted by each column side by
+    side. The shifted pixels are copied for a few images at once, which then lie in the cache for all rows.
+
+    Args:
+        padded: (batch, inputs, height + 2, width + 2).
+        grad: of the result, (batch, outputs, height, width).
+    """
+    (batch, outputs, height, width), inputs = grad.shape, padded.shape[1]
+    of_pixels = grad.permute(0, 2, 3, 1).reshape(batch, height * width, outputs).transpose(1, 2)
+    pixels = padded.permute(0, 2, 3, 1)
+    at_once = min(batch, torch.get_num_threads() * -(-PIXELS // (height * width)))
+    shifted = grad.new_empty(at_once, height + 2, width, 3, inputs)
+    total = grad.new_zeros(3, at_once, outputs, 3 * inputs)
+    for first in range(0, batch, at_once):
+        number = min(at_once, batch - first)
+        for column in range(3):
+            shifted[:number, :, :, column] = pixels[first : first + number, :, column : column + width]
+        for row in range(3):
+            window = shifted[:number, row : row + height].view(number, height * width, 3 * inputs)
+            total[row, :number].baddbmm_(of_pixels[first : first + number], window)
+    return total.sum(1).view(3, outputs, 3, inputs).permute(1, 3, 0, 2)
