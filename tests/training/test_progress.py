@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from rich import console
 
+from mistnn.training import runlog
 from mistnn.training.runlog import progress_bar, progress_console
 from tests.training.toy import train
 
@@ -103,4 +104,34 @@ def test_a_pipe_shows_nothing(
     monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
     assert progress_console() is None, "IPython's output goes to a pipe too"
     with progress_bar("reading images") as tell:
+        assert tell is not None
+        tell(1, 3)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_pipe_gets_a_line_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runlog, "LINE_SECONDS", 0.0)
+    train(tmp_path / "run", steps=3)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.splitlines() == [f"training: {done} of 3, about 1 min left" for done in (1, 2)]
+    lines, clock = runlog.ProgressLines("predicting", start=10), iter([100.0, 7300.0])
+    lines.began = lines.last = 0.0
+    monkeypatch.setattr(runlog.time, "monotonic", lambda: next(clock))
+    lines(20, 70)  # 10 in 100 s
+    lines(30, 70)
+    assert capsys.readouterr().err.splitlines() == [
+        "predicting: 20 of 70, about 8 min left",
+        "predicting: 30 of 70, about 4.1 h left",
+    ]
+
+
+def test_a_pipe_gets_no_line_where_progress_is_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runlog, "LINE_SECONDS", 0.0)
+    with progress_bar("reading images", show=False) as tell:
         assert tell is None
+    assert capsys.readouterr() == ("", "")

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 EVALUATION = "evaluate/"
 """Prefix of the names of an evaluation's values, which are written to separate lines."""
 
+LINE_SECONDS = 60.0
+"""Where no bar can be shown, such as in a log file, a line tells the progress this often."""
+
 Line = dict[str, Any]
 """One line of ``metrics.jsonl``: an integer ``step``, and numbers, null for values that were not finite."""
 
@@ -110,6 +113,8 @@ class RunLog(contextlib.ExitStack):
         self._file = path.open("a", encoding="utf-8", buffering=1) if active else None  # flushed after each line
         console = progress_console() if active and progress else None
         self._bar = None if console is None else _make_bar(console, steps, start)
+        self._lines = ProgressLines("training", start) if active and progress and console is None else None
+        self._steps = steps
         self._start, self._began = start, time.monotonic()
 
     def __enter__(self) -> RunLog:
@@ -128,6 +133,8 @@ class RunLog(contextlib.ExitStack):
         if self._bar is not None:
             rate = (done - self._start) / max(time.monotonic() - self._began, 1e-9)
             self._bar.update(self._bar.task_ids[0], completed=done, rate=f"{rate:.2f} it/s")
+        elif self._lines is not None:
+            self._lines(done, self._steps)
 
     def write(self, done: int, seconds: float, values: Mapping[str, float]) -> dict[str, float]:
         """Writes a line after ``done`` iterations in ``seconds``, and returns its content except ``step``.
@@ -223,12 +230,36 @@ def progress_console() -> Console | None:
     return console
 
 
+class ProgressLines:
+    """Called with (done, total), writes to the error output how far the work is, every ``LINE_SECONDS``."""
+
+    def __init__(self, title: str, start: int = 0) -> None:
+        self.title, self.start = title, start
+        self.began = self.last = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Writes a line if the last one is long ago."""
+        now = time.monotonic()
+        if now - self.last < LINE_SECONDS or sys.stderr is None or done >= total:
+            return
+        self.last = now
+        left = (now - self.began) / max(done - self.start, 1) * (total - done)
+        duration = f"{left / 3600:.1f} h" if left >= 5400 else f"{max(1, round(left / 60))} min"
+        print(f"{self.title}: {done:,} of {total:,}, about {duration} left", file=sys.stderr, flush=True)
+
+
 @contextlib.contextmanager
 def progress_bar(title: str, show: bool = True) -> Iterator[Callable[[int, int], None] | None]:
-    """Yields a function of (done, total) that moves a bar; ``None`` where there is no terminal or notebook."""
-    console = progress_console() if show else None
-    if console is None:
+    """Yields a function of (done, total) that moves a bar, or writes lines where there is no terminal or notebook.
+
+    Without ``show``, yields ``None``.
+    """
+    if not show:
         yield None
+        return
+    console = progress_console()
+    if console is None:
+        yield ProgressLines(title)
         return
     from rich import progress
 
