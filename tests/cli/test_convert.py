@@ -184,3 +184,13 @@ def test_series_that_are_not_converted_are_named(tmp_path: Path, capsys: pytest.
     assert convert(tmp_path / "a.ome.tif", "--out", tmp_path / "out") == 1
     assert "mist: a: series 1 of 3 is converted" in capsys.readouterr().err
     assert [one.name for one in (tmp_path / "out").iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("options", [(), ("--force",)])
+def test_two_stacks_never_become_one_image(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", values(2, 20, 24), imagej=True, metadata={"axes": "TYX"})
+    tifffile.imwrite(tmp_path / "a_t1.tif", values(20, 24))
+    assert convert(tmp_path, "--out", tmp_path / "out", *options) == 2
+    assert "a_t1.tif and" in (said := capsys.readouterr().err) and "would both become a_t1.png" in said

@@ -590,3 +590,37 @@ def test_yolo_rows_that_are_no_polygons(root: Path, row: str, yaml: str, words: 
     folder = read_folder(root)
     assert any(words in note for note in folder.notes) and summary(folder)["a.png"] == (None, None)
     assert summary(folder)["b.png"][0] == {"cell": 1}
+
+
+def test_empty_labels_of_yolo_are_images_without_objects(tmp_path: Path) -> None:
+    for name in ("a/x.png", "b/x.png", "a/deep/x.png", "b/y.jpg", "b/y.png"):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((50, 100), np.uint8)).save(path)
+    write(tmp_path / "classes.txt", "cell\ndirt\n")
+    write(tmp_path / "labels" / "a" / "x.txt", "1 0.5 0.5 0.2 0.2\n")
+    write(tmp_path / "labels" / "a" / "deep" / "x.txt", "0 0.5 0.5 0.2 0.2\n")
+    for name in ("x", "y.jpg", "y.png"):  # all files of this folder are empty
+        write(tmp_path / "labels" / "b" / f"{name}.txt", "")
+    folder = read_folder(tmp_path)
+    none = {"cell": 0, "dirt": 0}
+    assert {name: counts for name, (counts, _) in summary(folder).items()} == {
+        "a/x.png": none | {"dirt": 1},
+        "a/deep/x.png": none | {"cell": 1},
+        "b/x.png": none,
+        "b/y.jpg": none,
+        "b/y.png": none,
+    }
+
+
+def test_a_name_that_ends_as_those_of_annotations_do(root: Path) -> None:
+    """The ROIs of the image a_points.png are its own, and not those of a.png."""
+    roifile = pytest.importorskip("roifile", reason="the extra files reads ROIs")
+    Image.fromarray(np.zeros((50, 100), np.uint8)).save(root / "images" / "a_points.png")
+    square = roifile.ImagejRoi.frompoints(np.array([[10, 5], [30, 5], [30, 25], [10, 25]], np.float32))
+    for name, number in (("a_points", 1), ("b_RoiSet", 2)):
+        with zipfile.ZipFile(root / "images" / f"{name}.zip", "w") as archive:
+            for index in range(number):
+                archive.writestr(f"{index}.roi", square.tobytes())
+    found = {name: counts and counts["object"] for name, (counts, _) in summary(read_folder(root)).items()}
+    assert found == {"a.png": None, "a_points.png": 1, "b.png": 2, "c.png": None}

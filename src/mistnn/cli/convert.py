@@ -80,19 +80,19 @@ def run(arguments: Sequence[str]) -> int:
     skipped: dict[str, str] = {}
     further: dict[str, int] = {}
     low, high = _common_range(found, request, skipped) if request.range is None else request.range
-    written = 0
+    written: dict[Path, Path] = {}
     with progress_bar("writing") as progress:
         for done, (path, name) in enumerate(found, start=1):
             if name not in skipped:
                 try:
                     stack = read_stack(path)
-                    written += _write(stack, name, request, low, high)
+                    _write(stack, path, name, request, (low, high), written)
                     further |= {name: stack.further} if stack.further else {}
                 except UnusableStack as error:
                     skipped[name] = str(error)
             if progress is not None:
                 progress(done, len(found))
-    print(f"{written:,} images of {len(found) - len(skipped):,} stacks in {request.out}; --range {low:g} {high:g}")
+    print(f"{len(written):,} images of {len(found) - len(skipped):,} stacks in {request.out}; --range {low:g} {high:g}")
     for name, why in skipped.items():
         print(f"mist: skipped {name}: {why}", file=sys.stderr)
     for name, number in further.items():
@@ -144,13 +144,16 @@ def _common_range(found: Sequence[tuple[Path, str]], request: Convert, skipped: 
     return (low, high) if low < high else (low, low + 1)
 
 
-def _write(stack: Stack, name: str, request: Convert, low: float, high: float) -> int:
-    number = 0
+def _write(
+    stack: Stack, path: Path, name: str, request: Convert, limits: tuple[float, float], written: dict[Path, Path]
+) -> None:
+    """Writes the images of a stack, and notes for each of which stack it is."""
     for ending, image in images_of(stack, request.channels, request.planes):
         target = request.out / f"{name}{ending}.png"
+        if target in written:
+            raise MistError(f"{path} and {written[target]} would both become {target.name}: convert them one by one")
         if target.exists() and not request.force:
             raise MistError(f"{target} exists already: give another folder with --out, or --force")
         target.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(target, as_png(image, low, high))
-        number += 1
-    return number
+        replace_file(target, as_png(image, *limits))
+        written[target] = path

@@ -270,7 +270,8 @@ def _via_shape(region: dict[str, Any], label: str, place: str) -> Shape:
 
 def yolo(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
     """YOLO: one text file for each image; class, then a box or a polygon as shares of the image."""
-    classes, keypoints = yolo_names(path), _has_keypoints(path)
+    levels = max(2, place.count("/"))  # up to the folder of the images
+    classes, keypoints = yolo_names(path, levels), _has_keypoints(path, levels)
     objects: list[AnnotatedObject] = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
@@ -300,19 +301,19 @@ def yolo(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
     yield Drawn(place, names, (0, 0), objects, are_boxes=True, relative=True)
 
 
-def _has_keypoints(path: Path) -> bool:
-    """Whether the YAML file beside the labels, or up to two levels up, says that rows have keypoints."""
-    files = [folder / name for folder in list(path.parents)[:3] for name in YOLO_YAML]
+def _has_keypoints(path: Path, levels: int) -> bool:
+    """Whether the YAML file beside the labels, or up to ``levels`` up, says that rows have keypoints."""
+    files = [folder / name for folder in list(path.parents)[: levels + 1] for name in YOLO_YAML]
     found = next((file for file in files if file.is_file()), None)
     return found is not None and re.search(r"^\s*kpt_shape\s*:", read_text(found), re.MULTILINE) is not None
 
 
-def yolo_names(path: Path) -> dict[int, str]:
-    """The classes of YOLO: ``classes.txt``, ``obj.names`` or ``data.yaml`` beside the labels or up to two levels up.
+def yolo_names(path: Path, levels: int = 2) -> dict[int, str]:
+    """The classes of YOLO: ``classes.txt``, ``obj.names`` or ``data.yaml`` beside the labels or up to ``levels`` up.
 
     A ``classes.txt`` of boxes, or an empty one, belongs to an image called classes.
     """
-    for folder in list(path.parents)[:3]:
+    for folder in list(path.parents)[: levels + 1]:
         for name in ("classes.txt", "obj.names"):
             if (file := folder / name).is_file():
                 lines = [class_name(line) for line in read_text(file).splitlines()]
@@ -354,7 +355,7 @@ def cell_counter(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]
             written = [marker.findtext(f"Marker{axis}") for axis in "XY"]
             x, y = finite_numbers(written, f"{place}: a marker of {label}")
             shapes.append(Shape(label, ((x, y),)))
-    names = (_last(tree.findtext("Image_Properties/Image_Filename")), own_name(path))
+    names = (_last(tree.findtext("Image_Properties/Image_Filename")), path.stem, own_name(path))
     yield drawn(place, names, (0, 0), shapes)
 
 
@@ -390,7 +391,7 @@ def imagej_rois(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
                 shapes.append(Shape(f"{label} counter {counter}" if counter else label, (point,)))
         else:
             shapes.append(Shape(label, ((roi.left, roi.top), (roi.right, roi.bottom))))
-    yield drawn(place, (own_name(path),), (0, 0), shapes)
+    yield drawn(place, (path.stem, own_name(path)), (0, 0), shapes)
 
 
 def geojson(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
@@ -408,7 +409,7 @@ def geojson(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
         kind = kind or QUPATH_IDS.get(str(feature.get("id")), "")
         if kind not in ("root", "tma_core"):
             shapes[kind in ("detection", "cell")] += _geometry(_object(feature.get("geometry"), own), label, own)
-    found = drawn(place, (own_name(path),), (0, 0), shapes[True] or shapes[False])
+    found = drawn(place, (path.stem, own_name(path)), (0, 0), shapes[True] or shapes[False])
     yield found._replace(regions=not shapes[True] and any(len(one.points) > 1 for one in shapes[False]))
 
 

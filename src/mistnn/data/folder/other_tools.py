@@ -41,7 +41,7 @@ def other_annotations(root: Path, files: ImageFiles, used: Set[Path]) -> list[st
         files: its images.
         used: files that are read.
     """
-    stems = {header.path.stem for header in files.headers}
+    stems = _stems(files)
     found: dict[tuple[str, str], list[str]] = {}
     for _, group in itertools.groupby(sorted(_candidates(root, files, used), key=_kind), _kind):
         paths = list(group)
@@ -58,7 +58,7 @@ def other_annotations(root: Path, files: ImageFiles, used: Set[Path]) -> list[st
 
 def _texts(root: Path, files: ImageFiles) -> list[str]:
     """Texts with names of images that are perhaps meant as annotations of YOLO: their numbers are written otherwise."""
-    stems = {header.path.stem for header in files.headers}
+    stems = _stems(files)
     paths = (path for path in _candidates(root, files, frozenset()) if path.suffix.lower() == ".txt")
     return [
         path.relative_to(root).as_posix()
@@ -96,7 +96,7 @@ def readable(root: Path, files: ImageFiles) -> tuple[str, list[Path]]:
     Empty if there are none. Beside files of YOLO, all text files with the name of an image are such files: those of
     images without objects are empty, and broken ones must be named.
     """
-    stems = {header.path.stem for header in files.headers}
+    stems = _stems(files)
     found: dict[str, list[Path]] = {}
     texts: list[Path] = []
     for path in _candidates(root, files, frozenset()):
@@ -108,8 +108,17 @@ def readable(root: Path, files: ImageFiles) -> tuple[str, list[Path]]:
     if not found:
         return "", []
     kind = max(found, key=lambda name: len(found[name]))
+    # All files of a folder may be empty: then it lies beside one of them, or has the same name ("labels").
     folders = {path.parent for path in found[kind]}
-    return kind, [*found[kind], *(path for path in texts if kind == YOLO and path.parent in folders)]
+    tops = {folder.relative_to(root).parts[:1] for folder in folders}
+    names = {folder.name for folder in folders if folder != root}
+    near = (path for path in texts if path.parent.relative_to(root).parts[:1] in tops or path.parent.name in names)
+    return kind, [*found[kind], *(near if kind == YOLO else ())]
+
+
+def _stems(files: ImageFiles) -> set[str]:
+    """What a file about an image may be called, without its suffix: a.txt or, beside a.jpg and a.png, a.jpg.txt."""
+    return {name for header in files.headers for name in (header.path.stem, header.path.name)}
 
 
 def tool_of(path: Path) -> tuple[str, str] | None:
