@@ -131,7 +131,7 @@ def test_from_an_empty_page_to_a_table(tmp_path: Path) -> None:
         page.get_by_role("tab", name="2 Train").click()
         page.get_by_role("button", name="Train", exact=True).click()
         page.get_by_text("no image has a count yet").wait_for()
-        page.get_by_text("No model has been trained yet").wait_for()  # the error covers nothing
+        page.get_by_text("No model yet").wait_for()  # the error covers nothing
         page.get_by_label("Steps").fill("-5")
         page.get_by_role("button", name="Train", exact=True).click()
         page.get_by_text("-5 steps: give a whole number").wait_for()

@@ -194,6 +194,7 @@ def test_train_stop_go_on_count_correct_and_train_on(shop: Workshop) -> None:
     counted(shop)
     lines, sheet = shop.inspection()
     assert any(line.split()[:2] == ["images", "12,"] for line in lines), lines
+    assert any(line.startswith("training     about ") for line in lines), lines
     assert sheet.exists()
     shop.train(4000)
     with pytest.raises(MistError, match="running"):

@@ -69,7 +69,10 @@ def run(arguments: Sequence[str]) -> int:
     if predictor is not None:
         print("\n".join(("", *describe_fit(found, predictor))))
     if request.estimate:
-        print("\n".join(("", *_estimate(found))))
+        from mistnn.reports.estimate import expect
+
+        with progress_bar("trying a few steps") as progress:
+            print("\n".join(("", *expect(found, progress))))
     print(f"\ncontact sheet  {where}")
     return 0
 
@@ -85,14 +88,3 @@ def _sheet(found: Inspection, path: Path, is_default: bool) -> str:
             raise
         return "not drawn: the current folder can't be written to; name a file elsewhere with --out"
     return str(path)
-
-
-def _estimate(found: Inspection) -> list[str]:
-    """What a training would take, or why that can't be estimated."""
-    from mistnn.reports.estimate import describe_estimate, estimate_training
-
-    try:
-        with progress_bar("trying a few steps") as progress:
-            return describe_estimate(estimate_training(found, progress))
-    except MistError as error:
-        return [f"training     can't be planned yet: {error}"]

@@ -10,6 +10,7 @@ import torch
 
 from mistnn.data import FolderImages
 from mistnn.data.folder.images import known_images
+from mistnn.errors import MistError
 from mistnn.experiments import build, check
 from mistnn.experiments.folder import DETECTED_AT_ONCE
 from mistnn.experiments.folder_plan import plan_folder
@@ -88,6 +89,14 @@ def estimate_training(found: Inspection, progress: Callable[[int, int], None] | 
     memory = peak_memory_mib()
     total = steps * one + reads * reading + validated * (detection + reading)
     return Estimate(total, memory and memory + kept / 2**20, steps, one, batch_size)
+
+
+def expect(found: Inspection, progress: Callable[[int, int], None] | None = None) -> list[str]:
+    """What a training would take, or why that can't be estimated, as lines of text."""
+    try:
+        return describe_estimate(estimate_training(found, progress))
+    except MistError as error:
+        return [f"training     can't be planned yet: {error}"]
 
 
 def describe_estimate(estimate: Estimate) -> list[str]:

@@ -20,6 +20,7 @@ from mistnn.data.text_files import listed, printable
 from mistnn.errors import MistError
 from mistnn.files import PART
 from mistnn.inference.pictures import displayed
+from mistnn.reports.estimate import expect
 from mistnn.reports.inspection import describe, inspect_folder, write_sheet
 from mistnn.web.labels import Labels
 
@@ -199,7 +200,7 @@ class ImageFolder:
         """What ``mist inspect`` says about the folder. Draws its contact sheet into a file."""
         found = inspect_folder(self.root, progress)
         write_sheet(found, sheet)
-        return describe(found)
+        return [*describe(found), "", *expect(found, progress)]
 
 
 def _texts(values: Sequence[Any]) -> list[str]:

@@ -179,7 +179,9 @@ class Trainings:
         """How far the last training is."""
         models = self.models()
         if not models:
-            return Progress("none", "", 0, 0, "", (), (), None, "No model has been trained yet.")
+            return Progress(
+                "none", "", 0, 0, "", (), (), None, "give the number of objects in some images, then press Train."
+            )
         out = models[0]
         lines = [line for line in _json_lines(out / METRICS) if "step" in line]
         step = max((int(line["step"]) for line in lines), default=0)
