@@ -283,7 +283,8 @@ def _with_channels(values: Tensor, channels: int) -> Tensor:
     """Converts grey, grey with alpha, RGB or RGBA to the channels of a model: like files, with alpha on black."""
     found = values.shape[0]
     if found not in (1, 2, 3, 4):
-        raise ValueError(f"an image has 1 to 4 channels, got {found} in shape {tuple(values.shape)}")
+        order = "arrays are (height, width, channels), tensors (channels, height, width)"
+        raise ValueError(f"an image has 1 to 4 channels, got {found}: {order}")
     if found in (2, 4):
         values = values[:-1] * values[-1:]
     if values.shape[0] == 3 and channels == 1:
