@@ -199,3 +199,19 @@ def test_joiners_in_the_name_of_a_class_stay(tmp_path: Path) -> None:
     names = ["\U0001f469\u200d\U0001f52c", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"]
     write(make(tmp_path), "\n".join(["file,class,count", *(f"a.png,{name},1" for name in names)]))
     assert set(read_folder(tmp_path).class_names) == set(names)
+
+
+def test_rows_without_any_number_are_images_without_counts(tmp_path: Path) -> None:
+    root = make(tmp_path / "own", "a.png", "b.png", "c.png")
+    (root / "counts.csv").write_text("file,red,blue\na.png,1,2\nb.png,,\nc.png,0,0\n")
+    assert counts_of(read_folder(root)) == {"a.png": (1, 2), "b.png": None, "c.png": (0, 0)}
+    assert "counts.csv: b.png: no number in the row, so not counted" in notes_of(root)
+    (root / "counts.csv").write_text("file,red,blue\na.png,1,2\nb.png,3,\n")
+    with pytest.raises(MistError, match="row 3, blue: the value is missing"):
+        read_folder(root)
+    (root / "counts.csv").write_text("file,red,blue\na.png,1,2\nb.png,,\nb.png,1,1\n")
+    with pytest.raises(MistError, match=r"b\.png already has a row"):
+        read_folder(root)
+    (root / "counts.csv").write_text("file,count\na.png,\nb.png,\n")
+    with pytest.raises(MistError, match="no row holds a count"):
+        read_folder(root)

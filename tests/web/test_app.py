@@ -160,11 +160,18 @@ def test_from_an_empty_page_to_a_table(tmp_path: Path) -> None:
         assert page.locator("a[download='predicted.html']").count() == 1
         page.locator("[role=gridcell]:visible").get_by_text("13.jpg").click()
         page.locator("img[src*='13.jpg']:visible").first.wait_for()
+        page.wait_for_timeout(2000)  # the picture must not take the keyboard away from the table
+        for key in ("ArrowRight", "7", "Enter"):
+            page.keyboard.press(key)
+        page.get_by_role("button", name="Save the corrected counts").click()
+        page.get_by_text("1 image saved").wait_for()
         with page.expect_download() as download:
             link.click()
         text = Path(str(download.value.path())).read_text()
         _shot(page, "count")
         browser.close()
+    counted = (shop.images.root / "counts.csv").read_text().splitlines()
+    assert "13.jpg,cells,7" in counted and not any(row.startswith("12.png") for row in counted)
     assert text.startswith("file,class,count") and "12.png,cells," in text
     assert all(url.startswith((address, "data:", "blob:")) for url in asked), asked
     assert not (shop.out / "app.log").exists()

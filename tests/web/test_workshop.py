@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from mistnn.errors import MistError
+from mistnn.experiments import describe
+from mistnn.presets import find_preset
 from mistnn.web.trainings import time_left
 from mistnn.web.workshop import Workshop
 from tests.web.squares import draw
@@ -183,6 +185,41 @@ def test_corrected_counts_are_those_of_the_class_of_their_column(shop: Workshop)
         shop.correct(shop.results().rows)
 
 
+def test_only_corrected_counts_are_saved(shop: Workshop) -> None:
+    """Those that a model found are true only if the user says so, and never instead of the user's own."""
+    shop.images.name_classes("white, red")
+    shop.images.save_rows([["0.png", 1, 2]])
+    predicted(shop, ["red", "white"], [["0.png", 7, 8], ["1.png", 5, 6], ["2.png", 3, 4]])
+    found = shop.results()
+    assert found.header == ["file", "white", "red", "look at it"], "the order of the folder"
+    assert found.rows[0][:3] == ["0.png", 8, 7]
+    with pytest.raises(MistError, match="no count was corrected"):
+        shop.correct(found.rows, found.rows)
+    shown = [[name, *map(str, counts)] for name, *counts in found.rows]  # as a browser sends them
+    shown[1][1] = "9"
+    assert shop.correct(shown, found.rows).startswith("1 image saved; 2 of 12 images")
+    rows = {row[0]: row[1:] for row in shop.images.rows()}
+    assert (rows["0.png"], rows["1.png"], rows["2.png"]) == ([1, 2], [9, 5], ["", ""])
+    assert shop.correct(shown, found.rows, agreed=True).startswith("2 images saved")
+    rows = {row[0]: row[1:] for row in shop.images.rows()}
+    assert (rows["0.png"], rows["1.png"], rows["2.png"]) == ([1, 2], [9, 5], [4, 3])
+
+
+def test_the_models_to_choose_from(shop: Workshop) -> None:
+    for name, done in (("model-1", 30), ("model-2", 10)):
+        (shop.out / name).mkdir()
+        (shop.out / name / "model.safetensors").touch()
+        config = find_preset("demo").experiment.with_seed_and_steps(0, 30)
+        (shop.out / name / "config.json").write_text(json.dumps(describe(config)))
+        (shop.out / name / "metrics.jsonl").write_text(json.dumps({"step": done}) + "\n")
+    training = shop.training
+    said = [training.describe(one) for one in training.all_usable()]
+    assert said == ["model-2, which was trained for 10 of 30 steps", "model-1"]
+    counted(shop)
+    with pytest.raises(MistError, match="model-7 is gone"):
+        shop.predict(everything=True, model_name="model-7")
+
+
 def wait(shop: Workshop, state: str, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while shop.training.progress().state != state:
@@ -208,8 +245,9 @@ def test_train_stop_go_on_count_correct_and_train_on(shop: Workshop) -> None:
     shop.training.stop()
     wait(shop, "stopped")
     reached = shop.training.progress().step
-    assert 0 < reached < 4000 and "continues" in shop.training.progress().message
+    assert 0 < reached < 4000 and "Go on continues" in shop.training.progress().message
     shop.training.go_on()
+    assert "continues" not in shop.training.progress().message
     while shop.training.progress().step <= reached:
         assert shop.training.running, shop.training.progress()
         time.sleep(0.1)

@@ -21,7 +21,7 @@ from PIL import Image
 
 from mistnn.data.images import open_image
 from mistnn.errors import MistError
-from mistnn.inference.pictures import displayed
+from mistnn.inference.pictures import displayed, overlay_names
 from mistnn.viz.curves import Curve, draw_curves
 from mistnn.viz.saving import figure_to_png
 from mistnn.web.trainings import Progress
@@ -37,6 +37,7 @@ MOST_PICTURES = 60
 SHOWN = 30.0
 """Seconds that an error is shown; it can be closed before."""
 BROWSERS_READ = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp")
+LAST = "the last one"
 EMPTY = "Drop images above, or copy them into the folder, and press *Read the folder again*."
 ABOUT = """# Count and find objects in your photographs
 Give the **number of objects** in some images. Nobody has to draw a box. Everything stays on this computer."""
@@ -60,7 +61,7 @@ class _Page:
                 self._images()
             with gr.Tab("2  Train"):
                 self._training()
-            with gr.Tab("3  Count"):
+            with gr.Tab("3  Count") as self.third:
                 self._counting()
             self._connect()
 
@@ -112,20 +113,29 @@ class _Page:
             self.which = gr.Radio(
                 ["images without counts", "all images"], value="images without counts", label="Count the objects in"
             )
+            self.model = gr.Dropdown([LAST], value=LAST, label="Model")
             self.count = gr.Button("Count", variant="primary")
         self.notes = gr.Markdown()
+        self.counted = gr.State([])  # the rows as they were found: only corrected ones are saved
         with gr.Row(equal_height=False):
             label = "Counts: click a row to see its image, correct wrong ones"
             self.found = gr.Dataframe(label=label, interactive=True, max_height=520)
-            self.pictures = _gallery("What was found")
-        self.correct = gr.Button("Save these counts as true: the next training learns from them")
+            self.picture = gr.Image(
+                label="Click a row to see what was found", interactive=False, height=520, buttons=IMAGE_BUTTONS
+            )
+        with gr.Row():
+            self.agreed = gr.Checkbox(
+                label="I have checked the other rows too: save them as well, where an image has no count yet"
+            )
+            self.correct = gr.Button("Save the corrected counts: the next training learns from them")
+        self.pictures = _gallery("What was found")
         self.files = gr.File(label="Tables, boxes as COCO JSON, and a page to keep", interactive=False)
 
     def _connect(self) -> None:
         guard = functools.partial(_plainly, self.workshop.out / "app.log")
         folder = [self.classes, self.table, self.said, self.seen]
         run = [self.status, self.curve, self.watched]
-        results = [self.found, self.pictures, self.files, self.notes]
+        results = [self.found, self.counted, self.pictures, self.files, self.notes]
         self.blocks.load(guard(self.show_folder), None, folder)
         self.blocks.load(guard(self.show_run), None, run)
         self.blocks.load(guard(self.show_results), None, results)
@@ -140,9 +150,11 @@ class _Page:
         self.stop.click(guard(self.end), None, run)
         self.resume.click(guard(self.go_on), None, run)
         self.timer.tick(guard(self.tick), None, run, show_progress="hidden")
-        self.count.click(guard(self.predict), self.which, results)
-        self.found.select(guard(self.show_found), self.found, self.pictures, show_progress="hidden")
-        self.correct.click(guard(self.keep), self.found, [*folder, self.notes])
+        self.third.select(guard(self.show_models), self.model, self.model)
+        self.count.click(guard(self.predict), [self.which, self.model], results)
+        # Not in the gallery: it would take the keyboard away from the table.
+        self.found.select(guard(self.show_found), self.found, self.picture, show_progress="hidden")
+        self.correct.click(guard(self.keep), [self.found, self.counted, self.agreed], [*folder, self.notes])
 
     # Images and counts
 
@@ -227,25 +239,34 @@ class _Page:
         pictures = [(_shown(path), name) for path, name in found.pictures[:MOST_PICTURES]]
         notes = list(found.notes)
         if len(found.pictures) > MOST_PICTURES:
-            notes.append(f"the first {MOST_PICTURES} of {len(found.pictures)} images are shown")
-        return _table(found.header, found.rows), pictures, [str(path) for path in found.files], _lines(notes)
+            notes.append(f"{MOST_PICTURES} of {len(found.pictures)} pictures are shown below; click a row for its own")
+        files = [str(path) for path in found.files]
+        return _table(found.header, found.rows), found.rows, pictures, files, _lines(notes)
+
+    def show_models(self, chosen: str) -> Any:
+        """The models to choose from."""
+        training = self.workshop.training
+        choices = [(LAST, LAST), *((training.describe(one), one.name) for one in training.all_usable())]
+        return gr.Dropdown(choices, value=chosen if chosen in {name for _, name in choices} else LAST)
 
     def show_found(self, table: Any, event: gr.SelectData) -> Any:
-        """The image of the row that was clicked, with what was found, if it is among those that are shown."""
-        file = _clicked(table, event)
-        names = [name for _, name in self.workshop.results().pictures[:MOST_PICTURES]]
-        place = next((index for index, name in enumerate(names) if name.startswith(file)), None)
-        return gr.skip() if place is None else gr.update(selected_index=place)
+        """The image of the row that was clicked, with what was found."""
+        found = self.workshop.results()
+        name = overlay_names([row[0] for row in found.rows]).get(_clicked(table, event))
+        path = next((path for path, picture in found.pictures if picture == name), None)
+        return gr.skip() if path is None else _shown(path)
 
-    def predict(self, which: str, progress: Any = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
+    def predict(self, which: str, model: str, progress: Any = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
         """Counts."""
-        everything = which == "all images"
-        return self.show_results(self.workshop.predict(everything, lambda done, total: progress((done, total))))
+        everything, name = which == "all images", "" if model == LAST else model
+        return self.show_results(
+            self.workshop.predict(everything, lambda done, total: progress((done, total)), model_name=name)
+        )
 
-    def keep(self, table: Any) -> tuple[Any, ...]:
-        """Takes the counts of the prediction over, as they stand in the table."""
-        said = self.workshop.correct(_rows(table))
-        return (*self.show_folder(), f"Saved. {_literal(said)}. Train again, from the last model, to learn from them.")
+    def keep(self, table: Any, counted: list[list[Any]], agreed: bool) -> tuple[Any, ...]:
+        """Takes corrected counts of the prediction over, and the others if the user has checked them."""
+        said = self.workshop.correct(_rows(table), counted, bool(agreed))
+        return (*self.show_folder(), f"{_literal(said)}. Train again, from the last model, to learn from them.")
 
 
 def build_page(workshop: Workshop) -> gr.Blocks:

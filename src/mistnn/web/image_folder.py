@@ -85,8 +85,8 @@ class ImageFolder:
             for path in tables:
                 try:
                     notes.append(self.read_counts(path))
-                except (MistError, ValueError) as error:
-                    notes.append(f"no counts were read: {error}")
+                except (MistError, ValueError) as error:  # the upload lies in a folder that the user does not know
+                    notes.append(f"no counts were read: {str(error).replace(str(path), path.name)}")
             return list(map(printable, notes))
 
     def _copy(self, path: Path) -> None:

@@ -5,6 +5,7 @@ A training can be stopped and continued from a terminal too.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -72,6 +73,7 @@ class Trainings:
         self.root, self.out, self.device = root, out, device
         self._process: subprocess.Popen[bytes] | None = None
         self._ran = -MOMENT
+        self._said_before = 0  # bytes in the log of the last training when it was started or continued
         self._lock, self._watched = threading.RLock(), Watched()
 
     def models(self) -> list[Path]:
@@ -81,7 +83,19 @@ class Trainings:
 
     def usable(self) -> Path | None:
         """The last model that can count; ``None`` if there is none."""
-        return next((one for one in self.models() if (one / MODEL).exists()), None)
+        return next(iter(self.all_usable()), None)
+
+    def all_usable(self) -> list[Path]:
+        """The models that can count, the last one first."""
+        return [one for one in self.models() if (one / MODEL).exists()]
+
+    def describe(self, model: Path) -> str:
+        """The name of a model, and how far it was trained if that is not all."""
+        steps, step = 0, 0
+        with contextlib.suppress(MistError):
+            steps = restore(model).train.steps
+        step = max((int(line["step"]) for line in _json_lines(model / METRICS) if "step" in line), default=0)
+        return model.name if step >= steps else f"{model.name}, which was trained for {step} of {steps} steps"
 
     def start(self, steps: int | None = None, from_last: bool = False) -> None:
         """Starts the training of a new model.
@@ -158,6 +172,7 @@ class Trainings:
         try:
             out.mkdir(parents=True, exist_ok=True)
             file = self._log(out).open("ab")
+            self._said_before = file.tell()
         except OSError as error:
             raise MistError(
                 f"can't write to {self.out} ({error.strerror or error}): make room, or change its permissions"
@@ -185,8 +200,9 @@ class Trainings:
         out = models[0]
         lines = [line for line in _json_lines(out / METRICS) if "step" in line]
         step = max((int(line["step"]) for line in lines), default=0)
-        said = self._log(out).read_text("utf-8", "replace").splitlines() if self._log(out).exists() else []
-        last = next((line for line in reversed(said) if line.strip()), "")
+        said = self._log(out).read_bytes() if self._log(out).exists() else b""
+        told = said[self._said_before if self.running else 0 :].decode("utf-8", "replace").splitlines()
+        last = next((line for line in reversed(told) if line.strip()), "")
         steps, trouble = 0, ""
         try:
             steps = restore(out).train.steps if (out / CONFIG).exists() else 0
@@ -197,8 +213,8 @@ class Trainings:
             last = f"step {step} of {steps}{time_left(lines, steps)}" if step else last or "reading the images"
         elif state == "trained":
             last = f"{steps} steps are done"
-        elif state == "stopped" and step:
-            last = f"step {step} of {steps}; Go on continues"
+        elif state == "stopped" and (step or "--resume" in last):
+            last = f"step {step} of {steps}; Go on continues" if step else "Go on continues"
         key = next((one for one in LOSSES if any(one in line for line in lines)), "")
         return Progress(
             state,

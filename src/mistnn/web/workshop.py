@@ -86,13 +86,18 @@ class Workshop:
             raise MistError("no image has a count yet: give the number of objects in some images first")
         self.training.start(steps, from_last)
 
-    def predict(self, everything: bool, progress: Callable[[int, int], None] | None = None) -> Results:
-        """Counts the images without counts, or all, by the last model.
+    def predict(
+        self, everything: bool, progress: Callable[[int, int], None] | None = None, model_name: str = ""
+    ) -> Results:
+        """Counts the images without counts, or all, by a model; by default, the last one.
 
         Raises:
             MistError: if there is no model, or no such image.
         """
-        model, labels = self.training.usable(), self.images.labels
+        usable, labels = self.training.all_usable(), self.images.labels
+        model = next((one for one in usable if model_name in ("", one.name)), None)
+        if usable and model is None:
+            raise MistError(f"{model_name} is gone: reload the page and choose another model")
         if model is None:
             raise MistError("no model has been trained yet: train one first")
         if labels is None:
@@ -115,8 +120,8 @@ class Workshop:
             return render_counts(found).encode("utf-8", "replace")
 
         summary = predict_folder(predictor, chosen, out, force=True, progress=progress, coco=True, report=page)
-        notes = [*summary.notes, *(f"{file} was skipped: {why}" for file, why in summary.skipped)]
-        return self.results(notes)
+        notes = [f"Counted by {self.training.describe(model)}", *summary.notes]
+        return self.results([*notes, *(f"{file} was skipped: {why}" for file, why in summary.skipped)])
 
     def results(self, notes: Sequence[str] = ()) -> Results:
         """The last prediction; without rows if there is none."""
@@ -129,31 +134,49 @@ class Workshop:
             counts.setdefault(row["file"], []).append(int(row["count"]))
             said = doubts.setdefault(row["file"], {})
             said.update({text: None for column, text in DOUBTS.items() if row[column] == "1"})
-        table = [[file, *numbers, ", ".join(doubts[file])] for file, numbers in counts.items()]
+        known, classes = () if self.images.labels is None else self.images.labels.class_names, list(names)
+        order = sorted(range(len(classes)), key=lambda place: _place(classes[place], known))
+        table = [
+            [file, *(numbers[place] for place in order), ", ".join(doubts[file])] for file, numbers in counts.items()
+        ]
         folder = out / OVERLAYS_FOLDER
         overlays = sorted(path for path in folder.glob("**/*") if path.suffix.lower() in SUFFIXES)
         files = [out / name for name in (COUNTS_FILE, DETECTIONS_FILE, COCO_FILE, REPORT_FILE)]
         return Results(
-            ["file", *names, "look at it"],
+            ["file", *(classes[place] for place in order), "look at it"],
             table,
             [(path, path.relative_to(folder).as_posix()) for path in overlays],
             [path for path in files if path.exists()],
             list(notes),
         )
 
-    def correct(self, rows: Iterable[Sequence[Any]]) -> str:
+    def correct(self, rows: Iterable[Sequence[Any]], shown: Iterable[Sequence[Any]] = (), agreed: bool = False) -> str:
         """Takes corrected rows of ``results`` over as counts. A class that the model does not know keeps its counts.
 
+        Args:
+            rows: as they are now.
+            shown: as they were: rows that are still the same were not corrected.
+            agreed: also take the rows that were not corrected, of images without counts: the user has checked them.
+
         Raises:
-            MistError: if a cell is no count, or the classes of the model and the folder do not match.
+            MistError: if a cell is no count, nothing was corrected, or the classes of the model and the folder do not
+                match.
         """
         names, labels = self.results().header[1:-1], self.images.labels
         if labels is None:
             raise MistError("add images first")
         if strange := [name for name in names if name not in labels.class_names]:
             raise MistError(f"the model counts {', '.join(strange)}, which is no class of this folder: train it again")
+        rows = list(rows)
+        before = {str(name): _texts(cells[: len(names)]) for name, *cells in shown}
+        changed = [row for row in rows if before.get(str(row[0])) != _texts(row[1 : len(names) + 1])]
+        if agreed:
+            corrected = {str(row[0]) for row in changed}
+            changed += [row for row in rows if str(row[0]) not in corrected and str(row[0]) not in labels.counts]
+        if not changed:
+            raise MistError("no count was corrected: change wrong ones first, or say that you have checked the others")
         taken: list[list[Any]] = []
-        for name, *cells in rows:
+        for name, *cells in changed:
             counted = dict(zip(names, cells, strict=False))
             known = dict(zip(labels.class_names, labels.counts.get(str(name), ()), strict=False))
             lacking = [one for one in labels.class_names if one not in counted and one not in known]
@@ -164,7 +187,18 @@ class Workshop:
                     "train a new model, before you save"
                 )
             taken.append([name, *("" if empty else counted.get(one, known.get(one)) for one in labels.class_names)])
-        return self.images.save_rows(taken)
+        said = self.images.save_rows(taken)
+        return f"{len(taken)} image{'s' * (len(taken) != 1)} saved; {said}"
+
+
+def _place(name: str, known: Sequence[str]) -> int:
+    """Where a class stands in the folder's order; new ones come last."""
+    return known.index(name) if name in known else len(known)
+
+
+def _texts(cells: Sequence[Any]) -> list[str]:
+    """The cells of a row as text."""
+    return ["" if value is None or value != value else str(value).strip() for value in cells]
 
 
 def _rows_of(path: Path) -> list[dict[str, str]]:

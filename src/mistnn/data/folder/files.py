@@ -153,7 +153,7 @@ class NameMatcher:
             )
         near = difflib.get_close_matches(written, self.names, n=1)
         hint = f"did you mean {near[0]!r}? Correct the name" if near else "correct the name"
-        more = f", and {others} more names fit none" if others else ""
+        more = f", and {others} more name{'s' * (others > 1)} fit{'s' * (others == 1)} none" if others else ""
         raise MistError(f"{place}: no image is called {written!r}{more}: {hint} or delete the row")
 
     def loosely_matched(self, source: str, written: Iterable[str]) -> tuple[str, ...]:

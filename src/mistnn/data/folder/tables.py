@@ -117,7 +117,13 @@ def parse_table(source: str, text: str, matcher: NameMatcher, kind: Literal["cou
     if columns.label < 0:
         classes, notes = _class_columns(f"{source}, row {top}", rows, columns.classes, kind)
         values = _wide(rows, classes, kind)
-        notes = (*notes, *alike(classes), *_totals(tuple(classes), values, kind), *loose)
+        notes = (
+            *notes,
+            *_uncounted(source, rows, values),
+            *alike(classes),
+            *_totals(tuple(classes), values, kind),
+            *loose,
+        )
         return Table(tuple(classes), values, splits, notes)
     table = _long(rows, columns, splits)
     unused = [name for index, name in enumerate(header) if name and index not in columns.used]
@@ -243,13 +249,25 @@ def _wide(
     rows: Sequence[_Row], classes: Mapping[str, int], kind: Literal["counts", "labels"]
 ) -> dict[str, tuple[int, ...]]:
     values: dict[str, tuple[int, ...]] = {}
+    seen: set[str] = set()
     for place, image, cells in rows:
-        if image in values:
+        if image in seen:
             raise MistError(f"{place}: {image} already has a row: delete one of the two")
+        seen.add(image)
+        if kind == "counts" and not any(cells[column] for column in classes.values()):
+            continue  # nobody has counted it yet
         values[image] = tuple(_whole(cells[column], f"{place}, {name}") for name, column in classes.items())
         if kind == "labels" and max(values[image]) > 1:
             raise MistError(f"{place}: {max(values[image])} is neither 0 nor 1: counts belong in counts.csv")
     return values
+
+
+def _uncounted(source: str, rows: Sequence[_Row], values: Mapping[str, object]) -> tuple[str, ...]:
+    """A note on the rows without any number. Raises ``MistError`` if none has one."""
+    empty = [row.image for row in rows if row.image not in values]
+    if not values:
+        raise MistError(f"{source}: no row holds a count: write the number of objects in some images")
+    return (f"{source}: {listed(empty)}: no number in the row, so not counted",) if empty else ()
 
 
 def _long(rows: Sequence[_Row], columns: _Columns, splits: dict[str, Split]) -> Table:
