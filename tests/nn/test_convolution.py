@@ -1,5 +1,7 @@
 """The convolution whose gradients are computed otherwise gives the results of torch's."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ def no_avx512(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
 
 
-def both(padding: int, mode: str) -> tuple[nn.Conv2d, nn.Conv2d]:
+def both(padding: int, mode: Any) -> tuple[nn.Conv2d, nn.Conv2d]:
     torch.manual_seed(0)
     layers = [kind(32, 48, 3, padding=padding, padding_mode=mode) for kind in (Convolution, nn.Conv2d)]
     layers[1].load_state_dict(layers[0].state_dict())
@@ -61,6 +63,18 @@ def test_gradients_have_gradients(padding: int, mode: str) -> None:
         found.append(torch.autograd.grad(torch.stack([each.square().sum() for each in first]).sum(), wanted))
     for ours, torchs in zip(*found, strict=True):
         assert_same(ours, torchs)
+
+
+def test_gradients_by_torch_func() -> None:
+    layer, torchs = both(1, "replicate")
+
+    def loss(weights: dict[str, Tensor], given: Tensor) -> Tensor:
+        return torch.func.functional_call(layer, weights, given).square().sum()
+
+    found = torch.func.grad(loss)(dict(layer.named_parameters()), images())
+    torchs(images()).square().sum().backward()
+    assert torchs.weight.grad is not None
+    assert_same(found["weight"], torchs.weight.grad)
 
 
 def test_what_is_not_faster_is_left_to_torch() -> None:

@@ -29,7 +29,8 @@ class Convolution(nn.Conv2d):
         """(batch, inputs, height, width) to (batch, outputs, rows, columns)."""
         if not self._faster(input):
             return super().forward(input)
-        return _Convolve.apply(input, self.weight, self.bias, self.padding[0], self.padding_mode == "replicate")
+        result, _ = _Convolve.apply(input, self.weight, self.bias, self.padding[0], self.padding_mode == "replicate")
+        return result
 
     def _faster(self, input: Tensor) -> bool:
         least, most = CHANNELS
@@ -63,15 +64,21 @@ class _Convolve(torch.autograd.Function):
     """A 3x3 convolution; see ``Convolution``."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, border: int, nearest: bool) -> Tensor:
+    def forward(
+        images: Tensor, weight: Tensor, bias: Tensor | None, border: int, nearest: bool
+    ) -> tuple[Tensor, Tensor]:
         padded = padded_images(images, border, nearest)
-        ctx.border, ctx.nearest = border, nearest
-        ctx.save_for_backward(images, padded, weight)
-        return F.conv2d(padded, weight, bias)
+        return F.conv2d(padded, weight, bias), padded
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        images, weight, _, ctx.border, ctx.nearest = inputs
+        ctx.save_for_backward(images, output[1], weight)
+        ctx.mark_non_differentiable(output[1])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,), (images, padded, weight), border = grads, ctx.saved_tensors, ctx.border
+        (grad, _), (images, padded, weight), border = grads, ctx.saved_tensors, ctx.border
         of_images = of_weight = of_bias = None
         if ctx.needs_input_grad[0]:
             of_images = gradient_of_images(grad, weight, border, ctx.nearest)
