@@ -3,12 +3,14 @@
 Folders of one class are also measured by classical blobs, tuned on the counts of the training images.
 
     python -m benchmarks.photos --data-root DIR --name NAME [--seeds 3] [--test WORD] [--known N]
-                                [--ledger results] [--runs DIR] [--draw FILE.jpg]
+                                [--leave-out WORD] [--ledger results] [--runs DIR] [--draw FILE.jpg]
 
 DIR is an image folder, see `mist inspect`; boxes of its test images are for measuring. With --test WORD, the test
 images are those whose file names hold the word; of the rest, those with the lowest hashes of their names are for
 validation. With --known N, only so many images for training and validation together are used, those with the lowest
-hashes, as if nobody had counted the others. With --draw FILE, the model of seed 0 is drawn on some test images.
+hashes, as if nobody had counted the others. With --leave-out WORD, images whose file names hold the word are not used
+at all, such as photographs into which another program has drawn boxes. With --draw FILE, the model of seed 0 is drawn
+on some test images.
 """
 
 import dataclasses
@@ -69,26 +71,48 @@ def with_known(folder: OwnFolder, number: int) -> OwnFolder:
     return folder._replace(images=tuple(images))
 
 
+def without(folder: OwnFolder, word: str) -> OwnFolder:
+    """The folder without the images whose names hold a word. Raises ``MistError`` if there is none."""
+    kept = tuple(image for image in folder.images if word not in image.name)
+    if len(kept) == len(folder.images):
+        raise MistError(f"--leave-out {word}: no file name holds it")
+    return folder._replace(images=kept)
+
+
+def chosen_images(root: str, word: str | None, number: int | None, left_out: str | None) -> OwnFolder:
+    """The images of a folder that are used, and for what.
+
+    Args:
+        root: the folder.
+        word: in the names of the test images; ``None`` keeps the folder's splits.
+        number: of the images for training and validation; ``None`` for all.
+        left_out: in the names of images that are not used; ``None`` for none.
+
+    Raises:
+        MistError: if the folder can't be used.
+    """
+    folder = read_folder(root)
+    folder = folder if left_out is None else without(folder, left_out)
+    folder = folder if word is None else with_test_images(folder, word)
+    return folder if number is None else with_known(folder, number)
+
+
 def entry_name(name: str, known: int | None) -> str:
     """The name of a folder in the ledger, with the number of its known images, if only some are used."""
     return name if known is None else f"{name}-known{known}"
 
 
 def studies(
-    root: str, name: str, runs: Path, seeds: int, steps: int, word: str | None, command: str, number: int | None = None
+    folder: OwnFolder, name: str, runs: Path, seeds: int, steps: int, command: str
 ) -> dict[str, Callable[[], Entry]]:
     """What measures each entry, by the name of its file in the ledger.
 
     Raises:
-        MistError: if the folder can't be used, or has no counts.
+        MistError: if the folder has no counts.
     """
-    folder = read_folder(root)
-    folder = folder if word is None else with_test_images(folder, word)
-    folder = folder if number is None else with_known(folder, number)
-    name = entry_name(name, number)
     test = [image for image in folder.images if image.split == "test" and image.counts is not None]
     if not test:
-        raise MistError(f"{root}: no test image has counts: give another --test, or a column split")
+        raise MistError(f"{folder.root}: no test image has counts: give another --test, or a column split")
 
     def trained(seed: int) -> Entry:
         preset = find_preset("my-photos").experiment
@@ -151,6 +175,7 @@ def main() -> None:
     options.add_argument("--name", default="folder", help="of the entries")
     options.add_argument("--test", metavar="WORD", help="what the names of the test images hold")
     options.add_argument("--known", type=int, metavar="N", help="images for training and validation")
+    options.add_argument("--leave-out", metavar="WORD", help="what the names of images hold that are not used")
     options.add_argument("--draw", type=Path, metavar="FILE", help="picture of some test images with boxes")
     options.add_argument("--runs", type=Path, help="folder of the run folders; default: runs/tables")
     given = options.parse()
@@ -162,17 +187,16 @@ def main() -> None:
         root = given.data_root or str(Path(aside) / "data" / "folder")
         word = "" if given.test is None else f" --test {given.test}"
         word += "" if given.known is None else f" --known {given.known}"
+        word += "" if given.leave_out is None else f" --leave-out {given.leave_out}"
         length = f" --steps {given.steps}" if given.steps else ""
         command = f"python -m benchmarks.photos --data-root {given.name.upper()} --name {given.name}{word}{length}"
         runs = given.runs or (Path(aside) / "runs" if given.smoke else Path("runs/tables"))
         try:
-            report(given, studies(root, given.name, runs, given.seeds, given.steps, given.test, command, given.known))
+            folder = chosen_images(root, given.test, given.known, given.leave_out)
+            name = entry_name(given.name, given.known)
+            report(given, studies(folder, name, runs, given.seeds, given.steps, command))
             if given.draw is not None:
-                folder = read_folder(root)
-                folder = folder if given.test is None else with_test_images(folder, given.test)
-                drawing(runs / f"photos-{entry_name(given.name, given.known)}-seed0", folder).save(
-                    given.draw, quality=85
-                )
+                drawing(runs / f"photos-{name}-seed0", folder).save(given.draw, quality=85)
         except MistError as error:
             options.error(str(error))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.photos import drawing, main, with_known, with_test_images
+from benchmarks.photos import chosen_images, drawing, main, with_known, with_test_images
 from mistnn.data.folder.content import read_folder
 from mistnn.errors import MistError
 from mistnn.reproduce.ledger import read_ledger
@@ -30,6 +30,14 @@ def test_only_some_images_are_known(tmp_path: Path) -> None:
     test = {image.name for image in folder.images if image.split == "test"}
     assert len(test) == 3 and all(test <= one for one in names)
     assert (len(names[0]), len(names[1])) == (8, 15) and names[0] < names[1]
+
+
+def test_images_are_left_out_by_name(tmp_path: Path) -> None:
+    root = str(draw(tmp_path / "own", 30))
+    every, some = (chosen_images(root, None, None, word) for word in (None, "2"))
+    assert {image.name for image in some.images} == {image.name for image in every.images if "2" not in image.name}
+    with pytest.raises(MistError, match="--leave-out zebra: no file name holds it"):
+        chosen_images(root, None, None, "zebra")
 
 
 def test_a_run_becomes_an_entry(
