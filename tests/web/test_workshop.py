@@ -191,7 +191,7 @@ def test_only_corrected_counts_are_saved(shop: Workshop) -> None:
     shop.images.save_rows([["0.png", 1, 2]])
     predicted(shop, ["red", "white"], [["0.png", 7, 8], ["1.png", 5, 6], ["2.png", 3, 4]])
     found = shop.results()
-    assert found.header == ["file", "white", "red", "look at it"], "the order of the folder"
+    assert found.header == ["file", "white", "red", "how sure"], "the order of the folder"
     assert found.rows[0][:3] == ["0.png", 8, 7]
     with pytest.raises(MistError, match="no count was corrected"):
         shop.correct(found.rows, found.rows)
@@ -203,6 +203,19 @@ def test_only_corrected_counts_are_saved(shop: Workshop) -> None:
     assert shop.correct(shown, found.rows, agreed=True).startswith("2 images saved")
     rows = {row[0]: row[1:] for row in shop.images.rows()}
     assert (rows["0.png"], rows["1.png"], rows["2.png"]) == ([1, 2], [9, 5], [4, 3])
+
+
+def test_how_sure_counts_are(shop: Workshop) -> None:
+    predicted(shop, ["red", "white"], [["0.png", 7, 8], ["1.png", 5, 6]])
+    table = shop.out / "predictions" / "counts.csv"
+    text = table.read_text().replace("0.png,red,7,0,,,0", "0.png,red,7,1,6,9,1")
+    table.write_text(text.replace("0.png,white,8,0,,,0", "0.png,white,8,0,8,8,1"))
+    rows = shop.results().rows
+    assert rows[0][-1] == "red 6 to 9, white 8 to 8; as many as it can report, unlike the training images"
+    assert rows[1][-1] == ""
+    predicted_once = [line for line in table.read_text().splitlines() if "white" not in line]
+    table.write_text("\n".join(predicted_once) + "\n")
+    assert shop.results().rows[0] == ["0.png", 7, "6 to 9; as many as it can report, unlike the training images"]
 
 
 def test_the_models_to_choose_from(shop: Workshop) -> None:
@@ -262,7 +275,7 @@ def test_train_stop_go_on_count_correct_and_train_on(shop: Workshop) -> None:
     draw(shop.images.root / "more" / "0.png", 2)  # without a count, unlike 0.png
     shop.images.reload()
     found = shop.predict(everything=False)
-    assert found.header == ["file", "object", "look at it"]
+    assert found.header == ["file", "object", "how sure"]
     assert [row[0] for row in found.rows] == ["10.png", "11.png", "more/0.png"]
     shutil.rmtree(shop.images.root / "more")
     shop.images.reload()

@@ -6,7 +6,7 @@ Everything is on disk, so that a page that is reloaded shows it again.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ class Results(NamedTuple):
 
     Attributes:
         header: the names of the columns.
-        rows: for each image its name, the count of each class, and what to check.
+        rows: for each image its name, the count of each class, and how sure the counts are.
         pictures: the images with boxes, with their names.
         files: to download.
         notes: what to know before trusting the counts.
@@ -126,24 +126,20 @@ class Workshop:
     def results(self, notes: Sequence[str] = ()) -> Results:
         """The last prediction; without rows if there is none."""
         out = self.out / PREDICTIONS
-        counts: dict[str, list[int]] = {}
-        doubts: dict[str, dict[str, None]] = {}
-        names: dict[str, None] = {}
+        found: dict[str, dict[str, dict[str, str]]] = {}  # image -> class -> row
         for row in _rows_of(out / COUNTS_FILE):
-            names[row["class"] or ONLY_CLASS] = None
-            counts.setdefault(row["file"], []).append(int(row["count"]))
-            said = doubts.setdefault(row["file"], {})
-            said.update({text: None for column, text in DOUBTS.items() if row[column] == "1"})
-        known, classes = () if self.images.labels is None else self.images.labels.class_names, list(names)
-        order = sorted(range(len(classes)), key=lambda place: _place(classes[place], known))
+            found.setdefault(row["file"], {})[row["class"] or ONLY_CLASS] = row
+        known = () if self.images.labels is None else self.images.labels.class_names
+        names = sorted(next(iter(found.values()), ()), key=lambda name: _place(name, known))
         table = [
-            [file, *(numbers[place] for place in order), ", ".join(doubts[file])] for file, numbers in counts.items()
+            [file, *(int(rows[name]["count"]) for name in names), _how_sure(names, rows)]
+            for file, rows in found.items()
         ]
         folder = out / OVERLAYS_FOLDER
         overlays = sorted(path for path in folder.glob("**/*") if path.suffix.lower() in SUFFIXES)
         files = [out / name for name in (COUNTS_FILE, DETECTIONS_FILE, COCO_FILE, REPORT_FILE)]
         return Results(
-            ["file", *(classes[place] for place in order), "look at it"],
+            ["file", *names, "how sure"],
             table,
             [(path, path.relative_to(folder).as_posix()) for path in overlays],
             [path for path in files if path.exists()],
@@ -194,6 +190,17 @@ class Workshop:
 def _place(name: str, known: Sequence[str]) -> int:
     """Where a class stands in the folder's order; new ones come last."""
     return known.index(name) if name in known else len(known)
+
+
+def _how_sure(names: Sequence[str], rows: Mapping[str, Mapping[str, str]]) -> str:
+    """The intervals of an image's counts, where the model has some, and what to check."""
+    intervals = [
+        f"{name} " * (len(names) > 1) + f"{rows[name]['low']} to {rows[name]['high']}"
+        for name in names
+        if rows[name]["low"]
+    ]
+    doubts = [text for column, text in DOUBTS.items() if any(row[column] == "1" for row in rows.values())]
+    return "; ".join(filter(None, (", ".join(intervals), ", ".join(doubts))))
 
 
 def _texts(cells: Sequence[Any]) -> list[str]:
