@@ -194,3 +194,14 @@ def test_two_stacks_never_become_one_image(
     tifffile.imwrite(tmp_path / "a_t1.tif", values(20, 24))
     assert convert(tmp_path, "--out", tmp_path / "out", *options) == 2
     assert "a_t1.tif and" in (said := capsys.readouterr().err) and "would both become a_t1.png" in said
+
+
+def test_the_range_that_is_printed_is_the_range_that_was_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Values with a large offset: six digits would not tell their range."""
+    tifffile.imwrite(tmp_path / "a.tif", 1_000_000 + (values(20, 24) % 7).astype(np.float32))
+    assert convert(tmp_path, "--out", tmp_path / "one") == 0
+    low, high = capsys.readouterr().out.split("--range")[1].split()
+    assert convert(tmp_path, "--out", tmp_path / "two", "--range", low, high) == 0
+    np.testing.assert_array_equal(read(tmp_path / "one" / "a.png"), read(tmp_path / "two" / "a.png"))

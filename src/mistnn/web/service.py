@@ -13,7 +13,7 @@ import logging
 import re
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -37,6 +37,7 @@ from mistnn.web.server import HOST
 LOG = logging.getLogger("mistnn.serve")
 FORMATS = frozenset({"AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP"})
 """Formats that are decoded, by Pillow's names; not those that call another program or hold no pixels."""
+TWICE = "k is given twice: give it once, in the address or in the form"
 BODY_SECONDS = 30.0
 """A request must arrive in this time."""
 DRAINED = 8
@@ -140,6 +141,8 @@ class _Service:
         """Finds the objects of an image: the body of the request, or the file of a form (multipart/form-data)."""
         if strange := [name for name in request.query_params if name != "k"]:
             raise HTTPException(400, f"{strange[0]!r} is no option: only k is")
+        if len(request.query_params.getlist("k")) > 1:
+            raise HTTPException(400, TWICE)
         path = self.folder / str(next(self.numbers))
         try:
             try:
@@ -175,7 +178,7 @@ class _Service:
             form = await request.form(max_files=1, max_fields=8, max_part_size=FORM_BYTES)
             try:
                 image = next((one for one in form.values() if isinstance(one, UploadFile)), None)
-                k = _k_of_form({name: one for name, one in form.items() if isinstance(one, str)}, k)
+                k = _k_of_form([(name, one) for name, one in form.multi_items() if isinstance(one, str)], k)
                 if image is None:
                     raise HTTPException(400, "the form holds no file: give an image, as in curl -F image=@scene.png")
                 if image.size is not None and image.size > most:
@@ -234,15 +237,18 @@ class _Service:
         return PlainTextResponse(text, media_type=KIND)
 
 
-def _k_of_form(fields: Mapping[str, str], k: int | None) -> int | None:
+def _k_of_form(fields: Sequence[tuple[str, str]], k: int | None) -> int | None:
     """The number of objects that the text fields of a form ask for; ``k`` of the address if they do not."""
-    if strange := [name for name in fields if name != "k"]:
+    if strange := [name for name, _ in fields if name != "k"]:
         raise HTTPException(400, f"the form has a field {strange[0]!r}: only an image and k are understood")
-    if "k" not in fields:
+    if not fields:
         return k
-    if not re.fullmatch("[0-9]{1,9}", fields["k"].strip()):
+    if len(fields) > 1 or k is not None:
+        raise HTTPException(400, TWICE)
+    text = fields[0][1].strip()
+    if not re.fullmatch("[0-9]{1,9}", text):
         raise HTTPException(400, "k must be a whole number from 1")
-    return int(fields["k"])
+    return int(text)
 
 
 def too_large(most: int) -> HTTPException:
