@@ -92,9 +92,8 @@ def run(arguments: Sequence[str]) -> int:
                     skipped[name] = str(error)
             if progress is not None:
                 progress(done, len(found))
-    print(
-        f"{len(written):,} images of {len(found) - len(skipped):,} stacks in {request.out}; --range {low:.9g} {high:.9g}"
-    )
+    used = f"--range {low:.9g} {high:.9g}"
+    print(f"{len(written):,} images of {len(found) - len(skipped):,} stacks in {request.out}; {used}")
     for name, why in skipped.items():
         print(f"mist: skipped {name}: {why}", file=sys.stderr)
     for name, number in further.items():
