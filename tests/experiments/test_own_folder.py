@@ -178,6 +178,10 @@ def test_a_run_that_was_stopped_does_not_count(folder: Path, tmp_path: Path, cap
         with pytest.raises(MistError, match=re.escape(line.removeprefix("mist: "))):
             model.predict(folder / "images" / "000.png")
     assert main(["predict", str(run), images, "--out", str(out), "--k", "3"]) == 0
+    page = tmp_path / "stopped.html"
+    assert main(["report", str(run), "--data-root", str(folder), "--out", str(page)]) == 0
+    assert "stopped before its threshold was chosen" in page.read_text("utf-8")
+    capsys.readouterr()
     _, *command = shlex.split(line.split("`")[1].replace("DIR", str(folder)))
     steps = len((run / "metrics.jsonl").read_text().splitlines())
     assert command[-2:] == ["--train.steps", str(steps)] and main(command) == 0

@@ -38,6 +38,10 @@ from mistnn.weights import load_model, package_version, read_config
 Requested = Literal["test", "validation"]
 EXAMPLES = 4  #: Best and worst images shown, of each.
 HEATMAPS = 2
+STOPPED = (
+    "The training was stopped before its threshold was chosen. This report chose one by the validation images; "
+    "`mist predict` needs the training to end: `mist train --resume`."
+)
 
 
 def report_on_folder(run: str, root: Path, split: Requested = "test", device: str = "cpu") -> CountPage:
@@ -66,7 +70,8 @@ def report_on_folder(run: str, root: Path, split: Requested = "test", device: st
         )
     data: Any = experiment.data.at(str(root))
     view = view_folder(model, data, used)
-    return _page(run, root, model, view, _notes(split, used, root))
+    notes = _notes(split, used, root)
+    return _page(run, root, model, view, notes if model.counts_itself or model.threshold else (*notes, STOPPED))
 
 
 def _notes(requested: Requested, used: Split, root: Path) -> tuple[str, ...]:
