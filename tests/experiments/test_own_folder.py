@@ -150,6 +150,29 @@ def test_evaluation_counts_without_k(run: Path, folder: Path, capsys: Captured) 
     assert "count_error" in capsys.readouterr().out
 
 
+def test_images_of_the_training_are_named_in_a_test(run: Path, folder: Path, tmp_path: Path, capsys: Captured) -> None:
+    """Under other names, they may be in the test split; and a folder may hold test images alone."""
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "--data-root", str(folder)]) == 0
+    assert "used in the training" not in capsys.readouterr().err
+    kept = json.loads((run / "images.json").read_text())
+    split = {line.split(" ")[0]: name for name, line in kept.items()}
+    moved = tmp_path / "moved"
+    (moved / "images").mkdir(parents=True)
+    rows = ["file,zero,one,two,split"]
+    for number, name in enumerate([split["train"], split["validation"]]):
+        shutil.copy(folder / "images" / name, moved / "images" / f"new{number}.png")
+        rows.append(f"new{number}.png,1,0,0,test")
+    (moved / "counts.csv").write_text("\n".join(rows))
+    assert main(["evaluate", str(run), "--data-root", str(moved)]) == 0
+    printed = capsys.readouterr()
+    assert "2 of 2 test images were used in the training (new0.png, new1.png)" in printed.err
+    assert "count_error_mean" in printed.out
+    page = tmp_path / "page.html"
+    assert main(["report", str(run), "--data-root", str(moved), "--out", str(page)]) == 0
+    assert "2 of 2 test images were used in the training" in page.read_text("utf-8")
+
+
 def test_prediction_counts_in_the_pixels_of_the_images(run: Path, folder: Path, tmp_path: Path) -> None:
     assert main(["predict", str(run), str(folder / "images"), "--out", str(tmp_path / "out")]) == 0
     with (tmp_path / "out" / "counts.csv").open() as file:

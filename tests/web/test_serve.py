@@ -146,6 +146,7 @@ def test_refusals(predictor: Predictor, caplog: pytest.LogCaptureFixture, tmp_pa
         ("/predict?k=0", png(), {}, 400, "at least 1"),
         ("/predict?k=many", png(), {}, 400, "whole number"),
         ("/predict?k=2&k=3", png(), {}, 400, "k is given twice"),
+        ("/predict/", png(), {}, 404, ""),
         ("/predict?k=2", form(png(), k="3")[0], {"Content_Type": kind}, 400, "k is given twice"),
         ("/predict?K=2", png(), {}, 400, "'K' is no option"),
         ("/predict", form(png(), k="two")[0], {"Content_Type": kind}, 400, "whole number"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,9 +53,12 @@ def run(arguments: Sequence[str]) -> int:
     """Measures the model and prints its metrics."""
     request = parse(Evaluate, renamed(arguments, "--data.root", "--data-root"), "mist evaluate", DESCRIPTION)
     from mistnn.experiments import evaluate_stored, restore
+    from mistnn.experiments.folder import seen_in_training
     from mistnn.metrics.meanings import COUNTS, MEANINGS
 
-    seed = restore(request.model).data.seed if request.seed is None else request.seed
+    data = restore(request.model).data
+    data = data if request.data_root is None else data.at(request.data_root)
+    seed = data.seed if request.seed is None else request.seed
     with progress_bar("measuring") as progress:
         metrics = evaluate_stored(
             request.model, request.images, seed, request.data_root, request.split, progress, device=request.device
@@ -68,6 +72,8 @@ def run(arguments: Sequence[str]) -> int:
     shown = [name for name in MEANINGS if name in metrics] + sorted(metrics.keys() - MEANINGS.keys())
     texts = {name: f"{value:,.0f}" if name in COUNTS else f"{value:.4f}" for name, value in metrics.items()}
     rows = [(name, texts[name], MEANINGS.get(name, "")) for name in shown]
+    if note := seen_in_training(request.model, data, request.split):
+        print(f"mist: {note}", file=sys.stderr)
     show_table(("metric", "value", "meaning"), rows, numbers=("value",))
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,12 +16,15 @@ from torch.nn import functional as F
 
 from mistnn.data import FolderConfig, FolderImage, FolderImages
 from mistnn.data.folder.content import in_order_of
+from mistnn.data.folder.images import known_images
+from mistnn.data.text_files import listed
 from mistnn.experiments.experiment import Experiment
 from mistnn.experiments.measuring import Measurement
 from mistnn.inference.counting import above, choose_threshold, interval, interval_factor
 from mistnn.interfaces import Split
 from mistnn.nn.finder import Finder
 from mistnn.records import Detections, Sample
+from mistnn.training.runfolder import files_of_training
 
 DETECTED_AT_ONCE = 8
 """Images in a batch."""
@@ -36,7 +40,7 @@ class FolderView(NamedTuple):
         samples: the same, prepared, without their pixels: boxes are in pixels of the prepared image.
         found: for each image the detections above the threshold, in pixels of the prepared image.
         threshold: the model's own, or one chosen here if it has none.
-        trained: the images of the training split, for comparison.
+        trained: the images of the training split, for comparison; those of this split if the folder has no others.
     """
 
     images: tuple[FolderImage, ...]
@@ -117,9 +121,33 @@ class FolderMeasurement(Measurement):
     def view_above(self, threshold: float) -> FolderView:
         """``view`` with a given threshold."""
         folder = in_order_of(self.data.content(), self.model.class_names)
-        trained = FolderImages(self.data, "train", None, folder).images
+        images = self.samples.images[: len(self.known)]
         found = [above(one, threshold) for one in self.found]
-        return FolderView(self.samples.images[: len(self.known)], self.known, found, threshold, trained)
+        return FolderView(images, self.known, found, threshold, known_images(folder, "train") or images)
+
+
+def seen_in_training(run: str | Path, data: object, split: Split) -> str:
+    """A note on images of a split that the training of a run used; empty if there are none, or they are meant.
+
+    Splits follow the names of the files. After these were renamed, or in another folder, a test image may be one of
+    those that the run was trained on, or chose its threshold by. Files are compared by their CRC-32.
+
+    Args:
+        run: a run folder; a shipped model has no such files.
+        data: of the measurement; only image folders are checked.
+        split: of the data that is measured.
+    """
+    known = files_of_training(Path(run)) if split == "test" and isinstance(data, FolderConfig) else frozenset()
+    if not known or not isinstance(data, FolderConfig) or data.root is None:
+        return ""
+    images = [image for image in known_images(data.content(), split) if image.load is None]
+    seen = [image.name for image in images if f"{zlib.crc32(image.path.read_bytes()):08x}" in known]
+    if not seen:
+        return ""
+    return (
+        f"{len(seen)} of {len(images)} test images were used in the training ({listed(seen)}), so the numbers are too "
+        "good: give new images, or a column split"
+    )
 
 
 def view_folder(model: Finder, data: FolderConfig, split: Split, images: int | None = None) -> FolderView:
@@ -146,7 +174,8 @@ def folder_metrics(view: FolderView, class_names: Sequence[str]) -> dict[str, fl
 
     Returns:
         ``count_error``: the mean absolute error of an image's number of objects; ``count_error_mean``: that of always
-        guessing the mean of the training images. Both also for each class, with its name after a colon.
+        guessing the mean of the training images (or of these images, if the folder has no others). Both also for each
+        class, with its name after a colon.
         ``count_mrmse`` and ``count_mrelrmse``: the root mean square error of the counts of a class, and the same with
         each squared error divided by the true count plus 1, averaged over the classes (Chattopadhyay et al. 2017;
         CountSeg, CVPR 2019).

@@ -16,7 +16,7 @@ from mistnn.data.folder.images import load_image
 from mistnn.devices import find_device
 from mistnn.errors import MistError
 from mistnn.experiments import restore
-from mistnn.experiments.folder import FolderView, folder_metrics, view_folder
+from mistnn.experiments.folder import FolderView, folder_metrics, seen_in_training, view_folder
 from mistnn.experiments.mist import learns_counts
 from mistnn.inference import Predictor
 from mistnn.inference.judged import JudgedScene, right_by_centre
@@ -70,7 +70,8 @@ def report_on_folder(run: str, root: Path, split: Requested = "test", device: st
         )
     data: Any = experiment.data.at(str(root))
     view = view_folder(model, data, used)
-    notes = _notes(split, used, root)
+    seen = seen_in_training(run, data, used)
+    notes = (*_notes(split, used, root), *([seen[0].upper() + seen[1:] + "."] if seen else []))
     return _page(run, root, model, view, notes if model.counts_itself or model.threshold else (*notes, STOPPED))
 
 

@@ -274,7 +274,14 @@ def build_service(
     predictor.check_counting(k)
     limits = Limits() if limits is None else limits
     service = _Service(predictor, model, limits, k)
-    app = FastAPI(title=f"mistnn: {model}", version=__version__, docs_url=None, redoc_url=None, lifespan=service.life)
+    app = FastAPI(
+        redirect_slashes=False,
+        title=f"mistnn: {model}",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=service.life,
+    )
     body = {
         kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/*", "application/octet-stream")
     }
