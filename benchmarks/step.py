@@ -119,7 +119,9 @@ class PlainStep:
 
 
 def variants_of(name: str) -> tuple[str, ...]:
-    return (*VARIANTS, SINGLE_PASS, FAST_VARIANT) if name in FAST else VARIANTS
+    """What is measured of a preset; bfloat16 only where the hardware has instructions for it."""
+    measured = [one for one in VARIANTS if not one.endswith("bfloat16") or computed_in("auto", "cpu") == "bfloat16"]
+    return (*measured, SINGLE_PASS, FAST_VARIANT) if name in FAST else tuple(measured)
 
 
 def experiment_of(name: str, variant: str) -> Any:
