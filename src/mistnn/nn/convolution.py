@@ -75,10 +75,13 @@ class _Convolve(torch.autograd.Function):
         images, weight, _, ctx.border, ctx.nearest = inputs
         ctx.save_for_backward(images, output[1], weight)
         ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)  # else zeros are made for the padded images in each backward pass
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         (grad, _), (images, padded, weight), border = grads, ctx.saved_tensors, ctx.border
+        if grad is None:
+            return None, None, None, None, None
         of_images = of_weight = of_bias = None
         if ctx.needs_input_grad[0]:
             of_images = gradient_of_images(grad, weight, border, ctx.nearest)
