@@ -230,6 +230,10 @@ class DataConfig(Config, abc.ABC):
         """What training and validation use, name by name, to notice changes; empty where images are made on the fly."""
         return {}
 
+    def checksums(self, split: Split) -> dict[str, str]:
+        """The CRC-32 of each file of a split, by name; empty where images are made on the fly."""
+        return {}
+
     def at(self, root: str | None) -> DataConfig:
         """The same images from files in another folder; unchanged where images need no files."""
         return dataclasses.replace(self, root=root)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from mistnn.data.text_files import listed
 from mistnn.experiments.experiment import Experiment
 from mistnn.experiments.measuring import Measurement
 from mistnn.inference.counting import above, choose_threshold, interval, interval_factor
-from mistnn.interfaces import Split
+from mistnn.interfaces import DataConfig, Split
 from mistnn.nn.finder import Finder
 from mistnn.records import Detections, Sample
 from mistnn.training.runfolder import files_of_training
@@ -126,22 +125,20 @@ class FolderMeasurement(Measurement):
         return FolderView(images, self.known, found, threshold, known_images(folder, "train") or images)
 
 
-def seen_in_training(run: str | Path, data: object, split: Split) -> str:
-    """A note on images of a split that the training of a run used; empty if there are none, or they are meant.
+def seen_in_training(run: str | Path, data: DataConfig, split: Split) -> str:
+    """A note on test images that the training of a run used; empty if there are none.
 
     Splits follow the names of the files. After these were renamed, or in another folder, a test image may be one of
     those that the run was trained on, or chose its threshold by. Files are compared by their CRC-32.
 
     Args:
         run: a run folder; a shipped model has no such files.
-        data: of the measurement; only image folders are checked.
-        split: of the data that is measured.
+        data: of the measurement.
+        split: of the data that is measured; nothing is said about others than "test".
     """
-    known = files_of_training(Path(run)) if split == "test" and isinstance(data, FolderConfig) else frozenset()
-    if not known or not isinstance(data, FolderConfig) or data.root is None:
-        return ""
-    images = [image for image in known_images(data.content(), split) if image.load is None]
-    seen = [image.name for image in images if f"{zlib.crc32(image.path.read_bytes()):08x}" in known]
+    known = files_of_training(Path(run)) if split == "test" else frozenset()
+    images = data.checksums(split) if known else {}
+    seen = [name for name, checksum in images.items() if checksum in known]
     if not seen:
         return ""
     return (

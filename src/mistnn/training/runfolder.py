@@ -69,22 +69,24 @@ def write_inventory(out: Path, inventory: Mapping[str, str]) -> None:
         write_atomically(out / IMAGES, json.dumps(inventory, indent=0, sort_keys=True).encode())
 
 
-def files_of_training(out: Path) -> frozenset[str]:
-    """The CRC-32 of each file of ``write_inventory``, in hexadecimal digits; none if the run kept no inventory."""
+def _inventory(out: Path) -> dict[str, str]:
+    """What ``write_inventory`` kept; empty if there is nothing, or it is broken."""
     try:
         kept = json.loads((out / IMAGES).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return frozenset()
-    return frozenset(str(line).rpartition(" ")[2] for line in kept.values()) if isinstance(kept, dict) else frozenset()
+        return {}
+    return kept if isinstance(kept, dict) else {}
+
+
+def files_of_training(out: Path) -> frozenset[str]:
+    """The CRC-32 of each file of a run's inventory, in hexadecimal digits; none if it kept none."""
+    return frozenset(str(line).rpartition(" ")[2] for line in _inventory(out).values())
 
 
 def changes_since(out: Path, inventory: Mapping[str, str]) -> list[str]:
     """A note on what changed since a run was started; nothing if it kept no inventory."""
-    try:
-        before = json.loads((out / IMAGES).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return []
-    if not isinstance(before, dict):
+    before = _inventory(out)
+    if not before:
         return []
     changed = {
         "gone": sorted(before.keys() - inventory.keys()),

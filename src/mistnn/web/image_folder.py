@@ -168,14 +168,14 @@ class ImageFolder:
         Raises:
             MistError: if a count is none.
         """
-        unchanged = {str(name): _texts(values) for name, *values in shown}
+        unchanged = {str(name): cell_texts(values) for name, *values in shown}
         with self._lock:
             if self.labels is None:
                 raise MistError("add images first")
             counts = {
                 str(name): _counts(str(name), values)
                 for name, *values in rows
-                if unchanged.get(str(name)) != _texts(values)
+                if unchanged.get(str(name)) != cell_texts(values)
             }
             try:
                 self.labels.set_all(counts)
@@ -203,14 +203,14 @@ class ImageFolder:
         return [*describe(found), "", *expect(found, progress)]
 
 
-def _texts(values: Sequence[Any]) -> list[str]:
+def cell_texts(values: Sequence[Any]) -> list[str]:
     """The cells of a row as text; empty for ``None`` and NaN."""
     return ["" if value is None or value != value else str(value).strip() for value in values]
 
 
 def _counts(name: str, values: Sequence[Any]) -> list[int] | None:
     """The counts in the cells of a row; ``None`` if all are empty."""
-    texts = _texts(values)
+    texts = cell_texts(values)
     if not any(texts):
         return None
     numbers = []

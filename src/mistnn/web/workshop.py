@@ -19,7 +19,7 @@ from mistnn.inference.stage import REPORT_FILE
 from mistnn.inference.tables import COCO_FILE, COUNTS_FILE, DETECTIONS_FILE
 from mistnn.reports.count_page import render_counts
 from mistnn.reports.prediction_report import report_on_prediction
-from mistnn.web.image_folder import ImageFolder
+from mistnn.web.image_folder import ImageFolder, cell_texts
 from mistnn.web.trainings import Trainings
 
 OVERLAYS_FOLDER = PICTURE_FOLDERS[0]
@@ -164,8 +164,8 @@ class Workshop:
         if strange := [name for name in names if name not in labels.class_names]:
             raise MistError(f"the model counts {', '.join(strange)}, which is no class of this folder: train it again")
         rows = list(rows)
-        before = {str(name): _texts(cells[: len(names)]) for name, *cells in shown}
-        changed = [row for row in rows if before.get(str(row[0])) != _texts(row[1 : len(names) + 1])]
+        before = {str(name): cell_texts(cells[: len(names)]) for name, *cells in shown}
+        changed = [row for row in rows if before.get(str(row[0])) != cell_texts(row[1 : len(names) + 1])]
         if agreed:
             corrected = {str(row[0]) for row in changed}
             changed += [row for row in rows if str(row[0]) not in corrected and str(row[0]) not in labels.counts]
@@ -201,11 +201,6 @@ def _how_sure(names: Sequence[str], rows: Mapping[str, Mapping[str, str]]) -> st
     ]
     doubts = [text for column, text in DOUBTS.items() if any(row[column] == "1" for row in rows.values())]
     return "; ".join(filter(None, (", ".join(intervals), ", ".join(doubts))))
-
-
-def _texts(cells: Sequence[Any]) -> list[str]:
-    """The cells of a row as text."""
-    return ["" if value is None or value != value else str(value).strip() for value in cells]
 
 
 def _rows_of(path: Path) -> list[dict[str, str]]:

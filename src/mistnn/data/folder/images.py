@@ -93,13 +93,14 @@ class FolderConfig(ImagesConfig):
 
     def inventory(self) -> dict[str, str]:
         """See ``DataConfig.inventory``: split, counts or classes, and CRC-32 of each image's file."""
-        folder = self.content()
-        images = [*known_images(folder, "train"), *known_images(folder, "validation")]
-        return {
-            image.name: f"{image.split} {image.counts or image.present} {zlib.crc32(image.path.read_bytes()):08x}"
-            for image in images
-            if image.load is None
-        }
+        checksums = self.checksums("train") | self.checksums("validation")
+        known = (image for image in self.content().images if image.name in checksums)
+        return {one.name: f"{one.split} {one.counts or one.present} {checksums[one.name]}" for one in known}
+
+    def checksums(self, split: Split) -> dict[str, str]:
+        """See ``DataConfig.checksums``; images that were given as arrays have no file."""
+        images = () if self.root is None else known_images(self.content(), split)
+        return {one.name: f"{zlib.crc32(one.path.read_bytes()):08x}" for one in images if one.load is None}
 
     def read_class_names(self) -> tuple[str, ...]:
         """The classes that the folder names; empty if no folder is given."""
