@@ -150,7 +150,8 @@ def make_batches(experiment: Any, number: int) -> list[Batch]:
 
 
 def time_variants(name: str, rounds: int, warm_up: int, clock: Clock) -> dict[str, list[float]]:
-    """Seconds of each measured step, by variant."""
+    """Seconds of each measured step, by variant, in a process that keeps freed memory as a training does."""
+    keep_freed_memory()
     steps = {}
     for variant in variants_of(name):
         experiment = experiment_of(name, variant)

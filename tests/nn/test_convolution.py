@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 
-from mistnn.nn.convolution import Convolution
+from mistnn.nn.convolution import Convolution, gradient_of_weights
 
 BORDERS = [(1, "replicate"), (1, "zeros"), (0, "zeros")]
 
@@ -51,6 +52,19 @@ def test_result_and_gradients_are_those_of_torch(padding: int, mode: str, batch:
     assert names(found[0][0]) == {"_ConvolveBackward"} and names(found[1][0]) == {"ConvolutionBackward0"}
     for ours, torchs in zip(*found, strict=True):
         assert_same(ours, torchs)
+
+
+@pytest.mark.parametrize(
+    ("batch", "inputs", "outputs", "height", "width"),
+    [(7, 3, 4, 8, 5), (7, 3, 4, 9, 5), (3, 1, 2, 2, 2), (3, 2, 1, 1, 1), (1, 2, 3, 90, 80), (13, 2, 3, 31, 30)],
+)
+def test_gradient_of_weights_of_any_size(batch: int, inputs: int, outputs: int, height: int, width: int) -> None:
+    """Even and odd numbers of rows; batches that fit into the cache and batches that are divided."""
+    draw = torch.Generator().manual_seed(0)
+    padded = torch.randn(batch, inputs, height + 2, width + 2, generator=draw, dtype=torch.float64)
+    grad = torch.randn(batch, outputs, height, width, generator=draw, dtype=torch.float64)
+    torchs = conv2d_weight(padded, (outputs, inputs, 3, 3), grad)
+    torch.testing.assert_close(gradient_of_weights(padded, grad), torchs, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(("padding", "mode"), BORDERS)
