@@ -122,7 +122,7 @@ class HalfHeatmapNetwork(nn.Module):
         super().__init__()
         self.entry = nn.Conv2d(channels, config.channels, 6, stride=2, padding=2)
         self.blocks = _residual_blocks(config)
-        self.score = nn.Conv2d(config.channels, 4, 3, padding=1, padding_mode="replicate")
+        self.score = Convolution(config.channels, 4, 3, padding=1, padding_mode="replicate")
         self.margin = 6 + 4 * config.blocks
 
     def forward(self, images: Tensor) -> Tensor:

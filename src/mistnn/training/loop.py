@@ -18,8 +18,10 @@ from mistnn.devices import DeviceName
 from mistnn.errors import MistError
 from mistnn.interfaces import Step
 from mistnn.processes import Processes, join_processes
+from mistnn.records import Batch
 from mistnn.training.batches import MapDataset, batches, dataset_length, share_of_batch, to_device
 from mistnn.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from mistnn.training.compilation import compiled_networks
 from mistnn.training.interrupt import stop_requests
 from mistnn.training.memory import keep_freed_memory
 from mistnn.training.processes import shared_gradients
@@ -46,6 +48,8 @@ class TrainConfig(Config):
             bit only with the same number, because sums are split among threads.
         tensorboard: also write event files for TensorBoard, in ``tensorboard/`` of the run folder.
         device: "auto" uses a CUDA device if there is one.
+        compile: compile the networks with ``torch.compile``, on a GPU as CUDA graphs, which takes seconds to minutes
+            before the first iteration; if it fails, a warning says so and training goes on.
     """
 
     section: ClassVar[str] = "train"
@@ -60,6 +64,7 @@ class TrainConfig(Config):
     threads: Annotated[int, at_least(1), _INT64] | None = None
     tensorboard: bool = False
     device: DeviceName = "auto"
+    compile: bool = False
 
 
 MUST_NOT_CHANGE_ON_RESUME = ("batch_size", "seed")
@@ -149,6 +154,7 @@ def fit(
             cpu_threads(config.threads),
             stop_requests() as stop_requested,
             shared_gradients(step.optimizers, processes),
+            compiled_networks(step, config.compile, config.steps) as compiled,
         ):
             step.model.to(processes.device).train()
             torch.manual_seed(config.seed)
@@ -163,7 +169,7 @@ def fit(
             if processes.main and save_start and not path.exists():
                 save_checkpoint(path, step, begun, stored)
             with RunLog(out, begun.iteration, config.steps, config.tensorboard, processes.main, progress) as log:
-                run = _Run(step, config, out, stored, processes, log, begun, evaluate, on_log, save_model)
+                run = _Run(step, compiled, config, out, stored, processes, log, begun, evaluate, on_log, save_model)
                 run.complete_model()
                 result = run.train(dataset, stop_requested)
                 processes.wait()
@@ -175,6 +181,7 @@ class _Run:
     """A prepared run: the loop, and its periodic work (log, save, evaluate)."""
 
     step: Step
+    compiled: Callable[[Batch, int], dict[str, Any]]
     config: TrainConfig
     out: Path
     stored: dict[str, Any]
@@ -207,7 +214,7 @@ class _Run:
             processes=processes.count,
             workers=config.workers,
         ):
-            scalars = self.step(to_device(batch, processes.device), iteration)
+            scalars = self.compiled(to_device(batch, processes.device), iteration)
             self.done = iteration + 1
             self.recent.add(iteration, scalars)
             self.log.advance(self.done)
