@@ -111,14 +111,25 @@ def gradient_of_images(grad: Tensor, weight: Tensor, border: int, nearest: bool)
     filters = weight.transpose(0, 1).flip(2, 3)
     of_images = F.conv2d(grad, filters, padding=2 - border)
     if border and nearest:
-        for edge, row in ((0, 2), (-1, 0)):
-            line = F.conv2d(grad[:, :, edge, None], filters[:, :, row, None], padding=(0, 2))[:, :, 0]
-            of_images[:, :, edge] += line[:, :, 1:-1]
-            of_images[:, :, edge, 0] += line[:, :, 0]  # the corners
-            of_images[:, :, edge, -1] += line[:, :, -1]
-            line = F.conv2d(grad[..., edge, None], filters[..., row, None], padding=(1, 0))[..., 0]
-            of_images[..., edge] += line
+        rows = _lines(grad[:, :, 0], grad[:, :, -1], filters[:, :, 2], filters[:, :, 0])
+        columns = _lines(grad[..., 0], grad[..., -1], filters[..., 2], filters[..., 0])
+        for edge, row, column in zip((0, -1), rows, columns, strict=True):
+            of_images[:, :, edge] += row[:, :, 1:-1]
+            of_images[:, :, edge, 0] += row[:, :, 0]  # the corners
+            of_images[:, :, edge, -1] += row[:, :, -1]
+            of_images[..., edge] += column[:, :, 1:-1]
     return of_images
+
+
+def _lines(first: Tensor, last: Tensor, of_first: Tensor, of_last: Tensor) -> Tensor:
+    """Two lines, (batch, outputs, length), by three taps each, (inputs, outputs, 3), as one product.
+
+    Returns (2, batch, inputs, length + 2): the results of all places that a tap meets.
+    """
+    pixels = F.pad(torch.stack((first, last)).transpose(2, 3), (0, 0, 2, 2))
+    taps = torch.stack((of_first, of_last)).permute(0, 3, 2, 1).flatten(1, 2)
+    products = side_by_side(pixels).reshape(2, -1, taps.shape[1]) @ taps
+    return products.view(*pixels.shape[:2], -1, taps.shape[2]).transpose(2, 3)
 
 
 def gradient_of_weights(padded: Tensor, grad: Tensor) -> Tensor:
