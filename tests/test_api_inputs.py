@@ -120,6 +120,23 @@ def test_a_series_is_matched_by_its_files(files: list[Path]) -> None:
         given_folder(files, pandas.concat([series, series[:1]]))
 
 
+@pytest.mark.parametrize("column", ["path", "img", "File Path"])
+def test_a_column_that_names_the_images_is_no_reason_to_go_by_order(files: list[Path], column: str) -> None:
+    pandas = pytest.importorskip("pandas")
+    for values in (list(NAMES), files, [path.stem for path in files]):
+        with pytest.raises(
+            ValueError, match=f"the column {column!r} of counts seems to name the images: call it 'file'"
+        ):
+            given_folder(files, pandas.DataFrame({column: values[::-1], "cell": [1, 2, 3]}))
+
+
+def test_a_total_is_no_class() -> None:
+    columns = {"red": [1, 2, 3, 0, 1], "green": [0, 1, 1, 2, 2], "total": [1, 3, 4, 2, 3]}
+    folder = given_folder([picture()] * 5, columns)
+    assert folder.class_names == ("red", "green") and folder.notes == ("'total' is the sum of the others: no class",)
+    assert given_folder([picture()] * 5, columns | {"total": [1, 3, 4, 2, 9]}).class_names == tuple(columns)
+
+
 def test_an_index_of_paths_or_called_file_names_files(files: list[Path]) -> None:
     pandas = pytest.importorskip("pandas")
     for index in (files[::-1], pandas.Index([path.stem for path in files[::-1]], name="File name")):
@@ -296,6 +313,10 @@ def test_data_frames(frame: Any, files: list[Path]) -> None:
         ([picture()] * 3, [1, float("inf"), 1], "image 1: inf is not a whole number"),
         ([picture()] * 3, [1, "2", 1], "image 1: '2' is not a number"),
         ([picture()] * 3, [1, True, 1], "image 1: True is not a number"),
+        ([picture()] * 3, np.ma.masked_array([1, 2, 3], [0, 1, 0]), "image 1: the value is masked"),
+        ([np.ma.masked_array(picture(), picture() > 9)] * 3, [1, 1, 1], "image 0: an image array has masked values"),
+        ([picture()] * 3, {1: [1, 2, 3], "1": [1, 2, 3]}, "counts names '1' twice"),
+        ([picture()] * 3, [{1: 2, "1": 3}, {"1": 1}, {}], "counts of image 0 names '1' twice"),
         ([picture()] * 3, [0, 0, 0], "all counts are 0"),
         ([picture()] * 3, [{"a": 1}, {}, 4], "counts of image 2: 4 is no dictionary"),
         ([picture()] * 3, [{}, {}, {}], "counts names no class"),

@@ -205,3 +205,25 @@ def test_the_range_that_is_printed_is_the_range_that_was_used(
     low, high = capsys.readouterr().out.split("--range")[1].split()
     assert convert(tmp_path, "--out", tmp_path / "two", "--range", low, high) == 0
     np.testing.assert_array_equal(read(tmp_path / "one" / "a.png"), read(tmp_path / "two" / "a.png"))
+
+
+def test_what_is_not_converted_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", values(20, 24))
+    for name in ("b.czi", "c.png", "notes.txt", ".hidden.png"):
+        (tmp_path / name).write_bytes(b"x")
+    assert convert(tmp_path, "--out", tmp_path / "out") == 0
+    said = capsys.readouterr().err
+    assert "not converted, since they are no stacks: b.czi, c.png; export those of microscopes as OME-TIFF" in said
+
+
+def test_types_of_values_that_differ_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", values(20, 24, kind=np.uint8, top=255))
+    tifffile.imwrite(tmp_path / "b.tif", values(20, 24, top=40_000))
+    assert convert(tmp_path, "--out", tmp_path / "out") == 0
+    assert "values of several types, uint8 (a), uint16 (b)" in capsys.readouterr().err
+
+
+def test_channels_of_three_colours_each_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.ome.tif", values(2, 20, 24, 3, kind=np.uint8, top=255), metadata={"axes": "CYXS"})
+    with pytest.raises(UnusableStack, match="several channels of three colours"):
+        read_stack(tmp_path / "a.ome.tif")

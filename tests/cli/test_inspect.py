@@ -15,6 +15,7 @@ from mistnn.data import read_folder
 from mistnn.data.folder.images import evenly, measured_images
 from mistnn.inference import Predictor
 from mistnn.models.air import Air, AirConfig
+from mistnn.models.mist import Mist, MistConfig
 from mistnn.models.spair import Spair, SpairConfig
 from mistnn.reports import estimate, inspection
 from mistnn.reports.inspection import describe_fit, inspect_folder
@@ -76,6 +77,8 @@ def test_a_model_and_its_slots(folder: Path, capsys: Captured) -> None:
     line, *fullest = said(Air(AirConfig(canvas=96, k=2)))
     assert f"more objects than slots in {counts.count(3)} of 20 images" in line and counts.count(3) > 0
     assert len(fullest) == counts.count(3) and all("holds 3, slots in its size: 2" in one for one in fullest)
+    mist = Mist(MistConfig(channels=1, k=2, threshold=0.1))
+    assert "more objects than slots" in describe_fit(found, Predictor(mist))[0], "K counts, not the number of pixels"
     assert main(["inspect", str(folder), "--out", "x.png", "--model", "no-such-run"]) == 2
     assert "no-such-run" in capsys.readouterr().err and not Path("x.png").exists()
 

@@ -67,6 +67,15 @@ def test_hidden_and_excluded_are_passed_over(tmp_path: Path) -> None:
         _image(tmp_path / name)
     assert _names(tmp_path) == ["a.png", "out/overlays/a.png"]
     assert _names(tmp_path, exclude=tmp_path / "out") == ["a.png"]
+    _image(tmp_path / "out" / "b.png")
+    assert _names(tmp_path, exclude=tmp_path / "out") == ["a.png", "out/b.png"], "an image, not a picture of results"
+
+
+def test_a_folder_and_a_folder_in_it_give_each_file_once(tmp_path: Path) -> None:
+    _image(tmp_path / "a.png")
+    _image(tmp_path / "x" / "b.png")
+    assert _names(tmp_path, tmp_path / "x") == ["a.png", "x/b.png"]
+    assert _names(tmp_path / "x", tmp_path) == ["b.png", "a.png"]
 
 
 def test_files_keep_their_name_whatever_their_suffix(tmp_path: Path) -> None:

@@ -99,6 +99,24 @@ def test_images_of_a_camera_with_12_bits_are_stretched(folder: Path, tmp_path: P
     training = read_folder(dark).images[:8]
     assert range_of(training) == (0, 1, tuple(one.name for one in training[1:]), ("0.png",))
     assert "7 of 8 images use at most a quarter" in range_reasons(range_of(training))[0]
+    for one in training[:6]:  # now the first ones have 8 bits and are bright
+        shutil.copy(folder / "images" / one.name, dark / "images" / one.name)
+    assert range_of(read_folder(dark).images[:8]).faint == tuple(one.name for one in training[6:])
+
+
+def test_dark_images_of_8_bits_are_not_called_faint(folder: Path, tmp_path: Path) -> None:
+    dark = Path(shutil.copytree(folder, tmp_path / "dark"))
+    Image.new("RGB", (80, 60), (9, 9, 9)).save(dark / "images" / "1.png")
+    assert range_of(read_folder(dark).images[:8]) == (0, 1, (), ())
+
+
+def test_the_plan_tells_what_the_folder_tells(folder: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(folder, tmp_path / "copied"))
+    rows = (copied / "counts.csv").read_text().splitlines()
+    (copied / "counts.csv").write_text("\n".join(rows[:-2]) + "\n")
+    planned = plan_photos(find_preset("my-photos").experiment.at(str(copied)))
+    noted = read_folder(copied).notes
+    assert noted and set(noted[:3]) <= set(planned.reasons)
 
 
 def test_a_folder_without_counts_is_refused(tmp_path: Path) -> None:

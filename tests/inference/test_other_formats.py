@@ -34,7 +34,13 @@ def out(tmp_path: Path) -> Path:
     out = tmp_path / "out"
     out.mkdir()
     (out / "detections.csv").write_text(ROWS, encoding="utf-8")
+    write_counts(out, *COUNTS)
     return out
+
+
+def write_counts(out: Path, *names: str) -> None:
+    """The first columns of a table of counts that names the predicted images."""
+    (out / "counts.csv").write_text("file,class,count\n" + "".join(f"{name},,0\n" for name in names), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -45,7 +51,7 @@ def test_round_trip(out: Path, kind: str, folder: str) -> None:
         pytest.importorskip("roifile", reason="the extra files writes ROIs")
     images = out.parent / "images"
     write_formats(out, [images], ("red", "blue"), [kind])  # pyright: ignore[reportArgumentType]
-    assert sorted(path.name for path in out.iterdir()) == sorted(["detections.csv", folder])
+    assert sorted(path.name for path in out.iterdir()) == sorted(["counts.csv", "detections.csv", folder])
     target = out.parent if kind == "yolo" else images
     shutil.copytree(out / folder, target, dirs_exist_ok=True)
     found = read_folder(out.parent)
@@ -57,6 +63,14 @@ def test_round_trip(out: Path, kind: str, folder: str) -> None:
     boxes = next(image.boxes for image in found.images if image.name == "a.png")
     assert boxes is not None
     np.testing.assert_allclose(boxes, [[20, 15, 20, 10], [50.5, 25, 9, 8]], atol=0.51 if kind == "imagej" else 0.01)
+
+
+def test_skipped_images_have_no_file(out: Path) -> None:
+    """An empty one would say that they hold no objects."""
+    write_counts(out, "a.png", "sub/b.png")
+    write_formats(out, [out.parent / "images"], ("red", "blue"), ["yolo", "labelme", "napari"])
+    for folder in ("yolo/labels", "labelme", "napari"):
+        assert sorted(path.stem for path in (out / folder).rglob("*.*") if path.name[0] != ".") == ["a", "b"]
 
 
 def test_one_class_and_existing_folders(out: Path) -> None:
@@ -92,6 +106,7 @@ def test_an_image_called_classes_has_its_file(out: Path) -> None:
     shutil.copy(images / "c.png", images / "classes.png")
     with (out / "detections.csv").open("a", encoding="utf-8") as file:
         file.write("classes.png,20,15,20,10,blue,0.9\n")
+    write_counts(out, *COUNTS, "classes.png")
     write_formats(out, [images], ("red", "blue"), ["yolo"])
     assert (out / "yolo" / "classes.txt").read_text(encoding="utf-8") == "red\nblue\n"
     assert (out / "yolo" / "labels" / "classes.txt").read_text(encoding="utf-8").startswith("1 0.2")
@@ -101,6 +116,7 @@ def test_images_that_differ_in_suffix_only(out: Path) -> None:
     images = out.parent / "images"
     shutil.copy(images / "c.png", images / "a.gif")
     shutil.copy(images / "c.png", images / "a.png.png")  # without its suffix it is a.png
+    write_counts(out, *COUNTS, "a.gif", "a.png.png")
     with pytest.warns(MistWarning, match="a.gif, a.png, a.png.png share a name"):
         write_formats(out, [images], ("red", "blue"), ["yolo"])
     labels = out / "yolo" / "labels"

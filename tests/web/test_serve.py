@@ -154,6 +154,8 @@ def test_refusals(predictor: Predictor, caplog: pytest.LogCaptureFixture, tmp_pa
         ("/predict", (tmp_path / "raw").read_bytes(), {}, 415, "raw photograph (DNG)"),
         ("/predict", (tmp_path / "preview").read_bytes(), {}, 415, "small copy"),
         ("/predict?k=100000", png(), {}, 400, "this image"),
+        ("/predict?k=1_0", png(), {}, 400, "k must be a whole number from 1"),
+        ("/predict?k=3.0", png(), {}, 400, "k must be a whole number from 1"),
         ("/other%0Aline", png(), {}, 404, "/predict"),
         ("/health", png(), {}, 405, "POST"),
         ("/predict", png(), {"Host": "example.com"}, 403, "this computer"),

@@ -348,3 +348,20 @@ def test_a_training_that_fails_says_why(shop: Workshop) -> None:
     assert "Traceback" not in shop.training.progress().message
     with pytest.raises(MistError, match="train again"):
         shop.training.go_on()
+
+
+def test_names_that_spreadsheets_take_for_formulas_can_be_corrected(tmp_path: Path) -> None:
+    """Tables have a "'" before them, which is not part of the name."""
+    shop = Workshop(tmp_path / "mine", tmp_path / "results")
+    shop.images.add([draw(tmp_path / "up" / f"{name}.png", 2) for name in ("-1", "b")])
+    shop.images.name_classes("+ve, -ve")
+    out = shop.out / "predictions"
+    out.mkdir(parents=True)
+    rows = "".join(f"{name},'{kind},2,0,,,\n" for name in ("'-1.png", "b.png") for kind in ("+ve", "-ve"))
+    (out / "counts.csv").write_text(f"file,class,count,at_limit,low,high,unlike\n{rows}", encoding="utf-8")
+    assert shop.results().header == ["file", "+ve", "-ve", "how sure"]
+    shop.correct([["-1.png", 1, 4, ""]])
+    assert [(row["file"], row["class"], row["count"]) for row in on_disk(shop)] == [
+        ("'-1.png", "'+ve", "1"),
+        ("'-1.png", "'-ve", "4"),
+    ]

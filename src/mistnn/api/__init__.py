@@ -121,7 +121,7 @@ def fit(
     usual = planned.experiment.train.steps if own else _default_steps(planned.experiment, folder)
     chosen = usual if steps is None else steps
     reason = f"steps = {chosen}, " + ("as given" if steps is not None else "chosen by the size of the images and K")
-    notes = [*folder.notes, *planned.reasons, reason]
+    notes = list(dict.fromkeys([*folder.notes, *planned.reasons, reason]))  # the first notes are reasons, too
     for note in notes:
         _log.info(note)
     experiment = planned.experiment.with_seed_and_steps(seed, chosen)

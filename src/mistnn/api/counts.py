@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from mistnn.data.folder.columns import FILE_WORDS, explained, not_counts
+from mistnn.data.folder.columns import FILE_WORDS, explained, not_counts, total_of
 from mistnn.data.folder.files import NameMatcher
 from mistnn.data.folder.tables import EXAMPLES, ONLY_CLASS, Table, parse_table, read_table
 from mistnn.data.text_files import check_name
@@ -113,6 +113,8 @@ def whole(value: Any, place: str) -> int:
     Raises:
         ValueError: if it is not a whole number of 0 or more.
     """
+    if value is np.ma.masked:
+        raise ValueError(f"counts of {place}: the value is masked: give the number of objects, or leave the image out")
     number = value.item() if isinstance(value, np.generic | np.ndarray | Tensor) and value.ndim == 0 else value
     if isinstance(number, bool) or not isinstance(number, int | float):
         raise ValueError(
@@ -145,6 +147,13 @@ def _check_files(files: bool, what: str) -> None:
         raise ValueError(f"{what} names files, and the images are not files: give counts in the order of the images")
 
 
+def _check_keys(counts: Mapping[Any, Any], what: str) -> None:
+    """Refuses keys that differ in their type only, such as 1 and "1"."""
+    texts = [str(key) for key in counts]
+    if twice := sorted({text for text in texts if texts.count(text) > 1}):
+        raise ValueError(f"{what} names {twice[0]!r} twice, as values of different types: keep one of them")
+
+
 def _check_length(found: int, wanted: int, what: str) -> None:
     if found != wanted:
         raise ValueError(f"{what} has {found} rows for {wanted} images: give one for each, in the same order")
@@ -167,6 +176,10 @@ def _of_frame(frame: Any, names: Sequence[str], files: bool) -> Counted:
         text = frame.to_csv(index_label=FILE_WORDS[0])
         return _of_table(parse_table("the table of counts", text, NameMatcher(names), "counts"), names)
     columns = {str(column): list(frame[column]) for column in frame.columns}
+    if files and (naming := _naming(columns, names)):
+        raise ValueError(
+            f"the column {naming!r} of counts seems to name the images: call it 'file', so that rows are found by it"
+        )
     left = not_counts({name: [str(value) for value in values] for name, values in columns.items()})
     if not left:
         return _of_columns(columns, names)
@@ -177,14 +190,28 @@ def _of_frame(frame: Any, names: Sequence[str], files: bool) -> Counted:
     return found._replace(notes=(f"columns that hold no counts are left out: {others}",))
 
 
+def _naming(columns: Mapping[str, Sequence[Any]], names: Sequence[str]) -> str | None:
+    """A column that names most of the images, with or without folders and suffixes."""
+    stems = {Path(name).stem.lower() for name in names}
+    for column, values in columns.items():
+        texts = {Path(str(value)).stem.lower() for value in values if isinstance(value, str | Path)}
+        if 2 * len(texts & stems) > len(stems):
+            return column
+    return None
+
+
 def _of_mapping(
     counts: Mapping[Any, Any], names: Sequence[str], files: bool, class_names: Sequence[str] | None
 ) -> Counted:
     if not counts:
         raise ValueError("counts is an empty dictionary: give {class: [number, ...]}")
     lists = [isinstance(value, Iterable) and not isinstance(value, str | Mapping) for value in counts.values()]
+    _check_keys(counts, "counts")
     if all(lists):
-        return _of_columns({str(key): list(value) for key, value in counts.items()}, names)
+        columns = {str(key): list(value) for key, value in counts.items()}
+        total = total_of({key: [str(value) for value in values] for key, values in columns.items()})
+        found = _of_columns({key: values for key, values in columns.items() if key != total}, names)
+        return found if total is None else found._replace(notes=(f"{total!r} is the sum of the others: no class",))
     if any(lists):
         raise ValueError("counts mixes lists with other values: give {class: [number, ...]} or {file: {class: number}}")
     _check_files(files, f"counts with the key {next(iter(counts))!r}")
@@ -224,6 +251,7 @@ def _of_dictionaries(counts: Mapping[Any, Any], what: str) -> Counted:
         raise ValueError("counts names no class: give {class: number} for each image")
     rows = []
     for key, row in counts.items():
+        _check_keys(row, f"counts of {what} {key}")
         named = {str(name): whole(value, f"{what} {key}".strip()) for name, value in row.items()}
         rows.append(tuple(named.get(name, 0) for name in classes))
     return Counted(classes, rows, per_image=True)

@@ -12,7 +12,7 @@ import tyro
 
 from mistnn.cli.parsing import Folder, Options, parse
 from mistnn.cli.screen import progress_bar
-from mistnn.data.images import is_hidden
+from mistnn.data.images import FOREIGN, SUFFIXES, is_hidden
 from mistnn.data.stacks import (
     MOST_CHANNELS,
     STACK_SUFFIXES,
@@ -25,6 +25,7 @@ from mistnn.data.stacks import (
     range_of,
     read_stack,
 )
+from mistnn.data.text_files import listed
 from mistnn.errors import MistError
 from mistnn.files import replace_file
 
@@ -79,6 +80,7 @@ def run(arguments: Sequence[str]) -> int:
     found = list(_stacks(request.paths))
     skipped: dict[str, str] = {}
     further: dict[str, int] = {}
+    passed = _others(request.paths)
     low, high = _common_range(found, request, skipped) if request.range is None else request.range
     written: dict[Path, Path] = {}
     with progress_bar("writing") as progress:
@@ -99,6 +101,10 @@ def run(arguments: Sequence[str]) -> int:
     for name, number in further.items():
         what = f"series 1 of {number + 1} is converted: positions or sizes that lie in the others are not"
         print(f"mist: {name}: {what}; save each as a file of its own", file=sys.stderr)
+    if passed:
+        known = [name for name in passed if Path(name).suffix.lower() in FOREIGN]
+        fix = "; export those of microscopes as OME-TIFF with the program that wrote them" if known else ""
+        print(f"mist: not converted, since they are no stacks: {listed(passed)}{fix}", file=sys.stderr)
     return SOME_SKIPPED if skipped or further else 0
 
 
@@ -124,13 +130,30 @@ def _stacks(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
             yield path, name
 
 
+def _others(paths: Sequence[Path]) -> list[str]:
+    """The images in the folders that aren't converted."""
+    return [
+        one.relative_to(given).as_posix()
+        for given in paths
+        if given.is_dir()
+        for one in sorted(given.rglob("*"))
+        if one.suffix.lower() in (*SUFFIXES, *FOREIGN)
+        and one.suffix.lower() not in STACK_SUFFIXES
+        and one.is_file()
+        and not any(is_hidden(part) for part in one.relative_to(given).parts)
+    ]
+
+
 def _common_range(found: Sequence[tuple[Path, str]], request: Convert, skipped: dict[str, str]) -> tuple[float, float]:
     """The smallest range that holds those of all images."""
     lows, highs = [], []
+    kinds: dict[str, str] = {}  # type of the values -> the first stack that has them
     with progress_bar("measuring") as progress:
         for done, (path, name) in enumerate(found, start=1):
             try:
-                for _, image in images_of(read_stack(path), request.channels, request.planes):
+                stack = read_stack(path)
+                kinds.setdefault(str(stack.values.dtype), name)
+                for _, image in images_of(stack, request.channels, request.planes):
                     low, high = range_of(image)
                     lows.append(low)
                     highs.append(high)
@@ -141,6 +164,13 @@ def _common_range(found: Sequence[tuple[Path, str]], request: Convert, skipped: 
     if not lows:
         name, why = next(iter(skipped.items()))
         raise MistError(f"none of {len(found)} stacks can be used; {name}: {why}")
+    if len(kinds) > 1:
+        examples = ", ".join(f"{kind} ({name})" for kind, name in kinds.items())
+        print(
+            f"mist: the stacks have values of several types, {examples}, and are all scaled by one range, which may "
+            "make some black: convert each type into a folder of its own",
+            file=sys.stderr,
+        )
     low, high = min(lows), max(highs)
     return (low, high) if low < high else (low, low + 1)
 

@@ -124,11 +124,11 @@ def find_images(paths: Sequence[Path | str | ImageFile], exclude: Path | None = 
     Convention: sorted by name within an argument, arguments in their order. In folders, these are skipped: hidden files
     and folders, see ``is_hidden``, other suffixes, and ``PICTURE_FOLDERS`` beside a prediction's table of detections.
     A ``FOREIGN`` file is found too, so that opening it says what to do, but not beside an image of the same name.
-    Linked folders are entered, each real folder once. A file found twice under one name counts once.
+    Linked folders are entered, each real folder once. A file counts once, also if a folder and one in it are given.
 
     Args:
         paths: files, folders, or files with the names that they shall have in the results.
-        exclude: a folder to skip: the results of the current run, if they lie among the images.
+        exclude: the folder of the results of the current run, whose pictures are skipped if they lie among the images.
 
     Raises:
         MistError: if there is no argument, a path does not exist, a folder holds no images or can't be listed, or two
@@ -137,6 +137,7 @@ def find_images(paths: Sequence[Path | str | ImageFile], exclude: Path | None = 
     if not paths:
         raise MistError("no image was given: name at least one file or folder")
     found: dict[str, ImageFile] = {}
+    earlier: set[str] = set()  # the files of the arguments before
     for given in paths:
         argument = given.path if isinstance(given, ImageFile) else Path(given)
         if argument.is_dir():
@@ -147,6 +148,10 @@ def find_images(paths: Sequence[Path | str | ImageFile], exclude: Path | None = 
             files = [given if isinstance(given, ImageFile) else ImageFile(argument, argument.name)]
         else:
             raise MistError(f"no such file or folder: {argument}; check the path")
+        if len(paths) > 1:
+            own = [os.path.realpath(file.path) for file in files]
+            files = [file for file, real in zip(files, own, strict=True) if real not in earlier]
+            earlier.update(own)
         for file in files:
             first = found.setdefault(file.name, file)
             if first is not file and os.path.realpath(first.path) != os.path.realpath(file.path):
@@ -156,8 +161,8 @@ def find_images(paths: Sequence[Path | str | ImageFile], exclude: Path | None = 
 
 
 def _images_below(root: Path, exclude: Path | None) -> Iterator[ImageFile]:
-    # The results may lie in the folder of the images: its own pictures are then skipped.
-    left_out = set() if exclude is None else {os.path.realpath(exclude / name) for name in ("", *PICTURE_FOLDERS)}
+    # The results may lie in the folder of the images: only the pictures in them are then skipped.
+    left_out = set() if exclude is None else {os.path.realpath(exclude / name) for name in PICTURE_FOLDERS}
     entered = {os.path.realpath(root)}
 
     def refuse(error: OSError) -> None:

@@ -92,6 +92,8 @@ def read_stack(path: Path) -> Stack:
                 raise UnusableStack("its list of pages leads back to an earlier one: it is damaged")
             series = file.series[0]
             axes, shape, names = series.axes, series.shape, _names(file)
+            if _COLOURS in axes and _CHANNEL in axes and shape[axes.index(_CHANNEL)] > 1:
+                raise UnusableStack("it has several channels of three colours each: save one channel as a file")
             if math.prod(shape[axes.index(axis)] for axis in "YX") > MAX_PIXELS:
                 raise UnusableStack(f"its planes have more than the {MAX_PIXELS:,} pixels that are read: cut it")
             values, further = series.asarray(), len(file.series) - 1

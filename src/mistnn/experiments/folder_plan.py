@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mistnn.data import FolderImage, OwnFolder, SizeSuggestion
+from mistnn.data.folder.content import noticed
 from mistnn.data.folder.images import ground_of, measured_images, object_size_of
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment, Planned
@@ -163,13 +164,7 @@ def plan_shapes(
     planned = dataclasses.replace(experiment, model=model, data=data, step=step)
     if totals and k is not None and k < max(totals):
         reasons += (f"a training image holds {max(totals)} objects, and never more than K = {k} are found: raise --k",)
-    return Planned(planned, (*reasons, *_looks_wrong(folder)))
-
-
-def _looks_wrong(folder: OwnFolder) -> list[str]:
-    """The first note about the folder, for users who haven't inspected it."""
-    more = f"; {len(folder.notes) - 1} more" if len(folder.notes) > 1 else ""
-    return [f"{note}{more}: see `mist inspect {folder.root}`" for note in folder.notes[:1]]
+    return Planned(planned, (*reasons, *noticed(folder)))
 
 
 def _counting(folder: OwnFolder, k: int, varies: bool) -> tuple[MistConfig, LiftedStepConfig]:

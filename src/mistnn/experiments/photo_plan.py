@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from mistnn.data import FolderImage, OwnFolder, SizeSuggestion
+from mistnn.data.folder.content import noticed
 from mistnn.data.folder.images import MEASURED_IMAGES, Flips, Range, evenly, measured_images, object_size_of, range_of
 from mistnn.data.text_files import listed
 from mistnn.errors import MistError
@@ -113,7 +114,7 @@ def plan_photos(
     )
     expected = count_estimate(training, as_one_class, PyramidConfig())
     expectations = () if expected is None else (expected.reason,)
-    return Planned(planned, (*reasons, *expectations, *_warnings(training, box)))
+    return Planned(planned, (*reasons, *expectations, *_warnings(training, box), *noticed(folder)))
 
 
 def _training(folder: OwnFolder) -> list[FolderImage]:

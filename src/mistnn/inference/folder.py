@@ -152,7 +152,8 @@ def predict_folder(
 
     Args:
         paths: files, folders or named files, see ``find_images``.
-        out: folder for the results, created if missing. It may lie in a folder of images: it is not searched.
+        out: folder for the results, created if missing. It may lie in a folder of images, or hold some: its pictures of
+            results are not searched.
         k: objects per image; if not given, as many as the model counts, see ``Predictor.predict``.
         force: replaces results in ``out``; other files there always stay.
         progress: called with (done, total) after each batch.

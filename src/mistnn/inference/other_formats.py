@@ -18,7 +18,7 @@ import shutil
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -29,6 +29,7 @@ from mistnn.data.images import DETECTIONS_FILE, UnreadableImage, find_images
 from mistnn.data.text_files import as_cell, from_cell, listed
 from mistnn.errors import MistError, MistWarning
 from mistnn.files import write_through
+from mistnn.inference.tables import COUNTS_FILE
 
 FormatName = Literal["yolo", "labelme", "imagej", "napari"]
 FOLDERS: Mapping[FormatName, str] = {"yolo": "yolo", "labelme": "labelme", "imagej": "rois", "napari": "napari"}
@@ -97,7 +98,7 @@ def write_formats(
         _check_ours(out / FOLDERS[kind])
     names = tuple(class_names) or (ONLY_CLASS,)
     found = _detections(out / DETECTIONS_FILE) if formats else {}
-    headers = list(_headers(paths, out)) if formats else []
+    headers = list(_headers(paths, out, _predicted(out / COUNTS_FILE))) if formats else []
     try:
         for kind in formats:
             aside = out / f".{FOLDERS[kind]}.part"
@@ -130,10 +131,17 @@ def write_formats(
         raise MistError(f"can't write to {out} ({error.strerror}): give a writable folder with enough space") from error
 
 
-def _headers(paths: Sequence[Path | str], out: Path) -> Iterator[ImageHeader]:
+def _headers(paths: Sequence[Path | str], out: Path, predicted: Container[str]) -> Iterator[ImageHeader]:
+    """Of the images that were predicted; the others, which the prediction has named, hold no one knows what."""
     for file in find_images(paths, out):
-        with contextlib.suppress(UnreadableImage):  # the prediction has named it
-            yield read_header(file)
+        if file.name in predicted:
+            with contextlib.suppress(UnreadableImage):  # gone since
+                yield read_header(file)
+
+
+def _predicted(counts: Path) -> set[str]:
+    with counts.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return {from_cell(row["file"]) for row in csv.DictReader(file)}
 
 
 def _distinct(names: Sequence[str]) -> dict[str, str]:

@@ -246,6 +246,8 @@ def as_image_tensor(
             raise ValueError(_no_image(image))
         if image.dtype.kind not in "buif":
             raise ValueError(f"image values must be uint8, uint16, bool or floats in 0-1, got {image.dtype}")
+        if np.ma.is_masked(image):
+            raise ValueError("an image array has masked values: give them a value, with image.filled(0)")
         # A copy, because torch takes only writable memory in the byte order of this machine.
         wide = image.dtype.kind == "f" and image.dtype.itemsize > 8
         values = _unit_range(torch.from_numpy(np.array(image, np.float64 if wide else image.dtype.newbyteorder("="))))

@@ -162,9 +162,9 @@ def describe_fit(found: Inspection, predictor: Predictor) -> list[str]:
     images = found.folder.images
     refused, full = [], []
     for image in images:
-        reason = predictor.refusal(image.height, image.width, 1)
+        reason = predictor.refusal(image.height, image.width, predictor.sought(None))
         objects = (found.given_k or 0) if image.counts is None else sum(image.counts)
-        slots = predictor.model.most(image.height, image.width)
+        slots = predictor.model.limit(image.height, image.width)
         if reason is not None:
             refused.append(f"{image.name} {reason}")
         elif objects > slots:
@@ -175,7 +175,7 @@ def describe_fit(found: Inspection, predictor: Predictor) -> list[str]:
     if full:
         lines.append(
             f"model        more objects than slots in {len(full):,} of {len(images):,} images: cut such images into "
-            "parts, or use a model with more slots"
+            "parts, train a model on images that hold more objects, or predict with --k"
         )
         full.sort(reverse=True)
         lines += _first([f"{name} holds {objects}, slots in its size: {slots}" for objects, slots, name in full])

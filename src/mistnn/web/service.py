@@ -37,6 +37,7 @@ from mistnn.web.server import HOST
 LOG = logging.getLogger("mistnn.serve")
 FORMATS = frozenset({"AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP"})
 """Formats that are decoded, by Pillow's names; not those that call another program or hold no pixels."""
+WHOLE, NOT_WHOLE = re.compile("[0-9]{1,9}"), "k must be a whole number from 1"
 TWICE = "k is given twice: give it once, in the address or in the form"
 BODY_SECONDS = 30.0
 """A request must arrive in this time."""
@@ -141,8 +142,10 @@ class _Service:
         """Finds the objects of an image: the body of the request, or the file of a form (multipart/form-data)."""
         if strange := [name for name in request.query_params if name != "k"]:
             raise HTTPException(400, f"{strange[0]!r} is no option: only k is")
-        if len(request.query_params.getlist("k")) > 1:
+        if len(texts := request.query_params.getlist("k")) > 1:
             raise HTTPException(400, TWICE)
+        if texts and not WHOLE.fullmatch(texts[0].strip()):  # FastAPI also takes 1_0 and 3.0
+            raise HTTPException(400, NOT_WHOLE)
         path = self.folder / str(next(self.numbers))
         try:
             try:
@@ -246,8 +249,8 @@ def _k_of_form(fields: Sequence[tuple[str, str]], k: int | None) -> int | None:
     if len(fields) > 1 or k is not None:
         raise HTTPException(400, TWICE)
     text = fields[0][1].strip()
-    if not re.fullmatch("[0-9]{1,9}", text):
-        raise HTTPException(400, "k must be a whole number from 1")
+    if not WHOLE.fullmatch(text):
+        raise HTTPException(400, NOT_WHOLE)
     return int(text)
 
 
@@ -304,7 +307,7 @@ async def _refuse(request: Request, error: Any) -> JSONResponse:
 
 
 async def _refuse_option(request: Request, error: Any) -> JSONResponse:
-    return JSONResponse({"error": "k must be a whole number from 1"}, 400)
+    return JSONResponse({"error": NOT_WHOLE}, 400)
 
 
 async def _apologise(request: Request, error: Exception) -> JSONResponse:

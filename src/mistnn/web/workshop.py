@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from mistnn.data.folder.tables import ONLY_CLASS
 from mistnn.data.images import PICTURE_FOLDERS, SUFFIXES, ImageFile
+from mistnn.data.text_files import from_cell
 from mistnn.devices import DeviceName, find_device
 from mistnn.errors import MistError
 from mistnn.inference import Predictor, predict_folder
@@ -207,4 +208,4 @@ def _rows_of(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as table:
-        return list(csv.DictReader(table))
+        return [{name: from_cell(cell) for name, cell in row.items()} for row in csv.DictReader(table)]

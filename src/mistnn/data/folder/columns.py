@@ -74,7 +74,7 @@ def not_counts(columns: Mapping[str, Sequence[str]]) -> dict[str, str]:
     if len(odd) == len(others):
         odd = {}
     others = {name: values for name, values in others.items() if name not in odd}
-    total = next((name for name in others if _is_total(name, others)), None)
+    total = total_of(others)
     found = left | bad | odd | ({} if total is None else {total: "the sum of the others"})
     return {name: found[name] for name in columns if name in found}
 
@@ -143,6 +143,11 @@ def _no_variable(values: Sequence[str]) -> str:
     if numbers == list(range(numbers[0], numbers[0] + len(numbers))):
         return "consecutive numbers"
     return f"{numbers[0]} in every row" if len(set(numbers)) == 1 and numbers[0] >= CONSTANT_LEAST else ""
+
+
+def total_of(columns: Mapping[str, Sequence[str]]) -> str | None:
+    """The column that is called a total and is the sum of the others, in ``FEW_ROWS`` or more, of values as written."""
+    return next((name for name in columns if _is_total(name, columns)), None)
 
 
 def _is_total(name: str, columns: Mapping[str, Sequence[str]]) -> bool:

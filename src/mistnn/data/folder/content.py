@@ -52,6 +52,7 @@ OUTLIER_FACTOR, OUTLIER_LEAST = 5, 10
 """A count above 10 and above 5 x the median over images that hold the class is noted as suspicious (our choice)."""
 
 SHOWN_REASONS = 3
+SHOWN_NOTES = 3
 
 
 class FolderImage(NamedTuple):
@@ -79,6 +80,12 @@ class OwnFolder(NamedTuple):
     class_names: tuple[str, ...]  #: The order of counts, presence and labels; empty if nothing is known.
     counts_from: CountsFrom  #: The source of counts or presence.
     notes: tuple[str, ...]  #: Information and warnings, one line each.
+
+
+def noticed(folder: OwnFolder) -> list[str]:
+    """The first notes about a folder, for users who haven't inspected it, and how many there are besides."""
+    shown, more = folder.notes[:SHOWN_NOTES], len(folder.notes) - SHOWN_NOTES
+    return [*shown, *([f"more notes about the folder: {more}; `mist inspect {folder.root}` shows them"] * (more > 0))]
 
 
 def in_order_of(folder: OwnFolder, class_names: Sequence[str]) -> OwnFolder:

@@ -32,6 +32,10 @@ MAX_SIDE = 20_000  #: Longest side of an image that is used, in pixels.
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height.
 
 
+DEEP = "16-bit or float"
+"""The kind of images of more than 8 bits per value."""
+
+
 class ImageHeader(NamedTuple):
     """What the header of an image file says."""
 
@@ -93,7 +97,7 @@ def read_header(file: ImageFile) -> ImageHeader:
         raise UnreadableImage(f"{width} x {height} pixels, more than {limit}: cut it into parts")
     if turned:
         width, height = height, width
-    kind = "16-bit or float" if mode.startswith(("I", "F")) else "grey" if mode in ("1", "L", "LA", "La") else "colour"
+    kind = DEEP if mode.startswith(("I", "F")) else "grey" if mode in ("1", "L", "LA", "La") else "colour"
     return ImageHeader(file.name, file.path, width, height, kind, pages)
 
 

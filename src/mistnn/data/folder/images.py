@@ -19,8 +19,9 @@ from torch.nn import functional as F
 from mistnn.config import one_of
 from mistnn.data.base import ImagesConfig, StoredImages
 from mistnn.data.folder.content import FolderImage, OwnFolder, read_folder
+from mistnn.data.folder.files import DEEP, read_header
 from mistnn.data.folder.object_size import SizeSuggestion, suggest_object_size
-from mistnn.data.images import UnreadableImage, open_image, read_image, to_tensor
+from mistnn.data.images import ImageFile, UnreadableImage, open_image, read_image, to_tensor
 from mistnn.errors import MistError
 from mistnn.interfaces import Known, Split
 from mistnn.nn.preparation import Ground, PreparationConfig, prepare
@@ -303,8 +304,8 @@ class Range(NamedTuple):
 
     Attributes:
         lowest, highest: 0 and 1 if an image uses more than ``FAINT`` of its range.
-        faint: the names of the images that use less, where others use more.
-        others: the names of these others.
+        faint: the names of the images of more than 8 bits that use less, where others use more.
+        others: the names of these others, if there are faint ones.
     """
 
     lowest: float
@@ -316,11 +317,13 @@ class Range(NamedTuple):
 def range_of(images: Sequence[FolderImage]) -> Range:
     """The range of all images; each extends from its darkest to its lightest 0.1 % of pixels.
 
-    If none of the first ``LOOKED_AT`` images is faint, the others are not decoded.
+    If all files have 8 bits, and none of the first ``LOOKED_AT`` images is faint, the others are not decoded. Beside
+    others, images of 8 bits are never called faint: they are as dark as their cameras saw them.
     """
     ends: dict[str, tuple[float, float]] = {}
+    deep = {image.name for image in images if image.load is not None or _is_deep(image)}
     for image in images:
-        if len(ends) == LOOKED_AT and all(high >= FAINT for _, high in ends.values()):
+        if len(ends) == LOOKED_AT and not deep and all(high >= FAINT for _, high in ends.values()):
             return Range(0.0, 1.0)
         values = load_image(image, 3).flatten()
         ranked = values[:: max(1, len(values) // SAMPLED_VALUES)].sort().values
@@ -328,9 +331,15 @@ def range_of(images: Sequence[FolderImage]) -> Range:
         ends[image.name] = float(ranked[beyond]), float(ranked[-1 - beyond])
     others = tuple(name for name, (_, high) in ends.items() if high >= FAINT)
     if others or not ends:
-        return Range(0.0, 1.0, tuple(name for name in ends if name not in others), others)
+        faint = tuple(name for name in ends if name in deep and name not in others)
+        return Range(0.0, 1.0, faint, others if faint else ())
     lowest, highest = (round(value, 6) for value in (min(ends.values())[0], max(high for _, high in ends.values())))
     return Range(lowest, highest) if highest > lowest else Range(0.0, 1.0)
+
+
+def _is_deep(image: FolderImage) -> bool:
+    """Whether a file has more than 8 bits per value."""
+    return read_header(ImageFile(image.path, image.name)).kind == DEEP
 
 
 class _Decoded(Collection[Tensor]):
