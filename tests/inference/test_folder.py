@@ -100,7 +100,9 @@ def test_bad_images_among_good_ones_are_skipped_and_named(tmp_path: Path) -> Non
     assert summary.images == 3 and summary.detections == 15
     assert [skipped.file for skipped in summary.skipped] == ["b.png", "d.png", "f.png"]
     assert "can't be read" in summary.skipped[0].reason
-    assert summary.skipped[2].reason == "has 4 pixels, and the number of objects to find, 5, must be from 1 to that"
+    assert summary.skipped[2].reason == (
+        "has room for 4 objects in this model, fewer than the 5 to find: give k = 4 or less"
+    )
     assert {row["file"] for row in _rows(tmp_path / "out" / "counts.csv")} == {"a.png", "c.png", "e.png"}
     assert _tree(tmp_path / "out" / "overlays") == ["a.png", "c.png", "e.png"]
     assert steps[-1] == (6, 6)

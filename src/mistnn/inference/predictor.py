@@ -163,9 +163,9 @@ class Predictor:
             return None
         if most == 0:
             return f"has {width} x {height} pixels, which is smaller than one position of this model"
-        if k >= 1 and not self.model.in_tiles:
-            return f"has room for {most} objects in this model, fewer than the {k} to find: give k = {most} or less"
-        return f"has {pixels} pixels, and the number of objects to find, {k}, must be from 1 to that"
+        if k < 1:
+            return f"can't be searched for {k} objects: give k = 1 or more"
+        return f"has room for {most:,} objects in this model, fewer than the {k:,} to find: give k = {most} or less"
 
     def is_approximate(self, height: int, width: int) -> bool:
         """Whether an image of this size is processed in tiles that the network normalises separately."""
