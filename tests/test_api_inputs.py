@@ -167,6 +167,11 @@ def test_files_and_folders_are_not_decoded(files: list[Path], tmp_path: Path) ->
         assert rows(folder) == [(1,), (2,), (3,)] and folder.class_names == ("object",)
 
 
+def test_a_file_that_is_given_twice_is_refused(files: list[Path]) -> None:
+    with pytest.raises(ValueError, match="a.png is given twice"):
+        given_folder([*files, files[0].parent / ".." / files[0].parent.name / files[0].name], [1, 2, 3, 4])
+
+
 def test_files_of_one_name_in_two_folders(tmp_path: Path) -> None:
     for place in ("x", "y"):
         (tmp_path / place).mkdir()

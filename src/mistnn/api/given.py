@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -147,6 +148,9 @@ def given_images(images: Any) -> list[FolderImage]:
     elif isinstance(images, Mapping | Image.Image | set | frozenset) or not isinstance(images, Iterable):
         raise ValueError(f"images is a {type(images).__name__}: give a list of images, a folder or a Dataset of Sample")
     known = [_image(image, index) for index, image in enumerate(images)]
+    paths = Counter(image.path.resolve() for image in known if image.load is None)
+    if twice := next((path for path, many in paths.items() if many > 1), None):
+        raise ValueError(f"{twice} is given twice: it would be trained on and measured; keep one of the two")
     names = [image.name for image in known]
     if len(set(names)) < len(names):  # files of one name in two folders
         known = [image._replace(name=str(image.path)) for image in known]
