@@ -71,12 +71,19 @@ def coco(*annotations: dict[str, Any], files: tuple[str, ...] = NAMES) -> dict[s
 
 @pytest.mark.parametrize("name", ["annotations.json", "instances_all.json", "annotations/instances_x.json"])
 def test_coco(tmp_path: Path, name: str) -> None:
-    crowd = {"bbox": [0, 0, 8, 6], "iscrowd": 1, "segmentation": {}}
-    content = coco({"bbox": [1, 0.5, 4, 2]}, {"bbox": [0, 0, 8, 6], "category_id": 7, "image_id": 11}, crowd)
+    content = coco({"bbox": [1, 0.5, 4, 2]}, {"bbox": [0, 0, 8, 6], "category_id": 7, "image_id": 11})
     folder = read_folder(write_json(make(tmp_path), content, name))
     assert folder.class_names == ("red", "white"), "classes without an object are none"
     assert counts_of(folder) == {"a.png": (1, 0), "b.png": (0, 1), "c.jpg": (0, 0)}
     assert boxes_of(folder.images[0]) == [[3, 1.5, 4, 2]]
+
+
+def test_an_image_with_a_crowd_in_coco_has_no_count(tmp_path: Path) -> None:
+    crowd = {"bbox": [0, 0, 8, 6], "iscrowd": 1, "segmentation": {}}
+    content = coco({"bbox": [1, 0.5, 4, 2]}, {"bbox": [0, 0, 8, 6], "category_id": 7, "image_id": 11}, crowd)
+    folder = read_folder(write_json(make(tmp_path), content, "annotations.json"))
+    assert [image.counts for image in folder.images] == [None, (1,), (0,)] and folder.class_names == ("white",)
+    noted(folder, "a.png has a crowd (iscrowd)", "the number of its objects is unknown")
 
 
 def test_coco_in_the_folders_of_the_splits(tmp_path: Path) -> None:

@@ -114,7 +114,29 @@ def test_a_column_of_counts_stays(tmp_path: Path, name: str) -> None:
     make(tmp_path, *(f"{index}.png" for index in range(6)))
     rows = [f"{index},{COUNTED[index]},{index % 3}" for index in range(6)]
     folder = read_folder(write(tmp_path, "\n".join([f"file,red,{name}", *rows])))
-    assert folder.class_names == ("red", name) and folder.notes == ()
+    assert folder.class_names == ("red", name) and not any("left out" in note for note in folder.notes)
+
+
+def test_files_of_two_folders_are_not_one_image(tmp_path: Path) -> None:
+    make(tmp_path, "im0.png", "im1.png")
+    refused(
+        write(tmp_path, "file,class,count\nsiteA/im0.png,red,2\nsiteB/im0.png,blue,1\n"),
+        "'siteA/im0.png' and 'siteB/im0.png' are two files",
+    )
+    rows = "file,class,count\nimages/im0.png,red,2\nC:\\x\\images\\im0.png,blue,1\nim0.png,black,1\n"
+    assert read_folder(write(tmp_path, rows)).images[0].counts == (1, 1, 2)
+
+
+def test_a_class_that_training_images_lack_is_named(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{index}.png" for index in range(8)))
+    splits = ["train"] * 6 + ["validation", "test"]
+    rows = [
+        f"{index}.png,{1 + index % 2},{int(index > 5)},{int(index in (1, 4, 7))},{splits[index]}" for index in range(8)
+    ]
+    folder = read_folder(write(tmp_path, "\n".join(["file,red,blue,black,split", *rows])))
+    noted(folder, "class blue is in no training image", "too little to learn it")
+    noted(folder, "class black is in 2 training images (1.png, 4.png)")
+    assert not any("class red" in note for note in folder.notes)
 
 
 def test_what_remains_of_a_table_without_classes(tmp_path: Path) -> None:

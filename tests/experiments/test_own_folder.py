@@ -29,6 +29,7 @@ from mistnn.interfaces import Split
 from mistnn.models.mist import Mist
 from mistnn.presets import find_preset
 from mistnn.presets.mist.my_folder import MY_FOLDER
+from mistnn.training.runfolder import files_of_training
 from mistnn.weights import load_model, read_config
 from tests.cli.runs import only_line
 from tests.data.folders import make_folder
@@ -171,6 +172,21 @@ def test_images_of_the_training_are_named_in_a_test(run: Path, folder: Path, tmp
     page = tmp_path / "page.html"
     assert main(["report", str(run), "--data-root", str(moved), "--out", str(page)]) == 0
     assert "2 of 2 test images were used in the training" in page.read_text("utf-8")
+
+
+def test_a_run_knows_the_images_of_the_run_that_it_started_from(run: Path, folder: Path, tmp_path: Path) -> None:
+    """And those that were added when it was resumed: none of them is a fair test image."""
+    root, out = Path(shutil.copytree(folder, tmp_path / "own")), tmp_path / "later"
+    start = ["--start-from", str(run)]
+    assert main(["train", "my-folder", "--data-root", str(root), "--out", str(out), *SMALL, *start]) == 0
+    (out / "images.json").unlink()
+    assert files_of_training(out) == files_of_training(run) != frozenset()
+    name = next(path.name for path in sorted((root / "images").iterdir()))
+    with Image.open(root / "images" / name) as image:
+        image.transpose(Image.Transpose.ROTATE_180).save(root / "images" / name)
+    steps = str(restore(out).train.steps + 1)
+    assert main(["train", "--resume", str(out), "--data-root", str(root), "--train.steps", steps]) == 0
+    assert len(files_of_training(out) - files_of_training(run)) == 1
 
 
 def test_prediction_counts_in_the_pixels_of_the_images(run: Path, folder: Path, tmp_path: Path) -> None:

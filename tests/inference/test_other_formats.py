@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from mistnn.data.folder.content import read_folder
 from mistnn.errors import MistError, MistWarning
 from mistnn.inference import Predictor, predict_folder
 from mistnn.inference.coco import NOTHING_YET
-from mistnn.inference.other_formats import check_formats, write_formats
+from mistnn.inference.other_formats import check_formats, check_same, write_formats
 from mistnn.inference.tables import open_tables
 from mistnn.records import Detections
 from tests.inference.fakes import FakeDetector
@@ -170,3 +171,18 @@ def test_killed_while_a_folder_is_replaced(out: Path, monkeypatch: pytest.Monkey
     check_formats(out, ["yolo"], force=True)
     write_formats(out, images, ("red", "blue"), ["yolo"])
     assert {path.relative_to(out) for path in out.rglob("*")} == wanted
+
+
+def test_complete_tables_are_those_of_the_same_images_and_classes(out: Path) -> None:
+    images = out.parent / "images"
+    rows = "".join(f"{name},{kind},0\n" for name in COUNTS for kind in ("red", "blue"))
+    (out / "counts.csv").write_text("file,class,count\n" + rows, encoding="utf-8")
+    check_same(out, [images], ("red", "blue"))
+    with pytest.raises(MistError, match="another model"):
+        check_same(out, [images], ("red", "green"))
+    later = (out / "counts.csv").stat().st_mtime + 1
+    os.utime(images / "broken.png", (later, later))
+    with pytest.raises(MistError, match=r"changed after .*broken.png"):
+        check_same(out, [images], ("red", "blue"))
+    with pytest.raises(MistError, match="other images, such as"):
+        check_same(out, [images / "a.png"], ("red", "blue"))

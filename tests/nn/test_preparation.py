@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mistnn.errors import MistError
-from mistnn.nn.preparation import PreparationConfig, prepare
+from mistnn.nn.preparation import Ground, PreparationConfig, prepare
 
 
 def test_nothing_to_do() -> None:
@@ -81,3 +81,18 @@ def test_faint_images_are_stretched() -> None:
     torch.testing.assert_close(prepare(images, config).flatten(), torch.tensor([0.0, 0.0, 1.0, 1.0, 0.5]))
     with pytest.raises(MistError, match=r"preparation.lowest=0.5 must be below preparation.highest=0.5"):
         PreparationConfig(lowest=0.5, highest=0.5).check()
+
+
+@pytest.mark.parametrize("ground", ["median", "light", "dark"])
+@pytest.mark.parametrize("zoom", [1.0, 0.698, 1.7])
+def test_constant_images_stay_flat(ground: Ground, zoom: float) -> None:
+    """What rounding leaves of the resizing is not stretched to full contrast."""
+    for grey in range(0, 256, 5):
+        images = torch.full((1, 3, 64, 64), grey / 255)
+        assert prepare(images, PreparationConfig(ground=ground, zoom=zoom)).max() < 0.1
+
+
+def test_faint_16_bit_images_are_stretched() -> None:
+    images = torch.full((1, 1, 64, 64), 0.25)
+    images[..., :16, :16] += 20 / 65535
+    assert prepare(images, PreparationConfig(ground="dark")).max() > 0.9

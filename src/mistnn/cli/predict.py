@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from mistnn.cli.main import INTERRUPTED
-from mistnn.cli.parsing import Device, Folder, Model, parse
+from mistnn.cli.parsing import Device, Folder, Model, parse, takes
 from mistnn.cli.screen import progress_bar
+from mistnn.errors import MistError
 
 if TYPE_CHECKING:
     from mistnn.inference import Predictor, PredictSummary
@@ -89,8 +90,11 @@ class Predict:
 def run(arguments: Sequence[str]) -> int:
     """Predicts, and prints what was done and what was skipped."""
     request = parse(Predict, arguments, "mist predict", DESCRIPTION)
+    times = sum(argument.partition("=")[0] == "--formats" for argument in arguments)
+    if times > 1 or (times and not request.formats):
+        raise MistError("--formats: name all formats after one --formats, such as --formats yolo labelme")
     from mistnn.inference import Predictor, predict_folder
-    from mistnn.inference.other_formats import check_formats, unwritten, write_formats
+    from mistnn.inference.other_formats import check_formats, check_same, unwritten, write_formats
     from mistnn.inference.stage import died_at, stopped_after
     from mistnn.processes import PATIENCE, join_processes
     from mistnn.training.memory import keep_freed_memory
@@ -102,8 +106,11 @@ def run(arguments: Sequence[str]) -> int:
         keep_freed_memory()  # photographs are processed twice as fast
     complete = request.resume and stopped_after(request.out) is None and unwritten(request.out, request.formats)
     if complete and processes.count == 1:  # of several, one might look when another has written already
+        check_same(request.out, request.paths, predictor.model.class_names)
         write_formats(request.out, request.paths, predictor.model.class_names, request.formats)
         print(f"The tables were complete; the other formats are now in {request.out} too")
+        if ignored := [name for name in ("--coco", "--report", "--k") if takes(arguments, name)]:
+            print(f"mist: {', '.join(ignored)} had no effect on the complete tables", file=sys.stderr)
         return 0
     if processes.main:
         check_formats(request.out, request.formats, request.force)

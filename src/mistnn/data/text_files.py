@@ -198,7 +198,7 @@ def read_coco_file(
     keys: Sequence[str] = (),
     left_out: list[str] | None = None,
 ) -> list[tuple[dict[str, Any], list[AnnotatedObject]]]:
-    """The images of a COCO file and their objects; without ``crowds``, these are left out.
+    """The images of a COCO file and their objects; without ``crowds``, images that have one are left out.
 
     Every image must have the ``keys``. An object without a box has that of its polygons. If ``left_out`` is given, an
     image with an annotation that can't be used is left out instead of an error, and its message is added there.
@@ -218,7 +218,12 @@ def read_coco_file(
             number = _coco_id(entry["image_id"])
             if number not in images and left_out is not None:
                 unlisted[number] += 1
-            elif number in objects and (crowds or not entry.get("iscrowd", 0)):
+            elif number in objects and not crowds and entry.get("iscrowd", 0):
+                if left_out is not None:  # else it lacks the objects of the crowd, as in COCO's own evaluation
+                    where = images[number].get("file_name", number)
+                    left_out.append(f"{place}: {where} has a crowd (iscrowd), so the number of its objects is unknown")
+                    del objects[number]
+            elif number in objects:
                 name = f"{place}, annotation {entry.get('id')} ({images[number].get('file_name', '')})"
                 try:
                     objects[number].append(_coco_object(entry, classes, name))

@@ -23,7 +23,17 @@ from mistnn.interfaces import DataConfig, SampleDataset, Split, Step
 from mistnn.training import FitResult, fit, prepare_run_folder
 from mistnn.training.checkpoint import Progress as RunProgress
 from mistnn.training.loop import cpu_threads
-from mistnn.training.runfolder import CHECKPOINT, CONFIG, METRICS, changes_since, run_folder, write_inventory
+from mistnn.training.runfolder import (
+    CHECKPOINT,
+    CONFIG,
+    METRICS,
+    changes_since,
+    checksums_in,
+    files_of_training,
+    remember,
+    run_folder,
+    write_inventory,
+)
 from mistnn.training.runlog import progress_bar
 from mistnn.weights import (
     StoredModel,
@@ -129,6 +139,10 @@ def train(
         prepare_run_folder(out, force=force, resume=resume)
         if not resuming:
             write_inventory(out, inventory)
+        if experiment.start_from is not None and not resuming:
+            remember(out, files_of_training(Path(experiment.start_from)))
+        elif resuming:
+            remember(out, checksums_in(inventory) - files_of_training(out))
         if observe is not None and not resume:
             observe(0, step.model)
         for note in () if resuming else system.notes(experiment, step.model):

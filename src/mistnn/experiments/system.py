@@ -12,6 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
+from torch import Tensor
+
 from mistnn.errors import MistError
 from mistnn.experiments.experiment import Experiment
 from mistnn.experiments.measuring import Measurement
@@ -71,12 +74,21 @@ class System:
         """
         if experiment.start_from is None or resuming:
             return
-        wanted, found = model.state_dict(), load_model(experiment.start_from).state_dict()
+        start, name = load_model(experiment.start_from), f"--start-from {experiment.start_from}"
+        wanted, found = model.state_dict(), start.state_dict()
+        classes, known = (tuple(getattr(one, "class_names", ())) for one in (experiment.model, start.config))
+        if set(classes) != set(known) or len(classes) != len(known):
+            raise MistError(
+                f"{name} was trained on the classes {', '.join(known) or 'nothing'}, and these images have "
+                f"{', '.join(classes) or 'none'}: give images with the same classes, or train without --start-from"
+            )
         if _shapes(wanted) != _shapes(found):
             raise MistError(
-                f"--start-from {experiment.start_from} holds a different network: choose the preset that it was "
-                "trained with, or the same model.* settings"
+                f"{name} holds a different network: choose the preset that it was trained with, or the same model.* "
+                "settings"
             )
+        if classes != known:
+            found = in_class_order(start, experiment.model)
         model.load_state_dict(found)
 
     def begin(self, model: Any, experiment: Experiment, samples: Any) -> None:
@@ -167,6 +179,36 @@ def system_of(model: ModelConfig) -> System:
             "the paper to mistnn.papers.PAPERS"
         )
     return system
+
+
+def in_class_order(model: Any, config: Any) -> dict[str, Tensor]:
+    """The weights of a network for its classes in another order.
+
+    The dimensions that hold one entry per class are those that grow by one with one more class. ``first_class`` of the
+    network says at which entry the classes begin, where it is not the first one.
+
+    Args:
+        model: the network.
+        config: of the network, with the classes in the order that is wanted.
+
+    Raises:
+        MistError: if the network says nothing about the order of its classes.
+    """
+    known = list(model.config.class_names)
+    if not hasattr(model, "first_class"):
+        raise MistError(f"--start-from: this network needs its classes in the order {', '.join(known)}")
+    with torch.random.fork_rng([]):
+        larger = dataclasses.replace(config, class_names=(*config.class_names, "one more")).build().state_dict()
+    moved = {}
+    for name, value in model.state_dict().items():
+        start = model.first_class.get(name, 0)
+        places = [start + known.index(one) for one in config.class_names]
+        for axis, (size, more) in enumerate(zip(value.shape, larger[name].shape, strict=True)):
+            if more > size:
+                rest = range(start + len(places), size)
+                value = value.index_select(axis, torch.tensor([*range(start), *places, *rest]))
+        moved[name] = value
+    return moved
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, Any]:

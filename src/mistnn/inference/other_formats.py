@@ -79,6 +79,27 @@ def unwritten(out: Path, formats: Sequence[FormatName]) -> bool:
     return begun and (out / DETECTIONS_FILE).is_file()
 
 
+def check_same(out: Path, paths: Sequence[Path | str], class_names: Sequence[str]) -> None:
+    """Checks that the complete tables in ``out`` are those of these images and classes.
+
+    Raises:
+        MistError: if the tables have other classes, an image of them is missing, or one was changed after they were
+            written.
+    """
+    table = out / COUNTS_FILE
+    fix = "give the same model and images, or predict again with --force"
+    with table.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        classes = {from_cell(row["class"]) for row in csv.DictReader(file)}
+    if classes - {""} != set(class_names):
+        raise MistError(f"--resume: the results in {out} are those of another model: {fix}")
+    found = {file.name: file.path for file in find_images(paths, out)}
+    gone = sorted(_predicted(table) - set(found))
+    if gone:
+        raise MistError(f"--resume: the results in {out} are those of other images, such as {gone[0]}: {fix}")
+    if changed := [name for name, path in found.items() if path.stat().st_mtime > table.stat().st_mtime]:
+        raise MistError(f"--resume: images were changed after the results in {out} were written ({changed[0]}): {fix}")
+
+
 def write_formats(
     out: Path, paths: Sequence[Path | str], class_names: Sequence[str], formats: Sequence[FormatName]
 ) -> None:

@@ -15,6 +15,9 @@ from mistnn.errors import MistError
 
 BRIGHT = Fraction(995, 1000)
 """The share of the values that lies below 1 after background subtraction (ours)."""
+FLAT = 1e-5
+"""An image whose values differ less than this, two thirds of a step of 16 bits, is not stretched: they differ by
+rounding."""
 LIGHT, DARK = 0.95, 0.05
 """Quantiles of a channel's values that stand for a light and a dark background; objects may cover most of an image."""
 MOST_DENOMINATOR = 1 << 16
@@ -112,5 +115,5 @@ def prepare(images: Tensor, config: PreparationConfig) -> Tensor:
     ranked = values.flatten(1).sort(1).values
     beyond = (BRIGHT.numerator * ranked.shape[1] + BRIGHT.denominator - 1) // BRIGHT.denominator  # rounded up
     bright = ranked[:, torch.sym_min(ranked.shape[1] - 1, beyond)]
-    scaled = values / bright.clamp(min=torch.finfo(values.dtype).eps)[:, None, None]
+    scaled = values / bright.clamp(min=FLAT)[:, None, None]
     return scaled.clamp(0, 1).view_as(images)

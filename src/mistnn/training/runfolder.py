@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -19,6 +19,7 @@ METRICS = "metrics.jsonl"
 CHECKPOINT = Path("checkpoint") / "state.safetensors"
 TENSORBOARD = "tensorboard"
 STATES = "states"
+FURTHER = "images-further.json"  #: Checksums of other files that the run has seen, see ``remember``.
 IMAGES = "images.json"  #: What the run was started with, see ``DataConfig.inventory``.
 SHOWN_CHANGES = 3  #: Names that a note lists.
 
@@ -54,7 +55,7 @@ def prepare_run_folder(out: Path, force: bool, resume: bool) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out).close()
-        for path in (out / entry for entry in (*_RUN_ENTRIES, *_UNFINISHED, IMAGES) if force):
+        for path in (out / entry for entry in (*_RUN_ENTRIES, *_UNFINISHED, IMAGES, FURTHER) if force):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
@@ -78,9 +79,31 @@ def _inventory(out: Path) -> dict[str, str]:
     return kept if isinstance(kept, dict) else {}
 
 
+def checksums_in(inventory: Mapping[str, str]) -> frozenset[str]:
+    """The CRC-32 of each file of an inventory, in hexadecimal digits."""
+    return frozenset(str(line).rpartition(" ")[2] for line in inventory.values())
+
+
+def remember(out: Path, checksums: Collection[str]) -> None:
+    """Adds files, by their CRC-32, that a run also knows: those of the run that it started from, or of a resume."""
+    if checksums:
+        write_atomically(out / FURTHER, json.dumps(sorted({*checksums, *_remembered(out)}), indent=0).encode())
+
+
+def _remembered(out: Path) -> list[str]:
+    try:
+        kept = json.loads((out / FURTHER).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return []
+    return [str(one) for one in kept] if isinstance(kept, list) else []
+
+
 def files_of_training(out: Path) -> frozenset[str]:
-    """The CRC-32 of each file of a run's inventory, in hexadecimal digits; none if it kept none."""
-    return frozenset(str(line).rpartition(" ")[2] for line in _inventory(out).values())
+    """The CRC-32 of each file that a run has seen, in hexadecimal digits; none if it kept none.
+
+    These are the files of its start, of its resumes, and of the runs that it started from.
+    """
+    return checksums_in(_inventory(out)) | frozenset(_remembered(out))
 
 
 def changes_since(out: Path, inventory: Mapping[str, str]) -> list[str]:

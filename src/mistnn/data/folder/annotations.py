@@ -3,7 +3,8 @@
 Convention: see ``mistnn.data.text_files``; boxes are in pixels of the upright image and clipped to it.
 
 * VOC: objects marked as difficult or truncated are objects.
-* COCO's (x, y, width, height) becomes (x, y, x + width, y + height). Crowds (``iscrowd``) are left out.
+* COCO's (x, y, width, height) becomes (x, y, x + width, y + height). Images with a crowd
+  (``iscrowd``) are left out: the number of their objects is unknown.
 * ``boxes.json``: without labels, all objects are of the class "object".
 
 An annotation that can't be used is left out, with its image: a count without one of its objects would be wrong. A note

@@ -53,6 +53,8 @@ OUTLIER_FACTOR, OUTLIER_LEAST = 5, 10
 
 SHOWN_REASONS = 3
 SHOWN_NOTES = 3
+FEW_IMAGES = 3
+"""A class that fewer training images hold is named."""
 
 
 class FolderImage(NamedTuple):
@@ -365,12 +367,17 @@ def _count_notes(images: Sequence[FolderImage], table: Table, counts_from: Count
     known = [(image.name, table.values[image.name]) for image in images if image.name in table.values]
     if not any(any(values) for _, values in known):
         return [*notes, "all counts are zero: there is nothing to learn from"]
+    splits = {image.name: image.split for image in images}
     for index, label in enumerate(table.class_names):
         holding = [(values[index], name) for name, values in known if values[index]]
         if len(holding) < 2:
             where = f"in one image only ({holding[0][1]})" if holding else "in no image"
             notes.append(f"class {label} is {where}: this is too little to learn it")
             continue
+        trained = [name for _, name in holding if splits[name] == "train"]
+        if len(trained) < FEW_IMAGES:
+            where = f"{len(trained)} training images ({listed(trained)})" if trained else "no training image"
+            notes.append(f"class {label} is in {where}: this is too little to learn it")
         median = statistics.median(count for count, _ in holding)
         if high := sorted(one for one in holding if one[0] > max(OUTLIER_FACTOR * median, OUTLIER_LEAST)):
             shown = listed([f"{name}: {count}" for count, name in reversed(high)])

@@ -160,6 +160,26 @@ class NameMatcher:
         more = f", and {others} more name{'s' * (others > 1)} fit{'s' * (others == 1)} none" if others else ""
         raise MistError(f"{place}: no image is called {written!r}{more}: {hint} or delete the row")
 
+    def check_apart(self, source: str, written: Iterable[str]) -> None:
+        """Checks that names with different folders don't mean one image; each has exactly one match.
+
+        Raises:
+            MistError: if two of them do.
+        """
+        first: dict[str, tuple[tuple[str, ...], str]] = {}
+        for one in dict.fromkeys(written):
+            folders = _parts(one)[:-1]
+            image = self.match_loosely(one)[0]
+            if not folders:
+                continue
+            other, name = first.setdefault(image, (folders, one))
+            short, long = sorted((folders, other), key=len)
+            if long[-len(short) :] != short:
+                raise MistError(
+                    f"{source}: {name!r} and {one!r} are two files, and only {image!r} is there for both: add the "
+                    "missing image with its folder, or delete its rows"
+                )
+
     def loosely_matched(self, source: str, written: Iterable[str]) -> tuple[str, ...]:
         """A note about the names in a file that match only loosely, if there are any."""
         loose = [one for one in dict.fromkeys(written) if not self.match(one)]

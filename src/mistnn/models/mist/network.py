@@ -5,8 +5,8 @@ Convention: a keypoint x_k is (x, y, s): its position in pixels and its scale. T
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -64,8 +64,13 @@ class MistOutput(NamedTuple):
 class Mist(TiledFinder):
     """Finds K objects in an image and classifies them, or reconstructs the image as their sum.
 
+    Attributes:
+        first_class: the entry at which classes begin in the weights where it is not the first one: nowhere.
+
     Reference: MIST (CVPR 2021), section 3 and figure 1.
     """
+
+    first_class: ClassVar[Mapping[str, int]] = {}
 
     def __init__(self, config: MistConfig) -> None:
         super().__init__()

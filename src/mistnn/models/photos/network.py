@@ -5,7 +5,8 @@ Convention: cell (row i, column j) is centred at (stride (j + 0.5), stride (i + 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -83,9 +84,13 @@ class PhotoMist(Finder):
     count. The heat map has a maximum at each object, as in MIST. It is the sum of a linear map, which is set before
     training (``find_templates``) and trained slowly, and of what the head adds to it.
 
+    Attributes:
+        first_class: the entry at which classes begin in the weights where it is not the first one.
+
     Reference: the two heads on frozen features are ours; E_K and the heat map are those of MIST (CVPR 2021).
     """
 
+    first_class: ClassVar[Mapping[str, int]] = {"density_head.weight": 1, "density_head.bias": 1}  # the first is all
     center: Tensor
     scale: Tensor
     spread: Tensor
