@@ -128,7 +128,7 @@ def test_size_and_k_vary(tmp_path: Path) -> None:
         assert largest_difference(predictor, run_pt2(other, image, k), image, k) <= TOLERANCE
 
 
-@pytest.mark.parametrize("measured", [False, True])
+@pytest.mark.parametrize("measured", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_photographs(photo: Predictor, tmp_path: Path, measured: bool) -> None:
     """With boxes of one size and with measured ones, whose rims follow the last bits of the features."""
     tolerance = 50 * TOLERANCE if measured else TOLERANCE
@@ -152,6 +152,7 @@ def test_photographs(photo: Predictor, tmp_path: Path, measured: bool) -> None:
     assert largest_difference(photo, run_pt2(other, image, 7), image, 7) <= tolerance
 
 
+@pytest.mark.slow
 def test_a_photograph_without_objects(photo: Predictor, tmp_path: Path) -> None:
     """A count of 0, and a box where one is asked for."""
     model: Any = photo.model
