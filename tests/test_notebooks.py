@@ -18,7 +18,12 @@ def test_there_are_notebooks() -> None:
     assert len(NOTEBOOKS) >= 6 and {path.name for path in NOTEBOOKS} == set(re.findall(r"[\w-]+\.ipynb", page))
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+LONG = ("own-photographs",)
+"""Train for two minutes; what they show is tested elsewhere, too."""
+MARKED = [pytest.param(one, id=one.stem, marks=[pytest.mark.slow] * (one.stem in LONG)) for one in NOTEBOOKS]
+
+
+@pytest.mark.parametrize("path", MARKED)
 def test_notebooks_run(path: Path, tmp_path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "clear the outputs"

@@ -85,4 +85,4 @@ def test_refusals_name_the_fix() -> None:
     assert xie20.refusal(3, 200, 2) == "has 200 x 3 pixels, which is smaller than one position of this model"
     assert grid.refusal(1, 1, 4) is None, "cells may be smaller than a pixel"
     assert "give k = 4 or less" in str(grid.refusal(1, 1, 10))
-    assert "to find, 0, must be from 1" in str(grid.refusal(5, 5, 0))
+    assert "give k = 1 or more" in str(grid.refusal(5, 5, 0))

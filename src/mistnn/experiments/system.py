@@ -77,12 +77,13 @@ class System:
         start, name = load_model(experiment.start_from), f"--start-from {experiment.start_from}"
         wanted, found = model.state_dict(), start.state_dict()
         classes, known = (tuple(getattr(one, "class_names", ())) for one in (experiment.model, start.config))
-        if set(classes) != set(known) or len(classes) != len(known):
+        same_kind = type(start.config) is type(experiment.model)
+        if same_kind and (set(classes) != set(known) or len(classes) != len(known)):
             raise MistError(
                 f"{name} was trained on the classes {', '.join(known) or 'nothing'}, and these images have "
                 f"{', '.join(classes) or 'none'}: give images with the same classes, or train without --start-from"
             )
-        if _shapes(wanted) != _shapes(found):
+        if not same_kind or _shapes(wanted) != _shapes(found):
             raise MistError(
                 f"{name} holds a different network: choose the preset that it was trained with, or the same model.* "
                 "settings"
