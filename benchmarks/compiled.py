@@ -39,7 +39,7 @@ class Way:
         step = build(experiment)
         step.model.to(device).train()
         self.drawn, self.device, self.last = drawn, device, experiment.train.steps - 1
-        self.context = compiled_networks(step, compiled, experiment.train.steps)
+        self.context = compiled_networks(step, compiled, experiment.train.steps, device)
         self.step = self.context.__enter__()
         begun = time.perf_counter()
         self(0)

@@ -20,6 +20,7 @@ from tests.training.toy import DESCRIBE, ToyModel, Toys, ToyStep
 
 # The shape checks can't be compiled.
 pytestmark = pytest.mark.plain
+CPU = torch.device("cpu")
 
 
 def train(out: Path, compile: bool) -> ToyModel:
@@ -49,6 +50,20 @@ def test_compiled_training_gives_the_same_weights(tmp_path: Path, monkeypatch: p
     assert "forward" not in ours.first.__dict__
 
 
+@pytest.mark.parametrize(("kind", "mode"), [("cpu", None), ("cuda", "reduce-overhead")])
+def test_a_gpu_gets_cuda_graphs(kind: str, mode: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the device of the training: the model is moved there later."""
+    modes: list[Any] = []
+
+    def compile(function: Any, mode: Any) -> Any:
+        modes.append(mode)
+        return function
+
+    monkeypatch.setattr(torch, "compile", compile)
+    with compiled_networks(ToyStep(), True, 1, torch.device(kind)):
+        assert modes == [mode, mode]
+
+
 def test_what_can_not_be_compiled_is_trained_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def backend(graph: torch.fx.GraphModule, example: list[Any]) -> Any:
         raise FileNotFoundError("no C++ compiler")
@@ -68,7 +83,7 @@ def test_an_error_of_the_step_itself_is_raised(tmp_path: Path) -> None:
 
     with (
         warnings.catch_warnings(),
-        compiled_networks(_With(step, broken), True, 1) as compiled,
+        compiled_networks(_With(step, broken), True, 1, CPU) as compiled,
         pytest.raises(ValueError, match="of the step"),
     ):
         warnings.simplefilter("ignore", MistWarning)
@@ -104,7 +119,7 @@ def _losses(name: str, compile: bool) -> list[float]:
     step = build(experiment)
     step.model.train()
     losses = []
-    with warnings.catch_warnings(), compiled_networks(step, compile, 400) as compiled:
+    with warnings.catch_warnings(), compiled_networks(step, compile, 400, CPU) as compiled:
         warnings.simplefilter("error", MistWarning)
         drawn = batches(experiment.data.open("train"), start=0, stop=3, batch_size=4, seed=0)
         for (_, batch), iteration in zip(drawn, (0, 398, 399), strict=True):

@@ -18,7 +18,9 @@ from mistnn.training.checkpoint import model_tensors
 
 
 @contextmanager
-def compiled_networks(step: Step, wanted: bool, steps: int) -> Iterator[Callable[[Batch, int], Any]]:
+def compiled_networks(
+    step: Step, wanted: bool, steps: int, device: torch.device
+) -> Iterator[Callable[[Batch, int], Any]]:
     """Yields the step, whose networks are compiled within the block if that is wanted.
 
     The parts of the model are compiled one by one by ``torch.compile``; on a GPU each becomes a CUDA graph, which
@@ -32,13 +34,14 @@ def compiled_networks(step: Step, wanted: bool, steps: int) -> Iterator[Callable
         step: the step of an algorithm.
         wanted: whether to compile.
         steps: the number of steps of the run.
+        device: where the model will be; it may be moved there later.
     """
     if not wanted:
         yield step
         return
     networks = [part for part in step.model.children() if any(True for _ in part.parameters())]
     for network in networks:
-        _compile(network)
+        _compile(network, device)
     tried = False
 
     def compiled_step(batch: Batch, iteration: int) -> Any:
@@ -62,10 +65,9 @@ def compiled_networks(step: Step, wanted: bool, steps: int) -> Iterator[Callable
         _undo(networks)
 
 
-def _compile(network: nn.Module) -> None:
+def _compile(network: nn.Module, device: torch.device) -> None:
     plain = network.forward
-    kind = next(network.parameters()).device.type
-    compiled = torch.compile(plain, mode="reduce-overhead" if kind == "cuda" else None)
+    compiled = torch.compile(plain, mode="reduce-overhead" if device.type == "cuda" else None)
 
     def forward(*given: Any, **named: Any) -> Any:
         return (compiled if network.training else plain)(*given, **named)

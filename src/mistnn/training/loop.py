@@ -154,7 +154,7 @@ def fit(
             cpu_threads(config.threads),
             stop_requests() as stop_requested,
             shared_gradients(step.optimizers, processes),
-            compiled_networks(step, config.compile, config.steps) as compiled,
+            compiled_networks(step, config.compile, config.steps, processes.device) as compiled,
         ):
             step.model.to(processes.device).train()
             torch.manual_seed(config.seed)

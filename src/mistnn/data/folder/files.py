@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -160,16 +160,15 @@ class NameMatcher:
         more = f", and {others} more name{'s' * (others > 1)} fit{'s' * (others == 1)} none" if others else ""
         raise MistError(f"{place}: no image is called {written!r}{more}: {hint} or delete the row")
 
-    def check_apart(self, source: str, written: Iterable[str]) -> None:
-        """Checks that names with different folders don't mean one image; each has exactly one match.
+    def check_apart(self, source: str, meant: Mapping[str, str]) -> None:
+        """Checks that names with different folders don't mean one image, given the image that each name means.
 
         Raises:
             MistError: if two of them do.
         """
         first: dict[str, tuple[tuple[str, ...], str]] = {}
-        for one in dict.fromkeys(written):
+        for one, image in meant.items():
             folders = _parts(one)[:-1]
-            image = self.match_loosely(one)[0]
             if not folders:
                 continue
             other, name = first.setdefault(image, (folders, one))

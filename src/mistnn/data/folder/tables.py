@@ -111,8 +111,8 @@ def parse_table(source: str, text: str, matcher: NameMatcher, kind: Literal["cou
     if unknown:
         matcher.find(unknown[0].image, unknown[0].place, len({row.image for row in unknown}) - 1)
     written = [row.image for row in rows]
-    matcher.check_apart(source, (row.image for row in rows if len(matcher.match_loosely(row.image)) == 1))
     rows = [row._replace(image=matcher.find(row.image, row.place)) for row in rows]
+    matcher.check_apart(source, {name: row.image for name, row in zip(written, rows, strict=True)})
     loose = (*matcher.loosely_matched(source, written), *_unnamed(source, header, rows))
     splits = _splits(rows, columns.split)
     if columns.label < 0:
