@@ -108,6 +108,11 @@ PRESETS = (
         Experiment(digits.SMALL, HARD, SupervisedStepConfig(decay=0.02), _loop(4000, 32)),
     ),
     Preset(
+        "supervised-mnist-hard-fast",
+        "the same with our networks for few operations, those of `mist-mnist-hard-fast`",
+        Experiment(digits.FAST, HARD, SupervisedStepConfig(decay=0.02), _loop(4000, 32)),
+    ),
+    Preset(
         "xie20-mnist-hard",
         "Table 3, Xie20: SOFT top-K as a mask, places scored by strided convolutions and a small head, stride 8",
         _read(XIE20, HARD),

@@ -64,6 +64,9 @@ TABLE_2 = Table(
         SMALL_MIST._replace(system="MIST, both networks as released", name="mist-mnist-hard-released"),
         Row("Ch.-wise, small classifier", "MNIST-hard", "channelwise-read-mnist-hard", (0.254, 0.755, 0.248)),
         SMALL_MIST._replace(system="Supervised, small classifier", name="supervised-mnist-hard", paper=SUPERVISED_HARD),
+        FAST_MIST._replace(
+            system="Supervised, our fast networks", name="supervised-mnist-hard-fast", paper=SUPERVISED_HARD
+        ),
     ),
     note=READ_NOTE + FAST_NOTE,
     tuned=True,
