@@ -13,6 +13,8 @@ Contract:
     * "waves": the package's step in float32. "waves, auto": with backbone, object encoder and object decoder in
       bfloat16 where the hardware has it, as the presets train. ``ratio`` and ``ratio_auto`` are the medians over the
       rounds of plain by each of them.
+    * "waves, preset": the package's step with the ``PRESET``'s narrower backbone, in float32. ``ratio_preset`` is the
+      median of plain at the paper's size by it; ``benchmarks.spair_width`` compares what the two widths find.
     * As in training, the process keeps freed memory (``keep_freed_memory``).
     * Where nothing is sampled (eval mode) both ways give the same terms of the loss: checked before the timing.
     * Boxes: "start", as of an untrained network, half the base box on average; "digits", 14 pixels. The cost of the
@@ -36,11 +38,13 @@ from mistnn.nn.latents import joined
 from mistnn.nn.mixed_precision import Precision
 from mistnn.ops.priors import count_log_prior, sample_concrete
 from mistnn.ops.sampling import extract_patches
+from mistnn.presets import find_preset
 from mistnn.records import Batch
 from mistnn.training.memory import keep_freed_memory
 
 DIGIT = 14.0
 """Side of a digit in the paper's scenes, in pixels."""
+PRESET = "spair-5"
 S = 0.9
 """Parameter of the prior; it does not change the time."""
 
@@ -158,6 +162,13 @@ def make_step(width: int, digits: bool, precision: Precision = "float32") -> Spa
     return SpairStep(model, SpairStepConfig(rate=1e-6, wheels=0, gradient_noise=0.0, s=S, precision=precision))
 
 
+def preset_width() -> int:
+    """Channels of the backbone of the preset."""
+    model = find_preset(PRESET).experiment.model
+    assert isinstance(model, SpairConfig)
+    return model.width
+
+
 def measure(
     canvas: int, digits: bool, width: int, batch: int, repeats: int, clock: Clock = time.perf_counter
 ) -> dict[str, float]:
@@ -167,16 +178,18 @@ def measure(
     check(step, images[:4])
 
     fast = make_step(width, digits, "auto")
+    narrow = make_step(preset_width(), digits)
     ways = {
         "plain": lambda _: step.descend(torch.stack(list(plain_terms(step, images).values())).sum(0).mean(), 0),
         "waves": lambda _: step(Batch(images), 0),
         "waves_auto": lambda _: fast(Batch(images), 0),
+        "waves_preset": lambda _: narrow(Batch(images), 0),
         "backbone": lambda _: step.model.backbone(images).sum().backward(),
     }
     seconds = alternate(ways, repeats, clock=clock)
     ratios = {
         name: statistics.median(before / own for before, own in zip(seconds["plain"], seconds[way], strict=True))
-        for name, way in (("ratio", "waves"), ("ratio_auto", "waves_auto"))
+        for name, way in (("ratio", "waves"), ("ratio_auto", "waves_auto"), ("ratio_preset", "waves_preset"))
     }
     return ratios | milliseconds(seconds)
 
