@@ -60,6 +60,23 @@ def test_an_exact_name_means_its_image() -> None:
         NameMatcher(["A.png", "a.PNG"]).find("A.PNG", "row 2")
 
 
+def test_names_with_different_folders_are_said(tmp_path: Path) -> None:
+    root = make(tmp_path / "own", "a.png", "b.png")
+    table = "file,cell\n{}a.png,1\n{}b.png,2\n"
+    said = "have different folders that the images don't have: '{}' is taken for"
+    assert said.format("siteB/b.png") in notes_of(write(root, table.format("", "siteB/")))
+    assert said.format("C:/data/a.png") in notes_of(write(root, table.format("C:/data/", "siteB/")))
+    assert "folders" not in notes_of(write(root, table.format("C:/data/", "C:/data/")))
+
+
+def test_every_kind_of_annotations_is_named(tmp_path: Path) -> None:
+    root = write(make(tmp_path / "own"), "file,cell\na.png,1\n")
+    coco = '{"images": [], "annotations": [], "categories": []}'
+    write(write(root, coco, "annotations.json"), coco, "boxes.json")
+    notes = notes_of(root)
+    assert "annotations.json" in notes and "COCO JSON under another name (boxes.json): not read" in notes
+
+
 def test_a_second_table_is_named(tmp_path: Path) -> None:
     root = make(tmp_path / "own")
     table = "file,class,count\na.png,red,1\n"

@@ -151,6 +151,18 @@ def test_evaluation_counts_without_k(run: Path, folder: Path, capsys: Captured) 
     assert "count_error" in capsys.readouterr().out
 
 
+def test_an_evaluation_says_what_it_rests_on(run: Path, folder: Path, tmp_path: Path, capsys: Captured) -> None:
+    entry = tmp_path / "my entry.json"
+    command = ["evaluate", str(run), "--data-root", str(folder), "--record", str(entry)]
+    assert main([*command, "--split", "validation", "--seed", "3"]) == 0
+    said = capsys.readouterr().err
+    assert "--seed changes nothing" in said and "the threshold was chosen on these images" in said
+    assert f"--split validation --data-root {shlex.quote(str(folder))}" in json.loads(entry.read_text())["command"]
+    entry.unlink()
+    assert main(command) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_images_of_the_training_are_named_in_a_test(run: Path, folder: Path, tmp_path: Path, capsys: Captured) -> None:
     """Under other names, they may be in the test split; and a folder may hold test images alone."""
     capsys.readouterr()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mistnn.cli.parsing import Device, Images, Model, NewFile, OptionalFolder, OptionalSeed, Options, parse, renamed
 from mistnn.cli.screen import progress_bar, show_table
 from mistnn.errors import MistError
 from mistnn.files import replace_file
+
+if TYPE_CHECKING:
+    from mistnn.experiments import Experiment
 
 DESCRIPTION = (
     "Measures a trained model on test images of the kind that it was trained on. A localiser of a common object "
@@ -56,7 +60,8 @@ def run(arguments: Sequence[str]) -> int:
     from mistnn.experiments.folder import seen_in_training
     from mistnn.metrics.meanings import COUNTS, MEANINGS
 
-    data = restore(request.model).data
+    experiment = restore(request.model)
+    data = experiment.data
     data = data if request.data_root is None else data.at(request.data_root)
     seed = data.seed if request.seed is None else request.seed
     with progress_bar("measuring") as progress:
@@ -72,19 +77,32 @@ def run(arguments: Sequence[str]) -> int:
     shown = [name for name in MEANINGS if name in metrics] + sorted(metrics.keys() - MEANINGS.keys())
     texts = {name: f"{value:,.0f}" if name in COUNTS else f"{value:.4f}" for name, value in metrics.items()}
     rows = [(name, texts[name], MEANINGS.get(name, "")) for name in shown]
-    if note := seen_in_training(request.model, data, request.split):
-        print(f"mist: {note}", file=sys.stderr)
+    for note in (seen_in_training(request.model, data, request.split), *_notes(request, experiment)):
+        if note:
+            print(f"mist: {note}", file=sys.stderr)
     show_table(("metric", "value", "meaning"), rows, numbers=("value",))
     return 0
+
+
+def _notes(request: Evaluate, experiment: Experiment) -> Iterator[str]:
+    """What to know about the measurement of a folder."""
+    from mistnn.data import FolderConfig
+
+    if isinstance(experiment.data, FolderConfig):
+        if request.seed is not None:
+            yield "--seed changes nothing: the split of a folder follows the names of its files"
+        if request.split == "validation" and getattr(experiment.model, "threshold", 0) > 0:
+            yield "the threshold was chosen on these images, so the counts may be too good: test images are independent"
 
 
 def _record(request: Evaluate, path: Path, seed: int, metrics: dict[str, float]) -> None:
     from mistnn.reproduce.ledger import entry_name, make_entry, write_entry
     from mistnn.weights import shipped_names
 
-    command = f"mist evaluate {request.model} --images {request.images}"
+    command = f"mist evaluate {shlex.quote(request.model)} --images {request.images}"
     command += "" if request.seed is None else f" --seed {request.seed}"
     command += "" if request.split == "test" else f" --split {request.split}"
+    command += "" if request.data_root is None else f" --data-root {shlex.quote(str(request.data_root))}"
     measured = int(metrics.get("images", request.images))  # there may be fewer
     what = "the weights that ship with the package" if request.model in shipped_names() else "a run"
     note = f"The command measures {what} again and trains nothing."

@@ -180,12 +180,23 @@ class NameMatcher:
                 )
 
     def loosely_matched(self, source: str, written: Iterable[str]) -> tuple[str, ...]:
-        """A note about the names in a file that match only loosely, if there are any."""
-        loose = [one for one in dict.fromkeys(written) if not self.match(one)]
-        if not loose:
-            return ()
-        example = f"{loose[0]!r} is taken for {self.match_loosely(loose[0])[0]!r}"
-        return (f"{source}: {len(loose)} names differ from those of the images in ending, case or zeros: {example}",)
+        """Notes about the names in a file that match only loosely, or that have different folders which aren't there."""
+        names = list(dict.fromkeys(written))
+        loose = [one for one in names if not self.match(one)]
+        notes = []
+        if loose:
+            example = f"{loose[0]!r} is taken for {self.match_loosely(loose[0])[0]!r}"
+            notes.append(f"{len(loose)} names differ from those of the images in ending, case or zeros: {example}")
+        elsewhere: dict[tuple[str, ...], list[str]] = {}
+        for one in names:
+            for image in self.match_loosely(one)[:1]:
+                folders = _parts(one)[:-1]
+                elsewhere.setdefault(folders[: max(0, len(folders) - len(_parts(image)) + 1)], []).append(one)
+        if len(elsewhere) > 1:
+            rare = min((some for folders, some in elsewhere.items() if folders), key=len)[0]
+            image = self.match_loosely(rare)[0]
+            notes.append(f"the names have different folders that the images don't have: {rare!r} is taken for {image!r}")
+        return tuple(f"{source}: {note}" for note in notes)
 
 
 _Index = dict[str, list[tuple[tuple[str, ...], str]]]  # last part -> (parts, name of an image)

@@ -45,11 +45,12 @@ def other_annotations(root: Path, files: ImageFiles, used: Set[Path]) -> list[st
     found: dict[tuple[str, str], list[str]] = {}
     for _, group in itertools.groupby(sorted(_candidates(root, files, used), key=_kind), _kind):
         paths = list(group)
-        for path in paths[:LOOKED_AT]:
-            if (tool := tool_of(path)) is not None:
-                alike = [other for other in paths if other is not path and other.stem in stems]
-                found.setdefault(tool, []).extend(one.relative_to(root).as_posix() for one in (path, *alike))
-                break
+        tools = {path: tool for path in paths[:LOOKED_AT] if (tool := tool_of(path)) is not None}
+        for path, tool in tools.items():
+            found.setdefault(tool, []).append(path.relative_to(root).as_posix())
+        for tool in list(tools.values())[:1]:
+            alike = (path for path in paths if path not in tools and path.stem in stems)
+            found[tool].extend(path.relative_to(root).as_posix() for path in alike)
     return [
         f"{tool} ({names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}): not read; {fix}"
         for (tool, fix), names in found.items()
