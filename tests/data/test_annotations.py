@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import ExifTags, Image, ImageOps
 
 from mistnn.data import read_folder
 from tests.data.layouts import NAMES, boxes_of, counts_of, image_of, make, noted, refused, voc, write, write_json
@@ -317,6 +319,32 @@ def test_boxes_of_another_image_size(tmp_path: Path) -> None:
     assert folder.images[0].counts == (1,) and folder.images[0].boxes is None and folder.images[0].labels is None
     assert boxes_of(folder.images[1]) == [[1, 1, 2, 2]], "a size of 0 is none"
     noted(folder, "another image size", "a.png")
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("sized", ["stored", "upright", "unknown"])
+def test_boxes_of_images_that_exif_turns(tmp_path: Path, orientation: int, sized: str) -> None:
+    """Boxes for the stored size are turned with the pixels; where the size can't tell, a note does."""
+    stored = np.zeros((20, 40), np.uint8)
+    stored[2:7, 4:10] = 255
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    (tmp_path / "own" / "images").mkdir(parents=True)
+    Image.fromarray(stored).save(tmp_path / "own" / "images" / "a.png", exif=exif)
+    with Image.open(tmp_path / "own" / "images" / "a.png") as image:
+        upright = np.asarray(ImageOps.exif_transpose(image))
+    sizes = {"stored": stored.shape, "upright": upright.shape, "unknown": (0, 0)}
+    height, width = sizes[sized]
+    shown = stored if sized == "stored" and orientation > 4 else upright
+    (top, bottom), (left, right) = ((line.min(), line.max() + 1) for line in np.nonzero(shown))
+    entry = {"image_id": 1, "category_id": 1, "bbox": [int(left), int(top), int(right - left), int(bottom - top)]}
+    images = [{"id": 1, "file_name": "a.png", "width": width, "height": height}]
+    content = {"images": images, "annotations": [entry], "categories": [{"id": 1, "name": "cell"}]}
+    folder = read_folder(write_json(tmp_path / "own", content, "annotations.json"))
+    (top, bottom), (left, right) = ((line.min(), line.max() + 1) for line in np.nonzero(upright))
+    assert boxes_of(folder.images[0]) == [[(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]]
+    said = "boxes are taken to be drawn on the image as EXIF turns it, in 1 images (a.png)"
+    assert (said in " ".join(folder.notes)) == (shown is upright)
 
 
 def test_coco_with_repeated_numbers(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mistnn.data.folder.attributes import Attributes, class_attribute
-from mistnn.data.folder.files import ImageFiles, ImageHeader, NameMatcher
+from mistnn.data.folder.files import TURNED, ImageFiles, ImageHeader, NameMatcher
 from mistnn.data.folder.formats import READERS
 from mistnn.data.folder.other_tools import YOLO, readable
 from mistnn.data.folder.tables import ONLY_CLASS, SPLIT_WORDS
@@ -208,7 +208,7 @@ def _matched(
     places: dict[str, str] = {}
     twice: set[str] = set()
     unknown: list[str] = []
-    seen = _Seen([], [], [], [])
+    seen = _Seen([], [], [], [], [])
     written_names: list[str] = []
     for one in chain.from_iterable(written.values()):
         if not one.names:
@@ -249,6 +249,7 @@ class _Seen(NamedTuple):
     outside: list[str]
     flat: list[str]
     repeated: list[str]
+    turned: list[str]
 
 
 def _annotation(one: _Written, header: ImageHeader, seen: _Seen) -> Annotation:
@@ -256,14 +257,21 @@ def _annotation(one: _Written, header: ImageHeader, seen: _Seen) -> Annotation:
     labels = [item.label for item in one.objects]
     if len({(item.label, item.corners) for item in one.objects}) < len(labels):
         seen.repeated.append(header.name)
-    other_size = min(one.size) > 0 and one.size != (header.width, header.height)
+    upright, as_stored = (header.width, header.height), (header.height, header.width)
+    stored = header.orientation in TURNED and one.size == as_stored != upright
+    other_size = min(one.size) > 0 and one.size != upright and not stored
     if other_size:
         seen.resized.append(header.name)
     if other_size or not one.are_boxes:
         return Annotation(tuple(labels), None, one.split)
+    if header.orientation != 1 and one.objects and not stored:
+        seen.turned.append(header.name)
     size = np.array([header.width, header.height] * 2)
     corners = np.array([item.corners for item in one.objects], dtype=np.float64).reshape(-1, 4)
-    corners = corners * size if one.relative else corners
+    if stored:
+        corners = _upright(corners / [*one.size, *one.size], header.orientation) * size
+    else:
+        corners = corners * size if one.relative else corners
     # Some programs write where the mouse was pressed and released.
     corners = np.hstack([np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])])
     inside = np.all((corners[:, :2] < size[:2]) & (corners[:, 2:] > 0), axis=1)
@@ -278,11 +286,19 @@ def _annotation(one: _Written, header: ImageHeader, seen: _Seen) -> Annotation:
     return Annotation(tuple(labels[index] for index in kept), boxes, one.split, without)
 
 
+def _upright(corners: Float[np.ndarray, "n 4"], orientation: int) -> Float[np.ndarray, "n 4"]:
+    """Corners on the pixels as they are stored, in shares of the sides, on the upright image; see ``TURNED``."""
+    x, y = corners[:, 0::2], corners[:, 1::2]
+    across, down = (1 - y if orientation in (6, 7) else y), (1 - x if orientation in (7, 8) else x)
+    return np.stack((across[:, 0], down[:, 0], across[:, 1], down[:, 1]), axis=1)
+
+
 def _seen_notes(seen: _Seen) -> Iterator[str]:
     what = {
         "boxes for another image size are ignored: {} images ({})": seen.resized,
         "boxes outside the image are ignored, in {} images ({})": seen.outside,
         "boxes without area are used for the count alone, in {} images ({})": seen.flat,
+        "boxes are taken to be drawn on the image as EXIF turns it, in {} images ({})": seen.turned,
         "objects of one class and place are there twice, in {} images ({}): each counts; delete copies": seen.repeated,
     }
     yield from (text.format(len(names), listed(names)) for text, names in what.items() if names)

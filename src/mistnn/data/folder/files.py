@@ -29,7 +29,7 @@ from mistnn.errors import MistError
 IMAGE_FOLDERS = ("images", "JPEGImages")  #: Folders that are searched for images before the folder itself.
 MAX_SIDE = 20_000  #: Longest side of an image that is used, in pixels.
 
-_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height.
+TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height.
 
 
 DEEP = "16-bit or float"
@@ -45,6 +45,7 @@ class ImageHeader(NamedTuple):
     height: int
     kind: str  #: "grey", "16-bit or float" or "colour".
     pages: int  #: Of a TIFF file, or frames of an animation; only the first is read.
+    orientation: int = 1  #: Of EXIF: how the stored pixels are turned or mirrored to be upright; 1 if they are.
 
 
 class ImageFiles(NamedTuple):
@@ -88,17 +89,18 @@ def read_header(file: ImageFile) -> ImageHeader:
         width, height, mode = image.width, image.height, image.mode
         # Not always image.getexif(): that of a PNG file decodes all pixels.
         exif = image.getexif() if has_late_metadata(image) else Image.Image.getexif(image)
-        turned = exif.get(ExifTags.Base.Orientation) in _TURNED and not tiff.is_upright(image)
+        stated = 1 if tiff.is_upright(image) else exif.get(ExifTags.Base.Orientation)
+        orientation = next((one for one in range(2, 9) if one == stated), 1)
         why, pages = tiff.refusal(image), pages_of(image)
     if why is not None:
         raise UnreadableImage(why)
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         limit = f"{MAX_SIDE:,} a side or {MAX_PIXELS:,} in all"
         raise UnreadableImage(f"{width} x {height} pixels, more than {limit}: cut it into parts")
-    if turned:
+    if orientation in TURNED:
         width, height = height, width
     kind = DEEP if mode.startswith(("I", "F")) else "grey" if mode in ("1", "L", "LA", "La") else "colour"
-    return ImageHeader(file.name, file.path, width, height, kind, pages)
+    return ImageHeader(file.name, file.path, width, height, kind, pages, orientation)
 
 
 class NameMatcher:
@@ -180,7 +182,7 @@ class NameMatcher:
                 )
 
     def loosely_matched(self, source: str, written: Iterable[str]) -> tuple[str, ...]:
-        """Notes about the names in a file that match only loosely, or that have different folders which aren't there."""
+        """Notes about the names in a file that match only loosely, or have different folders that are not there."""
         names = list(dict.fromkeys(written))
         loose = [one for one in names if not self.match(one)]
         notes = []
@@ -195,7 +197,7 @@ class NameMatcher:
         if len(elsewhere) > 1:
             rare = min((some for folders, some in elsewhere.items() if folders), key=len)[0]
             image = self.match_loosely(rare)[0]
-            notes.append(f"the names have different folders that the images don't have: {rare!r} is taken for {image!r}")
+            notes.append(f"names have different folders that the images don't have: {rare!r} is taken for {image!r}")
         return tuple(f"{source}: {note}" for note in notes)
 
 
