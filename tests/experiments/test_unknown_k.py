@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -53,6 +55,32 @@ def test_a_detector_that_separates_needs_no_k() -> None:
 def test_tiny_model() -> None:
     from mistnn.experiments import build
 
-    result = evaluate_unknown_k(build(TINY).model, TINY.data, "test", 5)
-    assert result.keys() == {"threshold", "ap50_fixed_k", "ap50_free_k", "count_error_free_k"}
-    assert all(0 <= value <= 4 for value in result.values())
+    model: Any = build(TINY).model
+    before = model.config
+    result = evaluate_unknown_k(model, TINY.data, "test", 5)
+    names = {"threshold", "ap50_fixed_k", "ap50_free_k", "count_error_free_k", "strength_free_k", "window_free_k"}
+    assert result.keys() == names and model.config is before
+    assert all(0 <= result[name] <= 4 for name in names - {"strength_free_k", "window_free_k"})
+
+
+class Sharp(Oracle):
+    """Separates objects from empty places at strength 1 alone; all scores are alike at others."""
+
+    def explain(self, images: Tensor, k: int) -> Explanation:
+        found = super().explain(images, k).detections
+        if self.config.decoder == 1:
+            return Explanation(found, None)
+        return Explanation([one._replace(scores=torch.full_like(one.scores, 0.5)) for one in found], None)
+
+
+def test_the_reading_is_the_one_that_counts_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_reading(config: GridConfig, strength: float, window: int | None) -> GridConfig:
+        assert window is None
+        return dataclasses.replace(config, decoder=int(strength))  # a grid has no strength: this field stands for it
+
+    monkeypatch.setattr(GridConfig, "reading_strengths", (5.0, 1.0, 2.0))
+    monkeypatch.setattr(GridConfig, "with_reading", with_reading)
+    sharp = Sharp()
+    result = evaluate_unknown_k(sharp, VARYING, "test", 30)
+    assert result["strength_free_k"] == 1 and "window_free_k" not in result
+    assert result["count_error_free_k"] == 0 and result["ap50_free_k"] == 1 and sharp.config.decoder == 4

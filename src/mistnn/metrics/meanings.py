@@ -54,6 +54,8 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         },
         "found": "detections in all images, without those of the background class",
         "threshold": "the score from which boxes are counted",
+        "strength_free_k": "strength of the heat map's softmax where K is unknown",
+        "window_free_k": "suppression window in pixels where K is unknown",
         "images": "images measured",
         "objects": "objects in these images",
     }
