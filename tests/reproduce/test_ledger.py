@@ -13,9 +13,10 @@ import pytest
 
 from mistnn.errors import MistError
 from mistnn.experiments import describe, read_log, train
-from mistnn.presets import PRESETS
+from mistnn.presets import PRESETS, find_preset
 from mistnn.reproduce.figures import FIGURES, Request
 from mistnn.reproduce.ledger import Entry, entry_name, make_entry, read_ledger, validation_curve, write_entry
+from mistnn.reproduce.protocol import stands
 from mistnn.reproduce.results_page import results_page, runs_by_protocol, table_lines, verdict
 from mistnn.reproduce.tables import TABLES, find_table
 from mistnn.weights import TrainingRecord, commit, hardware, versions
@@ -344,6 +345,15 @@ def test_a_run_of_another_protocol_stands_apart_and_is_not_compared() -> None:
     assert "[0.750](#mist-mnist-3) | 1 | short by" in line, "only the run of the present protocol is compared"
     assert "read at strength 1, window 5" in both
     assert row_of(both, "MIST, small classifier (*other protocol: of other data*)", "MNIST-3 digits")[2] == "1"
+
+
+def test_an_unknown_k_that_was_read_as_a_given_one_does_not_count() -> None:
+    mist, grid = (find_preset(name).experiment.model for name in ("mist-mnist-3", "grid-mnist-easy"))
+    older = dataclasses.replace(ENTRY, metrics={"ap50": 0.9, "ap50_free_k": 0.5})
+    newer = dataclasses.replace(older, metrics=older.metrics | {"strength_free_k": 3.0})
+    assert stands(mist, older, "ap50") and not stands(mist, older, "ap50_free_k") and stands(mist, newer, "ap50_free_k")
+    assert stands(grid, older, "ap50_free_k"), "a grid has no strength"
+    assert not stands(mist, newer, "count_error_free_k"), "not measured"
 
 
 def test_the_ledger_of_the_repository_says_what_differs() -> None:

@@ -20,7 +20,7 @@ from mistnn.experiments.readout import TUNING_IMAGES, tune_readout
 from mistnn.presets import find_preset
 from mistnn.reproduce.ledger import check_measures, make_entry, read_entry, validation_curve, write_entry
 from mistnn.reproduce.pool import in_processes, share_of_cores
-from mistnn.reproduce.protocol import chooses_reading, difference
+from mistnn.reproduce.protocol import chooses_reading, difference, stands
 from mistnn.reproduce.spair_transfer import IMAGES as CURVE_IMAGES
 from mistnn.reproduce.spair_transfer import transfer_curve
 from mistnn.reproduce.table import Row, Table
@@ -265,8 +265,8 @@ class Filler:
         if self.budget == "quick" or not file.exists():
             return False
         entry, model = read_entry(file), find_preset(row.name).experiment.model
-        needed = {name for name in self.table.columns if name.endswith("_free_k")}
-        return not difference(self.table, model, entry) and needed <= entry.metrics.keys()
+        needed = (name for name in self.table.columns if name.endswith("_free_k"))
+        return not difference(self.table, model, entry) and all(stands(model, entry, name) for name in needed)
 
     def _set_aside(self, row: Row, file: Path) -> Path:
         """Renames the file of an entry of another protocol, which a new one doesn't replace. Returns the free name."""

@@ -23,3 +23,17 @@ def difference(table: Table, model: ModelConfig, entry: Entry) -> str:
         entry: with the row's name.
     """
     return entry.differs or (UNTUNED if chooses_reading(table, model) and not entry.reading else "")
+
+
+def stands(model: ModelConfig, entry: Entry, measure: str) -> bool:
+    """Whether an entry has a measure by the present protocol.
+
+    An unknown K (``..._free_k``) once used the reading for a given K; such an entry names no strength of its own.
+
+    Args:
+        model: of the row's preset.
+        entry: of any protocol.
+        measure: its name.
+    """
+    own = not (measure.endswith("_free_k") and model.reading_strengths) or "strength_free_k" in entry.metrics
+    return measure in entry.metrics and own

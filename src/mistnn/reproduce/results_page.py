@@ -9,7 +9,7 @@ from itertools import groupby
 
 from mistnn.presets import find_preset
 from mistnn.reproduce.ledger import Entry
-from mistnn.reproduce.protocol import difference
+from mistnn.reproduce.protocol import difference, stands
 from mistnn.reproduce.table import Least, Row, Table
 from mistnn.reproduce.tables import TABLES
 
@@ -163,9 +163,9 @@ def _failures(least: Least, entries: Sequence[Entry]) -> str:
 
 
 def _table_row(table: Table, row: Row, ours: Sequence[Entry]) -> str:
-    cells = [row.system, row.data, str(len(ours))]
+    cells, model = [row.system, row.data, str(len(ours))], find_preset(row.name).experiment.model
     for name, paper in zip(table.columns, row.paper, strict=True):
-        values = [entry.metrics[name] for entry in ours if name in entry.metrics]
+        values = [entry.metrics[name] for entry in ours if stands(model, entry, name)]
         cells += ["-" if paper is None else f"{paper:.{table.decimals}f}", _spread(values, table.decimals)]
     return f"| {' | '.join(cells)} |"
 
