@@ -73,3 +73,11 @@ def test_what_differs_is_not_read_in_full(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(copies, "_digest", lambda path: (read.append(path.name), real(path))[1])
     copied_images(read_folder(root).images)
     assert sorted(read) == ["1.bmp", "2.bmp", "5.bmp", "6.bmp"]
+
+
+def test_an_image_in_two_formats_is_noted(tmp_path: Path) -> None:
+    (tmp_path / "images" / "b").mkdir(parents=True)
+    for name, side in (("a.png", 8), ("a.tif", 8), ("b/a.png", 8), ("c.png", 8), ("c.jpg", 9), ("d.x.png", 8)):
+        Image.new("L", (side, 8)).save(tmp_path / "images" / name)
+    (note,) = [one for one in copy_notes(read_folder(tmp_path).images) if "formats" in one]
+    assert note.startswith("1 name is there in several formats (a.png and a.tif)")

@@ -1,4 +1,4 @@
-"""Images that are in a folder twice: files with the same bytes."""
+"""Images that are in a folder twice: files with the same bytes, and names with several endings."""
 
 from __future__ import annotations
 
@@ -26,10 +26,29 @@ def copied_images(images: Sequence[FolderImage]) -> list[list[FolderImage]]:
     return groups
 
 
+def in_several_formats(images: Sequence[FolderImage]) -> list[list[FolderImage]]:
+    """The groups of images that have one size and one name but for its ending: perhaps one image, saved again."""
+    groups: dict[tuple[str, int, int], list[FolderImage]] = {}
+    for image in images:
+        stem = image.name[: len(image.name) - len(image.path.suffix)]
+        groups.setdefault((stem, image.width, image.height), []).append(image)
+    return [group for group in groups.values() if len(group) > 1]
+
+
 def copy_notes(images: Sequence[FolderImage]) -> list[str]:
-    """Notes on copies of training images among those that measure the model, and on copies with different counts."""
+    """Notes on copies of training images among those that measure the model, and on copies with different counts.
+
+    Also on images that are there in several formats.
+    """
     groups = copied_images(images)
     notes = []
+    if formats := in_several_formats(images):
+        pairs = [" and ".join(image.name for image in group) for group in formats]
+        many = f"{len(pairs):,} names are there" if len(pairs) > 1 else "1 name is there"
+        notes.append(
+            f"{many} in several formats ({listed(pairs)}), and each file is an image of its own: "
+            "keep one of each if they show the same"
+        )
     harm = {
         "validation": "the threshold is chosen on images that the model has seen",
         "test": "the test makes the model look better than it is",
