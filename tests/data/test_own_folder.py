@@ -185,6 +185,32 @@ def test_a_class_that_may_be_a_total_is_noted(tmp_path: Path, text: str) -> None
         assert not any("total" in note for note in other.notes), "a name of its own, and another number in one image"
 
 
+def test_classes_that_may_count_the_same_objects_are_noted(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{index}.png" for index in range(10)))
+    numbers = (1, 2, 4, 3, 0, 1, 2, 6, 1, 3)
+
+    def notes(header: str, *rows: tuple[int, ...]) -> str:
+        lines = [",".join(map(str, (f"{index}.png", *row))) for index, row in enumerate(rows)]
+        return "\n".join(read_folder(write(tmp_path, "\n".join([header, *lines]))).notes)
+
+    again = [(n, n + (index == 7)) for index, n in enumerate(numbers)]
+    assert "classes ann and ben have the same number in 8 of 9 images" in notes("file,ann,ben", *again)
+    assert "same number" not in notes("file,ann,ben", *((n, 9 - n) for n in numbers))
+    said = notes("file,count,ann", *((n, n // 2) for n in numbers))
+    assert "class count differs from the sum of the others" in said
+    nearly = [(n, index % 4, n + index % 4 + (index == 3)) for index, n in enumerate(numbers)]
+    assert "class beide differs from the sum of the others in 3.png" in notes("file,rot,weiss,beide", *nearly)
+    assert "class 'background' is learned as any other" in notes("file,ann,background", *((n, 9 - n) for n in numbers))
+
+
+def test_rows_of_a_class_without_a_number_are_not_counted(tmp_path: Path) -> None:
+    root = write(make(tmp_path), "file,class,count\na.png,red,2\nb.png,red,\nb.png,white,\nc.jpg,white,1\n")
+    folder = read_folder(root)
+    assert [image.counts for image in folder.images] == [(2, 0), None, (0, 1)]
+    noted(folder, "b.png: no number in the row, so not counted")
+    refused(write(root, "file,class,count\na.png,red,2\na.png,white,\n"), "row 3", "missing")
+
+
 def test_more_columns_beside_classes_in_rows(tmp_path: Path) -> None:
     text = LONG.replace("count", "count,width").replace("\n", ",64\n").replace("width,64", "width")
     folder = read_folder(write(make(tmp_path), text))

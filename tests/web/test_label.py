@@ -288,6 +288,27 @@ def test_splits_stay(folder: Path) -> None:
     assert {one.name: one.split for one in read_folder(folder).images}["b.png"] == "test"
 
 
+def test_splits_of_images_without_counts_stay(folder: Path) -> None:
+    """Rows without a number are kept, also when no image has counts any more; new images are for training."""
+    table = folder / "counts.csv"
+    table.write_text("file,count,split\na.png,,test\nb.png,,validation\n", encoding="utf-8")
+    labels = Labels(folder, ["cell"])
+    assert not labels.counts and "sub/c.png: they are for training" in labels.notes[0]
+    labels.set("a.png", [3])
+    expected = [["a.png", "cell", "3", "test"], ["b.png", "cell", "", "validation"], ["sub/c.png", "cell", "", "train"]]
+    assert rows(folder) == expected
+    again = read_folder(folder)
+    assert {one.name: (one.split, one.counts) for one in again.images} == {
+        "a.png": ("test", (3,)),
+        "b.png": ("validation", None),
+        "sub/c.png": ("train", None),
+    }
+    assert any("b.png, sub/c.png: no number in the row, so not counted" in note for note in again.notes)
+    labels.undo()
+    labels = Labels(folder, ["cell"])
+    assert not labels.counts and labels.splits == {"a.png": "test", "b.png": "validation", "sub/c.png": "train"}
+
+
 class Model(Predictor):
     """A predictor that counts by brightness, or finds K objects in every image."""
 

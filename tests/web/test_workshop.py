@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from mistnn.data import read_folder
 from mistnn.errors import MistError
 from mistnn.experiments import describe
 from mistnn.presets import find_preset
@@ -118,7 +119,9 @@ def test_what_is_no_count_is_refused_and_nothing_is_changed(shop: Workshop, wron
 
 def test_rows(shop: Workshop) -> None:
     shop.images.name_classes("cell, dirt")
-    shop.images.save_rows([["0.png", 3.0, None], ["1.png", "", ""], ["2.png", " 4 ", "1"]])
+    with pytest.raises(MistError, match=r"0\.png: no number for dirt: write 0 if there is none"):
+        shop.images.save_rows([["0.png", 3.0, None]])
+    shop.images.save_rows([["0.png", 3.0, 0], ["1.png", "", ""], ["2.png", " 4 ", "1"]])
     rows = {row[0]: row[1:] for row in shop.images.rows()}
     assert rows["0.png"] == [3, 0] and rows["1.png"] == ["", ""] and rows["2.png"] == [4, 1]
     shop.images.save_rows([["0.png", "", ""]])
@@ -134,6 +137,19 @@ def test_rows(shop: Workshop) -> None:
     assert shop.images.picture("0.png").size == (64, 64)
     with pytest.raises(MistError):
         shop.images.picture("../../secret.png")
+
+
+def test_splits_of_a_table_that_is_added_stay(shop: Workshop, tmp_path: Path) -> None:
+    table = tmp_path / "up" / "counts.csv"
+    table.write_text("file,count,split\n0.png,2,test\n1.png,1,train\n2.png,,validation\n")
+    shop.images.add([table])
+    shop.images.save_rows([["1.png", 5]])
+    found = {image.name: (image.split, image.counts) for image in read_folder(shop.images.root).images}
+    assert found["0.png"] == ("test", (2,)) and found["1.png"] == ("train", (5,))
+    assert found["2.png"] == ("validation", None) and found["3.png"] == ("train", None)
+    more = draw(tmp_path / "up" / "12.png", 2)
+    assert shop.images.add([more]) == ["1 image added"], "a folder with splits takes more images"
+    assert {row["split"] for row in on_disk(shop) if row["file"] == "0.png"} == {"test"}
 
 
 def test_only_changed_rows_are_saved(shop: Workshop) -> None:

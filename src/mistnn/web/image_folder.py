@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -141,6 +142,7 @@ class ImageFolder:
                 for place, value in zip(order, values, strict=True):
                     row[place] = value
                 counts[name] = row
+            labels.add_splits(table.splits)
             labels.set_all(counts)
             return "; ".join(
                 [f"counts of {len(counts)} image{'s' * (len(counts) != 1)} read from {path.name}", *table.notes]
@@ -173,7 +175,7 @@ class ImageFolder:
             if self.labels is None:
                 raise MistError("add images first")
             counts = {
-                str(name): _counts(str(name), values)
+                str(name): _counts(str(name), values, self.labels.class_names)
                 for name, *values in rows
                 if unchanged.get(str(name)) != cell_texts(values)
             }
@@ -208,14 +210,16 @@ def cell_texts(values: Sequence[Any]) -> list[str]:
     return ["" if value is None or value != value else str(value).strip() for value in values]
 
 
-def _counts(name: str, values: Sequence[Any]) -> list[int] | None:
+def _counts(name: str, values: Sequence[Any], class_names: Sequence[str]) -> list[int] | None:
     """The counts in the cells of a row; ``None`` if all are empty."""
     texts = cell_texts(values)
     if not any(texts):
         return None
     numbers = []
-    for text in texts:
-        if not WHOLE.fullmatch(text or "0"):
+    for text, label in itertools.zip_longest(texts, class_names, fillvalue=""):
+        if not text:
+            raise MistError(f"{name}: no number for {label}: write 0 if there is none")
+        if not WHOLE.fullmatch(text):
             raise MistError(f"{name}: {text!r} is not a whole number from 0")
-        numbers.append(int(float(text or 0)))
+        numbers.append(int(float(text)))
     return numbers

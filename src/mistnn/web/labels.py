@@ -17,6 +17,7 @@ from mistnn.data.text_files import as_cell, check_file, check_name, class_name, 
 from mistnn.errors import MistError
 from mistnn.files import locked, replace_file, sync_folder
 from mistnn.inference.predictor import Predictor
+from mistnn.interfaces import Split
 
 COUNTS_FILE = "counts.csv"
 MOST = 999_999
@@ -63,6 +64,7 @@ class Labels:
         class_names: the classes.
         headers: the images in their order.
         counts: image name -> one count for each class.
+        splits: image name -> split, where the table has such a column; then of all images.
         notes: what is left out, one line each.
     """
 
@@ -103,7 +105,15 @@ class Labels:
     def _take(self, table: Table) -> None:
         order = [self.class_names.index(name) for name in table.class_names]
         self.counts = {name: _placed(values, order, len(self.class_names)) for name, values in table.values.items()}
-        self.splits = dict(table.splits)
+        self.splits: dict[str, Split] = {}
+        self.add_splits(table.splits)
+
+    def add_splits(self, splits: Mapping[str, Split]) -> None:
+        """Takes splits over, to be written with the next counts; other images of a folder with splits train a model."""
+        self.splits |= splits
+        if self.splits and (new := sorted({one.name for one in self.headers} - self.splits.keys())):
+            self.splits |= dict.fromkeys(new, "train")
+            self.notes.append(f"the column split has no row for {listed(new)}: they are for training")
 
     def refresh(self) -> None:
         """Reads ``counts.csv`` again if another program has changed it; what was done before can't be undone then.
@@ -212,7 +222,7 @@ class Labels:
         """Writes the table, and keeps these counts."""
         if self._bytes() != self._on_disk:
             raise MistError(f"another program has changed {self.path}, so nothing was saved: reload the page")
-        data = self._table(changed).encode("utf-8", "surrogateescape") if changed else None
+        data = self._table(changed).encode("utf-8", "surrogateescape") if changed or self.splits else None
         try:
             if data is not None:
                 replace_file(self.path, data)
@@ -227,17 +237,20 @@ class Labels:
         self.counts = changed
 
     def _table(self, counts: Mapping[str, Sequence[int]]) -> str:
-        """Rows of file, class and count: no column can be mistaken for something else."""
+        """Rows of file, class and count: no column can be mistaken for something else.
+
+        Images with a split and no counts have a row without a number.
+        """
         text = io.StringIO(newline="")
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow(["file", "class", "count", *(["split"] if self.splits else [])])
-        for name in sorted(counts):
-            split = [self.splits[name]] if name in self.splits else []
-            if not self.splits or split:
-                rows.writerows(
-                    (as_cell(name), as_cell(label), n, *split)
-                    for label, n in zip(self.class_names, counts[name], strict=True)
-                )
+        for name in sorted({*counts, *self.splits}):
+            split = [self.splits[name]] if self.splits else []
+            numbers = counts.get(name, [""])
+            rows.writerows(
+                (as_cell(name), as_cell(label), n, *split)
+                for label, n in zip(self.class_names, numbers, strict=name in counts)
+            )
         return text.getvalue()
 
     def _bytes(self) -> bytes | None:
@@ -277,14 +290,12 @@ class Labels:
         if not data.strip():
             raise MistError(f"{self.path} is empty: delete it")
         if _is_utf8(data) or all(_is_utf8(name.encode("utf-8", "surrogateescape")) for name in self._matcher.names):
-            table = read_table(self.path, self._matcher, "counts")
+            table = read_table(self.path, self._matcher, "counts", begun=False)
         else:  # bytes that are no UTF-8 are those of file names, as in _put
             text = data.decode("utf-8", "surrogateescape")
-            table = parse_table(self.path.name, text, self._matcher, "counts")
+            table = parse_table(self.path.name, text, self._matcher, "counts", begun=False)
         if lost := [note for note in table.notes if "columns" in note]:
             raise MistError(f"{lost[0]}; labelling would lose them: rename the file, or delete these columns")
-        if table.splits and (others := sorted({one.name for one in self.headers} - set(table.splits))):
-            raise MistError(f"{self.path} has a column split, but no row for {listed(others)}: delete the column")
         return table
 
     @staticmethod

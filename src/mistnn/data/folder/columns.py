@@ -12,8 +12,9 @@ FILE_WORDS = ("file", "filename", "image", "imagename", "name")
 """Names of the column with the images. A further column with such a name is no class."""
 
 MEASURES = frozenset(
-    "area circularity coordinate depth diameter feret filename height id identifier idx index intensity latitude "
-    "length longitude perimeter radius resolution size solidity std timestamp uuid unnamed volume width".split()
+    "area circularity coordinate cost depth diameter feret filename height id identifier idx index intensity latitude "
+    "length longitude percent percentage perimeter price radius resolution size solidity std timestamp uuid unnamed "
+    "volume width".split()
 )
 """A column with one of these words in its name is no class (our choice)."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,6 +35,8 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
 NO_CLASS = MISSING | {"background", "empty", "no object", "nothing"}  #: Names that may mean that there is no object.
 TOTAL_WORDS = frozenset({"all", "sum", "total", "totals"})
 SUMMED_LEAST = 3  #: In fewer images, one class may be the sum of the others by chance (our choice).
+ALIKE_LEAST = 5  #: In fewer images, two classes may have the same numbers by chance (our choice).
+ALIKE_SHARE = 0.8  #: Of the images, for a class that is nearly a sum, or nearly another class (our choice).
 ONLY_CLASS = "object"  #: The class where a file has counts or boxes but no classes.
 
 _NUMBER = re.compile(r"([+-]?[0-9]+)(?:[.,]([0-9]*))?")
@@ -68,24 +71,32 @@ class _Columns(NamedTuple):
         return (self.file, self.split, self.label, self.number, *self.classes.values())
 
 
-def read_table(path: Path, matcher: NameMatcher, kind: Literal["counts", "labels"]) -> Table:
+def read_table(path: Path, matcher: NameMatcher, kind: Literal["counts", "labels"], begun: bool = True) -> Table:
     """Reads ``counts.csv`` or ``labels.csv``, or the same as ``.tsv`` or, with the extra "files", as ``.xlsx``.
 
     Counts are rows ``file,class,count``, or one column per class; ``file,count`` has one class called "object". If an
     image has rows for some classes only, the others count 0. Labels are rows ``file,class`` (an empty class: none is
     present), or one column of 0 and 1 per class. A column ``split`` holds train, validation or test. Columns that hold
-    something else, see ``not_counts``, are left out; a note names each.
+    something else, see ``not_counts``, are left out; a note names each. Images without any number are not counted.
+
+    Args:
+        path: the table.
+        matcher: of the images.
+        kind: what the table holds.
+        begun: whether a table without any number is refused; else it has no class.
 
     Raises:
         MistError: if the header is not understood, a name matches no image or several, a row is repeated, a value is
             missing or impossible, or a split is unknown.
     """
     text, notes = read_sheet(path) if path.suffix.lower() == ".xlsx" else (read_text(path), ())
-    table = parse_table(path.name, text, matcher, kind)
+    table = parse_table(path.name, text, matcher, kind, begun)
     return table._replace(notes=(*table.notes, *notes))
 
 
-def parse_table(source: str, text: str, matcher: NameMatcher, kind: Literal["counts", "labels"]) -> Table:
+def parse_table(
+    source: str, text: str, matcher: NameMatcher, kind: Literal["counts", "labels"], begun: bool = True
+) -> Table:
     """As ``read_table``, from the text of a table; ``source`` names it in messages."""
     lines = _cells(source, text)
     if not lines:
@@ -115,6 +126,9 @@ def parse_table(source: str, text: str, matcher: NameMatcher, kind: Literal["cou
     matcher.check_apart(source, {name: row.image for name, row in zip(written, rows, strict=True)})
     loose = (*matcher.loosely_matched(source, written), *_unnamed(source, header, rows))
     splits = _splits(rows, columns.split)
+    numbers = [columns.number] if columns.label >= 0 else list(columns.classes.values())
+    if not begun and not any(row.cells[column] for row in rows for column in numbers):
+        return Table((), {}, splits, loose)
     if columns.label < 0:
         classes, notes = _class_columns(f"{source}, row {top}", rows, columns.classes, kind)
         values = _wide(rows, classes, kind)
@@ -122,11 +136,13 @@ def parse_table(source: str, text: str, matcher: NameMatcher, kind: Literal["cou
             *notes,
             *_uncounted(source, rows, values),
             *alike(classes),
+            *_odd_names(classes),
             *_totals(tuple(classes), values, kind),
+            *_twice(tuple(classes), values, kind),
             *loose,
         )
         return Table(tuple(classes), values, splits, notes)
-    table = _long(rows, columns, splits)
+    table = _long(source, rows, columns, splits)
     unused = [name for index, name in enumerate(header) if name and index not in columns.used]
     notes = (f"{source}: columns that are not used: {', '.join(map(repr, unused))}",) if unused else ()
     totals = _totals(table.class_names, table.values, kind)
@@ -271,9 +287,12 @@ def _uncounted(source: str, rows: Sequence[_Row], values: Mapping[str, object]) 
     return (f"{source}: {listed(empty)}: no number in the row, so not counted",) if empty else ()
 
 
-def _long(rows: Sequence[_Row], columns: _Columns, splits: dict[str, Split]) -> Table:
+def _long(source: str, rows: Sequence[_Row], columns: _Columns, splits: dict[str, Split]) -> Table:
     counted: dict[str, dict[str, int]] = {}
+    begun = {row.image for row in rows if columns.number < 0 or row.cells[columns.number]}
     for place, image, cells in rows:
+        if begun and image not in begun:
+            continue  # nobody has counted it yet
         name = class_name(cells[columns.label])
         of_image = counted.setdefault(image, {})
         if name in of_image:
@@ -287,7 +306,7 @@ def _long(rows: Sequence[_Row], columns: _Columns, splits: dict[str, Split]) -> 
     names = tuple(sorted({name for of_image in counted.values() for name in of_image if name}))
     if not names:
         raise MistError(f"{rows[0].place}: no row names a class: write the classes that are present")
-    notes = [*alike(names), *_odd_names(names)]
+    notes = [*_uncounted(source, rows, counted), *alike(names), *_odd_names(names)]
     short = [image for image, of_image in counted.items() if len(of_image) < len(names)]
     if columns.number >= 0 and short:
         notes.append(f"classes without a row count 0, in {len(short)} images ({listed(short)})")
@@ -332,16 +351,32 @@ def _usual(name: str) -> str:
 def _totals(names: Sequence[str], values: Mapping[str, Sequence[int]], kind: Literal["counts", "labels"]) -> list[str]:
     """A note on each class that seems to be a total of the others: each object would be counted twice.
 
-    Its name says so; or it is the sum of the others in every image, of which ``SUMMED_LEAST`` or more hold it.
+    Its name says so; or it is the sum of the others in ``ALIKE_SHARE`` of the images, of which ``SUMMED_LEAST`` or more
+    hold it.
     """
     notes = []
     for index, name in enumerate(names if kind == "counts" and len(names) > 1 else ()):
-        named = bool(TOTAL_WORDS & set(re.findall(r"[^\W_]+", name.lower())))
+        named = bool(TOTAL_WORDS & set(re.findall(r"[^\W_]+", name.lower()))) or name.lower() in COUNT_WORDS
         other = [image for image, row in values.items() if 2 * row[index] != sum(row)]
-        summed = not other and len(names) > 2 and sum(row[index] > 0 for row in values.values()) >= SUMMED_LEAST
+        nearly = len(other) <= (1 - ALIKE_SHARE) * len(values)
+        summed = nearly and len(names) > 2 and sum(row[index] > 0 for row in values.values()) >= SUMMED_LEAST
         if named or summed:
             what = f"differs from the sum of the others in {listed(other)}" if other else "is the sum of the others"
             notes.append(f"class {name} {what}: if it is a total, remove it, or each object is counted twice")
+    return notes
+
+
+def _twice(names: Sequence[str], values: Mapping[str, Sequence[int]], kind: Literal["counts", "labels"]) -> list[str]:
+    """A note on two classes with nearly the same numbers, as those of two people who counted the same objects."""
+    notes = []
+    for one, other in itertools.combinations(range(len(names)) if kind == "counts" else (), 2):
+        rows = [(row[one], row[other]) for row in values.values() if row[one] or row[other]]
+        same = [first for first, second in rows if first == second]
+        if len(rows) >= ALIKE_LEAST and len(same) >= ALIKE_SHARE * len(rows) and len(set(same)) > 2:
+            notes.append(
+                f"classes {names[one]} and {names[other]} have the same number in {len(same)} of {len(rows)} images: "
+                "if they count the same objects, keep one column"
+            )
     return notes
 
 
