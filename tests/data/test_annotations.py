@@ -347,6 +347,27 @@ def test_boxes_of_images_that_exif_turns(tmp_path: Path, orientation: int, sized
     assert (said in " ".join(folder.notes)) == (shown is upright)
 
 
+@pytest.mark.parametrize("kind", ["yolo", "voc", "labelme", "coco"])
+def test_annotations_of_a_missing_image_are_no_others(tmp_path: Path, kind: str) -> None:
+    """Those in folder A are not of the image of the same name in folder B."""
+    root = make(tmp_path, "A/2.png", "A/3.png", "B/1.png")
+    for name in ("1", "2", "3"):
+        if kind == "yolo":
+            write(root, "0 .3 .3 .1 .1\n", f"labels/A/{name}.txt")
+        elif kind == "voc":
+            write(root, voc(("red", (1, 1, 2, 2)), filename=f"{name}.png"), f"Annotations/A/{name}.xml")
+        elif kind == "labelme":
+            shape = {"label": "red", "points": [[1, 1], [2, 2]], "shape_type": "rectangle"}
+            content = {"shapes": [shape], "imagePath": f"../../images/A/{name}.png"}
+            write_json(root, content | {"imageWidth": 8, "imageHeight": 6}, f"annotations/A/{name}.json")
+    if kind == "coco":
+        entries = [{"image_id": 10 + index, "bbox": [1, 1, 2, 2]} for index in range(3)]
+        write_json(root, coco(*entries, files=("1.png", "2.png", "3.png")), "images/A/_annotations.coco.json")
+    folder = read_folder(root)
+    assert {image.name: image.counts for image in folder.images} == {"A/2.png": (1,), "A/3.png": (1,), "B/1.png": None}
+    noted(folder, "describes 1 images that are not there (", "1")
+
+
 def test_coco_with_repeated_numbers(tmp_path: Path) -> None:
     """Objects must not go to another image or another class."""
     content = coco(*[{"bbox": [i, 0, 2, 2], "image_id": 10.0 + i, "category_id": 3.0} for i in range(3)])

@@ -205,6 +205,32 @@ def test_rois_of_imagej(root: Path) -> None:
     assert any("images/c.roi can't be read" in note for note in folder.notes)
 
 
+def test_objects_on_several_slices_are_refused(root: Path) -> None:
+    """Only the first page of a stack is read, so objects on others are none of its image."""
+    roifile = pytest.importorskip("roifile", reason="the extra files reads ROIs")
+    places = {"a": ((1, 0, 0), (2, 0, 0)), "b": ((0, 1, 1), (0, 2, 1)), "c": ((2, 0, 0), (2, 0, 0), (0, 0, 0))}
+    for name, positions in places.items():
+        with zipfile.ZipFile(root / "images" / f"{name}_RoiSet.zip", "w") as archive:
+            for number, (position, depth, time) in enumerate(positions):
+                square = roifile.ImagejRoi.frompoints(np.array([[10, 5], [30, 5], [30, 25], [10, 25]], np.float32))
+                square.position, square.z_position, square.t_position = position, depth, time
+                archive.writestr(f"{number}.roi", square.tobytes())
+    folder = read_folder(root)
+    assert {name: counts for name, (counts, _) in summary(folder).items()} == {
+        "a.png": None, "b.png": None, "c.png": {"object": 3}
+    }  # fmt: skip
+    assert sum("has objects on 2 slices of a stack" in note for note in folder.notes) == 2
+    for path in (root / "images").glob("*.zip"):
+        path.unlink()
+    marker = "<Marker><MarkerX>1</MarkerX><MarkerY>3</MarkerY><MarkerZ>{}</MarkerZ></Marker>"
+    for name, slices in (("a", (1, 2)), ("b", (2, 2))):
+        kind = f"<Marker_Type><Type>1</Type>{''.join(map(marker.format, slices))}</Marker_Type>"
+        text = f"<CellCounter_Marker_File><Marker_Data>{kind}</Marker_Data></CellCounter_Marker_File>"
+        write(root / "images" / f"CellCounter_{name}.xml", text)
+    folder = read_folder(root)
+    assert summary(folder)["a.png"][0] is None and summary(folder)["b.png"][0] == {"type 1": 2}
+
+
 def test_counters_of_imagej_are_classes(root: Path) -> None:
     """Those of the Multi-point tool; a file without counters has points of counter 0."""
     roifile = pytest.importorskip("roifile", reason="the extra files reads ROIs")

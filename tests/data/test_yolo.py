@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mistnn.data.folder.content import read_folder
-from mistnn.data.folder.formats import yolo_names
+from mistnn.data.folder.yolo_names import yolo_names
 from tests.data.annotated import blank_image, summary, write
 
 
@@ -151,3 +151,15 @@ def test_empty_labels_of_yolo_are_images_without_objects(tmp_path: Path) -> None
         "b/y.jpg": none,
         "b/y.png": none,
     }
+
+
+@pytest.mark.parametrize("names", ["[dirt, cell]", "[seed, dirt]", "{1: seed}"])
+def test_names_that_differ_are_said(root: Path, names: str) -> None:
+    write(root / "labels" / "a.txt", "0 .5 .5 .1 .1\n1 .2 .2 .1 .1\n")
+    write(root / "labels" / "classes.txt", "cell\ndirt\n")
+    write(root / "data.yaml", "names: [cell, dirt, more]\n")
+    assert not any("differently" in note for note in read_folder(root).notes)
+    write(root / "data.yaml", f"names: {names}\n")
+    folder = read_folder(root)
+    assert folder.class_names == ("cell", "dirt")
+    assert any("labels/classes.txt and data.yaml name the classes differently" in note for note in folder.notes)

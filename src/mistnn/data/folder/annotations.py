@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +29,7 @@ from mistnn.data.folder.files import TURNED, ImageFiles, ImageHeader, NameMatche
 from mistnn.data.folder.formats import READERS
 from mistnn.data.folder.other_tools import YOLO, readable
 from mistnn.data.folder.tables import ONLY_CLASS, SPLIT_WORDS
+from mistnn.data.folder.yolo_names import names_note
 from mistnn.data.images import is_hidden
 from mistnn.data.text_files import (
     AnnotatedObject,
@@ -128,6 +129,7 @@ def read_annotations(root: Path, files: ImageFiles, matcher: NameMatcher) -> Ann
         note = _take_classes(other)
         found = _matched(source, other, files, matcher, problems)
         more = (*_without_name(source, found.of_image.values()), *note) if found.of_image else ()
+        more = (*more, *(names_note(paths[0], root) if source == YOLO and found.of_image else ()))
         found = found._replace(notes=(*found.notes, *more))
         # Files of another program that fit no image are not meant as labels: the folder has none.
         return found if found.of_image else found._replace(source="", used=frozenset(), problems=before)
@@ -204,6 +206,7 @@ def _matched(
 ) -> Annotations:
     """Matches annotations with images; adds to the ``problems``."""
     headers = {header.name: header for header in files.headers}
+    folders = {header.name.rpartition("/")[0] for header in files.headers} - {""}
     found: dict[str, Annotation] = {}
     places: dict[str, str] = {}
     twice: set[str] = set()
@@ -225,6 +228,9 @@ def _matched(
         except MistError as error:
             problems.append(str(error))
             continue
+        if _of_another_folder(one.place, fitting, name, folders):
+            unknown.append(one.names[0])
+            continue
         written_names.append(fitting)
         if name in places:
             problems.append(f"{one.place}: {name} is described in {places[name]} already: delete one of the two")
@@ -240,6 +246,16 @@ def _matched(
         notes.append(f"{source} describes {len(unknown)} images that are not there ({listed(unknown)})")
     found = {name: one for name, one in found.items() if name not in twice}
     return Annotations(source, found, (*notes, *_seen_notes(seen)), frozenset(written), tuple(problems))
+
+
+def _of_another_folder(place: str, written: str, name: str, folders: Set[str]) -> bool:
+    """Whether a file in the folder of some images names, without a folder, an image that lies in another one.
+
+    Then its own image is missing: labels/a/1.txt does not describe images/b/1.png.
+    """
+    lies = f"/{place.rpartition('/')[0]}"
+    own = max((one for one in folders if lies.endswith(f"/{one}")), key=len, default="")
+    return "/" not in written and own not in ("", name.rpartition("/")[0])
 
 
 class _Seen(NamedTuple):

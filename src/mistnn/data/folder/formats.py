@@ -15,15 +15,14 @@ import math
 import re
 import xml.etree.ElementTree as ElementTree
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import yaml
 
 from mistnn.data.folder.attributes import CLASS_WORDS, Attributes
 from mistnn.data.folder.sheets import archived, check_archive
 from mistnn.data.folder.tables import ONLY_CLASS
+from mistnn.data.folder.yolo_names import class_number, has_keypoints, yolo_levels, yolo_names
 from mistnn.data.text_files import (
     AnnotatedObject,
     Corners,
@@ -37,9 +36,7 @@ from mistnn.data.text_files import (
 )
 from mistnn.errors import MistError
 
-MOST_DIGITS = 9  #: Of the number of a class.
 MOST_OUTSIDE = 0.5  #: Of YOLO's shares: how far they may lie outside the image (our choice).
-YOLO_YAML = ("data.yaml", "dataset.yaml", "data.yml")
 VIA_COLUMNS = {"shape_attributes": "region_shape_attributes", "region_attributes": "region_attributes"}
 """The keys of a region in VIA's JSON -> the columns in its CSV."""
 NAPARI_AXES, NAPARI_THIRD = ("axis-0", "axis-1"), "axis-2"
@@ -52,7 +49,6 @@ QUPATH_IDS = {
     "TMACoreObject": "tma_core",
 }
 """The kinds of objects in the identifiers of QuPath 0.2; later versions have the property objectType."""
-_YOLO_ROW = re.compile(r"[0-9]+(?:\s+[0-9.eE+-]+){4,}")
 _ROI_NAMES = re.compile(r"[ _.-]*(roi|rois|roiset|cellcounter|annotations?|counts?|points|shapes)$", re.IGNORECASE)
 """What programs append to the name of an image."""
 _ROI_BEGINNINGS = re.compile(r"^(cellcounter|roiset)[ _.-]+", re.IGNORECASE)
@@ -270,15 +266,15 @@ def _via_shape(region: dict[str, Any], label: str, place: str) -> Shape:
 
 def yolo(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
     """YOLO: one text file for each image; class, then a box or a polygon as shares of the image."""
-    levels = max(2, place.count("/"))  # up to the folder of the images
-    classes, keypoints = yolo_names(path, levels), _has_keypoints(path, levels)
+    levels = yolo_levels(place)
+    classes, keypoints = yolo_names(path, levels), has_keypoints(path, levels)
     objects: list[AnnotatedObject] = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         own = f"{place}, row {number}"
         first, *rest = line.split()
-        if (index := _class_number(first)) is None:
+        if (index := class_number(first)) is None:
             raise MistError(f"{own}: {first[:40]!r} is no number of a class: write 0, 1, 2, ...")
         values = finite_numbers(list(rest), own)
         if len(values) > 3 and not all(-MOST_OUTSIDE <= value <= 1 + MOST_OUTSIDE for value in values[:4]):
@@ -301,53 +297,10 @@ def yolo(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
     yield Drawn(place, names, (0, 0), objects, are_boxes=True, relative=True)
 
 
-def _has_keypoints(path: Path, levels: int) -> bool:
-    """Whether the YAML file beside the labels, or up to ``levels`` up, says that rows have keypoints."""
-    files = [folder / name for folder in list(path.parents)[: levels + 1] for name in YOLO_YAML]
-    found = next((file for file in files if file.is_file()), None)
-    return found is not None and re.search(r"^\s*kpt_shape\s*:", read_text(found), re.MULTILINE) is not None
-
-
-def yolo_names(path: Path, levels: int = 2) -> dict[int, str]:
-    """The classes of YOLO: ``classes.txt``, ``obj.names`` or ``data.yaml`` beside the labels or up to ``levels`` up.
-
-    A ``classes.txt`` of boxes, or an empty one, belongs to an image called classes.
-    """
-    for folder in list(path.parents)[: levels + 1]:
-        for name in ("classes.txt", "obj.names"):
-            if (file := folder / name).is_file():
-                lines = [class_name(line) for line in read_text(file).splitlines()]
-                if not all(_YOLO_ROW.fullmatch(line) for line in lines if line):
-                    return {number: line for number, line in enumerate(lines) if line}  # the place gives the number
-        for name in YOLO_YAML:
-            if (file := folder / name).is_file():
-                return _names_of_yaml(read_text(file))
-    return {}
-
-
-def _class_number(text: str) -> int | None:
-    """A number from 0 in ASCII digits, not longer than any list of classes."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS else None
-
-
-def _names_of_yaml(text: str) -> dict[int, str]:
-    """The entry ``names``: a list, or numbers with names; empty if there is none, or the file is broken."""
-    try:
-        content = yaml.load(text, Loader=yaml.BaseLoader)  # texts, lists and mappings alone
-    except (yaml.YAMLError, RecursionError, ValueError):
-        return {}
-    names = content.get("names") if isinstance(content, dict) else None
-    if isinstance(names, list):
-        return {number: class_name(name) for number, name in enumerate(names) if isinstance(name, str)}
-    pairs = names.items() if isinstance(names, dict) else ()
-    numbered = ((_class_number(str(key)), name) for key, name in pairs if isinstance(name, str))
-    return {number: class_name(name) for number, name in numbered if number is not None}
-
-
 def cell_counter(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
     """Cell Counter of ImageJ and Fiji: points of several types."""
     tree = read_xml(path, place)
-    shapes = []
+    shapes, slices = [], set[str]()
     for kind in tree.iter("Marker_Type"):
         number = (kind.findtext("Type") or "").strip()
         label = class_name(kind.findtext("Name") or "") or f"type {number}"
@@ -355,6 +308,8 @@ def cell_counter(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]
             written = [marker.findtext(f"Marker{axis}") for axis in "XY"]
             x, y = finite_numbers(written, f"{place}: a marker of {label}")
             shapes.append(Shape(label, ((x, y),)))
+            slices.add((marker.findtext("MarkerZ") or "").strip())
+    _check_slices(slices, place)
     names = (_last(tree.findtext("Image_Properties/Image_Filename")), path.stem, own_name(path))
     yield drawn(place, names, (0, 0), shapes)
 
@@ -379,6 +334,7 @@ def imagej_rois(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
         raise
     except Exception as error:  # roifile and zipfile raise errors of many kinds on damaged files
         raise MistError(f"{place} can't be read ({one_line(error)}): save the ROIs again") from error
+    _check_slices({one for roi in read for one in _slices(roi)}, place)
     shapes = []
     for roi in read:
         label = f"group {roi.group}" if roi.group else ""
@@ -392,6 +348,23 @@ def imagej_rois(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
         else:
             shapes.append(Shape(label, ((roi.left, roi.top), (roi.right, roi.bottom))))
     yield drawn(place, (path.stem, own_name(path)), (0, 0), shapes)
+
+
+def _slices(roi: Any) -> list[str]:
+    """The slices of a stack that a ROI of ImageJ lies on, by depth and time if they are known; "0" for all."""
+    if roi.z_position or roi.t_position:
+        return [f"depth {roi.z_position or 1}, time {roi.t_position or 1}"]
+    several = [] if roi.counter_positions is None else roi.counter_positions.tolist()
+    return list(map(str, several)) or [str(0 if roi.c_position else roi.position)]
+
+
+def _check_slices(slices: Set[str], place: str) -> None:
+    """Raises ``MistError`` if objects lie on several slices of a stack: only one page of an image is read."""
+    if len(found := slices - {"", "0"}) > 1:
+        raise MistError(
+            f"{place} has objects on {len(found)} slices of a stack, and only its first page is read: save those of "
+            "that page alone, or write counts.csv"
+        )
 
 
 def geojson(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
