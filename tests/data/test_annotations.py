@@ -224,6 +224,7 @@ def test_bad_boxes_json(tmp_path: Path, content: Any, words: list[str]) -> None:
 YOLO = "0 0.5 0.5 0.2 0.1\n1 0.1 0.2 0.05 0.05\n"
 LABELME = json.dumps({"version": "5.0", "shapes": [{"label": "cell", "points": [[3, 3]]}], "imagePath": "a.png"})
 VIA = "filename,region_count,region_id,region_shape_attributes\na.png,1,0,{}\n"
+VIA_3 = '{"project": {}, "config": {}, "attribute": {}, "file": {}, "metadata": {}, "view": {}}'
 STUDIO = json.dumps([{"id": 1, "data": {"image": "a.png"}, "annotations": [{"result": []}]}])
 CVAT = '<annotations><version>1.1</version><image name="a.png"><box label="cell"/></image></annotations>'
 GEO = json.dumps({"type": "FeatureCollection", "features": []})
@@ -259,6 +260,7 @@ def test_annotations_of_other_programs_are_read(
         (["via_region_data.csv"], VIA, ["VIA (via_region_data.csv)"]),
         (["via.json"], '{"a.png1": {"regions": [{"shape_attributes": {}}]}}', ["VIA (via.json)"]),
         (["export.json"], STUDIO, ["Label Studio (export.json)"]),
+        (["via.json"], VIA_3, ["VIA 3 (via.json)"]),
         (["result.json"], json.dumps(coco()), ["result.json", "call it annotations.json"]),
         (["cells.geojson"], GEO, ["GeoJSON (cells.geojson)"]),
         (["_annotations.csv"], "filename,width,height,class,xmin,ymin,xmax,ymax\n", ["boxes (_annotations.csv)"]),
@@ -366,6 +368,19 @@ def test_annotations_of_a_missing_image_are_no_others(tmp_path: Path, kind: str)
     folder = read_folder(root)
     assert {image.name: image.counts for image in folder.images} == {"A/2.png": (1,), "A/3.png": (1,), "B/1.png": None}
     noted(folder, "describes 1 images that are not there (", "1")
+
+
+def test_images_in_other_folders_and_classes_to_ignore_are_noted(tmp_path: Path) -> None:
+    root = make(make(tmp_path), "1.png", "2.png", folder="batch2")
+    make(root, "3.png", folder="overlays")
+    write(root, "no image", "notes/readme.txt")
+    for name, label in (("a", "Ignore*"), ("b", "__ignore__"), ("c", "red")):
+        write(root, voc((label, (1, 1, 2, 2))), f"Annotations/{name}.xml")
+    folder = read_folder(root)
+    noted(folder, "2 images in batch2 are not used: only those in images are")
+    assert not any("overlays" in note or "notes" in note for note in folder.notes)
+    for label in ("Ignore*", "__ignore__"):
+        noted(folder, f"class {label!r} is learned as any other: if it marks what to ignore")
 
 
 def test_coco_with_repeated_numbers(tmp_path: Path) -> None:

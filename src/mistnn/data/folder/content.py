@@ -21,6 +21,7 @@ not name is in no split.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import unicodedata
@@ -37,8 +38,8 @@ from mistnn.data.corners import centred
 from mistnn.data.folder.annotations import Annotation, Annotations, read_annotations
 from mistnn.data.folder.files import ImageFiles, ImageHeader, NameMatcher, read_image_files
 from mistnn.data.folder.other_tools import other_annotations, unread_tables
-from mistnn.data.folder.tables import SPLIT_WORDS, TABLE_SUFFIXES, Table, alike, read_table
-from mistnn.data.images import DETECTIONS_FILE, SUFFIXES, holds_results, is_hidden
+from mistnn.data.folder.tables import SPLIT_WORDS, TABLE_SUFFIXES, Table, alike, odd_names, read_table
+from mistnn.data.images import DETECTIONS_FILE, PICTURE_FOLDERS, SUFFIXES, holds_results, is_hidden
 from mistnn.data.random_numbers import hash_share
 from mistnn.data.text_files import check_file, check_name, listed, printable, read_text
 from mistnn.errors import MistError
@@ -161,7 +162,7 @@ def _read_known(
     classes = tuple(sorted({label for one in annotations.of_image.values() for label in one.classes}))
     counted = {name: tuple(one.classes.count(label) for label in classes) for name, one in annotations.of_image.items()}
     note = f"there is no counts.csv and no labels.csv: counts are the numbers of boxes in {annotations.source}"
-    return "boxes", Table(classes, counted, {}, ()), [note, *alike(classes)]
+    return "boxes", Table(classes, counted, {}, ()), [note, *alike(classes), *odd_names(classes)]
 
 
 def _of_classes(
@@ -317,13 +318,22 @@ def _listed_splits(root: Path, matcher: NameMatcher, notes: list[str]) -> dict[s
 
 
 def _beside(root: Path, files: ImageFiles) -> list[str]:
-    """A note on images in the folder itself, if those in a folder of images are read."""
+    """Notes on images in the folder itself and in other folders of it, if those in a folder of images are read."""
     if files.folder == root:
         return []
     names = [path.name for path in sorted(root.iterdir()) if path.suffix.lower() in SUFFIXES]
     beside = [name for name in names if not is_hidden(name)]
     where = files.folder.relative_to(root)
-    return [f"{len(beside)} images beside the folder {where} are not used ({listed(beside)})"] if beside else []
+    notes = [f"{len(beside)} images beside the folder {where} are not used ({listed(beside)})"] if beside else []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir() and path != files.folder):
+        if is_hidden(folder.name) or holds_results(folder) or folder.name in PICTURE_FOLDERS:
+            continue
+        inside: list[str] = []
+        with contextlib.suppress(OSError):  # a folder that can't be listed holds no images of the user
+            inside = [path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+        if number := len([name for name in inside if not is_hidden(name)]):
+            notes.append(f"{number} images in {folder.name} are not used: only those in {where} are")
+    return notes
 
 
 def _file_notes(files: ImageFiles) -> list[str]:

@@ -218,6 +218,8 @@ def _text(suffix: str, data: bytes, name: str) -> tuple[str, str] | None:
         return "annotations of LabelMe", EXPORT
     if holds(b"regions", b"shape_attributes") or holds(b"_via_img_metadata"):
         return "annotations of VIA", EXPORT
+    if holds(b"project", b"attribute", b"metadata", b"view"):
+        return "a project of VIA 3", EXPORT
     if holds(b"annotations", b"data", b"result"):
         return "annotations of Label Studio", EXPORT
     return ("annotations of CreateML", EXPORT) if holds(b"annotations", b"image", b"coordinates") else None

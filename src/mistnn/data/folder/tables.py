@@ -136,7 +136,7 @@ def parse_table(
             *notes,
             *_uncounted(source, rows, values),
             *alike(classes),
-            *_odd_names(classes),
+            *odd_names(classes),
             *_totals(tuple(classes), values, kind),
             *_twice(tuple(classes), values, kind),
             *loose,
@@ -306,7 +306,7 @@ def _long(source: str, rows: Sequence[_Row], columns: _Columns, splits: dict[str
     names = tuple(sorted({name for of_image in counted.values() for name in of_image if name}))
     if not names:
         raise MistError(f"{rows[0].place}: no row names a class: write the classes that are present")
-    notes = [*_uncounted(source, rows, counted), *alike(names), *_odd_names(names)]
+    notes = [*_uncounted(source, rows, counted), *alike(names), *odd_names(names)]
     short = [image for image, of_image in counted.items() if len(of_image) < len(names)]
     if columns.number >= 0 and short:
         notes.append(f"classes without a row count 0, in {len(short)} images ({listed(short)})")
@@ -330,11 +330,13 @@ def alike(names: Iterable[str]) -> list[str]:
     ]
 
 
-def _odd_names(names: Iterable[str]) -> Iterator[str]:
+def odd_names(names: Iterable[str]) -> Iterator[str]:
     """Notes on the name of a class that seems to list several, or to say that there is none."""
     for name in names:
         if re.search(r"\w\s*[;|,]\s*\w", name):
             yield f"class {name!r} is learned as one: if it lists several, write a row for each"
+        if name.endswith("*") or name.lower().strip("_") == "ignore":  # QuPath, LabelMe
+            yield f"class {name!r} is learned as any other: if it marks what to ignore, remove its objects"
         if name.lower() in NO_CLASS:
             yield f"class {name!r} is learned as any other: if it means that there is no object, leave the class empty"
 
