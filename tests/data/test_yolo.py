@@ -143,6 +143,7 @@ def test_empty_labels_of_yolo_are_images_without_objects(tmp_path: Path) -> None
     for name in ("x", "y.jpg", "y.png"):  # all files of this folder are empty
         write(tmp_path / "labels" / "b" / f"{name}.txt", "")
     folder = read_folder(tmp_path)
+    assert any(note.startswith("3 images have no object in annotations of YOLO and count 0") for note in folder.notes)
     none = {"cell": 0, "dirt": 0}
     assert {name: counts for name, (counts, _) in summary(folder).items()} == {
         "a/x.png": none | {"dirt": 1},

@@ -245,6 +245,12 @@ def _matched(
     if unknown:
         notes.append(f"{source} describes {len(unknown)} images that are not there ({listed(unknown)})")
     found = {name: one for name, one in found.items() if name not in twice}
+    empty = [name for name, one in found.items() if not one.classes]
+    if 0 < len(empty) < len(found):
+        notes.append(
+            f"{len(empty)} images have no object in {source} and count 0 ({listed(empty)}): take those out that nobody "
+            "has annotated yet"
+        )
     return Annotations(source, found, (*notes, *_seen_notes(seen)), frozenset(written), tuple(problems))
 
 
