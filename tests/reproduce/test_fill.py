@@ -161,6 +161,11 @@ def test_shipped_weights_are_measured_again_and_the_entry_says_so(
     (entry,) = read_ledger(tmp_path / "results")
     assert entry.note == "Measures again the weights that ship with the package; trains nothing."
     assert not (tmp_path / "runs").exists()
+    curve = {"rmse": [(1.0, 0.5)]}
+    file = tmp_path / "results" / "tiny-grid-seed0.json"
+    write_entry(dataclasses.replace(entry, curve=curve, differs="of other data"), file)
+    fill_table(GRIDS, "full", 1, tmp_path / "results", tmp_path / "runs", **SILENT)
+    assert read_entry(file).curve == curve, "the training is the same"
 
 
 def test_a_smoke_test_leaves_no_entry(tmp_path: Path) -> None:

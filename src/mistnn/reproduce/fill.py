@@ -18,7 +18,7 @@ from mistnn.errors import MistError
 from mistnn.experiments import Experiment, evaluate_stored, train
 from mistnn.experiments.readout import TUNING_IMAGES, tune_readout
 from mistnn.presets import find_preset
-from mistnn.reproduce.ledger import check_measures, make_entry, read_entry, validation_curve, write_entry
+from mistnn.reproduce.ledger import Entry, check_measures, make_entry, read_entry, validation_curve, write_entry
 from mistnn.reproduce.pool import in_processes, share_of_cores
 from mistnn.reproduce.protocol import chooses_reading, difference, stands
 from mistnn.reproduce.spair_transfer import IMAGES as CURVE_IMAGES
@@ -224,7 +224,8 @@ class Filler:
         if self.budget == "full":
             command, note = self._command(row, seed), self._note(row, seed, reading)
             entry = make_entry(read, metrics, measured, of, command, row.name, note, self.root, reading)
-            entry = dataclasses.replace(entry, curve=validation_curve(weights, self.table.columns))
+            curve = validation_curve(weights, self.table.columns) or self._earlier_curve(row, seed, entry)
+            entry = dataclasses.replace(entry, curve=curve)
             check_measures(entry, self._file(row.name, seed))  # before an earlier entry is set aside
             write_entry(entry, self._set_aside(row, self._file(row.name, seed)))
 
@@ -267,6 +268,12 @@ class Filler:
         entry, model = read_entry(file), find_preset(row.name).experiment.model
         needed = (name for name in self.table.columns if name.endswith("_free_k"))
         return not difference(self.table, model, entry) and all(stands(model, entry, name) for name in needed)
+
+    def _earlier_curve(self, row: Row, seed: int, entry: Entry) -> dict[str, list[tuple[float, float]]]:
+        """The validation curve of the same training in an earlier entry, since shipped weights have no log."""
+        file = self._file(row.name, seed)
+        earlier = read_entry(file) if file.exists() else entry
+        return earlier.curve if (earlier.commit, earlier.steps) == (entry.commit, entry.steps) else entry.curve
 
     def _set_aside(self, row: Row, file: Path) -> Path:
         """Renames the file of an entry of another protocol, which a new one doesn't replace. Returns the free name."""
