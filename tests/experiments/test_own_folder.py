@@ -180,10 +180,14 @@ def test_images_of_the_training_are_named_in_a_test(run: Path, folder: Path, tmp
     assert main(["evaluate", str(run), "--data-root", str(moved)]) == 0
     printed = capsys.readouterr()
     assert "2 of 2 test images were used in the training (new0.png, new1.png)" in printed.err
-    assert "count_error_mean" in printed.out
+    assert "count_error_mean" in printed.out and "(or of these images, where" in " ".join(printed.out.split())
+    assert "no training images with counts, so count_error_mean is that of the measured images' own mean" in printed.err
     page = tmp_path / "page.html"
     assert main(["report", str(run), "--data-root", str(moved), "--out", str(page)]) == 0
-    assert "2 of 2 test images were used in the training" in page.read_text("utf-8")
+    text = " ".join(page.read_text("utf-8").split())
+    assert "2 of 2 test images were used in the training" in text
+    assert "has no training images with counts, so the mean is that of the images shown here" in text
+    assert "Always predicting the mean of these images would give" in text
 
 
 def test_a_saved_model_knows_the_images_of_its_training(

@@ -17,6 +17,7 @@ from mistnn.files import replace_file
 
 if TYPE_CHECKING:
     from mistnn.experiments import Experiment
+    from mistnn.interfaces import DataConfig
 
 ENTRY_KEYS = frozenset({"metrics", "train_seed", "command"})
 """Some of the keys of an entry of the ledger."""
@@ -82,7 +83,7 @@ def run(arguments: Sequence[str]) -> int:
     shown = [name for name in MEANINGS if name in metrics] + sorted(metrics.keys() - MEANINGS.keys())
     texts = {name: f"{value:,.0f}" if name in COUNTS else f"{value:.4f}" for name, value in metrics.items()}
     rows = [(name, texts[name], MEANINGS.get(name, "")) for name in shown]
-    for note in (seen_in_training(request.model, data, request.split), *_notes(request, experiment)):
+    for note in (seen_in_training(request.model, data, request.split), *_notes(request, experiment, data, metrics)):
         if note:
             print(f"mist: {note}", file=sys.stderr)
     show_table(("metric", "value", "meaning"), rows, numbers=("value",))
@@ -104,11 +105,15 @@ def check_replaceable(path: Path | None, option: str, keys: Collection[str]) -> 
         raise MistError(f"{option} {path} is there already and holds no such results: give another file")
 
 
-def _notes(request: Evaluate, experiment: Experiment) -> Iterator[str]:
+def _notes(request: Evaluate, experiment: Experiment, data: DataConfig, metrics: Mapping[str, float]) -> Iterator[str]:
     """What to know about the measurement of a folder."""
     from mistnn.data import FolderConfig
+    from mistnn.data.folder.images import known_images
 
-    if isinstance(experiment.data, FolderConfig):
+    if isinstance(data, FolderConfig):
+        baseline = next((name for name in ("count_error_mean", "presence_guess") if name in metrics), None)
+        if baseline and not known_images(data.content(), "train"):
+            yield f"there are no training images with counts, so {baseline} is that of the measured images' own mean"
         if request.seed is not None:
             yield "--seed changes nothing: the split of a folder follows the names of its files"
         if request.split == "validation" and getattr(experiment.model, "threshold", 0) > 0:
