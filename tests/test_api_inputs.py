@@ -152,6 +152,21 @@ def test_an_index_of_paths_or_called_file_names_files(files: list[Path]) -> None
         given_folder(files, {"cell": pandas.Series([5, 6, 7], index=list(NAMES)), "dot": [1, 2, 3]})
 
 
+def test_an_index_in_another_order_is_refused() -> None:
+    """Shuffled rows, or columns that pandas would join by their index, were used by their position."""
+    pandas = pytest.importorskip("pandas")
+    images = [picture()] * 3
+    shuffled = pandas.Series([5, 6, 7], index=[2, 0, 1])
+    for counts in (shuffled, pandas.DataFrame({"cell": shuffled}), {"cell": shuffled, "dot": shuffled}):
+        with pytest.raises(ValueError, match=r"in another order than theirs: take counts.sort_index\(\)"):
+            given_folder(images, counts)
+        assert rows(given_folder(images, pandas.DataFrame(counts).sort_index()))[0][0] == 6
+    with pytest.raises(ValueError, match="Series with different indices: make a DataFrame"):
+        given_folder(images, {"cell": shuffled.sort_index(), "dot": shuffled})
+    for index in ([3, 8, 9], [9, 3, 8], [0, 1, 0]):  # rows that were chosen: their order is that of the images
+        assert rows(given_folder(images, pandas.Series([5, 6, 7], index=index))) == [(5,), (6,), (7,)]
+
+
 def test_stacks() -> None:
     array = np.stack([picture(seed) for seed in range(4)])
     for stack in (array, array[..., 0], torch.from_numpy(array).permute(0, 3, 1, 2)):
@@ -276,6 +291,14 @@ def test_data_frames(frame: Any, files: list[Path]) -> None:
     assert rows(given_folder(files, frame({"image": ["b", "c", "a"], "cell": [1, 0, 2], "dot": [3, 1, 0]}))) == ROWS
     long = {"file": ["a", "b", "b", "c"], "class": ["cell", "cell", "dot", "dot"], "count": [2, 1, 3, 1]}
     assert rows(given_folder(files, frame(long))) == ROWS
+    assert [one.split for one in given_folder(files, frame(wide)).images] == [None] * 3
+    split = wide | {"Split": ["val", "train", "Test"]}  # in the order of the images
+    for images in ([picture()] * 3, files):
+        folder = given_folder(images, frame(split))
+        assert rows(folder) == ROWS and folder.notes == () and folder.class_names == ("cell", "dot")
+        assert [one.split for one in folder.images] == ["validation", "train", "test"]
+    with pytest.raises(ValueError, match="counts of image 1: split 'rest' is unknown: use train, validation or test"):
+        given_folder(files, frame(wide | {"split": ["train", "rest", "test"]}))
     more = wide | {"width": [24, 24, 24]}
     for images, table in (([picture()] * 3, frame(more)), (files, frame(more, index=list(NAMES)))):
         folder = given_folder(images, table)

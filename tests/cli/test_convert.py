@@ -221,6 +221,35 @@ def test_types_of_values_that_differ_are_named(tmp_path: Path, capsys: pytest.Ca
     tifffile.imwrite(tmp_path / "b.tif", values(20, 24, top=40_000))
     assert convert(tmp_path, "--out", tmp_path / "out") == 0
     assert "values of several types, uint8 (a), uint16 (b)" in capsys.readouterr().err
+    assert convert(tmp_path, "--out", tmp_path / "again", "--range", 0, 40_000) == 0
+    assert "values of several types, uint8 (a), uint16 (b)" in capsys.readouterr().err
+
+
+def test_pages_that_may_be_something_else_than_depths_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Times or wells that a program wrote as plain pages became one image, and nothing was said."""
+    (tmp_path / "in").mkdir()
+    pages = [Image.fromarray(one) for one in values(5, 20, 24, kind=np.uint8, top=255)]
+    pages[0].save(tmp_path / "in" / "pages.tif", save_all=True, append_images=pages[1:])
+    tifffile.imwrite(tmp_path / "in" / "depths.tif", values(5, 20, 24, kind=np.uint8), metadata={"axes": "ZYX"})
+    tifffile.imwrite(tmp_path / "in" / "other.tif", values(4, 20, 24, kind=np.uint8), photometric="minisblack")
+    assert convert(tmp_path / "in", "--out", tmp_path / "out") == 0
+    said = capsys.readouterr().err
+    assert (
+        "mist: it is not known what the pages of other, pages are (other: 4 of axis Q), so they were taken for" in said
+    )
+    assert "joined by their largest value; --planes each makes an image of each page" in said
+    assert convert(tmp_path / "in", "--out", tmp_path / "each", "--planes", "each") == 0
+    assert capsys.readouterr().err == "" and len(list((tmp_path / "each").glob("pages_z*.png"))) == 5
+
+
+@pytest.mark.parametrize(("low", "high"), [("0,5", "10"), ("0", "10,5")])
+def test_decimals_need_a_point(tmp_path: Path, capsys: pytest.CaptureFixture[str], low: str, high: str) -> None:
+    assert convert(tmp_path, "--out", tmp_path / "out", "--range", low, high) == 2
+    bad = low if "," in low else high
+    said = capsys.readouterr().err
+    assert f"error parsing --range: {bad!r} is not a number: write {bad.replace(',', '.')}, with a point" in said
 
 
 def test_channels_of_three_colours_each_are_refused(tmp_path: Path) -> None:

@@ -49,6 +49,20 @@ def test_json_that_cannot_be_written(trained: Path, tmp_path: Path, capsys: Capt
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("option", ["--json", "--record"])
+def test_only_results_are_replaced(trained: Path, tmp_path: Path, capsys: Captured, option: str) -> None:
+    """The user's table of counts was overwritten by a slip; annotations end in .json, too."""
+    command = ["evaluate", str(trained), "--images", "1", option]
+    for name, text in (("counts.csv", "file,count\na.png,3\n"), ("annotations.json", '{"images": []}')):
+        path = tmp_path / name
+        path.write_text(text)
+        assert main([*command, str(path)]) == 2
+        only_line(capsys.readouterr().err, f"{option} {path} is there already", "give another file")
+        assert path.read_text() == text
+    for _ in range(2):
+        assert main([*command, str(tmp_path / "new-seed0.json")]) == 0
+
+
 def _other_format(config: dict[str, Any]) -> None:
     config["format"] = 3
 

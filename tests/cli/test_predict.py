@@ -2,13 +2,18 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mistnn.cli.main import main
+from mistnn.cli.predict import run
+from mistnn.inference.other_formats import WRITERS
+from mistnn.weights import load_model, save_model
 from tests.cli.runs import only_line, read_config, train_tiny, write_config
 
 Captured = pytest.CaptureFixture[str]
@@ -67,6 +72,52 @@ def test_a_kill_while_other_formats_are_written(
     assert "the other formats are now in" in capsys.readouterr().out
     assert (out / "yolo" / "labels" / "grey.txt").read_bytes() == written
     assert not list(out.glob(".yolo*")) and main([*given, "--resume"]) == 2
+
+
+def test_a_kill_and_then_other_images_or_another_model(
+    trained: Path, copy: Path, pictures: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tables are complete and say nothing about added images, nor about weights."""
+    out = tmp_path / "out"
+    given = [str(pictures), "--out", str(out), "--no-overlays", "--formats", "yolo", "labelme"]
+    with monkeypatch.context() as patch:
+
+        def kill(*_: object) -> bytes:
+            raise KeyboardInterrupt
+
+        patch.setitem(WRITERS, "labelme", kill)
+        with pytest.raises(KeyboardInterrupt):
+            run([str(trained), *given])
+    assert (out / ".labelme.part").exists()
+    model = load_model(copy)
+    with torch.no_grad():
+        next(iter(model.parameters())).add_(0.1)
+    config = read_config(copy)
+    save_model(copy, model, config["model"], config["experiment"])
+    capsys.readouterr()
+    assert main(["predict", str(copy), *given, "--resume"]) == 2
+    only_line(capsys.readouterr().err, "are those of another model", "--force")
+    shutil.copy2(pictures / "grey.png", pictures / "added.png")
+    assert main(["predict", str(trained), *given, "--resume"]) == 2
+    only_line(capsys.readouterr().err, "are those of other images, or some were changed", "--force")
+    (pictures / "added.png").unlink()
+    assert main(["predict", str(trained), *given, "--resume"]) == 0
+    assert (out / "labelme").is_dir() and not [one for one in out.iterdir() if one.name.startswith(".")]
+
+
+@pytest.mark.parametrize("name", ["overlays", "predicted.html", "detections.json", "detections.csv", "counts.csv"])
+def test_force_replaces_only_what_a_prediction_wrote(
+    trained: Path, pictures: Path, tmp_path: Path, capsys: Captured, name: str
+) -> None:
+    out = tmp_path / "mine"
+    out.mkdir()
+    mine = out / name / "mine.png" if name == "overlays" else out / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    for force in ([], ["--force"]):
+        assert main(["predict", str(trained), str(pictures / "grey.png"), "--out", str(out), *force]) == 2
+        only_line(capsys.readouterr().err, f"holds {name} that no prediction wrote", "give another folder")
+        assert mine.read_text() == "mine"
 
 
 def test_k_and_no_overlays(trained: Path, pictures: Path, tmp_path: Path, capsys: Captured) -> None:

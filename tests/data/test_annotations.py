@@ -88,6 +88,17 @@ def test_an_image_with_a_crowd_in_coco_has_no_count(tmp_path: Path) -> None:
     noted(folder, "a.png has a crowd (iscrowd)", "the number of its objects is unknown")
 
 
+def test_predictions_and_shares_in_coco_are_named(tmp_path: Path) -> None:
+    """The file of `mist predict --coco` is no truth, and shares as pixels would be boxes in one corner."""
+    scored = coco({"bbox": [1, 0.5, 4, 2], "score": 0.9}, {"bbox": [0, 0, 8, 6], "image_id": 11})
+    folder = read_folder(write_json(make(tmp_path), scored, "annotations.json"))
+    noted(folder, "annotations.json: its boxes have scores", "look like predictions", "correct them")
+    shares = coco({"bbox": [0.25, 0.5, 0.5, 0.5]}, {"bbox": [0, 0, 0.1, 0.1]})
+    folder = read_folder(write_json(tmp_path, shares, "annotations.json"))
+    noted(folder, "annotations.json: all boxes lie between 0 and 1", "only their number is used", "width and height")
+    assert counts_of(folder)["a.png"] == (2,) and folder.images[0].boxes is None
+
+
 def test_coco_in_the_folders_of_the_splits(tmp_path: Path) -> None:
     for place in ("train", "valid", "test"):
         make(tmp_path, "a.png", folder=place)

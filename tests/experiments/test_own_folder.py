@@ -180,10 +180,59 @@ def test_images_of_the_training_are_named_in_a_test(run: Path, folder: Path, tmp
     assert main(["evaluate", str(run), "--data-root", str(moved)]) == 0
     printed = capsys.readouterr()
     assert "2 of 2 test images were used in the training (new0.png, new1.png)" in printed.err
-    assert "count_error_mean" in printed.out
+    assert "count_error_mean" in printed.out and "(or of these images, where" in " ".join(printed.out.split())
+    assert "no training images with counts, so count_error_mean is that of the measured images' own mean" in printed.err
     page = tmp_path / "page.html"
     assert main(["report", str(run), "--data-root", str(moved), "--out", str(page)]) == 0
-    assert "2 of 2 test images were used in the training" in page.read_text("utf-8")
+    text = " ".join(page.read_text("utf-8").split())
+    assert "2 of 2 test images were used in the training" in text
+    assert "has no training images with counts, so the mean is that of the images shown here" in text
+    assert "Always predicting the mean of these images would give" in text
+
+
+def test_a_saved_model_knows_the_images_of_its_training(
+    run: Path, folder: Path, tmp_path: Path, capsys: Captured, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also by other names, and in Python, where all images of a folder are measured."""
+    model = mistnn.from_pretrained(run)
+    model.save(tmp_path / "saved")
+    kept = json.loads((run / "images.json").read_text())
+    seen = next(name for name, line in kept.items() if line.startswith("train"))
+    (tmp_path / "moved" / "images").mkdir(parents=True)
+    shutil.copy(folder / "images" / seen, tmp_path / "moved" / "images" / "new.png")
+    (tmp_path / "moved" / "counts.csv").write_text("file,zero,one,two,split\nnew.png,1,0,0,test\n")
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "saved"), "--data-root", str(tmp_path / "moved")]) == 0
+    assert "1 of 1 test images were used in the training (new.png)" in capsys.readouterr().err
+    for measure in (
+        lambda: mistnn.evaluate(tmp_path / "saved", data_root=tmp_path / "moved"),
+        lambda: model.measure(data_root=tmp_path / "moved"),
+    ):
+        caplog.clear()
+        measure()
+        assert "1 of 1 test images were used in the training (new.png)" in caplog.text
+    caplog.clear()
+    model.measure(data_root=folder)
+    assert caplog.text == ""
+    model.evaluate(folder)
+    assert f"{len(kept)} of 20 images were used in the training" in caplog.text
+    assert "measure(data_root=...) takes its test images alone" in caplog.text
+
+
+def test_a_model_is_not_saved_beside_the_checkpoint_of_other_weights(run: Path, tmp_path: Path) -> None:
+    """A resumed run would continue the weights of the checkpoint and lose those that were saved."""
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    model = mistnn.from_pretrained(run)
+    model.save(copy)  # the same weights: nothing is lost
+    assert files_of_training(copy) == files_of_training(run) and (copy / "images.json").is_file()
+    with torch.no_grad():
+        next(iter(model.model.parameters())).add_(1)
+    with pytest.raises(MistError, match="holds a run with other weights.*give a new folder"):
+        model.save(copy)
+    shutil.rmtree(copy / "checkpoint")
+    model.seen = frozenset()
+    model.save(copy)
+    assert files_of_training(copy) == frozenset()
 
 
 def test_a_run_knows_the_images_of_the_run_that_it_started_from(run: Path, folder: Path, tmp_path: Path) -> None:

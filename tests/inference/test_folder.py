@@ -273,7 +273,7 @@ def test_no_images_leaves_nothing(tmp_path: Path) -> None:
     assert _tree(tmp_path) == ["in"]
 
 
-@pytest.mark.parametrize("name", ["detections.csv", "config.json", "model.safetensors", "metrics.jsonl"])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "metrics.jsonl"])
 def test_results_and_runs_are_not_overwritten(tmp_path: Path, name: str) -> None:
     image = _image(tmp_path / "a.png")
     out = tmp_path / "out"
@@ -285,8 +285,10 @@ def test_results_and_runs_are_not_overwritten(tmp_path: Path, name: str) -> None
     assert _tree(out) == sorted([name, "notes.txt"]) and (out / name).read_text() == "mine"
     predict_folder(Predictor(FakeDetector()), [image], out, force=True)
     assert (out / "notes.txt").read_text() == "mine"
-    assert ((out / name).read_text() == "mine") == (name != "detections.csv")
+    assert (out / name).read_text() == "mine"
     assert len(_rows(out / "detections.csv")) == 2
+    with pytest.raises(MistError, match="already holds detections.csv.*--force"):
+        predict_folder(Predictor(FakeDetector()), [image], out)
 
 
 def test_force_replaces_old_overlays(tmp_path: Path) -> None:

@@ -57,12 +57,27 @@ def test_finds_the_bright_spot_in_every_form(tmp_path: Path) -> None:
 def test_colour_models_and_alpha() -> None:
     values = np.zeros((4, 5, 4), dtype=np.uint8)
     values[..., 0], values[..., 3] = 255, 51
-    tensor = as_image_tensor(values, 3)
+    picture = Image.fromarray(values)
+    tensor = as_image_tensor(picture, 3)
     assert tensor.shape == (3, 4, 5)
     torch.testing.assert_close(tensor[:, 0, 0], torch.tensor([0.2, 0, 0]))
-    torch.testing.assert_close(as_image_tensor(values, 1)[0, 0, 0], torch.tensor(0.2 * 0.299))
+    torch.testing.assert_close(as_image_tensor(picture, 1)[0, 0, 0], torch.tensor(15 / 255))  # of 0.2 * 0.299
     assert as_image_tensor(values[..., 0], 3).shape == (3, 4, 5)
-    assert torch.equal(as_image_tensor(torch.ones(2, 3, 3) * 0.5, 1), torch.full((1, 3, 3), 0.25))
+    values[..., 3] = 255
+    assert torch.equal(as_image_tensor(values, 3), as_image_tensor(values[..., :3], 3))
+    grey = torch.tensor([0.5, 1.0]).reshape(2, 1, 1).expand(2, 3, 3)
+    assert torch.equal(as_image_tensor(grey, 1), torch.full((1, 3, 3), 0.5))
+    assert torch.equal(as_image_tensor(grey / 2, 2), grey / 2)  # the channels of the model
+
+
+def test_channels_of_a_microscope_are_not_taken_for_transparency() -> None:
+    """The image became black where the last channel was dark."""
+    for channels, fix in ((2, r"image\[..., 0\]"), (4, r"image\[..., :3\]")):
+        values = np.full((4, 5, channels), 200, dtype=np.uint8)
+        values[..., -1] = 0
+        for image in (values, torch.from_numpy(values).permute(2, 0, 1), values / 255):
+            with pytest.raises(ValueError, match=f"{channels} channels is used only if the last is opaque.*{fix}"):
+                as_image_tensor(image, 3)
 
 
 def test_k_defaults_to_that_of_the_training() -> None:

@@ -26,8 +26,9 @@ from mistnn.data.folder.content import OwnFolder
 from mistnn.data.folder.images import GivenConfig, digest_of
 from mistnn.devices import DeviceName
 from mistnn.errors import MistError
-from mistnn.experiments import Experiment, evaluate_stored
+from mistnn.experiments import Experiment, evaluate_stored, restore
 from mistnn.experiments import train as train_experiment
+from mistnn.experiments.folder import seen_in_training
 from mistnn.interfaces import SampleDataset, Split
 from mistnn.presets import find_preset
 from mistnn.training.runfolder import write_atomically
@@ -208,7 +209,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Measures a stored model on images of the data set that it was trained on, as ``mist evaluate`` does.
 
-    ``Model.evaluate`` measures a model on your own images.
+    ``Model.evaluate`` measures a model on your own images. A warning in the log says how many test images are files
+    that the training used.
 
     Args:
         model: a run folder, or the name of a shipped model.
@@ -222,7 +224,11 @@ def evaluate(
         MistError: if the model or the files are missing.
     """
     root = None if data_root is None else str(data_root)
-    return evaluate_stored(model, images, seed, root, split, unknown_k=unknown_k)
+    measured = evaluate_stored(model, images, seed, root, split, unknown_k=unknown_k)
+    data = restore(model).data
+    if note := seen_in_training(model, data if root is None else data.at(root), split):
+        _log.warning(note)
+    return measured
 
 
 def load(name_or_folder: str | Path, device: str | torch.device = "cpu") -> TrainedNetwork:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mistnn.data.folder.columns import FILE_WORDS, explained, not_counts, total_of
 from mistnn.data.folder.files import NameMatcher
-from mistnn.data.folder.tables import EXAMPLES, ONLY_CLASS, Table, parse_table, read_table
+from mistnn.data.folder.tables import EXAMPLES, ONLY_CLASS, SPLIT_WORDS, Table, parse_table, read_table
 from mistnn.data.text_files import check_name
 from mistnn.interfaces import Split
 
@@ -45,25 +45,24 @@ def given_counts(counts: Any, names: Sequence[str], files: bool, class_names: Se
             (images, classes), with ``class_names``; where the images are files, {file: {class: number}} or
             {file: number}, and the path of a ``counts.csv``; or a pandas ``DataFrame``, with one column per class and
             one row per image in their order (or with the files as index, or in a column ``file``), or with the columns
-            file, class and count. An index holds files if all its labels are texts or paths, or it is called "file".
+            file, class and count; a column ``split`` holds train, validation or test. An index holds files if all its
+            labels are texts or paths, or it is called "file".
         names: of the images.
         files: whether these are names of files.
         class_names: the names of the columns of an array; also the name of the one class of a list of numbers.
 
     Raises:
         ValueError: if there is not one row for each image, if a number is missing, negative or not whole, or if the
-            form is not one of these; also if names of files are needed and the images have none.
+            form is not one of these; also if names of files are needed and the images have none, or if the index of
+            pandas objects numbers the rows in another order than theirs.
         MistError: if a file or a table can't be read.
     """
     if isinstance(counts, str | Path):
         _check_files(files, f"counts={str(counts)!r}")
         return _of_table(read_table(Path(counts), NameMatcher(names), "counts"), names)
     pandas = sys.modules.get("pandas")
-    if pandas is not None and isinstance(counts, pandas.Series) and _names_files(counts.index):
-        _check_files(files, "the index of counts")
-        if not counts.index.is_unique:
-            raise ValueError("counts is a Series that names a file twice: give one number for each file")
-        counts = counts.to_dict()
+    if pandas is not None and isinstance(counts, pandas.Series):
+        counts = _of_series(counts, files)
     if pandas is not None and isinstance(counts, pandas.DataFrame):
         return _of_frame(counts, names, files)
     if isinstance(counts, Mapping):
@@ -84,12 +83,43 @@ def given_counts(counts: Any, names: Sequence[str], files: bool, class_names: Se
     return Counted(one, [(whole(value, f"image {index}"),) for index, value in enumerate(rows)])
 
 
+def _of_series(counts: Any, files: bool) -> Any:
+    """{file: number} of a Series that names files; another one unchanged, in its own order."""
+    if not _names_files(counts.index):
+        _check_order(counts.index)
+        return counts
+    _check_files(files, "the index of counts")
+    if not counts.index.is_unique:
+        raise ValueError("counts is a Series that names a file twice: give one number for each file")
+    return counts.to_dict()
+
+
 def _joined(counts: Mapping[Any, Any], pandas: Any) -> Any:
     """A table of Series that name files, which pandas joins by these names; ``None`` for other values."""
     named = [isinstance(one, pandas.Series) and _names_files(one.index) for one in counts.values()]
     if any(named) and not all(named):
         raise ValueError("counts mixes Series that name files with others: give all of them the names as index")
-    return pandas.DataFrame(dict(counts)) if named and all(named) else None
+    if named and all(named):
+        return pandas.DataFrame(dict(counts))
+    first, *others = [one.index for one in counts.values() if isinstance(one, pandas.Series)] or [()]
+    if any(list(first) != list(other) for other in others):
+        raise ValueError(
+            "counts holds Series with different indices: make a DataFrame of them, which joins them by the index, or "
+            "take .reset_index(drop=True) of each if all are in the order of the images"
+        )
+    _check_order(first)
+    return None
+
+
+def _check_order(index: Iterable[Any]) -> None:
+    """Refuses an index of pandas that numbers the rows from 0, but not in their order: it may number the images."""
+    labels = list(index)
+    if all(isinstance(label, int | np.integer) for label in labels) and sorted(labels) == list(range(len(labels))):
+        if labels != sorted(labels):
+            raise ValueError(
+                "the index of counts numbers the rows in another order than theirs: take counts.sort_index() if it "
+                "numbers the images, or counts.reset_index(drop=True) if the rows are in the order of the images"
+            )
 
 
 def _names_files(index: Any) -> bool:
@@ -175,7 +205,27 @@ def _of_frame(frame: Any, names: Sequence[str], files: bool) -> Counted:
         _check_files(files, "the index of counts")
         text = frame.to_csv(index_label=FILE_WORDS[0])
         return _of_table(parse_table("the table of counts", text, NameMatcher(names), "counts"), names)
+    _check_order(frame.index)
     columns = {str(column): list(frame[column]) for column in frame.columns}
+    if (column := next((name for name in columns if name.strip().lower() == "split"), None)) is not None:
+        splits = _splits(columns.pop(column), names)
+        return _of_rows(columns, names, files)._replace(splits=splits)
+    return _of_rows(columns, names, files)
+
+
+def _splits(values: Sequence[Any], names: Sequence[str]) -> tuple[Split | None, ...]:
+    """The splits of images from a column of a table, one value for each image."""
+    _check_length(len(values), len(names), "the column 'split' of counts")
+    splits: list[Split | None] = []
+    for index, value in enumerate(values):
+        splits.append(split := SPLIT_WORDS.get(str(value).strip().lower()))
+        if split is None:
+            raise ValueError(f"counts of image {index}: split {value!r} is unknown: use train, validation or test")
+    return tuple(splits)
+
+
+def _of_rows(columns: Mapping[str, Sequence[Any]], names: Sequence[str], files: bool) -> Counted:
+    """The counts in the columns of a table with one row for each image, in their order."""
     if files and (naming := _naming(columns, names)):
         raise ValueError(
             f"the column {naming!r} of counts seems to name the images: call it 'file', so that rows are found by it"

@@ -67,7 +67,7 @@ class CheckedSamples:
     def __getitem__(self, index: int) -> Sample:
         """A sample; raises ``ValueError`` that names its index if the model can't learn from it."""
         sample = self.samples[index]
-        known = _sample(sample, index, None)
+        known = _sample(sample, index, None, 3 if self.channels is None else self.channels)
         if self.channels not in (None, sample.image.shape[0]):
             raise ValueError(f"sample {index} has {sample.image.shape[0]} channels, and the model {self.channels}")
         if known.counts is not None and self.classes and len(known.counts) != self.classes:
@@ -181,9 +181,9 @@ def _image(image: Any, index: int) -> FolderImage:
     )
 
 
-def _size(image: Any, index: int) -> tuple[int, int]:
+def _size(image: Any, index: int, channels: int = 3) -> tuple[int, int]:
     try:
-        height, width = as_image_tensor(image, 3).shape[-2:]
+        height, width = as_image_tensor(image, channels).shape[-2:]
     except ValueError as error:
         raise ValueError(f"image {index}: {error}") from error
     return height, width
@@ -197,10 +197,10 @@ def _file(path: Path, name: str) -> FolderImage:
     return FolderImage(name, path, header.width, header.height, None, None, None, None, None)
 
 
-def _sample(sample: Any, index: int, load: Any) -> FolderImage:
+def _sample(sample: Any, index: int, load: Any, channels: int = 3) -> FolderImage:
     if not isinstance(sample, Sample):
         raise ValueError(f"sample {index} is a {type(sample).__name__}: give a Dataset of mistnn.Sample(image, counts)")
-    height, width = _size(sample.image, index)
+    height, width = _size(sample.image, index, channels)
     counts = None if sample.counts is None else tuple(whole(value, f"sample {index}") for value in sample.counts)
     present = None if sample.presence is None else tuple(map(bool, sample.presence.tolist()))
     return FolderImage(

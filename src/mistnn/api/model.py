@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,12 +18,12 @@ from torch import Tensor, nn
 
 from mistnn.api.given import check_stack, given_folder
 from mistnn.data.folder.content import OwnFolder
-from mistnn.data.folder.images import GivenConfig, load_image
+from mistnn.data.folder.images import GivenConfig, checksums_of, load_image
 from mistnn.data.folder.tables import ONLY_CLASS
 from mistnn.devices import find_device
 from mistnn.errors import MistError
 from mistnn.experiments import Experiment, describe, evaluate, read_log, restore
-from mistnn.experiments.folder import FolderView, folder_metrics, interval_metrics
+from mistnn.experiments.folder import FolderView, folder_metrics, interval_metrics, too_good
 from mistnn.inference import Prediction, Predictor
 from mistnn.inference.counting import missing_threshold
 from mistnn.inference.export import Format, export_model
@@ -31,8 +32,16 @@ from mistnn.interfaces import ModelConfig, Split
 from mistnn.nn.finder import Finder
 from mistnn.nn.tiles import MAX_PIXELS
 from mistnn.records import Detections, Sample
-from mistnn.training.runfolder import METRICS, write_atomically
-from mistnn.weights import TrainingRecord, load_model, read_config, save_model
+from mistnn.training.runfolder import (
+    CHECKPOINT,
+    METRICS,
+    files_of_training,
+    replace_files_of_training,
+    write_atomically,
+)
+from mistnn.weights import TrainingRecord, holds_model, load_model, read_config, save_model
+
+_log = logging.getLogger("mistnn")
 
 
 class TrainedNetwork:
@@ -45,9 +54,11 @@ class TrainedNetwork:
             an evaluation, with the prefix ``evaluate/``.
         notes: the settings that ``fit`` chose and its warnings, one line each.
         training: what the training took; ``None`` if that is unknown.
+        seen: the CRC-32 of each file that the training used, in hexadecimal digits; empty if they are unknown.
     """
 
     model: nn.Module
+    seen: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -82,21 +93,40 @@ class TrainedNetwork:
         """
         data = self.experiment.data if data_root is None else self.experiment.data.at(str(data_root))
         data = data if seed is None else dataclasses.replace(data, seed=seed)
-        return evaluate(self.model, data, split, images)
+        measured = evaluate(self.model, data, split, images)
+        if self.seen and split == "test":
+            self._note_seen(data.checksums(split), "test images", "give new images, or a column split")
+        return measured
+
+    def _note_seen(self, checksums: Mapping[str, str], what: str, fix: str) -> None:
+        """Logs how many of the measured files the training used, if it used any."""
+        if note := too_good(checksums, self.seen, what, fix):
+            _log.warning(note)
 
     def save(self, folder: str | Path) -> None:
         """Writes a model folder: ``config.json``, ``model.safetensors`` and, if there is a log, ``metrics.jsonl``.
 
-        ``mistnn.load`` and every command that takes a run folder read it. Other files in the folder stay.
+        ``mistnn.load`` and every command that takes a run folder read it. The checksums of the training's files are
+        kept too, if they are known. Other files in the folder stay.
 
         Raises:
-            MistError: if the folder can't be written to.
+            MistError: if the folder can't be written to, or holds the checkpoint of a run with other weights, which
+                would be out of step with the model.
         """
+        folder = Path(folder)
+        there = holds_model(folder, self.model)
+        if not there and (folder / CHECKPOINT).exists():
+            raise MistError(
+                f"{folder} holds a run with other weights, and 'mist train --resume' would continue these: give a new "
+                "folder"
+            )
         described = describe(self.experiment)
         save_model(folder, self.model, described["model"], described["experiment"], training=self.training)
         lines = "".join(json.dumps(line) + "\n" for line in self.history)
         if lines:
-            write_atomically(Path(folder) / METRICS, lines.encode())
+            write_atomically(folder / METRICS, lines.encode())
+        if not there:
+            replace_files_of_training(folder, self.seen)
 
 
 class Model(TrainedNetwork, Predictor):
@@ -162,6 +192,9 @@ class Model(TrainedNetwork, Predictor):
     def evaluate(self, images: Any, counts: Any = None) -> dict[str, float]:
         """Compares the objects that the model finds with the true counts.
 
+        All images are measured, those of a folder's training split too. A warning in the log says how many of their
+        files the training used, where these are known. ``measure`` takes the test images of a folder.
+
         Args:
             images: as in ``mistnn.fit``; at least one.
             counts: as in ``mistnn.fit``, with the classes of the model. ``None`` if the images are a folder or samples
@@ -184,6 +217,9 @@ class Model(TrainedNetwork, Predictor):
         if folder.counts_from == "nothing":
             return self._reconstruction(folder)
         known = tuple(image for image in folder.images if image.present is not None)
+        if self.seen:
+            fix = "give new images; for a folder, measure(data_root=...) takes its test images alone"
+            self._note_seen(checksums_of(known), "images", fix)
         found, samples = [], []
         for image in known:
             one = self.predict(load_image(image, self.model.config.channels)).detections
@@ -241,7 +277,9 @@ def load_run(
         history = list(read_log(Path(name_or_folder)))
     record = read_config(name_or_folder).training
     if not isinstance(network, Finder):
-        return TrainedNetwork(network, experiment, history, notes, record)
-    model = Model(network, experiment, history, notes, record)
-    model.uncounted = missing_threshold(name_or_folder, network)
-    return model
+        found = TrainedNetwork(network, experiment, history, notes, record)
+    else:
+        found = Model(network, experiment, history, notes, record)
+        found.uncounted = missing_threshold(name_or_folder, network)
+    found.seen = files_of_training(Path(name_or_folder))
+    return found

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from mistnn.cli.parsing import Folder, Options, parse
+from mistnn.cli.parsing import TWO_NUMBERS, Folder, Options, parse
 from mistnn.cli.screen import progress_bar
 from mistnn.data.images import FOREIGN, SUFFIXES, is_hidden
 from mistnn.data.stacks import (
@@ -65,7 +65,7 @@ class Convert(Options):
     out: Folder
     channels: tuple[int, ...] = ()
     planes: Planes = "max"
-    range: tuple[float, float] | None = None
+    range: Annotated[tuple[float, float] | None, TWO_NUMBERS] = None
     force: bool = False
 
 
@@ -80,6 +80,8 @@ def run(arguments: Sequence[str]) -> int:
     found = list(_stacks(request.paths))
     skipped: dict[str, str] = {}
     further: dict[str, int] = {}
+    kinds: dict[str, str] = {}  # type of the values -> the first stack that has them
+    unknown: dict[str, str] = {}
     passed = _others(request.paths)
     low, high = _common_range(found, request, skipped) if request.range is None else request.range
     written: dict[Path, Path] = {}
@@ -90,6 +92,8 @@ def run(arguments: Sequence[str]) -> int:
                     stack = read_stack(path)
                     _write(stack, path, name, request, (low, high), written)
                     further |= {name: stack.further} if stack.further else {}
+                    kinds.setdefault(str(stack.values.dtype), name)
+                    unknown |= {name: stack.unknown} if stack.unknown and request.planes != "each" else {}
                 except UnusableStack as error:
                     skipped[name] = str(error)
             if progress is not None:
@@ -98,6 +102,8 @@ def run(arguments: Sequence[str]) -> int:
     print(f"{len(written):,} images of {len(found) - len(skipped):,} stacks in {request.out}; {used}")
     for name, why in skipped.items():
         print(f"mist: skipped {name}: {why}", file=sys.stderr)
+    for note in (*_type_notes(kinds), *_axis_notes(unknown, request.planes)):
+        print(f"mist: {note}", file=sys.stderr)
     for name, number in further.items():
         what = f"series 1 of {number + 1} is converted: positions or sizes that lie in the others are not"
         print(f"mist: {name}: {what}; save each as a file of its own", file=sys.stderr)
@@ -106,6 +112,27 @@ def run(arguments: Sequence[str]) -> int:
         fix = "; export those of microscopes as OME-TIFF with the program that wrote them" if known else ""
         print(f"mist: not converted, since they are no stacks: {listed(passed)}{fix}", file=sys.stderr)
     return SOME_SKIPPED if skipped or further else 0
+
+
+def _type_notes(kinds: Mapping[str, str]) -> Iterator[str]:
+    """A note on stacks with values of several types."""
+    if len(kinds) > 1:
+        examples = ", ".join(f"{kind} ({name})" for kind, name in kinds.items())
+        yield (
+            f"the stacks have values of several types, {examples}, and are all scaled by one range, which may "
+            "make some black: convert each type into a folder of its own"
+        )
+
+
+def _axis_notes(unknown: Mapping[str, str], planes: Planes) -> Iterator[str]:
+    """A note on stacks whose pages may be something else than depths."""
+    if unknown:
+        how = "mean" if planes == "mean" else "largest value"
+        name, pages = next(iter(unknown.items()))
+        yield (
+            f"it is not known what the pages of {listed(list(unknown))} are ({name}: {pages}), so "
+            f"they were taken for depths and joined by their {how}; --planes each makes an image of each page"
+        )
 
 
 def _stacks(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
@@ -147,12 +174,10 @@ def _others(paths: Sequence[Path]) -> list[str]:
 def _common_range(found: Sequence[tuple[Path, str]], request: Convert, skipped: dict[str, str]) -> tuple[float, float]:
     """The smallest range that holds those of all images."""
     lows, highs = [], []
-    kinds: dict[str, str] = {}  # type of the values -> the first stack that has them
     with progress_bar("measuring") as progress:
         for done, (path, name) in enumerate(found, start=1):
             try:
                 stack = read_stack(path)
-                kinds.setdefault(str(stack.values.dtype), name)
                 for _, image in images_of(stack, request.channels, request.planes):
                     low, high = range_of(image)
                     lows.append(low)
@@ -164,13 +189,6 @@ def _common_range(found: Sequence[tuple[Path, str]], request: Convert, skipped: 
     if not lows:
         name, why = next(iter(skipped.items()))
         raise MistError(f"none of {len(found)} stacks can be used; {name}: {why}")
-    if len(kinds) > 1:
-        examples = ", ".join(f"{kind} ({name})" for kind, name in kinds.items())
-        print(
-            f"mist: the stacks have values of several types, {examples}, and are all scaled by one range, which may "
-            "make some black: convert each type into a folder of its own",
-            file=sys.stderr,
-        )
     low, high = min(lows), max(highs)
     return (low, high) if low < high else (low, low + 1)
 

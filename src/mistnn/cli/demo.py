@@ -46,8 +46,10 @@ def run(arguments: Sequence[str]) -> int:
     """Runs the demo and prints where its report is."""
     start = time.monotonic()
     demo = parse(Demo, arguments, "mist demo", DESCRIPTION)
+    from mistnn.cli.evaluate import ENTRY_KEYS, check_replaceable
     from mistnn.reports.demo import STORIES, run_demo
 
+    check_replaceable(demo.record, "--record", ENTRY_KEYS)
     story = STORIES[demo.task]
     out = Path("demo" if demo.task == "classify" else "demo-discover") if demo.out is None else demo.out
     metrics = run_demo(out, demo.seed, demo.steps, demo.force, start, demo.task, demo.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -17,6 +17,10 @@ from mistnn.files import replace_file
 
 if TYPE_CHECKING:
     from mistnn.experiments import Experiment
+    from mistnn.interfaces import DataConfig
+
+ENTRY_KEYS = frozenset({"metrics", "train_seed", "command"})
+"""Some of the keys of an entry of the ledger."""
 
 DESCRIPTION = (
     "Measures a trained model on test images of the kind that it was trained on. A localiser of a common object "
@@ -60,6 +64,8 @@ def run(arguments: Sequence[str]) -> int:
     from mistnn.experiments.folder import seen_in_training
     from mistnn.metrics.meanings import COUNTS, MEANINGS
 
+    check_replaceable(request.json, "--json", {"model", "split", "seed"})
+    check_replaceable(request.record, "--record", ENTRY_KEYS)
     experiment = restore(request.model)
     data = experiment.data
     data = data if request.data_root is None else data.at(request.data_root)
@@ -77,18 +83,37 @@ def run(arguments: Sequence[str]) -> int:
     shown = [name for name in MEANINGS if name in metrics] + sorted(metrics.keys() - MEANINGS.keys())
     texts = {name: f"{value:,.0f}" if name in COUNTS else f"{value:.4f}" for name, value in metrics.items()}
     rows = [(name, texts[name], MEANINGS.get(name, "")) for name in shown]
-    for note in (seen_in_training(request.model, data, request.split), *_notes(request, experiment)):
+    for note in (seen_in_training(request.model, data, request.split), *_notes(request, experiment, data, metrics)):
         if note:
             print(f"mist: {note}", file=sys.stderr)
     show_table(("metric", "value", "meaning"), rows, numbers=("value",))
     return 0
 
 
-def _notes(request: Evaluate, experiment: Experiment) -> Iterator[str]:
+def check_replaceable(path: Path | None, option: str, keys: Collection[str]) -> None:
+    """Raises ``MistError`` if there is a file at ``path`` that isn't a JSON object with these keys: results are.
+
+    It may be the user's own, such as a table of counts.
+    """
+    if path is None or not path.exists():
+        return
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or not content.keys() >= set(keys):
+        raise MistError(f"{option} {path} is there already and holds no such results: give another file")
+
+
+def _notes(request: Evaluate, experiment: Experiment, data: DataConfig, metrics: Mapping[str, float]) -> Iterator[str]:
     """What to know about the measurement of a folder."""
     from mistnn.data import FolderConfig
+    from mistnn.data.folder.images import known_images
 
-    if isinstance(experiment.data, FolderConfig):
+    if isinstance(data, FolderConfig):
+        baseline = next((name for name in ("count_error_mean", "presence_guess") if name in metrics), None)
+        if baseline and not known_images(data.content(), "train"):
+            yield f"there are no training images with counts, so {baseline} is that of the measured images' own mean"
         if request.seed is not None:
             yield "--seed changes nothing: the split of a folder follows the names of its files"
         if request.split == "validation" and getattr(experiment.model, "threshold", 0) > 0:

@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import io
 import itertools
+import re
 import shutil
 import textwrap
 import types
@@ -182,7 +183,18 @@ def _number(kind: type[int | float], text: str, optional: bool) -> int | float |
     try:
         return kind(text)
     except ValueError:
-        raise ValueError(f"{text!r} is not {_NUMBERS[kind]}") from None
+        fix = f": write {text.replace(',', '.')}, with a point" if re.fullmatch(r"[+-]?\d*,\d+", text) else ""
+        raise ValueError(f"{text!r} is not {_NUMBERS[kind]}{fix if kind is float else ''}") from None
+
+
+TWO_NUMBERS: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
+    nargs=2,
+    metavar="FLOAT FLOAT",
+    instance_from_str=lambda texts: tuple(_number(float, text, False) for text in texts),
+    is_instance=lambda value: value is None or isinstance(value, tuple),
+    str_from_instance=lambda value: ["None"] if value is None else [str(one) for one in value],
+)
+"""Marks an optional pair of numbers; tyro's own message about a bad one doesn't say which."""
 
 
 def _missing(kind: type, arguments: Sequence[str]) -> list[str]:

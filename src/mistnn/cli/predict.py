@@ -94,7 +94,7 @@ def run(arguments: Sequence[str]) -> int:
     if times > 1 or (times and not request.formats):
         raise MistError("--formats: name all formats after one --formats, such as --formats yolo labelme")
     from mistnn.inference import Predictor, predict_folder
-    from mistnn.inference.other_formats import check_formats, check_same, unwritten, write_formats
+    from mistnn.inference.other_formats import check_formats, unwritten
     from mistnn.inference.stage import died_at, stopped_after
     from mistnn.processes import PATIENCE, join_processes
     from mistnn.training.memory import keep_freed_memory
@@ -106,8 +106,7 @@ def run(arguments: Sequence[str]) -> int:
         keep_freed_memory()  # photographs are processed twice as fast
     complete = request.resume and stopped_after(request.out) is None and unwritten(request.out, request.formats)
     if complete and processes.count == 1:  # of several, one might look when another has written already
-        check_same(request.out, request.paths, predictor.model.class_names)
-        write_formats(request.out, request.paths, predictor.model.class_names, request.formats)
+        _write_formats(predictor, request, complete)
         print(f"The tables were complete; the other formats are now in {request.out} too")
         if ignored := [name for name in ("--coco", "--report", "--k") if takes(arguments, name)]:
             print(f"mist: {', '.join(ignored)} had no effect on the complete tables", file=sys.stderr)
@@ -143,9 +142,22 @@ def run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     if not processes.main:
         return 0
-    write_formats(request.out, request.paths, predictor.model.class_names, request.formats)
+    if request.formats:
+        _write_formats(predictor, request)
     _tell(predictor, request, summary)
     return SOME_SKIPPED if summary.skipped else 0
+
+
+def _write_formats(predictor: Predictor, request: Predict, complete: bool = False) -> None:
+    """Writes the boxes for other programs; from ``complete`` tables only if they are of these images and this model."""
+    from mistnn.data.images import find_images
+    from mistnn.inference.other_formats import check_same, write_formats
+    from mistnn.inference.stage import identity_of
+
+    classes, identity = predictor.model.class_names, identity_of(predictor, find_images(request.paths, request.out))
+    if complete:
+        check_same(request.out, request.paths, classes, identity)
+    write_formats(request.out, request.paths, classes, request.formats, identity)
 
 
 def _tell(predictor: Predictor, request: Predict, summary: PredictSummary) -> None:

@@ -29,7 +29,7 @@ TAIL = 0.1
 SAMPLED = 1_000_000
 """Values of an image from which its range is estimated (our choice)."""
 MOST_CHANNELS = 3
-_COLOURS, _CHANNEL, _TIME = "S", "C", "T"
+_COLOURS, _CHANNEL, _TIME, _DEPTH = "S", "C", "T", "Z"
 _ORIENTATION, _WHITE_IS_ZERO, _PALETTE = 274, 0, 3  # of TIFF
 
 
@@ -45,12 +45,14 @@ class Stack(NamedTuple):
         colours: whether the channels are red, green and blue.
         channel_names: those of OME-XML; else numbers from 1.
         further: the number of series after the first, which are not read.
+        unknown: the axes besides depth that were taken for it, with their lengths, such as "12 of axis Q".
     """
 
     values: Any
     colours: bool
     channel_names: tuple[str, ...]
     further: int = 0
+    unknown: str = ""
 
 
 def needs_tifffile() -> Any:
@@ -143,7 +145,7 @@ def _ordered(values: np.ndarray, axes: str, names: tuple[str, ...]) -> Stack:
     colours = _COLOURS in axes and _CHANNEL not in axes
     channel = _COLOURS if colours else _CHANNEL
     last = [axis for axis in (_TIME, channel, "Y", "X") if axis in axes]
-    others = [axis for axis in axes if axis not in last]  # depths, and whatever else there is
+    others = [axis for axis in axes if axis not in last]  # depths, and whatever else there is (a note says so)
     places = [axes.index(axis) for axis in ([_TIME] if _TIME in axes else [])]
     places += [axes.index(channel)] if channel in axes else []
     moved = values.transpose(*places, *(axes.index(axis) for axis in others), axes.index("Y"), axes.index("X"))
@@ -153,7 +155,9 @@ def _ordered(values: np.ndarray, axes: str, names: tuple[str, ...]) -> Stack:
     if colours and channels == 4:  # the last one is transparency
         shaped, channels = shaped[:, :3], 3
     given = names if len(names) == channels else tuple(str(index + 1) for index in range(channels))
-    return Stack(shaped, colours and channels == 3, given)
+    sizes = {axis: values.shape[axes.index(axis)] for axis in others if axis != _DEPTH}
+    unknown = ", ".join(f"{size} of axis {axis}" for axis, size in sizes.items() if size > 1)
+    return Stack(shaped, colours and channels == 3, given, unknown=unknown)
 
 
 def _names(file: Any) -> tuple[str, ...]:

@@ -176,6 +176,7 @@ class AnnotatedObject(NamedTuple):
     corners: Corners
     difficult: bool = False  #: Marked as difficult in VOC.
     crowd: bool = False  #: Several objects in one box; COCO does not give their number.
+    scored: bool = False  #: It has a score in COCO, as predictions do.
 
 
 def voc_objects(tree: ElementTree.Element, place: str) -> Iterator[AnnotatedObject]:
@@ -283,7 +284,8 @@ def _coco_object(entry: dict[str, Any], classes: Mapping[str, str], place: str) 
         x1, y1, x2, y2 = points[::2].min(), points[1::2].min(), points[::2].max(), points[1::2].max()
         return AnnotatedObject(label, (x1, y1, x2, y2), crowd=bool(entry.get("iscrowd", 0)))
     x, y, width, height = finite_numbers(box, place, 4)
-    return AnnotatedObject(label, (x, y, x + width, y + height), crowd=bool(entry.get("iscrowd", 0)))
+    crowd, scored = bool(entry.get("iscrowd", 0)), entry.get("score") is not None
+    return AnnotatedObject(label, (x, y, x + width, y + height), crowd=crowd, scored=scored)
 
 
 class BoxesEntry(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,13 +137,24 @@ def seen_in_training(run: str | Path, data: DataConfig, split: Split) -> str:
         split: of the data that is measured; nothing is said about others than "test".
     """
     known = files_of_training(Path(run)) if split == "test" else frozenset()
-    images = data.checksums(split) if known else {}
-    seen = [name for name, checksum in images.items() if checksum in known]
+    return too_good(data.checksums(split) if known else {}, known, "test images", "give new images, or a column split")
+
+
+def too_good(checksums: Mapping[str, str], known: Collection[str], what: str, fix: str) -> str:
+    """A note on measured images that the training used; empty if there are none.
+
+    Args:
+        checksums: of the files that are measured, by name.
+        known: those of the files that the training used.
+        what: the files are.
+        fix: what to do instead.
+    """
+    seen = [name for name, checksum in checksums.items() if checksum in known]
     if not seen:
         return ""
     return (
-        f"{len(seen)} of {len(images)} test images were used in the training ({listed(seen)}), so the numbers are too "
-        "good: give new images, or a column split"
+        f"{len(seen)} of {len(checksums)} {what} were used in the training ({listed(seen)}), so the numbers are too "
+        f"good: {fix}"
     )
 
 

@@ -28,7 +28,7 @@ from mistnn.data.folder.tables import ONLY_CLASS
 from mistnn.data.images import DETECTIONS_FILE, UnreadableImage, find_images
 from mistnn.data.text_files import as_cell, from_cell, listed
 from mistnn.errors import MistError, MistWarning
-from mistnn.files import write_through
+from mistnn.files import replace_file, write_through
 from mistnn.inference.tables import COUNTS_FILE
 
 FormatName = Literal["yolo", "labelme", "imagej", "napari"]
@@ -37,6 +37,8 @@ SUFFIXES: Mapping[FormatName, str] = {"yolo": ".txt", "labelme": ".json", "image
 NAMES_FILE, LABELS = "classes.txt", "labels"
 MARKER = ".mistnn"
 """In each folder that is written here: the folder may be replaced."""
+RECORD = ".formats.json"
+"""The model and the images of the tables, by their hashes, while other formats are written from them."""
 MOST_GROUPS = 255
 """Groups of ROIs that ImageJ knows."""
 
@@ -79,12 +81,17 @@ def unwritten(out: Path, formats: Sequence[FormatName]) -> bool:
     return begun and (out / DETECTIONS_FILE).is_file()
 
 
-def check_same(out: Path, paths: Sequence[Path | str], class_names: Sequence[str]) -> None:
-    """Checks that the complete tables in ``out`` are those of these images and classes.
+def check_same(
+    out: Path, paths: Sequence[Path | str], class_names: Sequence[str], identity: Mapping[str, str] | None = None
+) -> None:
+    """Checks that the complete tables in ``out`` are those of these images and this model.
+
+    Args:
+        identity: of the model and the images, as ``write_formats`` took it; compared if it was kept.
 
     Raises:
-        MistError: if the tables have other classes, an image of them is missing, or one was changed after they were
-            written.
+        MistError: if the tables have other classes, an image of them is missing, one was changed after they were
+            written, or model or images are others.
     """
     table = out / COUNTS_FILE
     fix = "give the same model and images, or predict again with --force"
@@ -98,10 +105,18 @@ def check_same(out: Path, paths: Sequence[Path | str], class_names: Sequence[str
         raise MistError(f"--resume: the results in {out} are those of other images, such as {gone[0]}: {fix}")
     if changed := [name for name, path in found.items() if path.stat().st_mtime > table.stat().st_mtime]:
         raise MistError(f"--resume: images were changed after the results in {out} were written ({changed[0]}): {fix}")
+    kept = json.loads((out / RECORD).read_text(encoding="utf-8")) if identity and (out / RECORD).is_file() else {}
+    if different := [name for name, value in kept.items() if (identity or {}).get(name) != value]:
+        others = {"model": "of another model", "images": "of other images, or some were changed"}[different[0]]
+        raise MistError(f"--resume: the results in {out} are those {others}: {fix}")
 
 
 def write_formats(
-    out: Path, paths: Sequence[Path | str], class_names: Sequence[str], formats: Sequence[FormatName]
+    out: Path,
+    paths: Sequence[Path | str],
+    class_names: Sequence[str],
+    formats: Sequence[FormatName],
+    identity: Mapping[str, str] | None = None,
 ) -> None:
     """Writes the detections in ``out`` in other formats; earlier files of a format are replaced.
 
@@ -111,6 +126,8 @@ def write_formats(
         out: the folder of a finished prediction.
         paths: its images.
         class_names: those of the model; empty for a model without classes.
+        identity: of the model and the images, see ``stage.identity_of``; kept until all is written, for
+            ``check_same``.
 
     Raises:
         MistError: if a package is missing, a folder can't be written to, or is there and no prediction has written it.
@@ -121,6 +138,8 @@ def write_formats(
     found = _detections(out / DETECTIONS_FILE) if formats else {}
     headers = list(_headers(paths, out, _predicted(out / COUNTS_FILE))) if formats else []
     try:
+        if formats and identity is not None:
+            replace_file(out / RECORD, json.dumps(identity).encode())
         for kind in formats:
             aside = out / f".{FOLDERS[kind]}.part"
             shutil.rmtree(aside, ignore_errors=True)
@@ -148,6 +167,7 @@ def write_formats(
                 os.replace(out / FOLDERS[kind], old)
             os.replace(aside, out / FOLDERS[kind])
             shutil.rmtree(old, ignore_errors=True)
+        (out / RECORD).unlink(missing_ok=True)
     except OSError as error:
         raise MistError(f"can't write to {out} ({error.strerror}): give a writable folder with enough space") from error
 

@@ -71,7 +71,8 @@ class Predictor:
 
         Args:
             image: a file; a Pillow image; an array (height, width) or (height, width, channels), RGB; or a tensor
-                (channels, height, width). Integers of 8 or 16 bits are scaled to [0, 1]; floats must lie there.
+                (channels, height, width). Integers of 8 or 16 bits are scaled to [0, 1]; floats must lie there. A
+                fourth channel, or a second one beside grey, must be opaque alpha.
             k: how many. If not given: as many as the model counts, at most the K of its training; or that K if the
                 model can't count (``Finder.threshold``).
 
@@ -282,13 +283,25 @@ def _unit_range(values: Tensor) -> Tensor:
 
 
 def _with_channels(values: Tensor, channels: int) -> Tensor:
-    """Converts grey, grey with alpha, RGB or RGBA to the channels of a model: like files, with alpha on black."""
+    """Converts grey or RGB, either with opaque alpha, to the channels of a model.
+
+    Two or four channels may also be those of a microscope, or colours and infrared, so that a last channel which isn't
+    opaque everywhere is not taken for alpha. Files and Pillow images say which it is.
+    """
     found = values.shape[0]
+    if found == channels:
+        return values.contiguous()
     if found not in (1, 2, 3, 4):
         order = "arrays are (height, width, channels), tensors (channels, height, width)"
         raise ValueError(f"an image has 1 to 4 channels, got {found}: {order}")
     if found in (2, 4):
-        values = values[:-1] * values[-1:]
+        if bool((values[-1] < 1).any()):
+            kept = "one channel, such as image[..., 0]" if found == 2 else "three channels, such as image[..., :3]"
+            raise ValueError(
+                f"an image array of {found} channels is used only if the last is opaque alpha, and this one isn't: "
+                f"give {kept} (in tensors channels come first); if it is transparency, PIL.Image.fromarray(image)"
+            )
+        values = values[:-1]
     if values.shape[0] == 3 and channels == 1:
         luma = values.new_tensor([0.299, 0.587, 0.114])
         values = torch.einsum("chw,c->hw", values, luma).unsqueeze(0)

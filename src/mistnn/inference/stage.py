@@ -17,6 +17,7 @@ import cattrs
 import torch
 
 from mistnn.data.images import DETECTIONS_FILE, PICTURE_FOLDERS, ImageFile, holds_results
+from mistnn.data.text_files import listed
 from mistnn.errors import MistError
 from mistnn.files import replace_file, sync_folder
 from mistnn.inference.other_formats import FOLDERS, MARKER
@@ -239,9 +240,12 @@ def _check_free(out: Path, folder: Path, force: bool, record: Record) -> None:
             f"--out {out}: a prediction was killed while its results were moved here: the same command with --resume "
             "completes it; or give another folder, or --force to start again"
         )
-    if os.path.lexists(out / COUNTS_FILE) and not holds_results(out) and not _is_complete(folder):
+    foreign = [name for name in held if name in RESULTS] if not (holds_results(out) or _is_complete(folder)) else []
+    if foreign:
+        perhaps = "perhaps your own counts" if COUNTS_FILE in foreign else "perhaps your own"
         raise MistError(
-            f"--out {out} holds a {COUNTS_FILE} that no prediction wrote, perhaps your own counts: give another folder"
+            f"--out {out} holds {listed(foreign)} that no prediction wrote, {perhaps}: give another folder, or rename "
+            "them"
         )
     if held and not force:
         raise MistError(
@@ -286,16 +290,25 @@ def died_at(out: Path) -> list[str]:
 
 def settings_of(predictor: Predictor, files: Sequence[ImageFile], options: Settings) -> Settings:
     """What a prediction depends on: its options by their names, and its model and its images by their hashes."""
-    model = predictor.model
+    identity = identity_of(predictor, files)
     return {
         "mistnn": package_version(),
         "torch": torch.__version__,
         "device": predictor.device.type,
-        "model": f"{type(model).__name__} {model.config!r} {model.class_names} {tensor_digest(model.state_dict())}",
+        "model": identity["model"],
         **options,
         "--precision": computed_in(predictor.precision, predictor.device.type),
         "largest image in one piece": predictor.max_pixels,
         "number of images": len(files),
+        "images": identity["images"],
+    }
+
+
+def identity_of(predictor: Predictor, files: Sequence[ImageFile]) -> dict[str, str]:
+    """The model and the images of a prediction, by their hashes."""
+    model = predictor.model
+    return {
+        "model": f"{type(model).__name__} {model.config!r} {model.class_names} {tensor_digest(model.state_dict())}",
         "images": _hash_of_files(files),
     }
 

@@ -40,9 +40,11 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "count_bias": "mean of found minus true number of objects: above 0 for too many, below for too few",
         "count_mrmse": "root mean square error of the counts of a class, averaged over the classes (mRMSE)",
         "count_mrelrmse": "the same, each squared error divided by the true count plus 1 (m-relRMSE)",
-        "count_error_mean": "count_error of always predicting the training images' mean number, as a baseline",
+        "count_error_mean": "count_error of always predicting the mean number of the training images (or of these "
+        "images, where a folder has no others), as a baseline",
         "presence": "share of images and classes for which presence or absence is predicted correctly",
-        "presence_guess": "the same for always predicting what is true of most training images, as a baseline",
+        "presence_guess": "the same for always predicting what is true of most training images (or of these images, "
+        "where a folder has no others), as a baseline",
         "f1": "F1 score of detections; one is right if its centre lies in an object of its class",
         "precision_iou50": "precision of boxes that overlap an object of their class with IoU > 0.5",
         "recall_iou50": "recall of such boxes",

@@ -72,6 +72,8 @@ def report_on_folder(run: str, root: Path, split: Requested = "test", device: st
     view = view_folder(model, data, used)
     seen = seen_in_training(run, data, used)
     notes = (*_notes(split, used, root), *([seen[0].upper() + seen[1:] + "."] if seen else []))
+    if view.trained[0].split != "train":
+        notes = (*notes, f"{root} has no training images with counts, so the mean is that of the images shown here.")
     return _page(run, root, model, view, notes if model.counts_itself or model.threshold else (*notes, STOPPED))
 
 
@@ -102,7 +104,7 @@ def _page(run: str, root: Path, model: Finder, view: FolderView, notes: tuple[st
     split = view.images[0].split
     return CountPage(
         title=f"Counting report: {root.resolve().name}",
-        summary=_summary(metrics, names, "training" if split == "train" else str(split), root),
+        summary=_summary(metrics, names, split, view.trained[0].split == "train", root),
         notes=notes,
         class_names=model.class_names,
         unnamed=commonest(view.found, names),
@@ -124,13 +126,18 @@ def _groups(names: Sequence[str], all_first: bool = False) -> list[tuple[str, st
     return everything + groups if all_first else groups + everything
 
 
-def _summary(metrics: dict[str, float], names: Sequence[str], split: str, root: Path) -> str:
+def _summary(
+    metrics: dict[str, float], names: Sequence[str], split: Split | None, of_training: bool, root: Path
+) -> str:
+    """The error beside that of the mean: ``of_training`` images, or of the measured ones."""
+    kind = "training" if split == "train" else str(split)
     error, mean = metrics["count_error"], metrics["count_error_mean"]
     what = "objects" if len(names) > 1 else names[0]
     images = int(metrics["images"])
     text = (
-        f"In {images:,} {split} image{'' if images == 1 else 's'} of {root.resolve().name} the mean absolute error of "
-        f"the number of {what} is {error:.2f}. Always predicting the mean of the training images would give {mean:.2f}."
+        f"In {images:,} {kind} image{'' if images == 1 else 's'} of {root.resolve().name} the mean absolute error of "
+        f"the number of {what} is {error:.2f}. Always predicting the mean of "
+        f"{'the training' if of_training else 'these'} images would give {mean:.2f}."
     )
     return text if error < mean else text + " So the model does not count yet: it is no better than the mean."
 

@@ -106,6 +106,13 @@ def files_of_training(out: Path) -> frozenset[str]:
     return checksums_in(_inventory(out)) | frozenset(_remembered(out))
 
 
+def replace_files_of_training(out: Path, checksums: Collection[str]) -> None:
+    """Makes these the files that ``files_of_training`` returns, for a folder whose model is replaced."""
+    for name in (IMAGES, FURTHER):
+        (out / name).unlink(missing_ok=True)
+    remember(out, checksums)
+
+
 def changes_since(out: Path, inventory: Mapping[str, str]) -> list[str]:
     """A note on what changed since a run was started; nothing if it kept no inventory."""
     before = _inventory(out)

@@ -134,7 +134,9 @@ def read_annotations(root: Path, files: ImageFiles, matcher: NameMatcher) -> Ann
         # Files of another program that fit no image are not meant as labels: the folder has none.
         return found if found.of_image else found._replace(source="", used=frozenset(), problems=before)
     source = listed([path.relative_to(root).as_posix() for path in written])
-    return _matched(source, written, files, matcher, problems)
+    notes = _check_coco(written) if coco else []
+    found = _matched(source, written, files, matcher, problems)
+    return found._replace(notes=(*found.notes, *notes))
 
 
 def _read_other(kind: str, path: Path, root: Path, problems: list[str]) -> list[_Written]:
@@ -360,6 +362,26 @@ def _read_coco(path: Path, root: Path, problems: list[str]) -> Iterator[_Written
         name = str(image.get("file_name", ""))
         if size := _size(image.get("width"), image.get("height"), f"{place}, image {name}", problems):
             yield _Written(place, (f"{within}/{name}", name), size, objects)
+
+
+def _check_coco(written: dict[Path, list[_Written]]) -> list[str]:
+    """Notes on boxes that are perhaps predictions, and on boxes that are no pixels: their number alone is then used."""
+    notes = []
+    for path, listing in written.items():
+        objects = list(chain.from_iterable(one.objects for one in listing))
+        if any(item.scored for item in objects):
+            notes.append(
+                f"{listing[0].place}: its boxes have scores, so they look like predictions, and they are used as the "
+                "true objects: correct them, or remove the file"
+            )
+        values = [value for item in objects for value in item.corners]
+        if values and min(values) >= 0 and max(values) <= 1:
+            notes.append(
+                f"{listing[0].place}: all boxes lie between 0 and 1, so they are no pixels, which COCO has: only their "
+                "number is used; multiply them by the image's width and height"
+            )
+            written[path] = [one._replace(are_boxes=False) for one in listing]
+    return notes
 
 
 def _read_boxes(path: Path, root: Path, problems: list[str]) -> Iterator[_Written]:

@@ -6,7 +6,7 @@ import hashlib
 import math
 import warnings
 import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal, NamedTuple
@@ -101,7 +101,7 @@ class FolderConfig(ImagesConfig):
     def checksums(self, split: Split) -> dict[str, str]:
         """See ``DataConfig.checksums``; images that were given as arrays have no file."""
         images = () if self.root is None else known_images(self.content(), split)
-        return {one.name: f"{zlib.crc32(one.path.read_bytes()):08x}" for one in images if one.load is None}
+        return checksums_of(images)
 
     def read_class_names(self) -> tuple[str, ...]:
         """The classes that the folder names; empty if no folder is given."""
@@ -113,6 +113,11 @@ class FolderConfig(ImagesConfig):
             return None
         images = self.content().images
         return min((math.prod(self.preparation.size(one.height, one.width)), one.name) for one in images)
+
+
+def checksums_of(images: Iterable[FolderImage]) -> dict[str, str]:
+    """The CRC-32 of the file of each image, by name; images that were given as arrays have no file."""
+    return {one.name: f"{zlib.crc32(one.path.read_bytes()):08x}" for one in images if one.load is None}
 
 
 @dataclass(frozen=True)
