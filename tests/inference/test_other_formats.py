@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from mistnn.data.folder.content import read_folder
+from mistnn.data.folder.tables import ONLY_CLASS
 from mistnn.errors import MistError, MistWarning
 from mistnn.inference import Predictor, predict_folder
 from mistnn.inference.coco import NOTHING_YET
@@ -64,6 +65,15 @@ def test_round_trip(out: Path, kind: str, folder: str) -> None:
     boxes = next(image.boxes for image in found.images if image.name == "a.png")
     assert boxes is not None
     np.testing.assert_allclose(boxes, [[20, 15, 20, 10], [50.5, 25, 9, 8]], atol=0.51 if kind == "imagej" else 0.01)
+
+
+def test_objects_without_a_class_come_back_from_imagej(out: Path) -> None:
+    pytest.importorskip("roifile", reason="the extra files writes ROIs")
+    rows = ROWS.replace(",red,", f",{ONLY_CLASS},").replace(",blue,", f",{ONLY_CLASS},")
+    (out / "detections.csv").write_text(rows, encoding="utf-8")
+    write_formats(out, [out.parent / "images"], (ONLY_CLASS,), ["imagej"])
+    shutil.copytree(out / "rois", out.parent / "images", dirs_exist_ok=True)
+    assert read_folder(out.parent).class_names == (ONLY_CLASS,)
 
 
 def test_skipped_images_have_no_file(out: Path) -> None:

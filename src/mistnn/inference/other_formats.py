@@ -233,7 +233,11 @@ def as_labelme(name: str, size: tuple[int, int], boxes: Sequence[Box], class_nam
 
 
 def as_rois(name: str, size: tuple[int, int], boxes: Sequence[Box], class_names: Sequence[str]) -> bytes:
-    """The archive of ImageJ's ROI manager: a rectangle for each box; the group is the number of the class, from 1."""
+    """The archive of ImageJ's ROI manager: a rectangle for each box; the group is the number of the class, from 1.
+
+    Without named classes it is 0, for none: read back, the objects are of ``ONLY_CLASS`` again.
+    """
+    first = 0 if list(class_names) == [ONLY_CLASS] else 1
     roifile = _roifile()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -247,7 +251,7 @@ def as_rois(name: str, size: tuple[int, int], boxes: Sequence[Box], class_names:
                 right=right,
                 bottom=bottom,
                 name=f"{number:04}-{box.label}",
-                group=min(class_names.index(box.label) + 1, MOST_GROUPS),
+                group=min(class_names.index(box.label) + first, MOST_GROUPS),
             )
             archive.writestr(f"{number:04}.roi", roi.tobytes())
     return buffer.getvalue()
