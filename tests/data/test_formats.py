@@ -231,6 +231,22 @@ def test_objects_on_several_slices_are_refused(root: Path) -> None:
     assert summary(folder)["a.png"][0] is None and summary(folder)["b.png"][0] == {"type 1": 2}
 
 
+def test_objects_on_a_later_slice_are_none_of_the_first_page(root: Path) -> None:
+    marker = "<Marker><MarkerX>1</MarkerX><MarkerY>3</MarkerY><MarkerZ>{}</MarkerZ></Marker>"
+    text = "<CellCounter_Marker_File><Marker_Data><Marker_Type><Type>1</Type>{}</Marker_Type></Marker_Data>"
+    (root / "images" / "a.png").unlink()
+    page = Image.new("L", (100, 50))
+    page.save(root / "images" / "a.tif", save_all=True, append_images=[page, page])
+    for name, number in (("a", 3), ("b", 3)):
+        write(
+            root / "images" / f"CellCounter_{name}.xml",
+            f"{text.format(marker.format(number))}</CellCounter_Marker_File>",
+        )
+    folder = read_folder(root)
+    assert summary(folder)["a.tif"][0] is None and summary(folder)["b.png"][0] == {"type 1": 1}, "b has one page"
+    assert any("its objects lie on slice 3, and only the first page of a.tif is read" in one for one in folder.notes)
+
+
 def test_counters_of_imagej_are_classes(root: Path) -> None:
     """Those of the Multi-point tool; a file without counters has points of counter 0."""
     roifile = pytest.importorskip("roifile", reason="the extra files reads ROIs")

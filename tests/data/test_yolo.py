@@ -164,3 +164,18 @@ def test_names_that_differ_are_said(root: Path, names: str) -> None:
     folder = read_folder(root)
     assert folder.class_names == ("cell", "dirt")
     assert any("labels/classes.txt and data.yaml name the classes differently" in note for note in folder.notes)
+
+
+def test_names_that_differ_between_folders_are_said(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        blank_image(tmp_path / "images" / split / f"{split}.png")
+        write(tmp_path / "labels" / split / f"{split}.txt", "0 .5 .5 .1 .1\n")
+    write(tmp_path / "labels" / "train" / "classes.txt", "cell\ndirt\n")
+    write(tmp_path / "labels" / "val" / "classes.txt", "dirt\ncell\n")
+    notes = " ".join(read_folder(tmp_path).notes)
+    assert "labels/train/classes.txt and labels/val/classes.txt name the classes differently" in notes
+    for split in ("train", "val"):
+        (tmp_path / "labels" / split / "classes.txt").unlink()
+    write(tmp_path / "data.yaml", "names: [cell, dirt]\n")
+    write(tmp_path / "dataset.yaml", "names: [dirt, cell]\n")
+    assert "data.yaml and dataset.yaml name the classes differently" in " ".join(read_folder(tmp_path).notes)

@@ -309,6 +309,31 @@ def test_splits_of_images_without_counts_stay(folder: Path) -> None:
     assert not labels.counts and labels.splits == {"a.png": "test", "b.png": "validation", "sub/c.png": "train"}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file,red,green,split\na.png,,,train\nb.png,,,test\nsub/c.png,,,train\n",
+        "file,class,count\na.png,red,\na.png,green,\n",
+        "file,red,green\na.png,,\n",
+    ],
+)
+def test_classes_of_a_table_without_numbers_stay(folder: Path, text: str) -> None:
+    (folder / "counts.csv").write_text(text, encoding="utf-8")
+    labels = Labels(folder)
+    assert set(labels.class_names) == {"red", "green"} and not labels.counts
+    labels.set("a.png", [1, 2])
+    labels.undo()
+    if "split" in text:
+        assert set(Labels(folder).class_names) == {"red", "green"}
+        assert len(rows(folder)) == 6 and {row[3] for row in rows(folder) if row[0] == "b.png"} == {"test"}
+
+
+def test_an_image_called_columns_is_no_lost_column(folder: Path) -> None:
+    (folder / "images" / "a.png").rename(folder / "images" / "columns_1.png")
+    (folder / "counts.csv").write_text("file,class,count\ncolumns_1.png,x,\nb.png,x,3\n", encoding="utf-8")
+    assert Labels(folder).counts == {"b.png": (3,)}
+
+
 class Model(Predictor):
     """A predictor that counts by brightness, or finds K objects in every image."""
 

@@ -152,6 +152,16 @@ def test_splits_of_a_table_that_is_added_stay(shop: Workshop, tmp_path: Path) ->
     assert {row["split"] for row in on_disk(shop) if row["file"] == "0.png"} == {"test"}
 
 
+def test_nothing_of_a_refused_table_stays(shop: Workshop, tmp_path: Path) -> None:
+    counted(shop, 2)
+    before = on_disk(shop)
+    table = tmp_path / "up" / "counts.csv"
+    table.write_text("file,class,count,split\n3.png,blue,1234567,test\n")
+    assert "3.png: a count above 999,999" in shop.images.add([table])[0]
+    shop.images.save_rows([["0.png", before[0]["count"]]])
+    assert on_disk(shop) == before and shop.images.class_names == ("object",)
+
+
 def test_only_changed_rows_are_saved(shop: Workshop) -> None:
     """Two tabs show the same rows, and each changes another one."""
     counted(shop, 2)

@@ -125,6 +125,8 @@ class TrainedNetwork:
         lines = "".join(json.dumps(line) + "\n" for line in self.history)
         if lines:
             write_atomically(folder / METRICS, lines.encode())
+        else:  # that of another model
+            (folder / METRICS).unlink(missing_ok=True)
         if not there:
             replace_files_of_training(folder, self.seen)
 

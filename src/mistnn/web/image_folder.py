@@ -23,7 +23,7 @@ from mistnn.files import PART
 from mistnn.inference.pictures import displayed
 from mistnn.reports.estimate import expect
 from mistnn.reports.inspection import describe, inspect_folder, write_sheet
-from mistnn.web.labels import Labels
+from mistnn.web.labels import MOST, Labels
 
 WHOLE = re.compile(r"[0-9]{1,15}([.]0*)?", re.ASCII)
 """A count as it is typed; a page may turn 3 into 3.0."""
@@ -128,6 +128,8 @@ class ImageFolder:
                 raise MistError("add the images first, and then the table of their counts")
             matcher = NameMatcher([one.name for one in self.labels.headers])
             table = read_table(path, matcher, "counts")
+            if wrong := [name for name, values in table.values.items() if max(values, default=0) > MOST]:
+                raise MistError(f"{wrong[0]}: a count above {MOST:,}: correct it")
             names = self._joined(table)
             if names != self.labels.class_names:
                 self.reload(names)
@@ -142,8 +144,13 @@ class ImageFolder:
                 for place, value in zip(order, values, strict=True):
                     row[place] = value
                 counts[name] = row
+            before = dict(labels.splits)
             labels.add_splits(table.splits)
-            labels.set_all(counts)
+            try:
+                labels.set_all(counts)
+            except MistError:
+                labels.splits = before
+                raise
             return "; ".join(
                 [f"counts of {len(counts)} image{'s' * (len(counts) != 1)} read from {path.name}", *table.notes]
                 + (zeros if others and fresh else [])

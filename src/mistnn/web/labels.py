@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -239,17 +240,16 @@ class Labels:
     def _table(self, counts: Mapping[str, Sequence[int]]) -> str:
         """Rows of file, class and count: no column can be mistaken for something else.
 
-        Images with a split and no counts have a row without a number.
+        Images with a split and no counts have rows without a number.
         """
         text = io.StringIO(newline="")
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow(["file", "class", "count", *(["split"] if self.splits else [])])
         for name in sorted({*counts, *self.splits}):
             split = [self.splits[name]] if self.splits else []
-            numbers = counts.get(name, [""])
+            numbers = counts.get(name, [""] * len(self.class_names))
             rows.writerows(
-                (as_cell(name), as_cell(label), n, *split)
-                for label, n in zip(self.class_names, numbers, strict=name in counts)
+                (as_cell(name), as_cell(label), n, *split) for label, n in zip(self.class_names, numbers, strict=True)
             )
         return text.getvalue()
 
@@ -294,7 +294,7 @@ class Labels:
         else:  # bytes that are no UTF-8 are those of file names, as in _put
             text = data.decode("utf-8", "surrogateescape")
             table = parse_table(self.path.name, text, self._matcher, "counts", begun=False)
-        if lost := [note for note in table.notes if "columns" in note]:
+        if lost := [note for note in table.notes if re.search(": columns (that|without) ", note)]:
             raise MistError(f"{lost[0]}; labelling would lose them: rename the file, or delete these columns")
         return table
 

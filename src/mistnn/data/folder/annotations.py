@@ -88,6 +88,7 @@ class _Written(NamedTuple):
     relative: bool = False  # corners are shares of the width and the height
     regions: bool = False  # objects are outlines that QuPath calls annotations
     attributes: tuple[Attributes, ...] = ()  # of each object without a class
+    slice: str = ""  # of a stack that the objects lie on, unless it is the first
 
 
 def read_annotations(root: Path, files: ImageFiles, matcher: NameMatcher) -> Annotations:
@@ -129,7 +130,7 @@ def read_annotations(root: Path, files: ImageFiles, matcher: NameMatcher) -> Ann
         note = _take_classes(other)
         found = _matched(source, other, files, matcher, problems)
         more = (*_without_name(source, found.of_image.values()), *note) if found.of_image else ()
-        more = (*more, *(names_note(paths[0], root) if source == YOLO and found.of_image else ()))
+        more = (*more, *(names_note(paths, root) if source == YOLO and found.of_image else ()))
         found = found._replace(notes=(*found.notes, *more))
         # Files of another program that fit no image are not meant as labels: the folder has none.
         return found if found.of_image else found._replace(source="", used=frozenset(), problems=before)
@@ -237,6 +238,10 @@ def _matched(
         if name in places:
             problems.append(f"{one.place}: {name} is described in {places[name]} already: delete one of the two")
             twice.add(name)
+        elif name in headers and headers[name].pages > 1 and one.slice:
+            problems.append(
+                f"{one.place}: its objects lie on slice {one.slice}, and only the first page of {name} is read"
+            )
         elif name in headers:  # otherwise the image can't be used, which has its own note
             places[name] = one.place
             found[name] = _annotation(one, headers[name], seen)
@@ -288,7 +293,8 @@ def _annotation(one: _Written, header: ImageHeader, seen: _Seen) -> Annotation:
         seen.resized.append(header.name)
     if other_size or not one.are_boxes:
         return Annotation(tuple(labels), None, one.split)
-    if header.orientation != 1 and one.objects and not stored:
+    told = header.orientation in TURNED and one.size == upright != as_stored
+    if header.orientation != 1 and one.objects and not stored and not told:
         seen.turned.append(header.name)
     size = np.array([header.width, header.height] * 2)
     corners = np.array([item.corners for item in one.objects], dtype=np.float64).reshape(-1, 4)

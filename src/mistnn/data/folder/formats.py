@@ -66,6 +66,7 @@ class Drawn(NamedTuple):
     regions: bool = False  #: Whether objects are outlines that QuPath calls annotations.
     #: Of each object that VIA gives no class: its other attributes. Empty where they don't matter.
     attributes: tuple[Attributes, ...] = ()
+    slice: str = ""  #: Of a stack that all objects lie on, unless it is the first.
 
 
 class Shape(NamedTuple):
@@ -309,9 +310,9 @@ def cell_counter(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]
             x, y = finite_numbers(written, f"{place}: a marker of {label}")
             shapes.append(Shape(label, ((x, y),)))
             slices.add((marker.findtext("MarkerZ") or "").strip())
-    _check_slices(slices, place)
+    own = _one_slice(slices, place)
     names = (_last(tree.findtext("Image_Properties/Image_Filename")), path.stem, own_name(path))
-    yield drawn(place, names, (0, 0), shapes)
+    yield drawn(place, names, (0, 0), shapes)._replace(slice=own)
 
 
 def imagej_rois(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
@@ -334,7 +335,7 @@ def imagej_rois(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
         raise
     except Exception as error:  # roifile and zipfile raise errors of many kinds on damaged files
         raise MistError(f"{place} can't be read ({one_line(error)}): save the ROIs again") from error
-    _check_slices({one for roi in read for one in _slices(roi)}, place)
+    own = _one_slice({one for roi in read for one in _slices(roi)}, place)
     shapes = []
     for roi in read:
         label = f"group {roi.group}" if roi.group else ""
@@ -347,7 +348,7 @@ def imagej_rois(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
                 shapes.append(Shape(f"{label} counter {counter}" if counter else label, (point,)))
         else:
             shapes.append(Shape(label, ((roi.left, roi.top), (roi.right, roi.bottom))))
-    yield drawn(place, (path.stem, own_name(path)), (0, 0), shapes)
+    yield drawn(place, (path.stem, own_name(path)), (0, 0), shapes)._replace(slice=own)
 
 
 def _slices(roi: Any) -> list[str]:
@@ -358,13 +359,18 @@ def _slices(roi: Any) -> list[str]:
     return list(map(str, several)) or [str(0 if roi.c_position else roi.position)]
 
 
-def _check_slices(slices: Set[str], place: str) -> None:
-    """Raises ``MistError`` if objects lie on several slices of a stack: only one page of an image is read."""
+def _one_slice(slices: Set[str], place: str) -> str:
+    """The slice of a stack that objects lie on, empty for the first one or none.
+
+    Raises:
+        MistError: if they lie on several: only the first page of an image is read.
+    """
     if len(found := slices - {"", "0"}) > 1:
         raise MistError(
             f"{place} has objects on {len(found)} slices of a stack, and only its first page is read: save those of "
             "that page alone, or write counts.csv"
         )
+    return next(iter(found - {"1", "depth 1, time 1"}), "")
 
 
 def geojson(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from mistnn.data.folder.columns import FILE_WORDS, MISSING, explained, not_counts
+from mistnn.data.folder.columns import FILE_WORDS, MISSING, explained, named_otherwise, not_counts
 from mistnn.data.folder.files import NameMatcher
 from mistnn.data.folder.sheets import read_sheet
 from mistnn.data.text_files import class_name, from_cell, listed, read_text
@@ -128,7 +128,7 @@ def parse_table(
     splits = _splits(rows, columns.split)
     numbers = [columns.number] if columns.label >= 0 else list(columns.classes.values())
     if not begun and not any(row.cells[column] for row in rows for column in numbers):
-        return Table((), {}, splits, loose)
+        return Table(_named(rows, columns, kind), {}, splits, loose)
     if columns.label < 0:
         classes, notes = _class_columns(f"{source}, row {top}", rows, columns.classes, kind)
         values = _wide(rows, classes, kind)
@@ -358,8 +358,9 @@ def _totals(names: Sequence[str], values: Mapping[str, Sequence[int]], kind: Lit
     """
     notes = []
     for index, name in enumerate(names if kind == "counts" and len(names) > 1 else ()):
-        named = bool(TOTAL_WORDS & set(re.findall(r"[^\W_]+", name.lower()))) or name.lower() in COUNT_WORDS
         other = [image for image, row in values.items() if 2 * row[index] != sum(row)]
+        words = set(re.findall(r"[^\W_]+", name.lower()))
+        named = name.lower() in (*TOTAL_WORDS, *COUNT_WORDS) or (bool(TOTAL_WORDS & words) and len(other) < len(values))
         nearly = len(other) <= (1 - ALIKE_SHARE) * len(values)
         summed = nearly and len(names) > 2 and sum(row[index] > 0 for row in values.values()) >= SUMMED_LEAST
         if named or summed:
@@ -380,6 +381,14 @@ def _twice(names: Sequence[str], values: Mapping[str, Sequence[int]], kind: Lite
                 "if they count the same objects, keep one column"
             )
     return notes
+
+
+def _named(rows: Sequence[_Row], columns: _Columns, kind: Literal["counts", "labels"]) -> tuple[str, ...]:
+    """The classes that a table without numbers names; none in a table of files and counts."""
+    if columns.label >= 0:
+        return tuple(sorted({class_name(row.cells[columns.label]) for row in rows} - {""}))
+    named = {name: at for name, at in columns.classes.items() if not named_otherwise(name)}
+    return tuple(name for name in _one_unnamed(named, kind) if name != ONLY_CLASS)
 
 
 def _whole(text: str, place: str) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import yaml
@@ -39,18 +40,20 @@ def name_lists(path: Path, levels: int) -> Iterator[tuple[Path, dict[int, str]]]
         for name in YOLO_YAML:
             if (file := folder / name).is_file():
                 yield file, _names_of_yaml(read_text(file))
-                break
 
 
-def names_note(path: Path, root: Path) -> list[str]:
-    """A note if two files give the classes of a file with labels different names."""
-    (used, names), *others = (*name_lists(path, yolo_levels(path.relative_to(root).as_posix())), (path, {}))
-    for file, other in others:
+def names_note(paths: Iterable[Path], root: Path) -> list[str]:
+    """A note if two files give the classes of files with labels different names."""
+    lists: dict[Path, dict[int, str]] = {}
+    for path in {path.parent: path for path in paths}.values():
+        lists.update(name_lists(path, yolo_levels(path.relative_to(root).as_posix())))
+    for (one, names), (two, other) in itertools.combinations(lists.items(), 2):
         if any(other.get(number, name) != name for number, name in names.items()):
-            one, two = (each.relative_to(root).as_posix() for each in (used, file))
+            files = " and ".join(each.relative_to(root).as_posix() for each in (one, two))
             return [
-                f"{one} and {two} name the classes differently ({listed(list(names.values()))}, and "
-                f"{listed(list(other.values()))}): those of {one} are used; correct or remove the other"
+                f"{files} name the classes differently "
+                f"({listed(list(names.values()))}, and {listed(list(other.values()))}), and each file with labels uses "
+                "the nearest: correct or remove one"
             ]
     return []
 
