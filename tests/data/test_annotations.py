@@ -382,6 +382,17 @@ def test_annotations_of_a_missing_image_are_no_others(tmp_path: Path, kind: str)
     noted(folder, "describes 1 images that are not there (", "1")
 
 
+def test_the_file_of_a_split_of_coco_is_of_its_folder(tmp_path: Path) -> None:
+    root = make(tmp_path, "train2017/a.png", "train2017/b.png", "val2017/c.png")
+    for split, names in (("train2017", ("b.png",)), ("val2017", ("c.png", "a.png"))):
+        entries = [{"image_id": 10 + index, "bbox": [1, 1, 2, 2]} for index in range(len(names))]
+        write_json(root, coco(*entries, files=names), f"annotations/instances_{split}.json")
+    folder = read_folder(root)
+    counts = {image.name: image.counts for image in folder.images}
+    assert counts == {"train2017/a.png": None, "train2017/b.png": (1,), "val2017/c.png": (1,)}
+    noted(folder, "describes 1 images that are not there")
+
+
 def test_images_in_other_folders_and_classes_to_ignore_are_noted(tmp_path: Path) -> None:
     root = make(make(tmp_path), "1.png", "2.png", folder="batch2")
     make(root, "3.png", folder="overlays")

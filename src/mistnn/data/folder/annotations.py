@@ -49,6 +49,7 @@ VOC_FOLDERS = ("Annotations", "annotations")
 COCO_NAMES = ("annotations.json", "instances*.json", "_annotations.coco.json")
 BOXES_NAME = "boxes.json"
 SHOWN_PROBLEMS = 3
+_COCO_SPLIT = re.compile(r"instances_([\w-]+)\.json")
 
 
 class Annotation(NamedTuple):
@@ -264,9 +265,11 @@ def _matched(
 def _of_another_folder(place: str, written: str, name: str, folders: Set[str]) -> bool:
     """Whether a file in the folder of some images names, without a folder, an image that lies in another one.
 
-    Then its own image is missing: labels/a/1.txt does not describe images/b/1.png.
+    Then its own image is missing: labels/a/1.txt does not describe images/b/1.png. The file of a split of COCO,
+    instances_a.json, stands for the folder a.
     """
-    lies = f"/{place.rpartition('/')[0]}"
+    above, _, file = place.rpartition("/")
+    lies = f"/{split[1]}" if (split := _COCO_SPLIT.match(file)) and split[1] in folders else f"/{above}"
     own = max((one for one in folders if lies.endswith(f"/{one}")), key=len, default="")
     return "/" not in written and own not in ("", name.rpartition("/")[0])
 
