@@ -207,6 +207,15 @@ def test_the_range_that_is_printed_is_the_range_that_was_used(
     np.testing.assert_array_equal(read(tmp_path / "one" / "a.png"), read(tmp_path / "two" / "a.png"))
 
 
+def test_a_range_that_fits_no_value_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", 100 + values(20, 24))
+    assert convert(tmp_path, "--out", tmp_path / "white", "--range", "0", "1") == 0
+    assert read(tmp_path / "white" / "a.png").min() == 65535
+    assert "all values of 1 images lie outside --range 0 1 (a.png: 1" in capsys.readouterr().err
+    assert convert(tmp_path, "--out", tmp_path / "out", "--range", "0", "4000") == 0
+    assert "outside" not in capsys.readouterr().err
+
+
 def test_what_is_not_converted_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tifffile.imwrite(tmp_path / "a.tif", values(20, 24))
     for name in ("b.czi", "c.png", "notes.txt", ".hidden.png"):

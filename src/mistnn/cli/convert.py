@@ -82,6 +82,7 @@ def run(arguments: Sequence[str]) -> int:
     further: dict[str, int] = {}
     kinds: dict[str, str] = {}  # type of the values -> the first stack that has them
     unknown: dict[str, str] = {}
+    plain: list[str] = []
     passed = _others(request.paths)
     low, high = _common_range(found, request, skipped) if request.range is None else request.range
     written: dict[Path, Path] = {}
@@ -90,7 +91,7 @@ def run(arguments: Sequence[str]) -> int:
             if name not in skipped:
                 try:
                     stack = read_stack(path)
-                    _write(stack, path, name, request, (low, high), written)
+                    plain += _write(stack, path, name, request, (low, high), written)
                     further |= {name: stack.further} if stack.further else {}
                     kinds.setdefault(str(stack.values.dtype), name)
                     unknown |= {name: stack.unknown} if stack.unknown and request.planes != "each" else {}
@@ -102,7 +103,7 @@ def run(arguments: Sequence[str]) -> int:
     print(f"{len(written):,} images of {len(found) - len(skipped):,} stacks in {request.out}; {used}")
     for name, why in skipped.items():
         print(f"mist: skipped {name}: {why}", file=sys.stderr)
-    for note in (*_type_notes(kinds), *_axis_notes(unknown, request.planes)):
+    for note in (*_type_notes(kinds), *_axis_notes(unknown, request.planes), *_range_notes(plain, used)):
         print(f"mist: {note}", file=sys.stderr)
     for name, number in further.items():
         what = f"series 1 of {number + 1} is converted: positions or sizes that lie in the others are not"
@@ -132,6 +133,15 @@ def _axis_notes(unknown: Mapping[str, str], planes: Planes) -> Iterator[str]:
         yield (
             f"it is not known what the pages of {listed(list(unknown))} are ({name}: {pages}), so "
             f"they were taken for depths and joined by their {how}; --planes each makes an image of each page"
+        )
+
+
+def _range_notes(plain: Sequence[str], used: str) -> Iterator[str]:
+    """A note on images that are all black or all white."""
+    if plain:
+        yield (
+            f"all values of {len(plain)} images lie outside {used} ({listed(plain)}), so they are black or white "
+            "everywhere: leave --range out to have it measured"
         )
 
 
@@ -195,8 +205,9 @@ def _common_range(found: Sequence[tuple[Path, str]], request: Convert, skipped: 
 
 def _write(
     stack: Stack, path: Path, name: str, request: Convert, limits: tuple[float, float], written: dict[Path, Path]
-) -> None:
-    """Writes the images of a stack, and notes for each of which stack it is."""
+) -> list[str]:
+    """Writes the images of a stack, and notes for each of which stack it is. Returns those outside the range."""
+    plain = []
     for ending, image in images_of(stack, request.channels, request.planes):
         target = request.out / f"{name}{ending}.png"
         if target in written:
@@ -206,3 +217,7 @@ def _write(
         target.parent.mkdir(parents=True, exist_ok=True)
         replace_file(target, as_png(image, *limits))
         written[target] = path
+        lowest, highest = range_of(image)
+        if lowest > limits[1] or highest < limits[0]:
+            plain.append(f"{target.name}: {lowest:.9g} to {highest:.9g}")
+    return plain
