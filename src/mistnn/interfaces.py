@@ -226,6 +226,15 @@ class DataConfig(Config, abc.ABC):
             MistError: naming the files.
         """
 
+    def measuring_notes(self, metrics: Mapping[str, float], seeded: bool) -> list[str]:
+        """What to know about a measurement of these images, one line each; nothing by default.
+
+        Args:
+            metrics: the results.
+            seeded: whether another seed was asked for.
+        """
+        return []
+
     def inventory(self) -> dict[str, str]:
         """What training and validation use, name by name, to notice changes; empty where images are made on the fly."""
         return {}

@@ -114,12 +114,12 @@ def _joined(counts: Mapping[Any, Any], pandas: Any) -> Any:
 def _check_order(index: Iterable[Any]) -> None:
     """Refuses an index of pandas that numbers the rows from 0, but not in their order: it may number the images."""
     labels = list(index)
-    if all(isinstance(label, int | np.integer) for label in labels) and sorted(labels) == list(range(len(labels))):
-        if labels != sorted(labels):
-            raise ValueError(
-                "the index of counts numbers the rows in another order than theirs: take counts.sort_index() if it "
-                "numbers the images, or counts.reset_index(drop=True) if the rows are in the order of the images"
-            )
+    order = list(range(len(labels)))
+    if all(isinstance(label, int | np.integer) for label in labels) and labels != order == sorted(labels):
+        raise ValueError(
+            "the index of counts numbers the rows in another order than theirs: take counts.sort_index() if it numbers "
+            "the images, or counts.reset_index(drop=True) if the rows are in the order of the images"
+        )
 
 
 def _names_files(index: Any) -> bool:

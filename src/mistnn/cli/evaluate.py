@@ -106,18 +106,10 @@ def check_replaceable(path: Path | None, option: str, keys: Collection[str]) -> 
 
 
 def _notes(request: Evaluate, experiment: Experiment, data: DataConfig, metrics: Mapping[str, float]) -> Iterator[str]:
-    """What to know about the measurement of a folder."""
-    from mistnn.data import FolderConfig
-    from mistnn.data.folder.images import known_images
-
-    if isinstance(data, FolderConfig):
-        baseline = next((name for name in ("count_error_mean", "presence_guess") if name in metrics), None)
-        if baseline and not known_images(data.content(), "train"):
-            yield f"there are no training images with counts, so {baseline} is that of the measured images' own mean"
-        if request.seed is not None:
-            yield "--seed changes nothing: the split of a folder follows the names of its files"
-        if request.split == "validation" and getattr(experiment.model, "threshold", 0) > 0:
-            yield "the threshold was chosen on these images, so the counts may be too good: test images are independent"
+    """What to know about the measurement."""
+    yield from data.measuring_notes(metrics, seeded=request.seed is not None)
+    if request.split == "validation" and getattr(experiment.model, "threshold", 0) > 0:
+        yield "the threshold was chosen on these images, so the counts may be too good: test images are independent"
 
 
 def _record(request: Evaluate, path: Path, seed: int, metrics: dict[str, float]) -> None:

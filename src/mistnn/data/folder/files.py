@@ -183,20 +183,20 @@ class NameMatcher:
 
     def loosely_matched(self, source: str, written: Iterable[str]) -> tuple[str, ...]:
         """Notes about the names in a file that match only loosely, or have different folders that are not there."""
-        names = list(dict.fromkeys(written))
-        loose = [one for one in names if not self.match(one)]
+        loose: list[tuple[str, str]] = []
+        elsewhere: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+        for name in dict.fromkeys(written):
+            exact = self.match(name)
+            for image in (exact or self.match_loosely(name))[:1]:
+                loose += [] if exact else [(name, image)]
+                folders = _parts(name)[:-1]
+                elsewhere.setdefault(folders[: max(0, len(folders) - len(_parts(image)) + 1)], []).append((name, image))
         notes = []
         if loose:
-            example = f"{loose[0]!r} is taken for {self.match_loosely(loose[0])[0]!r}"
+            example = "{!r} is taken for {!r}".format(*loose[0])
             notes.append(f"{len(loose)} names differ from those of the images in ending, case or zeros: {example}")
-        elsewhere: dict[tuple[str, ...], list[str]] = {}
-        for one in names:
-            for image in self.match_loosely(one)[:1]:
-                folders = _parts(one)[:-1]
-                elsewhere.setdefault(folders[: max(0, len(folders) - len(_parts(image)) + 1)], []).append(one)
         if len(elsewhere) > 1:
-            rare = min((some for folders, some in elsewhere.items() if folders), key=len)[0]
-            image = self.match_loosely(rare)[0]
+            rare, image = min((some for folders, some in elsewhere.items() if folders), key=len)[0]
             notes.append(f"names have different folders that the images don't have: {rare!r} is taken for {image!r}")
         return tuple(f"{source}: {note}" for note in notes)
 

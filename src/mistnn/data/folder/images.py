@@ -6,7 +6,7 @@ import hashlib
 import math
 import warnings
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal, NamedTuple
@@ -97,6 +97,17 @@ class FolderConfig(ImagesConfig):
         checksums = self.checksums("train") | self.checksums("validation")
         known = (image for image in self.content().images if image.name in checksums)
         return {one.name: f"{one.split} {one.counts or one.present} {checksums[one.name]}" for one in known}
+
+    def measuring_notes(self, metrics: Mapping[str, float], seeded: bool) -> list[str]:
+        """See ``DataConfig.measuring_notes``."""
+        notes = []
+        baseline = next((name for name in ("count_error_mean", "presence_guess") if name in metrics), None)
+        if baseline and not known_images(self.content(), "train"):
+            own = f"{baseline} is that of the measured images' own mean"
+            notes.append(f"there are no training images with counts, so {own}")
+        if seeded:
+            notes.append("--seed changes nothing: the split of a folder follows the names of its files")
+        return notes
 
     def checksums(self, split: Split) -> dict[str, str]:
         """See ``DataConfig.checksums``; images that were given as arrays have no file."""
