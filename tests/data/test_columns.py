@@ -25,3 +25,11 @@ def test_other_columns_are_left_out_without_that_doubt() -> None:
 
 def test_a_dish_is_an_object() -> None:
     assert not_counts({"dish": ["3", "0", "7", "2", "5", "1"]}) == {}
+
+
+def test_counts_that_grow_stay() -> None:
+    cells = ["1", "2", "0", "4", "1", "9"]
+    for values in (["0", "1", "1", "2", "3", "3"], ["2", "2", "3", "3", "4", "4"], ["0", "0", "0", "1", "1", "1"]):
+        assert not_counts({"cell": cells, "bud": values}) == {}
+    for name in ("cells per image", "cells_per_field"):
+        assert not_counts({"bud": cells, name: ["12", "3", "8", "28", "0", "7"]}) == {}

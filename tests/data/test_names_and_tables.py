@@ -232,3 +232,17 @@ def test_rows_without_any_number_are_images_without_counts(tmp_path: Path) -> No
     (root / "counts.csv").write_text("file,count\na.png,\nb.png,\n")
     with pytest.raises(MistError, match="no row holds a count"):
         read_folder(root)
+
+
+def test_a_table_that_a_prediction_wrote_is_named_as_one(tmp_path: Path) -> None:
+    root = make(tmp_path / "own")
+    predict_folder(Predictor(FakeDetector()), [root], tmp_path / "results", k=2, overlays=False)
+    write(root, (tmp_path / "results/counts.csv").read_bytes())
+    noted(read_folder(root), "counts.csv looks like the table of a prediction", "not ground truth")
+    write(root, (tmp_path / "results/detections.csv").read_bytes(), "detections.csv")
+    noted(read_folder(root), "not ground truth")
+
+
+def test_folders_in_another_case_are_the_same(tmp_path: Path) -> None:
+    root = write(make(tmp_path, "a.png", "b.png"), "file,class,count\nDay1/a.png,red,2\nday1/a.png,blue,1\nb.png,red,3\n")
+    assert counts_of(read_folder(root)) == {"a.png": (1, 2), "b.png": (0, 3)}

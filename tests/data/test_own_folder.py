@@ -97,6 +97,9 @@ COUNTED = [3, 0, 2, 7, 1, 4]
         ("dx", [3, -1, 4, -1, 5, 9], "'-1' is negative"),
         ("observer", ["", "NA", "", "", "nan", "-"], "empty"),
         ("number", [1, 2, 3, 4, 5, 6], "consecutive numbers"),
+        ("tree", [1, 1, 2, 2, 2, 3], "numbers of groups"),
+        *((name, [1, 0, 1, 1, 0, 1], "by its name") for name in ("usable", "QC ok", "excluded")),
+        *((name, [12000, 0, 8000, 28000, 4000, 16000], "by its name") for name in ("cells per ml", "cells_per_cm2")),
         ("breite", [64] * 6, "64 in every row"),
     ],
 )

@@ -84,6 +84,8 @@ SYSTEM_FOLDERS = (
 DETECTIONS_FILE = "detections.csv"
 DETECTION_COLUMNS = ("file", "x", "y", "w", "h", "label", "score")
 """The table of a prediction; it identifies a folder of results."""
+COUNT_COLUMNS = ("file", "class", "count", "at_limit", "low", "high", "unlike")
+"""The table of counts beside it."""
 
 MAX_PIXELS = 150_000_000
 """Pixels of the largest image that is read: above 10,000 x 10,000, below the 179 million that Pillow rejects."""

@@ -12,14 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from mistnn.data.images import DETECTION_COLUMNS, DETECTIONS_FILE
+from mistnn.data.images import COUNT_COLUMNS, DETECTION_COLUMNS, DETECTIONS_FILE
 from mistnn.data.text_files import as_cell
 from mistnn.inference.coco import NOTHING_YET, CocoCounts, CocoWriter, coco_file
 from mistnn.inference.counting import interval
 from mistnn.records import Detections
 
 COUNTS_FILE, COCO_FILE = "counts.csv", "detections.json"
-COUNT_COLUMNS = ("file", "class", "count", "at_limit", "low", "high", "unlike")
 
 
 class Tables:

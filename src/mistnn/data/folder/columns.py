@@ -5,6 +5,7 @@ Convention: a column is judged by its name and by its values. A name with the wo
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 
@@ -27,6 +28,15 @@ CONTEXTS = frozenset(
 )
 """A column whose name has only these words and ``QUALIFIERS`` is no class (our choice)."""
 
+MARKS = frozenset(
+    "blurred blurry check checked discard done exclude excluded flag flagged include included ok qc reviewed usable "
+    "valid".split()
+)
+"""The same for columns that say whether an image is to be used (our choice)."""
+
+IMAGES = frozenset("field file frame image img photo photograph picture shot tile".split())
+"""What a count may be given per: a column with "per" and another word, such as "cells per ml", is no class."""
+
 THINGS = frozenset({"block", "plate", "slide", "station", "tray", "well"})
 """Those of ``CONTEXTS`` that may also be objects in an image."""
 
@@ -45,6 +55,8 @@ FEW_ROWS = 5
 """With fewer rows, whole numbers are taken for counts whatever they are (our choice)."""
 CONSTANT_LEAST = 10
 """A number that stands in every row is no count from here on (our choice): it is a size or a setting."""
+GROUPS_LEAST = 3
+"""Fewer numbers that grow from row to row may be counts (our choice)."""
 COUNT_DIGITS = 6
 """A larger number is an identifier or a date (our choice)."""
 
@@ -58,9 +70,9 @@ def not_counts(columns: Mapping[str, Sequence[str]]) -> dict[str, str]:
 
     Left out are: columns whose name is that of a measure, an identifier, a place, a time or an image; columns without a
     value; columns where two values or more, and a fifth of them, are no counts (text, fractions, negative or huge
-    numbers); columns of consecutive numbers; of one number in every row; and a total of the other columns. The last
-    four need ``FEW_ROWS``, and no column is left out for its values if none would remain: the values themselves are
-    then refused.
+    numbers); columns of consecutive numbers; of groups numbered 1, 1, 2, 2, 2, 3; of one number in every row; and a
+    total of the other columns. The last four need ``FEW_ROWS``, and no column is left out for its values if none would
+    remain: the values themselves are then refused.
     """
     letters = {name for name in columns if len(name) == 1 and name.isalpha()}
     axes = letters if len(letters) > 1 and all(name.lower() in AXES for name in letters) else set()
@@ -100,7 +112,8 @@ def named_otherwise(name: str) -> bool:
         return False
     telling = [word for word in words if word not in QUALIFIERS and not word.isdigit()]
     of_images = bool(words) and set(FILE_WORDS).issuperset(words)
-    return of_images or bool(MEASURES & set(words)) or (bool(telling) and CONTEXTS.issuperset(telling))
+    per = any(one == "per" and other not in IMAGES for one, other in itertools.pairwise(words))
+    return per or of_images or bool(MEASURES & set(words)) or (bool(telling) and (CONTEXTS | MARKS).issuperset(telling))
 
 
 def _by_its_name(name: str, values: Sequence[str]) -> str:
@@ -143,7 +156,17 @@ def _no_variable(values: Sequence[str]) -> str:
         return ""
     if numbers == list(range(numbers[0], numbers[0] + len(numbers))):
         return "consecutive numbers"
+    if _are_groups(numbers):
+        return "numbers of groups"
     return f"{numbers[0]} in every row" if len(set(numbers)) == 1 and numbers[0] >= CONSTANT_LEAST else ""
+
+
+def _are_groups(numbers: Sequence[int]) -> bool:
+    """Whether whole numbers are those of groups of rows: they begin with 0 or 1, grow by 1, and each is repeated."""
+    sizes = [(number, len(list(rows))) for number, rows in itertools.groupby(numbers)]
+    first = sizes[0][0]
+    in_order = first in (0, 1) and [number for number, _ in sizes] == list(range(first, first + len(sizes)))
+    return in_order and len(sizes) >= GROUPS_LEAST and all(size > 1 for _, size in sizes[:-1])
 
 
 def total_of(columns: Mapping[str, Sequence[str]]) -> str | None:

@@ -38,7 +38,7 @@ from mistnn.data.corners import centred
 from mistnn.data.folder.annotations import Annotation, Annotations, read_annotations
 from mistnn.data.folder.files import ImageFiles, ImageHeader, NameMatcher, read_image_files
 from mistnn.data.folder.other_tools import other_annotations, unread_tables
-from mistnn.data.folder.tables import SPLIT_WORDS, TABLE_SUFFIXES, Table, alike, odd_names, read_table
+from mistnn.data.folder.tables import PREDICTED, SPLIT_WORDS, TABLE_SUFFIXES, Table, alike, odd_names, read_table
 from mistnn.data.images import DETECTIONS_FILE, PICTURE_FOLDERS, SUFFIXES, holds_results, is_hidden
 from mistnn.data.random_numbers import hash_share
 from mistnn.data.text_files import check_file, check_name, listed, printable, read_text
@@ -150,9 +150,10 @@ def _read_known(
         notes += [f"{path.name} isn't used: {counts.name} is" for path in more]
         inner = None if counts.parent == files.folder else _find("counts", files.folder)[0]
         notes += [] if inner is None else [f"{inner.relative_to(root)} isn't used: {counts.relative_to(root)} is"]
-        if holds_results(counts.parent):
-            notes += [f"{counts} lies beside a {DETECTIONS_FILE}: counts that a model predicted are not ground truth"]
-        return "counts.csv", read_table(counts, matcher, "counts"), notes
+        table = read_table(counts, matcher, "counts")
+        if holds_results(counts.parent) and not any(PREDICTED in note for note in table.notes):
+            notes += [f"{counts} lies beside a {DETECTIONS_FILE}: {PREDICTED}"]
+        return "counts.csv", table, notes
     if labels is not None:
         return "labels.csv", read_table(labels, matcher, "labels"), []
     if not annotations.of_image and annotations.problems:

@@ -170,7 +170,7 @@ class NameMatcher:
         """
         first: dict[str, tuple[tuple[str, ...], str]] = {}
         for one, image in meant.items():
-            folders = _parts(one)[:-1]
+            folders = tuple(folder.casefold() for folder in _parts(one)[:-1])
             if not folders:
                 continue
             other, name = first.setdefault(image, (folders, one))

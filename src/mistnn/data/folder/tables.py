@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple
 from mistnn.data.folder.columns import FILE_WORDS, MISSING, explained, named_otherwise, not_counts
 from mistnn.data.folder.files import NameMatcher
 from mistnn.data.folder.sheets import read_sheet
+from mistnn.data.images import COUNT_COLUMNS
 from mistnn.data.text_files import class_name, from_cell, listed, read_text
 from mistnn.errors import MistError
 from mistnn.interfaces import Split
@@ -37,6 +38,7 @@ TOTAL_WORDS = frozenset({"all", "sum", "total", "totals"})
 SUMMED_LEAST = 3  #: In fewer images, one class may be the sum of the others by chance (our choice).
 ALIKE_LEAST = 5  #: In fewer images, two classes may have the same numbers by chance (our choice).
 ALIKE_SHARE = 0.8  #: Of the images, for a class that is nearly a sum, or nearly another class (our choice).
+PREDICTED = "counts that a model predicted are not ground truth"
 ONLY_CLASS = "object"  #: The class where a file has counts or boxes but no classes.
 
 _NUMBER = re.compile(r"([+-]?[0-9]+)(?:[.,]([0-9]*))?")
@@ -124,7 +126,7 @@ def parse_table(
     written = [row.image for row in rows]
     rows = [row._replace(image=matcher.find(row.image, row.place)) for row in rows]
     matcher.check_apart(source, {name: row.image for name, row in zip(written, rows, strict=True)})
-    loose = (*matcher.loosely_matched(source, written), *_unnamed(source, header, rows))
+    loose = (*_predicted(source, header), *matcher.loosely_matched(source, written), *_unnamed(source, header, rows))
     splits = _splits(rows, columns.split)
     numbers = [columns.number] if columns.label >= 0 else list(columns.classes.values())
     if not begun and not any(row.cells[column] for row in rows for column in numbers):
@@ -186,6 +188,14 @@ def _check_quotes(
                         f"{source}, row {number}: a quotation mark is not closed, and the row of {first[file].strip()} "
                         "and others are part of one value: delete the mark, or write a second one"
                     )
+
+
+def _predicted(source: str, header: Sequence[str]) -> list[str]:
+    """A note on a table that a prediction has written."""
+    marks = set(COUNT_COLUMNS) - {*FILE_WORDS, *CLASS_WORDS, *COUNT_WORDS}
+    if not marks.issubset(header):
+        return []
+    return [f"{source} looks like the table of a prediction: {PREDICTED}"]
 
 
 def _unnamed(source: str, header: Sequence[str], rows: Sequence[_Row]) -> list[str]:
