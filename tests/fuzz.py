@@ -190,6 +190,14 @@ def rois(dice: random.Random) -> bytes:
 _SHAPES = {"name": "rect", "x": 1, "y": 1, "width": 3, "height": 3}
 _REGION = {"shape_attributes": _SHAPES, "region_attributes": {"class": "red"}}
 _RING = [[1, 1], [4, 1], [4, 4], [1, 1]]
+
+
+def _drawn(kind: str, **value: Any) -> dict[str, Any]:
+    """A shape of Label Studio."""
+    shape = {"x": 10, "y": 20, "width": 20, "height": 40, "rotation": 9, f"{kind}labels": ["red"], **value}
+    return {"id": kind, "type": f"{kind}labels", "original_width": 8, "original_height": 6, "value": shape}
+
+
 OTHERS: dict[str, Callable[[random.Random], bytes]] = {
     "counts.tsv": from_text("file\tclass\tcount\na.png\tred\t1\nb.png\twhite\t2\n"),
     "annotations.xml": from_text(
@@ -217,6 +225,15 @@ OTHERS: dict[str, Callable[[random.Random], bytes]] = {
         "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes\n"
         'a.png,1,"{}",1,0,"{""name"":""rect"",""x"":1,""y"":1,""width"":3,""height"":3}","{""class"":""red""}"\n'
         'b.png,1,"{}",0,0,"{}","{}"\n'
+    ),
+    "studio.json": from_json(
+        [
+            {
+                "data": {"image": "/data/upload/1/0123abcd-a.png"},
+                "annotations": [{"result": [_drawn("rectangle"), _drawn("ellipse", radiusX=9, radiusY=9)]}],
+            },
+            {"data": {"image": "b.png"}, "annotations": [{"result": [_drawn("polygon", points=_RING)]}]},
+        ]
     ),
     "labels/a.txt": from_text("0 0.2 0.5 0.2 0.4\n1 0.5 0.5 0.1 0.1 0.87\n1 0 0 0.1 0 0.1 0.2\n"),
     "classes.txt": from_text("red\nwhite\n"),

@@ -236,7 +236,7 @@ YOLO = "0 0.5 0.5 0.2 0.1\n1 0.1 0.2 0.05 0.05\n"
 LABELME = json.dumps({"version": "5.0", "shapes": [{"label": "cell", "points": [[3, 3]]}], "imagePath": "a.png"})
 VIA = "filename,region_count,region_id,region_shape_attributes\na.png,1,0,{}\n"
 VIA_3 = '{"project": {}, "config": {}, "attribute": {}, "file": {}, "metadata": {}, "view": {}}'
-STUDIO = json.dumps([{"id": 1, "data": {"image": "a.png"}, "annotations": [{"result": []}]}])
+STUDIO = json.dumps([{"image": "a.png", "label": [{"x": 1, "original_width": 8, "original_height": 6}]}])
 CVAT = '<annotations><version>1.1</version><image name="a.png"><box label="cell"/></image></annotations>'
 GEO = json.dumps({"type": "FeatureCollection", "features": []})
 
@@ -270,7 +270,7 @@ def test_annotations_of_other_programs_are_read(
         (["Annotations/x.xml"], CVAT, ["CVAT (Annotations/x.xml)"]),
         (["via_region_data.csv"], VIA, ["VIA (via_region_data.csv)"]),
         (["via.json"], '{"a.png1": {"regions": [{"shape_attributes": {}}]}}', ["VIA (via.json)"]),
-        (["export.json"], STUDIO, ["Label Studio (export.json)"]),
+        (["export.json"], STUDIO, ["Label Studio as JSON-MIN (export.json)", "as JSON"]),
         (["via.json"], VIA_3, ["VIA 3 (via.json)"]),
         (["result.json"], json.dumps(coco()), ["result.json", "call it annotations.json"]),
         (["cells.geojson"], GEO, ["GeoJSON (cells.geojson)"]),

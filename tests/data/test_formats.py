@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from mistnn.data.folder.content import read_folder
-from mistnn.data.folder.formats import READERS
+from mistnn.data.folder.readers import READERS
 from mistnn.data.text_files import read_xml
 from mistnn.errors import MistError
 from tests.data.annotated import blank_image, summary, write

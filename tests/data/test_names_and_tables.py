@@ -244,5 +244,7 @@ def test_a_table_that_a_prediction_wrote_is_named_as_one(tmp_path: Path) -> None
 
 
 def test_folders_in_another_case_are_the_same(tmp_path: Path) -> None:
-    root = write(make(tmp_path, "a.png", "b.png"), "file,class,count\nDay1/a.png,red,2\nday1/a.png,blue,1\nb.png,red,3\n")
+    root = write(
+        make(tmp_path, "a.png", "b.png"), "file,class,count\nDay1/a.png,red,2\nday1/a.png,blue,1\nb.png,red,3\n"
+    )
     assert counts_of(read_folder(root)) == {"a.png": (1, 2), "b.png": (0, 3)}

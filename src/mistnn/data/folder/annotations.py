@@ -26,8 +26,8 @@ from jaxtyping import Float
 
 from mistnn.data.folder.attributes import Attributes, class_attribute
 from mistnn.data.folder.files import TURNED, ImageFiles, ImageHeader, NameMatcher
-from mistnn.data.folder.formats import READERS
 from mistnn.data.folder.other_tools import YOLO, readable
+from mistnn.data.folder.readers import READERS
 from mistnn.data.folder.tables import ONLY_CLASS, SPLIT_WORDS
 from mistnn.data.folder.yolo_names import names_note
 from mistnn.data.images import is_hidden

@@ -15,7 +15,7 @@ import math
 import re
 import xml.etree.ElementTree as ElementTree
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -143,13 +143,13 @@ def _centred(x: float, y: float, wide: float, high: float) -> tuple[tuple[float,
 
 def labelme(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
     """LabelMe: one JSON file for each image. Shapes of one class and one ``group_id`` are parts of one object."""
-    content = _object(read_json(path, place), place)
+    content = is_object(read_json(path, place), place)
     shapes: list[Shape] = []
     groups: dict[tuple[str, str], int] = {}
-    for number, entry in enumerate(_list(content.get("shapes"), f"{place}: shapes"), start=1):
+    for number, entry in enumerate(is_list(content.get("shapes"), f"{place}: shapes"), start=1):
         own = f"{place}: shape {number}"
-        entry = _object(entry, own)
-        kind, points = entry.get("shape_type") or "polygon", _pairs(_list(entry.get("points"), own), own)
+        entry = is_object(entry, own)
+        kind, points = entry.get("shape_type") or "polygon", _pairs(is_list(entry.get("points"), own), own)
         if kind == "circle" and len(points) == 2:
             (x, y), other = points
             radius = math.dist((x, y), other)
@@ -165,7 +165,7 @@ def labelme(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
             groups[group] = len(shapes)
         shapes += [Shape(label, [one]) for one in points] if single else [Shape(label, points)]
     size = finite_numbers([content.get("imageWidth") or 0, content.get("imageHeight") or 0], f"{place}: the size")
-    yield drawn(place, (path.stem, _last(content.get("imagePath"))), (size[0], size[1]), shapes)
+    yield drawn(place, (path.stem, last_part(content.get("imagePath"))), (size[0], size[1]), shapes)
 
 
 def via(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
@@ -173,15 +173,15 @@ def via(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
     if path.suffix.lower() == ".csv":
         yield from _via_rows(path, place, problems)
         return
-    content = _object(read_json(path, place), place)
-    entries = _object(content.get("_via_img_metadata", content), place)
+    content = is_object(read_json(path, place), place)
+    entries = is_object(content.get("_via_img_metadata", content), place)
     for entry in entries.values():
         name = entry.get("filename") if isinstance(entry, dict) else None
         own = f"{place}, image {name}"
         try:
-            regions = _object(entry, own).get("regions") or []
-            listing = list(regions.values()) if isinstance(regions, dict) else _list(regions, own)
-            found = _via_drawn(own, str(name), [(_object(one, own), own) for one in listing])
+            regions = is_object(entry, own).get("regions") or []
+            listing = list(regions.values()) if isinstance(regions, dict) else is_list(regions, own)
+            found = _via_drawn(own, str(name), [(is_object(one, own), own) for one in listing])
         except MistError as error:
             problems.append(str(error))
         else:
@@ -237,13 +237,13 @@ def _via_texts(region: dict[str, Any]) -> dict[str, str]:
 def _via_cell(text: Any, place: str) -> dict[str, Any]:
     """A cell with JSON; an empty one is an empty object."""
     try:
-        return _object(json.loads(str(text or "{}")), place)
+        return is_object(json.loads(str(text or "{}")), place)
     except (ValueError, RecursionError) as error:
         raise MistError(f"{place} is broken JSON ({error}): export it again") from error
 
 
 def _via_shape(region: dict[str, Any], label: str, place: str) -> Shape:
-    shape = _object(region.get("shape_attributes"), place)
+    shape = is_object(region.get("shape_attributes"), place)
     kind = shape.get("name")
 
     def numbers(*names: str) -> list[float]:
@@ -259,7 +259,7 @@ def _via_shape(region: dict[str, Any], label: str, place: str) -> Shape:
         x, y = numbers("cx", "cy")
         return Shape(label, ((x, y),))
     if kind in ("polygon", "polyline"):
-        rows = [_list(shape.get(f"all_points_{axis}"), f"{place}: {kind}") for axis in "xy"]
+        rows = [is_list(shape.get(f"all_points_{axis}"), f"{place}: {kind}") for axis in "xy"]
         if len(rows[0]) == len(rows[1]):
             return Shape(label, _pairs(list(zip(*rows, strict=True)), f"{place}: {kind}"))
     raise MistError(f"{place}: a shape {kind!r} isn't read: use rectangles, polygons, circles, ellipses or points")
@@ -311,7 +311,7 @@ def cell_counter(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]
             shapes.append(Shape(label, ((x, y),)))
             slices.add((marker.findtext("MarkerZ") or "").strip())
     own = _one_slice(slices, place)
-    names = (_last(tree.findtext("Image_Properties/Image_Filename")), path.stem, own_name(path))
+    names = (last_part(tree.findtext("Image_Properties/Image_Filename")), path.stem, own_name(path))
     yield drawn(place, names, (0, 0), shapes)._replace(slice=own)
 
 
@@ -378,16 +378,16 @@ def geojson(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
     content = read_json(path, place)
     features = content.get("features") if isinstance(content, dict) else content
     shapes: dict[bool, list[Shape]] = {True: [], False: []}
-    for number, feature in enumerate(_list(features, place), start=1):
+    for number, feature in enumerate(is_list(features, place), start=1):
         own = f"{place}, feature {number}"
-        feature = _object(feature, own)
+        feature = is_object(feature, own)
         about = feature.get("properties")
         about = about if isinstance(about, dict) else {}
         label = _classification(about.get("classification"))
         kind = str(about.get("objectType") or about.get("object_type") or "").lower()
         kind = kind or QUPATH_IDS.get(str(feature.get("id")), "")
         if kind not in ("root", "tma_core"):
-            shapes[kind in ("detection", "cell")] += _geometry(_object(feature.get("geometry"), own), label, own)
+            shapes[kind in ("detection", "cell")] += _geometry(is_object(feature.get("geometry"), own), label, own)
     found = drawn(place, (path.stem, own_name(path)), (0, 0), shapes[True] or shapes[False])
     yield found._replace(regions=not shapes[True] and any(len(one.points) > 1 for one in shapes[False]))
 
@@ -405,7 +405,7 @@ def _geometry(geometry: dict[str, Any], label: str, place: str) -> list[Shape]:
     kind, places = geometry.get("type"), geometry.get("coordinates")
     if kind == "Point":
         return [Shape(label, _pairs([places], place))]
-    rows = _list(places, place)
+    rows = is_list(places, place)
     if not rows:
         raise MistError(f"{place}: a {kind} without coordinates: draw the object again, or delete it")
     if kind == "MultiPoint":
@@ -413,10 +413,10 @@ def _geometry(geometry: dict[str, Any], label: str, place: str) -> list[Shape]:
     if kind == "LineString":
         return [Shape(label, _pairs(rows, place))]
     if kind == "Polygon":
-        return [Shape(label, _pairs(_list(rows[0], place), place))]
+        return [Shape(label, _pairs(is_list(rows[0], place), place))]
     if kind == "MultiPolygon":  # one object in several parts
-        outlines = [outline for part in rows for outline in _list(part, place)[:1]]
-        return [Shape(label, [one for outline in outlines for one in _pairs(_list(outline, place), place)])]
+        outlines = [outline for part in rows for outline in is_list(part, place)[:1]]
+        return [Shape(label, [one for outline in outlines for one in _pairs(is_list(outline, place), place)])]
     raise MistError(f"{place}: a geometry {kind!r} isn't read: use points or polygons")
 
 
@@ -442,25 +442,13 @@ def napari(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
     yield drawn(place, names, (0, 0), [Shape(label, points) for label, points in objects.values()])
 
 
-READERS: Mapping[str, Callable[[Path, str, list[str]], Iterator[Drawn]]] = {
-    "annotations of CVAT": cvat,
-    "annotations of LabelMe": labelme,
-    "annotations of VIA": via,
-    "annotations of YOLO": yolo,
-    "markers of Cell Counter": cell_counter,
-    "ROIs of ImageJ": imagej_rois,
-    "annotations as GeoJSON": geojson,
-    "a layer of napari": napari,
-}
-"""The kinds of ``tool_of`` that are read."""
-
-
 def own_name(path: Path) -> str:
     """The name of the image that a file is about: its own, without what programs put before it and behind it."""
     return _ROI_NAMES.sub("", _ROI_BEGINNINGS.sub("", path.stem)) or path.stem
 
 
-def _last(written: Any) -> str:
+def last_part(written: Any) -> str:
+    """The name of a file, from its path."""
     return str(written or "").replace("\\", "/").rpartition("/")[2].strip()
 
 
@@ -471,13 +459,15 @@ def _pairs(values: Sequence[Any], place: str) -> list[tuple[float, float]]:
     return [(x, y) for x, y in pairs]
 
 
-def _list(value: Any, place: str) -> list[Any]:
+def is_list(value: Any, place: str) -> list[Any]:
+    """A value of a file that must be a list; else raises ``MistError``."""
     if not isinstance(value, list):
         raise MistError(f"{place}: {str(value)[:40]!r} is no list: export the file again")
     return value
 
 
-def _object(value: Any, place: str) -> dict[str, Any]:
+def is_object(value: Any, place: str) -> dict[str, Any]:
+    """A value of a file that must be an object of JSON; else raises ``MistError``."""
     if not isinstance(value, dict):
         raise MistError(f"{place}: {str(value)[:40]!r} is not what is expected there: export the file again")
     return value

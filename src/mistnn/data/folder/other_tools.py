@@ -12,7 +12,8 @@ from pathlib import Path
 
 from mistnn.data.folder.columns import FILE_WORDS
 from mistnn.data.folder.files import ImageFiles
-from mistnn.data.folder.formats import NAPARI_AXES, READERS
+from mistnn.data.folder.formats import NAPARI_AXES
+from mistnn.data.folder.readers import READERS
 from mistnn.data.folder.sheets import archived
 from mistnn.data.images import holds_results, is_hidden
 from mistnn.data.text_files import listed, read_xml, utf_16_of
@@ -222,4 +223,6 @@ def _text(suffix: str, data: bytes, name: str) -> tuple[str, str] | None:
         return "a project of VIA 3", EXPORT
     if holds(b"annotations", b"data", b"result"):
         return "annotations of Label Studio", EXPORT
+    if holds(b"original_width", b"original_height"):
+        return "annotations of Label Studio as JSON-MIN", "export them as JSON"
     return ("annotations of CreateML", EXPORT) if holds(b"annotations", b"image", b"coordinates") else None
