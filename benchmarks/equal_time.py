@@ -16,16 +16,13 @@ Contract:
       another time is refused.
 """
 
-import argparse
 import dataclasses
-import json
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from benchmarks.measuring import CLOCKS, Clock, Options, alternate, write
+from benchmarks.measuring import CLOCKS, Clock, Options, alternate, earlier, located, write
 from mistnn.experiments import Experiment, build, evaluate
 from mistnn.presets import find_preset
 from mistnn.training.batches import batches
@@ -105,16 +102,6 @@ def run(experiment: Experiment, seed: int, steps: int, images: int, clock: Clock
     return {"steps": loop.steps, "seconds": round(taken, 1), "read": read}
 
 
-def known(path: Path | None, minutes: float) -> dict[str, Any]:
-    """The times of a step and the runs of an earlier call."""
-    if path is None or not path.exists():
-        return {"step_seconds": {}, "runs": {}}
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if found["settings"]["minutes"] != minutes:
-        raise SystemExit(f"{path} has runs of {found['settings']['minutes']:g} minutes: give another file")
-    return {name: found[name] for name in ("step_seconds", "runs")}
-
-
 def main() -> None:
     options = Options(__doc__)
     options.size("seeds", 3, 1, "runs of each variant, with seeds from 0")
@@ -126,8 +113,9 @@ def main() -> None:
     given = options.parse()
     keep_freed_memory()
     clock, settings = CLOCKS[given.clock], {**options.settings(given), "minutes": given.minutes, "clock": given.clock}
-    result = known(given.json, given.minutes)
-    experiments = {name: _at(variants()[name], given) for name in given.variants}
+    found = earlier(given.json, minutes=given.minutes)
+    result = {name: found.get(name, {}) for name in ("step_seconds", "runs")}
+    experiments = {name: located(variants()[name], given) for name in given.variants}
     if not set(experiments) <= set(result["step_seconds"]):
         result = {"step_seconds": step_seconds(experiments, clock), "runs": {}}
         print({name: round(each, 3) for name, each in result["step_seconds"].items()}, flush=True)
@@ -140,14 +128,6 @@ def main() -> None:
             result["runs"][key] = run(experiment, seed, steps, given.images, clock)
             print(f"{key}: {result['runs'][key]}, {time.perf_counter() - begun:.0f} s in all", flush=True)
             write({**result, "settings": settings}, given.json)
-
-
-def _at(experiment: Experiment, given: argparse.Namespace) -> Experiment:
-    experiment = experiment.at(given.data_root)
-    if not given.smoke:
-        return experiment
-    data: Any = experiment.data
-    return dataclasses.replace(experiment, data=dataclasses.replace(data, source="embedded"))
 
 
 if __name__ == "__main__":

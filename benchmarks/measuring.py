@@ -9,6 +9,7 @@ Contract, unless a benchmark says otherwise:
 """
 
 import argparse
+import dataclasses
 import importlib
 import json
 import mmap
@@ -22,6 +23,7 @@ from typing import Any
 
 import torch
 
+from mistnn.experiments import Experiment
 from mistnn.training.runlog import peak_memory_mib
 from mistnn.weights import commit, hardware, versions
 
@@ -141,6 +143,26 @@ def write(result: Mapping[str, object], path: Path | None) -> None:
     if path is not None:
         origin = {"hardware": hardware(), "versions": versions(), "commit": commit()}
         path.write_text(json.dumps({**result, **origin}, indent=2) + "\n", encoding="utf-8")
+
+
+def earlier(path: Path | None, **settings: Any) -> dict[str, Any]:
+    """What an earlier call wrote; empty if there is nothing. A result of other settings ends the program."""
+    if path is None or not path.exists():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    for name, value in settings.items():
+        if (other := found["settings"][name]) != value:
+            raise SystemExit(f"{path} has runs of {other:g} {name}: give another file")
+    return dict(found)
+
+
+def located(experiment: Experiment, given: argparse.Namespace) -> Experiment:
+    """An experiment with the folder of ``--data-root``; with ``--smoke`` on the digits of the package."""
+    experiment = experiment.at(given.data_root)
+    if not given.smoke:
+        return experiment
+    data: Any = experiment.data
+    return dataclasses.replace(experiment, data=dataclasses.replace(data, source="embedded"))
 
 
 def print_and_write(result: Mapping[str, object], given: argparse.Namespace, *settings: str) -> None:

@@ -11,12 +11,10 @@ Contract:
 """
 
 import dataclasses
-import json
 import time
-from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import Options, write
+from benchmarks.measuring import Options, earlier, located, write
 from benchmarks.spair import PRESET
 from mistnn.experiments import Experiment, build, evaluate
 from mistnn.models.spair import SpairConfig
@@ -54,16 +52,6 @@ def run(experiment: Experiment, seed: int, steps: int, images: int) -> dict[str,
     }
 
 
-def known(path: Path | None, steps: int) -> dict[str, Any]:
-    """The runs of an earlier call."""
-    if path is None or not path.exists():
-        return {}
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if found["settings"]["steps"] != steps:
-        raise SystemExit(f"{path} has runs of {found['settings']['steps']} steps: give another file")
-    return dict(found["runs"])
-
-
 def main() -> None:
     options = Options(__doc__)
     options.size("steps", 2000, 2, "of each run")
@@ -72,16 +60,12 @@ def main() -> None:
     options.add_argument("--data-root", help="the folder of MNIST; default: that of MIST_DATA")
     given = options.parse()
     keep_freed_memory()
-    runs = known(given.json, given.steps)
+    runs = earlier(given.json, steps=given.steps).get("runs", {})
     for seed in range(given.seeds):
         for name, experiment in widths().items():
             if (key := f"{name}, seed {seed}") in runs:
                 continue
-            experiment = experiment.at(given.data_root)
-            if given.smoke:
-                data: Any = experiment.data
-                experiment = dataclasses.replace(experiment, data=dataclasses.replace(data, source="embedded"))
-            runs[key] = run(experiment, seed, given.steps, given.images)
+            runs[key] = run(located(experiment, given), seed, given.steps, given.images)
             print(f"{key}: {runs[key]}", flush=True)
             write({"runs": runs, "settings": options.settings(given)}, given.json)
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from benchmarks.equal_time import known, run, step_seconds, variants
+from benchmarks.equal_time import run, step_seconds, variants
 
 
 def changed(one: Any, other: Any) -> set[str]:
@@ -54,12 +50,3 @@ def test_a_run_and_its_time() -> None:
     assert each == {"fast": 30}
     found = run(small, 1, 3, 2, iter(range(0, 1000, 30)).__next__)
     assert found["steps"] == 3 and found["seconds"] == 30 and list(found["read"]) == ["3", "0.1"]
-
-
-def test_runs_of_another_time_are_refused(tmp_path: Path) -> None:
-    assert known(None, 5) == known(tmp_path / "a.json", 5) == {"step_seconds": {}, "runs": {}}
-    held = {"step_seconds": {"fast": 0.2}, "runs": {"fast, seed 0": {}}}
-    (tmp_path / "a.json").write_text(json.dumps({**held, "settings": {"minutes": 5.0}}))
-    assert known(tmp_path / "a.json", 5) == held
-    with pytest.raises(SystemExit, match="give another file"):
-        known(tmp_path / "a.json", 20)

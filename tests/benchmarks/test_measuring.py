@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import cost
-from benchmarks.measuring import alternate, in_own_process, milliseconds, peak_bytes, spread, write
+from benchmarks.measuring import alternate, earlier, in_own_process, milliseconds, peak_bytes, spread, write
 
 
 def test_rounds_alternate_and_the_first_are_dropped() -> None:
@@ -65,3 +65,12 @@ def test_what_is_written_says_where_it_is_from(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "a.json").read_text())
     assert content.pop("ratio") == 2.0 and set(content) == {"hardware", "versions", "commit"}
     assert set(content["versions"]) == {"python", "torch", "mistnn"}
+
+
+def test_what_was_written_with_other_settings_is_refused(tmp_path: Path) -> None:
+    assert earlier(None, steps=5) == earlier(tmp_path / "none.json", steps=5) == {}
+    held = {"runs": {"a": 1}, "settings": {"steps": 5, "minutes": 2.5}}
+    (tmp_path / "some.json").write_text(json.dumps(held), encoding="utf-8")
+    assert earlier(tmp_path / "some.json", steps=5, minutes=2.5) == held
+    with pytest.raises(SystemExit, match="has runs of 5 steps"):
+        earlier(tmp_path / "some.json", steps=6)

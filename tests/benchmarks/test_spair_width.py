@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from benchmarks.spair_width import known, run, widths
+from benchmarks.spair_width import run, widths
 
 
 def test_only_the_width_differs() -> None:
@@ -28,11 +24,3 @@ def test_a_run() -> None:
     )
     found = run(small, 1, 2, 2)
     assert found["width"] == 64 and found["cpu_seconds"] > 0 and 0 <= found["ap50_ink"] <= 1
-
-
-def test_runs_of_another_length_are_refused(tmp_path: Path) -> None:
-    assert known(None, 5) == known(tmp_path / "none.json", 5) == {}
-    (tmp_path / "some.json").write_text(json.dumps({"settings": {"steps": 5}, "runs": {"a": 1}}), encoding="utf-8")
-    assert known(tmp_path / "some.json", 5) == {"a": 1}
-    with pytest.raises(SystemExit, match="5 steps"):
-        known(tmp_path / "some.json", 6)
