@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from mistnn.data import CommonObjectConfig, CommonObjects
 from mistnn.errors import MistError
 from mistnn.inference import Predictor
 from mistnn.models.stn import Colocaliser, ColocaliserConfig, ColocaliseStep, ColocaliseStepConfig, StnConfig
+from mistnn.models.stn.colocalise import UnboundedWindow
 from mistnn.models.stn.config import OPENNESS
 from mistnn.models.stn.step import open_at
 from mistnn.ops.losses import common_object_loss
@@ -81,6 +83,28 @@ def test_initial_windows_have_one_size_and_all_have_bounds() -> None:
         scale, place = warp.parameters[:, 0, 0], warp.parameters[:, 0, 1:]
         assert scale.min() >= 0.33 - 1e-6 and scale.max() <= bound + 1e-6 and scale.std() > 0.01
         assert (place.abs().amax(1) <= 1 - scale + 1e-6).all() and float(warp.outside.max()) == 0
+
+
+def test_an_unbounded_window_learns_its_scale_once_windows_have_closed_in() -> None:
+    torch.manual_seed(0)
+    model = Colocaliser(dataclasses.replace(TINY, window="unbounded"))
+    model.window.wake(images(40))
+    assert isinstance(model.window, UnboundedWindow)
+    opened = model(images(40)).parameters[:, 0, 0]
+    torch.testing.assert_close(opened, torch.full((40,), 0.83), atol=1e-5, rtol=0)
+    model.window.resize(0.0)
+    bias = model.window.layers[-1].bias
+    assert isinstance(bias, torch.Tensor)
+    with torch.no_grad():
+        model.window.layers[-1].weight[0].zero_()
+        bias.zero_()
+        model.window.spread.fill_(1000.0)
+        torch.testing.assert_close(model(images()).parameters[:, 0, 0], torch.full((6,), TINY.most))
+        for output, scale in ((-2000.0, TINY.most / math.e**2), (500.0, TINY.most * math.e**0.5), (1500.0, 1.7)):
+            bias[0] = output
+            found = model(images(40)).parameters[:, 0]
+            torch.testing.assert_close(found[:, 0], torch.full((40,), scale), atol=0.02, rtol=0)
+            assert (found[:, 1:].abs() <= max(0.0, 1 - scale) + 1e-5).all(), "inside the image, or in its middle"
 
 
 def test_a_free_window_has_any_scale_and_place() -> None:

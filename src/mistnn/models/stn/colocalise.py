@@ -143,11 +143,18 @@ class BoundedWindow(WindowNetwork):
     def forward(self, images: Tensor) -> Tensor:
         """(batch, 1, side, side) to (batch, 3)."""
         outputs = self.layers(images).float()
-        size = outputs[:, :1] if self.closed else torch.zeros_like(outputs[:, :1])
-        scale = self.least + (self.bound - self.least) * torch.sigmoid(size + self.offset)
-        room = 1 - scale
-        place = (self._normalised(outputs[:, 1:]) * (room / math.sqrt(3)) + self.shift).clamp(-room, room)
-        return torch.cat((scale - self.start, place), dim=1)
+        scale = self._scale(outputs[:, :1] if self.closed else torch.zeros_like(outputs[:, :1]))
+        place = self._normalised(outputs[:, 1:]) * (self._room(scale) / math.sqrt(3)) + self.shift
+        limit = (1 - scale).clamp(min=0)
+        return torch.cat((scale - self.start, place.clamp(-limit, limit)), dim=1)
+
+    def _scale(self, size: Tensor) -> Tensor:
+        """The scales of windows, shares of the image's side, from the network's outputs, (batch, 1)."""
+        return self.least + (self.bound - self.least) * torch.sigmoid(size + self.offset)
+
+    def _room(self, scale: Tensor) -> Tensor:
+        """How far the centres of windows of this scale, inside the image, lie from its middle at most."""
+        return 1 - scale
 
     @property
     def trains_sizes(self) -> bool:
@@ -181,12 +188,40 @@ class BoundedWindow(WindowNetwork):
         return (place - mean) / spread
 
 
+class UnboundedWindow(BoundedWindow):
+    """A window whose scale is learnt without bounds, once windows have closed in; until then as ``BoundedWindow``.
+
+    From there on the scale is ``most`` times e to the network's output, divided by the running spread of the places.
+    That division is what makes it learnable: the hidden units have values in the thousands, the places are normalised,
+    and without it the first steps take every scale to an extreme. Around a digit, equation 1 is smallest for windows of
+    about the digit's size if the random crop has the size of the window.
+
+    Convention: as for ``BoundedWindow``; a window larger than the image lies in its middle.
+    """
+
+    def __init__(self, config: ColocaliserConfig) -> None:
+        super().__init__(config)
+        self.most = config.most
+
+    def _scale(self, size: Tensor) -> Tensor:
+        if not self.closed:
+            return super()._scale(size)
+        return self.most * torch.exp(size / self.spread.mean())
+
+    def _room(self, scale: Tensor) -> Tensor:
+        return torch.full_like(scale, 1 - self.most) if self.closed else super()._room(scale)
+
+
 def middle_of(picture: Tensor) -> Tensor:
     """The centre of mass (x, y) of a picture, (side, side), from -1 to 1; 0 for a black picture."""
     side = len(picture)
     places = (2 * torch.arange(side, device=picture.device, dtype=picture.dtype) + 1) / side - 1
     mass = picture.sum().clamp(min=1e-6)
     return torch.stack(((picture.sum(0) * places).sum(), (picture.sum(1) * places).sum())) / mass
+
+
+WINDOWS = {"bounded": BoundedWindow, "unbounded": UnboundedWindow, "free": FreeWindow}
+"""By ``ColocaliserConfig.window``."""
 
 
 class Colocaliser(Finder):
@@ -196,12 +231,12 @@ class Colocaliser(Finder):
         super().__init__()
         self.config = config
         crop = config.encoder.side
-        window = FreeWindow(config) if config.window == "free" else BoundedWindow(config)
+        window = WINDOWS[config.window](config)
         initial = torch.tensor([[config.start, 0.0, 0.0]])
         self.transformer = SpatialTransformer(window, TransformConfig("attention"), (crop, crop), start=initial)
         last = window.layers[-1]
         assert isinstance(last, nn.Linear)
-        if config.window == "bounded":
+        if isinstance(window, BoundedWindow):
             nn.init.kaiming_normal_(last.weight[1:], nonlinearity="relu")  # constant outputs can't be normalised
         self.encoder = StnClassifier(config.encoder).requires_grad_(False)
 

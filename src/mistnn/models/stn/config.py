@@ -231,8 +231,10 @@ class ColocaliserConfig(ModelConfig):
         most: the largest window at the end of training.
         start: the initial window.
         window: "bounded": between ``least`` and a bound that closes in to about ``most``, inside the image, its places
-            normalised over a batch (ours). "free": scale and place are the three outputs of the localisation network,
-            without bounds or a schedule, as in the paper; ``least`` and ``most`` are unused.
+            normalised over a batch (ours). "unbounded": the same until windows have closed in to ``most``; from there
+            on each has a scale of its own without bounds, and ``least`` is unused (ours). "free": scale and place are
+            the three outputs of the localisation network, without bounds or a schedule, as in the paper; ``least`` and
+            ``most`` are unused.
     """
 
     kind: ClassVar[str] = "colocaliser"
@@ -244,7 +246,7 @@ class ColocaliserConfig(ModelConfig):
     least: float = 0.33
     most: float = 0.38
     start: float = 0.83
-    window: Literal["bounded", "free"] = "bounded"
+    window: Literal["bounded", "unbounded", "free"] = "bounded"
 
     def check(self) -> None:
         """See ``Config.check``."""

@@ -107,6 +107,7 @@ ENCODER_STEPS = 1600
 COLOCALISE_STEPS, COLOCALISE_BATCH = 2_400, 20
 PIECES = {"t": 0, "tc": 16}
 """Of clutter in an image (S003, section 1.2)."""
+WINDOWS: tuple[Literal["bounded", "unbounded"], ...] = ("bounded", "unbounded")
 FIGURE_DIGIT = 8  #: The digit of S003's figure 1.
 
 
@@ -119,16 +120,16 @@ def _encoder() -> Preset:
     return Preset(ENCODER, "STN paper: the CNN whose activations teach co-localisation", experiment)
 
 
-def _colocalise(data: str, digit: int, window: Literal["bounded", "free"] = "bounded") -> Preset:
+def _colocalise(data: str, digit: int, window: Literal["bounded", "unbounded", "free"] = "bounded") -> Preset:
     model = ColocaliserConfig(encoder=ENCODER_MODEL, window=window)
     step = ColocaliseStepConfig()
     loop = TrainConfig(steps=COLOCALISE_STEPS, batch_size=COLOCALISE_BATCH, log_every=10, save_every=100)
     images = CommonObjectConfig(digit, PIECES[data])
     summary = f"STN paper: co-localisation of the digit {digit}, {data.upper()}; needs --start-from and an encoder"
-    ending = ""
-    if window == "free":
-        ending, summary = "-free", f"{summary}; scale and place without bounds, as in the paper"
-    return Preset(f"stn-coloc-{data}-{digit}{ending}", summary, Experiment(model, images, step, loop, images.images))
+    ending = "" if window == "bounded" else f"-{window}"
+    how = {"bounded": "", "unbounded": "; scale without bounds", "free": "; scale and place without bounds or schedule"}
+    experiment = Experiment(model, images, step, loop, images.images)
+    return Preset(f"stn-coloc-{data}-{digit}{ending}", f"{summary}{how[window]}", experiment)
 
 
 PRESETS = (
@@ -138,6 +139,6 @@ PRESETS = (
     *(_addition("fcn", 247, 1, kind) for kind in KINDS),
     *(_addition("fcn", 90, 2, kind) for kind in KINDS),
     _encoder(),
-    *(_colocalise(data, digit) for data in PIECES for digit in range(10)),
+    *(_colocalise(data, digit, window) for window in WINDOWS for data in PIECES for digit in range(10)),
     *(_colocalise(data, FIGURE_DIGIT, "free") for data in PIECES),
 )
