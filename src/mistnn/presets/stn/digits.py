@@ -106,7 +106,7 @@ ENCODER_MODEL = StnConfig("cnn", 32, side=60)
 ENCODER_STEPS = 1600
 COLOCALISE_STEPS, COLOCALISE_BATCH = 2_400, 20
 UNBOUNDED_STEPS = {"t": 2_400, "tc": 4_800}
-"""In clutter, twice as many steps leave fewer windows beside their digit ("4": 0.95 instead of 0.77 detected)."""
+"""In clutter, twice as many steps leave fewer windows beside their digit (docs/logbook.md)."""
 PIECES = {"t": 0, "tc": 16}
 """Of clutter in an image (S003, section 1.2)."""
 WINDOWS: tuple[Literal["bounded", "unbounded"], ...] = ("bounded", "unbounded")
