@@ -78,7 +78,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) is $$($(PYTHON) --version 2>&1). Name a newer one: make PYTHON=python3.11" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) can't make a virtual environment (on \
 	Debian and Ubuntu: apt install python3-venv)" >&2; rm -rf $(VENV); exit 1; }
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true # on all cores; some packages hold files that no Python reads
 	@touch $@
 
 $(DOCS_STAMP): $(STAMP)
