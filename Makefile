@@ -21,6 +21,8 @@ SEED ?= 0
 .PHONY: demo fuzz test test-all lint types imports readme tests-plain tests tests-plain-all tests-all docs format clean venv
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
+# The package and its tests are compiled once, not again by each process that the tests start.
+unexport PYTHONDONTWRITEBYTECODE
 
 demo: $(STAMP)
 	$(BIN)/mist demo --out $(OUT) --seed $(SEED) --force
