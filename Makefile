@@ -50,7 +50,7 @@ readme: $(STAMP)
 	$(BIN)/pytest -q -m slow tests/test_readme.py
 
 tests-plain: $(STAMP)
-	MISTNN_PLAIN=1 $(BIN)/pytest -q -n 2 --dist loadfile -m "plain and not slow"
+	MISTNN_PLAIN=1 $(BIN)/pytest -q -n 2 --dist worksteal -m "plain and not slow"
 
 tests: $(STAMP)
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "not plain and not slow"
