@@ -21,6 +21,8 @@ SEED ?= 0
 .PHONY: demo fuzz test test-all lint types imports readme tests-plain tests tests-plain-all tests-all docs format clean venv
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
+# The package and its tests are compiled once, not again by each process that the tests start.
+unexport PYTHONDONTWRITEBYTECODE
 
 demo: $(STAMP)
 	$(BIN)/mist demo --out $(OUT) --seed $(SEED) --force
@@ -48,7 +50,7 @@ readme: $(STAMP)
 	$(BIN)/pytest -q -m slow tests/test_readme.py
 
 tests-plain: $(STAMP)
-	MISTNN_PLAIN=1 $(BIN)/pytest -q -n 2 --dist loadfile -m "plain and not slow"
+	MISTNN_PLAIN=1 $(BIN)/pytest -q -n 2 --dist worksteal -m "plain and not slow"
 
 tests: $(STAMP)
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "not plain and not slow"
@@ -78,7 +80,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) is $$($(PYTHON) --version 2>&1). Name a newer one: make PYTHON=python3.11" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) can't make a virtual environment (on \
 	Debian and Ubuntu: apt install python3-venv)" >&2; rm -rf $(VENV); exit 1; }
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true # on all cores; some packages hold files that no Python reads
 	@touch $@
 
 $(DOCS_STAMP): $(STAMP)

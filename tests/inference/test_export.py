@@ -17,7 +17,7 @@ from torch import Tensor
 from mistnn.data.digits.scenes import ScenesConfig
 from mistnn.errors import MistError
 from mistnn.experiments import restore
-from mistnn.inference import Predictor
+from mistnn.inference import Predictor, export
 from mistnn.inference.export import compare_speed, export_model, open_session
 from mistnn.models.conncomp import MODELS
 from mistnn.models.mist.config import MistConfig
@@ -129,7 +129,7 @@ def test_size_and_k_vary(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("measured", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_photographs(photo: Predictor, tmp_path: Path, measured: bool) -> None:
+def test_photographs(photo: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: bool) -> None:
     """With boxes of one size and with measured ones, whose rims follow the last bits of the features."""
     tolerance = 50 * TOLERANCE if measured else TOLERANCE
     model: Any = photo.model
@@ -137,8 +137,10 @@ def test_photographs(photo: Predictor, tmp_path: Path, measured: bool) -> None:
     model.extent.normal_(std=0.01, generator=torch.Generator().manual_seed(1))
     model.extent_bias.fill_(0.5)
     path, other = tmp_path / "model.onnx", tmp_path / "model.pt2"
-    export_model(photo, path)
+    program = export._traced(export.whole_detector(photo), 3)  # takes longest: once for both files
+    monkeypatch.setattr(export, "_traced", lambda *given: program)
     export_model(photo, other, "pt2")
+    export_model(photo, path)
     numbers, sides = set(), set()
     for seed in range(12 if measured else 50):
         image = blobs(96 + seed, 161 - seed, seed)
