@@ -86,8 +86,7 @@ STN_COLOCALISATION = Table(
         "given, and this overlap asks for the place alone. "
         "On TC the paper's text states 0.75 to 0.93; its numbers per class are missing in the text at hand. The "
         "digits are from MNIST's test file, which the encoder has not seen; the clutter is cut from training digits. "
-        "The paper does not state the length of the training; ours is 2,400 steps of 20 images, and 4,800 on TC where "
-        "the scale is learnt; one training each."
+        "The paper does not state the length of the training; ours is 2,400 steps of 20 images, one training each."
     ),
     size=Size(images=COLOCALISED),
     start_preset=ENCODER,
