@@ -453,3 +453,27 @@ def test_classes_with_almost_the_same_name_are_noted() -> None:
     images = [np.zeros((8, 8), dtype=np.float32)] * 2
     folder = given_folder(images, [{"red": 1, "Red ": 0}, {"red": 0, "Red ": 2}])
     assert any("classes with almost the same name ('Red ' and 'red'" in note for note in folder.notes)
+
+
+def test_counts_without_names_need_a_folder_in_one_order(tmp_path: Path) -> None:
+    """A file manager shows 2.png before 10.png, and the letters say otherwise."""
+    pandas = pytest.importorskip("pandas")
+    names = [f"im{number}.png" for number in range(1, 12)]
+    for name in names:
+        Image.fromarray(picture()).save(tmp_path / name)
+    counts = list(range(1, 12))
+    for plain in (
+        counts,
+        np.array(counts),
+        {"cell": counts},
+        pandas.Series(counts),
+        pandas.DataFrame({"cell": counts}),
+    ):
+        with pytest.raises(ValueError, match=r"im10.png comes where im2.png would\): give a dict from file name"):
+            given_folder(tmp_path, plain)
+    named = (dict(zip(names, counts, strict=True)), pandas.DataFrame({"cell": counts}, index=names))
+    for one in named:
+        found = {image.name: image.counts for image in given_folder(tmp_path, one).images}
+        assert found == {name: (count,) for name, count in zip(names, counts, strict=True)}
+    assert rows(given_folder(tmp_path, [3] * 11)) == [(3,)] * 11, "the order doesn't matter"
+    assert rows(given_folder([tmp_path / name for name in names], counts)) == [(count,) for count in counts]

@@ -486,3 +486,13 @@ def test_real_blood_cells() -> None:
     assert Counter(image.split for image in folder.images) == {"train": 205, "validation": 87, "test": 72}
     assert sum(sum(image.counts or ()) for image in folder.images) == 4888
     assert all(image.boxes is not None and sum(image.counts or ()) == len(image.boxes) for image in folder.images)
+
+
+def test_folders_that_are_perhaps_meant_as_splits_are_named(tmp_path: Path) -> None:
+    make(tmp_path, *(f"train_set/{number}.png" for number in range(4)), *(f"my test/{number}.png" for number in "xy"))
+    folder = read_folder(write(tmp_path, "file,n\n" + "".join(f"{number},1\n" for number in (*range(4), "x", "y"))))
+    assert folder.hashed
+    noted(folder, "folders such as my test, train_set are no splits", "call them train, val and test")
+    make(tmp_path / "other", *(f"{top}/{top}{number}.png" for number in range(3) for top in ("latest", "tested")))
+    rows = "".join(f"{top}{number},1\n" for number in range(3) for top in ("latest", "tested"))
+    assert "splits" not in " ".join(read_folder(write(tmp_path / "other", f"file,n\n{rows}")).notes)

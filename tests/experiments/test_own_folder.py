@@ -190,6 +190,46 @@ def test_images_of_the_training_are_named_in_a_test(run: Path, folder: Path, tmp
     assert "Always predicting the mean of these images would give" in text
 
 
+def test_all_images_of_another_folder_are_measured(
+    run: Path, folder: Path, tmp_path: Path, capsys: Captured, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Unless it has splits of its own: a hash would leave most of them out. Its images didn't choose the threshold."""
+    other = tmp_path / "other"
+    (other / "images").mkdir(parents=True)
+    rows = ["file,zero,one,two"]
+    for number in range(8):
+        Image.effect_noise((32, 32), 10 * number + 1).convert("RGB").save(other / "images" / f"{number}.png")
+        rows.append(f"{number}.png,{number % 3},1,0")
+    (other / "counts.csv").write_text("\n".join(rows))
+    assert sum(image.split == "test" for image in read_folder(other).images) < 4
+    capsys.readouterr()
+    command = ["evaluate", str(run), "--data-root", str(other), "--json", str(tmp_path / "numbers.json")]
+    assert main(command) == 0
+    assert "none of these 8 images was used in the training: all are measured" in capsys.readouterr().err
+    assert json.loads((tmp_path / "numbers.json").read_text())["images"] == 8
+    for measure in (
+        lambda: mistnn.evaluate(run, data_root=other),
+        lambda: mistnn.from_pretrained(run).measure(data_root=other),
+    ):
+        caplog.clear()
+        assert measure()["images"] == 8 and "all are measured" in caplog.text
+    page = tmp_path / "page.html"
+    assert main(["report", str(run), "--data-root", str(other), "--out", str(page)]) == 0
+    text = " ".join(page.read_text("utf-8").split())
+    assert "None of these 8 images was used in the training: all are measured." in text
+    capsys.readouterr()
+    assert main([*command[:4], "--split", "validation"]) == 0
+    assert "threshold was chosen" not in capsys.readouterr().err
+    (run_without := Path(shutil.copytree(run, tmp_path / "old"))).joinpath("images.json").unlink()
+    assert main(["evaluate", str(run_without), "--data-root", str(other)]) == 0
+    said = capsys.readouterr().err
+    assert "of 8 images are measured, by a hash of their names" in said and "isn't known" in said
+    seen = next(name for name, line in json.loads((run / "images.json").read_text()).items() if line[:5] == "train")
+    shutil.copy(folder / "images" / seen, other / "images" / "7.png")
+    assert main(command) == 0
+    assert json.loads((tmp_path / "numbers.json").read_text())["images"] < 4, "some are known: the hash splits them"
+
+
 def test_a_saved_model_knows_the_images_of_its_training(
     run: Path, folder: Path, tmp_path: Path, capsys: Captured, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from mistnn.inference import Prediction
+from mistnn.inference.coco import NOTHING_YET
 from mistnn.inference.counting import interval, interval_factor
+from mistnn.inference.tables import open_tables
+from mistnn.records import Detections
 
 
 def test_the_interval_holds_the_promised_share() -> None:
@@ -41,3 +46,14 @@ def test_a_prediction_tells_its_intervals() -> None:
     one = Prediction(boxes, torch.ones(3), labels, ("red", "white"), torch.zeros(3, 8, 8), intervals=(0.5, 1.0))
     assert one.count_intervals == {"red": (1, 1), "white": (1, 3)} and math.isclose(sum(one.counts.values()), 3)
     assert Prediction(boxes, torch.ones(3), labels, ("red", "white"), torch.zeros(3, 8, 8)).count_intervals == {}
+    at_limit = dataclasses.replace(one, at_limit=True)
+    assert at_limit.count_intervals == {}, "there may be any number more"
+
+
+def test_a_table_has_no_interval_at_the_limit(tmp_path: Path) -> None:
+    found = Detections(torch.zeros(2, 4), torch.ones(2), torch.zeros(2, dtype=torch.long))
+    with open_tables(tmp_path, ["red"], False, {}, NOTHING_YET) as tables:
+        for name, at_limit in (("a.png", False), ("b.png", True)):
+            tables.add(name, (8, 8), found, ["red", "red"], at_limit, [0.5])
+    lines = (tmp_path / "counts.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[1:] == ["a.png,red,2,0,2,2,", "b.png,red,2,1,,,"]

@@ -28,10 +28,10 @@ from mistnn.devices import DeviceName
 from mistnn.errors import MistError
 from mistnn.experiments import Experiment, evaluate_stored, restore
 from mistnn.experiments import train as train_experiment
-from mistnn.experiments.folder import seen_in_training
+from mistnn.experiments.folder import measured_data, seen_in_training
 from mistnn.interfaces import SampleDataset, Split
 from mistnn.presets import find_preset
-from mistnn.training.runfolder import write_atomically
+from mistnn.training.runfolder import files_of_training, write_atomically
 from mistnn.weights import explain, strict_converter, structure_whole
 
 __all__ = ["Model", "TrainedNetwork", "evaluate", "fit", "from_pretrained", "load", "train"]
@@ -223,11 +223,12 @@ def evaluate(
     Raises:
         MistError: if the model or the files are missing.
     """
-    root = None if data_root is None else str(data_root)
-    measured = evaluate_stored(model, images, seed, root, split, unknown_k=unknown_k)
     data = restore(model).data
-    if note := seen_in_training(model, data if root is None else data.at(root), split):
-        _log.warning(note)
+    data = data if data_root is None else data.at(str(data_root))
+    data, note = measured_data(files_of_training(Path(model)), data, split)
+    measured = evaluate_stored(model, images, seed, None, split, unknown_k=unknown_k, data=data)
+    for line in filter(None, (note, seen_in_training(model, data, split))):
+        _log.warning(line)
     return measured
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -107,6 +108,8 @@ def given_folder(images: Any, counts: Any = None, class_names: Sequence[str] | N
     names = [image.name for image in known]
     files = all(image.load is None for image in known)
     counted = ordered(given_counts(counts, names, files, class_names), class_names)
+    if isinstance(images, str | Path):
+        check_order(images, names, counts, files, class_names)
     notes += [*counted.notes, *alike(counted.class_names)]
     missing = [image.name for image, row in zip(known, counted.rows, strict=True) if row is None]
     if len(missing) == len(known):
@@ -155,6 +158,32 @@ def given_images(images: Any) -> list[FolderImage]:
     if len(set(names)) < len(names):  # files of one name in two folders
         known = [image._replace(name=str(image.path)) for image in known]
     return known
+
+
+def check_order(folder: str | Path, names: Sequence[str], counts: Any, *shape: Any) -> None:
+    """Raises ``ValueError`` if counts without names may be meant for the images of a folder in another order.
+
+    File managers show 2.png before 10.png; here the images of a folder are in the order of the letters.
+
+    Args:
+        folder: for the message.
+        names: of its images, in their order here.
+        counts: as given, and what else ``given_counts`` takes.
+    """
+    shown = sorted(names, key=_by_numbers)
+    here, there = (dict(zip(order, given_counts(counts, order, *shape).rows, strict=True)) for order in (names, shown))
+    if here != there:  # counts with names are the same in any order
+        first = next(place for place, name in enumerate(names) if name != shown[place])
+        raise ValueError(
+            f"the counts have no names, and the images of {folder} are in another order here than in a file manager "
+            f"({names[first]} comes where {shown[first]} would): give a dict from file name to count"
+        )
+
+
+def _by_numbers(name: str) -> list[tuple[int, str]]:
+    """A key that sorts names as file managers do."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", name.lower())
+    return [(int(part), "") if part.isdigit() and part.isascii() else (-1, part) for part in parts]
 
 
 def check_stack(images: Any) -> None:

@@ -61,8 +61,9 @@ def run(arguments: Sequence[str]) -> int:
     """Measures the model and prints its metrics."""
     request = parse(Evaluate, renamed(arguments, "--data.root", "--data-root"), "mist evaluate", DESCRIPTION)
     from mistnn.experiments import evaluate_stored, restore
-    from mistnn.experiments.folder import seen_in_training
+    from mistnn.experiments.folder import measured_data, seen_in_training
     from mistnn.metrics.meanings import COUNTS, MEANINGS
+    from mistnn.training.runfolder import files_of_training
 
     check_replaceable(request.json, "--json", {"model", "split", "seed"})
     check_replaceable(request.record, "--record", ENTRY_KEYS)
@@ -70,9 +71,10 @@ def run(arguments: Sequence[str]) -> int:
     data = experiment.data
     data = data if request.data_root is None else data.at(request.data_root)
     seed = data.seed if request.seed is None else request.seed
+    data, note = measured_data(files_of_training(Path(request.model)), data, request.split)
     with progress_bar("measuring") as progress:
         metrics = evaluate_stored(
-            request.model, request.images, seed, request.data_root, request.split, progress, device=request.device
+            request.model, request.images, seed, None, request.split, progress, device=request.device, data=data
         )
     if request.json is not None:
         numbers = {name: int(value) if name in COUNTS else value for name, value in metrics.items()}
@@ -83,9 +85,9 @@ def run(arguments: Sequence[str]) -> int:
     shown = [name for name in MEANINGS if name in metrics] + sorted(metrics.keys() - MEANINGS.keys())
     texts = {name: f"{value:,.0f}" if name in COUNTS else f"{value:.4f}" for name, value in metrics.items()}
     rows = [(name, texts[name], MEANINGS.get(name, "")) for name in shown]
-    for note in (seen_in_training(request.model, data, request.split), *_notes(request, experiment, data, metrics)):
-        if note:
-            print(f"mist: {note}", file=sys.stderr)
+    notes = (note, seen_in_training(request.model, data, request.split), *_notes(request, experiment, data, metrics))
+    for line in filter(None, notes):
+        print(f"mist: {line}", file=sys.stderr)
     show_table(("metric", "value", "meaning"), rows, numbers=("value",))
     return 0
 
@@ -108,7 +110,11 @@ def check_replaceable(path: Path | None, option: str, keys: Collection[str]) -> 
 def _notes(request: Evaluate, experiment: Experiment, data: DataConfig, metrics: Mapping[str, float]) -> Iterator[str]:
     """What to know about the measurement."""
     yield from data.measuring_notes(metrics, seeded=request.seed is not None)
-    if request.split == "validation" and getattr(experiment.model, "threshold", 0) > 0:
+    from mistnn.experiments.folder import threshold_seen
+    from mistnn.training.runfolder import files_of_training
+
+    chosen = request.split == "validation" and getattr(experiment.model, "threshold", 0) > 0
+    if chosen and threshold_seen(files_of_training(Path(request.model)), data):
         yield "the threshold was chosen on these images, so the counts may be too good: test images are independent"
 
 

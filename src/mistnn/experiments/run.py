@@ -216,6 +216,7 @@ def evaluate_stored(
     progress: Progress | None = None,
     unknown_k: bool = False,
     device: str = "cpu",
+    data: DataConfig | None = None,
 ) -> dict[str, float]:
     """The metrics of a run folder or a shipped model on images of its own experiment.
 
@@ -228,8 +229,9 @@ def evaluate_stored(
         progress: called with (done, of how many).
         unknown_k: also measure without a given K, see ``evaluate_unknown_k``.
         device: for the network, see ``devices.find_device``.
+        data: to measure on in place of the experiment's.
     """
-    data = restore(folder_or_name).data
+    data = restore(folder_or_name).data if data is None else data
     data = data if root is None else data.at(root)
     data = data if seed is None else dataclasses.replace(data, seed=seed)
     model: Any = load_model(folder_or_name).to(find_device(device))

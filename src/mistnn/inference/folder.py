@@ -131,7 +131,8 @@ def predict_folder(
       for a model without classes, one row per image with an empty class. ``at_limit`` is 1 if as many objects were
       found in the image as the model reports, so that there may be more, else 0; empty if K was given or the model
       can't count. In 80 % of images like those of the training, the true count is from ``low`` to ``high``; empty if
-      unknown. ``unlike`` is 1 if the image differs more from the training images than all validation images do.
+      unknown, and where ``at_limit`` is 1. ``unlike`` is 1 if the image differs more from the training images than all
+      validation images do.
     - ``overlays/`` (empty without ``overlays``): each image with its boxes, under its own relative path and in its own
       file format, see ``overlay_names``.
     - ``reconstructions/`` and ``residuals/``, for a model that reconstructs, with ``overlays``: PNG files named like

@@ -70,10 +70,11 @@ class Prediction:
     def count_intervals(self) -> dict[str, tuple[int, int]]:
         """For each class, the interval that holds the true number in 80 % of images like those of the training.
 
-        Empty where K was given, or the model has no intervals. See ``interval_factor``.
+        Empty where K was given, the model has no intervals, or it found as many objects as it reports: there may be any
+        number more. See ``interval_factor``.
         """
         numbers = self.counts
-        pairs = zip(self.class_names, self.intervals, strict=True) if self.intervals else ()
+        pairs = zip(self.class_names, self.intervals, strict=True) if self.intervals and not self.at_limit else ()
         return {name: interval(numbers[name], factor) for name, factor in pairs}
 
     def to_dataframe(self) -> DataFrame:

@@ -40,8 +40,8 @@ class Tables:
         """Adds one image: its name in the results, (width, height), its detections and their class names.
 
         ``at_limit``: see ``Predictor.at_limit``; the cell is empty for ``None``. ``intervals``: see
-        ``Finder.intervals``; the cells are empty without them. ``unlike`` is 1 for an image that differs more from the
-        training images than all validation images do, else 0; empty if the model can't say.
+        ``Finder.intervals``; the cells are empty without them, and at the limit. ``unlike`` is 1 for an image that
+        differs more from the training images than all validation images do, else 0; empty if the model can't say.
         """
         file, cells = _cell(name), self._cells
         self._files[DETECTIONS_FILE].writelines(
@@ -54,7 +54,7 @@ class Tables:
         classes = self._classes or ("",)
         rows = []
         for label, factor in zip(classes, intervals or [None] * len(classes), strict=True):
-            low, high = ("", "") if factor is None else interval(counts[label], factor)
+            low, high = ("", "") if factor is None or at_limit else interval(counts[label], factor)
             rows.append(f"{file},{cells[label]},{counts[label]},{marked},{low},{high},{unlike}\n")
         self._files[COUNTS_FILE].writelines(rows)
         if self.coco is not None:

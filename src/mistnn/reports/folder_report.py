@@ -11,12 +11,19 @@ import torch
 from torch import Tensor
 
 from mistnn.data import Split
-from mistnn.data.folder.content import in_order_of, read_folder
+from mistnn.data.folder.content import in_order_of
 from mistnn.data.folder.images import load_image
 from mistnn.devices import find_device
 from mistnn.errors import MistError
 from mistnn.experiments import restore
-from mistnn.experiments.folder import FolderView, folder_metrics, seen_in_training, view_folder
+from mistnn.experiments.folder import (
+    FolderView,
+    folder_metrics,
+    measured_data,
+    seen_in_training,
+    threshold_seen,
+    view_folder,
+)
 from mistnn.experiments.mist import learns_counts
 from mistnn.inference import Predictor
 from mistnn.inference.judged import JudgedScene, right_by_centre
@@ -33,6 +40,7 @@ from mistnn.reports.count_page import (
     shrunk,
     signed,
 )
+from mistnn.training.runfolder import files_of_training
 from mistnn.weights import load_model, package_version, read_config
 
 Requested = Literal["test", "validation"]
@@ -59,7 +67,10 @@ def report_on_folder(run: str, root: Path, split: Requested = "test", device: st
             "it, and `mist predict ... --report` shows what it finds"
         )
     model = cast(Finder, load_model(run).to(find_device(device)))
-    folder = in_order_of(read_folder(root), model.class_names)
+    own: Any = experiment.data
+    data: Any
+    data, all_measured = measured_data(files_of_training(Path(run)), own.at(str(root)), split)
+    folder = in_order_of(data.content(), model.class_names)
     known = {image.split for image in folder.images if image.counts is not None}
     order: tuple[Split, ...] = (split, "test", "validation", "train")
     used: Split | None = next((one for one in order if one in known), None)
@@ -68,22 +79,23 @@ def report_on_folder(run: str, root: Path, split: Requested = "test", device: st
             f"{root}: no image has counts to compare with; `mist evaluate` measures classes that are present, and "
             "`mist predict ... --report` makes a page without true counts"
         )
-    data: Any = experiment.data.at(str(root))
     view = view_folder(model, data, used)
-    seen = seen_in_training(run, data, used)
-    notes = (*_notes(split, used, root), *([seen[0].upper() + seen[1:] + "."] if seen else []))
+    told = threshold_seen(files_of_training(Path(run)), data) if used == "validation" else True
+    lines = filter(None, (all_measured, seen_in_training(run, data, used)))
+    notes = (*_notes(split, used, root, told), *(f"{line[0].upper()}{line[1:]}." for line in lines))
     if view.trained[0].split != "train":
         notes = (*notes, f"{root} has no training images with counts, so the mean is that of the images shown here.")
     return _page(run, root, model, view, notes if model.counts_itself or model.threshold else (*notes, STOPPED))
 
 
-def _notes(requested: Requested, used: Split, root: Path) -> tuple[str, ...]:
+def _notes(requested: Requested, used: Split, root: Path, told: bool) -> tuple[str, ...]:
+    """On the split; ``told``: whether the threshold was chosen by its validation images."""
     warnings = {
         "train": "The model was trained on these very images: its numbers here say little.",
         "validation": "The threshold was chosen on these images: the numbers may be slightly optimistic.",
     }
     missing = f"{root} has no {requested} images with counts, so its {used} images are used."
-    note = f"{'' if used == requested else missing} {warnings.get(used, '')}".strip()
+    note = f"{'' if used == requested else missing} {warnings.get(used, '') if told else ''}".strip()
     return (note,) if note else ()
 
 

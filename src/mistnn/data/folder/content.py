@@ -23,10 +23,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import statistics
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -53,6 +54,7 @@ OUTLIER_FACTOR, OUTLIER_LEAST = 5, 10
 """A count above 10 and above 5 x the median over images that hold the class is noted as suspicious (our choice)."""
 
 SHOWN_REASONS = 3
+_SPLIT_LIKE = re.compile(r"(?<![a-z])(train(ing)?|val(idation)?|test(ing)?)(?![a-z])", re.IGNORECASE)
 SHOWN_NOTES = 3
 FEW_IMAGES = 3
 """A class that fewer training images hold is named."""
@@ -83,6 +85,7 @@ class OwnFolder(NamedTuple):
     class_names: tuple[str, ...]  #: The order of counts, presence and labels; empty if nothing is known.
     counts_from: CountsFrom  #: The source of counts or presence.
     notes: tuple[str, ...]  #: Information and warnings, one line each.
+    hashed: bool = False  #: Whether a hash of the names chose the splits, since nothing else says them.
 
 
 def noticed(folder: OwnFolder) -> list[str]:
@@ -123,7 +126,7 @@ def read_folder(root: Path | str) -> OwnFolder:
     annotations = read_annotations(root, files, matcher)
     counts_from, table, notes = _read_known(root, files, matcher, annotations)
     drawn, class_notes = _of_classes(annotations.of_image, table, counts_from)
-    splits, split_notes = _splits(root, files, matcher, table, drawn)
+    splits, split_notes, hashed = _splits(root, files, matcher, table, drawn)
     images = tuple(
         _image(header, table, drawn.get(header.name), counts_from, splits.get(header.name)) for header in files.headers
     )
@@ -137,7 +140,7 @@ def read_folder(root: Path | str) -> OwnFolder:
     notes += [*split_notes, *_count_notes(images, table, counts_from)]
     for name in table.class_names:
         check_name(name, f"{root}, {counts_from}")
-    return OwnFolder(root, images, table.class_names, counts_from, tuple(map(printable, notes)))
+    return OwnFolder(root, images, table.class_names, counts_from, tuple(map(printable, notes)), hashed)
 
 
 def _read_known(
@@ -229,31 +232,45 @@ def _image(
 
 def _splits(
     root: Path, files: ImageFiles, matcher: NameMatcher, table: Table, drawn: Mapping[str, Annotation]
-) -> tuple[dict[str, Split], list[str]]:
-    """The splits of the images, and notes."""
+) -> tuple[dict[str, Split], list[str], bool]:
+    """The splits of the images, notes, and whether a hash chose the splits."""
     names = [header.name for header in files.headers]
     notes: list[str] = []
     sources = {
         "ImageSets/Main": _listed_splits(root, matcher, notes),
         "the column split": table.splits,
         "boxes.json": _named({name: one.split for name, one in drawn.items()}),
-        "the folders": _folder_splits(names) or _hashed_splits(names),
+        "the folders": _folder_splits(names),
+        "a hash": _hashed_splits(names),
     }
     source, splits = next((source, splits) for source, splits in sources.items() if splits)
-    inside = {name: name.partition("/")[0] for name in names if name.partition("/")[0].lower() in SPLIT_WORDS}
-    if source == "the folders" and 0 < len(inside) < len(names):
-        others = [name for name in names if name not in inside]
-        notes.append(
-            f"the folders {', '.join(sorted(set(inside.values())))} are no splits, because other images lie elsewhere "
-            f"({listed(others)}): a hash chooses for all; move them, or add a column split to the table"
-        )
+    notes += _no_splits(names) if source == "a hash" else []
     notes += [] if source == "ImageSets/Main" else _other_lists(root, files)
     if missing := [name for name in names if name not in splits]:
         notes.append(f"{len(missing)} images have no split in {source} ({listed(missing)}): they are not used")
     there = {splits[name] for name in names if name in splits}
     if empty := [split for split in get_args(Split) if split not in there]:
         notes.append(f"no image is for {' or '.join(empty)}: add images, or a column split to the table")
-    return splits, notes
+    return splits, notes, source == "a hash"
+
+
+def _no_splits(names: Sequence[str]) -> Iterator[str]:
+    """Notes on folders that are perhaps meant as splits: not all images lie in such, or their names are others."""
+    tops = {name: name.partition("/")[0] for name in names if "/" in name}
+    inside = {name: top for name, top in tops.items() if top.lower() in SPLIT_WORDS}
+    chosen = "a hash chooses the splits of all images"
+    if inside:
+        others = [name for name in names if name not in inside]
+        yield (
+            f"the folders {', '.join(sorted(set(inside.values())))} are no splits, because other images lie elsewhere "
+            f"({listed(others)}): {chosen}; move them, or add a column split to the table"
+        )
+    meant = sorted({top for top in tops.values() if top not in inside.values() and _SPLIT_LIKE.search(top)})
+    if meant:
+        yield (
+            f"folders such as {listed(meant)} are no splits: {chosen}; if they are meant as splits, call them train, "
+            "val and test, or add a column split to the table"
+        )
 
 
 def _other_lists(root: Path, files: ImageFiles) -> list[str]:

@@ -109,6 +109,13 @@ class FolderConfig(ImagesConfig):
             notes.append("--seed changes nothing: the split of a folder follows the names of its files")
         return notes
 
+    def all_for_testing(self) -> FolderConfig:
+        """The same images, all of them test images."""
+        folder = self.content()
+        images = tuple(image._replace(split="test") for image in folder.images)
+        shared = self.channels, self.preparation, self.flips, folder._replace(images=images)
+        return GivenConfig(self.root, *shared, seed=self.seed)
+
     def checksums(self, split: Split) -> dict[str, str]:
         """See ``DataConfig.checksums``; images that were given as arrays have no file."""
         images = () if self.root is None else known_images(self.content(), split)
