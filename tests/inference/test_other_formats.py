@@ -196,3 +196,13 @@ def test_complete_tables_are_those_of_the_same_images_and_classes(out: Path) -> 
         check_same(out, [images], ("red", "blue"))
     with pytest.raises(MistError, match="other images, such as"):
         check_same(out, [images / "a.png"], ("red", "blue"))
+
+
+def test_images_that_exif_turns_are_named(out: Path) -> None:
+    images = out.parent / "images"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (100, 50)).save(images / "turned.jpg", exif=exif)
+    write_counts(out, *COUNTS, "turned.jpg")
+    with pytest.warns(MistWarning, match=r"yolo: EXIF turns turned.jpg, .* upright image"):
+        write_formats(out, [images], ("red", "blue"), ["yolo"])

@@ -137,6 +137,13 @@ def write_formats(
     names = tuple(class_names) or (ONLY_CLASS,)
     found = _detections(out / DETECTIONS_FILE) if formats else {}
     headers = list(_headers(paths, out, _predicted(out / COUNTS_FILE))) if formats else []
+    if turned := [header.name for header in headers if header.orientation != 1]:
+        warnings.warn(
+            f"{', '.join(formats)}: EXIF turns {listed(turned)}, and the boxes are those of the upright image: for a "
+            "program that shows the stored pixels, such as ImageJ, save the image upright and predict it again",
+            MistWarning,
+            stacklevel=2,
+        )
     try:
         if formats and identity is not None:
             replace_file(out / RECORD, json.dumps(identity).encode())
