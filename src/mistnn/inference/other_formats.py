@@ -18,7 +18,7 @@ import shutil
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -137,13 +137,7 @@ def write_formats(
     names = tuple(class_names) or (ONLY_CLASS,)
     found = _detections(out / DETECTIONS_FILE) if formats else {}
     headers = list(_headers(paths, out, _predicted(out / COUNTS_FILE))) if formats else []
-    if turned := [header.name for header in headers if header.orientation != 1]:
-        warnings.warn(
-            f"{', '.join(formats)}: EXIF turns {listed(turned)}, and the boxes are those of the upright image: for a "
-            "program that shows the stored pixels, such as ImageJ, save the image upright and predict it again",
-            MistWarning,
-            stacklevel=2,
-        )
+    _note_turned(formats, headers)
     try:
         if formats and identity is not None:
             replace_file(out / RECORD, json.dumps(identity).encode())
@@ -177,6 +171,17 @@ def write_formats(
         (out / RECORD).unlink(missing_ok=True)
     except OSError as error:
         raise MistError(f"can't write to {out} ({error.strerror}): give a writable folder with enough space") from error
+
+
+def _note_turned(formats: Sequence[str], headers: Iterable[ImageHeader]) -> None:
+    """Warns of images that EXIF turns."""
+    if turned := [header.name for header in headers if header.orientation != 1]:
+        warnings.warn(
+            f"{', '.join(formats)}: EXIF turns {listed(turned)}, and the boxes are those of the upright image: for a "
+            "program that shows the stored pixels, such as ImageJ, save the image upright and predict it again",
+            MistWarning,
+            stacklevel=3,
+        )
 
 
 def _headers(paths: Sequence[Path | str], out: Path, predicted: Container[str]) -> Iterator[ImageHeader]:
