@@ -259,13 +259,8 @@ def _matched(
     if unknown:
         notes.append(f"{source} describes {len(unknown)} images that are not there ({listed(unknown)})")
     found = {name: one for name, one in found.items() if name not in twice}
-    empty = [name for name, one in found.items() if not one.classes]
-    if 0 < len(empty) < len(found):
-        notes.append(
-            f"{len(empty)} images have no object in {source} and count 0 ({listed(empty)}): take those out that nobody "
-            "has annotated yet"
-        )
-    notes += [*_seen_notes(seen), *_object_notes(source, {name: taken[name].objects for name in found})]
+    notes += [*_without_object(source, found), *_seen_notes(seen)]
+    notes += [*_object_notes(source, {name: taken[name].objects for name in found})]
     return Annotations(source, found, tuple(notes), frozenset(written), tuple(problems))
 
 
@@ -274,6 +269,15 @@ def _fitting(one: _Written, matcher: NameMatcher) -> str | None:
     ways = (matcher.match, matcher.match_loosely)
     fits = [name for match in ways for name in one.names if match(name)]
     return next((name for name in fits if len(matcher.match_loosely(name)) == 1), next(iter(fits), None))
+
+
+def _without_object(source: str, found: Mapping[str, Annotation]) -> list[str]:
+    """A note on images without an object, if there are others."""
+    empty = [name for name, one in found.items() if not one.classes]
+    if not 0 < len(empty) < len(found):
+        return []
+    what = f"{len(empty)} images have no object in {source} and count 0 ({listed(empty)})"
+    return [f"{what}: take those out that nobody has annotated yet"]
 
 
 def _left_out(problems: Sequence[str]) -> Iterator[str]:
