@@ -482,3 +482,29 @@ def test_boxes_of_other_classes_alone_measure_nothing(tmp_path: Path) -> None:
     folder = read_folder(tmp_path)
     noted(folder, "boxes of rot are ignored: counts.csv does not have this class")
     assert boxes_of(image_of(folder, "a.png")) == [] and len(boxes_of(image_of(folder, "b.png"))) == 1
+
+
+def test_a_voc_file_that_names_another_image_is_noted(tmp_path: Path) -> None:
+    """Its own name comes first: <filename> is often an old one."""
+    make(tmp_path)
+    for name, inner in (("a", "b.png"), ("b", "old.tif"), ("c", "x/c.jpg")):
+        write(tmp_path, voc(("red", (1, 1, 2, 2)), filename=inner), f"Annotations/{name}.xml")
+    folder = read_folder(tmp_path)
+    assert [image.counts for image in folder.images] == [(1,)] * 3
+    said = noted(folder, "another image inside")
+    assert said.startswith("Annotations/: 1 files name another image inside than their own name says: ")
+    assert "Annotations/a.xml has the name of a.png, names b.png, and is taken for a.png; correct the name" in said
+
+
+def test_objects_marked_as_difficult_or_to_ignore_are_noted(tmp_path: Path) -> None:
+    text = voc(("red", (1, 1, 2, 2)), ("red", (2, 2, 4, 4)))
+    write(make(tmp_path / "voc"), text.replace("</name>", "</name><difficult>1</difficult>", 1), "Annotations/a.xml")
+    folder = read_folder(tmp_path / "voc")
+    assert counts_of(folder)["a.png"] == (2,)
+    noted(folder, "Annotations/: 1 objects marked as difficult count, in 1 images (a.png): remove those that shall not")
+    content = coco({"bbox": [0, 0, 2, 2], "ignore": 1}, {"bbox": [0, 0, 3, 2], "ignore": 0})
+    folder = read_folder(write_json(make(tmp_path / "coco"), content, "annotations.json"))
+    assert counts_of(folder)["a.png"] == (2,)
+    noted(folder, "annotations.json: 1 objects marked with ignore count, in 1 images (a.png)")
+    folder = read_folder(write(tmp_path / "voc", text, "Annotations/a.xml"))
+    assert not any("marked" in note for note in folder.notes)

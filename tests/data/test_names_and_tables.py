@@ -248,3 +248,57 @@ def test_folders_in_another_case_are_the_same(tmp_path: Path) -> None:
         make(tmp_path, "a.png", "b.png"), "file,class,count\nDay1/a.png,red,2\nday1/a.png,blue,1\nb.png,red,3\n"
     )
     assert counts_of(read_folder(root)) == {"a.png": (1, 2), "b.png": (0, 3)}
+
+
+def counted(root: Path, header: str, *columns: tuple[int, ...], rows: bool = False) -> str:
+    """The notes on a table with these columns, or with rows of classes."""
+    make(root, *(f"{index}.png" for index in range(len(columns[0]))))
+    names, lines = header.split(","), [header]
+    for index, row in enumerate(zip(*columns, strict=True)):
+        lines.append(",".join(map(str, (f"{index}.png", *row))))
+    if rows:
+        long = [
+            f"{at}.png,{name},{n}" for name, one in zip(names[1:], columns, strict=True) for at, n in enumerate(one)
+        ]
+        lines = ["file,class,count", *long]
+    return notes_of(write(root, "\n".join(lines)))
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_counts_of_two_people_are_named(tmp_path: Path, rows: bool) -> None:
+    anna, ben = (12, 7, 30, 4, 19, 25, 9, 15, 40, 3), (13, 7, 28, 5, 18, 25, 8, 16, 43, 9)
+    said = (
+        "classes Anna and Ben have nearly the same number in 9 of 10 images: if they count the same objects, keep one"
+    )
+    assert said in counted(tmp_path / "close", "file,Anna,Ben", anna, ben, rows=rows)
+    assert "same number" not in counted(tmp_path / "far", "file,Anna,Ben", anna, ben[::-1], rows=rows)
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_a_class_that_is_the_sum_of_some_others_is_named(tmp_path: Path, rows: bool) -> None:
+    new, old, diff = (3, 0, 7, 2, 5, 9, 1), (4, 2, 2, 8, 0, 1, 6), (9, 3, 1, 1, 4, 0, 2)
+    cells = tuple(one + other for one, other in zip(new, old, strict=True))
+    notes = counted(tmp_path, "file,cells,diff,new,old", cells, diff, new, old, rows=rows)
+    assert "class cells is the sum of new and old in 7 of 7 images: if it is a total, remove it" in notes
+    assert notes.count("the sum of") == 1
+
+
+@pytest.mark.parametrize("name", ["set", "subset", "partition", "fold", "dataset", "phase"])
+@pytest.mark.parametrize("header", ["file,{},red", "file,{},class,count"])
+def test_splits_under_another_name_are_named(tmp_path: Path, name: str, header: str) -> None:
+    """In a table with columns of classes, and in one with rows of them."""
+    place = ",red" * ("class" in header)
+    text = f"{header.format(name)}\na.png,Train{place},1\nb.png,Train{place},2\nc.jpg,test{place},3\n"
+    folder = read_folder(write(make(tmp_path), text))
+    said = f"counts.csv: column {name!r} is not used: its values are Train and test: call it split to use them"
+    assert noted(folder, repr(name)) == said
+    assert counts_of(folder) == {"a.png": (1,), "b.png": (2,), "c.jpg": (3,)}
+
+
+def test_other_words_of_splits(tmp_path: Path) -> None:
+    make(tmp_path)
+    refused(write(tmp_path, "file,set\na.png,train\nb.png,test\n"), "call it split", "no other column holds counts")
+    write(tmp_path, "file,red,check\na.png,1,valid\nb.png,2,valid\n")
+    assert "split" not in noted(read_folder(tmp_path), "check")
+    write(tmp_path, "file,red,split,set\na.png,1,train,test\nb.png,2,test,train\n")
+    assert "call it split" not in noted(read_folder(tmp_path), "'set'")

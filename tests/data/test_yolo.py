@@ -179,3 +179,12 @@ def test_names_that_differ_between_folders_are_said(tmp_path: Path) -> None:
     write(tmp_path / "data.yaml", "names: [cell, dirt]\n")
     write(tmp_path / "dataset.yaml", "names: [dirt, cell]\n")
     assert "data.yaml and dataset.yaml name the classes differently" in " ".join(read_folder(tmp_path).notes)
+
+
+def test_rows_of_predictions_are_said(root: Path) -> None:
+    write(root / "labels" / "a.txt", "0 .5 .5 .1 .1 0.9\n0 .2 .2 .1 .1 0.4\n")
+    write(root / "labels" / "b.txt", "0 .5 .5 .1 .1\n")
+    said = "annotations of YOLO: 2 boxes have a sixth value, as the confidence of predictions, and are used as the true"
+    assert sum(note.startswith(said) and "(a.png)" in note for note in read_folder(root).notes) == 1
+    write(root / "labels" / "a.txt", "0 .5 .5 .1 .1\n0 .2 .2 .1 .1 .3 .1\n")
+    assert not any("sixth" in note for note in read_folder(root).notes)

@@ -176,7 +176,9 @@ class AnnotatedObject(NamedTuple):
     corners: Corners
     difficult: bool = False  #: Marked as difficult in VOC.
     crowd: bool = False  #: Several objects in one box; COCO does not give their number.
-    scored: bool = False  #: It has a score in COCO, as predictions do.
+    scored: bool = False  #: It has a score in COCO or YOLO, as predictions do.
+    ignored: bool = False  #: Marked as one to ignore in COCO.
+    line: bool = False  #: Drawn as a line, as a scale bar is.
 
 
 def voc_objects(tree: ElementTree.Element, place: str) -> Iterator[AnnotatedObject]:
@@ -279,13 +281,14 @@ def _coco_object(entry: dict[str, Any], classes: Mapping[str, str], place: str) 
     if label is None:
         raise MistError(f"{place}: category {entry.get('category_id')!r} is not listed: add it to categories")
     box, polygons = entry.get("bbox"), entry.get("segmentation")
+    crowd, ignored = (bool(entry.get(key, 0)) for key in ("iscrowd", "ignore"))
     if box is None and isinstance(polygons, list) and polygons:
         points = np.array([one for polygon in polygons for one in finite_numbers(polygon, place)])
         x1, y1, x2, y2 = points[::2].min(), points[1::2].min(), points[::2].max(), points[1::2].max()
-        return AnnotatedObject(label, (x1, y1, x2, y2), crowd=bool(entry.get("iscrowd", 0)))
+        return AnnotatedObject(label, (x1, y1, x2, y2), crowd=crowd, ignored=ignored)
     x, y, width, height = finite_numbers(box, place, 4)
-    crowd, scored = bool(entry.get("iscrowd", 0)), entry.get("score") is not None
-    return AnnotatedObject(label, (x, y, x + width, y + height), crowd=crowd, scored=scored)
+    scored = entry.get("score") is not None
+    return AnnotatedObject(label, (x, y, x + width, y + height), crowd=crowd, scored=scored, ignored=ignored)
 
 
 class BoxesEntry(NamedTuple):

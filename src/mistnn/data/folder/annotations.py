@@ -2,7 +2,7 @@
 
 Convention: see ``mistnn.data.text_files``; boxes are in pixels of the upright image and clipped to it.
 
-* VOC: objects marked as difficult or truncated are objects.
+* VOC: objects marked as difficult or truncated are objects; as are those of COCO marked with ``ignore``.
 * COCO's (x, y, width, height) becomes (x, y, x + width, y + height). Images with a crowd
   (``iscrowd``) are left out: the number of their objects is unknown.
 * ``boxes.json``: without labels, all objects are of the class "object".
@@ -26,6 +26,7 @@ from jaxtyping import Float
 
 from mistnn.data.folder.attributes import Attributes, class_attribute
 from mistnn.data.folder.files import TURNED, ImageFiles, ImageHeader, NameMatcher
+from mistnn.data.folder.formats import last_part
 from mistnn.data.folder.other_tools import YOLO, readable
 from mistnn.data.folder.readers import READERS
 from mistnn.data.folder.tables import ONLY_CLASS, SPLIT_WORDS
@@ -49,6 +50,8 @@ VOC_FOLDERS = ("Annotations", "annotations")
 COCO_NAMES = ("annotations.json", "instances*.json", "_annotations.coco.json")
 BOXES_NAME = "boxes.json"
 SHOWN_PROBLEMS = 3
+MARKERS = "markers of Cell Counter"
+"""The kind whose own name of an image comes before that of the file; both must mean one image."""
 _COCO_SPLIT = re.compile(r"instances_([\w-]+)\.json")
 
 
@@ -90,6 +93,7 @@ class _Written(NamedTuple):
     regions: bool = False  # objects are outlines that QuPath calls annotations
     attributes: tuple[Attributes, ...] = ()  # of each object without a class
     slice: str = ""  # of a stack that the objects lie on, unless it is the first
+    inner: str = ""  # the image that the file names, if the file's own name is that of an image too
 
 
 def read_annotations(root: Path, files: ImageFiles, matcher: NameMatcher) -> Annotations:
@@ -212,7 +216,8 @@ def _matched(
     headers = {header.name: header for header in files.headers}
     folders = {header.name.rpartition("/")[0] for header in files.headers} - {""}
     found: dict[str, Annotation] = {}
-    places: dict[str, str] = {}
+    taken: dict[str, _Written] = {}
+    misnamed: list[str] = []
     twice: set[str] = set()
     unknown: list[str] = []
     seen = _Seen([], [], [], [], [])
@@ -221,10 +226,7 @@ def _matched(
         if not one.names:
             problems.append(f"{one.place.strip()}: it names no image: write the image's file name there")
             continue
-        ways = (matcher.match, matcher.match_loosely)
-        fits = [name for match in ways for name in one.names if match(name)]
-        fitting = next((name for name in fits if len(matcher.match_loosely(name)) == 1), next(iter(fits), None))
-        if fitting is None:
+        if (fitting := _fitting(one, matcher)) is None:
             unknown.append(one.names[-1])
             continue
         try:
@@ -235,31 +237,86 @@ def _matched(
         if _of_another_folder(one.place, fitting, name, folders):
             unknown.append(one.names[0])
             continue
+        if other := _names_another(one, matcher):
+            misnamed.append(f"{one.place} {other}" + f", and is taken for {name}" * (source != MARKERS))
+            if source == MARKERS:
+                continue
         written_names.append(fitting)
-        if name in places:
-            problems.append(f"{one.place}: {name} is described in {places[name]} already: delete one of the two")
+        if name in taken:
+            problems.append(f"{one.place}: {name} is described in {taken[name].place} already: delete one of the two")
             twice.add(name)
         elif name in headers and headers[name].pages > 1 and one.slice:
             problems.append(
                 f"{one.place}: its objects lie on slice {one.slice}, and only the first page of {name} is read"
             )
         elif name in headers:  # otherwise the image can't be used, which has its own note
-            places[name] = one.place
+            taken[name] = one
             found[name] = _annotation(one, headers[name], seen)
-    notes = [*matcher.loosely_matched(source, written_names)]
-    notes += [f"annotations are left out: {problem}" for problem in problems[:SHOWN_PROBLEMS]]
-    if len(problems) > SHOWN_PROBLEMS:
-        notes.append(f"annotations are left out for {len(problems) - SHOWN_PROBLEMS} more reasons of this kind")
+    misnaming = _misnaming(source, misnamed)
+    problems += misnaming if source == MARKERS else []
+    notes = [*matcher.loosely_matched(source, written_names), *_left_out(problems)]
+    notes += misnaming if source != MARKERS else []
     if unknown:
         notes.append(f"{source} describes {len(unknown)} images that are not there ({listed(unknown)})")
     found = {name: one for name, one in found.items() if name not in twice}
+    notes += [*_without_object(source, found), *_seen_notes(seen)]
+    notes += [*_object_notes(source, {name: taken[name].objects for name in found})]
+    return Annotations(source, found, tuple(notes), frozenset(written), tuple(problems))
+
+
+def _fitting(one: _Written, matcher: NameMatcher) -> str | None:
+    """The first of an annotation's names that fits an image; one that fits a single image comes first."""
+    ways = (matcher.match, matcher.match_loosely)
+    fits = [name for match in ways for name in one.names if match(name)]
+    return next((name for name in fits if len(matcher.match_loosely(name)) == 1), next(iter(fits), None))
+
+
+def _without_object(source: str, found: Mapping[str, Annotation]) -> list[str]:
+    """A note on images without an object, if there are others."""
     empty = [name for name, one in found.items() if not one.classes]
-    if 0 < len(empty) < len(found):
-        notes.append(
-            f"{len(empty)} images have no object in {source} and count 0 ({listed(empty)}): take those out that nobody "
-            "has annotated yet"
-        )
-    return Annotations(source, found, (*notes, *_seen_notes(seen)), frozenset(written), tuple(problems))
+    if not 0 < len(empty) < len(found):
+        return []
+    what = f"{len(empty)} images have no object in {source} and count 0 ({listed(empty)})"
+    return [f"{what}: take those out that nobody has annotated yet"]
+
+
+def _left_out(problems: Sequence[str]) -> Iterator[str]:
+    yield from (f"annotations are left out: {problem}" for problem in problems[:SHOWN_PROBLEMS])
+    if len(problems) > SHOWN_PROBLEMS:
+        yield f"annotations are left out for {len(problems) - SHOWN_PROBLEMS} more reasons of this kind"
+
+
+def _names_another(one: _Written, matcher: NameMatcher) -> str:
+    """What a file says about its image, if its own name is that of one image and it names another; else empty."""
+    inner = matcher.match_loosely(one.inner) if one.inner else []
+    ours = [name for name in one.names if last_part(name) != last_part(one.inner)]
+    own = [image for name in ours for image in matcher.match_loosely(name)]
+    apart = inner and own and not set(inner) & set(own)
+    return f"has the name of {own[0]}, names {inner[0]}" if apart else ""
+
+
+def _misnaming(source: str, misnamed: Sequence[str]) -> list[str]:
+    """A note on files that name another image than their own name does, if there are some."""
+    what = f"{source}: {len(misnamed)} files name another image inside than their own name says: "
+    return [f"{what}{misnamed[0]}; correct the name that is wrong"] if misnamed else []
+
+
+def _object_notes(source: str, objects: Mapping[str, Sequence[AnnotatedObject]]) -> Iterator[str]:
+    """Notes on unusual objects that are counted, with their numbers; the objects are those of each image."""
+    for what, fix, those in (
+        ("objects marked as difficult count", "remove those that shall not", lambda one: one.difficult),
+        ("objects marked with ignore count", "remove those that shall not", lambda one: one.ignored),
+        ("lines count as objects", "remove those that are none, such as scale bars", lambda one: one.line),
+        (
+            "boxes have a sixth value, as the confidence of predictions, and are used as the true objects",
+            "correct them, or remove the files",
+            lambda one: one.scored and source == YOLO,
+        ),
+    ):
+        many = {name: number for name, listing in objects.items() if (number := sum(map(those, listing)))}
+        if many:
+            where = f"in {len(many)} images ({listed(list(many))})"
+            yield f"{source}: {sum(many.values())} {what}, {where}: {fix}"
 
 
 def _of_another_folder(place: str, written: str, name: str, folders: Set[str]) -> bool:
@@ -358,10 +415,10 @@ def _read_voc(tree: ElementTree.Element, place: str) -> _Written:
     # The name of the XML file comes first: <filename> is often the name before the image was converted.
     own = place.rpartition(".")[0]
     inner = own.partition("/")[2] if own.startswith(VOC_FOLDERS) else own
-    names = (inner, (tree.findtext("filename") or inner).strip())
+    filename = (tree.findtext("filename") or "").strip()
     sides = [tree.findtext(f"size/{side}") or "0" for side in ("width", "height")]
     width, height = finite_numbers(sides, f"{place}: the size")
-    return _Written(place, names, (width, height), objects)
+    return _Written(place, (inner, filename or inner), (width, height), objects, inner=filename)
 
 
 def _read_coco(path: Path, root: Path, problems: list[str]) -> Iterator[_Written]:

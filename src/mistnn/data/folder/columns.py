@@ -6,25 +6,31 @@ Convention: a column is judged by its name and by its values. A name with the wo
 from __future__ import annotations
 
 import itertools
+import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
 
 FILE_WORDS = ("file", "filename", "image", "imagename", "name")
 """Names of the column with the images. A further column with such a name is no class."""
 
 MEASURES = frozenset(
-    "area circularity coordinate cost depth diameter feret filename height id identifier idx index intensity latitude "
-    "length longitude percent percentage perimeter price radius resolution size solidity std timestamp uuid unnamed "
-    "volume width".split()
+    "area circularity concentration confluence confluency coordinate cost depth diameter feret filename height id "
+    "identifier idx index intensity latitude length longitude percent percentage perimeter price radius resolution "
+    "size solidity std timestamp uuid unnamed viability volume width".split()
 )
-"""A column with one of these words in its name is no class (our choice)."""
+"""A column with one of these words, or a percent sign, in its name is no class (our choice)."""
 
 CONTEXTS = frozenset(
     "acquisition age angle aspect batch block channel col column date datetime day dilution dose experiment "
     "exposure field file fold folder fov frame gain hour iso lab lane magnification max mean median minute month "
-    "path patient ph plate plot position quality rating replicate row run sample scale scan score sequence series "
-    "session site slice slide stage station subject temp temperature time transect tray version weight well year "
-    "zoom".split()
+    "passage path patient ph plate plot position quality rating rep replicate row run sample scale scan score sequence "
+    "series session sex site slice slide stage station subject temp temperature threshold time transect tray version "
+    "weight well year zoom".split()
 )
 """A column whose name has only these words and ``QUALIFIERS`` is no class (our choice)."""
 
@@ -60,6 +66,25 @@ GROUPS_LEAST = 3
 COUNT_DIGITS = 6
 """A larger number is an identifier or a date (our choice)."""
 
+LIKELY = 0.01
+"""Two classes agree by chance if that is more likely than this, for all that are compared together (our choice)."""
+CLOSE_LEAST = 8
+"""In fewer images, two classes may have close numbers by chance (our choice)."""
+CLOSE_SHARE = 0.8
+"""Of the images, for two classes that are close, or one that is a sum (our choice)."""
+CLOSE_BY_CHANCE = 0.5
+"""Small numbers are close anyway: the share of images, paired at random, up to which closeness says something."""
+MOST_SUMMED = 8
+"""With more classes, sums of some of them are not looked for: there are too many (our choice)."""
+SUM_LEAST = 5
+"""In fewer images, a class may be the sum of some others by chance (our choice)."""
+
+_PER_UNIT = re.compile(
+    r"(?:[^\W\d_]{3,}\W*|[0-9]\s*)/\s*[0-9.,]*\s*"
+    r"(?:[kcdmµμun]?m(?:\^?[23]|[²³])|[kcdmµμun][lgm]|[lghms]|ha|hpa|sec|second|min|minute|hr|hour|day|week|month|year)s?"
+    r"(?![^\W_])",
+    re.IGNORECASE,
+)  # cells/ml, CFU / 100 µl, 10^6/l, colonies/cm2; but not live/dead, f/m, cells/image
 _COUNT = re.compile(r"\+?([0-9]+)(?:[.,]0*)?")
 _FRACTION = re.compile(r"[+-]?[0-9]*[.,][0-9]+(?:e[+-]?[0-9]+)?|[+-]?[0-9]+e[+-]?[0-9]+", re.IGNORECASE)
 _THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}")
@@ -113,7 +138,10 @@ def named_otherwise(name: str) -> bool:
     telling = [word for word in words if word not in QUALIFIERS and not word.isdigit()]
     of_images = bool(words) and set(FILE_WORDS).issuperset(words)
     per = any(one == "per" and other not in IMAGES for one, other in itertools.pairwise(words))
-    return per or of_images or bool(MEASURES & set(words)) or (bool(telling) and (CONTEXTS | MARKS).issuperset(telling))
+    amount = per or "%" in name or _PER_UNIT.search(name) is not None
+    return (
+        amount or of_images or bool(MEASURES & set(words)) or (bool(telling) and (CONTEXTS | MARKS).issuperset(telling))
+    )
 
 
 def _by_its_name(name: str, values: Sequence[str]) -> str:
@@ -182,3 +210,72 @@ def _is_total(name: str, columns: Mapping[str, Sequence[str]]) -> bool:
         return False
     numbers = {one: [int(match.group(1)) for match in row if match] for one, row in matches.items()}
     return numbers.pop(name) == [sum(row) for row in zip(*numbers.values(), strict=True)]
+
+
+class Agreement(NamedTuple):
+    """How often a class has the number, or nearly the number, of another class or of a sum."""
+
+    classes: tuple[int, ...]  #: The other classes.
+    same: int  #: In how many images.
+    images: int  #: Of how many, that hold any of the classes.
+
+
+def closeness(first: Int[np.ndarray, " images"], second: Int[np.ndarray, " images"], compared: int) -> Agreement | None:
+    """Whether two classes have close numbers more often than by chance, as of two people who counted the same objects.
+
+    Close are numbers that are 1 or 10 % apart (our choice). By chance means: if the numbers of one class are given to
+    other images. ``compared`` is how many pairs of classes are.
+    """
+    held = (first > 0) | (second > 0)
+    first, second = first[held], second[held]
+    close = np.abs(first - second) <= np.maximum(1, 0.1 * np.maximum(first, second))
+    if len(first) < CLOSE_LEAST or close.mean() < CLOSE_SHARE or len(np.unique(first[close])) <= 3:
+        return None
+    (one, one_many), (other, other_many) = (np.unique(values, return_counts=True) for values in (first, second))
+    may = np.abs(one[:, None] - other) <= np.maximum(1, 0.1 * np.maximum(one[:, None], other))
+    paired = int((may * one_many[:, None] * other_many).sum())
+    chance = _chance(paired - int(close.sum()), len(first))
+    likely = _tail(int(close.sum()), len(first), chance) * compared > LIKELY
+    return None if chance > CLOSE_BY_CHANCE or likely else Agreement((), int(close.sum()), len(first))
+
+
+def sum_of_some(numbers: Int[np.ndarray, "images classes"], place: int) -> Agreement | None:
+    """The other classes, some but not all, that the class at a place is the sum of.
+
+    Of several sums, it is that which fits most images, of the fewest classes. Sums that fit by chance are none.
+    """
+    many = numbers.shape[1]
+    others = [one for one in range(many) if one != place]
+    if not 3 < many <= MOST_SUMMED or (numbers[:, place] > 0).sum() < SUM_LEAST:
+        return None
+    found = []
+    subsets = [some for size in range(2, many - 1) for some in itertools.combinations(others, size)]
+    for some in subsets:
+        parts, whole = numbers[:, some], numbers[:, place]
+        sums = parts.sum(axis=1)
+        held, same = (sums > 0) | (whole > 0), (sums == whole) & (whole > 0)
+        fits = int(same.sum())
+        if fits < max(SUM_LEAST, CLOSE_SHARE * held.sum()) or not (parts[same] > 0).any(axis=0).all():
+            continue
+        if len(set(whole[same].tolist())) > 2 and ((parts[same] > 0).sum(axis=1) > 1).any():
+            pairs = Counter(sums[held].tolist())
+            paired = sum(pairs[one] for one in whole[held].tolist())
+            chance = _chance(paired - fits, int(held.sum()))
+            if _tail(fits, int(held.sum()), chance) * len(subsets) * many <= LIKELY:
+                found.append(Agreement(some, fits, int(held.sum())))
+    return max(found, key=lambda one: (one.same / one.images, -len(one.classes)), default=None)
+
+
+def _chance(agreeing: int, images: int) -> float:
+    """The share of all pairs of different images that agree, with one more: a few images don't prove that none does."""
+    pairs = images * (images - 1)
+    return min(1.0, (agreeing + 1) / (pairs + 1))
+
+
+def _tail(successes: int, trials: int, chance: float) -> float:
+    """The probability of at least so many successes."""
+    if chance >= 1:
+        return 1.0
+    log = [math.lgamma(trials + 1) - math.lgamma(n + 1) - math.lgamma(trials - n + 1) for n in range(trials + 1)]
+    terms = (log[n] + n * math.log(chance) + (trials - n) * math.log1p(-chance) for n in range(successes, trials + 1))
+    return sum(map(math.exp, terms))

@@ -67,6 +67,7 @@ class Drawn(NamedTuple):
     #: Of each object that VIA gives no class: its other attributes. Empty where they don't matter.
     attributes: tuple[Attributes, ...] = ()
     slice: str = ""  #: Of a stack that all objects lie on, unless it is the first.
+    inner: str = ""  #: The image that the file names, if the file's own name is that of an image too.
 
 
 class Shape(NamedTuple):
@@ -74,11 +75,15 @@ class Shape(NamedTuple):
 
     label: str
     points: Sequence[tuple[float, float]]
+    line: bool = False  #: Whether it is a line and no outline.
 
 
 def drawn(place: str, names: Iterable[str], size: tuple[float, float], shapes: Sequence[Shape]) -> Drawn:
     """The boxes around shapes."""
-    objects = [AnnotatedObject(class_name(shape.label) or ONLY_CLASS, around(shape.points)) for shape in shapes]
+    objects = [
+        AnnotatedObject(class_name(shape.label) or ONLY_CLASS, around(shape.points), line=shape.line)
+        for shape in shapes
+    ]
     boxes = all(x1 < x2 and y1 < y2 for x1, y1, x2, y2 in (one.corners for one in objects))
     return Drawn(place, tuple(dict.fromkeys(filter(None, names))), size, objects, boxes)
 
@@ -131,7 +136,8 @@ def _cvat_shapes(entry: ElementTree.Element, place: str) -> Iterator[Shape]:
         pairs = [one.split(",") for one in (entry.get("points") or "").split(";")]
         points = _pairs(pairs, own)
         # Points of one entry are objects of their own.
-        yield from [Shape(label, [one]) for one in points] if entry.tag == "points" else [Shape(label, points)]
+        whole = [Shape(label, points, entry.tag == "polyline")]
+        yield from [Shape(label, [one]) for one in points] if entry.tag == "points" else whole
     elif entry.tag != "tag":
         raise MistError(f"{own} is a shape that isn't read: use boxes, polygons, ellipses or points")
 
@@ -159,13 +165,16 @@ def labelme(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
         group = (label, str(entry["group_id"])) if entry.get("group_id") is not None and not single else None
         if group in groups:
             place_of_first = groups[group]
-            shapes[place_of_first] = Shape(label, [*shapes[place_of_first].points, *points])
+            first = shapes[place_of_first]
+            shapes[place_of_first] = first._replace(points=[*first.points, *points])
             continue
         if group is not None:
             groups[group] = len(shapes)
-        shapes += [Shape(label, [one]) for one in points] if single else [Shape(label, points)]
+        line = kind in ("line", "linestrip")
+        shapes += [Shape(label, [one]) for one in points] if single else [Shape(label, points, line)]
     size = finite_numbers([content.get("imageWidth") or 0, content.get("imageHeight") or 0], f"{place}: the size")
-    yield drawn(place, (path.stem, last_part(content.get("imagePath"))), (size[0], size[1]), shapes)
+    inner = last_part(content.get("imagePath"))
+    yield drawn(place, (path.stem, inner), (size[0], size[1]), shapes)._replace(inner=inner)
 
 
 def via(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
@@ -261,7 +270,7 @@ def _via_shape(region: dict[str, Any], label: str, place: str) -> Shape:
     if kind in ("polygon", "polyline"):
         rows = [is_list(shape.get(f"all_points_{axis}"), f"{place}: {kind}") for axis in "xy"]
         if len(rows[0]) == len(rows[1]):
-            return Shape(label, _pairs(list(zip(*rows, strict=True)), f"{place}: {kind}"))
+            return Shape(label, _pairs(list(zip(*rows, strict=True)), f"{place}: {kind}"), kind == "polyline")
     raise MistError(f"{place}: a shape {kind!r} isn't read: use rectangles, polygons, circles, ellipses or points")
 
 
@@ -283,7 +292,8 @@ def yolo(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
         label = classes.get(index) or f"class {index}"
         if len(values) in (4, 5):  # the fifth is the confidence of a prediction
             x, y, wide, high = values[:4]
-            objects.append(AnnotatedObject(label, (x - wide / 2, y - high / 2, x + wide / 2, y + high / 2)))
+            corners = (x - wide / 2, y - high / 2, x + wide / 2, y + high / 2)
+            objects.append(AnnotatedObject(label, corners, scored=len(values) == 5))
         elif len(values) == 6 and values[5].is_integer() and values[5] > 1:
             raise MistError(f"{own} has the number of a track: write a box alone, of 4 numbers after the class")
         elif len(values) >= 6 and (keypoints or any(value > 1 + MOST_OUTSIDE for value in values)):
@@ -311,8 +321,8 @@ def cell_counter(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]
             shapes.append(Shape(label, ((x, y),)))
             slices.add((marker.findtext("MarkerZ") or "").strip())
     own = _one_slice(slices, place)
-    names = (last_part(tree.findtext("Image_Properties/Image_Filename")), path.stem, own_name(path))
-    yield drawn(place, names, (0, 0), shapes)._replace(slice=own)
+    inner = last_part(tree.findtext("Image_Properties/Image_Filename"))
+    yield drawn(place, (inner, path.stem, own_name(path)), (0, 0), shapes)._replace(slice=own, inner=inner)
 
 
 def imagej_rois(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
@@ -347,7 +357,8 @@ def imagej_rois(path: Path, place: str, problems: list[str]) -> Iterator[Drawn]:
                 counter = next(counters, 0)
                 shapes.append(Shape(f"{label} counter {counter}" if counter else label, (point,)))
         else:
-            shapes.append(Shape(label, ((roi.left, roi.top), (roi.right, roi.bottom))))
+            line = roi.roitype.name in ("LINE", "FREELINE", "POLYLINE", "ANGLE")
+            shapes.append(Shape(label, ((roi.left, roi.top), (roi.right, roi.bottom)), line))
     yield drawn(place, (path.stem, own_name(path)), (0, 0), shapes)._replace(slice=own)
 
 
@@ -411,7 +422,7 @@ def _geometry(geometry: dict[str, Any], label: str, place: str) -> list[Shape]:
     if kind == "MultiPoint":
         return [Shape(label, [one]) for one in _pairs(rows, place)]
     if kind == "LineString":
-        return [Shape(label, _pairs(rows, place))]
+        return [Shape(label, _pairs(rows, place), line=True)]
     if kind == "Polygon":
         return [Shape(label, _pairs(is_list(rows[0], place), place))]
     if kind == "MultiPolygon":  # one object in several parts

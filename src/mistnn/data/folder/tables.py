@@ -16,7 +16,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from mistnn.data.folder.columns import FILE_WORDS, MISSING, explained, named_otherwise, not_counts
+import numpy as np
+from jaxtyping import Int
+
+from mistnn.data.folder.columns import (
+    FILE_WORDS,
+    MISSING,
+    closeness,
+    explained,
+    named_otherwise,
+    not_counts,
+    sum_of_some,
+)
 from mistnn.data.folder.files import NameMatcher
 from mistnn.data.folder.sheets import read_sheet
 from mistnn.data.images import COUNT_COLUMNS
@@ -106,27 +117,16 @@ def parse_table(
     top, header = lines[0][0], [class_name(cell) for cell in lines[0][1]]
     columns = _columns(f"{source}, row {top}", header, kind)
     _check_quotes(source, lines[1:], len(header), columns.file, matcher)
-    rows = []
-    for number, cells in lines[1:]:
-        place = f"{source}, row {number}"
-        if len(cells) > len(header) and any(cells[len(header) :]):
-            raise MistError(
-                f"{place}: {len(cells)} values in {len(header)} columns: write a name for column {len(header) + 1} "
-                f"into row {top}; if the row is CSV and a value holds a separator, put the value in quotation marks"
-            )
-        cells += [""] * (len(header) - len(cells))
-        if not cells[columns.file]:
-            raise MistError(f"{place}: no file is named: write the name of the image, or delete the row")
-        rows.append(_Row(place, cells[columns.file], cells))
-    if not rows:
-        raise MistError(f"{source} has a header but no row: add one for each image")
+    rows = _rows(source, lines, len(header), columns.file)
     unknown = [row for row in rows if not matcher.match_loosely(row.image)]
     if unknown:
         matcher.find(unknown[0].image, unknown[0].place, len({row.image for row in unknown}) - 1)
     written = [row.image for row in rows]
     rows = [row._replace(image=matcher.find(row.image, row.place)) for row in rows]
     matcher.check_apart(source, {name: row.image for name, row in zip(written, rows, strict=True)})
+    columns, meant = _meant_splits(source, header, rows, columns)
     loose = (*_predicted(source, header), *matcher.loosely_matched(source, written), *_unnamed(source, header, rows))
+    loose = (*meant.values(), *loose)
     splits = _splits(rows, columns.split)
     numbers = [columns.number] if columns.label >= 0 else list(columns.classes.values())
     if not begun and not any(row.cells[column] for row in rows for column in numbers):
@@ -139,16 +139,34 @@ def parse_table(
             *_uncounted(source, rows, values),
             *alike(classes),
             *odd_names(classes),
-            *_totals(tuple(classes), values, kind),
-            *_twice(tuple(classes), values, kind),
+            *_counted_twice(tuple(classes), values, kind),
             *loose,
         )
         return Table(tuple(classes), values, splits, notes)
     table = _long(source, rows, columns, splits)
-    unused = [name for index, name in enumerate(header) if name and index not in columns.used]
+    unused = [name for at, name in enumerate(header) if name and at not in columns.used and name not in meant]
     notes = (f"{source}: columns that are not used: {', '.join(map(repr, unused))}",) if unused else ()
-    totals = _totals(table.class_names, table.values, kind)
-    return table._replace(notes=(*notes, *loose, *table.notes, *totals))
+    twice = _counted_twice(table.class_names, table.values, kind)
+    return table._replace(notes=(*notes, *loose, *table.notes, *twice))
+
+
+def _rows(source: str, lines: Sequence[tuple[int, list[str]]], width: int, file: int) -> list[_Row]:
+    """The rows below a header of so many columns. Raises ``MistError`` if one is too long or names no file."""
+    rows = []
+    for number, cells in lines[1:]:
+        place = f"{source}, row {number}"
+        if len(cells) > width and any(cells[width:]):
+            raise MistError(
+                f"{place}: {len(cells)} values in {width} columns: write a name for column {width + 1} into row "
+                f"{lines[0][0]}; if the row is CSV and a value holds a separator, put the value in quotation marks"
+            )
+        cells += [""] * (width - len(cells))
+        if not cells[file]:
+            raise MistError(f"{place}: no file is named: write the name of the image, or delete the row")
+        rows.append(_Row(place, cells[file], cells))
+    if not rows:
+        raise MistError(f"{source} has a header but no row: add one for each image")
+    return rows
 
 
 def _cells(source: str, text: str) -> list[tuple[int, list[str]]]:
@@ -235,6 +253,32 @@ def _columns(place: str, header: Sequence[str], kind: Literal["counts", "labels"
         twice = next(name for name in classes if list(header).count(name) > 1)
         raise MistError(f"{place}: two columns are called {twice!r}: give each class one column")
     return _Columns(file, split, -1, -1, classes)
+
+
+def _meant_splits(
+    source: str, header: Sequence[str], rows: Sequence[_Row], columns: _Columns
+) -> tuple[_Columns, dict[str, str]]:
+    """The columns without those that hold splits under another name, and a note on each of these, by its name.
+
+    A column that says only "valid" of some images is none.
+    """
+    notes: dict[str, str] = {}
+    for at, name in enumerate(header):
+        if not name or columns.split >= 0 or at in (columns.file, columns.label, columns.number):
+            continue
+        values = list(dict.fromkeys(row.cells[at] for row in rows if row.cells[at]))
+        if (
+            values
+            and all(one.lower() in SPLIT_WORDS for one in values)
+            and [one.lower() for one in values] != ["valid"]
+        ):
+            said = "values are" if len(values) > 1 else "only value is"
+            notes[name] = f"{source}: column {name!r} is not used: its {said} {' and '.join(values)}: call it split"
+            notes[name] += " to use them"
+    if notes and columns.classes and notes.keys() >= columns.classes.keys():
+        raise MistError(f"{next(iter(notes.values()))}; no other column holds counts: add one")
+    classes = {name: at for name, at in columns.classes.items() if name not in notes}
+    return columns._replace(classes=classes), notes
 
 
 def _class_columns(
@@ -360,14 +404,26 @@ def _usual(name: str) -> str:
     return unicodedata.normalize("NFKC", name)
 
 
-def _totals(names: Sequence[str], values: Mapping[str, Sequence[int]], kind: Literal["counts", "labels"]) -> list[str]:
+def _counted_twice(
+    names: Sequence[str], values: Mapping[str, Sequence[int]], kind: Literal["counts", "labels"]
+) -> list[str]:
+    """Notes on classes that seem to count the objects of others once more."""
+    if kind == "labels" or len(names) < 2:
+        return []
+    numbers = np.array(list(values.values()), dtype=np.int64)
+    totals = _totals(names, values)
+    sums = (_sum(names, numbers, at) for at, name in enumerate(names) if name not in totals)
+    return [*totals.values(), *filter(None, sums), *_twice(names, numbers)]
+
+
+def _totals(names: Sequence[str], values: Mapping[str, Sequence[int]]) -> dict[str, str]:
     """A note on each class that seems to be a total of the others: each object would be counted twice.
 
     Its name says so; or it is the sum of the others in ``ALIKE_SHARE`` of the images, of which ``SUMMED_LEAST`` or more
     hold it.
     """
-    notes = []
-    for index, name in enumerate(names if kind == "counts" and len(names) > 1 else ()):
+    notes = {}
+    for index, name in enumerate(names):
         other = [image for image, row in values.items() if 2 * row[index] != sum(row)]
         words = set(re.findall(r"[^\W_]+", name.lower()))
         named = name.lower() in (*TOTAL_WORDS, *COUNT_WORDS) or (bool(TOTAL_WORDS & words) and len(other) < len(values))
@@ -375,21 +431,35 @@ def _totals(names: Sequence[str], values: Mapping[str, Sequence[int]], kind: Lit
         summed = nearly and len(names) > 2 and sum(row[index] > 0 for row in values.values()) >= SUMMED_LEAST
         if named or summed:
             what = f"differs from the sum of the others in {listed(other)}" if other else "is the sum of the others"
-            notes.append(f"class {name} {what}: if it is a total, remove it, or each object is counted twice")
+            notes[name] = f"class {name} {what}: if it is a total, remove it, or each object is counted twice"
     return notes
 
 
-def _twice(names: Sequence[str], values: Mapping[str, Sequence[int]], kind: Literal["counts", "labels"]) -> list[str]:
-    """A note on two classes with nearly the same numbers, as those of two people who counted the same objects."""
+def _sum(names: Sequence[str], numbers: Int[np.ndarray, "images classes"], index: int) -> str:
+    """A note on a class that is the sum of some others, but not of all of them; else empty."""
+    if (found := sum_of_some(numbers, index)) is None:
+        return ""
+    *parts, last = [names[one] for one in found.classes]
+    where = f"in {found.same} of {found.images} images"
+    what = f"class {names[index]} is the sum of {', '.join(parts)} and {last} {where}"
+    return f"{what}: if it is a total, remove it, or each object is counted twice"
+
+
+def _twice(names: Sequence[str], numbers: Int[np.ndarray, "images classes"]) -> list[str]:
+    """A note on two classes with the same numbers or close ones, as of two people who counted the same objects."""
     notes = []
-    for one, other in itertools.combinations(range(len(names)) if kind == "counts" else (), 2):
-        rows = [(row[one], row[other]) for row in values.values() if row[one] or row[other]]
-        same = [first for first, second in rows if first == second]
-        if len(rows) >= ALIKE_LEAST and len(same) >= ALIKE_SHARE * len(rows) and len(set(same)) > 2:
-            notes.append(
-                f"classes {names[one]} and {names[other]} have the same number in {len(same)} of {len(rows)} images: "
-                "if they count the same objects, keep one column"
-            )
+    pairs = list(itertools.combinations(range(len(names)), 2))
+    for one, other in pairs:
+        first, second = numbers[:, one], numbers[:, other]
+        held = (first > 0) | (second > 0)
+        same, images, said = first[held & (first == second)], int(held.sum()), ""
+        if images >= ALIKE_LEAST and len(same) >= ALIKE_SHARE * images and len(np.unique(same)) > 2:
+            said = f"the same number in {len(same)} of {images}"
+        elif close := closeness(first, second, len(pairs)):
+            said = f"nearly the same number in {close.same} of {close.images}"
+        if said:
+            both = f"classes {names[one]} and {names[other]}"
+            notes.append(f"{both} have {said} images: if they count the same objects, keep one of the two")
     return notes
 
 
