@@ -106,7 +106,7 @@ ENCODER_MODEL = StnConfig("cnn", 32, side=60)
 ENCODER_STEPS = 1600
 COLOCALISE_STEPS, COLOCALISE_BATCH = 2_400, 20
 UNBOUNDED_MARGIN = 2.0
-"""Chosen on digits of the validation split: with 1.5, windows around a "1" shrink to a part of its stroke."""
+"""With 1.5, windows around a "1" shrink to a part of its stroke; see docs/logbook.md for the choice."""
 PIECES = {"t": 0, "tc": 16}
 """Of clutter in an image (S003, section 1.2)."""
 WINDOWS: tuple[Literal["bounded", "unbounded"], ...] = ("bounded", "unbounded")
