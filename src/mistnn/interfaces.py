@@ -13,7 +13,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -225,6 +225,15 @@ class DataConfig(Config, abc.ABC):
         Raises:
             MistError: naming the files.
         """
+
+    def for_measuring(self, seen: Collection[str], split: Split) -> tuple[DataConfig, str]:
+        """What is measured when a split is asked for, and a note on it; by default these very images, and no note.
+
+        Args:
+            seen: the CRC-32 of the files that the training used; empty if they aren't known.
+            split: that is asked for.
+        """
+        return self, ""
 
     def measuring_notes(self, metrics: Mapping[str, float], seeded: bool) -> list[str]:
         """What to know about a measurement of these images, one line each; nothing by default.

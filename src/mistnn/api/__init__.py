@@ -28,7 +28,7 @@ from mistnn.devices import DeviceName
 from mistnn.errors import MistError
 from mistnn.experiments import Experiment, evaluate_stored, restore
 from mistnn.experiments import train as train_experiment
-from mistnn.experiments.folder import measured_data, seen_in_training
+from mistnn.experiments.folder import seen_in_training
 from mistnn.interfaces import SampleDataset, Split
 from mistnn.presets import find_preset
 from mistnn.training.runfolder import files_of_training, write_atomically
@@ -225,7 +225,7 @@ def evaluate(
     """
     data = restore(model).data
     data = data if data_root is None else data.at(str(data_root))
-    data, note = measured_data(files_of_training(Path(model)), data, split)
+    data, note = data.for_measuring(files_of_training(Path(model)), split)
     measured = evaluate_stored(model, images, seed, None, split, unknown_k=unknown_k, data=data)
     for line in filter(None, (note, seen_in_training(model, data, split))):
         _log.warning(line)

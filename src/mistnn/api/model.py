@@ -23,7 +23,7 @@ from mistnn.data.folder.tables import ONLY_CLASS
 from mistnn.devices import find_device
 from mistnn.errors import MistError
 from mistnn.experiments import Experiment, describe, evaluate, read_log, restore
-from mistnn.experiments.folder import FolderView, folder_metrics, interval_metrics, measured_data, too_good
+from mistnn.experiments.folder import FolderView, folder_metrics, interval_metrics, too_good
 from mistnn.inference import Prediction, Predictor
 from mistnn.inference.counting import missing_threshold
 from mistnn.inference.export import Format, export_model
@@ -94,8 +94,9 @@ class TrainedNetwork:
         data = self.experiment.data if data_root is None else self.experiment.data.at(str(data_root))
         data = data if seed is None else dataclasses.replace(data, seed=seed)
         if data_root is not None:
-            data, note = measured_data(self.seen, data, split)
-            _log.warning(note) if note else None
+            data, note = data.for_measuring(self.seen, split)
+            if note:
+                _log.warning(note)
         measured = evaluate(self.model, data, split, images)
         if self.seen and split == "test":
             self._note_seen(data.checksums(split), "test images", "give new images, or a column split")

@@ -61,7 +61,7 @@ def run(arguments: Sequence[str]) -> int:
     """Measures the model and prints its metrics."""
     request = parse(Evaluate, renamed(arguments, "--data.root", "--data-root"), "mist evaluate", DESCRIPTION)
     from mistnn.experiments import evaluate_stored, restore
-    from mistnn.experiments.folder import measured_data, seen_in_training
+    from mistnn.experiments.folder import seen_in_training
     from mistnn.metrics.meanings import COUNTS, MEANINGS
     from mistnn.training.runfolder import files_of_training
 
@@ -71,7 +71,7 @@ def run(arguments: Sequence[str]) -> int:
     data = experiment.data
     data = data if request.data_root is None else data.at(request.data_root)
     seed = data.seed if request.seed is None else request.seed
-    data, note = measured_data(files_of_training(Path(request.model)), data, request.split)
+    data, note = data.for_measuring(files_of_training(Path(request.model)), request.split)
     with progress_bar("measuring") as progress:
         metrics = evaluate_stored(
             request.model, request.images, seed, None, request.split, progress, device=request.device, data=data

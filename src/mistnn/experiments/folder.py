@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from mistnn.data import FolderConfig, FolderImage, FolderImages
 from mistnn.data.folder.content import in_order_of
-from mistnn.data.folder.images import checksums_of, known_images
+from mistnn.data.folder.images import known_images
 from mistnn.data.text_files import listed
 from mistnn.experiments.experiment import Experiment
 from mistnn.experiments.measuring import Measurement
@@ -123,31 +123,6 @@ class FolderMeasurement(Measurement):
         images = self.samples.images[: len(self.known)]
         found = [above(one, threshold) for one in self.found]
         return FolderView(images, self.known, found, threshold, known_images(folder, "train") or images)
-
-
-def measured_data(seen: Collection[str], data: DataConfig, split: Split) -> tuple[DataConfig, str]:
-    """What is measured when test images are asked for, and a note on it; empty if there is nothing to say.
-
-    Where only a hash of the names splits a folder, and the training used none of its images, all are test images.
-
-    Args:
-        seen: the CRC-32 of the files that the training used, see ``files_of_training``; empty if they aren't known.
-        data: of the measurement.
-        split: that is asked for; nothing changes for others than "test".
-    """
-    if not isinstance(data, FolderConfig) or data.root is None or split != "test":
-        return data, ""
-    folder = data.content()
-    images = [image for one in get_args(Split) for image in known_images(folder, one)]
-    of_test = len(known_images(folder, "test"))
-    if not folder.hashed or of_test == len(images):
-        return data, ""
-    if not seen:
-        known = "which images the model was trained on isn't known"
-        return data, f"{of_test} of {len(images)} images are measured, by a hash of their names: {known}"
-    if any(checksum in seen for image in images for checksum in checksums_of([image]).values()):
-        return data, ""
-    return data.all_for_testing(), f"none of these {len(images)} images was used in the training: all are measured"
 
 
 def threshold_seen(seen: Collection[str], data: DataConfig) -> bool:

@@ -16,14 +16,7 @@ from mistnn.data.folder.images import load_image
 from mistnn.devices import find_device
 from mistnn.errors import MistError
 from mistnn.experiments import restore
-from mistnn.experiments.folder import (
-    FolderView,
-    folder_metrics,
-    measured_data,
-    seen_in_training,
-    threshold_seen,
-    view_folder,
-)
+from mistnn.experiments.folder import FolderView, folder_metrics, seen_in_training, threshold_seen, view_folder
 from mistnn.experiments.mist import learns_counts
 from mistnn.inference import Predictor
 from mistnn.inference.judged import JudgedScene, right_by_centre
@@ -69,7 +62,8 @@ def report_on_folder(run: str, root: Path, split: Requested = "test", device: st
     model = cast(Finder, load_model(run).to(find_device(device)))
     own: Any = experiment.data
     data: Any
-    data, all_measured = measured_data(files_of_training(Path(run)), own.at(str(root)), split)
+    seen = files_of_training(Path(run))
+    data, all_measured = own.at(str(root)).for_measuring(seen, split)
     folder = in_order_of(data.content(), model.class_names)
     known = {image.split for image in folder.images if image.counts is not None}
     order: tuple[Split, ...] = (split, "test", "validation", "train")
@@ -80,7 +74,7 @@ def report_on_folder(run: str, root: Path, split: Requested = "test", device: st
             "`mist predict ... --report` makes a page without true counts"
         )
     view = view_folder(model, data, used)
-    told = threshold_seen(files_of_training(Path(run)), data) if used == "validation" else True
+    told = threshold_seen(seen, data) if used == "validation" else True
     lines = filter(None, (all_measured, seen_in_training(run, data, used)))
     notes = (*_notes(split, used, root, told), *(f"{line[0].upper()}{line[1:]}." for line in lines))
     if view.trained[0].split != "train":

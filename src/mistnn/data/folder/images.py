@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float
@@ -109,12 +109,26 @@ class FolderConfig(ImagesConfig):
             notes.append("--seed changes nothing: the split of a folder follows the names of its files")
         return notes
 
-    def all_for_testing(self) -> FolderConfig:
-        """The same images, all of them test images."""
+    def for_measuring(self, seen: Collection[str], split: Split) -> tuple[FolderConfig, str]:
+        """See ``DataConfig.for_measuring``.
+
+        Where only a hash of the names splits the folder, and the training used none of its images, all are test images.
+        """
+        if self.root is None or split != "test":
+            return self, ""
         folder = self.content()
-        images = tuple(image._replace(split="test") for image in folder.images)
-        shared = self.channels, self.preparation, self.flips, folder._replace(images=images)
-        return GivenConfig(self.root, *shared, seed=self.seed)
+        images = [image for one in get_args(Split) for image in known_images(folder, one)]
+        of_test = len(known_images(folder, "test"))
+        if not folder.hashed or of_test == len(images):
+            return self, ""
+        if not seen:
+            known = "which images the model was trained on isn't known"
+            return self, f"{of_test} of {len(images)} images are measured, by a hash of their names: {known}"
+        if any(checksum in seen for image in images for checksum in checksums_of([image]).values()):
+            return self, ""
+        whole = folder._replace(images=tuple(image._replace(split="test") for image in folder.images))
+        data = GivenConfig(self.root, self.channels, self.preparation, self.flips, seed=self.seed, given=whole)
+        return data, f"none of these {len(images)} images was used in the training: all are measured"
 
     def checksums(self, split: Split) -> dict[str, str]:
         """See ``DataConfig.checksums``; images that were given as arrays have no file."""

@@ -76,6 +76,9 @@ class WindowNetwork(nn.Module):
                 layer.bias.copy_((layer.bias - mean) / spread)
             features = layer(features)
 
+    def start_outputs(self) -> None:
+        """Sets the initial weights of the outputs, which are zero in a transformer; they stay so without bounds."""
+
     @property
     def trains_sizes(self) -> bool:
         """Whether the sizes of windows are trained now."""
@@ -156,6 +159,12 @@ class BoundedWindow(WindowNetwork):
         """How far the centres of windows of this scale, inside the image, lie from its middle at most."""
         return 1 - scale
 
+    def start_outputs(self) -> None:
+        """Random weights for x and y: constant outputs can't be normalised."""
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.kaiming_normal_(last.weight[1:], nonlinearity="relu")
+
     @property
     def trains_sizes(self) -> bool:
         """Whether windows have closed in."""
@@ -234,10 +243,7 @@ class Colocaliser(Finder):
         window = WINDOWS[config.window](config)
         initial = torch.tensor([[config.start, 0.0, 0.0]])
         self.transformer = SpatialTransformer(window, TransformConfig("attention"), (crop, crop), start=initial)
-        last = window.layers[-1]
-        assert isinstance(last, nn.Linear)
-        if isinstance(window, BoundedWindow):
-            nn.init.kaiming_normal_(last.weight[1:], nonlinearity="relu")  # constant outputs can't be normalised
+        window.start_outputs()
         self.encoder = StnClassifier(config.encoder).requires_grad_(False)
 
     @property
